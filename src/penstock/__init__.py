@@ -1,0 +1,1 @@
+"""Penstock runs memory-hungry Python jobs inside a fixed memory budget, and they finish."""

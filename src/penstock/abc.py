@@ -1,0 +1,347 @@
+"""The seams: what a source, sink, reducer, backend, limit, observer and workload must do.
+
+Everything that can be replaced meets the engine here, and only here. Each seam has a
+conformance suite in :mod:`penstock.testing`; a class that passes it is a good plug-in.
+Optional powers are Protocols of their own: a class has them by having the method.
+
+Data does not pass through the parent: down go two integers (a :class:`Batch`), up comes a
+:class:`Receipt`. ``len``, ``sizes``, ``starts``, ``name`` and ``fingerprint`` are called in the
+parent and must be cheap; everything else runs in a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from penstock.budget import Budget, Ceiling
+from penstock.errors import SetAside
+from penstock.events import Event
+
+if TYPE_CHECKING:
+    import click
+
+__all__ = [
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Death", "Event", "Limit", "Message",
+    "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink",
+    "Sized", "Source", "Spanned", "Workload",
+]  # fmt: skip
+
+
+# --------------------------------------------------------------------------- small values
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The items ``start <= i < stop`` of a source, less those set aside before."""
+
+    start: int
+    stop: int
+    without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file that a sink wrote, by its name inside the sink's folder."""
+
+    name: str
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a batch is kept: the parts written, and up to 64 KiB of value inline."""
+
+    parts: tuple[Part, ...] = ()
+    value: Any = None
+    """JSON values and NumPy arrays (``penstock.values``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one worker and its children hold at one moment, in bytes, and the CPU they have used."""
+
+    memory: int
+    """Anonymous + shared memory of the worker's whole process tree."""
+    cpu: float
+    """CPU seconds so far."""
+    io: int = 0
+    """Bytes read and written so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something a worker said."""
+
+    worker: int
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker is gone."""
+
+    worker: int
+    signal: int | None
+    """The signal that ended it, or None."""
+    code: int | None
+    """Its exit code, or None."""
+
+
+# --------------------------------------------------------------------------- source
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Items by number. An item is chosen so that it can be read without reading the others.
+
+    A source is pickled to the workers: it holds paths and offsets, not data.
+    """
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        ...
+
+    def read(self, start: int, stop: int) -> Any:
+        """Read the items of one call, in a worker: a container of them, or an iterator.
+
+        For a job with ``batched=True`` this is what the function gets, whole.
+
+        Raises:
+            BadInput: naming the file and the place in it.
+        """
+        ...
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """File or part -> a text that changes when its content does; compared on resume."""
+        ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A source that knows how large its items are."""
+
+    def sizes(self, start: int, stop: int) -> Sequence[int]:
+        """Size hints in bytes, one for each item: a file's size, a row group's bytes."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source that can name an item for people."""
+
+    def name(self, item: int) -> str:
+        """``"sub-031"``, ``"genomes.fa, bytes 0 to 4194304"``."""
+        ...
+
+
+@runtime_checkable
+class Spanned(Protocol):
+    """A source that knows which items come from which file of its fingerprint."""
+
+    def spans(self) -> Mapping[str, tuple[int, int]]:
+        """File or part, as in ``fingerprint()`` -> its items ``(start, stop)``."""
+        ...
+
+
+@runtime_checkable
+class Sequential(Protocol):
+    """A source that reads streams which cannot be entered in the middle.
+
+    One worker works a stretch (from one start to the next) in order and keeps its cursor
+    between batches. ``read`` must still be right from anywhere, only slower.
+    """
+
+    def starts(self) -> Sequence[int]:
+        """The items where reading may begin without reading what lies before, ascending, from 0."""
+        ...
+
+
+@runtime_checkable
+class Carried(Protocol):
+    """A source whose items live in the parent and travel with the batch (a list).
+
+    ``read`` is given the cargo of its batch as ``cargo=(first, slice)`` beforehand by ``load``.
+    """
+
+    def carry(self, start: int, stop: int) -> Any:
+        """The items of a batch, in the parent; at most about 1 MiB when pickled."""
+        ...
+
+    def load(self, start: int, cargo: Any) -> None:
+        """Take what ``carry`` gave, in the worker, before ``read``."""
+        ...
+
+
+# --------------------------------------------------------------------------- sink and reducer
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Keeps results. Called in workers only; the same batch written twice leaves the same part.
+
+    ``unit`` says what the results iterator yields: ``"item"`` one result (or
+    :class:`SetAside`) for each item, ``"call"`` whatever the function returned, call by call
+    (a SetAside still stands for one item). Without the attribute it is ``"item"``.
+    """
+
+    grain: int | None
+    """Items per part, fixed by options and the shape of the data, never by the budget.
+
+    None when the result does not depend on how items are grouped. Then the iterator may end
+    before ``batch.stop``: the engine cuts such batches by time and memory.
+    """
+
+    def open(self, folder: Path, items: int) -> None:
+        """Prepare the folder, once, before the first write. The folder exists."""
+        ...
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """Keep one batch (exactly one grain, where there is one) and say what was kept."""
+        ...
+
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+        """Finish, once, given every receipt in item order. Streams, never gathers."""
+        ...
+
+    def result(self, folder: Path) -> Any:
+        """Open what is kept, after a run and after a resume alike."""
+        ...
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """Folds results into one value. A state is made of JSON values and NumPy arrays.
+
+    ``order="any"``: ``merge`` is commutative and exact (integers, counters).
+    ``order="items"``: neighbours are merged left to right. ``grain`` is None when ``merge`` is
+    exactly associative; else states are folded per grain, so that floats do not depend on batches.
+    ``unit`` is as for a sink. A SetAside is never passed to ``step``.
+    """
+
+    order: Literal["any", "items"]
+    grain: int | None
+
+    def start(self) -> Any:
+        """The state before any result."""
+        ...
+
+    def step(self, state: Any, result: Any) -> Any:
+        """Fold one result in; may change and return the same state."""
+        ...
+
+    def merge(self, left: Any, right: Any) -> Any:
+        """Put two states together; may change and return ``left``."""
+        ...
+
+    def finish(self, states: Iterator[Any]) -> Any:
+        """Fold the states (in item order where ``order="items"``) into the kept value."""
+        ...
+
+
+# --------------------------------------------------------------------------- backend
+
+
+class Backend(Protocol):
+    """Starts, watches and stops workers on one node.
+
+    A worker is known by a small number. Nothing here waits for a worker.
+    """
+
+    def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
+        """Make ready to start workers for one job.
+
+        Args:
+            setup: the pickled job; read by the engine's worker loop.
+            environment: variables to set before anything is imported (thread counts).
+            log: file that takes the workers' stdout and stderr, or None to drop them.
+
+        Raises:
+            PenstockError: the job cannot be loaded in a worker (a module not found).
+        """
+        ...
+
+    def start(self) -> int:
+        """Start a worker and return its number; it says ``("ready", ...)`` when it is."""
+        ...
+
+    def send(self, worker: int, content: Any) -> None:
+        """Queue a message to a worker."""
+        ...
+
+    def wait(self, timeout: float) -> list[Message | Death]:
+        """What workers said, and who died, since the last call; waits at most ``timeout`` s."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting ``wait`` return at once; callable from any thread."""
+        ...
+
+    def progress(self, worker: int) -> int:
+        """The item that a worker is at, or -1; read from shared memory, free of waiting."""
+        ...
+
+    def cut(self, worker: int) -> None:
+        """Ask a worker to end its batch at the next possible place."""
+        ...
+
+    def read(self) -> Mapping[int, Reading]:
+        """What every living worker holds now; called from the governor's thread."""
+        ...
+
+    def overhead(self) -> int:
+        """Anonymous + shared bytes that the backend holds beside the workers, now."""
+        ...
+
+    def pause(self, worker: int) -> None:
+        """Stop a worker's whole process tree from running, keeping its memory."""
+        ...
+
+    def resume(self, worker: int) -> None:
+        """Let a paused worker run on."""
+        ...
+
+    def kill(self, worker: int) -> None:
+        """End a worker's whole process tree at once; its Death arrives through ``wait``."""
+        ...
+
+    def close(self) -> None:
+        """End everything and leave no process behind."""
+        ...
+
+
+# --------------------------------------------------------------------------- limit, observer, workload
+
+
+class Limit(Protocol):
+    """A place where someone may have set a ceiling on memory."""
+
+    def read(self) -> Sequence[Ceiling]:
+        """The ceilings as they stand now; empty when there are none here. Never raises."""
+        ...
+
+
+class Observer(Protocol):
+    """Called with every event, in order, in the parent. Must be quick."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+class Workload(Protocol):
+    """A job with a name, for the command line: ``penstock run NAME ...``."""
+
+    command: click.Command
+    """Its arguments and options; its docstring is the help. The callback is not used."""
+
+    def run(self, run: Any, **options: Any) -> None:
+        """Do it, inside an open :class:`penstock.Run`."""
+        ...
+
+    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+        """The plans of its stages, as far as they can be known without running them."""
+        ...
+
+

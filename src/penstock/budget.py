@@ -1,0 +1,94 @@
+"""Bytes, how people write them, and who set a limit.
+
+Covers the reading and printing of sizes and the small value types of a limit and a budget.
+Does not read anything from the machine: that is what the limits do (``penstock.limits``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.errors import UsageError
+
+KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+_UNITS = {
+    "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KIB": KiB, "MIB": MiB, "GIB": GiB, "TIB": TiB,
+    # A bare letter is what SLURM, docker and the JVM write, and they mean powers of two.
+    "K": KiB, "M": MiB, "G": GiB, "T": TiB,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+
+
+def parse_size(text: str | int) -> int:
+    """Read a size such as ``"12GiB"`` into bytes.
+
+    ``GB`` is 10^9, ``GiB`` is 2^30, and a bare ``16G`` means GiB, as in SLURM and docker.
+    An int is taken as bytes (from Python only: on the command line a bare number is refused).
+
+    Raises:
+        UsageError: no unit, an unknown unit, or nothing left.
+    """
+    if isinstance(text, int):
+        if text <= 0:
+            raise UsageError(f"a size must be positive, not {text}")
+        return text
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        hint = f"; write {text.strip()}MiB or {text.strip()}GiB" if text.strip().isdigit() else ""
+        raise UsageError(f"cannot read the size {text!r}: a number and a unit, as in 12GiB or 800MB{hint}")
+    unit = match[2].upper()
+    if unit not in _UNITS:
+        raise UsageError(f"cannot read the size {text!r}: unknown unit {match[2]!r}; known: GiB, MiB, KiB, GB, MB, kB, B")
+    size = int(float(match[1]) * _UNITS[unit])
+    if size <= 0:
+        raise UsageError(f"a size must be positive, not {text!r}")
+    return size
+
+
+def format_size(size: float) -> str:
+    """Print bytes in binary units: ``"1.5 GiB"``, ``"320 MiB"``, ``"12 B"``."""
+    sign, size = ("-", -size) if size < 0 else ("", size)
+    for unit, width in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+        if size >= width:
+            value = size / width
+            return f"{sign}{value:.1f} {unit}" if value < 100 else f"{sign}{value:.0f} {unit}"
+    return f"{sign}{size:.0f} B"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A limit that someone set, as it stands now."""
+
+    bytes: int
+    """The most that may be used, in bytes."""
+    scope: Literal["tree", "process"]
+    """Whether it holds for all our processes together or for each one alone."""
+    origin: str
+    """Who set it and where it can be read, for people."""
+    used: int = 0
+    """Anonymous + shared bytes that already count against it, ours included."""
+    kills_group: bool = False
+    """True when the kernel, once over it, kills the whole group and not one process."""
+    kernel_kills: int | None = None
+    """How many processes the kernel has killed for it so far, where that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bytes that all our processes together may use, and who says so."""
+
+    bytes: int
+    """Anonymous + shared memory of the whole process tree, this process included."""
+    origin: str
+    """Where the number comes from, for people."""
+    kills_group: bool = False
+    """True when going over it would kill this process too."""
+    per_process: int | None = None
+    """The tightest limit on one process alone, if there is one."""
+
+    def __str__(self) -> str:
+        return f"{format_size(self.bytes)} ({self.origin})"

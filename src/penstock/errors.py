@@ -1,0 +1,209 @@
+"""Everything Penstock raises, in one tree.
+
+    PenstockError
+    ├── CannotFit            the memory is not there
+    │   ├── ItemTooLarge     one item alone needs more than one worker may use
+    │   └── NoBudget         the budget is under the smallest possible
+    ├── RunFailed            the run ended early; carries the report so far and how to resume
+    │   ├── WorkerDied       a worker was killed or crashed on the same item again and again
+    │   ├── FunctionRaised   your function raised; its exception is the __cause__
+    │   ├── Stalled          no CPU and no I/O, or over ``timeout=``
+    │   ├── CannotKeep       a result is of a type, or a size, that its sink does not keep
+    │   └── DiskFull         the run folder has no room left
+    ├── CannotResume         the run folder is not a beginning of this job
+    │   ├── SourceChanged    an input of finished items is not what it was
+    │   ├── JobChanged       the function or its options are not what they were
+    │   ├── JournalDamaged   a line of the journal does not match its checksum
+    │   └── RunLocked        another process is running in this folder
+    ├── BadInput             the file, the place in it, what was expected
+    ├── PluginError
+    │   ├── UnknownPlugin    lists the known names
+    │   └── MissingExtra     names the extra to install
+    └── PenstockBug          should never happen; asks for a report
+
+Each class carries the exit code of the command line as ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class PenstockError(Exception):
+    """Base of everything Penstock raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PenstockError, ValueError):
+    """An option or argument that makes no sense: a budget without a unit, a negative count."""
+
+    exit_code = 2
+
+
+class CannotFit(PenstockError):
+    """The memory is not there.
+
+    Args:
+        message: what, why, and what to do next.
+        needed: the smallest budget, in bytes, that would do; None when not known.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, needed: int | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+class ItemTooLarge(CannotFit):
+    """One item alone needs more memory than one worker may use."""
+
+
+class NoBudget(CannotFit):
+    """The budget is under the smallest one in which anything can run."""
+
+
+class RunFailed(PenstockError):
+    """The run ended before its end.
+
+    Args:
+        message: what, why, and what to do next.
+        report: the report so far (``report.set_aside`` names the items).
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class WorkerDied(RunFailed):
+    """A worker was killed or crashed on the same item again and again."""
+
+
+class FunctionRaised(RunFailed):
+    """The function raised; its own exception is the ``__cause__``."""
+
+
+class Stalled(RunFailed):
+    """A worker did nothing for ``stall=``, or an item took longer than ``timeout=``."""
+
+
+class CannotKeep(RunFailed):
+    """A result is of a type, or of a size, that its sink does not keep."""
+
+
+class DiskFull(RunFailed):
+    """The disk of the run folder, or of the temporary folder, is full."""
+
+
+class CannotResume(PenstockError):
+    """The run folder is not a beginning of this job."""
+
+
+class SourceChanged(CannotResume):
+    """An input of finished items is not what it was."""
+
+    exit_code = 4
+
+
+class JobChanged(CannotResume):
+    """The function, its module, its inputs or its options are not what they were."""
+
+
+class JournalDamaged(CannotResume):
+    """A line of the journal does not match its checksum."""
+
+
+class RunLocked(CannotResume):
+    """Another process is running in this folder."""
+
+
+class BadInput(PenstockError):
+    """Input that cannot be read as what it should be.
+
+    Args:
+        message: what was expected and what was found.
+        file: the file, if there is one.
+        place: where in it: a line, an offset, a column.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, file: object = None, place: str | None = None) -> None:
+        where = ", ".join(str(part) for part in (file, place) if part is not None)
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.file = None if file is None else str(file)
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bad_input, (self.message, self.file, self.place)
+
+
+def _bad_input(message: str, file: str | None, place: str | None) -> BadInput:
+    return BadInput(message, file=file, place=place)
+
+
+class PluginError(PenstockError):
+    """A plug-in that cannot be had."""
+
+    exit_code = 2
+
+
+class UnknownPlugin(PluginError):
+    """No plug-in of that name; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"no {kind} is called {name!r}; known: {', '.join(sorted(known)) or 'none'}")
+
+
+class MissingExtra(PluginError):
+    """A package that an optional part needs is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs the package {package!r}: pip install 'penstock[{extra}]'")
+
+
+class PenstockBug(PenstockError):
+    """Should never happen. If you see this, please report it with the run's events.jsonl."""
+
+
+class SetAside(Exception):
+    """An item that could not be done, with the reason; it stands in the item's place.
+
+    Attributes:
+        item: the item's index in its source.
+        name: the item's name, as the source tells it.
+        reason: ``"memory"``, ``"raised"``, ``"died"``, ``"stalled"`` or ``"kept"`` (its
+            result cannot be kept).
+        message: one sentence with the numbers.
+        error: type name of the function's exception, when it raised.
+        traceback: its traceback as text; empty for a private job.
+        needed: bytes that it was seen to need, for ``reason="memory"``.
+    """
+
+    def __init__(
+        self,
+        item: int,
+        name: str,
+        reason: str,
+        message: str,
+        error: str = "",
+        traceback: str = "",
+        needed: int = 0,
+    ) -> None:
+        super().__init__(item, name, reason, message, error, traceback, needed)
+        self.item = item
+        self.name = name
+        self.reason = reason
+        self.message = message
+        self.error = error
+        self.traceback = traceback
+        self.needed = needed
+
+    def __str__(self) -> str:
+        return f"item {self.name}: {self.message}"

@@ -1,0 +1,255 @@
+"""What a run says as it goes: frozen values, each written as one line of ``events.jsonl``.
+
+Progress, the report and the logs are readers of these; none of them asks the engine anything.
+An observer is one call: ``observer(event)``. ``at`` is in seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    kind: ClassVar[str] = "event"
+    at: float
+    """When, in seconds since the epoch."""
+    stage: str = ""
+    """The stage's name; empty for a run of one job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    """A stage begins, or goes on after a resume."""
+
+    kind: ClassVar[str] = "stage_started"
+    items: int
+    """How many items there are in all."""
+    done: int
+    """How many were done before."""
+    budget: int
+    """Bytes that all our processes together may use."""
+    origin: str
+    """Who set the budget."""
+    workers: int | None
+    """The number asked for; None when the plan chooses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned(Event):
+    """The plan is made, or made anew."""
+
+    kind: ClassVar[str] = "planned"
+    workers: int
+    """Workers at once."""
+    call: int
+    """Items a call."""
+    batch: int
+    """Items a batch."""
+    reserved: int
+    """Bytes taken before any item: this process, the fork server, idle workers, results."""
+    footprint: int
+    """Predicted bound of one call, in bytes."""
+    projected: int
+    """Predicted peak of the process tree, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetChanged(Event):
+    """A ceiling moved during the run."""
+
+    kind: ClassVar[str] = "budget_changed"
+    budget: int
+    """The new budget in bytes."""
+    origin: str
+    """Who set it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(Event):
+    """A worker is ready."""
+
+    kind: ClassVar[str] = "worker_started"
+    worker: int
+    """Its number, never used twice in a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnded(Event):
+    """A worker is gone."""
+
+    kind: ClassVar[str] = "worker_ended"
+    worker: int
+    """Its number."""
+    why: str
+    """``"done"``, ``"recycled"``, ``"room"`` (its memory was needed), ``"governor"``, ``"kernel"``,
+    ``"stalled"``, ``"timeout"``, ``"interrupted"``, ``"signal 11"``, ``"exit 3"``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPaused(Event):
+    """The governor stopped a worker for a while."""
+
+    kind: ClassVar[str] = "worker_paused"
+    worker: int
+    """Its number."""
+    free: int
+    """Bytes that were left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerResumed(Event):
+    """A paused worker runs on."""
+
+    kind: ClassVar[str] = "worker_resumed"
+    worker: int
+    """Its number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStarted(Event):
+    """A batch was given to a worker."""
+
+    kind: ClassVar[str] = "batch_started"
+    batch: int
+    """Its number within the stage."""
+    worker: int
+    """Who works it."""
+    start: int
+    """First item."""
+    stop: int
+    """One past the last item."""
+    call: int
+    """Items a call."""
+    projected: int
+    """Bytes reserved for it."""
+    alone: bool = False
+    """True when everything else was drained for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDone(Event):
+    """A batch is kept."""
+
+    kind: ClassVar[str] = "batch_done"
+    batch: int
+    """Its number."""
+    worker: int
+    """Who worked it."""
+    start: int
+    """First item."""
+    stop: int
+    """One past the last item kept; smaller than asked for when the batch was cut."""
+    seconds: float
+    """Wall seconds in the worker."""
+    peak: int
+    """Measured peak above the idle worker, in bytes."""
+    projected: int
+    """What was reserved, in bytes."""
+    retained: int
+    """What the worker still held afterwards, above idle, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailed(Event):
+    """A batch did not end; its items will be tried again, smaller or alone, or set aside."""
+
+    kind: ClassVar[str] = "batch_failed"
+    batch: int
+    """Its number."""
+    worker: int
+    """Who worked it."""
+    start: int
+    """First item."""
+    stop: int
+    """One past the last item."""
+    cause: str
+    """``"memory"``, ``"governor"``, ``"kernel"``, ``"killed"``, ``"crashed"``, ``"stalled"``,
+    ``"timeout"``, ``"raised"``, ``"kept"``, ``"interrupted"``."""
+    item: int
+    """The item being worked, or -1."""
+    held: int
+    """The most that the worker was seen to hold above idle, in bytes."""
+    message: str = ""
+    """One sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemSetAside(Event):
+    """An item was given up, with its reason."""
+
+    kind: ClassVar[str] = "item_set_aside"
+    item: int
+    """Its index."""
+    name: str
+    """Its name."""
+    reason: str
+    """As in SetAside."""
+    message: str
+    """One sentence with the numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRead(Event):
+    """The highest reading of a short while."""
+
+    kind: ClassVar[str] = "memory_read"
+    used: int
+    """Bytes held by the whole process tree at its highest in this while."""
+    workers: Mapping[str, int]
+    """Bytes by worker number at that moment."""
+    free: int
+    """Least bytes left under the budget and every ceiling in this while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageEnded(Event):
+    """A stage has ended."""
+
+    kind: ClassVar[str] = "stage_ended"
+    outcome: str
+    """``"done"``, ``"failed"`` or ``"interrupted"``."""
+    done: int
+    """Items kept, over all runs of this folder."""
+    set_aside: int
+    """Items set aside."""
+    seconds: float
+    """Wall seconds of this run of it."""
+    cpu: float
+    """CPU seconds of all our processes in this run of it."""
+    peak: int
+    """Measured peak of the process tree, in bytes."""
+    projected: int
+    """The last plan's projected peak, in bytes."""
+    message: str = ""
+    """Why it failed."""
+
+
+def to_line(event: Event) -> str:
+    """One line of JSON, without the newline."""
+    return json.dumps({"event": event.kind, **dataclasses.asdict(event)}, separators=(",", ":"))
+
+
+_KINDS: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
+        BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
+    )
+}  # fmt: skip
+
+
+def from_line(line: str) -> Event | None:
+    """Read such a line; None for a torn line or a kind of a newer version."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+        cls = _KINDS[values.pop("event")]
+        return cls(**values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
