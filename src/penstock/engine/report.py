@@ -1,0 +1,388 @@
+"""What a run did, in numbers: the report, and the observer that counts it from events.
+
+Covers :class:`Report`, its text, HTML and JSON, and :class:`Tally`. The drawn page is
+:mod:`penstock.engine.page`; nothing here reads files or asks the engine anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from penstock import events as ev
+from penstock.budget import format_size
+from penstock.errors import SetAside
+
+SCHEMA = 1
+NAMED = 10_000
+"""The most set-aside items that a report names; the others are counted and stand in the journal."""
+
+_WORST_FIRST = ("failed", "interrupted", "done")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What one run of a job, or of several stages, did. Sizes in bytes, times in seconds."""
+
+    folder: Path | None = None
+    """The run folder; None for a run in a temporary one."""
+    stage: str = ""
+    """The stage's name; empty for a run of one job, or of several stages together."""
+    outcome: str = "done"
+    """``"done"``, ``"failed"`` or ``"interrupted"``."""
+    message: str = ""
+    """Why it failed."""
+    items: int = 0
+    """How many items there are."""
+    done: int = 0
+    """How many are kept, over all runs of this folder."""
+    set_aside: tuple[SetAside, ...] = ()
+    """The items given up, with their reasons; the first 10,000 of them."""
+    set_aside_total: int = 0
+    """How many items were given up in all."""
+    budget: int = 0
+    """Bytes that all our processes together may use."""
+    origin: str = ""
+    """Who set the budget."""
+    reserved: int = 0
+    """Bytes taken before any item."""
+    projected: int = 0
+    """Peak of the process tree by the last plan."""
+    peak: int = 0
+    """Measured peak of the process tree."""
+    seconds: float = 0.0
+    """Wall seconds of this run."""
+    cpu: float = 0.0
+    """CPU seconds of all our processes in this run."""
+    batches: int = 0
+    """Batches kept in this run."""
+    workers_started: int = 0
+    """Workers started in this run, replacements included."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Batches that did not end, by cause (``BatchFailed.cause``); their items were tried again."""
+    paused: int = 0
+    """How often the governor paused a worker."""
+    recycled: int = 0
+    """Workers replaced because they retained too much."""
+    predictions: tuple[int, int] = (0, 0)
+    """Batches whose peak was predicted, and how many of them stayed under the bound."""
+    resumed_from: int = 0
+    """Items that were done before this run."""
+    stages: tuple[Report, ...] = ()
+    """One report for each stage, for a run of several."""
+    open_result: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    """Opens what is kept; called at most once, by ``result``."""
+
+    @cached_property
+    def result(self) -> Any:
+        """What is kept, opened when first asked for; None where nothing can be opened."""
+        return None if self.open_result is None else self.open_result()
+
+    @property
+    def headroom(self) -> int:
+        """Budget minus measured peak, in bytes; negative when the run went over."""
+        return self.budget - self.peak
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of predicted batches that stayed under their bound, 0 to 1; None without any."""
+        predicted, held = self.predictions
+        return held / predicted if predicted else None
+
+    @classmethod
+    def of_stages(cls, stages: Sequence[Report], *, folder: Path | None = None) -> Report:
+        """Put the reports of a run's stages together: sums, and the largest of each memory."""
+        if not stages:
+            return cls(folder=folder)
+        set_aside = tuple(item for stage in stages for item in stage.set_aside)
+        failures: Counter[str] = Counter()
+        for stage in stages:
+            failures.update(stage.failures)
+        # The budget is the one that left least room: its own headroom must be this report's headroom.
+        tightest = min(stages, key=lambda stage: stage.headroom)
+        worst = min(stages, key=lambda stage: _WORST_FIRST.index(stage.outcome))
+        return cls(
+            folder=folder,
+            outcome=worst.outcome,
+            message=worst.message,
+            items=sum(stage.items for stage in stages),
+            done=sum(stage.done for stage in stages),
+            set_aside=set_aside[:NAMED],
+            set_aside_total=sum(stage.set_aside_total for stage in stages),
+            budget=tightest.budget,
+            origin=tightest.origin,
+            reserved=max(stage.reserved for stage in stages),
+            projected=max(stage.projected for stage in stages),
+            peak=tightest.peak,
+            seconds=sum(stage.seconds for stage in stages),
+            cpu=sum(stage.cpu for stage in stages),
+            batches=sum(stage.batches for stage in stages),
+            workers_started=sum(stage.workers_started for stage in stages),
+            failures=dict(failures),
+            paused=sum(stage.paused for stage in stages),
+            recycled=sum(stage.recycled for stage in stages),
+            predictions=(
+                sum(stage.predictions[0] for stage in stages),
+                sum(stage.predictions[1] for stage in stages),
+            ),
+            resumed_from=sum(stage.resumed_from for stage in stages),
+            stages=tuple(stages),
+            open_result=stages[-1].open_result,
+        )
+
+    # ------------------------------------------------------------------ as text
+
+    def to_json(self) -> str:
+        """Write it as JSON text, without the result."""
+        return json.dumps({"schema": SCHEMA, **self._values()}, indent=1)
+
+    def _values(self) -> dict[str, Any]:
+        values = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+        del values["open_result"]
+        values["folder"] = None if self.folder is None else str(self.folder)
+        values["failures"] = dict(self.failures)
+        values["set_aside"] = [_fields_of(item) for item in self.set_aside]
+        values["stages"] = [stage._values() for stage in self.stages]
+        # Derived, for readers of the file; from_json leaves them out again.
+        return {**values, "headroom": self.headroom, "coverage": self.coverage}
+
+    @classmethod
+    def from_json(cls, text: str, *, open_result: Callable[[], Any] | None = None) -> Report:
+        """Read what :meth:`to_json` wrote; what a newer version added is left out.
+
+        Raises:
+            ValueError: not such text.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or "schema" not in values:
+            raise ValueError("not a report: expected a JSON object with the key 'schema'")
+        return cls._from_values(values, open_result)
+
+    @classmethod
+    def _from_values(cls, values: Mapping[str, Any], open_result: Callable[[], Any] | None) -> Report:
+        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        known["folder"] = None if known.get("folder") is None else Path(known["folder"])
+        known["set_aside"] = tuple(SetAside(**item) for item in known.get("set_aside", ()))
+        known["predictions"] = tuple(known.get("predictions", (0, 0)))
+        known["stages"] = tuple(cls._from_values(stage, None) for stage in known.get("stages", ()))
+        return cls(**known, open_result=open_result)
+
+    def __str__(self) -> str:
+        rows = list(self._rows())
+        left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
+        return "\n".join(f"{row[0]:<{left}}  {row[1]:>{middle}}  {row[2]}".rstrip() for row in rows)
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(left)}</th>"
+            f"<td style='text-align:right'>{escape(middle)}</td>"
+            f"<td style='text-align:left'>{escape(right)}</td></tr>"
+            for left, middle, right in self._rows()
+        )
+        return f"<table>{cells}</table>"
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        """The printed table: a word, a number, and what is to be said about it."""
+        yield self.stage or "run", self.outcome, self._progress()
+        if self.message:
+            yield "", "", self.message
+        yield "budget", format_size(self.budget), self.origin
+        yield "reserved", format_size(self.reserved), "before any item"
+        yield "projected", format_size(self.projected), "by the plan"
+        left = "headroom" if self.headroom >= 0 else "OVER the budget by"
+        yield (
+            "measured",
+            format_size(self.peak),
+            f"peak of the process tree; {left} {format_size(abs(self.headroom))}",
+        )
+        yield "batches", f"{self.batches:,}", self._batches()
+        if self.failures:
+            causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(self.failures.items()))
+            yield "failures", f"{sum(self.failures.values()):,}", f"batches did not end: {causes}"
+        for number, item in enumerate(self.set_aside[:5]):
+            count = f"{self.set_aside_total:,}" if number == 0 else ""
+            yield "set aside" if number == 0 else "", count, f"{item.name}: {item.message}"
+        if self.set_aside_total > 5:
+            yield "", "", f"and {self.set_aside_total - min(5, len(self.set_aside)):,} more"
+        for number, stage in enumerate(self.stages):
+            yield (
+                ("stages" if number == 0 else ""),
+                stage.stage,
+                f"{stage.outcome}, {stage._progress()}, peak {format_size(stage.peak)}",
+            )
+        if self.folder is not None:
+            yield "folder", "", str(self.folder)
+
+    def _progress(self) -> str:
+        parts = [f"{self.done:,} of {self.items:,} items"]
+        if self.set_aside_total:
+            parts.append(f"{self.set_aside_total:,} set aside")
+        if self.resumed_from:
+            parts.append(f"{self.resumed_from:,} from before")
+        parts.append(format_seconds(self.seconds))
+        if self.cpu and self.seconds >= 1:
+            parts.append(f"{self.cpu / self.seconds:.1f} cores busy")
+        return ", ".join(parts)
+
+    def _batches(self) -> str:
+        parts = [f"{self.workers_started:,} {'worker' if self.workers_started == 1 else 'workers'} started"]
+        if self.recycled:
+            parts.append(f"{self.recycled:,} recycled")
+        if self.paused:
+            parts.append(f"{self.paused:,} {'pause' if self.paused == 1 else 'pauses'}")
+        if self.coverage is not None:
+            parts.append(
+                f"{self.predictions[1]:,} of {self.predictions[0]:,} stayed under their predicted peak"
+            )
+        return ", ".join(parts)
+
+
+def _fields_of(item: SetAside) -> dict[str, Any]:
+    names = ("item", "name", "reason", "message", "error", "traceback", "needed")
+    return {name: getattr(item, name) for name in names}
+
+
+def format_seconds(seconds: float) -> str:
+    """Print a duration: ``"0.42 s"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``."""
+    if seconds < 10:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+class Tally:
+    """An observer that counts what the events of one stage say, in memory that does not grow.
+
+    Several runs of the same stage (a resume) add up; the peak is the highest of them.
+    """
+
+    def __init__(self, stage: str = "") -> None:
+        self.stage = stage
+        self.outcome = "interrupted"  # until the stage says otherwise
+        self.message = ""
+        self.items = self.done = self.resumed_from = 0
+        self.budget = self.reserved = self.projected = self.peak = 0
+        self.origin = ""
+        self.seconds = self.cpu = 0.0
+        self.batches = self.workers_started = self.paused = self.recycled = 0
+        self.predicted = self.held = 0
+        self.failures: Counter[str] = Counter()
+        self.set_aside: dict[int, SetAside] = {}
+        self.set_aside_total = 0
+        self._started = False
+
+    def __call__(self, event: ev.Event) -> None:
+        """Count one event."""
+        match event:
+            case ev.MemoryRead():
+                self.peak = max(self.peak, event.used)
+            case ev.BatchDone():
+                self._batch_done(event)
+            case ev.BatchFailed():
+                self.failures[event.cause] += 1
+            case ev.ItemSetAside():
+                self._item_set_aside(event)
+            case ev.WorkerStarted():
+                self.workers_started += 1
+            case ev.WorkerEnded():
+                self.recycled += event.why == "recycled"
+            case ev.WorkerPaused():
+                self.paused += 1
+            case ev.Planned():
+                self.reserved, self.projected = event.reserved, event.projected
+            case ev.BudgetChanged():
+                self.budget, self.origin = event.budget, event.origin
+            case ev.StageStarted():
+                self._stage_started(event)
+            case ev.StageEnded():
+                self._stage_ended(event)
+
+    def _stage_started(self, event: ev.StageStarted) -> None:
+        if not self._started:
+            self.resumed_from = event.done
+        self._started = True
+        self.outcome, self.message = "interrupted", ""
+        self.stage, self.items, self.done = event.stage, event.items, event.done
+        self.budget, self.origin = event.budget, event.origin
+
+    def _batch_done(self, event: ev.BatchDone) -> None:
+        self.batches += 1
+        self.done += event.stop - event.start
+        if event.projected > 0:
+            self.predicted += 1
+            self.held += event.peak <= event.projected
+
+    def _item_set_aside(self, event: ev.ItemSetAside) -> None:
+        if event.item in self.set_aside:
+            return
+        self.set_aside_total += 1
+        if len(self.set_aside) < NAMED:
+            self.set_aside[event.item] = SetAside(event.item, event.name, event.reason, event.message)
+
+    def _stage_ended(self, event: ev.StageEnded) -> None:
+        self.outcome, self.message = event.outcome, event.message
+        self.done = event.done
+        self.set_aside_total = event.set_aside
+        if not event.set_aside:  # those of an earlier run were tried again, and are done
+            self.set_aside.clear()
+        self.seconds += event.seconds
+        self.cpu += event.cpu
+        self.peak = max(self.peak, event.peak)
+        self.projected = event.projected or self.projected
+
+    def report(
+        self,
+        *,
+        folder: Path | None = None,
+        set_aside: Iterable[SetAside] | None = None,
+        open_result: Callable[[], Any] | None = None,
+    ) -> Report:
+        """Make the report, after the last event.
+
+        Args:
+            folder: the run folder.
+            set_aside: the items given up, as the journal names them (those of earlier runs and
+                their tracebacks too); None for the ones that the events named.
+            open_result: opens what is kept.
+        """
+        named, total = list(self.set_aside.values()), self.set_aside_total
+        if set_aside is not None:
+            named, total = [], 0
+            for item in set_aside:
+                total += 1
+                if total <= NAMED:
+                    named.append(item)
+        return Report(
+            folder=folder,
+            stage=self.stage,
+            outcome=self.outcome,
+            message=self.message,
+            items=self.items,
+            done=self.done,
+            set_aside=tuple(sorted(named, key=lambda item: item.item)),
+            set_aside_total=total,
+            budget=self.budget,
+            origin=self.origin,
+            reserved=self.reserved,
+            projected=self.projected,
+            peak=self.peak,
+            seconds=self.seconds,
+            cpu=self.cpu,
+            batches=self.batches,
+            workers_started=self.workers_started,
+            failures=dict(self.failures),
+            paused=self.paused,
+            recycled=self.recycled,
+            predictions=(self.predicted, self.held),
+            resumed_from=self.resumed_from,
+            open_result=open_result,
+        )

@@ -1,0 +1,216 @@
+"""The report and the tally: nothing is counted twice, nothing is lost in JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock import events as ev
+from penstock.budget import GiB, MiB
+from penstock.engine.report import NAMED, Report, Tally, format_seconds
+from penstock.errors import SetAside
+
+
+def started(**changes):
+    values = {"items": 100, "done": 0, "budget": GiB, "origin": "a test", "workers": None, "at": 0.0}
+    return ev.StageStarted(**values | changes)
+
+
+def ended(**changes):
+    values = {
+        "at": 9.0, "outcome": "done", "done": 100, "set_aside": 0, "seconds": 9.0, "cpu": 12.0,
+        "peak": 0, "projected": 0,
+    }  # fmt: skip
+    return ev.StageEnded(**values | changes)
+
+
+def batch_done(start=0, stop=10, *, peak=5, projected=9, at=1.0):
+    return ev.BatchDone(
+        at=at,
+        batch=0,
+        worker=0,
+        start=start,
+        stop=stop,
+        seconds=1.0,
+        peak=peak,
+        projected=projected,
+        retained=0,
+    )
+
+
+def batch_failed(cause):
+    return ev.BatchFailed(at=1.0, batch=0, worker=0, start=0, stop=10, cause=cause, item=3, held=7)
+
+
+def set_aside(item):
+    return ev.ItemSetAside(at=2.0, item=item, name=f"sub-{item:03}", reason="memory", message="needs 3.1 GiB")
+
+
+def tally_of(*events):
+    tally = Tally()
+    for event in events:
+        tally(event)
+    return tally
+
+
+def test_tally_counts_each_kind_of_event_once():
+    report = tally_of(
+        started(stage="survey", done=20),
+        ev.Planned(at=0, workers=2, call=4, batch=8, reserved=100, footprint=50, projected=600),
+        ev.WorkerStarted(at=0, worker=0),
+        ev.WorkerStarted(at=0, worker=1),
+        ev.MemoryRead(at=1, used=300, workers={"0": 100}, free=10),
+        ev.MemoryRead(at=2, used=700, workers={"0": 100}, free=10),
+        ev.MemoryRead(at=3, used=200, workers={"0": 100}, free=10),
+        batch_done(peak=5, projected=9),
+        batch_done(peak=9, projected=9),
+        batch_done(peak=10, projected=9),
+        batch_done(peak=10, projected=0),  # nothing was predicted for it
+        *(batch_failed(cause) for cause in ["kernel", "governor", "governor", "raised"]),
+        ev.WorkerPaused(at=2, worker=0, free=3),
+        ev.WorkerResumed(at=2, worker=0),
+        ev.WorkerEnded(at=3, worker=0, why="recycled"),
+        ev.WorkerEnded(at=3, worker=1, why="done"),
+        set_aside(3),
+        ev.BudgetChanged(at=4, budget=1000, origin="cgroup"),
+        ended(stage="survey", done=99, set_aside=1, peak=650, projected=610),
+    ).report(folder=Path("runs/x"))
+    assert (report.stage, report.outcome, report.items, report.done) == ("survey", "done", 100, 99)
+    assert (report.budget, report.origin, report.reserved, report.projected) == (1000, "cgroup", 100, 610)
+    assert (report.peak, report.headroom) == (700, 300)
+    assert (report.batches, report.workers_started, report.paused, report.recycled) == (4, 2, 1, 1)
+    assert report.failures == {"kernel": 1, "governor": 2, "raised": 1}
+    assert report.predictions == (3, 2)
+    assert report.coverage == pytest.approx(2 / 3)
+    assert report.resumed_from == 20
+    assert [item.name for item in report.set_aside] == ["sub-003"]
+    assert (report.seconds, report.cpu) == (9.0, 12.0)
+
+
+def test_a_stage_that_never_ended_was_interrupted():
+    report = tally_of(started(done=30), batch_done(30, 45)).report()
+    assert (report.outcome, report.done, report.coverage) == ("interrupted", 45, 1.0)
+
+
+def test_runs_of_one_stage_add_up():
+    report = tally_of(
+        started(), batch_done(0, 40), ended(outcome="interrupted", done=40, peak=70),
+        started(done=40), batch_done(40, 100), ended(peak=60),
+    ).report()  # fmt: skip
+    assert (report.outcome, report.done, report.resumed_from) == ("done", 100, 0)
+    assert (report.batches, report.seconds, report.peak) == (2, 18.0, 70)
+
+
+def test_an_item_set_aside_and_then_done_is_not_named():
+    report = tally_of(
+        started(), set_aside(3), ended(done=99, set_aside=1), started(done=99), ended()
+    ).report()
+    assert (report.set_aside, report.set_aside_total) == ((), 0)
+
+
+def test_the_journals_items_are_named_rather_than_the_events_and_no_more_than_the_cap():
+    tally = tally_of(started(), set_aside(3))
+    journaled = (SetAside(i, str(i), "raised", "no") for i in reversed(range(NAMED + 7)))
+    report = tally.report(set_aside=journaled)
+    assert (len(report.set_aside), report.set_aside_total) == (NAMED, NAMED + 7)
+    assert report.set_aside[0].item < report.set_aside[1].item
+
+
+def test_tally_does_not_grow_with_items():
+    tally = tally_of(started(), *(set_aside(i) for i in range(NAMED + 100)))
+    assert len(tally.set_aside) == NAMED
+    assert tally.report().set_aside_total == NAMED + 100
+
+
+def test_result_is_opened_when_asked_for_and_once():
+    calls = []
+    report = Report(open_result=lambda: calls.append(1) or "the result")
+    assert not calls
+    assert [report.result, report.result, len(calls)] == ["the result", "the result", 1]
+    assert Report().result is None
+
+
+@given(
+    st.builds(
+        Report,
+        stage=st.text(), outcome=st.sampled_from(["done", "failed", "interrupted"]), message=st.text(),
+        folder=st.none() | st.just(Path("a/b")), items=st.integers(0), done=st.integers(0),
+        budget=st.integers(0),
+        peak=st.integers(0), seconds=st.floats(0, 1e6), failures=st.dictionaries(st.text(), st.integers(1)),
+        predictions=st.tuples(st.integers(0), st.integers(0)),
+        set_aside=st.lists(st.builds(SetAside, st.integers(0), st.text(), st.text(), st.text())).map(tuple),
+    )
+)  # fmt: skip
+def test_json_gives_the_same_report_back_and_every_form_can_be_printed(report):
+    whole = Report.of_stages([report, report], folder=Path("x"))
+    for each in (report, whole):
+        text = each.to_json()
+        assert Report.from_json(text).to_json() == text
+        assert json.loads(text)["headroom"] == each.headroom
+        assert str(each)
+        assert each._repr_html_().startswith("<table>")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "no", '"schema"'])
+def test_from_json_refuses_what_is_no_report(text):
+    with pytest.raises(ValueError):
+        Report.from_json(text)
+
+
+def test_a_newer_versions_keys_are_left_out():
+    assert Report.from_json('{"schema": 2, "items": 5, "colour": "red"}').items == 5
+
+
+def test_html_is_escaped():
+    assert (
+        "<script>" not in Report(message="<script>", origin="<script>", folder=Path("<script>"))._repr_html_()
+    )
+
+
+def test_the_printed_report_says_where_its_numbers_come_from():
+    report = Report(
+        folder=Path("runs/embed"), items=12000, done=11997, set_aside_total=3, budget=4 * GiB,
+        origin="--budget", reserved=GiB, projected=3 * GiB, peak=3 * GiB + 200 * MiB, seconds=61, cpu=120,
+        batches=312, workers_started=8, recycled=2, paused=1, predictions=(312, 310),
+        failures={"governor": 3, "raised": 1},
+        set_aside=(SetAside(31, "sub-031", "memory", "needs 3.1 GiB"),),
+    )  # fmt: skip
+    text = str(report)
+    for part in (
+        "11,997 of 12,000 items, 3 set aside, 61 s, 2.0 cores busy", "4.0 GiB  --budget", "headroom 824 MiB",
+        "8 workers started, 2 recycled, 1 pause, 310 of 312 stayed under", "governor 3, raised 1", "3  sub-031: needs",
+        "runs/embed",
+    ):  # fmt: skip
+        assert part in text
+    assert "OVER the budget by" in str(Report(budget=5, peak=7))
+
+
+def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
+    survey = Report(stage="survey", items=10, done=10, budget=100, peak=40, seconds=2, failures={"raised": 1})
+    tensor = Report(
+        stage="tensor", outcome="failed", message="no", items=5, done=1, budget=100, peak=90, seconds=3,
+        failures={"raised": 2, "kernel": 1},
+    )  # fmt: skip
+    whole = Report.of_stages([survey, tensor])
+    assert (whole.outcome, whole.message, whole.items, whole.done, whole.seconds) == (
+        "failed",
+        "no",
+        15,
+        11,
+        5,
+    )
+    assert (whole.peak, whole.headroom) == (90, 10)
+    assert whole.failures == {"raised": 3, "kernel": 1}
+    assert whole.stages == (survey, tensor)
+    assert "tensor" in str(whole)
+    assert Report.of_stages([]).outcome == "done"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.42 s"), (6.04, "6.0 s"), (61, "61 s"), (720, "12 min"), (11100, "3 h 05 min")],
+)
+def test_durations_are_printed_as_people_say_them(seconds, text):
+    assert format_seconds(seconds) == text
