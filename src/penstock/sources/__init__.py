@@ -1,0 +1,34 @@
+"""Sources: items by number, read in the workers. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.sources.chain import Chain
+    from penstock.sources.fasta import Fasta
+    from penstock.sources.files import Files
+    from penstock.sources.items import Items, Range
+    from penstock.sources.parquet import ParquetRows
+
+__all__ = ["Chain", "Fasta", "Files", "Items", "ParquetRows", "Range"]
+
+_HOMES = {
+    "Chain": "chain",
+    "Fasta": "fasta",
+    "Files": "files",
+    "Items": "items",
+    "ParquetRows": "parquet",
+    "Range": "items",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
