@@ -1,0 +1,243 @@
+"""How much memory we may use, who says so, and how many CPUs.
+
+Covers the choice of the budget from ceilings and the user's word (:func:`choose`, pure), and reading
+the ceilings of every known limit, once (:func:`discover`) and again during a run (:class:`Gauge`).
+Does not decide what to do when memory gets short: that is the governor's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock import proc, registry
+from penstock.budget import Budget, Ceiling, format_size, parse_size
+from penstock.errors import NoBudget, UsageError
+
+if TYPE_CHECKING:
+    from penstock.abc import Limit
+
+VARIABLE = "PENSTOCK_BUDGET"
+"""Environment variable that takes the place of ``"auto"``."""
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What was found, and what follows from it."""
+
+    budget: Budget
+    """The bytes that all our processes together may use."""
+    ceilings: tuple[Ceiling, ...]
+    """Every ceiling found, of the tree and of one process, in the order of the limits' names."""
+    requested: str | int
+    """What the user asked for: ``"auto"``, ``"12GiB"``, ``"80%"``, or bytes."""
+
+
+def discover(
+    requested: str | int = "auto",
+    limits: Sequence[Limit] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Discovery:
+    """Find the budget: the least that any ceiling leaves us, or the user's number if that is less.
+
+    Args:
+        requested: ``"auto"`` (then ``PENSTOCK_BUDGET`` counts, if set), a size, or a share of what is found.
+        limits: where to look; every registered limit by default.
+        environ: the environment to look at, this process's own by default.
+
+    Raises:
+        UsageError: the request cannot be read.
+        NoBudget: others hold all of it.
+    """
+    word = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
+    ceilings, ours = Gauge(limits).read(), tree_memory()
+    if requested != "auto" or not word:
+        return Discovery(choose(ceilings, requested, ours), ceilings, requested)
+    try:
+        return Discovery(choose(ceilings, word, ours, who=VARIABLE), ceilings, word)
+    except UsageError as error:
+        raise UsageError(f"the environment variable {VARIABLE}: {error}") from None
+
+
+class Gauge:
+    """Reads every ceiling again and again: some 100 us, for each turn of the governor.
+
+    Args:
+        limits: where to look; every registered limit by default.
+    """
+
+    def __init__(self, limits: Sequence[Limit] | None = None) -> None:
+        if limits is None:
+            limits = [registry.load("limit", name)() for name in registry.names("limit")]
+        self._limits = limits
+
+    def read(self) -> tuple[Ceiling, ...]:
+        """All ceilings as they stand now."""
+        return tuple(ceiling for limit in self._limits for ceiling in limit.read())
+
+
+# --------------------------------------------------------------------------- arithmetic, pure
+
+
+def room(ceiling: Ceiling, ours: int) -> int:
+    """Bytes that our whole tree may hold under a ceiling, beside what others hold there now."""
+    return ceiling.bytes - max(0, ceiling.used - ours)
+
+
+def choose(
+    ceilings: Iterable[Ceiling], requested: str | int = "auto", ours: int = 0, *, who: str = "as asked for"
+) -> Budget:
+    """The budget that follows from ceilings and a request.
+
+    Args:
+        ceilings: of the tree and of one process; the latter only fill ``per_process``.
+        requested: ``"auto"``, a size, or a share such as ``"80%"`` of what the ceilings leave.
+        ours: anonymous + shared bytes that our process tree holds now.
+        who: the origin of a budget that is the request itself.
+
+    Raises:
+        UsageError: the request cannot be read, or is a share and there is no ceiling to take it of.
+        NoBudget: others hold all of it.
+    """
+    ceilings = tuple(ceilings)
+    per_process = min((ceiling.bytes for ceiling in ceilings if ceiling.scope == "process"), default=None)
+    tree = [ceiling for ceiling in ceilings if ceiling.scope == "tree"]
+    lowest = min(tree, key=lambda ceiling: room(ceiling, ours), default=None)
+    if lowest is None:
+        return _of_request(requested, per_process, who)
+    left = room(lowest, ours)
+    if left <= 0:
+        others = format_size(lowest.used - ours)
+        raise NoBudget(
+            f"no memory is left: {lowest.origin} is {format_size(lowest.bytes)}, others hold {others} of it. "
+            "End what else runs there, or ask for a larger limit."
+        )
+    share = _share(requested)
+    if share is not None:
+        return Budget(
+            int(left * share), f"{requested} of {format_size(left)}, {lowest.origin}", False, per_process
+        )
+    if requested == "auto" or parse_size(requested) > left:
+        origin = lowest.origin
+        if requested != "auto":
+            origin += f"; {_text(requested)} were asked for"
+        return Budget(left, origin, lowest.kills_group, per_process)
+    return Budget(parse_size(requested), who, False, per_process)
+
+
+def _of_request(requested: str | int, per_process: int | None, who: str) -> Budget:
+    if requested == "auto" or _share(requested) is not None:
+        raise UsageError(
+            f"no memory limit could be found here to take {requested!r} of; write a size, such as '4GiB'"
+        )
+    return Budget(parse_size(requested), who, False, per_process)
+
+
+def _share(requested: str | int) -> float | None:
+    match = _PERCENT.fullmatch(requested) if isinstance(requested, str) else None
+    if match is None:
+        return None
+    share = float(match[1]) / 100
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of the memory must be over 0% and at most 100%, not {requested}")
+    return share
+
+
+def _text(requested: str | int) -> str:
+    return format_size(requested) if isinstance(requested, int) else requested
+
+
+def free(ceilings: Iterable[Ceiling], budget: int, ours: int) -> int:
+    """Bytes left now, under the budget and under every ceiling of the tree; negative when over.
+
+    A ceiling that does not tell what is used counts as used by us alone.
+    """
+    left = budget - ours
+    for ceiling in ceilings:
+        if ceiling.scope == "tree":
+            left = min(left, ceiling.bytes - (ceiling.used or ours))
+    return left
+
+
+def kernel_kills(ceilings: Iterable[Ceiling]) -> int:
+    """Processes that the kernel has killed for memory so far, as the narrowest counter tells it.
+
+    Compare with an earlier reading: killed workers of other groups of the machine count as well
+    where only the machine's own counter is there.
+    """
+    groups = [c.kernel_kills for c in ceilings if c.scope == "tree" and c.kernel_kills is not None]
+    return min(groups, default=0)
+
+
+# --------------------------------------------------------------------------- this machine
+
+
+def tree_memory(pid: int | None = None, root: Path = proc.SYSTEM) -> int:
+    """Anonymous + shared bytes in this process (or another) and all that descend from it.
+
+    Pages shared after a fork count once for each process: an upper bound.
+    """
+    pid = os.getpid() if pid is None else pid
+    return sum(proc.held(each, root) for each in (pid, *proc.descendants(pid, root)))
+
+
+def cpus(root: Path = proc.SYSTEM) -> int:
+    """CPUs that this process may use: its affinity, and the quotas of the groups that hold it, rounded up."""
+    if hasattr(os, "sched_getaffinity"):
+        count = float(len(os.sched_getaffinity(0)))
+    else:
+        count = float(os.cpu_count() or 1)
+    for hierarchy in proc.hierarchies("cpu", root):
+        for folder in hierarchy.folders:
+            count = min(count, _quota(folder, hierarchy.version))
+    return max(1, math.ceil(count))
+
+
+def _quota(folder: Path, version: int) -> float:
+    """CPUs that a group may use on average; infinite without a quota."""
+    if version == 2:
+        words = proc.text(folder / "cpu.max").split()
+    else:
+        words = [proc.text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    if len(words) != 2 or not all(word.isdigit() for word in words):  # "max", or -1
+        return math.inf
+    quota, period = map(int, words)
+    return quota / period if period else math.inf
+
+
+def shared_files(root: Path = proc.SYSTEM) -> int:
+    """Bytes of files in ``/dev/shm`` now: memory, though no process may hold it.
+
+    A group's ``used`` and the machine's have it; where neither is there, its growth since the start of
+    a run is ours.
+    """
+    try:
+        status = os.statvfs(root / "dev/shm")
+    except OSError:
+        return 0
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def in_memory(path: str | os.PathLike[str], root: Path = proc.SYSTEM) -> str | None:
+    """Say so when a folder's files are kept in memory, where they count against the budget; else None."""
+    where = os.path.realpath(path)
+    holder = None
+    for mount in proc.mounts(root):
+        if os.path.commonpath((where, mount.point)) == mount.point and (
+            holder is None or len(mount.point) >= len(holder.point)
+        ):
+            holder = mount
+    if holder is None or holder.type not in _MEMORY_FILE_SYSTEMS:
+        return None
+    return (
+        f"{where} lies on {holder.type} ({holder.point}), which is memory: what is written there counts "
+        "against the budget. Choose a folder on a disk."
+    )

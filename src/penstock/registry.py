@@ -1,0 +1,120 @@
+"""Names to plug-ins: sources, sinks, reducers, backends, limits and workloads by entry point.
+
+Built-ins use the same door as a stranger's package: a line under ``[project.entry-points]``, such as
+``"penstock.sources"``. The lists are collected at the first question, a plug-in is imported when it is
+first used.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import MissingExtra, PenstockBug, PluginError, UnknownPlugin
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+KINDS = ("source", "sink", "reducer", "backend", "limit", "workload")
+"""What can be plugged in; the entry point group of ``"sink"`` is ``penstock.sinks``."""
+
+# Packages whose import name is not their own.
+_PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+
+
+def names(kind: str) -> list[str]:
+    """The known names of one kind, sorted."""
+    return sorted(_entries(kind))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import a plug-in: the class (or object) its entry point names.
+
+    Raises:
+        UnknownPlugin: no such name; lists the known ones.
+        MissingExtra: a built-in needs a package that an extra installs; names the extra.
+        PluginError: the plug-in cannot be imported, or two packages claim the name.
+    """
+    known = _entries(kind)
+    if name not in known:
+        raise UnknownPlugin(kind, name, known)
+    entry, *rivals = known[name]
+    if rivals:
+        owners = ", ".join(sorted(f"{claim.value} of {_owner(claim)}" for claim in known[name]))
+        raise PluginError(f"the {kind} {name!r} is claimed twice: {owners}; uninstall one of them")
+    try:
+        loaded: Any = import_module(entry.module)
+        for attribute in filter(None, entry.attr.split(".")):
+            loaded = getattr(loaded, attribute)
+        return loaded
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        extra = _extra(missing, name) if _owner(entry) == "penstock" else None
+        if extra is not None:
+            raise MissingExtra(f"the {kind} {name!r}", _package(missing), extra) from error
+        raise _unusable(kind, name, entry, error) from error
+    except (ImportError, AttributeError) as error:
+        raise _unusable(kind, name, entry, error) from error
+
+
+def owner(kind: str, name: str) -> str:
+    """The installed package that a plug-in comes from.
+
+    Raises:
+        UnknownPlugin: no such name.
+    """
+    known = _entries(kind)
+    if name not in known:
+        raise UnknownPlugin(kind, name, known)
+    return _owner(known[name][0])
+
+
+@functools.cache
+def _entries(kind: str) -> dict[str, list[EntryPoint]]:
+    """Name -> the different entry points that claim it."""
+    if kind not in KINDS:
+        raise PenstockBug(f"no such kind of plug-in: {kind!r}")
+    from importlib.metadata import entry_points
+
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=f"penstock.{kind}s"):
+        claims = found.setdefault(entry.name, [])
+        # A package may be listed twice (an editable install beside a built one): the same claim.
+        if all(entry.value != claim.value for claim in claims):
+            claims.append(entry)
+    return found
+
+
+def _owner(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unknown package"
+
+
+def _package(module: str) -> str:
+    return _PACKAGES.get(module, module)
+
+
+def _extra(module: str, name: str) -> str | None:
+    """The extra of ours that installs a module: the one named like the plug-in, or the first."""
+    from importlib.metadata import requires
+
+    wanted = _normal(_package(module))
+    extras = []
+    for requirement in requires("penstock") or ():
+        package = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"""extra\s*==\s*['"]([\w.-]+)""", requirement)
+        if package and extra and _normal(package[0]) == wanted:
+            extras.append(extra[1])
+    return name if name in extras else extras[0] if extras else None
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _unusable(kind: str, name: str, entry: EntryPoint, error: Exception) -> PluginError:
+    return PluginError(
+        f"the {kind} {name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: {error}; "
+        f"reinstall or update {_owner(entry)}"
+    )
