@@ -51,7 +51,8 @@ def load(kind: str, name: str) -> Any:
         return loaded
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        extra = _extra(missing, name) if _owner(entry) == "penstock" else None
+        ours = _owner(entry) == "penstock" and missing != "penstock"
+        extra = _extra(missing, name) if ours else None
         if extra is not None:
             raise MissingExtra(f"the {kind} {name!r}", _package(missing), extra) from error
         raise _unusable(kind, name, entry, error) from error
