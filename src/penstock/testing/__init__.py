@@ -1,0 +1,37 @@
+"""For authors of plug-ins: conformance suites, functions that misbehave on schedule, a fake machine.
+
+A suite is a class of pytest tests: subclass it in a test module, give what it asks for, and every
+promise that the engine relies on is tested. Names are imported when they are first used; the suites
+need pytest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.testing import misfortune
+    from penstock.testing.reducer import ReducerSuite
+    from penstock.testing.sink import SinkSuite
+    from penstock.testing.source import SourceSuite
+
+__all__ = ["ReducerSuite", "SinkSuite", "SourceSuite", "misfortune"]
+
+_HOMES = {
+    "ReducerSuite": "reducer",
+    "SinkSuite": "sink",
+    "SourceSuite": "source",
+    "misfortune": "misfortune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    module = import_module(f"{__name__}.{_HOMES[name]}")
+    return module if name == _HOMES[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,206 @@
+"""Several sources, one after the other, as one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+from penstock.abc import Carried, Named, Sequential, Sized, Source, Spanned
+from penstock.errors import UsageError
+
+
+class Chain:
+    """The items of several sources, one source after the other.
+
+    It has each optional power that it can keep: ``sizes`` when all sources have them (a guess
+    for the rest would mislead the predictions), ``name`` when any has, ``starts``, ``carry`` and
+    ``each`` likewise; ``spans`` always. A call that crosses a border reads both sides: iterators
+    are chained lazily, Arrow tables and arrays concatenated, other containers become a list.
+
+    Args:
+        sources: one or more.
+
+    Raises:
+        UsageError: no sources, or something that is not one.
+    """
+
+    def __init__(self, *sources: Source) -> None:
+        if not sources:
+            raise UsageError("Chain() needs at least one source")
+        for source in sources:
+            if not isinstance(source, Source):
+                raise UsageError(
+                    f"Chain takes sources, not {type(source).__name__}: wrap a list in penstock.sources.Items"
+                )
+        self._sources = sources
+        self._ends = list(accumulate(len(source) for source in sources))
+        # Optional powers are found by the engine as methods of the object, so they are there or not.
+        if all(isinstance(source, Sized) for source in sources):
+            self.sizes = self._sizes
+        if any(isinstance(source, Named) for source in sources):
+            self.name = self._name
+        if any(isinstance(source, Sequential) for source in sources):
+            self.starts = self._starts
+        if any(isinstance(source, Carried) for source in sources):
+            self.carry, self.load, self.weigh = self._carry, self._load, self._weigh
+        if any(hasattr(source, "each") for source in sources):
+            self.each = self._each
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self._sources))})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Chain, self._sources
+
+    def read(self, start: int, stop: int) -> Any:
+        """The items of one call, in the container of their source."""
+        places = list(self._places(start, stop))
+        if not places:
+            return self._sources[0].read(0, 0)
+        first = self._sources[places[0][0]].read(*places[0][1:])
+        if len(places) == 1:
+            return first
+        if isinstance(first, Iterator):
+            rest = (self._sources[i].read(low, high) for i, low, high in places[1:])
+            return chain(first, chain.from_iterable(rest))
+        return _joined([first, *(self._sources[i].read(low, high) for i, low, high in places[1:])])
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Those of the sources; a key that came before is numbered: ``"range (2)"``."""
+        found: dict[str, str] = {}
+        for source, keys in zip(self._sources, self._keys(), strict=True):
+            found.update(zip(keys, source.fingerprint().values(), strict=True))
+        return found
+
+    def spans(self) -> Mapping[str, tuple[int, int]]:
+        """Those of the sources; all items of a source that does not know them."""
+        found = {}
+        for i, (source, keys) in enumerate(zip(self._sources, self._keys(), strict=True)):
+            offset = self._offset(i)
+            own = source.spans() if isinstance(source, Spanned) else {}
+            for key, original in zip(keys, source.fingerprint(), strict=True):
+                low, high = own.get(original, (0, len(source)))
+                found[key] = (offset + low, offset + high)
+        return found
+
+    def _offset(self, i: int) -> int:
+        return self._ends[i - 1] if i else 0
+
+    def _place(self, item: int) -> tuple[int, int]:
+        """Which source an item is in, and its number there."""
+        i = bisect_right(self._ends, item)
+        return i, item - self._offset(i)
+
+    def _places(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Source by source, the interval of its own items."""
+        i = bisect_right(self._ends, start)
+        while i < len(self._sources) and self._offset(i) < stop:
+            offset = self._offset(i)
+            low, high = max(start - offset, 0), min(stop, self._ends[i]) - offset
+            if low < high:
+                yield i, low, high
+            i += 1
+
+    def _keys(self) -> Iterator[list[str]]:
+        """The keys of each source's fingerprint, made different from all before."""
+        seen: set[str] = set()
+        for source in self._sources:
+            keys = []
+            for key in source.fingerprint():
+                unique, count = key, 1
+                while unique in seen:
+                    count += 1
+                    unique = f"{key} ({count})"
+                seen.add(unique)
+                keys.append(unique)
+            yield keys
+
+    def _sizes(self, start: int, stop: int) -> list[int]:
+        """Size hints in bytes, those of the sources."""
+        places = self._places(start, stop)
+        return list(chain.from_iterable(self._sources[i].sizes(low, high) for i, low, high in places))  # type: ignore[attr-defined]
+
+    def _name(self, item: int) -> str:
+        """The name in its source, or the number in the chain."""
+        i, own = self._place(item)
+        source = self._sources[i]
+        return source.name(own) if isinstance(source, Named) else str(item)
+
+    def _starts(self) -> Sequence[int]:
+        """The starts of the sources; every item of a source that can be read from anywhere."""
+        return _Starts(
+            [
+                source.starts() if isinstance(source, Sequential) else range(len(source))
+                for source in self._sources
+            ],
+            [self._offset(i) for i in range(len(self._sources))],
+        )
+
+    def _carry(self, start: int, stop: int) -> list[tuple[int, int, Any]]:
+        """The cargo of every source that carries."""
+        return [
+            (i, low, source.carry(low, high))
+            for i, low, high in self._places(start, stop)
+            if isinstance(source := self._sources[i], Carried)
+        ]
+
+    def _load(self, start: int, cargo: list[tuple[int, int, Any]]) -> None:
+        """Hand each cargo to its source."""
+        for i, low, part in cargo:
+            self._sources[i].load(low, part)  # type: ignore[attr-defined]
+
+    def _weigh(self, start: int, stop: int) -> int:
+        """Estimated bytes of what ``carry`` would give."""
+        places = self._places(start, stop)
+        return sum(
+            self._sources[i].weigh(low, high)  # type: ignore[attr-defined]
+            for i, low, high in places
+            if hasattr(self._sources[i], "weigh")
+        )
+
+    def _each(self, container: Any) -> Iterator[Any]:
+        """The items of what ``read`` gave, one by one."""
+        if type(container).__module__.partition(".")[0] == "pyarrow":
+            yield from next(source for source in self._sources if hasattr(source, "each")).each(container)
+        else:
+            yield from container
+
+
+class _Starts(Sequence[int]):
+    """Ascending numbers of several sequences, each with an offset, without copying them."""
+
+    def __init__(self, parts: list[Sequence[int]], offsets: list[int]) -> None:
+        self._parts = parts
+        self._offsets = offsets
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = index + len(self) if index < 0 else index
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        before = self._ends[part - 1] if part else 0
+        return self._offsets[part] + self._parts[part][index - before]
+
+
+def _joined(containers: list[Any]) -> Any:
+    homes = {f"{type(container).__module__}.{type(container).__name__}" for container in containers}
+    if homes == {"pyarrow.lib.Table"}:
+        import pyarrow as pa
+
+        return pa.concat_tables(containers)
+    if homes == {"numpy.ndarray"}:
+        import numpy as np
+
+        return np.concatenate(containers)
+    return list(chain.from_iterable(containers))

@@ -1,0 +1,52 @@
+"""From what a user names to the files that are meant, or a sentence about why there are none."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from penstock.errors import BadInput
+
+AnyPath = str | os.PathLike[str]
+
+
+def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
+    """The files of paths and glob patterns (``*``, ``?``, ``[...]``, ``**``), in the order given.
+
+    What a pattern matches is sorted by name, folders left out. A file whose own name looks like a
+    pattern is taken as that file.
+
+    Raises:
+        BadInput: a file that is missing, unreadable, a folder or given twice; a pattern without a
+            match; nothing given at all.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise BadInput("no files were given: name at least one, or a pattern such as 'data/*.parquet'")
+    found: dict[str, None] = {}
+    for path in given:
+        for name in _matches(os.fspath(path)):
+            if name in found:
+                raise BadInput("given twice: name each file once, and let patterns not overlap", file=name)
+            if not os.access(name, os.R_OK):
+                raise BadInput("not readable by this user: change its permissions (chmod +r)", file=name)
+            found[name] = None
+    return list(found)
+
+
+def _matches(path: str) -> Iterator[str]:
+    if Path(path).is_dir():
+        pattern = str(Path(path) / "*")
+        raise BadInput(f"a folder, where a file was expected: name its files, as in {pattern!r}", file=path)
+    if Path(path).exists() or not glob.has_magic(path):
+        if not Path(path).exists():
+            raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
+        yield path
+        return
+    # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
+    names = [name for name in sorted(glob.glob(path, recursive=True)) if not Path(name).is_dir()]  # noqa: PTH207
+    if not names:
+        raise BadInput(f"no file matches this pattern; looked from the folder {Path.cwd()}", file=path)
+    yield from names
