@@ -1,0 +1,95 @@
+"""A fold in item order by functions of your own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from penstock.errors import UsageError
+
+
+class Fold:
+    """Folds results in item order: ``state = step(state, result)``.
+
+    Each grain of items is folded on its own, from a fresh start; ``merge`` puts the states of
+    neighbouring grains together, from left to right. The grains are fixed, so the result is the same
+    for any batch, budget and worker, floats included. Write ``merge(start, x)`` so that it is x.
+
+    Args:
+        step: ``step(state, result) -> state``; may change and return the state it gets.
+        start: the state before any result, or a function that makes it. States are JSON values
+            and NumPy arrays.
+        merge: ``merge(left, right) -> state``; may change and return ``left``.
+        finish: ``finish(states) -> value``: takes an iterator over all states in item order, in place
+            of merging them.
+        grain: items folded on their own; None when ``merge`` is exactly associative.
+
+    Raises:
+        UsageError: neither ``merge`` nor ``finish``, a grain under 1, or no grain without ``merge``.
+    """
+
+    order: Literal["any", "items"] = "items"
+
+    def __init__(
+        self,
+        step: Callable[[Any, Any], Any],
+        start: Any | Callable[[], Any],
+        merge: Callable[[Any, Any], Any] | None = None,
+        finish: Callable[[Iterator[Any]], Any] | None = None,
+        *,
+        grain: int | None = 256,
+    ) -> None:
+        if merge is None and finish is None:
+            raise UsageError(
+                "Fold needs merge(left, right), which puts the states of neighbouring grains together, "
+                "or finish(states), which takes them all in order"
+            )
+        if grain is not None and grain < 1:
+            raise UsageError(f"Fold(grain={grain}): a grain has at least one item")
+        if grain is None and merge is None:
+            raise UsageError("Fold(grain=None) needs merge(left, right): batches are then cut anywhere")
+        self.grain = grain
+        self._step = step
+        self._start = start
+        self._merge = merge
+        self._finish = finish
+
+    def __repr__(self) -> str:
+        given = {"step": self._step, "start": self._start, "merge": self._merge, "finish": self._finish}
+        named = [f"{name}={_named(value)}" for name, value in given.items() if value is not None]
+        return f"Fold({', '.join(named)}, grain={self.grain})"
+
+    def start(self) -> Any:
+        """The state before any result, made afresh."""
+        return self._start() if callable(self._start) else copy.deepcopy(self._start)
+
+    def step(self, state: Any, result: Any) -> Any:
+        """Fold one result in."""
+        return self._step(state, result)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        """Put the states of two neighbours together.
+
+        Raises:
+            UsageError: this Fold has no ``merge``.
+        """
+        if self._merge is None:
+            raise UsageError("this Fold cannot merge states: give it merge=")
+        return self._merge(left, right)
+
+    def finish(self, states: Iterator[Any]) -> Any:
+        """Your ``finish``, or all states merged from left to right; the start, when there are none."""
+        if self._finish is not None:
+            return self._finish(states)
+        try:
+            total = next(states)
+        except StopIteration:
+            return self.start()
+        for state in states:
+            total = self.merge(total, state)
+        return total
+
+
+def _named(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or repr(value)
