@@ -78,8 +78,8 @@ def test_tally_counts_each_kind_of_event_once():
         ended(stage="survey", done=99, set_aside=1, peak=650, projected=610),
     ).report(folder=Path("runs/x"))
     assert (report.stage, report.outcome, report.items, report.done) == ("survey", "done", 100, 99)
-    assert (report.budget, report.origin, report.reserved, report.projected) == (1000, "cgroup", 100, 610)
-    assert (report.peak, report.headroom) == (700, 300)
+    assert (report.reserved, report.projected) == (100, 610)
+    assert (report.peak, report.budget, report.origin) == (700, GiB, "a test")
     assert (report.batches, report.workers_started, report.paused, report.recycled) == (4, 2, 1, 1)
     assert report.failures == {"kernel": 1, "governor": 2, "raised": 1}
     assert report.predictions == (3, 2)
@@ -87,6 +87,29 @@ def test_tally_counts_each_kind_of_event_once():
     assert report.resumed_from == 20
     assert [item.name for item in report.set_aside] == ["sub-003"]
     assert (report.seconds, report.cpu) == (9.0, 12.0)
+
+
+def read(used):
+    return ev.MemoryRead(at=1, used=used, workers={}, free=0)
+
+
+def changed(budget):
+    return ev.BudgetChanged(at=1, budget=budget, origin=f"set to {budget}")
+
+
+@pytest.mark.parametrize(
+    ("events", "peak", "budget"),
+    [
+        ([read(80)], 80, 100),
+        ([read(80), changed(50), read(40)], 80, 100),  # 80 was allowed when it was held
+        ([read(80), changed(50), read(60)], 60, 50),  # 60 was not
+        ([read(120), changed(50), read(60)], 120, 100),
+        ([changed(50)], 0, 50),
+    ],
+)
+def test_the_peak_is_compared_with_the_budget_of_its_moment(events, peak, budget):
+    report = tally_of(started(budget=100), *events, ended(peak=peak)).report()
+    assert (report.peak, report.budget) == (peak, budget)
 
 
 def test_a_stage_that_never_ended_was_interrupted():
@@ -180,7 +203,8 @@ def test_the_printed_report_says_where_its_numbers_come_from():
     text = str(report)
     for part in (
         "11,997 of 12,000 items, 3 set aside, 61 s, 2.0 cores busy", "4.0 GiB  --budget", "headroom 824 MiB",
-        "8 workers started, 2 recycled, 1 pause, 310 of 312 stayed under", "governor 3, raised 1", "3  sub-031: needs",
+        "8 workers started, 2 recycled, 1 pause, 310 of 312 stayed under", "governor 3, raised 1",
+        "3  sub-031: needs",
         "runs/embed",
     ):  # fmt: skip
         assert part in text

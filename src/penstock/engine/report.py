@@ -47,7 +47,7 @@ class Report:
     set_aside_total: int = 0
     """How many items were given up in all."""
     budget: int = 0
-    """Bytes that all our processes together may use."""
+    """Bytes that all our processes together may use; if it changed, as it was at the peak."""
     origin: str = ""
     """Who set the budget."""
     reserved: int = 0
@@ -270,8 +270,11 @@ class Tally:
         self.outcome = "interrupted"  # until the stage says otherwise
         self.message = ""
         self.items = self.done = self.resumed_from = 0
-        self.budget = self.reserved = self.projected = self.peak = 0
+        self.budget = self.reserved = self.projected = 0
         self.origin = ""
+        self.peak = 0
+        self.at_peak: tuple[int, str] | None = None
+        """The budget and its origin as they were when the peak was read."""
         self.seconds = self.cpu = 0.0
         self.batches = self.workers_started = self.paused = self.recycled = 0
         self.predicted = self.held = 0
@@ -284,7 +287,7 @@ class Tally:
         """Count one event."""
         match event:
             case ev.MemoryRead():
-                self.peak = max(self.peak, event.used)
+                self._held(event.used)
             case ev.BatchDone():
                 self._batch_done(event)
             case ev.BatchFailed():
@@ -305,6 +308,14 @@ class Tally:
                 self._stage_started(event)
             case ev.StageEnded():
                 self._stage_ended(event)
+
+    def _held(self, used: int) -> None:
+        # The peak is compared with the budget of its moment; a reading over its budget is never
+        # hidden by a higher one from a time when more was allowed.
+        over = used > self.budget
+        was_over = self.at_peak is not None and self.peak > self.at_peak[0]
+        if self.at_peak is None or (over, used) > (was_over, self.peak):
+            self.peak, self.at_peak = used, (self.budget, self.origin)
 
     def _stage_started(self, event: ev.StageStarted) -> None:
         if not self._started:
@@ -336,7 +347,8 @@ class Tally:
             self.set_aside.clear()
         self.seconds += event.seconds
         self.cpu += event.cpu
-        self.peak = max(self.peak, event.peak)
+        if event.peak > self.peak:
+            self._held(event.peak)
         self.projected = event.projected or self.projected
 
     def report(
@@ -354,6 +366,7 @@ class Tally:
                 their tracebacks too); None for the ones that the events named.
             open_result: opens what is kept.
         """
+        budget, origin = self.at_peak or (self.budget, self.origin)
         named, total = list(self.set_aside.values()), self.set_aside_total
         if set_aside is not None:
             named, total = [], 0
@@ -370,8 +383,8 @@ class Tally:
             done=self.done,
             set_aside=tuple(sorted(named, key=lambda item: item.item)),
             set_aside_total=total,
-            budget=self.budget,
-            origin=self.origin,
+            budget=budget,
+            origin=origin,
             reserved=self.reserved,
             projected=self.projected,
             peak=self.peak,
