@@ -119,7 +119,7 @@ class SourceSuite:
         assert dict(self.make(tmp_path).fingerprint()) != before
 
     def test_sizes_are_one_for_each_item(self, source: Any) -> None:
-        if not isinstance(source, Sized):
+        if not _can(source, Sized):
             pytest.skip("this source does not know the sizes of its items")
         sizes = [int(size) for size in source.sizes(0, len(source))]
         assert len(sizes) == len(source)
@@ -129,13 +129,13 @@ class SourceSuite:
             assert list(source.sizes(start, stop)) == sizes[start:stop]
 
     def test_names_are_text(self, source: Any) -> None:
-        if not isinstance(source, Named):
+        if not _can(source, Named):
             pytest.skip("this source does not name its items")
         names = [source.name(item) for item in range(len(source))]
         assert all(isinstance(name, str) and name and "\n" not in name for name in names)
 
     def test_spans_say_where_each_file_is(self, source: Any) -> None:
-        if not isinstance(source, Spanned):
+        if not _can(source, Spanned):
             pytest.skip("this source does not know which items come from which part")
         spans = source.spans()
         assert set(spans) == set(source.fingerprint())
@@ -144,7 +144,7 @@ class SourceSuite:
         assert covered == set(range(len(source)))
 
     def test_starts_are_where_reading_may_begin(self, source: Any, whole: list[Any]) -> None:
-        if not isinstance(source, Sequential):
+        if not _can(source, Sequential):
             pytest.skip("this source can be read from anywhere")
         starts = list(source.starts())
         assert starts[0] == 0
@@ -154,7 +154,7 @@ class SourceSuite:
             assert self.items(self.in_worker(source, start, start + 1), start, start + 1) == [whole[start]]
 
     def test_cargo_is_weighed_and_all_that_is_pickled(self, source: Any) -> None:
-        if not isinstance(source, Carried):
+        if not _can(source, Carried):
             pytest.skip("this source does not travel with its batches")
         weigh = getattr(source, "weigh", None)
         assert weigh is not None, "a Carried source says with weigh(start, stop) how large its cargo will be"
@@ -162,3 +162,8 @@ class SourceSuite:
         assert weigh(0, len(source)) >= weigh(0, 1) > 0
         read = self.in_worker(source, 0, len(source))
         assert len(pickle.dumps(read)) == len(pickle.dumps(self.in_worker(source, 0, 1)))
+
+
+def _can(source: Any, power: type) -> bool:
+    """Whether a source has an optional power."""
+    return isinstance(source, power)
