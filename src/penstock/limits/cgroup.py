@@ -55,8 +55,8 @@ def _limit(file: KernelFile) -> int | None:
     return value if value < _UNLIMITED else None
 
 
-def _sum(content: bytes, *names: bytes) -> int:
-    return sum(find(content, name) or 0 for name in names)
+def _sum(content: bytes, *starts: bytes) -> int:
+    return sum(find(content, start) or 0 for start in starts)
 
 
 class _V1:
@@ -73,7 +73,7 @@ class _V1:
             for level, file in enumerate(self._limits)
             if (bytes_ := _limit(file)) is not None
         ]
-        effective = self._stats[0].value(b"hierarchical_memory_limit") or _UNLIMITED
+        effective = self._stats[0].value(b"hierarchical_memory_limit ") or _UNLIMITED
         if effective < min((bytes_ for _, bytes_, _ in found), default=_UNLIMITED):
             # Set in a group that cannot be seen from here; what the outermost visible group holds
             # is the least that one holds.
@@ -90,7 +90,7 @@ class _V1:
         ]
 
     def _ceiling(self, bytes_: int, origin: str, stat: bytes, kills: int | None) -> Ceiling:
-        used = _sum(stat, b"total_rss", b"total_shmem")
+        used = _sum(stat, b"total_rss ", b"total_shmem ")
         return Ceiling(bytes_, "tree", origin, used, kernel_kills=kills)
 
 
@@ -114,7 +114,7 @@ class _V1Kills:
         sums: list[int | None] = []
         total = 0
         for file in self._chain:
-            kills = file.value(b"oom_kill")
+            kills = file.value(b"oom_kill ")
             total += kills or 0
             sums.append(None if kills is None else total + below)
         return sums
@@ -128,7 +128,7 @@ class _V1Kills:
             self._links = links
             self._list()
         for folder, (file, _) in list(self._below.items()):
-            kills = file.value(b"oom_kill")
+            kills = file.value(b"oom_kill ")
             if kills is not None:
                 self._below[folder] = (file, kills)
         return self._gone + sum(kills for _, kills in self._below.values())
@@ -165,8 +165,8 @@ class _V2:
             hard, soft = _limit(maximum), _limit(high)
             if hard is None and soft is None:
                 continue
-            used = _sum(stat.read(), b"anon", b"shmem")
-            kills = events.value(b"oom_kill")
+            used = _sum(stat.read(), b"anon ", b"shmem ")
+            kills = events.value(b"oom_kill ")
             if hard is not None:
                 origin = f"cgroup memory limit ({maximum.path})"
                 ceilings.append(Ceiling(hard, "tree", origin, used, kills_group, kills))

@@ -39,7 +39,7 @@ class Machine:
         if available is None:  # before Linux 3.14
             available = find(memory, b"MemFree:") or 0
         used = max(0, total - available) * 1024
-        kills = self._events.value(b"oom_kill")
+        kills = self._events.value(b"oom_kill ")
         return [
             Ceiling(total * 1024, "tree", "memory of this machine (/proc/meminfo)", used, kernel_kills=kills)
         ]

@@ -6,17 +6,16 @@ writable memory. RLIMIT_RSS has had no effect since Linux 2.4.30 and is not read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.budget import Ceiling
-from penstock.proc import SYSTEM, fields, text
+from penstock.proc import SYSTEM, KernelFile, find
 
-# name in /proc/self/limits, name for people, name in /proc/self/status, name in the module resource
+# name in /proc/self/limits, name for people, line of /proc/self/status, name in the module resource
 _LIMITS = (
-    ("Max address space", "RLIMIT_AS (ulimit -v)", "VmSize", "RLIMIT_AS"),
-    ("Max data size", "RLIMIT_DATA (ulimit -d)", "VmData", "RLIMIT_DATA"),
+    (b"Max address space", "RLIMIT_AS (ulimit -v)", b"VmSize:", "RLIMIT_AS"),
+    (b"Max data size", "RLIMIT_DATA (ulimit -d)", b"VmData:", "RLIMIT_DATA"),
 )
 
 
@@ -29,19 +28,21 @@ class ResourceLimit:
     """
 
     def __init__(self, root: Path = SYSTEM, environ: Mapping[str, str] | None = None) -> None:
-        self._root = root
+        self._limits = KernelFile(root / "proc/self/limits")
+        self._status = KernelFile(root / "proc/self/status")
+        self._is_real = root == SYSTEM
 
     def read(self) -> Sequence[Ceiling]:
         """The ceilings as they stand now. Never raises."""
-        content = text(self._root / "proc/self/limits")
-        if not content and self._root == SYSTEM:
+        content = self._limits.read()
+        if not content and self._is_real:
             return _from_system()
         ceilings = []
         for line, origin, name, _ in _LIMITS:
-            soft = re.search(rf"^{line}\s+(\d+)", content, re.MULTILINE)
-            if soft:
-                used = fields(text(self._root / "proc/self/status")).get(name, 0)
-                ceilings.append(Ceiling(int(soft[1]), "process", origin, used))
+            soft = find(content, line)  # "unlimited" is no number
+            if soft is not None and soft > 0:
+                used = (self._status.value(name) or 0) * 1024
+                ceilings.append(Ceiling(soft, "process", origin, used))
         return ceilings
 
 
