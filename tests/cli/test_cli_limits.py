@@ -47,7 +47,7 @@ def test_json_for_programs():
 @pytest.mark.parametrize("each", [MiB, 90 * MiB, GiB])
 def test_that_many_workers_fit_and_one_more_does_not(budget, each):
     ours = 30 * MiB
-    count = workers(budget, ours, each, 10_000)
+    count = workers(budget, ours, each, 1 << 30)
     assert count * each + ours + headroom(budget) <= budget or count == 0
     assert (count + 1) * each + ours + headroom(budget) > budget
     assert workers(budget, ours, each, 2) == min(count, 2)

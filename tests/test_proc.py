@@ -1,0 +1,58 @@
+import os
+
+from penstock import proc
+from penstock.testing.machine import FakeMachine
+
+
+def test_a_line_is_found_by_its_whole_name():
+    content = b"oom_kill_disable 0\nunder_oom 7\noom_kill 3\nVmData:\t  12 kB\nwords none\nlast 9"
+    assert proc.find(content, b"oom_kill ") == 3
+    assert proc.find(content, b"oom_kill_disable ") == 0
+    assert proc.find(content, b"oom ") is None
+    assert proc.find(content, b"VmData:") == 12
+    assert proc.find(content, b"words ") is None
+    assert proc.find(content, b"last ") == 9
+    assert proc.find(b"", b"last ") is None
+
+
+def test_fields_are_bytes_and_counts():
+    assert proc.fields("MemTotal:   2 kB\nanon 5\nName:\tx\n\n") == {"MemTotal": 2048, "anon": 5}
+
+
+def test_a_kernel_file_is_read_again_from_its_beginning(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("used 1\n")
+    file = proc.KernelFile(path)
+    assert file.value(b"used ") == 1
+    path.write_text("used 22\n")
+    assert file.value(b"used ") == 22
+    assert proc.KernelFile(tmp_path / "none").read() == b""
+
+
+def test_a_kernel_file_is_closed_with_its_object(tmp_path):
+    (tmp_path / "file").write_text("x")
+    before = len(os.listdir("/proc/self/fd"))
+    files = [proc.KernelFile(tmp_path / "file") for _ in range(5)]
+    assert len(os.listdir("/proc/self/fd")) == before + 5
+    del files
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_mounts_of_this_machine():
+    points = [mount.point for mount in proc.mounts()]
+    assert "/proc" in points
+    assert len(points) == len(set(points))
+
+
+def test_mounts_with_blanks_and_torn_lines(tmp_path):
+    machine = FakeMachine(tmp_path)
+    machine.mount("/a folder", "tmpfs")
+    with open(tmp_path / "proc/self/mountinfo", "a") as file:
+        file.write("99 torn\n")
+    assert proc.mounts(tmp_path)[-1].point == "/a folder"
+
+
+def test_what_a_process_holds():
+    assert proc.held(os.getpid()) > 1 << 20
+    assert proc.held(1 << 30) == 0
+    assert list(proc.descendants(1 << 30)) == []
