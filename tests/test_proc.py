@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 from penstock import proc
 from penstock.testing.machine import FakeMachine
@@ -29,13 +30,17 @@ def test_a_kernel_file_is_read_again_from_its_beginning(tmp_path):
     assert proc.KernelFile(tmp_path / "none").read() == b""
 
 
+def open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_a_kernel_file_is_closed_with_its_object(tmp_path):
     (tmp_path / "file").write_text("x")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     files = [proc.KernelFile(tmp_path / "file") for _ in range(5)]
-    assert len(os.listdir("/proc/self/fd")) == before + 5
+    assert open_files() == before + 5
     del files
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_mounts_of_this_machine():
