@@ -30,7 +30,7 @@ tests: $(STAMP)
 	$(BIN)/python -m pytest
 
 bench:
-	@for script in benchmarks/*.py; do \
+	@for script in $(sort $(wildcard benchmarks/*.py)); do \
 		printf '%-40s %s\n' "$(BIN)/python $$script" "$$(sed -n '1s/^"""//p' $$script | sed 's/"""$$//')"; \
 	done
 
