@@ -35,7 +35,7 @@ class Cgroup:
         self._chains: list[_V1 | _V2] = []
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceilings as they stand now; some 15 us a limit. Never raises."""
+        """The ceilings as they stand now; about 25 us a limit. Never raises."""
         membership = self._membership.read()
         if membership != self._seen:
             self._seen = membership
