@@ -1,0 +1,86 @@
+"""The command line: one file per verb, whose docstring is its help; the same words as in Python.
+
+Data goes to stdout, everything else to stderr. An error of ours is one line and an exit code,
+never a traceback. Verbs are imported when they are used, so that ``penstock --version`` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from penstock.errors import PenstockBug, PenstockError
+
+__all__ = ["main"]
+
+VERBS = ("limits", "plan", "run", "resume", "report", "plugins", "completion")
+"""Each is the command of the same name in the module of the same name."""
+
+EXIT_CODES = """\b
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage
+    3  cannot fit the budget; the message says the smallest that would
+    4  bad input
+    5  done, with some items set aside
+  130  interrupted by Ctrl-C; 143 by SIGTERM: `penstock resume DIR` goes on
+
+\b
+Sizes have a unit: 12GiB is 12 x 2^30, 12GB is 12 x 10^9, 12G is read as 12GiB."""
+
+
+class Verbs(click.Group):
+    """Finds a verb in its file, and turns our errors into a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"penstock.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PenstockError as error:
+            if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
+                traceback.print_exc(file=sys.stderr)
+            say(error)
+            ctx.exit(error.exit_code)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+            if ctx.meta.get("penstock.verbose", 0) >= 2:
+                traceback.print_exc(file=sys.stderr)
+            say(error)
+            ctx.exit(4)
+        except KeyboardInterrupt:
+            click.echo("penstock: interrupted", err=True)
+            ctx.exit(130)
+
+
+def say(error: Exception) -> None:
+    """Print an error as one paragraph on stderr."""
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        message = f"{error.filename}: {error.strerror}"
+    click.echo(f"penstock: {type(error).__name__}: {message}", err=True)
+
+
+@click.command(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock", prog_name="penstock", message="%(prog)s %(version)s")
+def main() -> None:
+    """Run memory-hungry Python jobs inside a fixed memory budget, so that they finish.
+
+    \b
+    penstock limits                                  what holds this process, and who set it
+    penstock plan codons genomes/*.fa.gz             try a few items, run nothing
+    penstock run codons genomes/*.fa.gz --into runs/codons --budget 2GiB
+    penstock run mycode.py:job --into runs/mine      your own Job
+    penstock resume runs/codons                      go on after anything
+    """

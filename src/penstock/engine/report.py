@@ -189,7 +189,7 @@ class Report:
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         """The printed table: a word, a number, and what is to be said about it."""
-        yield self.stage or "run", self.outcome, self._progress()
+        yield self.stage or "run", self.outcome, self.progress()
         if self.message:
             yield "", "", self.message
         yield "budget", format_size(self.budget), self.origin
@@ -214,12 +214,13 @@ class Report:
             yield (
                 ("stages" if number == 0 else ""),
                 stage.stage,
-                f"{stage.outcome}, {stage._progress()}, peak {format_size(stage.peak)}",
+                f"{stage.outcome}, {stage.progress()}, peak {format_size(stage.peak)}",
             )
         if self.folder is not None:
             yield "folder", "", str(self.folder)
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
+        """One line: how many items, set aside, from before, in what time."""
         parts = [f"{self.done:,} of {self.items:,} items"]
         if self.set_aside_total:
             parts.append(f"{self.set_aside_total:,} set aside")

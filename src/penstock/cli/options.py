@@ -1,0 +1,121 @@
+"""The options that several verbs share, and what was asked for with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from penstock.budget import parse_size
+from penstock.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A size with a unit, a share such as ``80%``, or ``auto``; kept as it was written."""
+    text = value.strip()
+    share = text.removesuffix("%")
+    if text == "auto" or (share != text and share.replace(".", "", 1).isdigit()):
+        return text
+    try:
+        parse_size(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
+
+
+def _number_or_all(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bool | int:
+    if value is None:
+        return False
+    if value == "all":
+        return True
+    if value.isdigit():
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number of items nor 'all'")
+
+
+def into() -> click.Option:
+    """Where the results go."""
+    return click.Option(
+        ["--into", "into"], required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+        help="The run folder: results, journal and report. The same command again resumes.",
+    )  # fmt: skip
+
+
+def budget() -> list[click.Option]:
+    """How much memory, and how many workers."""
+    return [
+        click.Option(
+            ["--budget", "budget"], callback=_size, default="auto", show_default=True, metavar="SIZE",
+            help="Memory that all processes together may use: 4GiB, 80%, or auto: what the limits leave.",
+        ),
+        click.Option(
+            ["--workers", "workers"], type=click.IntRange(min=1), metavar="N",
+            help="Workers at once; the plan chooses when not given.",
+        ),
+    ]  # fmt: skip
+
+
+def running() -> list[click.Option]:
+    """How a run treats trouble, and how much it says."""
+    return [
+        click.Option(
+            ["--set-aside", "set_aside"], callback=_number_or_all, metavar="N|all",
+            help="Finish although up to N items (or any number) cannot be done; exit code 5 then.",
+        ),
+        click.Option(
+            ["--accept-changes", "accept_changes"], is_flag=True,
+            help="Go on although the code or the options have changed; what is done is kept as it is.",
+        ),
+        click.Option(
+            ["--retry-set-aside", "retry_set_aside"], is_flag=True, help="Try the items set aside once more."
+        ),
+        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Say nothing but errors."),
+        click.Option(
+            ["-v", "--verbose", "verbose"], count=True, help="Say what goes wrong as it does; -vv: all."
+        ),
+    ]  # fmt: skip
+
+
+def with_options(options: list[click.Option]) -> Callable[[Command], Command]:
+    """A decorator that adds options to a command's function, above ``@click.command``'s own."""
+
+    def add(function: Command) -> Command:
+        params: list[click.Parameter] = function.__dict__.setdefault("__click_params__", [])
+        params.extend(reversed(options))
+        return function
+
+    return add
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked for on the command line, besides the job itself."""
+
+    budget: str = "auto"
+    workers: int | None = None
+    set_aside: bool | int = False
+    accept_changes: bool = False
+    retry_set_aside: bool = False
+    quiet: bool = False
+    verbose: int = 0
+
+    @classmethod
+    def take(cls, values: dict[str, Any]) -> Asked:
+        """Take our options out of the values that click gives; what is left is the workload's."""
+        ours = {name: values.pop(name) for name in cls.__slots__ if name in values}
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.meta["penstock.verbose"] = ours.get("verbose", 0)
+        return cls(**ours)
+
+    def for_run(self) -> dict[str, Any]:
+        """The keyword arguments of ``Run`` and ``Job.run``."""
+        return {
+            "budget": self.budget, "workers": self.workers, "set_aside": self.set_aside,
+            "accept_changes": self.accept_changes, "retry_set_aside": self.retry_set_aside,
+        }  # fmt: skip

@@ -1,0 +1,50 @@
+"""The verb ``penstock plan``: what a run would do, and where every number comes from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from penstock.cli import options
+from penstock.cli.options import Asked
+from penstock.cli.run import Targets
+from penstock.cli.target import Target
+
+SCHEMA = 1
+
+
+def _ours() -> list[click.Option]:
+    return [
+        *options.budget(),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
+    ]
+
+
+def _do(found: Target, values: dict[str, Any]) -> None:
+    as_json = values.pop("as_json")
+    asked = Asked.take(values)
+    if found.is_job:
+        plans = [found.job().plan(budget=asked.budget, workers=asked.workers)]
+    else:
+        more = {} if asked.workers is None else {"workers": asked.workers}
+        plans = found.workload().plan(asked.budget, **more, **values)
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, "plans": [_values(plan) for plan in plans]}))
+    else:
+        click.echo("\n\n".join(str(plan) for plan in plans))
+
+
+def _values(plan: Any) -> dict[str, Any]:
+    derived = {name: getattr(plan, name) for name in ("projected", "headroom", "threads", "seconds")}
+    return {**asdict(plan), **derived}
+
+
+@click.command(cls=Targets, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py:JOB|module:JOB ...")
+def plan() -> None:
+    """Try a few items, print the plan, run nothing.
+
+    The items are tried in a child process and their output is thrown away.
+    """

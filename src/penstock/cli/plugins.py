@@ -1,0 +1,28 @@
+"""The verb ``penstock plugins``: every source, sink, reducer, backend, limit and workload."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from penstock import registry
+
+SCHEMA = 1
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plugins(as_json: bool) -> None:
+    """List the plug-ins that are installed, and the package that each comes from."""
+    found = [
+        {"kind": kind, "name": name, "package": registry.owner(kind, name)}
+        for kind in registry.KINDS
+        for name in registry.names(kind)
+    ]
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, "plugins": found}))
+        return
+    kinds, names = (max((len(each[key]) for each in found), default=0) for key in ("kind", "name"))
+    for each in found:
+        click.echo(f"{each['kind']:<{kinds}}  {each['name']:<{names}}  {each['package']}")

@@ -1,0 +1,213 @@
+"""How a run goes, on stderr: one live line on a terminal, a plain line every 30 s elsewhere.
+
+An observer of events; it asks the engine nothing and starts no thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from penstock import events as ev
+from penstock.budget import format_size
+from penstock.engine.report import Report, format_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+_PLAIN_SECONDS = 30.0
+_LIVE_SECONDS = 0.15
+_BAR = 24
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """Tells how a run goes; call it with every event.
+
+    Args:
+        stream: where to; stderr by default.
+        quiet: say nothing.
+        verbose: 1: what goes wrong, as it does; 2: every event but readings.
+        live: a live line; by default when the stream is a terminal.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: IO[str] | None = None,
+        quiet: bool = False,
+        verbose: int = 0,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._quiet, self._verbose, self._clock = quiet, verbose, clock
+        self._is_live = self._stream.isatty() if live is None else live
+        self._live: Live | None = None
+        self._console: Console | None = None
+        self._next = clock() + _PLAIN_SECONDS
+        self._stage = ""
+        self._items = self._done = self._before = self._set_aside = 0
+        self._budget = self._used = 0
+        self._workers: set[int] = set()
+        self._started = clock()
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, event: ev.Event) -> None:
+        """Take the next event."""
+        self._take(event)
+        if self._quiet:
+            return
+        said = self._worth_saying(event)
+        if said:
+            self._say(said)
+        ended = isinstance(event, ev.StageEnded)
+        now = self._clock()
+        if self._is_live:
+            if now >= self._next or ended or isinstance(event, ev.StageStarted):
+                self._next = now + _LIVE_SECONDS
+                self._draw()
+        elif now >= self._next:
+            self._next = now + _PLAIN_SECONDS
+            self._say(f"{time.strftime('%H:%M:%S')} {self._plain()}")
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.StageStarted():
+                self._stage, self._items = event.stage, event.items
+                self._done = self._before = event.done
+                self._budget, self._used, self._set_aside = event.budget, 0, 0
+                self._started = self._clock()
+                self._workers.clear()
+            case ev.BudgetChanged():
+                self._budget = event.budget
+            case ev.MemoryRead():
+                self._used = event.used
+            case ev.WorkerStarted():
+                self._workers.add(event.worker)
+            case ev.WorkerEnded():
+                self._workers.discard(event.worker)
+            case ev.BatchDone():
+                self._done += event.stop - event.start
+            case ev.ItemSetAside():
+                self._set_aside += 1
+            case ev.StageEnded():
+                self._done, self._set_aside = event.done, event.set_aside
+
+    def _worth_saying(self, event: ev.Event) -> str:
+        """A line of its own for what -v or -vv asks to hear."""
+        at = time.strftime("%H:%M:%S", time.localtime(event.at))
+        if self._verbose >= 2 and not isinstance(event, ev.MemoryRead):
+            return f"{at} {event.kind} {ev.to_line(event)}"
+        if self._verbose < 1:
+            return ""
+        match event:
+            case ev.BatchFailed():
+                items = f"items {event.start:,} to {event.stop - 1:,}"
+                return f"{at} {items}: {event.cause} {event.message}".rstrip()
+            case ev.ItemSetAside():
+                return f"{at} set aside {event.name}: {event.message}"
+            case ev.BudgetChanged():
+                return f"{at} the budget is now {format_size(event.budget)} ({event.origin})"
+            case ev.WorkerEnded() if event.why not in ("done", "interrupted"):
+                return f"{at} worker {event.worker} ended: {event.why}"
+        return ""
+
+    # ------------------------------------------------------------------ the line
+
+    def left(self) -> float | None:
+        """Predicted seconds to go, from the rate so far; None when nothing is done yet."""
+        done = self._done - self._before
+        spent = self._clock() - self._started
+        remaining = self._items - self._done - self._set_aside
+        return spent * remaining / done if done > 0 and spent > 0 and remaining >= 0 else None
+
+    def _parts(self) -> list[str]:
+        parts = [f"{self._done:,} of {self._items:,} items"]
+        if self._set_aside:
+            parts.append(f"{self._set_aside:,} set aside")
+        if self._used:
+            parts.append(f"{format_size(self._used)} of {format_size(self._budget)}")
+        workers = len(self._workers)
+        parts.append(f"{workers} worker{'' if workers == 1 else 's'}")
+        left = self.left()
+        if left is not None:
+            parts.append(f"about {format_seconds(left)} left" if left >= 1 else "nearly done")
+        return parts
+
+    def _plain(self) -> str:
+        percent = f" ({100 * self._done // self._items} %)" if self._items else ""
+        first, *rest = self._parts()
+        name = f"{self._stage}: " if self._stage else ""
+        return f"{name}{', '.join([first + percent, *rest])}"
+
+    def _say(self, line: str) -> None:
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def _draw(self) -> None:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            # Transient, and without the refreshing thread: processes are forked around here.
+            self._console = self._console or Console(file=self._stream, force_terminal=True)
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(self._line(), refresh=True)
+
+    def _line(self) -> Text:
+        from rich.text import Text
+
+        full = min(_BAR, _BAR * self._done // self._items) if self._items else 0
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if self._stage:
+            line.append(f"{self._stage}  ", style="bold")
+        line.append("━" * full, style="cyan").append("━" * (_BAR - full), style="bright_black")
+        for part in self._parts():
+            line.append("  ")
+            close = (
+                self._budget and self._used > 0.9 * self._budget and " of " in part and "items" not in part
+            )
+            line.append(part, style="yellow" if close else "")
+        return line
+
+
+def summary(report: Report, folder: Path) -> str:
+    """What is told at the end of a run."""
+    lines = [f"{report.outcome}: {report.progress()}"]
+    measured = f"measured peak {format_size(report.peak)} of {format_size(report.budget)}"
+    lines.append(f"  {measured} ({report.origin}), projected {format_size(report.projected)}")
+    lines += [f"  set aside {item.name}: {item.message}" for item in report.set_aside[:5]]
+    if report.set_aside_total > 5:
+        lines.append(f"  and {report.set_aside_total - 5:,} more set aside")
+    results = _results(folder)
+    if results:
+        lines.append(f"  results in {folder}: {', '.join(results)}")
+    page = folder / "report.html"
+    if page.exists():
+        lines.append(f"  report {page}")
+    return "\n".join(lines)
+
+
+def _results(folder: Path, most: int = 8) -> list[str]:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    kept = [path for path in paths if not path.name.startswith(".") and path.name != "report.html"]
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in kept]
+    return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names

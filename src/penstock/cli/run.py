@@ -1,0 +1,145 @@
+"""The verb ``penstock run``: a workload or a Job, into a folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penstock import registry
+from penstock.abc import Event
+from penstock.cli import options, target
+from penstock.cli.options import Asked
+from penstock.cli.progress import Progress, summary
+from penstock.cli.target import Target
+from penstock.engine.report import Report
+from penstock.errors import PluginError, RunFailed
+
+
+class Targets(click.Group):
+    """Every workload is a command of its own, with our options added; so is ``FILE.py:JOB``.
+
+    Args:
+        ours: makes our options, anew for each command.
+        do: called with the target and all values.
+    """
+
+    def __init__(
+        self, *args: Any, ours: Callable[[], list[click.Option]], do: Callable[..., None], **more: Any
+    ) -> None:
+        super().__init__(*args, **more)
+        self.ours, self.do = ours, do
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return registry.names("workload")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if ":" in cmd_name:
+            found = target.find_job(cmd_name)
+            return self._command(cmd_name, [], found, help=f"Run the job {cmd_name}.")
+        command = target.load_workload(cmd_name).command
+        return self._command(
+            cmd_name, command.params, Target(cmd_name), help=command.help, epilog=command.epilog
+        )
+
+    def _command(self, name: str, params: list[click.Parameter], found: Target, **more: Any) -> click.Command:
+        ours = self.ours()
+        taken = {flag for param in params for flag in [*param.opts, param.name]}
+        clash = [flag for option in ours for flag in [*option.opts, option.name] if flag in taken]
+        if clash:
+            raise PluginError(
+                f"the workload {name!r} has an option {clash[0]!r} of its own, which penstock needs"
+            )
+
+        def callback(**values: Any) -> None:
+            self.do(found, values)
+
+        return click.Command(name, params=[*params, *ours], callback=callback, **more)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                rows.append((name, self.get_command(ctx, name).get_short_help_str(80)))
+            except PluginError as error:
+                rows.append((name, f"cannot be used: {error}"))
+        rows.append(("FILE.py:JOB, module:JOB", "Your own penstock.Job."))
+        with formatter.section("Workloads"):
+            formatter.write_dl(rows)
+
+
+def _ours() -> list[click.Option]:
+    return [options.into(), *options.budget(), *options.running()]
+
+
+def _do(found: Target, values: dict[str, Any]) -> None:
+    folder: Path = values.pop("into")
+    asked = Asked.take(values)
+    found = Target(found.name, values, found.where)
+    target.check(found, folder, accept_changes=asked.accept_changes)
+    execute(found, folder, asked)
+
+
+@click.command(
+    cls=Targets, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py:JOB|module:JOB ... --into DIR"
+)
+def run() -> None:
+    """Run a workload, or a Job of your own, in a budget.
+
+    The same command again resumes. `penstock run WORKLOAD --help` shows its options.
+    """
+
+
+def execute(found: Target, folder: Path, asked: Asked) -> None:
+    """Run a target in a folder, telling how it goes; exits with the code of its outcome."""
+    kept = False
+
+    def keep(event: Event) -> None:
+        # With the first event the folder exists and its lock is ours.
+        nonlocal kept
+        if not kept:
+            target.keep(found, folder)
+            kept = True
+
+    with Progress(quiet=asked.quiet, verbose=asked.verbose) as progress:
+        try:
+            report = _run(found, folder, asked, (keep, progress))
+        except KeyboardInterrupt:
+            progress.close()
+            _tell_resume(folder)
+            raise
+        except RunFailed:
+            progress.close()
+            if not asked.quiet:
+                _tell_resume(folder)
+            raise
+    if not asked.quiet:
+        click.echo(summary(report, folder), err=True)
+    context = click.get_current_context()
+    if report.outcome == "interrupted":
+        _tell_resume(folder)
+        context.exit(130)
+    if report.outcome == "failed":
+        click.echo(f"penstock: RunFailed: {report.message}", err=True)
+        context.exit(1)
+    context.exit(5 if report.set_aside_total else 0)
+
+
+def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Callable[[Event], None], ...]) -> Report:
+    if found.is_job:
+        report: Report = found.job().run(folder, **asked.for_run(), observers=observers)
+        return report
+    from penstock.run import Run
+
+    with Run(folder, **asked.for_run(), observers=observers) as run:
+        found.workload().run(run, **found.options)
+    reports = list(run.reports)
+    return reports[0] if len(reports) == 1 else Report.of_stages(reports, folder=folder)
+
+
+def _tell_resume(folder: Path) -> None:
+    if target.path_of(folder).exists():
+        click.echo(f"to go on: penstock resume {shlex.quote(str(folder))}", err=True)

@@ -1,0 +1,270 @@
+"""What is to be run: a workload by its name with its options, or a Job in a file or module.
+
+Covers finding it, its options as JSON (paths made absolute, so that they mean the same from
+elsewhere), and the file ``.penstock/command.json`` from which ``resume`` builds it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock import registry
+from penstock.errors import BadInput, CannotResume, JobChanged, PenstockError, PluginError
+from penstock.files import atomic
+
+if TYPE_CHECKING:
+    from penstock.abc import Workload
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to run."""
+
+    name: str
+    """A workload's name, or ``FILE.py:JOB`` or ``module:JOB`` with the place made absolute."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """A workload's options, as click gives them."""
+    where: str = ""
+    """For ``module:JOB``: the folder that it was found from."""
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is a Job in a file or module, not a workload."""
+        return ":" in self.name
+
+    def workload(self) -> Workload:
+        """The workload, ready to run."""
+        return load_workload(self.name)
+
+    def job(self) -> Any:
+        """The Job.
+
+        Raises:
+            BadInput: no such file, module or name, an error while importing it, or not a Job.
+        """
+        place, _, name = self.name.rpartition(":")
+        if place.endswith(".py"):
+            module = _import_file(Path(place))
+        else:
+            module = _import(place, self.where or str(Path.cwd()))
+        job = getattr(module, name, None)
+        if job is None:
+            jobs = sorted(key for key, value in vars(module).items() if _is_job(value))
+            raise BadInput(
+                f"has nothing called {name!r}; jobs in it: {', '.join(jobs) or 'none'}", file=place
+            )
+        if not _is_job(job):
+            raise BadInput(f"{name!r} is a {type(job).__name__}, not a penstock.Job", file=place)
+        return job
+
+
+def _is_job(value: Any) -> bool:
+    from penstock.job import Job
+
+    return isinstance(value, Job)
+
+
+def find_job(text: str) -> Target:
+    """Read ``FILE.py:JOB`` or ``module:JOB``.
+
+    Raises:
+        BadInput: the file is not there.
+    """
+    place, _, name = text.rpartition(":")
+    if not place.endswith(".py"):
+        return Target(text, where=str(Path.cwd()))
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise BadInput("no such file", file=place)
+    return Target(f"{path}:{name}")
+
+
+def load_workload(name: str) -> Workload:
+    """A workload by its name.
+
+    Raises:
+        PluginError: no such workload, or it cannot be imported.
+    """
+    loaded = registry.load("workload", name)
+    workload: Workload = loaded() if isinstance(loaded, type) else loaded
+    return workload
+
+
+def _import_file(path: Path) -> Any:
+    # Under its own name and from its own folder, so that a worker finds it in the same way.
+    if not path.is_file():
+        raise BadInput("no such file", file=path)
+    module = _import(path.stem, str(path.parent))
+    found = getattr(module, "__file__", None)
+    if found is None or Path(found).resolve() != path:
+        raise BadInput(f"another module is called {path.stem!r} ({found}); rename the file", file=path)
+    return module
+
+
+def _import(name: str, folder: str) -> Any:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return import_module(name)
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise BadInput(
+            f"cannot be imported: {type(error).__name__}: {error}", file=name, place=_line(error)
+        ) from error
+
+
+def _line(error: BaseException) -> str | None:
+    """The line of the user's file at which an import failed."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}"
+    trace, place = error.__traceback__, None
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith("<frozen") and trace.tb_frame.f_globals.get("__name__") != __name__:
+            place = f"{Path(name).name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+# --------------------------------------------------------------------------- command.json
+
+
+def path_of(folder: Path) -> Path:
+    """Where a run folder keeps its command."""
+    return folder / ".penstock" / "command.json"
+
+
+def as_json(target: Target) -> dict[str, Any]:
+    """The target as JSON values.
+
+    Raises:
+        PluginError: an option's value is not of a kind that JSON has.
+    """
+    if target.is_job:
+        return {"schema": SCHEMA, "job": target.name, "where": target.where}
+    params = {param.name: param for param in target.workload().command.params}
+    options = {name: _plain(value, params.get(name)) for name, value in sorted(target.options.items())}
+    return {"schema": SCHEMA, "workload": target.name, "options": options}
+
+
+def _plain(value: Any, param: click.Parameter | None) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item, param) for item in value]
+    if isinstance(value, Path) or (
+        isinstance(value, str) and isinstance(getattr(param, "type", None), click.Path)
+    ):
+        text = str(value)
+        return text if text == "-" or "://" in text else str(Path(text).absolute())
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise PluginError(
+        f"the option {getattr(param, 'name', '')!r} is a {type(value).__name__}: it cannot be kept as JSON"
+    )
+
+
+def keep(target: Target, folder: Path) -> None:
+    """Write the command into the run folder, so that ``penstock resume`` finds it."""
+    path = path_of(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as draft:
+        draft.write_text(json.dumps(as_json(target), indent=1) + "\n", encoding="utf-8")
+
+
+def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None:
+    """See that a folder is free, or holds a run of this very command.
+
+    Raises:
+        JobChanged: it holds a run of another command, or of a script.
+    """
+    if not (folder / ".penstock").is_dir():
+        return
+    if not path_of(folder).exists():
+        if _has_journal(folder):
+            raise JobChanged(
+                f"{folder} holds a run that a script made; choose another folder, or run the script again"
+            )
+        return
+    kept, ours = _read(folder), as_json(target)
+    what = "workload" if "workload" in kept else "job"
+    if kept.get(what) != ours.get(what):
+        raise JobChanged(f"{folder} holds a run of {kept.get(what)}; choose another folder for {target.name}")
+    theirs, mine = kept.get("options", {}), ours.get("options", {})
+    changed = [name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name)]
+    if changed and not accept_changes:
+        list_of = "; ".join(
+            f"{name} was {_brief(theirs.get(name))}, is {_brief(mine.get(name))}" for name in changed
+        )
+        raise JobChanged(
+            f"{folder} holds a run with other options: {list_of}. Choose another folder, or pass "
+            "--accept-changes to keep what is done and go on with the new ones"
+        )
+
+
+def _has_journal(folder: Path) -> bool:
+    return any((folder / ".penstock").iterdir())
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = path_of(folder)
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"not the command of a run: {error}", file=path) from error
+    if not isinstance(kept, dict) or not ("workload" in kept or "job" in kept):
+        raise BadInput("not the command of a run: it names neither a workload nor a job", file=path)
+    if kept.get("schema") != SCHEMA:
+        raise BadInput(f"is of version {kept.get('schema')}, this penstock reads {SCHEMA}", file=path)
+    return kept
+
+
+def read(folder: Path) -> Target:
+    """Build the target of a run folder again.
+
+    Raises:
+        CannotResume: not a run folder, or a script made it.
+        BadInput: its command cannot be read, or an option's value is no longer valid.
+    """
+    if not (folder / ".penstock").is_dir():
+        raise CannotResume(f"{folder} is not a run folder: there is no {folder / '.penstock'}")
+    if not path_of(folder).exists():
+        raise CannotResume(
+            f"{folder} was made by a script: run your script again, with the same folder, to go on"
+        )
+    kept = _read(folder)
+    if "job" in kept:
+        return Target(kept["job"], where=kept.get("where", ""))
+    command = load_workload(kept["workload"]).command
+    return Target(kept["workload"], _cast(command, kept.get("options", {}), path_of(folder)))
+
+
+def _cast(command: click.Command, options: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """JSON values through the types of the workload's parameters, as if they were typed again."""
+    context = click.Context(command, info_name=command.name)
+    known = {param.name: param for param in command.params if param.name is not None}
+    unknown: Sequence[str] = sorted(set(options) - set(known))
+    if unknown:
+        raise BadInput(f"the workload no longer has the option {unknown[0]!r}", file=file)
+    try:
+        return {
+            name: param.type_cast_value(context, options[name])
+            for name, param in known.items()
+            if name in options
+        }
+    except click.UsageError as error:
+        raise BadInput(error.format_message(), file=file) from error
