@@ -127,6 +127,15 @@ def test_discover_on_a_machine(machine):
     assert "memory.max" in discovery.budget.origin
 
 
+def test_in_a_kubernetes_container_the_budget_says_that_all_would_be_killed(tmp_path):
+    machine = FakeMachine(tmp_path, version=2, container="/kubepods/pod7/app", namespace=True)
+    machine.group("/kubepods/pod7/app", limit=2 * GiB, anonymous=100 * MiB, kills_group=True)
+    budget = discover(limits=limits(machine), environ={}).budget
+    assert budget.kills_group
+    assert budget.bytes <= 2 * GiB
+    assert not discover("1GiB", limits(machine), environ={}).budget.kills_group
+
+
 def test_the_environment_variable_stands_for_auto_only(machine):
     environ = {"PENSTOCK_BUDGET": "1GiB"}
     budget = discover(limits=limits(machine), environ=environ).budget
