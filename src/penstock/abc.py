@@ -68,8 +68,8 @@ class Reading:
     """Anonymous + shared memory of the worker's whole process tree."""
     cpu: float
     """CPU seconds so far."""
-    io: int = 0
-    """Bytes read and written so far."""
+    shared: int = 0
+    """The shared part of ``memory``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ class Death:
     """The signal that ended it, or None."""
     code: int | None
     """Its exit code, or None."""
+    noted: tuple[int, int, int] = (-1, -1, -1)
+    """The item, and start and stop of the call, that it was at."""
 
 
 # --------------------------------------------------------------------------- source
@@ -251,6 +253,11 @@ class Backend(Protocol):
     A worker is known by a small number. Nothing here waits for a worker.
     """
 
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of the workers that have ended, and of what the backend runs beside them."""
+        ...
+
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
         """Make ready to start workers for one job.
 
@@ -280,8 +287,8 @@ class Backend(Protocol):
         """Make a waiting ``wait`` return at once; callable from any thread."""
         ...
 
-    def progress(self, worker: int) -> int:
-        """The item that a worker is at, or -1; read from shared memory, free of waiting."""
+    def noted(self, worker: int) -> tuple[int, int, int]:
+        """(item, start and stop of its call) that a worker is at, or -1s; read from shared memory."""
         ...
 
     def cut(self, worker: int) -> None:
@@ -290,6 +297,10 @@ class Backend(Protocol):
 
     def read(self) -> Mapping[int, Reading]:
         """What every living worker holds now; called from the governor's thread."""
+        ...
+
+    def io(self, worker: int) -> int:
+        """Bytes that a worker has read and written so far; 0 where that is not told."""
         ...
 
     def overhead(self) -> int:
@@ -343,5 +354,3 @@ class Workload(Protocol):
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plans of its stages, as far as they can be known without running them."""
         ...
-
-

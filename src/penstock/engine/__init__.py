@@ -1,0 +1,6 @@
+"""Private. In reading order: discover, footprint, plan, schedule, governor, worker, journal, report, loop.
+
+``footprint``, ``plan``, ``schedule`` and ``governor`` are pure: state, readings and ``now`` in,
+decisions out. Clocks, processes and files live in ``watch``, ``loop``, the backends and the rooms.
+The engine meets a source, sink, reducer, backend or limit only through ``penstock.abc``.
+"""

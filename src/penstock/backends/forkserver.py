@@ -1,0 +1,213 @@
+"""The process that workers are forked from.
+
+It has loaded the job and the function's modules (and warmed their JIT), so a worker starts in
+milliseconds and shares these pages. It runs one thread, never imports ``__main__``, and reports
+who was born and who died. When its parent goes, everything it started goes.
+
+Started as ``python -c`` by :mod:`penstock.backends.local`; speaks over a SOCK_SEQPACKET socket.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from penstock import note
+from penstock.backends.frames import Channel
+from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
+
+SLOTS = 1024
+"""Notes for workers that live at the same time."""
+
+
+def main(descriptor: int, notes: int) -> None:
+    """Serve until told to end or until the parent is gone.
+
+    Args:
+        descriptor: of the control socket.
+        notes: of the shared memory that holds the workers' notes.
+    """
+    control = socket.socket(fileno=descriptor)
+    # A newborn is covered before it can say so itself; workers then go to 1000, before us.
+    offer_to_kernel(900)
+    adopt_orphans()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Libraries keep threads that were started while loading; they do not survive a fork, and
+    # their authors handle that (pthread_atfork) or their users are told by the log.
+    warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+    Server(control, mmap.mmap(notes, SLOTS * note.BYTES)).serve()
+    os._exit(0)
+
+
+class Server:
+    """Loads jobs, forks workers, reaps them."""
+
+    def __init__(self, control: socket.socket, notes: mmap.mmap) -> None:
+        self._control = control
+        self._notes = memoryview(notes).cast("q")
+        self._parent = os.getppid()
+        self._workers: dict[int, int] = {}
+        self._job: Any = None
+        self._wake, wake = os.pipe()
+        for end in (self._wake, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def serve(self) -> None:
+        """Until the end."""
+        while os.getppid() == self._parent:
+            ready = select.select([self._control.fileno(), self._wake], [], [], 1.0)[0]
+            if self._wake in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._wake, 4096)
+            self._reap()
+            if self._control.fileno() in ready and not self._command():
+                break
+        self._end()
+
+    def _command(self) -> bool:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 4)
+        except OSError:
+            return False
+        if not data:
+            return False
+        what, argument = pickle.loads(data)
+        if what == "load":
+            self._load(descriptors[0])
+        elif what == "import":
+            self._import(argument)
+        elif what == "fork":
+            return self._fork(argument, *descriptors)
+        return bool(what != "end")
+
+    def _load(self, descriptor: int) -> None:
+        self._job = None
+        gc.unfreeze()
+        try:
+            with open(descriptor, "rb") as file:
+                self._job = pickle.load(file)
+            self._job.warm()
+        except BaseException as error:
+            text = traceback.format_exc()
+            self._say("failed", (type(error).__name__, str(error)[:2000], text[-20_000:]))
+            return
+        # What is here stays: collections in the workers need not look at it, nor unshare it.
+        gc.collect()
+        gc.freeze()
+        self._say("loaded", None)
+
+    def _import(self, modules: tuple[str, ...]) -> None:
+        for module in modules:
+            with suppress(Exception):  # it worked in a worker; if not here, each imports its own
+                import_module(module)
+        gc.collect()
+        gc.freeze()
+
+    def _fork(self, slot: int, connection: int) -> bool:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        server = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, no process left: the parent tries again later
+            os.close(connection)
+            self._say("unborn", (slot, str(error)))
+            return True
+        if pid == 0:
+            self._be_worker(server, slot, connection)
+        os.close(connection)
+        self._workers[pid] = slot
+        self._say("born", (slot, pid))
+        return True
+
+    def _be_worker(self, server: int, slot: int, connection: int) -> None:
+        code = 1
+        try:
+            offer_to_kernel(1000)
+            die_with_parent(server)
+            os.setsid()
+            adopt_orphans()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wake)
+            words = self._notes[slot * note.WORDS : (slot + 1) * note.WORDS]
+            with socket.socket(fileno=connection) as channel:
+                self._job.serve(Channel(channel), words)
+            code = 0
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            code = 0  # the parent is gone
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        lost = False
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            slot = self._workers.pop(pid, None)
+            if slot is not None:
+                lost = True
+                self._say("died", (slot, pid, status, usage.ru_utime + usage.ru_stime))
+        if lost:
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Children that a dead worker left behind were given to us."""
+        for pid in _children(os.getpid()):
+            if pid not in self._workers:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _say(self, what: str, argument: Any) -> None:
+        with suppress(OSError):
+            self._control.send(pickle.dumps((what, argument)))
+
+    def _end(self) -> None:
+        for pid in list(self._workers):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # Orphans of orphans come to us one generation at a time.
+        for _ in range(50):
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            for pid in _children(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            select.select([], [], [], 0.01)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []

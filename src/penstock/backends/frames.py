@@ -1,0 +1,75 @@
+"""Whole messages over a stream socket: a length, then a pickle.
+
+Only between a parent and the workers that it started itself, over a socket that no other process
+can open. A worker that is killed while it writes leaves a torn frame, which is dropped.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+_LENGTH = struct.Struct("<Q")
+
+
+def pack(message: Any) -> bytes:
+    """A message as a frame. What plain pickle refuses (a class of a notebook) goes by value."""
+    try:
+        body = pickle.dumps(message, protocol=5)
+    except Exception:
+        import cloudpickle
+
+        body = cloudpickle.dumps(message, protocol=5)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Unpacker:
+    """Puts a stream of bytes together into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Take some bytes; yield the messages that are whole now."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            with memoryview(self._buffer) as view:
+                message = pickle.loads(view[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield message
+
+
+class Channel:
+    """The worker's end: blocking, one message at a time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def send(self, message: Any) -> None:
+        """Send a whole message."""
+        self._connection.sendall(pack(message))
+
+    def receive(self) -> Any:
+        """Wait for a message.
+
+        Raises:
+            EOFError: the parent is gone.
+        """
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        return pickle.loads(self._exactly(length))
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            block = self._connection.recv(min(size - len(data), 1 << 20))
+            if not block:
+                raise EOFError
+            data += block
+        return bytes(data)

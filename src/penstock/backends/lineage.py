@@ -1,0 +1,43 @@
+"""Ties between processes: who dies with whom, who adopts whose orphans, whom the kernel takes first."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from functools import cache
+from typing import Any
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends. Call from the main thread."""
+    if sys.platform == "linux":
+        _libc().prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it ended before we asked
+            os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of children whose own parent ends, so that none is left behind."""
+    if sys.platform == "linux":
+        _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def offer_to_kernel(score: int) -> None:
+    """Set how willingly the kernel kills this process when memory runs out (1000: first).
+
+    Raising it needs no rights. Children inherit it.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError:
+        pass  # not Linux, or /proc is read-only: the kernel chooses by size, which is the worker too

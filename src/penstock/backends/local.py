@@ -1,0 +1,399 @@
+"""Workers on this machine, forked from a server that has loaded the job."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock import note
+from penstock.abc import Death, Message, Reading
+from penstock.backends.forkserver import SLOTS
+from penstock.backends.frames import Unpacker, pack
+from penstock.backends.processes import Tree, cpu_seconds, held
+from penstock.errors import PenstockError
+
+_BOOT = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from penstock.backends.forkserver import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+_END_SECONDS = 2.0
+
+
+@dataclass
+class _Worker:
+    slot: int
+    connection: socket.socket
+    incoming: Unpacker = field(default_factory=Unpacker)
+    outgoing: bytearray = field(default_factory=bytearray)
+    tree: Tree | None = None
+    paused: bool = False
+    doomed: bool = False
+
+
+class Local:
+    """The backend ``local``: a fork server and its workers."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        # Guards the table of workers: the governor's thread reads, pauses and kills too.
+        self._lock = threading.RLock()
+        self._workers: dict[int, _Worker] = {}
+        self._slots: dict[int, int] = {}
+        self._free_slots = deque(range(SLOTS))
+        self._next = 1
+        self._events: deque[Message | Death] = deque()
+        self._notes_file = os.memfd_create("penstock-notes")
+        os.ftruncate(self._notes_file, SLOTS * note.BYTES)
+        self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * note.BYTES)).cast("q")
+        self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
+        self._cpu = 0.0
+
+    # ------------------------------------------------------------------ the server
+
+    def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
+        """Load a job; the fork server is started if it does not run or its environment differs."""
+        wanted = (dict(environment), log)
+        if self._server is not None and self._start_with[1:] != wanted:
+            self._end_server()
+        self._start_with = (setup, *wanted)
+        self._load()
+
+    def _load(self) -> None:
+        setup, environment, log = self._start_with
+        if self._server is None or self._server.poll() is not None:
+            self._start_server(environment, log)
+        assert self._control is not None
+        job = os.memfd_create("penstock-job")
+        try:
+            with open(job, "wb", closefd=False) as file:
+                file.write(setup)
+            os.lseek(job, 0, os.SEEK_SET)
+            socket.send_fds(self._control, [pickle.dumps(("load", None))], [job])
+        finally:
+            os.close(job)
+        while True:
+            what, argument = self._hear()
+            if what == "loaded":
+                return
+            if what == "failed":
+                name, message, text = argument
+                raise _LoadFailed(name, message, text)
+            self._take_word(what, argument)
+
+    def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            out: Any = subprocess.DEVNULL if log is None else open(log, "ab", buffering=0)  # noqa: SIM115
+            try:
+                self._server = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-c",
+                        _BOOT,
+                        json.dumps(sys.path),
+                        str(theirs.fileno()),
+                        str(self._notes_file),
+                    ],
+                    pass_fds=(theirs.fileno(), self._notes_file),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    env={**os.environ, **environment},
+                    start_new_session=True,
+                )
+            finally:
+                if log is not None:
+                    out.close()
+        self._control = ours
+        self._selector.register(ours, selectors.EVENT_READ, "control")
+
+    def _hear(self) -> tuple[str, Any]:
+        """The server's next word; waits for it, or for its death."""
+        assert self._control is not None
+        data = self._control.recv(1 << 16)
+        if not data:
+            raise PenstockError(
+                "the fork server ended while it loaded the job: a module that the function imports "
+                "crashes, or there is no memory for it; see the log in the run folder"
+            )
+        what, argument = pickle.loads(data)
+        return what, argument
+
+    def _end_server(self) -> None:
+        if self._server is None or self._control is None:
+            return
+        with suppress(OSError):
+            self._control.send(pickle.dumps(("end", None)))
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(self._control)
+        self._control.close()
+        try:
+            self._server.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._server.kill()  # its workers die with it
+            self._server.wait()
+        self._server = self._control = None
+
+    # ------------------------------------------------------------------ workers
+
+    def start(self) -> int:
+        """Ask for a worker; its ``Ready`` arrives through :meth:`wait`."""
+        if self._server is None or self._server.poll() is not None:
+            self._restart()
+        assert self._control is not None
+        slot = self._free_slots.popleft()
+        self._notes[slot * note.WORDS : (slot + 1) * note.WORDS] = _BLANK
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        worker = self._next
+        self._next += 1
+        with theirs, self._lock:
+            self._workers[worker] = _Worker(slot, ours)
+            self._slots[slot] = worker
+            self._selector.register(ours, selectors.EVENT_READ, worker)
+            with suppress(OSError):  # the server has just died: wait() notices
+                socket.send_fds(self._control, [pickle.dumps(("fork", slot))], [theirs.fileno()])
+        return worker
+
+    def _restart(self) -> None:
+        """The fork server is gone, and its workers with it: begin anew."""
+        if self._control is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._control)
+            self._control.close()
+        self._server = self._control = None
+        self._load()
+
+    def send(self, worker: int, content: Any) -> None:
+        """Queue a message; what the socket does not take at once is sent by :meth:`wait`."""
+        with self._lock:
+            entry = self._workers.get(worker)
+            if entry is not None:
+                entry.outgoing += pack(content)
+                self._flush(worker, entry)
+
+    def _flush(self, worker: int, entry: _Worker) -> None:
+        with suppress(BlockingIOError, OSError):
+            while entry.outgoing:
+                sent = entry.connection.send(entry.outgoing)
+                del entry.outgoing[:sent]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if entry.outgoing else 0)
+        with suppress(KeyError):
+            if self._selector.get_key(entry.connection).events != events:
+                self._selector.modify(entry.connection, events, worker)
+
+    def wait(self, timeout: float) -> list[Message | Death]:
+        """Messages and deaths since the last call."""
+        for key, mask in self._selector.select(0 if self._events else timeout):
+            if key.data is None:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            elif key.data == "control":
+                self._listen()
+            elif (entry := self._workers.get(key.data)) is not None:
+                if mask & selectors.EVENT_WRITE:
+                    self._flush(key.data, entry)
+                if mask & selectors.EVENT_READ:
+                    self._collect(key.data, entry)
+        happened = list(self._events)
+        self._events.clear()
+        return happened
+
+    def _listen(self) -> None:
+        assert self._control is not None
+        data = self._control.recv(1 << 16)
+        if not data:
+            self._server_lost()
+            return
+        self._take_word(*pickle.loads(data))
+
+    def _take_word(self, what: str, argument: Any) -> None:
+        if what == "born":
+            slot, pid = argument
+            entry = self._workers[self._slots[slot]]
+            with suppress(OSError), self._lock:  # it may be gone already: its death follows
+                entry.tree = Tree(pid)
+                if entry.doomed:
+                    entry.tree.send(signal.SIGKILL)
+        elif what == "died":
+            slot, _, status, cpu = argument
+            self._cpu += cpu
+            self._bury(self._slots[slot], status)
+        elif what == "unborn":
+            self._bury(self._slots[argument[0]], int(signal.SIGKILL))
+
+    def _server_lost(self) -> None:
+        """Without the server no status is told: its workers were killed with it."""
+        assert self._control is not None
+        self._selector.unregister(self._control)
+        self._control.close()
+        self._control = None
+        if self._server is not None:
+            self._server.wait()
+            self._server = None
+        for worker in list(self._workers):
+            self._bury(worker, int(signal.SIGKILL))
+
+    def _bury(self, worker: int, status: int) -> None:
+        entry = self._workers[worker]
+        self._collect(worker, entry)  # what it said before it died counts
+        noted = self.noted(worker)
+        with self._lock:
+            del self._workers[worker], self._slots[entry.slot]
+            self._free_slots.append(entry.slot)
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(entry.connection)
+            entry.connection.close()
+            if entry.tree is not None:
+                entry.tree.close()
+        killed = os.WIFSIGNALED(status)
+        self._events.append(
+            Death(
+                worker,
+                os.WTERMSIG(status) if killed else None,
+                None if killed else os.WEXITSTATUS(status),
+                noted,
+            )
+        )
+
+    def _collect(self, worker: int, entry: _Worker) -> None:
+        while True:
+            try:
+                data = entry.connection.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:  # its end; the server tells how
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(entry.connection)
+                return
+            self._events.extend(Message(worker, content) for content in entry.incoming.feed(data))
+
+    def wake(self) -> None:
+        """Make :meth:`wait` return; from any thread."""
+        os.eventfd_write(self._wake, 1)
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Have the fork server import what workers were seen to import, so that later ones share it."""
+        if self._control is not None:
+            with suppress(OSError):
+                self._control.send(pickle.dumps(("import", tuple(modules))))
+
+    # ------------------------------------------------------------------ watching
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of the workers that have ended and of the fork server."""
+        return self._cpu + (cpu_seconds(self._server.pid) if self._server is not None else 0.0)
+
+    def noted(self, worker: int) -> tuple[int, int, int]:
+        """(item, start and stop of the call) that a worker is at; item -1 between items."""
+        with self._lock:
+            entry = self._workers.get(worker)
+            if entry is None:
+                return -1, -1, -1
+            at = entry.slot * note.WORDS
+            return (
+                self._notes[at + note.ITEM],
+                self._notes[at + note.CALL_START],
+                self._notes[at + note.CALL_STOP],
+            )
+
+    def cut(self, worker: int) -> None:
+        """Ask a worker to end its batch soon."""
+        with self._lock:
+            entry = self._workers.get(worker)
+            if entry is not None:
+                self._notes[entry.slot * note.WORDS + note.CUT] = 1
+
+    def read(self) -> Mapping[int, Reading]:
+        """Memory and CPU of every worker's tree."""
+        with self._lock:
+            trees = [
+                (worker, entry.tree) for worker, entry in self._workers.items() if entry.tree is not None
+            ]
+            read = ((worker, tree.read()) for worker, tree in trees)
+            return {worker: reading for worker, reading in read if reading is not None}
+
+    def io(self, worker: int) -> int:
+        """Bytes that a worker has read and written."""
+        with self._lock:
+            entry = self._workers.get(worker)
+            return entry.tree.io() if entry is not None and entry.tree is not None else 0
+
+    def overhead(self) -> int:
+        """Bytes of the fork server."""
+        server = self._server
+        return held(server.pid) if server is not None else 0
+
+    def pause(self, worker: int) -> None:
+        """SIGSTOP to the tree."""
+        self._signal(worker, signal.SIGSTOP)
+
+    def resume(self, worker: int) -> None:
+        """SIGCONT to the tree."""
+        self._signal(worker, signal.SIGCONT)
+
+    def kill(self, worker: int) -> None:
+        """SIGKILL to the tree."""
+        self._signal(worker, signal.SIGKILL)
+
+    def _signal(self, worker: int, number: signal.Signals) -> None:
+        with self._lock:
+            entry = self._workers.get(worker)
+            if entry is None:
+                return
+            if number == signal.SIGKILL:
+                entry.doomed = True
+            if entry.tree is not None:
+                entry.tree.send(number)
+
+    def close(self) -> None:
+        """End all workers, then the server."""
+        with self._lock:
+            for worker in list(self._workers):
+                self.kill(worker)
+        deadline = time.monotonic() + _END_SECONDS
+        while self._workers and self._server is not None and time.monotonic() < deadline:
+            self.wait(0.05)
+        self._end_server()
+        for worker in list(self._workers):
+            self._bury(worker, int(signal.SIGKILL))
+        self._selector.close()
+        self._notes.release()
+        for descriptor in (self._wake, self._notes_file):
+            os.close(descriptor)
+
+
+class _LoadFailed(PenstockError):
+    """The job could not be loaded in the fork server."""
+
+    def __init__(self, name: str, message: str, text: str) -> None:
+        super().__init__(
+            f"the job cannot be loaded in a worker: {name}: {message}. A worker finds modules through the "
+            f"same sys.path as this process; it does not see names that exist only here.\n{text}"
+        )
+
+
+_BLANK = memoryview(mmap.mmap(-1, note.BYTES)).cast("q")
+_BLANK[note.ITEM] = -1

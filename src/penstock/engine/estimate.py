@@ -1,0 +1,195 @@
+"""What has been learnt of a stage so far, and the plan that follows from it.
+
+Puts together the size hints of the source, the footprint, the time of an item and the
+memory that is reserved. Pure but for the source's ``sizes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from penstock.abc import Sized
+from penstock.budget import Budget
+from penstock.engine import plan as planning
+from penstock.engine.footprint import Footprint, Observation
+from penstock.engine.messages import Call
+from penstock.engine.plan import Plan, Reserved
+
+_SLOWER = 0.3
+"""Weight of the newest batch in the running mean of an item's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user stated about sizes; None leaves it to the plan."""
+
+    workers: int | None = None
+    call: int | None = None
+    """The most items a call."""
+    fixed_call: int | None = None
+    memory: int | None = None
+    """Declared footprint in bytes."""
+
+
+class Estimate:
+    """Learns, and plans.
+
+    Args:
+        source: the items.
+        batched: whether the function takes a call at once.
+        wishes: what was stated.
+        cores: how many may be used.
+        stage: the stage's name, for the plan.
+    """
+
+    def __init__(self, source: Any, *, batched: bool, wishes: Wishes, cores: int, stage: str = "") -> None:
+        self._source = source
+        self._sized = isinstance(source, Sized)
+        self._batched = batched
+        self._wishes = wishes
+        self._cores = cores
+        self._stage = stage
+        self.items = len(source)
+        self.footprint = Footprint(scales=batched, declared=wishes.memory)
+        self.seconds_per_item = 0.0
+        self.measured_call = 0
+        self.measured_batch = 0
+        self.most_workers = min(wishes.workers or cores, max(self.items, 1))
+        self._mean_hint = 1.0
+        self._largest_hint = 1.0
+        self._look_at_hints()
+
+    # ------------------------------------------------------------------ hints
+
+    def _look_at_hints(self) -> None:
+        """Mean and largest hint of up to 4,096 items: enough for the typical call of a plan."""
+        if not self._sized or not self.items:
+            return
+        sizes = self._source.sizes(0, min(self.items, 4096))
+        self._largest_hint = float(max(sizes))
+        self._mean_hint = float(sum(sizes)) / len(sizes)
+
+    def hints(self, start: int, stop: int) -> tuple[float, float]:
+        """(largest, sum) of the size hints of these items; 1 an item where the source has none."""
+        if not self._sized:
+            return 1.0, float(stop - start)
+        sizes = self._source.sizes(start, stop)
+        return float(max(sizes)), float(sum(sizes))
+
+    def probes(self, count: int = 6) -> list[int]:
+        """Items to try first: the first, the largest by hint, the last, a few spread between."""
+        if not self.items:
+            return []
+        spread = [self.items * k // count for k in range(1, count)]
+        largest: list[int] = []
+        if self._sized and self.items <= 1_000_000:
+            sizes = self._source.sizes(0, self.items)
+            largest = [max(range(len(sizes)), key=sizes.__getitem__)]
+        return list(dict.fromkeys([0, *largest, self.items - 1, *spread]))
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(self, calls: Iterable[Call], items: int, seconds: float, *, first: bool, seen: int) -> None:
+        """Learn from a kept batch.
+
+        Args:
+            calls: the measured calls; with ``first``, the first of them is a worker's first.
+            items: items in the batch.
+            seconds: of the whole batch.
+            first: whether it was the worker's first batch.
+            seen: the most that the governor saw the worker hold: children of the worker too.
+        """
+        calls = list(calls)
+        highest = max((call.peak for call in calls), default=0)
+        for number, call in enumerate(calls):
+            peak = max(call.peak, seen) if call.peak == highest else call.peak
+            self.footprint.observe(
+                Observation(*self.hints(call.start, call.stop), peak), first=first and number == 0
+            )
+            self.measured_call = max(self.measured_call, call.stop - call.start)
+        self.measured_batch = max(self.measured_batch, items)
+        timed = calls[1:] if first and len(calls) > 1 else calls
+        if timed and items:
+            # A first call has imports and JIT in it; the others tell an item's time.
+            worked = sum(call.seconds for call in timed)
+            count = sum(call.stop - call.start for call in timed)
+            each = max(worked / count, 1e-9)
+            if len(timed) > 1 or not first:
+                each = max(each, 0.5 * (seconds - (calls[0].seconds if first else 0)) / items)
+            old = self.seconds_per_item
+            self.seconds_per_item = each if not old else (1 - _SLOWER) * old + _SLOWER * each
+            if first and len(calls) == 1 and old:
+                self.seconds_per_item = min(old, each)
+
+    def at_least(self, start: int, stop: int, held: int) -> None:
+        """Learn from a call that died holding so much."""
+        self.footprint.at_least(Observation(*self.hints(start, stop), held))
+
+    # ------------------------------------------------------------------ predicting
+
+    def bound(self, start: int, stop: int, call: int, *, first: bool) -> int | None:
+        """Predicted bytes of the largest call among these items; None when nothing is known."""
+        largest, total = self.hints(start, stop)
+        items = max(stop - start, 1)
+        if call < items:
+            # No call of the batch holds more than its share, unless the large items come together.
+            total = min(total, largest * call)
+        return self.footprint.bound(largest, total, first=first)
+
+    def typical(self, call: int) -> int:
+        """Predicted bytes of a call of so many items, the largest hint among them."""
+        bound = self.footprint.bound(self._largest_hint, self._largest_hint + self._mean_hint * (call - 1))
+        return bound or 0
+
+    def plan(self, budget: Budget, reserved: Reserved) -> Plan:
+        """The plan that follows from what is known now."""
+        wishes = self._wishes
+
+        def available(workers: int) -> int:
+            return planning.room(budget.bytes, reserved, workers, kills_group=budget.kills_group)
+
+        sizing = planning.size_up(
+            bound=self.typical,
+            available=available,
+            most_workers=max(min(self.most_workers, self.items), 1),
+            measured_call=self.measured_call,
+            seconds_per_item=self.seconds_per_item,
+            batched=self._batched,
+            fixed_call=wishes.fixed_call,
+            most_call=wishes.call,
+        )
+        return Plan(
+            budget=budget.bytes,
+            origin=budget.origin,
+            reserved=reserved,
+            footprint=sizing.bound,
+            median=self.footprint.median,
+            tried=self.footprint.tried,
+            declared=wishes.memory is not None and sizing.bound == wishes.memory,
+            workers=sizing.workers,
+            call=sizing.call,
+            batch=self.batch(sizing.call, self.items, sizing.workers, seconds=planning.batch_seconds(120)),
+            seconds_per_item=self.seconds_per_item,
+            items=self.items,
+            stage=self._stage,
+            cores=self._cores,
+            kills_group=budget.kills_group,
+        )
+
+    def batch(self, call: int, left: int, workers: int, *, seconds: float) -> int:
+        """Items for the next batch of about ``seconds``."""
+        return planning.batch_items(
+            call=call,
+            left=left,
+            workers=workers,
+            seconds=seconds,
+            seconds_per_item=self.seconds_per_item,
+            measured_batch=self.measured_batch,
+        )
+
+
+def with_results(reserved: Reserved, results: int) -> Reserved:
+    """The same with so many bytes for collected results."""
+    return replace(reserved, results=results)

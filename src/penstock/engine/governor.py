@@ -1,0 +1,100 @@
+"""Who must wait, who must go? The second fence, between admission and the kernel.
+
+    free >= 1.5 headroom   calm: run, and let a paused worker go on when there is room for it
+    free <  1.5 headroom   high water: admit nobody; pause the youngest of several
+    free <  0.5 headroom   critical: kill the youngest; the oldest only when it is the only one
+
+Never the oldest while there is another, so progress is guaranteed. Pure: readings and ``now``
+in, orders out. Age is the time since a worker's batch began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock.budget import GiB, MiB
+
+_LOCK_SECONDS = 2.0
+"""If nobody running uses CPU for so long while somebody is paused, the paused one may hold a lock."""
+_REAP_SECONDS = 0.5
+"""How long a killed worker may take to give its memory back before the next is killed."""
+_FILL_RATE = 6 * GiB
+"""Bytes that one core can touch in a second (measured: 5.7 GiB)."""
+
+
+def headroom(budget: int) -> int:
+    """Bytes that are kept free of plans: what can be filled before the governor has acted."""
+    return int(max(budget * 0.06, min(64 * MiB, budget / 8)))
+
+
+def interval(free: int, budget: int) -> float:
+    """Seconds until the next reading: short when the critical line could be reached soon."""
+    distance = free - 0.5 * headroom(budget)
+    return min(max(distance / (4 * _FILL_RATE), 0.001), 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A worker that has a batch, as it is now."""
+
+    worker: int
+    began: float
+    """When its batch began."""
+    memory: int
+    """Bytes it holds above idle, children included."""
+    reserved: int
+    """Bytes its batch was admitted with."""
+    paused: bool
+    cpu_idle: float
+    """Seconds since it last used CPU (0 when it is paused)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to do now."""
+
+    pause: tuple[int, ...] = ()
+    resume: tuple[int, ...] = ()
+    kill: tuple[int, ...] = ()
+    drop_idle: bool = False
+    """Whether workers without a batch should give their memory back by ending."""
+    admit: bool = True
+    """Whether new batches may start."""
+
+
+def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_kill: float) -> Orders:
+    """What to do, given the bytes free under the budget and every ceiling.
+
+    Args:
+        free: bytes free now; negative when over.
+        budget: the budget in bytes; sets the headroom.
+        watched: the workers that have a batch.
+        now: monotonic seconds.
+        last_kill: when a worker was last killed whose memory is still to come back, or -inf.
+    """
+    room = headroom(budget)
+    by_age = sorted(watched, key=lambda each: (each.began, each.worker))
+    running = [each for each in by_age if not each.paused]
+    paused = [each for each in by_age if each.paused]
+    if free < 0.5 * room:
+        if now - last_kill < _REAP_SECONDS or not by_age:
+            return Orders(admit=False, drop_idle=True)
+        # Whoever goes, the others stop meanwhile: the victim's memory takes 40 ms to come back.
+        others = tuple(each.worker for each in running[1:] if each is not by_age[-1])
+        return Orders(kill=(by_age[-1].worker,), pause=others, admit=False, drop_idle=True)
+    if free < 1.5 * room:
+        youngest = running[-1:] if len(running) > 1 else []
+        return Orders(pause=tuple(each.worker for each in youngest), admit=False, drop_idle=True)
+    if not paused:
+        return Orders()
+    if not running:
+        return Orders(resume=(paused[0].worker,), admit=False)
+    if min(each.cpu_idle for each in running) > _LOCK_SECONDS:
+        return Orders(kill=(paused[-1].worker,), admit=False)
+    oldest = paused[0]
+    # It goes on when the rest of what it was admitted with fits; at high water it stops again.
+    needs = max(oldest.reserved - oldest.memory, 0)
+    if free - needs >= 1.5 * room or (free > 3 * room and needs == 0):
+        return Orders(resume=(oldest.worker,), admit=False)
+    return Orders(admit=False)

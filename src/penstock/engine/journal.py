@@ -1,0 +1,202 @@
+"""The journal: which items are kept, in append-only lines with a checksum each.
+
+    8 hex digits of CRC-32, a blank, one JSON value (``penstock.values``), a newline
+
+Written by the parent alone and synchronised to disk before anything counts as done. A torn last
+line (the parent was killed while it wrote) is dropped; any other damage is an error. Plain lines,
+because SQLite's WAL does not work on the network file systems where run folders live.
+
+Lines: ``{"job": ...}`` first; ``{"opened": true}``; ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per
+batch; ``{"aside": [...]}``; ``{"back": [items]}`` for items to be tried again; ``{"change": ...}``
+for accepted changes; ``{"closed": true}`` last.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock import values
+from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.engine.intervals import Intervals
+from penstock.errors import JournalDamaged
+
+
+@dataclass
+class Past:
+    """What a journal says was done before."""
+
+    job: dict[str, Any] = field(default_factory=dict)
+    """The first line: the job's key in parts."""
+    done: Intervals = field(default_factory=Intervals)
+    aside: dict[int, SetAside] = field(default_factory=dict)
+    opened: bool = False
+    closed: bool = False
+
+
+class Journal:
+    """A journal that is being written.
+
+    Args:
+        path: the file; made when it is not there. A torn last line is cut off.
+        durable: whether each commit is synchronised to disk.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._durable = durable
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        whole = sum(size for _, size, _ in _lines(path))
+        if whole != self._file.tell():
+            self._file.truncate(whole)
+
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        """Append lines and commit them together.
+
+        Raises:
+            OSError: the disk is full; the file is cut back to whole lines when it is opened next.
+        """
+        data = b"".join(_line(entry) for entry in entries)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        if self._durable:
+            os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def kept(
+    start: int,
+    stop: int,
+    receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]],
+    aside: Iterable[SetAside],
+) -> dict[str, Any]:
+    """The line of a kept batch."""
+    entry: dict[str, Any] = {"kept": [start, stop]}
+    told = {
+        name: [
+            [a, b, [[p.name, p.bytes, p.digest] for p in receipt.parts], receipt.value]
+            for a, b, receipt in grains
+        ]
+        for name, grains in receipts.items()
+    }
+    if told:
+        entry["receipts"] = told
+    if listed := [plain(each) for each in aside]:
+        entry["aside"] = listed
+    return entry
+
+
+def plain(each: SetAside) -> dict[str, Any]:
+    """A SetAside as JSON values."""
+    return {
+        "item": each.item, "name": each.name, "reason": each.reason, "message": each.message,
+        "error": each.error, "traceback": each.traceback, "needed": each.needed,
+    }  # fmt: skip
+
+
+def read(path: Path) -> Past:
+    """What the journal at ``path`` says; an empty past when there is none.
+
+    Raises:
+        JournalDamaged: a line other than the last does not match its checksum.
+    """
+    past = Past()
+    if not path.exists():
+        return past
+    for _, _, entry in _lines(path):
+        if "job" in entry:
+            past.job = entry["job"]
+        if "change" in entry:
+            past.job = entry["change"]
+            past.closed = False
+        if "kept" in entry:
+            past.done.add(*entry["kept"])
+        for each in entry.get("aside", ()):
+            past.aside[each["item"]] = SetAside(**each)
+        for start, stop in entry.get("back", ()):
+            past.done.remove(start, stop)
+            for item in [item for item in past.aside if start <= item < stop]:
+                del past.aside[item]
+            past.closed = False
+        past.opened = past.opened or bool(entry.get("opened"))
+        past.closed = past.closed or bool(entry.get("closed"))
+    return past
+
+
+def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
+    """The kept batches, whole, that hold any of these items; an item in none of them by itself."""
+    wanted = sorted(items)
+    found: dict[int, int] = {}
+    for _, _, entry in _lines(path):
+        if "kept" in entry:
+            start, stop = entry["kept"]
+            if any(start <= item < stop for item in wanted):
+                found[start] = stop
+        for start, stop in entry.get("back", ()):
+            for gone in [each for each in found if start <= each < stop]:
+                del found[gone]
+    covered = Intervals(found.items())
+    return [list(pair) for pair in found.items()] + [
+        [item, item + 1] for item in wanted if item not in covered
+    ]
+
+
+def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
+    """The receipts of one room in item order, read as they are asked for."""
+    # A batch that was taken back and worked again has two lines: the later one counts.
+    places: dict[int, tuple[int, int, int]] = {}
+    for offset, size, entry in _lines(path):
+        if "kept" in entry:
+            start, stop = entry["kept"]
+            places[start] = (stop, offset, size)
+        for a, b in entry.get("back", ()):
+            for start in [start for start in places if a <= start < b]:
+                del places[start]
+    with open(path, "rb") as file:
+        for start in sorted(places):
+            _, offset, size = places[start]
+            file.seek(offset)
+            entry = _parse(file.read(size)) or {}
+            aside = tuple(each["item"] for each in entry.get("aside", ()))
+            for a, b, parts, value in entry.get("receipts", {}).get(room, ()):
+                without = tuple(item for item in aside if a <= item < b)
+                yield Batch(a, b, without), Receipt(tuple(Part(*part) for part in parts), value)
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    text = values.dumps(dict(entry)).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if len(line) < 10 or not line.endswith(b"\n"):
+        return None
+    text = line[9:-1]
+    try:
+        return values.loads(text) if int(line[:8], 16) == zlib.crc32(text) else None
+    except ValueError:
+        return None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(offset, size, entry) of every whole line."""
+    offset = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            entry = _parse(line)
+            if entry is None:
+                if file.read(1):
+                    raise JournalDamaged(
+                        f"{path}, line {number}: the checksum does not match, so what was kept cannot be told. "
+                        "Restore the file from a backup, or start anew in another folder."
+                    )
+                return
+            yield offset, len(line), entry
+            offset += len(line)

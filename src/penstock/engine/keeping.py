@@ -1,0 +1,289 @@
+"""Hands results to sinks and reducers, grain by grain, in a worker.
+
+Covers cutting the stream of results into grains, several rooms fed from one function, states
+too large for a receipt, and what comes before the first and after the last batch.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock import values
+from penstock.abc import Batch, Part, Receipt, Reducer, SetAside, Sink
+from penstock.engine import journal
+from penstock.files import atomic, digest
+from penstock.stored import result_name
+
+INLINE = 64 << 10
+"""Bytes of a state or value that may ride inside a receipt."""
+
+Entry = tuple[int, int, Any]
+"""(start, stop, results of these items)."""
+Kept = tuple[int, int, Receipt]
+"""(start, stop, receipt) of one grain."""
+
+
+class Keeper:
+    """The sinks and reducers of a job.
+
+    Args:
+        rooms: by name; the name is empty where there is only one.
+        folder: where results are kept; several rooms get a folder each inside.
+        machinery: where states are kept.
+        batched: whether the function takes a call at once.
+    """
+
+    def __init__(
+        self, rooms: Mapping[str, Sink | Reducer], folder: Path, machinery: Path, *, batched: bool
+    ) -> None:
+        self._rooms = rooms
+        self._folder = folder
+        self._machinery = machinery
+        self._batched = batched
+        self._grains = [room.grain for room in rooms.values() if room.grain]
+        self._whole = math.lcm(*self._grains) if self._grains else 1
+        self.at = -1
+        """The item whose result was handed on last; blamed when it cannot be kept."""
+
+    def border(self, item: int) -> int:
+        """Where the first grain that holds ``item`` ends: no call crosses it."""
+        return min((item // grain * grain + grain for grain in self._grains), default=1 << 62)
+
+    def may_cut(self, item: int) -> bool:
+        """Whether a batch may end before ``item``."""
+        return item % self._whole == 0
+
+    def open(self, items: int) -> None:
+        """Prepare the folders, once per stage."""
+        for name, room in self._rooms.items():
+            folder = self._folder_of(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            if isinstance(room, Sink):
+                room.open(folder, items)
+
+    def keep(
+        self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
+    ) -> dict[str, tuple[Kept, ...]]:
+        """Pull the stream through every room; what was kept, by room."""
+        if len(self._rooms) == 1:
+            ((name, room),) = self._rooms.items()
+            return {name: self._one(name, room, stream, start, stop, known)}
+        return self._several(stream, start, stop, known)
+
+    def close(self, journal_path: Path, *, durable: bool) -> dict[str, Any] | None:
+        """Finish every room, once per stage, streaming the receipts from the journal.
+
+        What reducers made is kept as a file; a run that is not durable gets it back instead.
+        """
+        made: dict[str, Any] = {}
+        for name, room in self._rooms.items():
+            receipts = journal.receipts(journal_path, name)
+            if isinstance(room, Reducer):
+                made[name] = room.finish(self._states(receipts))
+                if durable:
+                    with atomic(self._machinery / result_name(name)) as path:
+                        path.write_text(values.dumps(made[name]))
+            else:
+                room.close(receipts, self._folder_of(name))
+        return None if durable else made
+
+    # ------------------------------------------------------------------ one room
+
+    def _folder_of(self, name: str) -> Path:
+        return self._folder / name if name else self._folder
+
+    def _one(
+        self,
+        name: str,
+        room: Sink | Reducer,
+        stream: Iterator[Entry],
+        start: int,
+        stop: int,
+        known: Mapping[int, SetAside],
+    ) -> tuple[Kept, ...]:
+        kept: list[Kept] = []
+        at = start
+        while at < stop:
+            end = min(at // room.grain * room.grain + room.grain, stop) if room.grain else stop
+            segment = _Segment(stream, at, end)
+            if not segment.begun:
+                break
+            without = tuple(sorted(item for item in known if at <= item < end))
+            results = self._unpack(segment, getattr(room, "unit", "item"))
+            if isinstance(room, Reducer):
+                receipt = self._fold(name, room, results, at)
+            else:
+                receipt = room.write(Batch(at, end, without), results, self._folder_of(name))
+                for _ in results:  # a sink that stopped early still gets the whole grain worked
+                    pass
+            kept.append((at, segment.at, receipt))
+            at = segment.at
+        return tuple(kept)
+
+    def _unpack(self, segment: Iterator[Entry], unit: str) -> Iterator[Any]:
+        for start, stop, results in segment:
+            self.at = start
+            if not self._batched:
+                for self.at, result in zip(range(start, stop), results, strict=True):  # noqa: B020
+                    yield result
+            elif isinstance(results, SetAside) or unit == "call":
+                yield results
+            else:
+                count = 0
+                for result in results:
+                    self.at = start + count
+                    count += 1
+                    if count <= stop - start:
+                        yield result
+                if count != stop - start:
+                    raise TypeError(
+                        f"the function gave {count} results for a call of {stop - start} items: "
+                        "with batched=True it returns one result for each item, in order"
+                    )
+
+    def _fold(self, name: str, room: Reducer, results: Iterator[Any], start: int) -> Receipt:
+        state = room.start()
+        step = room.step
+        for result in results:
+            if not isinstance(result, SetAside):
+                state = step(state, result)
+        text = values.dumps(state)
+        if len(text) <= INLINE:
+            return Receipt(value=state)
+        file = f"state-{name}-{start:012d}.json" if name else f"state-{start:012d}.json"
+        states = self._machinery / "states"
+        states.mkdir(exist_ok=True)
+        with atomic(states / file) as path:
+            path.write_text(text)
+        return Receipt(parts=(Part(file, len(text), digest(states / file)),))
+
+    def _states(self, receipts: Iterable[tuple[Batch, Receipt]]) -> Iterator[Any]:
+        for _, receipt in receipts:
+            if receipt.parts:
+                yield values.loads((self._machinery / "states" / receipt.parts[0].name).read_bytes())
+            else:
+                yield receipt.value
+
+    # ------------------------------------------------------------------ several rooms
+
+    def _several(
+        self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
+    ) -> dict[str, tuple[Kept, ...]]:
+        """One thread a room, each handed one call's results at a time: nobody runs ahead."""
+        feeds = {name: _Feed(name) for name in self._rooms}
+        kept: dict[str, tuple[Kept, ...]] = {}
+
+        def serve(name: str, room: Sink | Reducer, feed: _Feed) -> None:
+            try:
+                kept[name] = self._one(name, room, iter(feed), start, stop, known)
+            except BaseException as error:  # carried to the thread that feeds
+                feed.error = error
+            finally:
+                feed.ended.set()
+
+        threads = [
+            threading.Thread(target=serve, args=(name, room, feeds[name]), daemon=True)
+            for name, room in self._rooms.items()
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for entry in stream:
+                for name, feed in feeds.items():
+                    feed.put(self._for_room(name, entry))
+        except BaseException as error:
+            for feed in feeds.values():
+                feed.stop(error)
+            raise
+        else:
+            for feed in feeds.values():
+                feed.stop(None)
+        finally:
+            for thread in threads:
+                thread.join()
+        for feed in feeds.values():
+            if feed.error is not None:
+                raise feed.error
+        return kept
+
+    def _for_room(self, name: str, entry: Entry) -> Entry:
+        start, stop, results = entry
+        if isinstance(results, SetAside):
+            return entry
+        try:
+            if self._batched:
+                return start, stop, results[name]
+            return start, stop, [each if isinstance(each, SetAside) else each[name] for each in results]
+        except (KeyError, TypeError, IndexError) as error:
+            raise TypeError(
+                f"into= names {', '.join(map(repr, self._rooms))}, so the function must return a dict with "
+                f"these names; {name!r} was not in what it returned"
+            ) from error
+
+
+class _Segment:
+    """The entries of one grain, taken from a stream that goes on behind it."""
+
+    def __init__(self, stream: Iterator[Entry], start: int, stop: int) -> None:
+        self._stream = stream
+        self._stop = stop
+        self.at = start
+        self._next = next(stream, None)
+        self.begun = self._next is not None
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self
+
+    def __next__(self) -> Entry:
+        entry = self._next
+        if entry is None:
+            raise StopIteration
+        self.at = entry[1]
+        self._next = next(self._stream, None) if self.at < self._stop else None
+        return entry
+
+
+class _Feed:
+    """Hands entries to a room's thread, one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self._queue: queue.Queue[Entry | None] = queue.Queue(maxsize=1)
+        self._stopped: BaseException | None = None
+
+    def put(self, entry: Entry | None) -> None:
+        while not self.ended.is_set():
+            try:
+                self._queue.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+        if self.error is not None:
+            raise self.error
+
+    def stop(self, error: BaseException | None) -> None:
+        """End the feed; with an error, the room's write fails and leaves nothing behind."""
+        self._stopped = error
+        if not self.ended.is_set():
+            try:
+                self.put(None)
+            except BaseException:
+                if error is None:
+                    raise
+
+    def __iter__(self) -> Iterator[Entry]:
+        while (entry := self._queue.get()) is not None:
+            yield entry
+        if self._stopped is not None:
+            raise _Abandoned
+
+
+class _Abandoned(Exception):
+    """The batch failed elsewhere; this room's part of it is dropped."""

@@ -1,0 +1,157 @@
+"""The job's key: what resume compares, part by part, so that it can say what changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from penstock import files, values
+from penstock.abc import Spanned
+from penstock.stored import Stored
+
+
+def job_key(
+    *,
+    function: Any,
+    source: Any,
+    rooms: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The parts of a job's key, JSON values all of them.
+
+    Args:
+        function: its qualified name and its module's source count; an installed package's name
+            and version instead.
+        source: type and fingerprint per file, with the items that come from each.
+        rooms: sinks and reducers with their options.
+        inputs: files by fingerprint, stages by their key, values by themselves.
+        options: of the job: batched, seed.
+    """
+    spans = {k: list(v) for k, v in source.spans().items()} if isinstance(source, Spanned) else {}
+    return {
+        "function": function_key(function),
+        "source": {
+            "type": type(source).__qualname__,
+            "items": len(source),
+            "files": dict(source.fingerprint()),
+            "spans": spans,
+        },
+        "rooms": {name: describe(room) for name, room in rooms.items()},
+        "inputs": {name: input_key(value) for name, value in inputs.items()},
+        "options": dict(options),
+    }
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """A short digest of a key."""
+    return hashlib.blake2b(values.dumps(dict(key)).encode(), digest_size=16).hexdigest()
+
+
+def function_key(function: Any) -> dict[str, Any]:
+    """What tells a function from an edited one."""
+    if isinstance(function, functools.partial):
+        return {
+            "partial": function_key(function.func),
+            "arguments": [input_key(value) for value in function.args],
+            "keywords": {name: input_key(value) for name, value in function.keywords.items()},
+        }
+    owner = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    module = sys.modules.get(getattr(owner, "__module__", "") or "")
+    key: dict[str, Any] = {
+        "name": f"{getattr(owner, '__module__', '?')}.{getattr(owner, '__qualname__', '?')}"
+    }
+    key["code"] = _package_version(module) or _source_of(owner, module)
+    if owner is not function:
+        key["state"] = input_key(getattr(function, "__getstate__", lambda: repr(function))())
+    closure = getattr(function, "__closure__", None) or ()
+    if closure:
+        key["captured"] = [input_key(cell.cell_contents) for cell in closure]
+    return key
+
+
+def _package_version(module: Any) -> str | None:
+    """Name and version where the module belongs to an installed package, read-only by habit."""
+    file = getattr(module, "__file__", None)
+    if not file or not any(part in ("site-packages", "dist-packages") for part in Path(file).parts):
+        return None
+    top = module.__name__.partition(".")[0]
+    try:
+        return f"{top} {metadata.version(top)}"
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _source_of(owner: Any, module: Any) -> str:
+    """Digest of the module's source; of the function's own in a notebook or ``python -c``."""
+    name = getattr(module, "__name__", "__main__")
+    file = getattr(module, "__file__", None)
+    if file and name != "__main__" and Path(file).exists():
+        return files.digest(file)
+    try:
+        text = inspect.getsource(owner)
+    except (OSError, TypeError):
+        code = getattr(owner, "__code__", None)
+        text = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(owner)
+        if code is not None and " at 0x" in text:
+            text = repr((code.co_code, code.co_names))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def input_key(value: Any) -> Any:
+    """An input as the key keeps it."""
+    if isinstance(value, Stored):
+        return {"stage": value.key}
+    if isinstance(value, Path):
+        return {"file": str(value), "is": files.fingerprint(value) if value.is_file() else "folder"}
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return function_key(value)
+    try:
+        text = values.dumps(value)
+    except (TypeError, ValueError):
+        try:
+            import cloudpickle
+
+            text = hashlib.blake2b(cloudpickle.dumps(value), digest_size=16).hexdigest()
+        except Exception:
+            text = type(value).__qualname__
+        return {"object": type(value).__qualname__, "is": text}
+    return value if len(text) <= 1024 else {"is": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
+
+
+def describe(room: Any) -> dict[str, Any]:
+    """A sink or reducer with its options."""
+    cls = type(room)
+    options: dict[str, Any] = {}
+    if dataclasses.is_dataclass(room):
+        for each in dataclasses.fields(room):
+            options[each.name] = input_key(getattr(room, each.name))
+    return {"type": f"{cls.__module__}.{cls.__qualname__}", "options": options}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two keys, the source's files apart, in words."""
+    told = []
+    if old.get("function") != new.get("function"):
+        was, now = old.get("function", {}), new.get("function", {})
+        if was.get("name") != now.get("name"):
+            told.append(f"the function is {now.get('name')} now, it was {was.get('name')}")
+        elif was.get("code") != now.get("code"):
+            told.append(f"the module of {now.get('name')} was edited")
+        else:
+            told.append(f"the arguments or captured values of {now.get('name', 'the function')} changed")
+    if old.get("rooms") != new.get("rooms"):
+        told.append("where the results go (into=) changed")
+    for part, words in (("inputs", "the input"), ("options", "the option")):
+        was, now = old.get(part, {}), new.get(part, {})
+        for name in sorted({*was, *now}):
+            if was.get(name) != now.get(name):
+                told.append(f"{words} {name!r} changed")
+    return told

@@ -1,0 +1,111 @@
+"""What the parent and a worker say to each other. Small: two integers down, a receipt up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.abc import Receipt, SetAside
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Down: do the items ``start <= i < stop``."""
+
+    start: int
+    stop: int
+    without: tuple[SetAside, ...]
+    """Items set aside before; they are not worked, and stand so in the results."""
+    call: int
+    seconds: float
+    """Cut the batch at the first possible place after so long."""
+    memory: int
+    """Cut it when, between calls, this much more is held than after the worker's first call."""
+    fence: int
+    """Allow this many bytes of private memory above what is mapped now; 0: no fence."""
+    threads: int
+    attempt: int
+    keep: bool = True
+    """False: a trial; results are thrown away."""
+    cargo: Any = None
+    """The items themselves, of a source that carries them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Down: something that is no batch: ``"open"``, ``"close"``; answered by ChoreDone or Failed."""
+
+    what: str
+    argument: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Down: end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Up: forked and prepared."""
+
+    memory: int
+    """Anonymous + shared bytes of the idle worker, pages shared with the fork server included."""
+    own: int
+    """Of these, bytes that are its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One measured call."""
+
+    start: int
+    stop: int
+    peak: int
+    """Bytes above idle."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Up: kept."""
+
+    stop: int
+    receipts: Mapping[str, tuple[tuple[int, int, Receipt], ...]]
+    """By room: (start, stop, receipt) of every grain."""
+    set_aside: tuple[SetAside, ...]
+    calls: tuple[Call, ...]
+    """The first call, the one with the highest peak, and the last."""
+    seconds: float
+    retained: int
+    """Bytes still held above idle."""
+    grown: int
+    """Bytes held more than after the worker's first call: what a replacement would give back."""
+    first: bool
+    """Whether the worker's first call is among them."""
+    imported: tuple[str, ...] = ()
+    """Packages that the first call imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoreDone:
+    """Up: the chore is done."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Up: the batch or chore did not end well, and the worker lives."""
+
+    cause: str
+    """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``."""
+    item: int
+    call: tuple[int, int]
+    held: int
+    error: str
+    """Type name of the exception."""
+    message: str
+    traceback: str = ""
+    file: str = ""
+    """The file that an OSError names."""

@@ -1,0 +1,247 @@
+"""How many workers, how large a call, how long a batch. Arithmetic of memory: bytes in, bytes out.
+
+    projected = reserved + workers * bound(call)  <=  budget - headroom
+
+The plan is made after the first calls and anew as more is learnt. Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.budget import format_size
+from penstock.engine.governor import headroom
+
+_CALL_SECONDS = 0.5
+"""A batched call longer than this gains nothing from being longer."""
+_GROUP_SECONDS = 0.01
+"""Items of a function that takes one at a time are measured together for so long: the two
+readings cost 30 us."""
+_GROWTH = 4
+"""A call grows by at most this factor over what was measured: no wild extrapolation."""
+_OVERHEAD_SECONDS = 0.05
+"""Work that makes the dispatch and commit of a batch (1 ms) less than 2 %."""
+_COMMIT_SECONDS = 30.0
+"""A commit at least this often where grains allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Bytes taken before any item."""
+
+    parent: int
+    """This process."""
+    backend: int
+    """The fork server."""
+    worker: int
+    """One idle worker's own pages, with what its ``prepare()`` took."""
+    results: int = 0
+    """Results that are collected in this process."""
+    others: int = 0
+    """Shared memory files and whatever else is ours."""
+
+    def total(self, workers: int) -> int:
+        """With so many idle workers, in bytes."""
+        return self.parent + self.backend + self.results + self.others + workers * self.worker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is intended, with where every number comes from. ``print(plan)`` tells it."""
+
+    budget: int
+    """Bytes that all our processes together may use."""
+    origin: str
+    """Who set the budget."""
+    reserved: Reserved
+    """Bytes taken before any item."""
+    footprint: int
+    """Bound of one call, in bytes above the idle worker."""
+    median: int
+    """Median of the calls tried, in bytes."""
+    tried: int
+    """How many calls were measured."""
+    declared: bool
+    """Whether the footprint was stated by the user."""
+    workers: int
+    """Workers at once."""
+    call: int
+    """Items a call."""
+    batch: int
+    """Items a batch."""
+    seconds_per_item: float
+    """Measured time of one item in one worker; 0 when unknown."""
+    items: int
+    """Items in all."""
+    stage: str = ""
+    """The stage's name."""
+    cores: int = 1
+    """Cores that may be used."""
+    kills_group: bool = False
+    """True when going over the limit would kill this process too."""
+
+    @property
+    def projected(self) -> int:
+        """Predicted peak of the process tree, in bytes."""
+        return self.reserved.total(self.workers) + self.workers * self.footprint
+
+    @property
+    def headroom(self) -> int:
+        """Budget less projected, in bytes."""
+        return self.budget - self.projected
+
+    @property
+    def threads(self) -> int:
+        """Threads for each worker: workers x threads = cores."""
+        return max(self.cores // self.workers, 1)
+
+    @property
+    def seconds(self) -> float:
+        """Predicted wall seconds for all items."""
+        return self.items * self.seconds_per_item / self.workers
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(word, number, where from), as printed."""
+        reserved = self.reserved
+        parts = [f"this process {format_size(reserved.parent)}"]
+        parts.append(f"{self.workers} idle workers x {format_size(reserved.worker)}")
+        if reserved.backend:
+            parts.append(f"fork server {format_size(reserved.backend)}")
+        if reserved.results:
+            parts.append(f"results {format_size(reserved.results)}")
+        if reserved.others:
+            parts.append(f"shared files {format_size(reserved.others)}")
+        source = (
+            "declared"
+            if self.declared
+            else f"bound of {self.tried} tried (median {format_size(self.median)})"
+        )
+        each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
+        timing = f", batches of about {_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
+        rows = [
+            ("budget", format_size(self.budget), self.origin),
+            ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
+            ("footprint", format_size(self.footprint), f"{each}, {source}"),
+            ("plan", "", f"{_workers(self.workers)}, calls of {_items(self.call)}{timing}"),
+            ("projected", format_size(self.projected), f"headroom {format_size(self.headroom)}"),
+        ]
+        if self.seconds_per_item:
+            rows.append(("time", _seconds(self.seconds), f"about, for {_items(self.items)}"))
+        if self.kills_group:
+            rows.append(
+                ("note", "", "this limit kills the whole group, this process too: more headroom is kept")
+            )
+        return rows
+
+    def __str__(self) -> str:
+        title = [f"{self.stage}:"] if self.stage else []
+        lines = [f"{word:<10} {number:>9}   {text}".rstrip() for word, number, text in self.rows()]
+        return "\n".join(title + lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(word)}</th><td style='text-align:right'>{escape(number)}</td>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for word, number, text in self.rows()
+        )
+        return f"<table>{cells}</table>"
+
+
+def _items(count: int) -> str:
+    return f"{count:,} item{'' if count == 1 else 's'}"
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'' if count == 1 else 's'}"
+
+
+def _seconds(value: float) -> str:
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """Workers and items a call."""
+
+    workers: int
+    call: int
+    bound: int
+    """Bound of one such call, in bytes."""
+
+
+def room(budget: int, reserved: Reserved, workers: int, *, kills_group: bool = False) -> int:
+    """Bytes that the calls of all workers together may take."""
+    keep = headroom(budget) * (2 if kills_group else 1)
+    return budget - keep - reserved.total(workers)
+
+
+def size_up(
+    *,
+    bound: Callable[[int], int],
+    available: Callable[[int], int],
+    most_workers: int,
+    measured_call: int,
+    seconds_per_item: float,
+    batched: bool,
+    fixed_call: int | None,
+    most_call: int | None,
+) -> Sizing:
+    """Choose workers first, then the call.
+
+    Args:
+        bound: predicted bytes of a call of so many items.
+        available: bytes for the calls of so many workers together (see :func:`room`).
+        most_workers: cores, or the number asked for.
+        measured_call: the largest call measured so far.
+        seconds_per_item: 0 when unknown.
+        batched: whether the function takes a whole call at once.
+        fixed_call: the call may be no other.
+        most_call: the call may be no larger (grain, option).
+    """
+    call = fixed_call or 1
+    workers = most_workers
+    while workers > 1 and workers * bound(call) > available(workers):
+        workers -= 1
+    if fixed_call is None:
+        call = _call(bound, available(workers) // workers, measured_call, seconds_per_item, batched)
+        if most_call is not None:
+            call = min(call, most_call)
+    return Sizing(workers, call, bound(call))
+
+
+def _call(
+    bound: Callable[[int], int], share: int, measured_call: int, seconds_per_item: float, batched: bool
+) -> int:
+    seconds = _CALL_SECONDS if batched else _GROUP_SECONDS
+    wanted = math.ceil(seconds / seconds_per_item) if seconds_per_item > 0 else 1
+    call = max(1, min(wanted, max(measured_call, 1) * _GROWTH))
+    while call > 1 and bound(call) > share:
+        call //= 2
+    return call
+
+
+def batch_seconds(elapsed: float) -> float:
+    """How long a batch should take: short at first, so that much is learnt soon, then a commit now and then."""
+    return min(max(elapsed / 4, _OVERHEAD_SECONDS), _COMMIT_SECONDS)
+
+
+def batch_items(
+    *, call: int, left: int, workers: int, seconds: float, seconds_per_item: float, measured_batch: int
+) -> int:
+    """Items for the next batch: by time, and never so many that the last ones wait for one worker."""
+    if seconds_per_item <= 0:
+        return call
+    by_time = int(seconds / seconds_per_item)
+    by_tail = (
+        math.ceil(left / (2 * workers)) if seconds_per_item * left > _OVERHEAD_SECONDS * workers else left
+    )
+    by_growth = max(measured_batch, 1) * 64
+    return max(min(by_time, by_tail, by_growth), call, 1)

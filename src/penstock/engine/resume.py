@@ -1,0 +1,78 @@
+"""May this job go on where that journal ends? Compares keys; says what changed and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.engine.journal import Past
+from penstock.engine.key import differences
+from penstock.errors import JobChanged, SourceChanged
+
+_NAMED = 5
+
+
+def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -> bool:
+    """Whether the key differs in ways that are accepted and should be journaled.
+
+    Args:
+        past: what the journal says.
+        key: of the job that wants to go on.
+        folder: for the message.
+        accept: whether the user accepts changes.
+
+    Raises:
+        SourceChanged: a file of finished items is not what it was.
+        JobChanged: the function, its inputs or its options are not what they were.
+    """
+    if past.job == key:
+        return False
+    changed = differences(past.job, key)
+    if changed and not accept:
+        raise JobChanged(
+            f"{folder} holds {len(past.done):,} finished items of a job that is not this one: {'; '.join(changed)}. "
+            "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
+            "(--accept-changes) to keep what is done and do the rest the new way."
+        )
+    stale = _stale_files(past, past.job.get("source", {}), key["source"])
+    if stale and not accept:
+        names = "; ".join(stale[:_NAMED]) + (
+            f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
+        )
+        raise SourceChanged(
+            f"inputs of finished items in {folder} have changed: {names}. Put them back, choose another folder, "
+            "or pass accept_changes=True (--accept-changes) to keep what is done."
+        )
+    return True
+
+
+def _stale_files(past: Past, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The files of finished items that are gone, different, or hold other items now."""
+    if old.get("type") != new.get("type"):
+        return [f"the source was {old.get('type')}, it is {new.get('type')}"]
+    told = []
+    files, spans = new.get("files", {}), new.get("spans", {})
+    for file, was in old.get("files", {}).items():
+        span = old.get("spans", {}).get(file, [0, old.get("items", 0)])
+        if not past.done.overlaps(*span):
+            continue
+        if file not in files:
+            told.append(f"{file} is gone")
+        elif files[file] != was:
+            told.append(f"{file} {_how(was, files[file])}")
+        elif spans.get(file, span) != span:
+            told.append(
+                f"{file} now gives items {spans[file][0]} to {spans[file][1]}, it gave {span[0]} to {span[1]}"
+            )
+    return told
+
+
+def _how(was: str, now: str) -> str:
+    """In words, what differs between two fingerprints of a file."""
+    old, new = was.split(":"), now.split(":")
+    if len(old) != 3 or len(new) != 3:
+        return "is not what it was"
+    if old[0] != new[0]:
+        return f"has {int(new[0]):,} bytes, it had {int(old[0]):,}"
+    return "was written again with other content" if old[2] != new[2] else "was written again (same size)"

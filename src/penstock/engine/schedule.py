@@ -1,0 +1,413 @@
+"""What is to be done next, and what becomes of a batch that failed.
+
+A state machine over intervals of items: pending, running, done, set aside. It knows no clock,
+no process and no file. Every item is in exactly one of these places at any time, whatever dies.
+
+The recovery ladder (each step is recorded in the task's history):
+    out of memory   a call of several items: half of it; one item: again, then alone with
+                    everything else drained; still too much: set aside
+    killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
+    crashed         twice more, isolating the item that was being worked; then set aside
+    stalled         as crashed; over ``timeout=``: once more, then set aside
+Only the item or call that was executing is blamed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from penstock.engine.intervals import Intervals
+from penstock.errors import PenstockBug
+
+Reason = Literal["memory", "died", "stalled", "kept"]
+Cause = Literal["memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "dropped"]
+
+_KILLS = 10
+_LAST_ALONE = 3
+_CRASHES = 2
+_TIMEOUTS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items that are to be worked together, and what has befallen them so far."""
+
+    start: int
+    stop: int
+    call: int | None = None
+    """The most items a call; None: as the plan says."""
+    alone: bool = False
+    """Whether everything else must be drained first."""
+    floor: int = 0
+    """Bytes that it was seen to need at least."""
+    suspect: int = -1
+    """The item that was being worked when it last failed."""
+    crashes: int = 0
+    kills: int = 0
+    timeouts: int = 0
+    evictions: int = 0
+    """How often the governor ended it to make room."""
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been tried before."""
+        return self.crashes + self.kills + self.timeouts + self.evictions
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has befallen it yet."""
+        return self.attempt == 0 and self.call is None and not self.alone
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task that a worker has, with the items that are left out of it."""
+
+    task: Task
+    without: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a batch failed."""
+
+    cause: Cause
+    item: int = -1
+    """The item being worked; -1 when no item was."""
+    call: tuple[int, int] = (-1, -1)
+    """The call being worked."""
+    held: int = 0
+    """The most that it was seen to hold, in bytes above idle."""
+    reserved: int = 0
+    """What it was admitted with."""
+    detail: str = ""
+    """``"signal 11 (SIGSEGV)"``, ``"exit code 3"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Items that are to be set aside, and why."""
+
+    items: tuple[int, ...]
+    reason: Reason
+    times: int
+    """How often they were tried."""
+
+
+class Schedule:
+    """The state of a stage's items.
+
+    Args:
+        items: how many there are.
+        grain: items per part; batches are whole grains. None: any interval is a batch.
+        done: items kept by earlier runs.
+        set_aside: items that earlier runs set aside and that stay so.
+        starts: for a sequential source, the items where a stretch begins.
+        first: items to try first (the first, the last, the largest ...), in this order.
+        fixed_call: whether calls may not be made smaller (``batched=256``).
+    """
+
+    def __init__(
+        self,
+        items: int,
+        grain: int | None = None,
+        *,
+        done: Iterable[tuple[int, int]] = (),
+        set_aside: Iterable[int] = (),
+        starts: Sequence[int] | None = None,
+        first: Iterable[int] = (),
+        fixed_call: bool = False,
+    ) -> None:
+        self.items = items
+        self.grain = grain
+        self.done = Intervals(done)
+        self.aside = set(set_aside)
+        self._pending = Intervals()
+        for start, stop in self.done.gaps(0, items):
+            self._pending.add(start, stop)
+        self._retries: list[Task] = []
+        self._alone: list[Task] = []
+        self._running: dict[int, Given] = {}
+        self._starts = list(starts) if starts is not None else None
+        self._cursors: dict[int, int] = {}
+        self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
+        self._fixed_call = fixed_call
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item is done or set aside."""
+        return not self._running and not self._retries and not self._alone and not len(self._pending)
+
+    @property
+    def running(self) -> Mapping[int, Given]:
+        """What each worker has."""
+        return self._running
+
+    @property
+    def left(self) -> int:
+        """Items that are neither done nor running."""
+        tasks = sum(task.stop - task.start for task in (*self._retries, *self._alone))
+        return len(self._pending) + tasks
+
+    @property
+    def only_alone(self) -> bool:
+        """Whether nothing is left but tasks that want to be alone."""
+        return bool(self._alone) and not self._retries and not len(self._pending)
+
+    @property
+    def lone(self) -> int:
+        """How many tasks want to be alone."""
+        return len(self._alone)
+
+    # ------------------------------------------------------------------ giving
+
+    def propose(self, worker: int, size: int, *, alone_first: bool = False) -> Task | None:
+        """What ``worker`` should do next, of at most ``size`` items where nothing has befallen them.
+
+        Nothing is taken until :meth:`give`. A task that is ``alone`` may only be given when
+        nothing runs. None when there is nothing for this worker now.
+        """
+        if any(given.task.alone for given in self._running.values()):
+            return None
+        if alone_first and self._alone:
+            return self._alone[0]
+        if self._retries:
+            return self._retries[0]
+        fresh = self._stretch(worker, size) if self._starts is not None else self._fresh(size)
+        if fresh is None and self._alone and not len(self._pending):
+            return self._alone[0]
+        return fresh
+
+    def give(self, worker: int, task: Task) -> Given:
+        """Hand a proposed task to ``worker``."""
+        if worker in self._running:
+            raise PenstockBug(f"worker {worker} was given a second batch")
+        for queue in (self._retries, self._alone):
+            if task in queue:
+                queue.remove(task)
+                break
+        else:
+            self._pending.remove(task.start, task.stop)
+            if self._first and task.start <= self._first[0] < task.stop:
+                self._first.pop(0)
+        if self._starts is not None:
+            stretch = self._stretch_of(task.start)
+            if self._end_of(stretch) - self._starts[stretch] > 1:
+                self._cursors[stretch] = worker
+        without = tuple(sorted(item for item in self.aside if task.start <= item < task.stop))
+        given = Given(task, without)
+        self._running[worker] = given
+        return given
+
+    def _fresh(self, size: int) -> Task | None:
+        while self._first and self._first[0] not in self._pending:
+            self._first.pop(0)
+        if self._first:
+            start, stop = self._grain_of(self._first[0])
+        else:
+            found = self._pending.first()
+            if found is None:
+                return None
+            start, limit = found
+            stop = min(limit, start + self._whole(size))
+        return Task(start, min(stop, self.items))
+
+    def _stretch(self, worker: int, size: int) -> Task | None:
+        """The next blocks of a stretch: the worker's own if its cursor has one, else a free one."""
+        assert self._starts is not None
+        busy = {self._stretch_of(given.task.start) for given in self._running.values()}
+        mine = [k for k, owner in self._cursors.items() if owner == worker and k not in busy]
+        for stretch in (*mine, None):
+            at = 0 if stretch is None else self._starts[stretch]
+            while (found := self._pending.first(at=at)) is not None:
+                k = self._stretch_of(found[0])
+                if stretch is not None and k != stretch:
+                    break
+                end = self._end_of(k)
+                taken_by_other = stretch is None and self._cursors.get(k, worker) != worker
+                if k in busy or taken_by_other:
+                    at = end
+                    continue
+                stop = min(found[1], found[0] + self._whole(size))
+                # Stretches of one item each (a plain file's blocks) may be worked in one go.
+                if stop > end:
+                    stop = end if end - self._starts[k] > 1 else self._single_run(k, stop)
+                return Task(found[0], min(stop, self.items))
+        return None
+
+    def _single_run(self, stretch: int, stop: int) -> int:
+        """How far, up to ``stop``, stretches of a single item go on from ``stretch``."""
+        assert self._starts is not None
+        k = stretch
+        while (
+            k + 1 < len(self._starts)
+            and self._starts[k + 1] - self._starts[k] == 1
+            and self._starts[k] < stop
+        ):
+            k += 1
+        end = self._starts[k]
+        return min(stop, end + 1 if k + 1 >= len(self._starts) and self.items - end == 1 else end)
+
+    def _stretch_of(self, item: int) -> int:
+        assert self._starts is not None
+        return bisect_right(self._starts, item) - 1
+
+    def _end_of(self, stretch: int) -> int:
+        assert self._starts is not None
+        return self._starts[stretch + 1] if stretch + 1 < len(self._starts) else self.items
+
+    def forget_worker(self, worker: int) -> None:
+        """The worker is gone, and its cursors with it."""
+        self._cursors = {k: owner for k, owner in self._cursors.items() if owner != worker}
+
+    def holds_cursor(self, worker: int) -> bool:
+        """Whether the worker is in the middle of a stretch."""
+        if self._starts is None:
+            return False
+        return any(
+            owner == worker and self._pending.overlaps(self._starts[k], self._end_of(k))
+            for k, owner in self._cursors.items()
+        )
+
+    def _whole(self, size: int) -> int:
+        grain = self.grain or 1
+        return max(size // grain, 1) * grain
+
+    def _grain_of(self, item: int) -> tuple[int, int]:
+        grain = self.grain or 1
+        start = item // grain * grain
+        return start, min(start + grain, self.items)
+
+    # ------------------------------------------------------------------ taking back
+
+    def finish(self, worker: int, stop: int, set_aside: Iterable[int] = ()) -> Task:
+        """The worker's batch is kept up to ``stop``; what lies behind a cut is pending again."""
+        task = self._take(worker)
+        if not task.start < stop <= task.stop:
+            raise PenstockBug(f"a batch of items {task.start} to {task.stop} was kept up to {stop}")
+        self.done.add(task.start, stop)
+        self.aside.update(set_aside)
+        if stop < task.stop:
+            self._requeue(replace(task, start=stop))
+        return task
+
+    def fail(self, worker: int, failure: Failure) -> Verdict | None:
+        """The worker's batch failed. Requeue it wisely; the verdict names items to set aside."""
+        task = self._take(worker)
+        task = replace(task, floor=max(task.floor, failure.held))
+        blamed = self._blamed(task, failure)
+        if failure.cause == "dropped":
+            self._requeue(task)
+            return None
+        if failure.cause in ("memory", "governor", "kernel"):
+            return self._out_of_memory(task, failure, blamed)
+        if failure.cause == "killed":
+            return self._killed(task, blamed)
+        if failure.cause == "kept" and blamed is not None:
+            return self._give_up(task, blamed, "kept")
+        return self._died(task, failure, blamed)
+
+    def _take(self, worker: int) -> Task:
+        given = self._running.pop(worker, None)
+        if given is None:
+            raise PenstockBug(f"worker {worker} had no batch")
+        return given.task
+
+    def _blamed(self, task: Task, failure: Failure) -> tuple[int, int] | None:
+        """The items that a failure points at: the one being worked, or a call that may not be split."""
+        a, b = failure.call
+        if task.start <= failure.item < task.stop:
+            return failure.item, failure.item + 1
+        if self._fixed_call and task.start <= a < b <= task.stop:
+            return a, b
+        return None
+
+    def _may_split(self, task: Task, failure: Failure) -> bool:
+        a, b = failure.call
+        return b - a > 1 and not self._fixed_call and (task.call is None or b - a <= task.call)
+
+    def _out_of_memory(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
+        if self._may_split(task, failure):
+            self._requeue(replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1)))
+            return None
+        if task.alone and blamed is not None:
+            return self._give_up(task, blamed, "memory")
+        if task.alone or (failure.cause == "governor" and failure.held <= failure.reserved):
+            # Ended to make room, or before any item: not proven guilty, but more room next time.
+            evictions = task.evictions + 1
+            self._requeue(
+                replace(task, evictions=evictions, floor=int(task.floor * 1.25), alone=evictions >= 2)
+            )
+            return None
+        self._isolate(replace(task, evictions=task.evictions + 1, alone=True), blamed)
+        return None
+
+    def _killed(self, task: Task, blamed: tuple[int, int] | None) -> Verdict | None:
+        task = replace(task, kills=task.kills + 1)
+        if task.kills > _KILLS:
+            return self._give_up(task, blamed or (task.start, task.start + 1), "died")
+        alone = task.kills > _KILLS - _LAST_ALONE
+        grain = self.grain or 1
+        middle = (task.start + (task.stop - task.start) // 2) // grain * grain
+        if task.start < middle < task.stop and not alone:
+            first, second = replace(task, stop=middle), replace(task, start=middle)
+            if blamed is not None:  # the half that was not being worked is as new
+                first, second = (
+                    (first, replace(second, kills=0))
+                    if blamed[0] < middle
+                    else (replace(first, kills=0), second)
+                )
+            self._requeue(first)
+            self._requeue(second)
+        else:
+            self._requeue(replace(task, alone=alone))
+        return None
+
+    def _died(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
+        if self._may_split(task, failure) and blamed is None:
+            # Which of the call's items it was is not known: a smaller call tells.
+            self._requeue(replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1)))
+            return None
+        if blamed is not None and task.suspect not in (-1, blamed[0]):
+            task = replace(task, crashes=0, timeouts=0)  # another item than last time
+        if failure.cause == "timeout":
+            task = replace(task, timeouts=task.timeouts + 1)
+        else:
+            task = replace(task, crashes=task.crashes + 1)
+        if task.crashes > _CRASHES or task.timeouts > _TIMEOUTS:
+            # Dying before any item is begun is blamed on the first one.
+            reason: Reason = "died" if failure.cause == "crashed" else "stalled"
+            return self._give_up(task, blamed or (task.start, task.start + 1), reason)
+        self._isolate(replace(task, suspect=blamed[0] if blamed else -1), blamed)
+        return None
+
+    def _isolate(self, task: Task, blamed: tuple[int, int] | None) -> None:
+        """Put the blamed items' grain by itself with the task's history; the rest is as new."""
+        if blamed is None:
+            self._requeue(task)
+            return
+        start = max(self._grain_of(blamed[0])[0], task.start)
+        stop = min(self._grain_of(blamed[1] - 1)[1], task.stop)
+        self._requeue(replace(task, start=start, stop=stop))
+        for a, b in ((task.start, start), (stop, task.stop)):
+            if a < b:
+                self._requeue(Task(a, b, call=task.call))
+
+    def _give_up(self, task: Task, blamed: tuple[int, int], reason: Reason) -> Verdict:
+        self.aside.update(range(*blamed))
+        # The rest of the grain is worked once more, without the items. What befell it is forgotten.
+        self._isolate(Task(task.start, task.stop, call=task.call), blamed)
+        return Verdict(tuple(range(*blamed)), reason, max(task.attempt, 1))
+
+    def _requeue(self, task: Task) -> None:
+        if task.alone:
+            self._alone.append(task)
+        elif task.fresh:
+            self._pending.add(task.start, task.stop)
+        else:
+            self._retries.append(task)

@@ -1,0 +1,301 @@
+"""The governor's thread: read, decide, act, every 1 to 20 ms.
+
+The only place where the governor meets the clock and the processes. It touches no disk and never
+waits for a worker. What it did and saw is fetched by the loop: notices, the highest reading of a
+while, what each worker held at most.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from penstock.abc import Backend, Ceiling
+from penstock.engine import discover, governor
+from penstock.engine.meter import Meter
+
+_IO_EVERY = 1.0
+"""Seconds between looks at the I/O of a worker that uses no CPU."""
+
+
+@dataclass
+class _Life:
+    """One worker, as the governor knows it."""
+
+    idle: int
+    own: int
+    began: float = math.inf
+    reserved: int = 0
+    memory: int = 0
+    highest: int = 0
+    paused: bool = False
+    cpu: float = 0.0
+    active: float = 0.0
+    io: int = 0
+    io_at: float = 0.0
+    at: tuple[int, int, int] = (-1, -1, -1)
+    at_since: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return self.began != math.inf
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the governor did."""
+
+    what: str
+    """``"paused"``, ``"resumed"``, ``"killed"``, ``"drop_idle"``."""
+    worker: int
+    why: str = ""
+    """For a kill: ``"governor"``, ``"lock"``, ``"stalled"``, ``"timeout"``."""
+    free: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The highest reading of a while."""
+
+    used: int
+    workers: dict[int, int] = field(default_factory=dict)
+    free: int = 0
+
+
+class Watch(threading.Thread):
+    """Watches the workers of one backend under one budget.
+
+    Args:
+        backend: whose workers.
+        gauge: the ceilings, read anew each time.
+        budget: bytes for all our processes together.
+        stall: seconds without CPU and I/O after which a worker is ended.
+        timeout: seconds after which a call is ended; None for never.
+        governs: False only watches (the backend runs in this process).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        gauge: discover.Gauge,
+        budget: int,
+        *,
+        stall: float,
+        timeout: float | None,
+        governs: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name="penstock-governor", daemon=True)
+        self._backend = backend
+        self._gauge = gauge
+        self._stall = stall
+        self._timeout = timeout
+        self._governs = governs
+        self._clock = clock
+        self._meter = Meter()
+        self._shared_before = discover.shared_files()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._lives: dict[int, _Life] = {}
+        self._notices: list[Notice] = []
+        self._sample: Sample | None = None
+        self._last_kill = -math.inf
+        self._killed: dict[int, tuple[str, int]] = {}
+        self.budget = budget
+        """Bytes; may be set anew at any time."""
+        self.admit = True
+        """Whether new batches may start."""
+        self.free = budget
+        """Bytes free at the last reading."""
+        self.used = 0
+        """Bytes that our whole tree held at the last reading."""
+        self.peak = 0
+        """The most that our whole tree held."""
+        self.parent = self._meter.held()
+        """Bytes of this process at the last reading."""
+        self.backend_held = 0
+        """Bytes of the backend beside the workers at the last reading."""
+        self.shared = 0
+        """Bytes of shared memory files that appeared since the start and nobody holds."""
+        self.ceilings: tuple[Ceiling, ...] = ()
+
+    # ------------------------------------------------------------------ told by the loop
+
+    def ready(self, worker: int, idle: int, own: int) -> None:
+        """A worker is there, holding ``idle`` bytes of which ``own`` are its own."""
+        with self._lock:
+            self._lives[worker] = _Life(idle, own, active=self._clock())
+
+    def began(self, worker: int, reserved: int) -> None:
+        """A worker has been given a batch."""
+        with self._lock:
+            life = self._lives[worker]
+            now = self._clock()
+            life.began = life.active = life.at_since = now
+            life.reserved = reserved
+            life.highest = life.memory
+
+    def reserve(self, worker: int, reserved: int) -> None:
+        """The batch that a worker has needs more than it was admitted with."""
+        with self._lock:
+            if worker in self._lives:
+                self._lives[worker].reserved = reserved
+
+    def ended(self, worker: int) -> int:
+        """A worker's batch has ended; the most it was seen to hold, in bytes above idle."""
+        with self._lock:
+            life = self._lives.get(worker)
+            if life is None:
+                return 0
+            life.began = math.inf
+            if life.paused:
+                self._resume(worker, life)
+            return life.highest
+
+    def gone(self, worker: int) -> tuple[str, int]:
+        """A worker is gone; (why the governor killed it or "", the most it was seen to hold)."""
+        with self._lock:
+            life = self._lives.pop(worker, None)
+            why, held = self._killed.pop(worker, ("", 0))
+            if why:
+                self._last_kill = -math.inf  # its memory is back
+            return why, max(held, life.highest if life else 0)
+
+    def held(self, worker: int) -> int:
+        """Bytes above idle that a worker held at the last reading."""
+        with self._lock:
+            life = self._lives.get(worker)
+            return life.memory if life else 0
+
+    def notices(self) -> list[Notice]:
+        """What was done since the last call."""
+        with self._lock:
+            notices, self._notices = self._notices, []
+            return notices
+
+    def sample(self) -> Sample | None:
+        """The highest reading since the last call."""
+        with self._lock:
+            sample, self._sample = self._sample, None
+            return sample
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+
+    # ------------------------------------------------------------------ the thread
+
+    def run(self) -> None:
+        """Until stopped."""
+        wait = 0.0
+        while not self._ended.wait(wait):
+            wait = self.tick()
+
+    def tick(self) -> float:
+        """Read, decide, act once; the seconds until the next time."""
+        now = self._clock()
+        ceilings = self._gauge.read()
+        readings = self._backend.read()
+        with self._lock:
+            for worker, life in self._lives.items():
+                reading = readings.get(worker)
+                if reading is None:
+                    continue
+                life.memory = max(reading.memory - life.idle, 0)
+                life.highest = max(life.highest, life.memory)
+                if reading.cpu != life.cpu or life.paused:
+                    life.cpu, life.active = reading.cpu, now
+            self._add_up(ceilings, sum(reading.shared for reading in readings.values()))
+            if self._governs:
+                self._act(now)
+                self._end_stuck(now)
+            busy = any(life.busy for life in self._lives.values())
+        pause = governor.interval(self.free, self.budget)
+        return pause if busy else 0.02
+
+    def _add_up(self, ceilings: tuple[Ceiling, ...], shared: int) -> None:
+        self.ceilings = ceilings
+        self.parent = self._meter.held()
+        self.backend_held = self._backend.overhead()
+        # Files in shared memory count though no process holds them.
+        self.shared = max(discover.shared_files() - self._shared_before - shared, 0)
+        workers = {worker: life.own + life.memory for worker, life in self._lives.items()}
+        self.used = self.parent + self.backend_held + self.shared + sum(workers.values())
+        self.peak = max(self.peak, self.used)
+        self.free = discover.free(ceilings, self.budget, self.used)
+        least = self.free if self._sample is None else min(self.free, self._sample.free)
+        if self._sample is None or self.used >= self._sample.used:
+            self._sample = Sample(self.used, workers, least)
+        elif least < self._sample.free:
+            self._sample = Sample(self._sample.used, self._sample.workers, least)
+
+    def _act(self, now: float) -> None:
+        watched = [
+            governor.Watched(
+                worker,
+                life.began,
+                life.memory,
+                life.reserved,
+                life.paused,
+                0.0 if life.paused else now - life.active,
+            )
+            for worker, life in self._lives.items()
+            if life.busy and worker not in self._killed
+        ]
+        orders = governor.decide(self.free, self.budget, watched, now, self._last_kill)
+        self.admit = orders.admit
+        for worker in orders.pause:
+            self._backend.pause(worker)
+            self._lives[worker].paused = True
+            self._note(Notice("paused", worker, free=self.free))
+        for worker in orders.resume:
+            self._resume(worker, self._lives[worker])
+        for worker in orders.kill:
+            critical = self.free < 0.5 * governor.headroom(self.budget)
+            self._kill(worker, "governor" if critical else "lock", now)
+        if orders.drop_idle and any(not life.busy for life in self._lives.values()):
+            self._note(Notice("drop_idle", -1, free=self.free))
+
+    def _resume(self, worker: int, life: _Life) -> None:
+        self._backend.resume(worker)
+        life.paused = False
+        life.active = life.at_since = self._clock()
+        self._note(Notice("resumed", worker))
+
+    def _kill(self, worker: int, why: str, now: float) -> None:
+        life = self._lives[worker]
+        self._backend.kill(worker)
+        self._killed[worker] = (why, life.highest)
+        if why == "governor":
+            self._last_kill = now
+        self._note(Notice("killed", worker, why, self.free))
+
+    def _end_stuck(self, now: float) -> None:
+        for worker, life in self._lives.items():
+            if not life.busy or life.paused or worker in self._killed:
+                continue
+            if self._timeout is not None:
+                at = self._backend.noted(worker)
+                if at != life.at:
+                    life.at, life.at_since = at, now
+                elif now - life.at_since > self._timeout:
+                    self._kill(worker, "timeout", now)
+                    continue
+            idle = now - life.active
+            if idle > _IO_EVERY / 2 and now - life.io_at > _IO_EVERY:
+                life.io_at, io = now, self._backend.io(worker)
+                if io != life.io:
+                    life.io, life.active = io, now
+                elif idle > self._stall:
+                    self._kill(worker, "stalled", now)
+
+    def _note(self, notice: Notice) -> None:
+        if notice.what == "drop_idle" and any(each.what == "drop_idle" for each in self._notices):
+            return
+        self._notices.append(notice)
+        self._backend.wake()

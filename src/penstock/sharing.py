@@ -1,0 +1,62 @@
+"""What a function may know of its share: ``penstock.share()``."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.budget import GiB
+
+
+@dataclass(slots=True)
+class Share:
+    """What the item that is being worked may use. For DuckDB, tiles, caches, thread pools.
+
+    Results must not depend on it: it changes with the budget.
+    """
+
+    memory: int
+    """Bytes that this call was admitted with."""
+    threads: int
+    """Threads that this worker may run."""
+    attempt: int
+    """0 at the first try, more after a failure."""
+    scratch: Path | None = None
+    _folder: Path | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """A fresh, empty folder for this item, on the disk of the run; removed afterwards."""
+        if self._folder is None:
+            if self.scratch is not None:
+                self.scratch.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix="item-", dir=self.scratch))
+        return self._folder
+
+    @property
+    def used_folder(self) -> bool:
+        """Whether the item asked for its folder."""
+        return self._folder is not None
+
+    def next_item(self) -> None:
+        """Let the next item have a folder of its own."""
+        self._folder = None
+
+
+_current: Share | None = None
+
+
+def share() -> Share:
+    """What the calling function may use: memory, threads, a scratch folder, the attempt.
+
+    Outside a worker it tells one thread, 1 GiB and a temporary folder, so that a function can be
+    tried by hand.
+    """
+    return _current if _current is not None else Share(memory=GiB, threads=1, attempt=0)
+
+
+def set_share(value: Share | None) -> None:
+    """Set by the worker before each batch."""
+    global _current
+    _current = value

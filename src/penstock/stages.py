@@ -1,0 +1,570 @@
+"""A run: a folder, a budget, and the stages done in it one after the other.
+
+Covers the folder's lock, signals, the fork server shared by all stages, temporary runs, and the
+report at the end. What happens within a stage is the engine's.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from penstock import events as ev
+from penstock import registry, values
+from penstock.abc import Batch, Event, Observer, Receipt
+from penstock.engine import discover, journal
+from penstock.engine.key import digest_of
+from penstock.engine.lock import RunLock
+from penstock.engine.loop import Interrupt, Loop, Options
+from penstock.engine.plan import Plan
+from penstock.engine.process import THREAD_VARIABLES
+from penstock.engine.report import Report, Tally
+from penstock.engine.resume import compare
+from penstock.errors import CannotResume, PenstockError, RunFailed, UsageError
+from penstock.sharing import share
+from penstock.stored import Stored, result_name
+
+if TYPE_CHECKING:
+    from penstock.job import Job
+
+MACHINERY = ".penstock"
+"""Folder for the journal, events and logs inside a run folder."""
+
+
+class Run:
+    """A run folder in use: ``with penstock.Run("runs/x", budget="4GiB") as run: ...``
+
+    The same stages again in the same folder resume: what is done is not done again.
+
+    Args:
+        folder: where results and the journal go; None for a temporary one.
+        budget: bytes for all processes together: ``"4GiB"``, ``"80%"``, bytes, or ``"auto"`` for
+            the smallest limit that holds this process.
+        workers: at most so many; None lets the plan choose.
+        call: at most so many items a call; None lets the plan choose.
+        set_aside: False: items that cannot be done fail the run after the others are finished;
+            True: the run succeeds without them; a number: at most so many.
+        accept_changes: go on although the job or finished inputs changed.
+        retry_set_aside: try items again that an earlier run set aside.
+        observers: called with every event.
+        backend: ``"local"`` or ``"inline"``, or a backend.
+
+    Raises:
+        RunLocked: another process runs in the folder.
+        CannotResume: the folder holds something that is no run.
+        UsageError: an argument that makes no sense.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        budget: str | int = "auto",
+        workers: int | None = None,
+        call: int | None = None,
+        set_aside: bool | int = False,
+        accept_changes: bool = False,
+        retry_set_aside: bool = False,
+        observers: Sequence[Observer] = (),
+        backend: str | Any = "local",
+    ) -> None:
+        self._temporary = folder is None
+        self._workers = _positive("workers", workers if workers is not None else _workers_variable())
+        self._call = _positive("call", call)
+        self._budget = budget
+        self._set_aside = set_aside
+        self._accept = accept_changes
+        self._retry = retry_set_aside
+        self._observers = list(observers)
+        self._backend_name = backend
+        self._backend: Any = None
+        self._gauge = discover.Gauge()
+        self.folder = Path(tempfile.mkdtemp(prefix="penstock-") if folder is None else folder).absolute()
+        self.machinery = self.folder / MACHINERY
+        self.reports: list[Report] = []
+        """One for each stage so far."""
+        self._interrupts = Interrupts()
+        self._lock: RunLock | None = None
+        self._events: Any = None
+        self._entered = False
+
+    # ------------------------------------------------------------------ entering and leaving
+
+    def __enter__(self) -> Run:
+        if not self._temporary:
+            self._check_folder()
+        self.machinery.mkdir(parents=True, exist_ok=True)
+        if not self._temporary:
+            self._lock = RunLock(self.machinery)
+        if told := discover.in_memory(self.folder):
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+        self._events = open(self.machinery / "events.jsonl", "a", encoding="utf-8")
+        self._interrupts.install()
+        self._entered = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._backend is not None:
+                self._backend.close()
+            if self._events is not None:
+                self._events.close()
+            self._clear_scratch()
+            if not self._temporary and self.reports:
+                self._write_report()
+        finally:
+            self._interrupts.restore()
+            if self._lock is not None:
+                self._lock.release()
+            if self._temporary:
+                shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, Interrupt):
+            stop = KeyboardInterrupt() if error.number == signal.SIGINT else SystemExit(128 + error.number)
+            stop.add_note(
+                f"the run in {self.folder} can be resumed: the same call again goes on where it ended"
+            )
+            raise stop from None
+
+    def _check_folder(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CannotResume(f"{self.folder} is a file; a run needs a folder")
+        try:
+            known = self.machinery.is_dir()
+            strangers = (
+                [] if known or not self.folder.is_dir() else [each.name for each in self.folder.iterdir()]
+            )
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise UsageError(f"no permission to write in {error.filename}: choose another folder") from error
+        if strangers:
+            raise CannotResume(
+                f"{self.folder} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) but no run: "
+                "choose an empty or new folder, so that nothing of yours is written over"
+            )
+        if not os.access(self.folder, os.W_OK):
+            raise UsageError(f"no permission to write in {self.folder}: choose another folder")
+
+    def _write_report(self) -> None:
+        from penstock.engine.page import write_page
+
+        whole = self.report()
+        with suppress(OSError):  # a full disk must not hide what the run raised
+            (self.folder / "report.json").write_text(whole.to_json())
+            with open(self.machinery / "events.jsonl", encoding="utf-8") as lines:
+                write_page(
+                    self.folder, (event for line in lines if (event := ev.from_line(line))), self.reports
+                )
+
+    def _clear_scratch(self) -> None:
+        for stage in self.machinery.iterdir() if self.machinery.is_dir() else ():
+            shutil.rmtree(stage / "scratch", ignore_errors=True)
+
+    def report(self) -> Report:
+        """The report so far: of the one stage there is, or of all together."""
+        if len(self.reports) == 1:
+            return self.reports[0]
+        return Report.of_stages(self.reports, folder=None if self._temporary else self.folder)
+
+    # ------------------------------------------------------------------ stages
+
+    def stage(self, name: str, job: Job) -> Stored:
+        """Do a job as a stage of this run; a finished one is not done again.
+
+        Results lie in ``folder/name``.
+
+        Raises:
+            PenstockError: see :mod:`penstock.errors`.
+        """
+        if not name or name.startswith(".") or "/" in name:
+            raise UsageError(f"a stage cannot be called {name!r}: a plain word names a folder")
+        return self._stage(name, job)
+
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        memory: str | int | None = None,
+    ) -> Stored:
+        """Do one thing that is no list of items: ``function(folder, **inputs)``.
+
+        The function writes into a temporary folder, which takes the step's name when it succeeds.
+        A dict that it returns becomes the ``facts`` of the :class:`Stored`.
+        """
+        from penstock.job import Job
+        from penstock.sources.items import Range
+
+        return self.stage(
+            name,
+            Job(
+                source=Range(1),
+                function=Step(function),
+                into=StepFolder(),
+                inputs=inputs or {},
+                memory=memory,
+            ),
+        )
+
+    def _stage(self, name: str, job: Job) -> Stored:
+        if not self._entered:
+            raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
+        results = self.folder / name if name else self.folder
+        machinery = self.machinery / (name or "job")
+        machinery.mkdir(exist_ok=True)
+        key = job.key()
+        rooms = job.rooms(temporary=self._temporary)
+        book = machinery / "journal"
+        past = journal.read(book)
+        changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
+        self._forgive(past, book, job)
+        tally = Tally(name)
+        stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key))
+        if past.closed and not changed:
+            return self._finished(stored, past, tally, job)
+        found = discover.discover(self._budget, [self._gauge_limit()])
+        doing = _Doing(job, rooms, key, past, changed, results, machinery, tally, found)
+        return self._do(name, doing, stored)
+
+    def _gauge_limit(self) -> Any:
+        return _Ceilings(self._gauge)
+
+    def _forgive(self, past: journal.Past, book: Path, job: Job) -> None:
+        """Take back what should be tried again: all without ``set_aside=``, or for memory with more of it."""
+        if not past.aside:
+            return
+        if self._retry or self._set_aside is False:
+            again = set(past.aside)
+        else:
+            ceiling = discover.discover(self._budget, [self._gauge_limit()]).budget.bytes
+            again = {
+                item
+                for item, each in past.aside.items()
+                if each.reason == "memory" and each.needed < ceiling / 2
+            }
+        if not again:
+            return
+        back = journal.batches_of(book, again)
+        with_lines = journal.Journal(book)
+        with_lines.write({"back": back})
+        with_lines.close()
+        fresh = journal.read(book)
+        past.done, past.aside, past.closed = fresh.done, fresh.aside, fresh.closed
+
+    def _finished(self, stored: Stored, past: journal.Past, tally: Tally, job: Job) -> Stored:
+        items = len(job.source)
+        now = time.time()
+        tally(ev.StageStarted(at=now, stage=stored.name, items=items, done=len(past.done), budget=0, origin="", workers=None))  # fmt: skip
+        tally(
+            ev.StageEnded(
+                at=now, stage=stored.name, outcome="done", done=len(past.done), set_aside=len(past.aside), seconds=0.0,
+                cpu=0.0, peak=0, projected=0, message="finished before",
+            )
+        )  # fmt: skip
+        stored = _with_facts(stored, past.aside, items)
+        self.reports.append(
+            tally.report(folder=self.folder, set_aside=past.aside.values(), open_result=stored.open)
+        )
+        return stored
+
+    def _do(self, name: str, doing: _Doing, stored: Stored) -> Stored:
+        past, found, items = doing.past, doing.found, len(doing.job.source)
+        book = journal.Journal(doing.machinery / "journal", durable=not self._temporary)
+        collected: dict[int, list[Any]] = {}
+        began, cpu = time.monotonic(), _cpu()
+        outcome, message = "failed", ""
+        raised: PenstockError | None = None
+        loop: Loop | None = None
+        made: Any = None
+
+        def emit(event: Event) -> None:
+            self._emit(event, doing.tally)
+
+        try:
+            if not past.job:
+                book.write({"job": doing.key})
+            elif doing.changed:
+                book.write({"change": doing.key})
+            emit(
+                ev.StageStarted(
+                    at=time.time(), stage=name, items=items, done=len(past.done), budget=found.budget.bytes,
+                    origin=found.budget.origin, workers=self._workers,
+                )
+            )  # fmt: skip
+            if items:
+                self._open_backend(doing)
+                loop = self._loop(name, doing, book, collected, emit)
+                made = loop.run(opened=past.opened)
+            else:
+                made = _nothing(doing, book)
+            outcome = "done"
+        except Interrupt:
+            outcome = "interrupted"
+            raise
+        except PenstockError as error:
+            message, raised = str(error), error
+            raise
+        finally:
+            book.close()
+            aside = loop.aside if loop is not None else past.aside
+            done = len(loop.schedule.done) if loop is not None else len(past.done)
+            emit(
+                ev.StageEnded(
+                    at=time.time(), stage=name, outcome=outcome, done=done, set_aside=len(aside),
+                    seconds=time.monotonic() - began, cpu=_cpu() - cpu + (self._backend.cpu if self._backend else 0.0),
+                    peak=loop.watch.peak if loop else 0, projected=doing.tally.projected, message=message,
+                )
+            )  # fmt: skip
+            stored = _with_facts(stored, aside, items)
+            opened = stored.open
+            if self._temporary:
+                opened = _kept_here(doing.rooms, collected, made)
+            self.reports.append(
+                doing.tally.report(
+                    folder=None if self._temporary else self.folder,
+                    set_aside=aside.values(),
+                    open_result=opened,
+                )
+            )
+            if isinstance(raised, RunFailed):
+                raised.report = self.reports[-1]
+        return stored
+
+    def _open_backend(self, doing: _Doing) -> None:
+        if self._backend is None:
+            name = self._backend_name
+            self._backend = registry.load("backend", name)() if isinstance(name, str) else name
+        cores = discover.cpus()
+        threads = str(cores if self._workers == 1 or len(doing.job.source) == 1 else 1)
+        self._backend.open(
+            doing.job.pack(doing.rooms, doing.results, doing.machinery, durable=not self._temporary),
+            dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
+            self.machinery / "workers.log",
+        )
+
+    def _loop(
+        self,
+        name: str,
+        doing: _Doing,
+        book: journal.Journal,
+        collected: dict[int, list[Any]],
+        emit: Callable[[Event], None],
+    ) -> Loop:
+        job = doing.job
+        governs = getattr(self._backend, "governs", True)
+        options = Options(
+            budget=doing.found.budget,
+            requested=doing.found.requested,
+            wishes=job.wishes(self._workers if governs else 1, self._call),
+            set_aside=self._set_aside,
+            stall=job.stall_seconds,
+            timeout=job.timeout,
+            governs=governs,
+            cores=discover.cpus(),
+            carried_results=self._temporary,
+        )
+        return Loop(
+            job.setup(doing.rooms, doing.results, doing.machinery, durable=not self._temporary),
+            options, self._backend, self._gauge, book, doing.past,
+            stage=name, emit=emit, collect=collected.__setitem__ if self._temporary else None,
+            interrupts=self._interrupts, beat=self._lock.beat if self._lock else lambda: None,
+        )  # fmt: skip
+
+    def try_out(self, job: Job) -> Plan:
+        """Try a few items of a job, throw their results away, and tell the plan."""
+        if not self._entered:
+            raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
+        found = discover.discover(self._budget, [self._gauge_limit()])
+        machinery = self.machinery / "job"
+        machinery.mkdir(exist_ok=True)
+        doing = _Doing(
+            job, job.rooms(temporary=True), {}, journal.Past(), False, self.folder, machinery, Tally(), found
+        )
+        self._open_backend(doing)
+        loop = self._loop(
+            "", doing, journal.Journal(machinery / "journal", durable=False), {}, lambda event: None
+        )
+        return loop.try_out()
+
+    def _emit(self, event: Event, tally: Tally) -> None:
+        tally(event)
+        with suppress(OSError):  # the disk is full: the journal will say so
+            self._events.write(ev.to_line(event) + "\n")
+            self._events.flush()
+        for observer in self._observers:
+            observer(event)
+
+
+@dataclass
+class _Doing:
+    """What one stage is made of while it is done."""
+
+    job: Job
+    rooms: dict[str, Any]
+    key: dict[str, Any]
+    past: journal.Past
+    changed: bool
+    results: Path
+    machinery: Path
+    tally: Tally
+    found: discover.Discovery
+
+
+class _Ceilings:
+    """A gauge that was already built, as one limit."""
+
+    def __init__(self, gauge: discover.Gauge) -> None:
+        self._gauge = gauge
+
+    def read(self) -> Sequence[Any]:
+        return self._gauge.read()
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM as a wish: the first asks to stop well, the second stops now."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The first signal; 0 while there was none."""
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the signals, where this is the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+
+    def restore(self) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        self.count += 1
+        if self.count > 1:
+            raise Interrupt(self.number)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step's function as a function of one item."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, item: int, **inputs: Any) -> tuple[str, Any]:
+        folder = share().folder
+        facts = self.function(folder, **inputs)
+        return str(folder), facts if isinstance(facts, dict) else {}
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """Gives a step's folder its final name."""
+
+    grain: int | None = 1
+
+    def open(self, folder: Path, items: int) -> None:
+        """Nothing to prepare."""
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """Put the folder in place of whatever an attempt before left there."""
+        for result in results:
+            if isinstance(result, Exception):
+                return Receipt()
+            made, facts = result
+            values.dumps(facts)
+            for root, _, names in os.walk(made):
+                for name in names:
+                    descriptor = os.open(Path(root) / name, os.O_RDONLY)
+                    os.fsync(descriptor)
+                    os.close(descriptor)
+            shutil.rmtree(folder)
+            os.rename(made, folder)
+            return Receipt(value=facts)
+        return Receipt()
+
+    def close(self, receipts: Any, folder: Path) -> None:
+        """Keep the facts."""
+        for _, receipt in receipts:
+            (folder / ".facts.json").write_text(values.dumps(receipt.value or {}))
+
+    def result(self, folder: Path) -> Path:
+        """The folder."""
+        return folder
+
+
+def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
+    facts: dict[str, Any] = {"items": items, "set_aside": len(aside)}
+    kept = stored.folder / ".facts.json"
+    if kept.is_file():
+        facts.update(values.loads(kept.read_bytes()))
+    return Stored(
+        stored.name, stored.folder, facts, tuple(sorted(aside)), stored.rooms, stored.machinery, stored.key
+    )
+
+
+def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], made: Any) -> Callable[[], Any]:
+    """What a temporary run gives back: lists put together, and what the reducers made."""
+
+    def opened() -> Any:
+        if list(rooms) == [""] and not hasattr(rooms[""], "merge"):
+            return [each for start in sorted(collected) for each in collected[start]]
+        return made[""] if made is not None and list(rooms) == [""] else made
+
+    return opened
+
+
+def _nothing(doing: _Doing, book: journal.Journal) -> Any:
+    """No items: an empty, valid result, made here as there is no data."""
+    made = {}
+    for name, room in doing.rooms.items():
+        folder = doing.results / name if name else doing.results
+        folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(room, "merge"):
+            made[name] = room.finish(iter(()))
+            (doing.machinery / result_name(name)).write_text(values.dumps(made[name]))
+        else:
+            room.open(folder, 0)
+            room.close(iter(()), folder)
+    book.write({"closed": True})
+    return made
+
+
+def _cpu() -> float:
+    """CPU seconds of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise UsageError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def _workers_variable() -> int | None:
+    text = os.environ.get("PENSTOCK_WORKERS", "").strip()
+    if not text:
+        return None
+    if not text.isdigit():
+        raise UsageError(
+            f"the environment variable PENSTOCK_WORKERS is {text!r}: a number of workers was expected"
+        )
+    return int(text)

@@ -1,0 +1,80 @@
+"""What an earlier stage kept, as an input of later ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock import values
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Results of a finished stage or step: a path and how to open it. Pickles as such.
+
+    Attributes:
+        name: the stage's name.
+        folder: where its results lie.
+        facts: small JSON values that it noted.
+        missing: items that were set aside and whose results are not there.
+    """
+
+    name: str
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[int, ...] = ()
+    rooms: dict[str, Any] = field(default_factory=dict, repr=False)
+    machinery: Path | None = field(default=None, repr=False)
+    key: str = field(default="", repr=False)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def open(self) -> Any:
+        """The results: what the sink opens or the reducer made; the folder, for a step.
+
+        A dict of them where the stage keeps several.
+        """
+        opened = {name: self._open(name, room) for name, room in self.rooms.items()}
+        if not opened:
+            return self.folder
+        return opened[""] if list(opened) == [""] else opened
+
+    def _open(self, name: str, room: Any) -> Any:
+        if hasattr(room, "merge"):
+            assert self.machinery is not None
+            return values.loads((self.machinery / result_name(name)).read_bytes())
+        return room.result(self.folder / name if name else self.folder)
+
+
+def result_name(name: str) -> str:
+    """File name of a reducer's result inside a stage's machinery."""
+    return f"result-{name}.json" if name else "result.json"
+
+
+def open_input(value: Any) -> Any:
+    """Open an input of a job as the function gets it, once per worker, mapped where the format allows.
+
+    A :class:`Stored` gives what it opens; a Path to ``.npy`` a read-only memory map, ``.npz`` its
+    arrays by name, ``.json`` its value, ``.parquet`` a ``ParquetFile``; any other Path and any
+    value is given as it is.
+    """
+    if isinstance(value, Stored):
+        return value.open()
+    if not isinstance(value, Path):
+        return value
+    suffix = value.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        import numpy as np
+
+        return np.load(value, mmap_mode="r" if suffix == ".npy" else None, allow_pickle=False)
+    if suffix == ".json":
+        import json
+
+        return json.loads(value.read_text())
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(value, memory_map=True)
+    return value
