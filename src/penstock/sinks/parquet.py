@@ -145,7 +145,7 @@ class Parquet:
         import pyarrow.parquet as pq
 
         if self.schema is not None:
-            from penstock.sinks.rows import plain_schema
+            from penstock.arrow import plain_schema
 
             return plain_schema(self.schema)
         schema, first = pa.schema([]), None
@@ -189,7 +189,7 @@ def _tag(whole: Path) -> bytes | None:
 def _unified(
     left: pa.Schema, right: pa.Schema, left_path: Path, right_path: Path, error: type[Exception]
 ) -> Any:
-    from penstock.sinks.rows import promoted
+    from penstock.arrow import promoted
 
     places = [
         " to ".join(str(int(number)) for number in path.stem.split("-")[1:])

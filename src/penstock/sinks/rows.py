@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.abc import SetAside
+from penstock.arrow import plain_schema, promoted
 
 GROUP_BYTES = 32 << 20
 """A row group ends with the row that reaches this many bytes."""
@@ -58,25 +59,6 @@ def tables(results: Iterator[Any], schema: pa.Schema | None) -> Iterator[pa.Tabl
                 yield table
     if dicts:
         yield _from_dicts(dicts, fitted)
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema by names and types alone, dictionaries as what they stand for.
-
-    Metadata would differ with the call (pandas keeps its index there), and with it the bytes.
-    """
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
-
-
-def promoted(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """The type that both fit into without loss of meaning, or None."""
-    if left == right:
-        return left
-    try:
-        both = [pa.schema([pa.field("x", each)]) for each in (left, right)]
-        return pa.unify_schemas(both, promote_options="permissive").field("x").type
-    except pa.ArrowException:
-        return None
 
 
 def _pieces(result: Any) -> Iterator[pa.Table | Mapping[str, Any]]:
@@ -172,10 +154,6 @@ def _decoded(table: pa.Table) -> pa.Table:
         for column, field in zip(table.columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _misfit(name: str, wanted: pa.DataType | None, why: str) -> str:
@@ -274,13 +252,16 @@ def _widths(values: pa.Array) -> np.ndarray:
     if isinstance(values, pa.ExtensionArray):
         return _widths(values.storage)
     if pa.types.is_struct(kind):
-        return sum((_widths(child) for child in values.flatten()), np.ones(count, np.int64))
+        widths: np.ndarray = np.ones(count, np.int64)
+        for child in values.flatten():
+            widths += _widths(child)
+        return widths
     if _is_text(kind):
         return _filled(pc.binary_length(values)) + 4
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = np.concatenate([np.zeros(1, np.int64), np.cumsum(_widths(values.flatten()))])
-        ends = np.cumsum(_filled(pc.list_value_length(values)))
-        return np.diff(inner[np.concatenate([np.zeros(1, np.int64), ends])]) + 4
+        inner: np.ndarray = np.cumsum(np.append(0, _widths(values.flatten())))
+        borders = inner[np.cumsum(np.append(0, _filled(pc.list_value_length(values))))]
+        return borders[1:] - borders[:-1] + 4
     try:
         width = max(kind.bit_width // 8, 1)
     except ValueError:  # maps, unions, views: rare, and counted as small

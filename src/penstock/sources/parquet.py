@@ -29,7 +29,8 @@ class ParquetRows:
     that it touches are decoded, in steps of about 4 MiB, and where it ends inside one the cursor
     stays, so that the next call goes on from there without decoding anything twice.
 
-    The files are taken to be of one kind: the chosen columns must have the same types in all.
+    The chosen columns must have the same types in all files, where null (a column that was empty)
+    becomes any type and an integer a wider one or a float.
 
     Args:
         paths: one or more paths or glob patterns; rows come in this order.
@@ -39,7 +40,7 @@ class ParquetRows:
 
     Raises:
         BadInput: a file that is missing, cut off or not Parquet, a column that is not there,
-            a column whose type differs between files.
+            columns or types that do not agree between files.
         UsageError: no columns, a column twice, or another ``item``.
     """
 
@@ -58,9 +59,9 @@ class ParquetRows:
         self._rows = array("q")  # of each row group
         self._bytes = array("q")  # of each row group, the chosen columns, uncompressed
         self._first_groups = array("q", [0])  # of each file, and one past the last
-        schema = None
+        self._schema: pa.Schema = None
         for path in self._paths:
-            schema = self._survey(path, schema)
+            self._survey(path)
         self._ends = array("q", accumulate(self._rows))
         self._cursor: _Cursor | None = None
 
@@ -134,25 +135,25 @@ class ParquetRows:
     def _rows_before(self, group: int) -> int:
         return self._ends[group - 1] if group else 0
 
-    def _survey(self, path: str, schema: pa.Schema | None) -> pa.Schema:
-        """Take the counts of a file's footer, and hold its columns against those of the first file."""
+    def _survey(self, path: str) -> None:
+        """Take the counts of a file's footer, and bring its columns together with those before."""
         with _open(path) as file:
             found = _chosen(file.schema_arrow, self._columns, path)
-            if schema is not None:
-                _compare(found, schema, path, self._paths[0])
+            self._schema = (
+                found if self._schema is None else _unified(self._schema, found, path, self._paths[0])
+            )
             footer = file.metadata
-            wanted = None if self._columns is None else set(self._columns)
+            there, wanted = set(file.schema_arrow.names), set(found.names)
             leaves = [
                 leaf
                 for leaf in range(footer.num_columns)
-                if wanted is None or _root(footer.schema.column(leaf).path, wanted) in wanted
+                if _root(footer.schema.column(leaf).path, there) in wanted
             ]
             for group in range(footer.num_row_groups):
                 record = footer.row_group(group)
                 self._rows.append(record.num_rows)
                 self._bytes.append(sum(record.column(leaf).total_uncompressed_size for leaf in leaves))
             self._first_groups.append(len(self._rows))
-        return found if schema is None else schema
 
     def _group_rows(self, group: int, low: int, high: int) -> pa.Table:
         """Rows ``low <= row < high`` of a row group; goes on from the cursor where it stands before them."""
@@ -170,11 +171,11 @@ class ParquetRows:
     def _enter(self, group: int) -> _Cursor:
         file = bisect_right(self._first_groups, group) - 1
         if not self._rows:  # files without any row group
-            return _Cursor(self._paths[0], None, 0, self._columns, 1)
+            return _Cursor(self._paths[0], None, 0, self._schema, 1)
         row = max(self._bytes[group] // max(self._rows[group], 1), 1)
         rows = min(max(_BATCH_BYTES // row, 1), _BATCH_ROWS)
         cursor = _Cursor(
-            self._paths[file], group - self._first_groups[file], self._rows[group], self._columns, rows
+            self._paths[file], group - self._first_groups[file], self._rows[group], self._schema, rows
         )
         cursor.group = group
         return cursor
@@ -183,7 +184,7 @@ class ParquetRows:
 class _Cursor:
     """Decodes one row group from its beginning, a few rows at a time."""
 
-    def __init__(self, path: str, group: int | None, rows: int, columns: list[str] | None, step: int) -> None:
+    def __init__(self, path: str, group: int | None, rows: int, schema: pa.Schema, step: int) -> None:
         self.group = -1
         self.at = 0
         """Rows given out or passed over."""
@@ -194,13 +195,13 @@ class _Cursor:
             self._check(group, rows)
             groups = [] if group is None else [group]
             self._batches = self._file.iter_batches(
-                step, row_groups=groups, columns=columns, use_threads=False
+                step, row_groups=groups, columns=schema.names, use_threads=False
             )
-            self._schema = _chosen(self._file.schema_arrow, columns, path)
         except BaseException:
             self._file.close()
             raise
-        self._rest: pa.Table = self._schema.empty_table()
+        self._schema = schema
+        self._rest: pa.Table = schema.empty_table()
 
     def _check(self, group: int | None, rows: int) -> None:
         footer = self._file.metadata
@@ -232,7 +233,9 @@ class _Cursor:
         import pyarrow as pa
 
         try:
-            batch = next(self._batches)
+            table = pa.Table.from_batches([next(self._batches)])
+            # Columns come in the order of the file, and null where another file has a type.
+            return table.select(self._schema.names).cast(self._schema)
         except StopIteration:
             raise BadInput(
                 "holds fewer rows than its footer says", file=self._path, place=self._place
@@ -245,8 +248,6 @@ class _Cursor:
                 file=self._path,
                 place=self._place,
             ) from error
-        # Columns come in the order of the file.
-        return pa.Table.from_arrays([batch.column(name) for name in self._schema.names], schema=self._schema)
 
     def close(self) -> None:
         self._rest = None
@@ -300,25 +301,34 @@ def _chosen(schema: pa.Schema, columns: list[str] | None, path: str) -> pa.Schem
     return pa.schema([pa.field(name, schema.field(name).type) for name in names])
 
 
-def _compare(found: pa.Schema, expected: pa.Schema, path: str, first: str) -> None:
+def _unified(expected: pa.Schema, found: pa.Schema, path: str, first: str) -> pa.Schema:
+    """The schema that both files fit into, null into any type and integers into wider ones."""
+    import pyarrow as pa
+
+    from penstock.arrow import promoted
+
     if found.names != expected.names:
         odd = sorted(set(found.names) ^ set(expected.names)) or ["their order"]
         raise BadInput(
             f"its columns are not those of {first} ({', '.join(odd)}): choose columns= that all files have",
             file=path,
         )
+    fields = []
     for field, other in zip(found, expected, strict=True):
-        if field.type != other.type:
+        both = promoted(other.type, field.type)
+        if both is None:
             raise BadInput(
                 f"is {field.type} here and {other.type} in {first}: the files of one source must agree",
                 file=path,
                 place=f"column {field.name}",
             )
+        fields.append(pa.field(field.name, both))
+    return pa.schema(fields)
 
 
-def _root(path: str, wanted: set[str]) -> str:
+def _root(path: str, there: set[str]) -> str:
     """The top column of a leaf such as ``"items.list.element"``; a column's own name may hold dots."""
-    while path not in wanted and "." in path:
+    while path not in there and "." in path:
         path = path.rpartition(".")[0]
     return path
 
