@@ -14,7 +14,7 @@ SCHEMA = 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plugins(as_json: bool) -> None:
-    """List the plug-ins that are installed, and the package that each comes from."""
+    """List the plug-ins and the packages they come from."""
     found = [
         {"kind": kind, "name": name, "package": registry.owner(kind, name)}
         for kind in registry.KINDS

@@ -168,20 +168,27 @@ class Progress(AbstractContextManager["Progress"]):
 
             # Transient, and without the refreshing thread: processes are forked around here.
             self._console = self._console or Console(file=self._stream, force_terminal=True)
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(
+                console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
+            )
             self._live.start()
-        self._live.update(self._line(), refresh=True)
+        self._live.update(self._line(self._live.console.width), refresh=True)
 
-    def _line(self) -> Text:
+    def _line(self, width: int) -> Text:
         from rich.text import Text
 
-        full = min(_BAR, _BAR * self._done // self._items) if self._items else 0
+        parts = self._parts()
         line = Text(no_wrap=True, overflow="ellipsis")
         if self._stage:
             line.append(f"{self._stage}  ", style="bold")
-        line.append("━" * full, style="cyan").append("━" * (_BAR - full), style="bright_black")
-        for part in self._parts():
+        # The bar takes what the words leave of the line; on a narrow one there is none.
+        bar = min(_BAR, width - len(line) - sum(len(part) + 2 for part in parts) - 1)
+        if bar >= 6:
+            full = min(bar, bar * self._done // self._items) if self._items else 0
+            line.append("━" * full, style="cyan").append("━" * (bar - full), style="bright_black")
             line.append("  ")
+        for index, part in enumerate(parts):
+            line.append("  " if index else "")
             close = (
                 self._budget and self._used > 0.9 * self._budget and " of " in part and "items" not in part
             )

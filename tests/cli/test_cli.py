@@ -1,0 +1,283 @@
+"""The verbs: what they ask of a run, what they print where, and the codes they exit with."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from made_up_runs import failed, resumed, tiny, usual
+
+from penstock import errors
+from penstock.cli import VERBS, main
+from penstock.engine.report import Report
+
+
+def exit_codes():
+    """Every error of ours, with one message each."""
+    made = {
+        errors.BadInput: errors.BadInput("no columns", file="a.csv", place="line 3"),
+        errors.UnknownPlugin: errors.UnknownPlugin("sink", "x", ["y"]),
+        errors.MissingExtra: errors.MissingExtra("x", "numba", "codons"),
+    }
+    found, rest = [], [errors.PenstockError]
+    while rest:
+        cls = rest.pop()
+        rest.extend(cls.__subclasses__())
+        if cls.__module__ == "penstock.errors":
+            found.append(made.get(cls) or cls("what, why, and what next"))
+    return found
+
+
+@pytest.mark.parametrize("error", exit_codes(), ids=lambda error: type(error).__name__)
+def test_every_error_is_one_line_and_its_exit_code(error, told, runner, tmp_path):
+    told.error = error
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert result.exit_code == error.exit_code
+    assert f"penstock: {type(error).__name__}: {error}" in result.stderr
+    assert ("Traceback" in result.stderr) == isinstance(error, errors.PenstockBug)
+    assert result.stdout == ""
+
+
+def test_vv_shows_the_traceback(told, runner, tmp_path):
+    told.error = errors.RunFailed("no")
+    result = runner.invoke(main, ["run", "fake", "-vv", "--into", str(tmp_path / "r")])
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("events", "code"), [(tiny, 0), (usual, 5), (failed, 1)], ids=["done", "set aside", "failed"]
+)
+def test_the_outcome_is_the_exit_code(events, code, told, runner, tmp_path):
+    told.events = events()
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert "usage.parquet" in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on(told, runner, tmp_path):
+    told.events = list(resumed())[:200]
+    for error in (None, KeyboardInterrupt()):
+        told.error = error
+        result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+        assert result.exit_code == 130
+        assert f"to go on: penstock resume {tmp_path / 'r'}" in result.stderr
+
+
+def test_quiet_says_nothing(told, runner, tmp_path):
+    told.events = tiny()
+    result = runner.invoke(main, ["run", "fake", "-q", "--into", str(tmp_path / "r")])
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
+    data = tmp_path / "a.fa"
+    data.touch()
+    ours = ["--budget", "2GiB", "--workers", "3", "--set-aside", "7", "--accept-changes", "--retry-set-aside"]
+    runner.invoke(main, ["run", "fake", str(data), "--code", "4", "--into", str(tmp_path / "r"), *ours])
+    assert told.asked == {
+        "budget": "2GiB", "workers": 3, "set_aside": 7, "accept_changes": True, "retry_set_aside": True
+    }  # fmt: skip
+    assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
+
+
+@pytest.mark.parametrize(("text", "value"), [("all", True), ("0", 0), ("12", 12)])
+def test_set_aside_is_a_number_or_all(text, value, told, runner, tmp_path):
+    runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r"), "--set-aside", text])
+    assert told.asked["set_aside"] is value or told.asked["set_aside"] == value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--budget", "16"], ["--budget", "lots"], ["--budget", "-1GiB"], ["--workers", "0"],
+        ["--set-aside", "some"], ["--strand", "no"], ["no such file"], ["--nonsense"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_2_and_runs_nothing(wrong, told, runner, tmp_path):
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r"), *wrong])
+    assert result.exit_code == 2
+    assert told.times == 0
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("budget", ["auto", "80%", "2GiB", "800MB", "12G"])
+def test_budgets_as_people_write_them(budget, told, runner, tmp_path):
+    runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r"), "--budget", budget])
+    assert told.asked["budget"] == budget
+
+
+# --------------------------------------------------------------------------- resume
+
+
+def test_resume_builds_the_same_command_again_from_elsewhere(told, runner, tmp_path, monkeypatch):
+    (tmp_path / "a.fa").touch()
+    monkeypatch.chdir(tmp_path)
+    told.events = list(tiny())
+    command = ["run", "fake", "a.fa", "--table", "t.csv", "--code", "4", "--into", "r", "--budget", "2GiB"]
+    assert runner.invoke(main, command).exit_code == 0
+    kept = json.loads((tmp_path / "r/.penstock/command.json").read_text())
+    assert kept == {
+        "schema": 1,
+        "workload": "fake",
+        "options": {
+            "code": 4, "files": [str(tmp_path / "a.fa")], "strand": "both", "table": str(tmp_path / "t.csv")
+        },
+    }  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result = runner.invoke(main, ["resume", "../r", "--budget", "1GiB", "--workers", "2"])
+    assert result.exit_code == 0, result.output
+    assert told.times == 2
+    assert told.options == {
+        "files": (str(tmp_path / "a.fa"),), "code": 4, "strand": "both", "table": tmp_path / "t.csv"
+    }  # fmt: skip
+    assert (told.asked["budget"], told.asked["workers"]) == ("1GiB", 2)
+
+
+def test_the_same_command_again_resumes_and_another_is_refused(told, runner, tmp_path):
+    told.events = list(tiny())
+    command = ["run", "fake", "--into", str(tmp_path / "r")]
+    assert runner.invoke(main, command).exit_code == 0
+    assert runner.invoke(main, command).exit_code == 0
+    other = runner.invoke(main, [*command, "--code", "4"])
+    assert other.exit_code == 1
+    assert "JobChanged" in other.stderr
+    assert "code was 11, is 4" in other.stderr
+    assert told.times == 2
+    assert runner.invoke(main, [*command, "--code", "4", "--accept-changes"]).exit_code == 0
+    assert runner.invoke(main, [*command, "--code", "4"]).exit_code == 0  # the change is kept
+
+
+def test_a_folder_of_another_workload_is_refused_whatever_is_accepted(told, runner, tmp_path):
+    told.events = list(tiny())
+    command = ["run", "fake", "--into", str(tmp_path / "r"), "--accept-changes"]
+    assert runner.invoke(main, command).exit_code == 0
+    path = tmp_path / "r/.penstock/command.json"
+    path.write_text(path.read_text().replace('"fake"', '"other"'))
+    result = runner.invoke(main, command)
+    assert result.exit_code == 1
+    assert "holds a run of other" in result.stderr
+
+
+def test_a_run_that_a_script_made_is_left_to_the_script(told, runner, tmp_path):
+    (tmp_path / ".penstock").mkdir()
+    (tmp_path / ".penstock" / "journal").touch()
+    resume = runner.invoke(main, ["resume", str(tmp_path)])
+    assert resume.exit_code == 1
+    assert "run your script again" in resume.stderr
+    run = runner.invoke(main, ["run", "fake", "--into", str(tmp_path)])
+    assert run.exit_code == 1
+    assert "a script made" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not the command"), ("[]", "neither"), ('{"schema": 1}', "neither"),
+        ('{"schema": 9, "workload": "fake"}', "version 9"),
+        ('{"schema": 1, "workload": "fake", "options": {"colour": 1}}', "no longer has the option 'colour'"),
+        ('{"schema": 1, "workload": "fake", "options": {"code": "x"}}', "not a valid integer"),
+        ('{"schema": 1, "workload": "fake", "options": {"files": ["/no/such"]}}', "does not exist"),
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_be_read_is_bad_input(text, says, told, runner, tmp_path):
+    (tmp_path / ".penstock").mkdir()
+    (tmp_path / ".penstock/command.json").write_text(text)
+    result = runner.invoke(main, ["resume", str(tmp_path)])
+    assert result.exit_code == 4
+    assert says in result.stderr
+    assert told.times == 0
+
+
+def test_a_workload_may_not_take_our_options(told, runner, tmp_path, stranger):
+    text = (stranger / "fake_workload.py").read_text().replace('"--code"', '"--budget"')
+    (stranger / "fake_workload.py").write_text(text)
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert result.exit_code == 2
+    assert "--budget" in result.stderr
+
+
+# --------------------------------------------------------------------------- the reading verbs
+
+
+def test_plan_prints_to_stdout_and_runs_nothing(told, runner):
+    result = runner.invoke(main, ["plan", "fake", "--budget", "12GiB"])
+    assert result.exit_code == 0
+    assert "footprint" in result.stdout
+    assert result.stderr == ""
+    values = json.loads(runner.invoke(main, ["plan", "fake", "--budget", "12GiB", "--json"]).stdout)
+    assert values["plans"][0]["workers"] == 4
+    assert values["plans"][0]["headroom"] == values["plans"][0]["budget"] - values["plans"][0]["projected"]
+    assert told.times == 0
+
+
+def test_report_prints_numbers_and_draws_the_page_when_asked(told, runner, tmp_path):
+    told.events = list(usual())
+    folder = tmp_path / "r"
+    runner.invoke(main, ["run", "fake", "--into", str(folder)])
+    text = runner.invoke(main, ["report", str(folder)])
+    assert text.exit_code == 0
+    assert "898 of 900 items" in text.stdout
+    assert not (folder / "report.html").exists()
+    result = runner.invoke(main, ["report", str(folder), "--json", "--page"])
+    report = Report.from_json(result.stdout)
+    assert (report.done, report.set_aside_total, report.folder) == (898, 2, folder)
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_report_of_no_run_is_bad_input(runner, tmp_path):
+    assert runner.invoke(main, ["report", str(tmp_path)]).exit_code == 4
+    assert runner.invoke(main, ["report", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_plugins_names_the_strangers_package(stranger, runner):
+    values = json.loads(runner.invoke(main, ["plugins", "--json"]).stdout)
+    assert {"kind": "workload", "name": "fake", "package": "penstock-fake"} in values["plugins"]
+    assert "penstock-fake" in runner.invoke(main, ["plugins"]).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell, runner, monkeypatch):
+    assert "_PENSTOCK_COMPLETE" in runner.invoke(main, ["completion", shell]).stdout
+
+
+def test_completion_knows_workloads(stranger):
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class("bash")(main, {}, "penstock", "_PENSTOCK_COMPLETE")
+    assert "fake" in [item.value for item in complete.get_completions(["run"], "fa")]
+    assert "--budget" in [item.value for item in complete.get_completions(["run", "fake"], "--bu")]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself(verb, stranger, runner):
+    result = runner.invoke(main, [verb, "--help"])
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+
+
+def test_help_has_the_exit_codes_and_the_workloads(stranger, runner):
+    help_text = runner.invoke(main, ["--help"]).stdout
+    for code in ("0  done", "3  cannot fit", "5  done, with some items set aside", "130  interrupted"):
+        assert code in help_text
+    assert "Count what is in FILES." in runner.invoke(main, ["run", "--help"]).stdout
+    ours_too = runner.invoke(main, ["run", "fake", "--help"]).stdout
+    for option in ("--into", "--budget", "--strand"):
+        assert option in ours_too
+
+
+def test_nothing_of_the_command_line_is_imported_with_penstock():
+    code = "import penstock, sys; print([m for m in ('click', 'rich', 'penstock.cli') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_version_is_fast_because_verbs_are_imported_when_used():
+    code = (
+        "import sys\nfrom penstock.cli import main\n"
+        "try: main(['--version'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('rich', 'numpy', 'penstock.run', 'penstock.engine') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["penstock 0.1.0", "[]"]

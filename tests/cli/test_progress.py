@@ -1,0 +1,137 @@
+"""The progress of a run: one live line on a terminal, plain lines elsewhere, and the last word."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_runs import Stage, stages, tiny, usual
+
+from penstock import events as ev
+from penstock.budget import GiB
+from penstock.cli.progress import Progress, summary
+from penstock.engine.report import Report, Tally
+from penstock.errors import SetAside
+
+
+class Clock:
+    """Stands where the last event left it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def told(events, **options):
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream=stream, clock=clock, **options) as progress:
+        start = None
+        for event in events:
+            start = event.at if start is None else start
+            clock.now = event.at - start
+            progress(event)
+    return stream.getvalue()
+
+
+def test_elsewhere_than_on_a_terminal_a_plain_line_comes_every_30_s():
+    lines = told(Stage(batches=250)).splitlines()  # about 120 s
+    assert 3 <= len(lines) <= 5
+    assert all("of 2,500 items" in line for line in lines)
+    assert "of 4.0 GiB" in lines[-1]
+    assert "4 workers" in lines[-1]
+    assert "left" in lines[0]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_short_run_says_nothing_as_it_goes():
+    assert told(tiny()) == ""
+
+
+def test_a_terminal_has_one_live_line_that_goes_away():
+    text = told(stages(), live=True)
+    assert "survey" in text
+    assert "about" in text
+    assert "\x1b[2K" in text  # erased
+    assert text.count("\n") < 20
+
+
+def test_no_color_is_heeded(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[36m" not in told(stages(), live=True)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[36m" in told(stages(), live=True)
+
+
+def test_quiet_says_nothing_on_a_terminal_either():
+    assert told(stages(), live=True, quiet=True) == ""
+
+
+def test_verbose_tells_what_goes_wrong_as_it_does():
+    text = told(usual(), verbose=1)
+    failed = [event for event in usual() if isinstance(event, ev.BatchFailed)]
+    assert text.count("it held <b>too much</b>") == len(failed)
+    assert text.count("set aside sub-") == 2
+    assert "ended: recycled" in text
+    assert "batch_done" not in text
+    assert "batch_done" in told(usual(), verbose=2)
+
+
+def test_verbose_lines_do_not_break_the_live_line():
+    assert "set aside sub-" in told(usual(), verbose=1, live=True)
+
+
+@pytest.mark.parametrize(("done", "seconds", "left"), [(0, 10, None), (25, 10, 30.0), (100, 10, 0.0)])
+def test_the_time_left_follows_the_rate_of_this_run(done, seconds, left):
+    clock = Clock()
+    progress = Progress(stream=io.StringIO(), clock=clock)
+    progress(ev.StageStarted(at=0, items=200, done=100, budget=GiB, origin="", workers=None))
+    clock.now = seconds
+    if done:
+        progress(
+            ev.BatchDone(
+                at=1, batch=0, worker=0, start=0, stop=done, seconds=1, peak=0, projected=0, retained=0
+            )
+        )
+    assert progress.left() == left
+
+
+def test_the_summary_says_where_the_results_are(tmp_path):
+    for name in ("usage.parquet", "report.html", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "tensor").mkdir()
+    report = Report(
+        items=100, done=93, budget=4 * GiB, origin="--budget", peak=3 * GiB, projected=3 * GiB,
+        set_aside=tuple(SetAside(i, f"sub-{i}", "memory", "too large") for i in range(7)), set_aside_total=7,
+    )  # fmt: skip
+    text = summary(report, tmp_path)
+    assert "93 of 100 items, 7 set aside" in text
+    assert "measured peak 3.0 GiB of 4.0 GiB (--budget), projected 3.0 GiB" in text
+    assert "sub-4: too large" in text
+    assert "sub-5" not in text
+    assert "and 2 more set aside" in text
+    assert f"results in {tmp_path}: tensor/, usage.parquet" in text
+    assert f"report {tmp_path / 'report.html'}" in text
+
+
+def test_no_thread_is_started():
+    code = (
+        "import io, sys, threading; sys.path.insert(0, sys.argv[1])\n"
+        "from made_up_runs import tiny\nfrom penstock.cli.progress import Progress\n"
+        "with Progress(stream=io.StringIO(), live=True) as p:\n"
+        "    for event in tiny(): p(event)\n"
+        "    print(threading.active_count())"
+    )
+    place = next(path for path in sys.path if path.endswith("tests/engine"))
+    result = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "1"
+
+
+def test_the_tally_and_the_progress_agree():
+    tally = Tally()
+    for event in usual():
+        tally(event)
+    assert "898 of 900 items" in summary(tally.report(), Path("no such folder"))
