@@ -260,8 +260,9 @@ def _widths(values: pa.Array) -> np.ndarray:
         return _filled(pc.binary_length(values)) + 4
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner: np.ndarray = np.cumsum(np.append(0, _widths(values.flatten())))
-        borders = inner[np.cumsum(np.append(0, _filled(pc.list_value_length(values))))]
-        return borders[1:] - borders[:-1] + 4
+        borders = np.cumsum(np.append(0, _filled(pc.list_value_length(values))))
+        lengths: np.ndarray = inner[borders[1:]] - inner[borders[:-1]] + 4
+        return lengths
     try:
         width = max(kind.bit_width // 8, 1)
     except ValueError:  # maps, unions, views: rare, and counted as small

@@ -1,0 +1,184 @@
+"""Files and folders that the function wrote, moved to their final names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from penstock import files
+from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.errors import UsageError
+from penstock.sharing import share
+from penstock.sinks.parts import kept
+
+_LISTING = "files.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Keeps files or folders that the function wrote; the result is a list of their paths.
+
+    The function writes into ``penstock.share().folder``, a fresh folder of each item, and returns
+    the path of a file or folder in it, or a list of paths, or None. They are moved, not copied, to
+    ``000000031-NAME`` in the run folder: the item's number and their own name, and ``files.txt``
+    lists them in item order. An item set aside has no files.
+
+    For large outputs; many small ones belong in a table or an array.
+
+    Args:
+        grain: items that are kept together; more than 1 only where items are many and small.
+
+    Raises:
+        UsageError: a grain under 1.
+        TypeError: from ``write``: a result that is no path.
+        ValueError: from ``write``: a path that is not there or not in the item's folder, or two of
+            one item with the same name.
+    """
+
+    unit: ClassVar[str] = "item"
+
+    grain: int = 1
+
+    def __post_init__(self) -> None:
+        if self.grain < 1:
+            raise UsageError(f"Files(grain={self.grain}): a grain has at least one item")
+
+    def open(self, folder: Path, items: int) -> None:
+        """Nothing to prepare."""
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """Move what each item wrote to its final name, item by item as the results come."""
+        parts: list[Part] = []
+        try:
+            for item, result in enumerate(results, batch.start):
+                parts.extend(_keep(item, _paths(item, result), folder))
+        except BaseException:
+            for part in parts:
+                _remove(folder / part.name)
+            raise
+        return Receipt(parts=tuple(parts))
+
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+        """List the names of all files in ``files.txt``."""
+        with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
+            for _, receipt in receipts:
+                listing.writelines(f"{part.name}\n" for part in receipt.parts)
+
+    def result(self, folder: Path) -> list[Path]:
+        """The paths of what is kept, in item order."""
+        with open(folder / _LISTING, encoding="utf-8") as listing:
+            return [folder / line.rstrip("\n") for line in listing]
+
+
+def _paths(item: int, result: Any) -> list[Path]:
+    """The paths that an item's result names, each checked."""
+    if result is None or isinstance(result, SetAside):
+        return []
+    given = result if isinstance(result, Sequence) and not isinstance(result, str) else [result]
+    paths = []
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"item {item}: Files keeps paths that the function wrote, or lists of them, not a "
+                f"{type(path).__qualname__}"
+            )
+        paths.append(_inside(item, Path(path)))
+    names = [path.name for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"item {item}: two of its paths are called {name!r}: return their folder instead"
+            )
+        if "\n" in name:
+            raise ValueError(f"item {item}: the name {name!r} holds a line break: choose another")
+    return paths
+
+
+def _inside(item: int, path: Path) -> Path:
+    """The path, if it is the function's own to give: what lies elsewhere may be somebody's input."""
+    root = share().scratch or Path(tempfile.gettempdir())
+    if not path.exists():
+        raise ValueError(f"item {item}: the path {str(path)!r} is not there: return it after it was written")
+    if path.is_symlink() or not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"item {item}: {str(path)!r} is not in the folder of its item, so it is not moved: "
+            "write into penstock.share().folder and return the path there"
+        )
+    return path
+
+
+def _keep(item: int, paths: list[Path], folder: Path) -> Iterator[Part]:
+    for path in paths:
+        final = folder / f"{item:09d}-{path.name}"
+        if path.is_dir():
+            _move_folder(path, final)
+            yield _proof(final, folder)
+        else:
+            if final.is_dir():  # an earlier attempt returned a folder
+                shutil.rmtree(final)
+            with files.atomic(final) as draft:
+                _move(path, draft)
+            yield kept(final, folder)
+
+
+def _move(path: Path, draft: Path) -> None:
+    try:
+        path.rename(draft)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, draft)  # the folder is on another disk
+
+
+def _move_folder(path: Path, final: Path) -> None:
+    try:
+        with files.atomic(final) as draft:
+            _remove(draft)
+            _move(path, draft)
+            for inner in _walk(draft):
+                _synchronise(inner)
+            _remove(final)  # of an earlier attempt: a folder does not replace one that is not empty
+    except BaseException:
+        shutil.rmtree(final.with_name(f".{final.name}.{os.getpid()}.tmp"), ignore_errors=True)
+        raise
+
+
+def _proof(final: Path, folder: Path) -> Part:
+    """One part for a whole folder: the bytes of its files, and a digest over their names and digests."""
+    total, state = 0, hashlib.blake2b(digest_size=16)
+    for path in _walk(final):
+        if path.is_file():
+            total += path.stat().st_size
+            state.update(f"{path.relative_to(final).as_posix()} {files.digest(path)}\n".encode())
+    return Part(final.relative_to(folder).as_posix(), total, state.hexdigest())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, in the order of names, the folders after what is in them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+        yield path
+
+
+def _synchronise(path: Path) -> None:
+    if not path.is_symlink():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
