@@ -161,14 +161,23 @@ def test_a_folder_of_another_workload_is_refused_whatever_is_accepted(told, runn
 
 
 def test_a_run_that_a_script_made_is_left_to_the_script(told, runner, tmp_path):
-    (tmp_path / ".penstock").mkdir()
-    (tmp_path / ".penstock" / "journal").touch()
+    (tmp_path / ".penstock" / "survey").mkdir(parents=True)
+    (tmp_path / ".penstock" / "survey" / "journal").write_text("something")
     resume = runner.invoke(main, ["resume", str(tmp_path)])
     assert resume.exit_code == 1
     assert "run your script again" in resume.stderr
     run = runner.invoke(main, ["run", "fake", "--into", str(tmp_path)])
     assert run.exit_code == 1
     assert "a script made" in run.stderr
+
+
+def test_a_run_that_failed_before_its_first_stage_can_be_tried_again(told, runner, tmp_path):
+    command = ["run", "fake", "--into", str(tmp_path / "r")]
+    told.error = errors.BadInput("no such column")
+    assert runner.invoke(main, command).exit_code == 4
+    assert "nothing was begun" in runner.invoke(main, ["resume", str(tmp_path / "r")]).stderr
+    told.error, told.events = None, tiny()
+    assert runner.invoke(main, command).exit_code == 0
 
 
 @pytest.mark.parametrize(

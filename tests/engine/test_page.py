@@ -107,13 +107,13 @@ def test_the_time_between_two_runs_is_left_out(tmp_path):
     assert " h</text>" not in text
 
 
-def test_given_reports_are_preferred_to_counting(tmp_path):
-    report = Report(
-        items=77, done=76, set_aside=(SetAside(5, "sub-5", "raised", "no <i>"),), set_aside_total=1
-    )
+def test_items_stand_as_the_last_run_says_and_the_rest_is_counted(tmp_path):
+    aside = (SetAside(5, "sub-5", "raised", "no <i>"),)
+    report = Report(items=77, done=76, set_aside=aside, set_aside_total=1)
     text = page_of(tmp_path, usual(), [report])
     assert "of 77" in text
     assert "no &lt;i&gt;" in text
+    assert "budget 4.0 GiB" in text
 
 
 def test_a_reading_keeps_its_peak_through_all_thinning(tmp_path):

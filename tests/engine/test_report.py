@@ -230,6 +230,8 @@ def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
     assert whole.stages == (survey, tensor)
     assert "tensor" in str(whole)
     assert Report.of_stages([]).outcome == "done"
+    finished_before = Report(stage="x", items=3, done=3)
+    assert Report.of_stages([finished_before, survey]).budget == 100
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -48,7 +49,9 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return super().invoke(ctx)
         except PenstockError as error:
             if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
                 traceback.print_exc(file=sys.stderr)
@@ -62,6 +65,12 @@ class Verbs(click.Group):
         except KeyboardInterrupt:
             click.echo("penstock: interrupted", err=True)
             ctx.exit(130)
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    click.echo(f"penstock: warning: {message}", err=True)
 
 
 def say(error: Exception) -> None:

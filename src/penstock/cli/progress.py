@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 30.0
 _LIVE_SECONDS = 0.15
 _BAR = 24
+_OURS = ("report.html", "report.json")
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -215,6 +216,6 @@ def summary(report: Report, folder: Path) -> str:
 
 def _results(folder: Path, most: int = 8) -> list[str]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    kept = [path for path in paths if not path.name.startswith(".") and path.name != "report.html"]
+    kept = [path for path in paths if not path.name.startswith(".") and path.name not in _OURS]
     names = [f"{path.name}/" if path.is_dir() else path.name for path in kept]
     return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names

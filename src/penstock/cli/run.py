@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from penstock import registry
-from penstock.abc import Event
+from penstock.abc import Event, Observer
 from penstock.cli import options, target
 from penstock.cli.options import Asked
 from penstock.cli.progress import Progress, summary
@@ -107,7 +107,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
     with Progress(quiet=asked.quiet, verbose=asked.verbose) as progress:
         try:
             report = _run(found, folder, asked, (keep, progress))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM; the exit code is in it
             progress.close()
             _tell_resume(folder)
             raise
@@ -128,16 +128,15 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
     context.exit(5 if report.set_aside_total else 0)
 
 
-def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Callable[[Event], None], ...]) -> Report:
+def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Observer, ...]) -> Report:
     if found.is_job:
         report: Report = found.job().run(folder, **asked.for_run(), observers=observers)
         return report
-    from penstock.run import Run
+    import penstock
 
-    with Run(folder, **asked.for_run(), observers=observers) as run:
+    with penstock.Run(folder, **asked.for_run(), observers=observers) as run:
         found.workload().run(run, **found.options)
-    reports = list(run.reports)
-    return reports[0] if len(reports) == 1 else Report.of_stages(reports, folder=folder)
+    return run.report()
 
 
 def _tell_resume(folder: Path) -> None:

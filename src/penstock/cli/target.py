@@ -69,9 +69,9 @@ class Target:
 
 
 def _is_job(value: Any) -> bool:
-    from penstock.job import Job
+    import penstock
 
-    return isinstance(value, Job)
+    return isinstance(value, penstock.Job)
 
 
 def find_job(text: str) -> Target:
@@ -212,7 +212,7 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
 
 
 def _has_journal(folder: Path) -> bool:
-    return any((folder / ".penstock").iterdir())
+    return any(path.stat().st_size for path in (folder / ".penstock").glob("*/journal"))
 
 
 def _brief(value: Any) -> str:
@@ -242,6 +242,8 @@ def read(folder: Path) -> Target:
     """
     if not (folder / ".penstock").is_dir():
         raise CannotResume(f"{folder} is not a run folder: there is no {folder / '.penstock'}")
+    if not path_of(folder).exists() and not _has_journal(folder):
+        raise CannotResume(f"nothing was begun in {folder}: start it with penstock run ... --into {folder}")
     if not path_of(folder).exists():
         raise CannotResume(
             f"{folder} was made by a script: run your script again, with the same folder, to go on"

@@ -17,7 +17,7 @@ from penstock import events as ev
 from penstock.budget import format_size
 from penstock.engine import charts
 from penstock.engine.pagestyle import CSS
-from penstock.engine.report import Report, format_seconds
+from penstock.engine.report import Report, format_seconds, over_all_runs
 from penstock.engine.timeline import Timeline
 from penstock.files import atomic
 
@@ -66,7 +66,7 @@ def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[R
     Args:
         run_folder: the run folder.
         events: its events in order; read once, never gathered.
-        reports: the reports of its stages, where they are known; else counted from the events.
+        reports: the last run's own reports of its stages: how each item stands now.
 
     Returns:
         The page.
@@ -77,9 +77,10 @@ def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[R
     timeline = Timeline()
     for event in events:
         timeline(event)
-    stages = list(reports) or [
+    counted = [
         tally.report(folder=run_folder) for name, tally in timeline.tallies.items() if name or tally.items
     ]
+    stages = over_all_runs(counted, reports)
     page = run_folder / "report.html"
     with atomic(page) as draft:
         draft.write_text(render(run_folder, timeline, stages), encoding="utf-8", errors="replace")

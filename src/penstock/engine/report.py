@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -105,7 +105,8 @@ class Report:
         for stage in stages:
             failures.update(stage.failures)
         # The budget is the one that left least room: its own headroom must be this report's headroom.
-        tightest = min(stages, key=lambda stage: stage.headroom)
+        # A stage that was finished before has none.
+        tightest = min(stages, key=lambda stage: (stage.budget == 0, stage.headroom))
         worst = min(stages, key=lambda stage: _WORST_FIRST.index(stage.outcome))
         return cls(
             folder=folder,
@@ -258,6 +259,24 @@ def format_seconds(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def over_all_runs(counted: Iterable[Report], told: Iterable[Report]) -> list[Report]:
+    """The stages of a folder, over all its runs.
+
+    Args:
+        counted: counted from the events of all runs.
+        told: the last run's own, which know how each item stands now, and where a stage that was
+            finished before took no time and no memory.
+    """
+    stages = {report.stage: report for report in counted}
+    for last in told:
+        known = stages.get(last.stage)
+        stages[last.stage] = last if known is None else replace(
+            known, outcome=last.outcome, message=last.message, items=last.items, done=last.done,
+            set_aside=last.set_aside, set_aside_total=last.set_aside_total, open_result=last.open_result,
+        )  # fmt: skip
+    return list(stages.values())
 
 
 class Tally:
