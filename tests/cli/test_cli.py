@@ -38,6 +38,21 @@ def test_every_error_is_one_line_and_its_exit_code(error, told, runner, tmp_path
     assert result.stdout == ""
 
 
+def test_what_nobody_foresaw_is_shown_whole_and_asked_to_be_reported(told, runner, tmp_path):
+    told.error = ZeroDivisionError("of ours")
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "please report" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_bad_input(told, runner, tmp_path):
+    told.error = FileNotFoundError(2, "No such file or directory", "data.csv")
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert result.exit_code == 4
+    assert "penstock: FileNotFoundError: data.csv: No such file" in result.stderr
+
+
 def test_vv_shows_the_traceback(told, runner, tmp_path):
     told.error = errors.RunFailed("no")
     result = runner.invoke(main, ["run", "fake", "-vv", "--into", str(tmp_path / "r")])

@@ -52,6 +52,8 @@ class Verbs(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
                 return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
         except PenstockError as error:
             if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
                 traceback.print_exc(file=sys.stderr)
@@ -62,6 +64,11 @@ class Verbs(click.Group):
                 traceback.print_exc(file=sys.stderr)
             say(error)
             ctx.exit(4)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            say(error)
+            click.echo("This is no mistake of yours: please report it, with the lines above.", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("penstock: interrupted", err=True)
             ctx.exit(130)
@@ -79,6 +86,8 @@ def say(error: Exception) -> None:
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
     click.echo(f"penstock: {type(error).__name__}: {message}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(note, err=True)
 
 
 @click.command(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

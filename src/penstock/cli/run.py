@@ -107,14 +107,17 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
     with Progress(quiet=asked.quiet, verbose=asked.verbose) as progress:
         try:
             report = _run(found, folder, asked, (keep, progress))
-        except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM; the exit code is in it
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C or SIGTERM
             progress.close()
+            click.echo("penstock: interrupted", err=True)
             _tell_resume(folder)
-            raise
-        except RunFailed:
+            click.get_current_context().exit(
+                130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 1)
+            )
+        except RunFailed as error:
             progress.close()
-            if not asked.quiet:
-                _tell_resume(folder)
+            if target.path_of(folder).exists():
+                error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}")
             raise
     if not asked.quiet:
         click.echo(summary(report, folder), err=True)

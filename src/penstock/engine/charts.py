@@ -86,7 +86,8 @@ def memory(timeline: Timeline) -> str:
             )
         )
     elif budget:
-        label = f"↑ budget {format_size(budget)}, {budget / drawn:.0f} times the height drawn"
+        last = timeline.budget.changes[-1][1]
+        label = f"↑ budget {format_size(last)}, {last / drawn:.0f} times the height drawn"
         parts.append(svg.text(svg.WIDTH - svg.RIGHT - 6, head + 16, label, "end halo red"))
     parts.extend(_peak(timeline.peaks.moments, frame, 0 if far else budget))
     parts.extend(_hover(moments, frame))
@@ -154,7 +155,7 @@ def _peak(moments: Sequence[Moment], frame: svg.Frame, budget: int) -> Iterator[
     x, y = frame.x(top.at), frame.y(top.used)
     yield svg.dot("peak", x, y, 4)
     anchor = "end" if x > svg.LEFT + svg.PLOT / 2 else ""
-    crowded = min(abs(y - frame.y(budget)), y - frame.head) < 30  # the budget's label stands there
+    crowded = min(abs(y - frame.y(budget)), y - frame.head) < 40  # the budget's label stands there
     label = f"peak {format_size(top.used)}"
     yield svg.text(x + (9 if not anchor else -9), y + (17 if crowded else -8), label, f"halo strong {anchor}")
 

@@ -16,8 +16,7 @@ from penstock.engine.report import Tally
 
 _IDLE = 5.0
 """A silence longer than this before a stage begins is time in which nothing ran, in seconds."""
-_ENDED_WELL = ("done", "interrupted")
-_REPLACED = ("recycled", "room")
+_ENDED_WELL = ("done", "room", "interrupted")
 
 
 class Rows:
@@ -26,6 +25,7 @@ class Rows:
     def __init__(self) -> None:
         self.count = 0
         self._of: dict[int, int] = {}
+        self._had: dict[int, int] = {}
         self._free: list[int] = []
 
     def of(self, worker: int) -> int:
@@ -40,14 +40,17 @@ class Rows:
         return row
 
     def get(self, worker: int) -> int | None:
-        """The row of a worker, if it has one."""
-        return self._of.get(worker)
+        """The row of a worker, or the one it had until a short while ago."""
+        return self._of.get(worker, self._had.get(worker))
 
     def leave(self, worker: int) -> None:
         """A worker is gone."""
         row = self._of.pop(worker, None)
         if row is not None:
             heapq.heappush(self._free, row)
+            self._had[worker] = row
+            if len(self._had) > 200:
+                del self._had[next(iter(self._had))]
 
     def leave_all(self) -> None:
         """Every worker is gone."""
@@ -146,9 +149,13 @@ class Timeline:
         return self.seconds
 
     def _held_by_row(self, event: ev.MemoryRead) -> dict[int, int]:
-        # The reading may still name a worker that has ended: it gets no row of its own again.
-        rows = {self.rows.get(int(worker)): held for worker, held in event.workers.items()}
-        return {row: held for row, held in rows.items() if row is not None}
+        # The reading may still name a worker that has just ended, and whose row has a new one.
+        rows: dict[int, int] = {}
+        for worker, held in event.workers.items():
+            row = self.rows.get(int(worker))
+            if row is not None:
+                rows[row] = rows.get(row, 0) + held
+        return rows
 
     def _stage_started(self, now: float, event: ev.StageStarted) -> None:
         self._leave_all(now)  # a run that was killed said no goodbye
@@ -189,8 +196,8 @@ class Timeline:
 
     def _worker_ended(self, now: float, event: ev.WorkerEnded) -> None:
         self._end_pause(now, event.worker)
-        if event.why in _REPLACED:
-            self.marks["recycled"].add(now, f"worker {event.worker} replaced: {event.why}")
+        if event.why == "recycled":
+            self.marks["recycled"].add(now, f"worker {event.worker} replaced: it retained too much")
         elif event.why not in _ENDED_WELL:
             self.marks["died"].add(now, f"worker {event.worker}: {event.why}")
         self.rows.leave(event.worker)
