@@ -38,7 +38,8 @@ class Peaks:
     def add(self, moment: Moment) -> None:
         """Take a reading; times ascend."""
         self._append(moment)
-        while len(self.moments) > self.limit:
+        # Sessions are never merged, however many there are.
+        while len(self.moments) > max(self.limit, 2 * moment.session):
             self.width *= 2
             before, self.moments = self.moments, []
             for each in before:
@@ -82,7 +83,8 @@ class Bars:
     def add(self, bar: Bar) -> None:
         """Take a rectangle; times ascend within a row."""
         self._append(bar)
-        while self.total > self.limit:
+        # Rows are never merged, however many there are.
+        while self.total > max(self.limit, 2 * len(self.rows)):
             self.width *= 2
             before, self.rows, self.total = self.rows, {}, 0
             for bars in before.values():

@@ -1,0 +1,128 @@
+"""The gatherers of the page: bounded, and nothing that matters is lost."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_runs import START, stages, usual
+
+from penstock import events as ev
+from penstock.budget import GiB
+from penstock.engine.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
+from penstock.engine.timeline import Rows, Timeline
+
+_times = st.lists(st.floats(0, 1e5, allow_nan=False), min_size=1, max_size=300).map(sorted)
+
+
+@given(_times, st.data())
+def test_peaks_are_few_and_the_highest_of_each_session_is_among_them(times, data):
+    used = [data.draw(st.integers(0, 1000)) for _ in times]
+    peaks = Peaks(limit=20)
+    for index, (at, value) in enumerate(zip(times, used, strict=True)):
+        peaks.add(Moment(at, value, {}, 0, session=2 * index // len(times)))
+    assert len(peaks.moments) <= 20
+    for session in (0, 1):
+        of_it = [value for index, value in enumerate(used) if 2 * index // len(times) == session]
+        kept = [moment.used for moment in peaks.moments if moment.session == session]
+        assert max(kept, default=0) == max(of_it, default=0)
+    assert [moment.at for moment in peaks.moments] == sorted(moment.at for moment in peaks.moments)
+
+
+@given(_times)
+def test_bars_are_few_and_count_every_batch_and_second(times):
+    bars = Bars(limit=12)
+    for index, at in enumerate(times):
+        bars.add(Bar(index % 3, at, at + 0.5, 1, index, index, 0.5, peak=index))
+    kept = list(bars)
+    assert len(kept) == bars.total <= 12
+    assert sum(bar.count for bar in kept) == len(times)
+    assert sum(bar.busy for bar in kept) == 0.5 * len(times)
+    assert max(bar.peak for bar in kept) == len(times) - 1
+    assert {bar.row for bar in kept} == {index % 3 for index in range(len(times))}
+
+
+def test_more_rows_and_sessions_than_places_are_all_kept():
+    bars, peaks = Bars(limit=10), Peaks(limit=10)
+    for index in range(100):
+        bars.add(Bar(index % 50, index, index + 1.0, 1, 0, 0, 1.0, 0))
+        peaks.add(Moment(index, 1, {}, 0, session=index // 2))
+    assert len(bars.rows) == 50
+    assert {moment.session for moment in peaks.moments} == set(range(50))
+
+
+@given(_times)
+def test_marks_are_few_and_count_all(times):
+    marks = Marks("died", limit=8)
+    for at in times:
+        marks.add(at, "worker 1")
+    assert len(marks.marks) <= 8
+    assert sum(mark.count for mark in marks.marks) == len(times) == marks.total
+
+
+@given(st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(0, 1 << 40)), min_size=1, max_size=200))
+def test_a_bound_that_broke_is_never_averaged_away(pairs):
+    gathered = Pairs(limit=10)
+    for predicted, measured in pairs:
+        gathered.add(predicted, measured, "items 0 to 9")
+    assert sum(cell.count for cell in gathered.cells.values()) == len(pairs)
+    over = [cell for cell in gathered.cells.values() if cell.measured > cell.predicted]
+    assert sum(cell.count for cell in over) == gathered.over == sum(m > p for p, m in pairs)
+
+
+@given(st.lists(st.integers(0, 5), max_size=2000))
+def test_steps_are_few_and_keep_the_first_and_the_last(values):
+    steps = Steps()
+    for at, value in enumerate(values):
+        steps.add(at, value)
+    assert len(steps.changes) <= 400
+    if values:
+        assert steps.changes[0][1] == values[0]
+        assert steps.changes[-1][1] == values[-1]
+
+
+def test_a_worker_gets_the_row_of_one_that_left():
+    rows = Rows()
+    assert [rows.of(worker) for worker in (7, 8, 7, 9)] == [0, 1, 0, 2]
+    rows.leave(8)
+    assert rows.get(8) == 1  # for its last reading
+    assert rows.of(10) == 1
+    rows.leave_all()
+    assert [rows.of(worker) for worker in (20, 21, 22, 23)] == [0, 1, 2, 3]
+    assert rows.count == 4
+
+
+def test_ten_thousand_workers_one_after_the_other_need_one_row():
+    timeline = Timeline()
+    timeline(ev.StageStarted(at=START, items=1, done=0, budget=GiB, origin="", workers=1))
+    for worker in range(10_000):
+        at = START + worker
+        timeline(ev.WorkerStarted(at=at, worker=worker))
+        timeline(ev.MemoryRead(at=at, used=9, workers={str(worker): 5, str(worker - 1): 1}, free=0))
+        timeline(ev.WorkerEnded(at=at, worker=worker, why="recycled"))
+    assert timeline.rows.count == 1
+    assert timeline.marks["recycled"].total == 10_000
+    assert timeline.peaks.moments[-1].rows == {0: 6}  # the old one's last reading is in the same row
+
+
+def test_a_clock_that_is_set_back_stands_still():
+    timeline = Timeline()
+    for at in (0.0, 10.0, 4.0, 12.0):
+        timeline(ev.MemoryRead(at=START + at, used=1, workers={}, free=0))
+    times = [moment.at for moment in timeline.peaks.moments]
+    assert times == sorted(times)
+    assert timeline.seconds == 12.0
+
+
+def test_splits_are_seen():
+    timeline = Timeline()
+    for event in usual():
+        timeline(event)
+    failed = [event for event in usual() if isinstance(event, ev.BatchFailed)]
+    assert timeline.marks["split"].total == len(failed)
+
+
+def test_stages_are_told_apart():
+    timeline = Timeline()
+    for event in stages():
+        timeline(event)
+    assert [span.name for span in timeline.spans] == ["survey", "sort", "tensor of genotypes", "train"]
+    assert all(span.start < span.stop for span in timeline.spans)
+    assert timeline.plans["sort"].workers == 1
