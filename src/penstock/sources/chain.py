@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from penstock.abc import Carried, Named, Sequential, Sized, Source, Spanned
-from penstock.errors import UsageError
+from penstock.errors import BadInput, UsageError
 
 
 class Chain:
@@ -62,13 +62,25 @@ class Chain:
         places = list(self._places(start, stop))
         if not places:
             return self._sources[0].read(0, 0)
-        first = self._sources[places[0][0]].read(*places[0][1:])
+        reads = (self._sources[i].read(low, high) for i, low, high in places)
+        first = next(reads)
         if len(places) == 1:
             return first
         if isinstance(first, Iterator):
-            rest = (self._sources[i].read(low, high) for i, low, high in places[1:])
-            return chain(first, chain.from_iterable(rest))
-        return _joined([first, *(self._sources[i].read(low, high) for i, low, high in places[1:])])
+            return chain(first, chain.from_iterable(reads))
+        containers = [first, *reads]
+        kinds = {f"{type(each).__module__}.{type(each).__name__}" for each in containers}
+        if kinds == {"pyarrow.lib.Table"}:
+            return _one_table(containers, start, stop)
+        if kinds == {"numpy.ndarray"}:
+            import numpy as np
+
+            return np.concatenate(containers)
+        return [
+            item
+            for (i, _, _), container in zip(places, containers, strict=True)
+            for item in getattr(self._sources[i], "each", iter)(container)
+        ]
 
     def fingerprint(self) -> Mapping[str, str]:
         """Those of the sources; a key that came before is numbered: ``"range (2)"``."""
@@ -193,14 +205,19 @@ class _Starts(Sequence[int]):
         return self._offsets[part] + self._parts[part][index - before]
 
 
-def _joined(containers: list[Any]) -> Any:
-    homes = {f"{type(container).__module__}.{type(container).__name__}" for container in containers}
-    if homes == {"pyarrow.lib.Table"}:
-        import pyarrow as pa
+def _one_table(tables: list[Any], start: int, stop: int) -> Any:
+    import pyarrow as pa
 
-        return pa.concat_tables(containers)
-    if homes == {"numpy.ndarray"}:
-        import numpy as np
-
-        return np.concatenate(containers)
-    return list(chain.from_iterable(containers))
+    if any(set(table.column_names) != set(tables[0].column_names) for table in tables):
+        names = "; ".join(dict.fromkeys(", ".join(table.column_names) for table in tables))
+        raise BadInput(
+            f"the sources of this chain have different columns ({names}): give them the same columns=",
+            place=f"items {start} to {stop - 1}",
+        )
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise BadInput(
+            f"the sources of this chain have columns of different types ({error})",
+            place=f"items {start} to {stop - 1}",
+        ) from error

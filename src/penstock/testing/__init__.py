@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.testing import misfortune
     from penstock.testing.reducer import ReducerSuite
     from penstock.testing.sink import SinkSuite
     from penstock.testing.source import SourceSuite

@@ -159,7 +159,8 @@ class SourceSuite:
         weigh = getattr(source, "weigh", None)
         assert weigh is not None, "a Carried source says with weigh(start, stop) how large its cargo will be"
         assert weigh(0, 0) == 0
-        assert weigh(0, len(source)) >= weigh(0, 1) > 0
+        assert weigh(0, len(source)) >= weigh(0, 1) >= 0
+        assert weigh(0, len(source)) > 0
         read = self.in_worker(source, 0, len(source))
         assert len(pickle.dumps(read)) == len(pickle.dumps(self.in_worker(source, 0, 1)))
 
