@@ -172,22 +172,20 @@ class Job:
             durable=durable,
         )
 
-    def pack(self, rooms: Mapping[str, Any], results: Path, machinery: Path, *, durable: bool) -> bytes:
+    def pack(self, setup: Setup) -> bytes:
         """The same, pickled. What lives only in a script or notebook goes by value.
 
         Raises:
-            PenstockError: it cannot be pickled, or is over 16 MiB; names the variable.
+            UsageError: it cannot be pickled, or is over 16 MiB; names the variable.
         """
         import cloudpickle
 
         try:
-            packed: bytes = cloudpickle.dumps(
-                self.setup(rooms, results, machinery, durable=durable), protocol=5
-            )
+            packed: bytes = cloudpickle.dumps(setup, protocol=5)
         except Exception as error:
             raise UsageError(
-                f"the job cannot be sent to workers: {error}. Open files, connections and locks belong in an object "
-                "with prepare(), which each worker calls for itself."
+                f"the job cannot be sent to workers: {error}. Open files, connections and locks belong in an "
+                "object with prepare(), which each worker calls for itself."
             ) from error
         if len(packed) > _LARGEST_FUNCTION:
             name, size = _heaviest(self.function)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import events as ev
 from penstock import registry, values
-from penstock.abc import Batch, Event, Observer, Receipt
+from penstock.abc import Batch, Event, Observer, Receipt, Sink
 from penstock.engine import discover, journal
 from penstock.engine.key import digest_of
 from penstock.engine.lock import RunLock
@@ -32,6 +32,8 @@ from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
 from penstock.engine.report import Report, Tally
 from penstock.engine.resume import compare
+from penstock.engine.trials import try_out
+from penstock.engine.worker import Setup
 from penstock.errors import CannotResume, PenstockError, RunFailed, UsageError
 from penstock.sharing import share
 from penstock.stored import Stored, result_name
@@ -236,12 +238,9 @@ class Run:
         stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key))
         if past.closed and not changed:
             return self._finished(stored, past, tally, job)
-        found = discover.discover(self._budget, [self._gauge_limit()])
+        found = discover.discover(self._budget, [self._gauge])
         doing = _Doing(job, rooms, key, past, changed, results, machinery, tally, found)
         return self._do(name, doing, stored)
-
-    def _gauge_limit(self) -> Any:
-        return _Ceilings(self._gauge)
 
     def _forgive(self, past: journal.Past, book: Path, job: Job) -> None:
         """Take back what should be tried again: all without ``set_aside=``, or for memory with more of it."""
@@ -250,7 +249,7 @@ class Run:
         if self._retry or self._set_aside is False:
             again = set(past.aside)
         else:
-            ceiling = discover.discover(self._budget, [self._gauge_limit()]).budget.bytes
+            ceiling = discover.discover(self._budget, [self._gauge]).budget.bytes
             again = {
                 item
                 for item, each in past.aside.items()
@@ -268,10 +267,10 @@ class Run:
     def _finished(self, stored: Stored, past: journal.Past, tally: Tally, job: Job) -> Stored:
         items = len(job.source)
         now = time.time()
-        tally(ev.StageStarted(at=now, stage=stored.name, items=items, done=len(past.done), budget=0, origin="", workers=None))  # fmt: skip
+        tally(ev.StageStarted(at=now, stage=stored.name, items=items, done=past.kept, budget=0, origin="", workers=None))  # fmt: skip
         tally(
             ev.StageEnded(
-                at=now, stage=stored.name, outcome="done", done=len(past.done), set_aside=len(past.aside), seconds=0.0,
+                at=now, stage=stored.name, outcome="done", done=past.kept, set_aside=len(past.aside), seconds=0.0,
                 cpu=0.0, peak=0, projected=0, message="finished before",
             )
         )  # fmt: skip
@@ -301,13 +300,14 @@ class Run:
                 book.write({"change": doing.key})
             emit(
                 ev.StageStarted(
-                    at=time.time(), stage=name, items=items, done=len(past.done), budget=found.budget.bytes,
+                    at=time.time(), stage=name, items=items, done=past.kept, budget=found.budget.bytes,
                     origin=found.budget.origin, workers=self._workers,
                 )
             )  # fmt: skip
             if items:
                 self._open_backend(doing)
-                loop = self._loop(name, doing, book, collected, emit)
+                comes_here = self._temporary and isinstance(next(iter(doing.rooms.values())), Sink)
+                loop = self._loop(name, doing, book, collected.__setitem__ if comes_here else None, emit)
                 made = loop.run(opened=past.opened)
             else:
                 made = _nothing(doing, book)
@@ -321,7 +321,7 @@ class Run:
         finally:
             book.close()
             aside = loop.aside if loop is not None else past.aside
-            done = len(loop.schedule.done) if loop is not None else len(past.done)
+            done = loop.done if loop is not None else past.kept
             emit(
                 ev.StageEnded(
                     at=time.time(), stage=name, outcome=outcome, done=done, set_aside=len(aside),
@@ -344,6 +344,9 @@ class Run:
                 raised.report = self.reports[-1]
         return stored
 
+    def _setup(self, doing: _Doing) -> Setup:
+        return doing.job.setup(doing.rooms, doing.results, doing.machinery, durable=not self._temporary)
+
     def _open_backend(self, doing: _Doing) -> None:
         if self._backend is None:
             name = self._backend_name
@@ -351,7 +354,7 @@ class Run:
         cores = discover.cpus()
         threads = str(cores if self._workers == 1 or len(doing.job.source) == 1 else 1)
         self._backend.open(
-            doing.job.pack(doing.rooms, doing.results, doing.machinery, durable=not self._temporary),
+            doing.job.pack(self._setup(doing)),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
             self.machinery / "workers.log",
         )
@@ -361,7 +364,7 @@ class Run:
         name: str,
         doing: _Doing,
         book: journal.Journal,
-        collected: dict[int, list[Any]],
+        collect: Callable[[int, list[Any]], None] | None,
         emit: Callable[[Event], None],
     ) -> Loop:
         job = doing.job
@@ -375,12 +378,11 @@ class Run:
             timeout=job.timeout,
             governs=governs,
             cores=discover.cpus(),
-            carried_results=self._temporary,
         )
         return Loop(
-            job.setup(doing.rooms, doing.results, doing.machinery, durable=not self._temporary),
+            self._setup(doing),
             options, self._backend, self._gauge, book, doing.past,
-            stage=name, emit=emit, collect=collected.__setitem__ if self._temporary else None,
+            stage=name, emit=emit, collect=collect,
             interrupts=self._interrupts, beat=self._lock.beat if self._lock else lambda: None,
         )  # fmt: skip
 
@@ -388,17 +390,18 @@ class Run:
         """Try a few items of a job, throw their results away, and tell the plan."""
         if not self._entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
-        found = discover.discover(self._budget, [self._gauge_limit()])
+        found = discover.discover(self._budget, [self._gauge])
         machinery = self.machinery / "job"
         machinery.mkdir(exist_ok=True)
-        doing = _Doing(
-            job, job.rooms(temporary=True), {}, journal.Past(), False, self.folder, machinery, Tally(), found
-        )
+        rooms = job.rooms(temporary=False)
+        doing = _Doing(job, rooms, {}, journal.Past(), False, self.folder, machinery, Tally(), found)
         self._open_backend(doing)
-        loop = self._loop(
-            "", doing, journal.Journal(machinery / "journal", durable=False), {}, lambda event: None
-        )
-        return loop.try_out()
+        book = journal.Journal(machinery / "trial", durable=False)
+        loop = self._loop("", doing, book, None, lambda event: None)
+        try:
+            return try_out(loop, self._setup(doing), cores=discover.cpus())
+        finally:
+            book.close()
 
     def _emit(self, event: Event, tally: Tally) -> None:
         tally(event)
@@ -422,16 +425,6 @@ class _Doing:
     machinery: Path
     tally: Tally
     found: discover.Discovery
-
-
-class _Ceilings:
-    """A gauge that was already built, as one limit."""
-
-    def __init__(self, gauge: discover.Gauge) -> None:
-        self._gauge = gauge
-
-    def read(self) -> Sequence[Any]:
-        return self._gauge.read()
 
 
 class Interrupts:

@@ -2,9 +2,11 @@
 
     footprint = fixed + a * (largest size hint of the call) + b * (sum of its hints)
 
-Two honest models run side by side: least squares on the size hints with a floored margin, and
-the running maximum. The one with the smaller loss so far is believed. A bound, not a mean: no
-prediction is safe for an unseen heavy item, so the governor and the recovery stand behind it.
+Three honest models run side by side: least squares on the size hints with a floored margin, the
+running maximum, and the 95 % quantile of the last calls, which forgets a lone heavy item. The one
+with the smallest loss so far is believed. A bound, not a mean: no prediction is safe for an unseen
+heavy item, so the governor and the recovery stand behind it; pausing loses no work, which is why
+one miss in twenty costs less than room kept free for it all the time.
 All sizes in bytes above the idle worker. Pure: no clock, no I/O.
 
 Sources: distribution-free margin of n residuals (P(next > max of n) = 1/(n+1)); pinball loss
@@ -13,6 +15,7 @@ for choosing (Koenker & Bassett 1978).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -24,8 +27,10 @@ _MARGIN = 0.10
 """Floor of the margin: a perfect fit so far is not a perfect fit."""
 _FLOOR = 1 * MiB
 """The least that any call is predicted to take: allocators work in such steps."""
-_COVERAGE = 0.98
-"""Quantile of the pinball loss: being under costs 49 times what being over costs."""
+_COVERAGE = 0.95
+"""Share of calls that should stay under the bound: being under costs 19 times what being over costs."""
+_FADE = 0.99
+"""Weight of the losses so far at each new call: the last hundred decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,8 @@ class Footprint:
         self._fit: tuple[float, float, float] | None = None
         self._margin = 0.0
         self._fitted_at = 0
-        self._loss_fit = 0.0
-        self._loss_max = 0.0
+        self._losses = {"max": 0.0, "quantile": 0.0, "fit": 0.0}
+        self._sorted: list[int] | None = None
 
     @property
     def tried(self) -> int:
@@ -86,20 +91,27 @@ class Footprint:
             self._first = max(self._first, seen.peak)
             if self._count:
                 return  # its extra memory says nothing about later calls
-        by_fit, by_max = self._by_fit(seen.largest, seen.total), self._by_max(seen.largest, seen.total)
+        predicted = self._predictions(seen.largest, seen.total)
         if self._count:
-            self._loss_max += _pinball(seen.peak, by_max)
-            self._loss_fit += _pinball(seen.peak, by_max if by_fit is None else by_fit)
-        self._seen.append(seen)
+            for name, bound in predicted.items():
+                self._losses[name] = _FADE * self._losses[name] + _pinball(seen.peak, bound)
+        self._remember(seen)
+        if seen.peak >= self._top.peak:
+            self._top = seen
         self._count += 1
-        self._raise_to(seen)
-        missed = by_fit is not None and seen.peak > by_fit
+        missed = seen.peak > predicted["fit"]
         if self._count < 32 or missed or self._count - self._fitted_at >= 16:
             self._refit()
 
     def at_least(self, seen: Observation) -> None:
-        """Learn from a call that died holding ``seen.peak``: it needs more than that."""
-        self._raise_to(seen)
+        """Learn from a call that died holding ``seen.peak``: it needs more than that.
+
+        A single item that is too large says nothing about the others; a call of several that is
+        too large says that such calls are.
+        """
+        self._remember(seen)
+        if self._scales and seen.peak >= self._top.peak:
+            self._top = seen
 
     def bound(self, largest: float, total: float, *, first: bool = False) -> int | None:
         """Predicted bound in bytes of a call with these size hints; None when nothing is known."""
@@ -107,21 +119,35 @@ class Footprint:
             return None
         if self._declared is not None and self._top.peak <= self._declared:
             return max(self._declared, self._first if first else 0)
-        predicted = self._by_max(largest, total)
-        by_fit = self._by_fit(largest, total)
-        if by_fit is not None and self._count >= 5 and self._loss_fit < self._loss_max:
-            predicted = by_fit
-        predicted = max(predicted, _FLOOR)
+        bounds = self._predictions(largest, total)
+        name = min(self._losses, key=self._losses.__getitem__) if self._count >= 5 else "max"
+        predicted = max(bounds[name], _FLOOR)
         return int(max(predicted, self._first * (1 + _MARGIN)) if first else predicted)
 
-    def _raise_to(self, seen: Observation) -> None:
-        if seen.peak >= self._top.peak:
-            self._top = seen
+    def _remember(self, seen: Observation) -> None:
+        self._seen.append(seen)
+        self._sorted = None
         self._most_total = max(self._most_total, seen.total)
         self._most_largest = max(self._most_largest, seen.largest)
 
-    def _by_max(self, largest: float, total: float) -> float:
-        """The running maximum with a margin, stretched for calls larger than any seen."""
+    def _predictions(self, largest: float, total: float) -> dict[str, float]:
+        """What each model says; a model that has nothing to say yet says the maximum."""
+        by_max = self._stretched(self._top.peak, largest, total)
+        by_fit = self._by_fit(largest, total)
+        return {
+            "max": by_max,
+            "quantile": self._stretched(self._quantile(), largest, total),
+            "fit": by_max if by_fit is None else by_fit,
+        }
+
+    def _quantile(self) -> int:
+        if self._sorted is None:
+            self._sorted = sorted(seen.peak for seen in self._seen)
+        rank = math.ceil((len(self._sorted) + 1) * _COVERAGE)
+        return self._sorted[min(rank, len(self._sorted)) - 1] if self._sorted else 0
+
+    def _stretched(self, peak: int, largest: float, total: float) -> float:
+        """A peak with a margin, stretched for calls larger than any seen."""
         stretch = 1.0
         if self._scales and total > self._most_total > 0:
             stretch = total / self._most_total
@@ -129,7 +155,7 @@ class Footprint:
             stretch = max(stretch, largest / self._most_largest)
         # Few observations know little: 20 % at first, 10 % later.
         margin = _MARGIN if self._count >= 30 else 2 * _MARGIN
-        return self._top.peak * stretch * (1 + margin)
+        return peak * stretch * (1 + margin)
 
     def _by_fit(self, largest: float, total: float) -> float | None:
         if self._fit is None:

@@ -37,6 +37,11 @@ class Past:
     opened: bool = False
     closed: bool = False
 
+    @property
+    def kept(self) -> int:
+        """How many items are kept, those set aside not counted."""
+        return len(self.done) - sum(item in self.done for item in self.aside)
+
 
 class Journal:
     """A journal that is being written.

@@ -1,19 +1,27 @@
-"""From items that were set aside to the one error that a run fails with."""
+"""What is said of an item, a worker or a run that failed: sentences and errors."""
 
 from __future__ import annotations
 
 import builtins
+import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from penstock.abc import SetAside
-from penstock.budget import Budget, format_size
+from penstock.budget import Budget, MiB, format_size
 from penstock.engine.governor import headroom
+from penstock.engine.messages import Failed
 from penstock.engine.plan import Reserved, room
+from penstock.engine.schedule import Failure, Verdict
 from penstock.errors import (
     BadInput,
     CannotKeep,
+    DiskFull,
     FunctionRaised,
     ItemTooLarge,
+    NoBudget,
     PenstockError,
     RunFailed,
     Stalled,
@@ -45,6 +53,115 @@ def stand_in(kind: str, message: str, traceback: str) -> BaseException:
         error = RemoteError(kind, message, traceback)
     if traceback:
         error.add_note(traceback)
+    return error
+
+
+def sentence(
+    verdict: Verdict,
+    failure: Failure,
+    failed: Failed | None,
+    alone: int,
+    budget: Budget,
+    timeout: float | None,
+    stall: float,
+) -> str:
+    """Why an item is set aside, in one sentence with the numbers.
+
+    Args:
+        verdict, failure: of the schedule.
+        failed: what the worker told, if it lived to tell.
+        alone: bytes that one worker alone may use.
+        budget: in force.
+        timeout, stall: in seconds.
+    """
+    times = f"{verdict.times} time{'' if verdict.times == 1 else 's'}"
+    if verdict.reason == "memory":
+        return (
+            f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
+            f"(budget {budget})"
+        )
+    if verdict.reason == "kept":
+        return f"its result cannot be kept: {failed.message if failed else ''}"
+    if failure.cause == "timeout":
+        return f"took longer than the timeout of {timeout:g} s, {times}"
+    if failure.cause == "stalled":
+        return f"used no CPU and did no I/O for {stall:g} s, {times}"
+    return f"its worker died, {times}: {failure.detail}"
+
+
+def check_budget(budget: Budget, reserved: Reserved) -> None:
+    """Refuse a budget in which nothing fits beside what is taken before any item.
+
+    Raises:
+        NoBudget: naming the smallest budget that would do.
+    """
+    if room(budget.bytes, reserved, 1) > 0:
+        return
+    # The headroom is at most an eighth of the budget.
+    needed = -(-int((reserved.total(1) + 8 * MiB) * 8 / 7) // MiB) * MiB
+    raise NoBudget(
+        f"a budget of {budget} is too small. Before any item {format_size(reserved.total(1))} are taken "
+        f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, one idle "
+        f"worker {format_size(reserved.worker)}) and {format_size(headroom(budget.bytes))} are kept free. "
+        f"The smallest budget that would do is {format_size(needed)}.",
+        needed=needed,
+    )
+
+
+def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
+    """The error for what a worker told and no retry mends."""
+    if failed.cause == "disk":
+        return disk_full(failed.file or folder)
+    if failed.cause == "prepare":
+        return _caused(
+            FunctionRaised(f"an input or prepare() failed in a worker: {failed.error}: {failed.message}"),
+            failed,
+        )
+    what = f"the result of item {item} cannot be kept" if failed.item >= 0 else "the results cannot be kept"
+    return _caused(CannotKeep(f"{what}: {failed.message}"), failed)
+
+
+def of_chore(what: str, failed: Failed) -> RunFailed:
+    """The error for a sink or reducer that failed before the first or after the last batch."""
+    if failed.cause == "disk":
+        return disk_full(failed.file or ".")
+    kind = CannotKeep if failed.error.endswith("CannotKeep") else FunctionRaised
+    doing = "finishing the results" if what == "close" else "preparing the result folder"
+    return _caused(kind(f"{doing} failed: {failed.error}: {failed.message}"), failed)
+
+
+def chore_died(what: str, times: int) -> RunFailed:
+    """The error for a worker that dies every time it should open or close the results."""
+    return WorkerDied(
+        f"the worker that should {what} the results died {times} times; see workers.log in the run folder. "
+        "Everything done is kept: raise the budget and run the same command again."
+    )
+
+
+def disk_full(place: str | os.PathLike[str]) -> DiskFull:
+    """The error for a full disk, naming the folder and what is left there."""
+    folder = Path(place)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    status = os.statvfs(folder)
+    free = format_size(status.f_bavail * status.f_frsize)
+    return DiskFull(
+        f"the disk of {folder} is full ({free} left). What is journaled is kept: make room, then run the same "
+        "command again."
+    )
+
+
+def weight(results: Any) -> int:
+    """Bytes that a list of results takes in this process, from a sample of it."""
+    if not results:
+        return 0
+    some = results[:: max(len(results) // 16, 1)]
+    each = sum(sys.getsizeof(result) + getattr(result, "nbytes", 0) for result in some) / len(some)
+    return int(each * len(results)) + 8 * len(results)
+
+
+def _caused(error: RunFailed, failed: Failed) -> RunFailed:
+    error.__cause__ = stand_in(failed.error, failed.message, failed.traceback)
     return error
 
 

@@ -373,6 +373,7 @@ class Worker:
 
     def _set_aside(self, item: int, error: BaseException) -> SetAside:
         name = item_name(self._setup.source, item)
+        error.__context__ = None  # the first of two tries says nothing more
         if self._setup.private:
             return SetAside(
                 item, name, "raised", f"raised {type(error).__qualname__}", type(error).__qualname__

@@ -1,0 +1,205 @@
+"""Who may start what, and with how many bytes: the first fence.
+
+The sum of what is reserved stays under the budget less the headroom. While nothing is known of
+the footprint, one more batch is let in now and then as long as what the running ones hold leaves
+plenty of room: probing is working.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.abc import Carried
+from penstock.budget import GiB, MiB, Budget
+from penstock.engine import plan as planning
+from penstock.engine.crew import Crew, Worker
+from penstock.engine.estimate import Estimate
+from penstock.engine.governor import headroom
+from penstock.engine.plan import Plan, Reserved
+from penstock.engine.schedule import Schedule, Task
+from penstock.engine.watch import Watch
+
+EXPLORE_SECONDS = 0.05
+"""Between admissions while nothing is known of the footprint."""
+_EXPLORE_LEAST = 16 * MiB
+_CARGO = 1 * MiB
+_FENCE = 1 * GiB
+"""A fence tighter than this hangs numba and fails Parquet's threads."""
+_WORTH_STARTING = 0.06
+"""Seconds of work left per worker that make another one worth its start."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A batch that may start now."""
+
+    task: Task
+    call: int
+    reserve: int
+    known: bool
+    """Whether the reserve is a prediction."""
+
+
+class Admission:
+    """Decides what starts next.
+
+    Args:
+        source: the items.
+        schedule, estimate, watch, crew: of the stage.
+        budget: in force; may be set anew.
+        fixed_call: the call may be no other.
+        results: tells the bytes that collected results will still take in this process.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        schedule: Schedule,
+        estimate: Estimate,
+        watch: Watch,
+        crew: Crew,
+        *,
+        budget: Budget,
+        fixed_call: int | None,
+        results: Callable[[], int],
+        began: float,
+    ) -> None:
+        self._source = source
+        self._schedule = schedule
+        self._estimate = estimate
+        self._watch = watch
+        self._crew = crew
+        self._fixed_call = fixed_call
+        self._results = results
+        self._began = began
+        self._last = -math.inf
+        self.budget = budget
+        self.plan: Plan | None = None
+        self.kept = 0
+        """Items kept in this run."""
+
+    # ------------------------------------------------------------------ the arithmetic
+
+    def reserved(self) -> Reserved:
+        """What is taken before any item."""
+        return Reserved(
+            parent=self._watch.parent,
+            backend=self._watch.backend_held,
+            worker=self._crew.idle_own,
+            results=self._results(),
+            others=self._watch.shared,
+        )
+
+    def make_plan(self) -> Plan:
+        """The plan as of now."""
+        self.plan = self._estimate.plan(self.budget, self.reserved())
+        return self.plan
+
+    def room(self) -> int:
+        """Bytes that calls may take together, with the workers there are."""
+        room = planning.room(
+            self.budget.bytes, self.reserved(), len(self._crew), kills_group=self.budget.kills_group
+        )
+        # What others took under a ceiling meanwhile is not ours to plan with.
+        held = sum(self._crew.held(worker) for worker in self._crew)
+        return min(room, self._watch.free - headroom(self.budget.bytes) + held)
+
+    def retainable(self) -> int:
+        """Bytes that a worker may keep from batch to batch before it is replaced."""
+        workers = self.plan.workers if self.plan else 1
+        return max(32 * MiB, self.budget.bytes // (2 * workers + 2))
+
+    def fence(self, task: Task) -> int:
+        """Bytes of private memory that a batch may map beyond what is mapped; 0: as many as it likes."""
+        return 0 if task.alone else max(self.budget.bytes, _FENCE)
+
+    def batch_seconds(self, now: float) -> float:
+        """How long a batch should take now."""
+        return planning.batch_seconds(now - self._began)
+
+    # ------------------------------------------------------------------ what starts
+
+    def offer(self, worker: Worker, plan: Plan, now: float) -> Offer | str:
+        """What ``worker`` should do now; else ``"nothing"`` for it, ``"full"``, or ``"alone"``: a task
+        waits for everybody else to be gone."""
+        running = self._crew.running
+        if len(running) >= plan.workers:
+            return "full"
+        # Where nothing has succeeded yet, a few that failed say more than trying all the others.
+        lone_first = self._schedule.lone >= 3 and self.kept == 0
+        size = self._estimate.batch(
+            plan.call, self._schedule.left, plan.workers, seconds=self.batch_seconds(now)
+        )
+        task = self._schedule.propose(worker.number, size, alone_first=lone_first)
+        if task is None:
+            return "nothing"
+        if task.alone and running:
+            return "full"
+        if task.alone and len(self._crew) > 1:
+            return "alone"
+        task = self._with_light_cargo(task)
+        call = self._call(task, plan)
+        reserve = self._reserve(task, call, worker, running, now)
+        if reserve is None:
+            return "full"
+        self._last = now
+        return Offer(task, call, reserve, known=self._estimate.footprint.known)
+
+    def another_worker(self, plan: Plan, now: float) -> bool:
+        """Whether one more worker is worth its start and has room."""
+        alive = [worker for worker in self._crew if not worker.leaving]
+        left = self._schedule.left
+        if len(alive) >= plan.workers or any(not worker.ready for worker in alive) or not left:
+            return False
+        if not alive:
+            return True
+        if self._schedule.only_alone:
+            return False
+        each = self._estimate.seconds_per_item
+        if each and left * each < _WORTH_STARTING * (len(alive) + 1):
+            return False
+        if not each and now - self._last < EXPLORE_SECONDS:
+            return False
+        bound = self._estimate.footprint.bound(1.0, 1.0) or 0
+        return bound + sum(self._crew.committed(worker) for worker in alive) <= self.room()
+
+    def _call(self, task: Task, plan: Plan) -> int:
+        if self._fixed_call is not None:
+            return self._fixed_call
+        call = 1 if task.alone else plan.call
+        return min(call, task.call) if task.call is not None else call
+
+    def _with_light_cargo(self, task: Task) -> Task:
+        """Shorten a batch whose items would be heavy to carry."""
+        weigh = getattr(self._source, "weigh", None)
+        if weigh is None or not isinstance(self._source, Carried) or not task.fresh:
+            return task
+        weight = weigh(task.start, task.stop)
+        if weight <= _CARGO:
+            return task
+        grain = self._schedule.grain or 1
+        items = max(int((task.stop - task.start) * _CARGO / weight) // grain, 1) * grain
+        return Task(task.start, min(task.start + items, task.stop))
+
+    def _reserve(
+        self, task: Task, call: int, worker: Worker, running: list[Worker], now: float
+    ) -> int | None:
+        """Bytes to admit a batch with; None when it must wait."""
+        room = self.room()
+        bound = self._estimate.bound(task.start, task.stop, call, first=not worker.warm)
+        if not running:  # somebody always runs; what it takes beyond the room, the governor sees
+            need = max(bound or 0, task.floor)
+            return min(need, room) if need else room
+        if bound is None:
+            seen = max(self._crew.held(other) for other in running)
+            need = max(2 * seen, _EXPLORE_LEAST)
+            if seen == 0 or now - self._last < EXPLORE_SECONDS:
+                return None
+            taken = sum(max(self._crew.held(other), need) for other in running)
+        else:
+            need = max(bound, task.floor)
+            taken = sum(self._crew.committed(other) for other in self._crew if other is not worker)
+        return need if taken + need <= room else None

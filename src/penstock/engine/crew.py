@@ -1,0 +1,176 @@
+"""The workers of a stage: who there is, what each has, who was told to go, and why each died."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from penstock.abc import Backend, Death
+from penstock.engine import messages as m
+from penstock.engine.schedule import Failure, Task
+from penstock.engine.watch import Watch
+from penstock.errors import WorkerDied
+
+_STILLBORN = 5
+"""So many workers in a row that die before they begin are no accident."""
+
+
+@dataclass
+class Worker:
+    """One worker as the loop knows it."""
+
+    number: int
+    ready: bool = False
+    idle_own: int = 0
+    """Bytes of its own when idle."""
+    warm: bool = False
+    """Whether it has kept a batch."""
+    batch: int = 0
+    task: Task | None = None
+    reserved: int = 0
+    kills_before: int = 0
+    """The kernel's count of kills when its batch began."""
+    leaving: str = ""
+    """Why it was told to end."""
+    chore: m.Chore | None = None
+    trial: tuple[int, int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is doing anything."""
+        return self.task is not None or self.chore is not None or self.trial is not None
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be given something."""
+        return self.ready and not self.busy and not self.leaving
+
+
+class Crew:
+    """The workers of one stage.
+
+    Args:
+        backend: that starts and ends them.
+        watch: that knows what they hold.
+    """
+
+    def __init__(self, backend: Backend, watch: Watch) -> None:
+        self._backend = backend
+        self._watch = watch
+        self._workers: dict[int, Worker] = {}
+        self._stillborn = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(list(self._workers.values()))
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def get(self, number: int) -> Worker | None:
+        """A worker by its number, while it lives."""
+        return self._workers.get(number)
+
+    @property
+    def running(self) -> list[Worker]:
+        """The workers that have a batch."""
+        return [worker for worker in self if worker.task is not None]
+
+    @property
+    def idle_own(self) -> int:
+        """Bytes of one idle worker."""
+        return max((worker.idle_own for worker in self), default=0)
+
+    def held(self, worker: Worker) -> int:
+        """Bytes above idle that a worker holds now."""
+        return self._watch.held(worker.number)
+
+    def committed(self, worker: Worker) -> int:
+        """Bytes to count for a worker: what its batch was admitted with, or what it holds."""
+        return max(worker.reserved if worker.task is not None else 0, self.held(worker))
+
+    # ------------------------------------------------------------------ coming and going
+
+    def start(self) -> None:
+        """Ask for one more."""
+        number = self._backend.start()
+        self._workers[number] = Worker(number)
+
+    def welcome(self, worker: Worker, ready: m.Ready) -> None:
+        """It is there."""
+        worker.ready, worker.idle_own = True, ready.own
+        self._stillborn = 0
+        self._watch.ready(worker.number, ready.memory, ready.own)
+
+    def dismiss(self, workers: Iterable[Worker], why: str) -> None:
+        """Have workers end that do nothing."""
+        for worker in workers:
+            if worker.leaving:
+                continue
+            worker.leaving = why
+            if worker.ready:
+                self._backend.send(worker.number, m.Leave())
+            else:
+                self._backend.kill(worker.number)
+
+    def drop(self, why: str) -> None:
+        """End the workers that do something, at once."""
+        for worker in self:
+            if worker.busy:
+                worker.leaving = worker.leaving or why
+                self._backend.kill(worker.number)
+
+    def kill_all(self) -> None:
+        """End everybody at once."""
+        for worker in self:
+            worker.leaving = worker.leaving or "done"
+            self._backend.kill(worker.number)
+
+    def bury(self, worker: Worker, death: Death, kernel_kills: Callable[[], int]) -> Failure:
+        """It is gone; why.
+
+        Raises:
+            WorkerDied: several in a row died before they began.
+        """
+        del self._workers[worker.number]
+        why, held = self._watch.gone(worker.number)
+        failure = diagnose(worker, death, why, held, kernel_kills)
+        if not worker.ready and not worker.leaving:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN:
+                raise WorkerDied(
+                    f"{_STILLBORN} workers in a row died before they began ({failure.detail or failure.cause}): "
+                    "prepare() or the inputs take too much memory, or crash. See workers.log in the run folder."
+                )
+        return failure
+
+
+def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Callable[[], int]) -> Failure:
+    """Every way a worker can die, as one cause.
+
+    Args:
+        worker: who died.
+        death: what the backend tells.
+        why: why the governor killed it; "" if it did not.
+        held: the most that it was seen to hold.
+        kernel_kills: the kernel's count now; it rises before the death is told.
+    """
+    item, a, b = death.noted
+    reserved = worker.reserved
+
+    def failure(cause: str, detail: str = "") -> Failure:
+        return Failure(cause, item, (a, b), held, reserved, detail)  # type: ignore[arg-type]
+
+    if worker.leaving:
+        return failure("dropped", worker.leaving)
+    if why == "lock":
+        return failure("dropped", "paused while the others waited for something")
+    if why:
+        return failure(why)
+    if death.signal in (signal.SIGKILL, signal.SIGTERM):
+        if death.signal == signal.SIGKILL and kernel_kills() > worker.kills_before:
+            return failure("kernel", "signal 9, out-of-memory kill")
+        return failure("killed", f"signal {death.signal} from outside")
+    if death.signal is not None:
+        return failure("crashed", f"signal {death.signal} ({signal.Signals(death.signal).name})")
+    return failure("crashed", f"exit code {death.code}")

@@ -1,0 +1,62 @@
+"""Trying a few items for a plan; their results are thrown away."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from penstock.abc import Carried
+from penstock.engine import messages as m
+from penstock.engine.loop import Loop
+from penstock.engine.plan import Plan
+from penstock.engine.worker import Setup
+
+_TRIALS = 24
+_SECONDS = 15.0
+"""No trial begins after so long."""
+
+
+def try_out(loop: Loop, setup: Setup, *, cores: int) -> Plan:
+    """Try the first, last, largest and spread items of a job, then larger calls, and plan.
+
+    A job's only item is never tried. A worker that dies of an item has taught a lower bound.
+    """
+    with loop:
+        began = time.monotonic()
+        call = setup.fixed_call or 1
+        probes = loop.estimate.probes(_TRIALS - 2)
+        while probes and setup.items > 1 and time.monotonic() - began < _SECONDS:
+            start = min(probes.pop(0), max(setup.items - call, 0))
+            _try(loop, setup, start, min(start + call, setup.items), cores)
+            if not probes and setup.batched and setup.fixed_call is None:
+                larger = min(loop.admission.make_plan().call, setup.items // 2)
+                if larger > call:
+                    call, probes = larger, loop.estimate.probes(2)
+        return loop.admission.make_plan()
+
+
+def _try(loop: Loop, setup: Setup, start: int, stop: int, cores: int) -> None:
+    while not (free := [worker for worker in loop.crew if worker.free]):
+        if not len(loop.crew):
+            loop.crew.start()
+        loop.turn_ears()
+    worker = free[0]
+    worker.trial = (start, stop)
+    loop.watch.began(worker.number, 0)
+    cargo = setup.source.carry(start, stop) if isinstance(setup.source, Carried) else None
+    work = m.Work(
+        start=start,
+        stop=stop,
+        without=(),
+        call=stop - start,
+        seconds=math.inf,
+        memory=loop.admission.budget.bytes,
+        fence=0,
+        threads=cores,
+        attempt=0,
+        keep=False,
+        cargo=cargo,
+    )
+    loop.backend.send(worker.number, work)
+    while worker.trial is not None and loop.crew.get(worker.number) is not None:
+        loop.turn_ears()
