@@ -42,7 +42,9 @@ def parse_size(text: str | int) -> int:
         raise UsageError(f"cannot read the size {text!r}: a number and a unit, as in 12GiB or 800MB{hint}")
     unit = match[2].upper()
     if unit not in _UNITS:
-        raise UsageError(f"cannot read the size {text!r}: unknown unit {match[2]!r}; known: GiB, MiB, KiB, GB, MB, kB, B")
+        raise UsageError(
+            f"cannot read the size {text!r}: unknown unit {match[2]!r}; known: GiB, MiB, KiB, GB, MB, kB, B"
+        )
     size = int(float(match[1]) * _UNITS[unit])
     if size <= 0:
         raise UsageError(f"a size must be positive, not {text!r}")

@@ -33,7 +33,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def _plain(value: Any, place: str) -> Any:
-    if value is None or isinstance(value, bool | int | str) and type(value).__module__ == "builtins":
+    if value is None or (isinstance(value, bool | int | str) and type(value).__module__ == "builtins"):
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {_ESCAPE: repr(value)}
@@ -56,7 +56,9 @@ def _numpy(value: Any, place: str) -> Any:
 
     array = np.asarray(value)
     if array.dtype.hasobject:
-        raise TypeError(f"{place} is a NumPy array of objects: only numbers, booleans, strings and times are kept")
+        raise TypeError(
+            f"{place} is a NumPy array of objects: only numbers, booleans, strings and times are kept"
+        )
     if array.dtype.names is not None:
         raise TypeError(f"{place} is a structured NumPy array: keep its fields as separate arrays")
     little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
