@@ -1,0 +1,283 @@
+"""FASTA text as blocks of bytes, so that neither a huge file nor a huge record is ever whole in memory."""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain
+from pathlib import Path
+
+from penstock.budget import MiB
+from penstock.errors import BadInput, UsageError
+from penstock.sources.bgzf import group_blocks, is_bgzf
+from penstock.sources.files import fingerprints
+from penstock.sources.paths import AnyPath, find_files
+from penstock.sources.streams import PIECE, Inflater, find_kind
+
+_FEED = 64 << 10
+"""Compressed bytes inflated at a time."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Fasta:
+    """Text of FASTA files in blocks, each a :class:`Block`; borders fall anywhere.
+
+    A plain file is cut into ranges of bytes, a compressed one (gzip, bgzip, zstd, bzip2, xz; told by
+    its content, not by its name) into ranges of its compressed bytes. Plain files and bgzip can be
+    read from any block; any other stream only from its beginning, and the cursor is kept from one
+    call to the next. Does not look at records: the function does (they may span blocks).
+
+    Args:
+        paths: one or more paths or glob patterns; files come in this order.
+        block: bytes of a block, in the file as it is stored.
+
+    Raises:
+        BadInput: a file that is missing, empty, unreadable, a folder, an archive or no regular
+            file; a bgzip file that is cut off; a pattern without a match.
+        UsageError: a block under one byte.
+    """
+
+    def __init__(self, paths: AnyPath | Iterable[AnyPath], *, block: int = 4 * MiB) -> None:
+        if block < 1:
+            raise UsageError(f"Fasta(block={block}): a block has at least one byte")
+        self._paths = find_files(paths)
+        self._block = block
+        self._sizes = array("q")
+        self._kinds: list[str | None] = []
+        self._groups: dict[int, tuple[array[int], array[int]]] = {}
+        counts = [self._survey(file, path) for file, path in enumerate(self._paths)]
+        self._ends = array("q", accumulate(counts))
+        self._cursor: _Cursor | None = None
+
+    def _survey(self, file: int, path: str) -> int:
+        """Look at a file's first bytes; return how many blocks it has."""
+        try:
+            status = Path(path).stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise BadInput("no regular file: a pipe or device must be saved to a file first", file=path)
+            with open(path, "rb", buffering=0) as opened:
+                head = opened.read(18)
+        except OSError as error:
+            raise _unreadable(error, path) from error
+        if not head:
+            raise BadInput("empty: no bytes in it. Get the file again, or leave it out", file=path)
+        self._sizes.append(status.st_size)
+        self._kinds.append(find_kind(head, path))
+        if is_bgzf(head) and (groups := group_blocks(path, status.st_size, self._block)):
+            self._groups[file] = groups
+            return len(groups[0]) - 1
+        return -(-status.st_size // self._block)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __repr__(self) -> str:
+        return f"Fasta({len(self._paths)} files, {len(self)} blocks)"
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_cursor": None}
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files, in order; ``Block.file`` is an index into it."""
+        return self._paths
+
+    def read(self, start: int, stop: int) -> Iterator[Block]:
+        """The blocks of one call, one by one: use up each before the next.
+
+        Raises:
+            BadInput: a file is gone, shorter than it was, cut off or damaged; also from the blocks.
+        """
+        return (self._open(item) for item in range(start, stop))
+
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Bytes of each block in its file."""
+        ranges = (self._range(item) for item in range(start, stop))
+        return [high - low for _, low, high in ranges]
+
+    def name(self, item: int) -> str:
+        """``"genomes.fa, bytes 0 to 4194304"``; of a compressed file, its compressed bytes."""
+        file, low, high = self._range(item)
+        return f"{self._paths[file]}, {'compressed ' if self._kinds[file] else ''}bytes {low} to {high}"
+
+    def starts(self) -> Sequence[int]:
+        """Every block of plain files and bgzip; the first of each other stream."""
+        starts = array("q")
+        for file, end in enumerate(self._ends):
+            first = self._first(file)
+            starts.extend(range(first, end) if self._can_enter(file) else (first,))
+        return starts
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Size, time, first and last 64 KiB of each file, by path."""
+        return fingerprints(self._paths)
+
+    def spans(self) -> Mapping[str, tuple[int, int]]:
+        """The blocks of each file."""
+        return {path: (self._first(file), self._ends[file]) for file, path in enumerate(self._paths)}
+
+    # ------------------------------------------------------------------ items
+
+    def _first(self, file: int) -> int:
+        return self._ends[file - 1] if file else 0
+
+    def _can_enter(self, file: int) -> bool:
+        return self._kinds[file] is None or file in self._groups
+
+    def _range(self, item: int) -> tuple[int, int, int]:
+        """The file of an item, and its bytes there."""
+        file = bisect_right(self._ends, item)
+        own = item - self._first(file)
+        if file in self._groups:
+            offsets = self._groups[file][0]
+            return file, offsets[own], offsets[own + 1]
+        return file, own * self._block, min((own + 1) * self._block, self._sizes[file])
+
+    def _open(self, item: int) -> Block:
+        file, low, high = self._range(item)
+        path, first = self._paths[file], self._first(file)
+        begins, ends = item == first, item == self._ends[file] - 1
+        if self._kinds[file] is None:
+            return Block(path, file, low, begins, ends, _plain(path, low, high))
+        if file in self._groups:
+            place = self._groups[file][1][item - first]
+            cursor = _Cursor(path, self._kinds[file], low, place)
+            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True))
+        cursor = self._seek(item, file)
+        return Block(path, file, cursor.offset, begins, ends, cursor.pieces(high, ends=ends))
+
+    def _seek(self, item: int, file: int) -> _Cursor:
+        """The cursor of a stream, at this item: the one that is there already, or a new one."""
+        low = self._range(item)[1]
+        cursor = self._cursor
+        if cursor is None or cursor.path != self._paths[file] or cursor.at != low or cursor.busy:
+            cursor = _Cursor(self._paths[file], self._kinds[file], 0, 0)
+            for before in range(self._first(file), item):
+                for _ in cursor.pieces(self._range(before)[2], ends=False):
+                    pass
+            self._cursor = cursor
+        return cursor
+
+
+class Block:
+    """A stretch of a file's text; iterating gives its bytes in pieces of at most 256 KiB, once.
+
+    A piece is a memoryview that is good until the next one is asked for.
+
+    Attributes:
+        path: the file.
+        file: its number in the source.
+        offset: where the stretch begins in the file's text (inflated).
+        begins: it is the file's first.
+        ends: it is the file's last.
+    """
+
+    __slots__ = ("_pieces", "begins", "ends", "file", "offset", "path")
+
+    def __init__(
+        self, path: str, file: int, offset: int, begins: bool, ends: bool, pieces: Iterator[memoryview]
+    ) -> None:
+        self.path = path
+        self.file = file
+        self.offset = offset
+        self.begins = begins
+        self.ends = ends
+        self._pieces = pieces
+        if begins:
+            self._drop_mark()
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self._pieces
+
+    def __repr__(self) -> str:
+        return f"Block({self.path}, from byte {self.offset} of the text)"
+
+    def _drop_mark(self) -> None:
+        """Leave a byte order mark out."""
+        head = b""
+        while len(head) < 3 and (piece := next(self._pieces, None)) is not None:
+            head += piece
+        if head.startswith(_BYTE_ORDER_MARK):
+            head, self.offset = head[3:], self.offset + 3
+        self._pieces = chain((memoryview(head),), self._pieces)
+
+
+def _plain(path: str, low: int, high: int) -> Iterator[memoryview]:
+    """Bytes of a file, in pieces."""
+    buffer = memoryview(bytearray(min(PIECE, high - low)))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(low)
+            while low < high:
+                count = file.readinto(buffer[: high - low])
+                if not count:
+                    raise _shorter(path, low)
+                low += count
+                yield buffer[:count]
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+class _Cursor:
+    """A place in a compressed file, with the decompressor that has come there."""
+
+    def __init__(self, path: str, kind: str | None, at: int, offset: int) -> None:
+        assert kind is not None
+        self.path = path
+        self.at = at
+        """Compressed bytes before the next block."""
+        self.offset = offset
+        """Bytes of text before it."""
+        self.busy = False
+        """A block is being read, or was given up half way."""
+        self._inflater = Inflater(kind, path)
+
+    def pieces(self, stop: int, *, ends: bool) -> Iterator[memoryview]:
+        """Text up to the compressed byte ``stop``; ``ends`` when a stream must end there."""
+        self.busy = True
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.at)
+                while self.at < stop:
+                    data = file.read(min(_FEED, stop - self.at))
+                    if not data:
+                        raise _shorter(self.path, self.at)
+                    self.at += len(data)
+                    for piece in self._inflater.feed(data):
+                        self.offset += len(piece)
+                        yield memoryview(piece)
+        except OSError as error:
+            raise _unreadable(error, self.path) from error
+        if ends:
+            self._inflater.end()
+        self.busy = False
+
+
+def _shorter(path: str, size: int) -> BadInput:
+    return BadInput(
+        "shorter than it was when the run began: something else is writing it",
+        file=path,
+        place=f"byte {size}",
+    )
+
+
+def _unreadable(error: OSError, path: str) -> BadInput:
+    return BadInput(f"cannot be read: {error.strerror}", file=path)
+
+
+def line_of(path: str, offset: int) -> int | None:
+    """The line that a byte of a file's text is in, counted from 1; None past the first GiB."""
+    if offset > 1 << 30:
+        return None
+    lines, at = 1, 0
+    source = Fasta(path)
+    for block in source.read(0, len(source)):
+        at = max(at, block.offset)
+        for piece in block:
+            if at + len(piece) >= offset:
+                return lines + bytes(piece[: max(offset - at, 0)]).count(b"\n")
+            lines += bytes(piece).count(b"\n")
+            at += len(piece)
+    return lines
