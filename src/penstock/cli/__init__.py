@@ -21,6 +21,13 @@ __all__ = ["main"]
 VERBS = ("limits", "plan", "run", "resume", "report", "plugins", "completion")
 """Each is the command of the same name in the module of the same name."""
 
+_FLAGS = {
+    "retry_set_aside=True": "--retry-set-aside",
+    "set_aside=True": "--set-aside all",
+    "accept_changes=True": "--accept-changes",
+}
+"""Options that messages name as in Python -> as they are written here."""
+
 EXIT_CODES = """\b
 Exit codes:
     0  done
@@ -85,6 +92,8 @@ def say(error: Exception) -> None:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
+    for python, flag in _FLAGS.items():
+        message = message.replace(python, flag)
     click.echo(f"penstock: {type(error).__name__}: {message}", err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)

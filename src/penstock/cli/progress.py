@@ -147,7 +147,8 @@ class Progress(AbstractContextManager["Progress"]):
         parts.append(f"{workers} worker{'' if workers == 1 else 's'}")
         left = self.left()
         if left is not None:
-            parts.append(f"about {format_seconds(left)} left" if left >= 1 else "nearly done")
+            about = f"{left:.0f} s" if left < 120 else format_seconds(left)
+            parts.append(f"about {about} left" if left >= 1 else "nearly done")
         return parts
 
     def _plain(self) -> str:

@@ -16,7 +16,7 @@ from penstock.cli.options import Asked
 from penstock.cli.progress import Progress, summary
 from penstock.cli.target import Target
 from penstock.engine.report import Report
-from penstock.errors import PluginError, RunFailed
+from penstock.errors import CannotFit, PluginError, RunFailed
 
 
 class Targets(click.Group):
@@ -114,7 +114,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
             click.get_current_context().exit(
                 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 1)
             )
-        except RunFailed as error:
+        except (RunFailed, CannotFit) as error:
             progress.close()
             if target.path_of(folder).exists():
                 error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}")
