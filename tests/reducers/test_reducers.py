@@ -1,3 +1,4 @@
+import dataclasses
 import operator
 from collections import Counter
 from fractions import Fraction
@@ -250,6 +251,14 @@ def test_fold_of_nothing_is_its_start():
 
 def test_fold_finish_takes_every_grain():
     assert fold(Fold(operator.add, 0, finish=list, grain=2), [1, 2, 3, 4, 5]) == [3, 7, 5]
+
+
+def test_fold_tells_a_change_of_its_functions():
+    fold = Fold(operator.add, 0, operator.add)
+    assert fold == Fold(operator.add, 0, operator.add)
+    assert fold != Fold(operator.add, 1, operator.add)
+    assert fold != Fold(operator.mul, 0, operator.add)
+    assert {field.name for field in dataclasses.fields(fold)} > {"grain", "_step", "_start"}
 
 
 def test_fold_says_what_it_is():

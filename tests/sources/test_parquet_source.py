@@ -134,6 +134,14 @@ def test_names_and_spans_and_sizes(folder):
     assert repr(chosen) == "ParquetRows(2 files, 6 groups, columns id)"
 
 
+def test_other_columns_are_another_source(folder):
+    prints = [
+        tuple(ParquetRows(folder / "a.parquet", columns=columns).fingerprint().values())
+        for columns in (None, ["id"], ["id", "text"])
+    ]
+    assert len(set(prints)) == 3
+
+
 def test_files_without_rows(tmp_path):
     for name in "abc":
         pq.write_table(table(0 if name != "b" else 3), tmp_path / f"{name}.parquet")

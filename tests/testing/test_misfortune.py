@@ -76,13 +76,19 @@ def test_a_leak_stays():
 
 
 def test_children_take_the_memory():
-    import resource
+    program = (
+        "import resource; from penstock.testing import misfortune as m;"
+        f"assert m.Children(150 * {MB}, count=2)(3) == m.answer(3);"
+        "users = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN;"
+        "print(*(resource.getrusage(user).ru_maxrss for user in users))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    own, children = (int(number) / 1024 for number in done.stdout.split())
+    assert own < 100
+    assert 150 < children < 200
 
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert m.Children(150 * MB, count=2)(3) == m.answer(3)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert before < after
-    assert after > 150 * 1024
+
+def test_children_that_fail_are_told():
     with pytest.raises(ChildProcessError, match="item 3"):
         m.Children(1 << 60)(3)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from penstock.errors import UsageError
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class Fold:
     """Folds results in item order: ``state = step(state, result)``.
 
@@ -29,7 +31,14 @@ class Fold:
         UsageError: neither ``merge`` nor ``finish``, a grain under 1, or no grain without ``merge``.
     """
 
-    order: Literal["any", "items"] = "items"
+    order: ClassVar[Literal["any", "items"]] = "items"
+
+    # Private, as step, start, merge and finish are its methods; fields, so that they are in the job's key.
+    grain: int | None
+    _step: Callable[[Any, Any], Any]
+    _start: Any
+    _merge: Callable[[Any, Any], Any] | None
+    _finish: Callable[[Iterator[Any]], Any] | None
 
     def __init__(
         self,
@@ -49,11 +58,9 @@ class Fold:
             raise UsageError(f"Fold(grain={grain}): a grain has at least one item")
         if grain is None and merge is None:
             raise UsageError("Fold(grain=None) needs merge(left, right): batches are then cut anywhere")
-        self.grain = grain
-        self._step = step
-        self._start = start
-        self._merge = merge
-        self._finish = finish
+        given = {"grain": grain, "_step": step, "_start": start, "_merge": merge, "_finish": finish}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         given = {"step": self._step, "start": self._start, "merge": self._merge, "finish": self._finish}

@@ -39,8 +39,8 @@ class Arrays:
 
     Raises:
         UsageError: a grain under 1.
-        TypeError: from ``write``: a result that is no array of numbers, or of another shape, dtype or
-            set of names than those before, naming its item.
+        TypeError: from ``write``: a result that is no array of numbers or times, or of another shape,
+            dtype or set of names than those before, naming its item.
         CannotKeep: from ``close``: parts that differ in shape or dtype.
     """
 
@@ -255,10 +255,8 @@ def _array(value: Any, item: int) -> np.ndarray:
             f"item {item}: Arrays keeps NumPy arrays and numbers, not a {type(value).__qualname__}"
         )
     array = np.asarray(value)
-    if array.dtype.kind not in "biufcmMSU":
-        raise TypeError(
-            f"item {item}: Arrays keeps numbers, times and text, not a NumPy array of {array.dtype}"
-        )
+    if array.dtype.kind not in "biufcmM":
+        raise TypeError(f"item {item}: Arrays keeps numbers and times, not a NumPy array of {array.dtype}")
     # Little-endian and in C order, the same bytes on every machine; 0-d stays 0-d.
     return np.require(array.astype(array.dtype.newbyteorder("<"), copy=False), requirements="C")
 

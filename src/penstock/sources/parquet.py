@@ -123,8 +123,9 @@ class ParquetRows:
         return f"{self._paths[file]}, row {item - self._rows_before(first)}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Size, time, first and last 64 KiB (the footer) of each file, by path."""
-        return fingerprints(self._paths)
+        """Size, time, first and last 64 KiB (the footer) of each file, and the chosen columns, by path."""
+        chosen = "" if self._columns is None else f" {self._columns}"
+        return {path: text + chosen for path, text in fingerprints(self._paths).items()}
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """The items of each file."""
