@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 MACHINERY = ".penstock"
 """Folder for the journal, events and logs inside a run folder."""
+_REPORT = "report.json"
 
 
 class Run:
@@ -101,6 +102,8 @@ class Run:
         self._lock: RunLock | None = None
         self._events: Any = None
         self._entered = False
+        self._worked = False
+        """Whether any stage was not finished before."""
 
     # ------------------------------------------------------------------ entering and leaving
 
@@ -126,7 +129,7 @@ class Run:
             if self._events is not None:
                 self._events.close()
             self._clear_scratch()
-            if not self._temporary and self.reports:
+            if not self._temporary and self._worked:
                 self._write_report()
         finally:
             self._interrupts.restore()
@@ -237,7 +240,7 @@ class Run:
         tally = Tally(name)
         stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key))
         if past.closed and not changed:
-            return self._finished(stored, past, tally, job)
+            return self._finished(stored, past, machinery, len(job.source))
         found = discover.discover(self._budget, [self._gauge])
         doing = _Doing(job, rooms, key, past, changed, results, machinery, tally, found)
         return self._do(name, doing, stored)
@@ -264,19 +267,17 @@ class Run:
         fresh = journal.read(book)
         past.done, past.aside, past.closed = fresh.done, fresh.aside, fresh.closed
 
-    def _finished(self, stored: Stored, past: journal.Past, tally: Tally, job: Job) -> Stored:
-        items = len(job.source)
-        now = time.time()
-        tally(ev.StageStarted(at=now, stage=stored.name, items=items, done=past.kept, budget=0, origin="", workers=None))  # fmt: skip
-        tally(
-            ev.StageEnded(
-                at=now, stage=stored.name, outcome="done", done=past.kept, set_aside=len(past.aside), seconds=0.0,
-                cpu=0.0, peak=0, projected=0, message="finished before",
-            )
-        )  # fmt: skip
+    def _finished(self, stored: Stored, past: journal.Past, machinery: Path, items: int) -> Stored:
+        """Nothing to do: what the report said when it was done holds."""
         stored = _with_facts(stored, past.aside, items)
+        try:
+            before = Report.from_json((machinery / _REPORT).read_text(), open_result=stored.open)
+        except (OSError, ValueError, TypeError):  # only the report was lost
+            before = Report(stage=stored.name, items=items, open_result=stored.open)
         self.reports.append(
-            tally.report(folder=self.folder, set_aside=past.aside.values(), open_result=stored.open)
+            replace(
+                before, folder=self.folder, outcome="done", message="", done=past.kept, resumed_from=past.kept
+            )
         )
         return stored
 
@@ -342,6 +343,9 @@ class Run:
             )
             if isinstance(raised, RunFailed):
                 raised.report = self.reports[-1]
+            self._worked = True
+            with suppress(OSError):
+                (doing.machinery / _REPORT).write_text(self.reports[-1].to_json())
         return stored
 
     def _setup(self, doing: _Doing) -> Setup:

@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,8 @@ def _package_version(module: Any) -> str | None:
     file = getattr(module, "__file__", None)
     if not file or not any(part in ("site-packages", "dist-packages") for part in Path(file).parts):
         return None
+    from importlib import metadata  # slow to import, and seldom needed
+
     top = module.__name__.partition(".")[0]
     try:
         return f"{top} {metadata.version(top)}"

@@ -78,7 +78,7 @@ def sentence(
     if verdict.reason == "memory":
         return (
             f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
-            f"(budget {budget})"
+            f"(budget {format_size(budget.bytes)} from {budget.origin})"
         )
     if verdict.reason == "kept":
         return f"its result cannot be kept: {failed.message if failed else ''}"
