@@ -201,11 +201,11 @@ class Progress(AbstractContextManager["Progress"]):
 def summary(report: Report, folder: Path) -> str:
     """What is told at the end of a run."""
     lines = [f"{report.outcome}: {report.progress()}"]
-    if report.budget:
+    if report.outcome == "done" and not report.batches:
+        lines.append("  nothing was left to do")
+    elif report.budget:
         measured = f"measured peak {format_size(report.peak)} of {format_size(report.budget)}"
         lines.append(f"  {measured} ({report.origin}), projected {format_size(report.projected)}")
-    else:
-        lines.append("  nothing was left to do")
     lines += [f"  set aside {item.name}: {item.message}" for item in report.set_aside[:5]]
     if report.set_aside_total > 5:
         lines.append(f"  and {report.set_aside_total - 5:,} more set aside")

@@ -188,10 +188,10 @@ def work(timeline: Timeline) -> str:
         parts.extend(_mark(kind, mark, frame.x(mark.at), middle) for mark in _apart(timeline, kind, frame))
     parts.extend(_row_names(rows, head, height))
     parts.extend(_done(bar, frame, height) for bar in timeline.done)
+    parts.extend(_failed(bar, frame, height) for bar in timeline.failed)
     for bar in timeline.paused:
         about = f"paused {bar.count:,} times" if bar.count > 1 else f"paused for {format_seconds(bar.busy)}"
         parts.append(_rectangle("paused", bar, frame, height, 1.5, about, _share(bar)))
-    parts.extend(_failed(bar, frame, height) for bar in timeline.failed)
     parts.extend(_breaks(timeline, frame))
     return svg.drawing(frame.foot + 26, "What each worker did over time", parts)
 
@@ -267,10 +267,9 @@ def predictions(timeline: Timeline) -> str:
     """Predicted against measured peak of the batches: what lies under the diagonal kept the bound."""
     cells = sorted(timeline.pairs.cells.values(), key=lambda cell: -cell.count)
     side, left, head = 340.0, 70.0, 10.0
-    values = [value for cell in cells for value in (cell.predicted, cell.measured)]
-    top = 1.08 * max(values, default=1)
-    low = max(1.0, min(values, default=1) / 1.3)
-    wide = top / low > 40  # several orders of magnitude: logarithmic, else from zero
+    top = 1.08 * max((max(cell.predicted, cell.measured) for cell in cells), default=1)
+    low = max(1.0, min((cell.predicted for cell in cells), default=1) / 4)
+    wide = top / low > 160  # bounds of several orders of magnitude: logarithmic, else from zero
 
     def scale(value: float) -> float:
         return math.log(max(value, low) / low) / math.log(top / low) if wide else value / top

@@ -264,7 +264,8 @@ def _stages(stages: Sequence[Report]) -> str:
     rows = [
         (
             stage.stage, stage.outcome, f"{stage.done:,} of {stage.items:,}", f"{stage.set_aside_total:,}",
-            format_size(stage.projected), format_size(stage.peak), format_seconds(stage.seconds),
+            format_size(stage.projected) if stage.projected else "–", format_size(stage.peak),
+            format_seconds(stage.seconds),
             f"{stage.batches:,}", f"{sum(stage.failures.values()):,}",
         )
         for stage in stages

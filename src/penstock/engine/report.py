@@ -195,7 +195,8 @@ class Report:
             yield "", "", self.message
         yield "budget", format_size(self.budget), self.origin
         yield "reserved", format_size(self.reserved), "before any item"
-        yield "projected", format_size(self.projected), "by the plan"
+        if self.projected:
+            yield "projected", format_size(self.projected), "by the plan"
         left = "headroom" if self.headroom >= 0 else "OVER the budget by"
         yield (
             "measured",
