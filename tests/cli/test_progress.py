@@ -104,7 +104,7 @@ def test_the_summary_says_where_the_results_are(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "tensor").mkdir()
     report = Report(
-        items=100, done=93, batches=9, budget=4 * GiB, origin="--budget", peak=3 * GiB, projected=3 * GiB,
+        items=100, done=93, budget=4 * GiB, origin="--budget", peak=3 * GiB, projected=3 * GiB,
         set_aside=tuple(SetAside(i, f"sub-{i}", "memory", "too large") for i in range(7)), set_aside_total=7,
     )  # fmt: skip
     text = summary(report, tmp_path)

@@ -53,6 +53,8 @@ class Progress(AbstractContextManager["Progress"]):
         self._live: Live | None = None
         self._console: Console | None = None
         self._next = clock() + _PLAIN_SECONDS
+        self.began = False
+        """Whether any stage has begun: one that was finished before does not."""
         self._stage = ""
         self._items = self._done = self._before = self._set_aside = 0
         self._budget = self._used = 0
@@ -89,6 +91,7 @@ class Progress(AbstractContextManager["Progress"]):
     def _take(self, event: ev.Event) -> None:
         match event:
             case ev.StageStarted():
+                self.began = True
                 self._stage, self._items = event.stage, event.items
                 self._done = self._before = event.done
                 self._budget, self._used, self._set_aside = event.budget, 0, 0
@@ -198,12 +201,12 @@ class Progress(AbstractContextManager["Progress"]):
         return line
 
 
-def summary(report: Report, folder: Path) -> str:
-    """What is told at the end of a run."""
+def summary(report: Report, folder: Path, *, began: bool = True) -> str:
+    """What is told at the end of a run; ``began`` tells whether any stage had work left."""
     lines = [f"{report.outcome}: {report.progress()}"]
-    if report.outcome == "done" and not report.batches:
-        lines.append("  nothing was left to do")
-    elif report.budget:
+    if not began:
+        lines.append("  nothing was left to do: it was finished before")
+    if report.budget:
         measured = f"measured peak {format_size(report.peak)} of {format_size(report.budget)}"
         lines.append(f"  {measured} ({report.origin}), projected {format_size(report.projected)}")
     lines += [f"  set aside {item.name}: {item.message}" for item in report.set_aside[:5]]

@@ -120,7 +120,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
                 error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}")
             raise
     if not asked.quiet:
-        click.echo(summary(report, folder), err=True)
+        click.echo(summary(report, folder, began=progress.began), err=True)
     context = click.get_current_context()
     if report.outcome == "interrupted":
         _tell_resume(folder)
