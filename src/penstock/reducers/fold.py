@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from penstock.errors import UsageError
 
@@ -30,8 +30,6 @@ class Fold:
     Raises:
         UsageError: neither ``merge`` nor ``finish``, a grain under 1, or no grain without ``merge``.
     """
-
-    order: ClassVar[Literal["any", "items"]] = "items"
 
     # Private, as step, start, merge and finish are its methods; fields, so that they are in the job's key.
     grain: int | None
@@ -66,6 +64,11 @@ class Fold:
         given = {"step": self._step, "start": self._start, "merge": self._merge, "finish": self._finish}
         named = [f"{name}={_named(value)}" for name, value in given.items() if value is not None]
         return f"Fold({', '.join(named)}, grain={self.grain})"
+
+    @property
+    def order(self) -> Literal["items"]:
+        """Neighbours are merged left to right."""
+        return "items"
 
     def start(self) -> Any:
         """The state before any result, made afresh."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from penstock import files
 from penstock.abc import Batch, Receipt, SetAside
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept, part_name
+from penstock.sinks.parts import kept, part_name, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +124,7 @@ class Arrays:
             fill = None if self.fill is None else float(self.fill)
             rest = {"items": items, "arrays": arrays or {}, "fill": fill}
             index.write(f"], {json.dumps(rest)[1:]}\n")
+        sweep(folder, "part-*.npy")
 
     def result(self, folder: Path) -> ArrayParts:
         """The arrays, opened lazily."""

@@ -13,7 +13,7 @@ from penstock import files, values
 from penstock.abc import Batch, Receipt, SetAside
 from penstock.budget import format_size, parse_size
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept
+from penstock.sinks.parts import kept, sweep
 
 _INLINE = 64 << 10
 _HOLE = '{"__set_aside__":'
@@ -90,8 +90,10 @@ class Collect:
         if self.anything:
             return
         size = 0
+        names: set[str] = set()
         with files.atomic(folder / _WHOLE) as draft, open(draft, "wb") as whole:
             for _, receipt in receipts:
+                names.update(part.name for part in receipt.parts)
                 for line in _lines(receipt, folder):
                     size += whole.write(line)
                     if self.cap is not None and size > int(self.cap):
@@ -100,6 +102,7 @@ class Collect:
                             "Collect(cap=) allows: raise it, or keep them in files with "
                             "into=penstock.sinks.Parquet() or into=penstock.sinks.Arrays()"
                         )
+        sweep(folder, "part-*.jsonl", names)
 
     def result(self, folder: Path) -> list[Any]:
         """The results in item order; a SetAside for each item that was set aside."""

@@ -16,7 +16,7 @@ from penstock import files
 from penstock.abc import Batch, Part, Receipt, SetAside
 from penstock.errors import UsageError
 from penstock.sharing import share
-from penstock.sinks.parts import kept
+from penstock.sinks.parts import kept, remove, sweep
 
 _LISTING = "files.txt"
 
@@ -61,15 +61,18 @@ class Files:
                 parts.extend(_keep(item, _paths(item, result), folder))
         except BaseException:
             for part in parts:
-                _remove(folder / part.name)
+                remove(folder / part.name)
             raise
         return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
-        """List the names of all files in ``files.txt``."""
+        """List the names of all files in ``files.txt``, and remove what an attempt left under others."""
+        names: set[str] = set()
         with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
             for _, receipt in receipts:
                 listing.writelines(f"{part.name}\n" for part in receipt.parts)
+                names.update(part.name for part in receipt.parts)
+        sweep(folder, f"{'[0-9]' * 9}*-*", names)
 
     def result(self, folder: Path) -> list[Path]:
         """The paths of what is kept, in item order."""
@@ -140,11 +143,11 @@ def _move(path: Path, draft: Path) -> None:
 def _move_folder(path: Path, final: Path) -> None:
     try:
         with files.atomic(final) as draft:
-            _remove(draft)
+            remove(draft)
             _move(path, draft)
             for inner in _walk(draft):
                 _synchronise(inner)
-            _remove(final)  # of an earlier attempt: a folder does not replace one that is not empty
+            remove(final)  # of an earlier attempt: a folder does not replace one that is not empty
     except BaseException:
         shutil.rmtree(final.with_name(f".{final.name}.{os.getpid()}.tmp"), ignore_errors=True)
         raise
@@ -175,10 +178,3 @@ def _synchronise(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

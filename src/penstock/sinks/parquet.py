@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from penstock import files
 from penstock.abc import Batch, Receipt
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept, part_name
+from penstock.sinks.parts import kept, part_name, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,6 +118,7 @@ class Parquet:
             if self.one_file:
                 for path in _paths(names, folder):
                     path.unlink(missing_ok=True)
+        sweep(folder, "part-*.parquet")
 
     def result(self, folder: Path) -> Any:
         """A dataset over the parts: ``.to_table()``, ``.scanner()``, ``.count_rows()``, ``.filter()``."""

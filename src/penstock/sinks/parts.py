@@ -1,7 +1,9 @@
-"""Names and proofs of parts: the files that sinks write, one for each grain."""
+"""Names and proofs of parts, the files that sinks write, and the removal of what is none."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Container
 from pathlib import Path
 
 from penstock.abc import Batch, Part
@@ -16,3 +18,24 @@ def part_name(batch: Batch, suffix: str) -> str:
 def kept(path: Path, folder: Path) -> Part:
     """The proof that a file is kept: its name in the folder, its bytes, its digest."""
     return Part(path.relative_to(folder).as_posix(), path.stat().st_size, digest(path))
+
+
+def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:
+    """Remove what killed workers left: drafts of names like ``pattern``, and finals not in ``names``.
+
+    Only at close, when nobody writes any more. ``glob`` and ``tar`` do not read our journal.
+    """
+    for draft in folder.glob(f".{pattern}.*.tmp"):
+        remove(draft)
+    if names is not None:
+        for path in folder.glob(pattern):
+            if path.name not in names:
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
