@@ -133,6 +133,19 @@ def test_weigh_of_alike_items_is_close(contents):
     assert carried / 4 < source.weigh(0, len(source)) < 4 * carried + 1000
 
 
+def test_fingerprint_of_an_array_is_of_its_content():
+    array = np.arange(600_000).reshape(300_000, 2)
+    before = Items(array).fingerprint()
+    assert Items(np.asfortranarray(array)).fingerprint() == before
+    assert Items(array.reshape(600_000)).fingerprint() != before
+    assert Items(array.astype("i4")).fingerprint() != before
+    array[299_999, 1] += 1
+    assert Items(array).fingerprint() != before
+    with pytest.raises(UsageError, match=r"item 0 .* save it to a file"):
+        Items(np.zeros((2, 1 << 18))).fingerprint()
+    assert Items(np.zeros((0, 3))).fingerprint()
+
+
 def test_weigh_of_an_array_is_its_bytes():
     assert Items(np.zeros((1000, 100))).weigh(10, 20) == 8000
 

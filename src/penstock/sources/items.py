@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -123,6 +124,13 @@ class Items:
         """
         state = hashlib.blake2b(digest_size=16)
         state.update(f"{type(self._items).__name__}:{self._count}".encode())
+        if _is_array(self._items) and not self._items.dtype.hasobject:
+            state.update(f"{self._items.dtype.str}{self._items.shape}".encode())
+            rows = max(CARGO // max(self.weigh(0, 1), 1), 1)
+            self._pickled(0, min(self._count, 1))
+            for start in range(0, self._count, rows):
+                state.update(self._items[start : start + rows].tobytes())
+            return {"items": state.hexdigest()}
         for item in range(self._count):
             value = self._items[item]
             if _feed(state, value, item) > CARGO:
@@ -134,7 +142,7 @@ class Items:
         count = stop - start
         if count <= 0:
             return 0
-        if hasattr(self._items, "nbytes") and not self._items.dtype.hasobject:
+        if _is_array(self._items) and not self._items.dtype.hasobject:
             return int(self._items.nbytes) * count // max(self._count, 1)
         tries = sorted({start + (count - 1) * i // 7 for i in range(8)})
         sizes = [len(self._pickled(item, item + 1)) for item in tries]
@@ -177,7 +185,12 @@ class Items:
 def _is_sequence(value: Any) -> bool:
     if isinstance(value, str | bytes | bytearray | memoryview):
         return False
-    return isinstance(value, Sequence) or (hasattr(value, "nbytes") and getattr(value, "ndim", 0) > 0)
+    return isinstance(value, Sequence) or (_is_array(value) and value.ndim > 0)
+
+
+def _is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")  # an array exists only where it was imported
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def _cut(items: Any, start: int, stop: int) -> Any:
@@ -204,7 +217,7 @@ def _feed(state: Any, value: Any, item: int) -> int:
     if type(value) in (set, frozenset):
         state.update(f"set:{len(value)}(".encode())
         return sum(_feed(state, part, item) for part in sorted(value, key=repr))
-    if type(value).__module__ == "numpy" and hasattr(value, "dtype") and not value.dtype.hasobject:
+    if _is_array(value) and not value.dtype.hasobject:
         state.update(f"{value.dtype.str}{value.shape}:".encode())
         state.update(value.tobytes())
         return int(value.nbytes)
