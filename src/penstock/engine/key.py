@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def job_key(
         options: of the job: batched, seed.
     """
     spans = {k: list(v) for k, v in source.spans().items()} if isinstance(source, Spanned) else {}
-    return {
+    key = {
         "function": function_key(function),
         "source": {
             "type": type(source).__qualname__,
@@ -47,6 +48,9 @@ def job_key(
         "inputs": {name: input_key(value) for name, value in inputs.items()},
         "options": dict(options),
     }
+    # As the journal gives it back: a tuple is a list there, and an array compares as its text.
+    plain: dict[str, Any] = json.loads(values.dumps(key))
+    return plain
 
 
 def digest_of(key: Mapping[str, Any]) -> str:
