@@ -337,6 +337,7 @@ class Loop:
             return
         self.schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
         worker.task = None
+        self._given_up["other"] += len(done.set_aside)
         for each in done.set_aside:
             self._put_aside(each)
         self._keep(start, done)
@@ -457,6 +458,8 @@ class Loop:
         sentence = verdicts.sentence(
             verdict, failure, failed, alone, self.admission.budget, self._options.timeout, self._options.stall
         )
+        # A call that may not be split is one failure, however many items it has.
+        self._given_up["memory" if verdict.reason == "memory" else "other"] += 1
         for item in verdict.items:
             each = SetAside(
                 item,
@@ -472,7 +475,6 @@ class Loop:
 
     def _put_aside(self, each: SetAside) -> None:
         self.aside[each.item] = each
-        self._given_up["memory" if each.reason == "memory" else "other"] += 1
         self._kept_events.append(
             ev.ItemSetAside(
                 at=time.time(),
@@ -587,7 +589,8 @@ def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:
     grains = [room.grain for room in setup.rooms.values() if room.grain]
     return Schedule(
         setup.items,
-        math.lcm(*grains) if grains else None,
+        # Fixed calls are the same in every batch of whole grains; without grains, of whole calls.
+        math.lcm(*grains) if grains else setup.fixed_call,
         done=past.done,
         set_aside=past.aside,
         starts=setup.source.starts() if isinstance(setup.source, Sequential) else None,
