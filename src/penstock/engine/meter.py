@@ -12,13 +12,21 @@ import os
 import resource
 import sys
 
+from penstock import proc
+
 _FIELDS = (b"VmHWM:", b"RssAnon:", b"RssFile:", b"RssShmem:", b"VmData:")
 
 
 class Meter:
-    """Peak, held and mapped memory of this process. One per process: the files are its own."""
+    """Peak, held and mapped memory of this process. One per process: the files are its own.
 
-    def __init__(self) -> None:
+    Args:
+        children: whether what its children hold, and theirs, counts too. Of these only the present
+            is known, no peak.
+    """
+
+    def __init__(self, *, children: bool = False) -> None:
+        self._children = children
         self.peaks = False
         """Whether peaks are exact."""
         self._status = self._clear = -1
@@ -37,12 +45,19 @@ class Meter:
 
     def held(self) -> int:
         """Anonymous + shared bytes held now."""
-        return self._read()[0]
+        return self._read()[0] + self.children()
+
+    def children(self) -> int:
+        """The part of it that children hold; 0 where they do not count."""
+        if not self._children or not _has_children():
+            return 0
+        return sum(proc.held(pid) for pid in proc.descendants(os.getpid()))
 
     def peak(self) -> tuple[int, int]:
         """(highest since :meth:`reset`, held now): anonymous + shared bytes."""
         held, files, mark, _ = self._read()
-        return (max(mark - files, held) if self.peaks else held), held
+        others = self.children()
+        return (max(mark - files, held) if self.peaks else held) + others, held + others
 
     def data(self) -> int:
         """Private writable bytes mapped, as RLIMIT_DATA counts them."""
@@ -58,6 +73,15 @@ class Meter:
         text = os.pread(self._status, 4096, 0)
         mark, anonymous, files, shared, data = (_field(text, name) for name in _FIELDS)
         return anonymous + shared, files, mark, data
+
+
+def _has_children() -> bool:
+    """Whether there are any, ended ones too: one system call, where a look at /proc takes many."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _field(text: bytes, name: bytes) -> int:

@@ -98,7 +98,7 @@ class Worker:
         self._setup = setup
         self._note = words
         self._scratch = scratch
-        self._meter = Meter()
+        self._meter = Meter(children=True)
         self._seeder = Seeder(setup.seed)
         self._call: Callable[..., Any] = setup.function
         self._keeper = Keeper(setup.rooms, setup.folder, setup.machinery, batched=setup.batched)
@@ -134,7 +134,7 @@ class Worker:
         except (Exception, SystemExit) as error:
             return self._failure("prepare", -1, error)
         self._idle = self._meter.held()
-        return m.Ready(self._idle, own_pages())
+        return m.Ready(self._idle, own_pages() + self._meter.children())
 
     def answer(self, message: Any) -> Any:
         """Do what a message asks for; the answer tells what came of it."""
