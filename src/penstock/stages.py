@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 MACHINERY = ".penstock"
 """Folder for the journal, events and logs inside a run folder."""
+_GROWN = 1.02
+"""A budget larger by this factor is worth another try of what was too large."""
 _REPORT = "report.json"
 
 
@@ -256,7 +258,7 @@ class Run:
             again = {
                 item
                 for item, each in past.aside.items()
-                if each.reason == "memory" and each.needed < ceiling / 2
+                if each.reason == "memory" and ceiling > _GROWN * past.under[item]
             }
         if not again:
             return
@@ -265,7 +267,7 @@ class Run:
         with_lines.write({"back": back})
         with_lines.close()
         fresh = journal.read(book)
-        past.done, past.aside, past.closed = fresh.done, fresh.aside, fresh.closed
+        past.done, past.aside, past.under, past.closed = fresh.done, fresh.aside, fresh.under, fresh.closed
 
     def _finished(self, stored: Stored, past: journal.Past, machinery: Path, items: int) -> Stored:
         """Nothing to do: what the report said when it was done holds."""
@@ -299,6 +301,7 @@ class Run:
                 book.write({"job": doing.key})
             elif doing.changed:
                 book.write({"change": doing.key})
+            book.write({"budget": found.budget.bytes})
             emit(
                 ev.StageStarted(
                     at=time.time(), stage=name, items=items, done=past.kept, budget=found.budget.bytes,

@@ -6,9 +6,10 @@ Written by the parent alone and synchronised to disk before anything counts as d
 line (the parent was killed while it wrote) is dropped; any other damage is an error. Plain lines,
 because SQLite's WAL does not work on the network file systems where run folders live.
 
-Lines: ``{"job": ...}`` first; ``{"opened": true}``; ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per
-batch; ``{"aside": [...]}``; ``{"back": [items]}`` for items to be tried again; ``{"change": ...}``
-for accepted changes; ``{"closed": true}`` last.
+Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"opened": true}``;
+``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
+``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
+``{"closed": true}`` last.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Past:
     """The first line: the job's key in parts."""
     done: Intervals = field(default_factory=Intervals)
     aside: dict[int, SetAside] = field(default_factory=dict)
+    under: dict[int, int] = field(default_factory=dict)
+    """The budget in bytes under which each of these was set aside."""
     opened: bool = False
     closed: bool = False
 
@@ -115,9 +118,11 @@ def read(path: Path) -> Past:
     past = Past()
     if not path.exists():
         return past
+    budget = 0
     for _, _, entry in _lines(path):
         if "job" in entry:
             past.job = entry["job"]
+        budget = entry.get("budget", budget)
         if "change" in entry:
             past.job = entry["change"]
             past.closed = False
@@ -125,6 +130,7 @@ def read(path: Path) -> Past:
             past.done.add(*entry["kept"])
         for each in entry.get("aside", ()):
             past.aside[each["item"]] = SetAside(**each)
+            past.under[each["item"]] = budget
         for start, stop in entry.get("back", ()):
             past.done.remove(start, stop)
             for item in [item for item in past.aside if start <= item < stop]:
