@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -20,7 +20,7 @@ def comparable(value: Any) -> Any:
         return {"schema": str(value.schema), "columns": comparable(value.to_pydict())}
     if isinstance(value, Mapping):
         return {key: comparable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | range | Iterator):
+    if isinstance(value, Sequence | Iterator) and not isinstance(value, str | bytes):
         return [comparable(part) for part in value]
     if isinstance(value, BaseException):
         return (type(value).__qualname__, value.args)
