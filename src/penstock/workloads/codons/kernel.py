@@ -24,12 +24,12 @@ BUFFER = 8192
 """Bases of one record put together before they are counted."""
 
 # ------------------------------------------------------------------ state between chunks
-MODE, SLOT, FILLED, BEFORE, FIRST, LAST, LETTERS, TOUCHED, WINDOWS = 0, 1, 2, 3, 4, 6, 8, 12, 13
-STATE = 14
+MODE, SLOT, FILLED, BEFORE, FIRST, LAST, LETTERS, TOUCHED, WINDOWS, OPENED = 0, 1, 2, 3, 4, 6, 8, 12, 13, 14
+STATE = 15
 """
 MODE as in ``summary``; SLOT what the current fragment is; FILLED bases in the buffer and BEFORE
 the positions of the fragment before them; FIRST, LAST, LETTERS as in a fragment; TOUCHED whether the
-fragment has counts of its own already; WINDOWS counted since they were folded.
+fragment has counts of its own already; WINDOWS counted since they were folded; OPENED records.
 """
 _LINE, _HEAD, _TAIL, _NO_RECORD = 0, 1, 2, 3
 
@@ -219,6 +219,7 @@ def _open_record(state, bases, windows, singles, out, offset, kept):
     else:
         _close_record(state, bases, windows, singles, out)
     state[SLOT] = _TAIL
+    state[OPENED] += 1
     state[MODE] = s.IN_HEADER
     out[s.OPEN] = 1
     out[s.KEPT] = kept
@@ -326,16 +327,27 @@ def _walk(text, start, stop, origin, state, bases, windows, singles, out, salt, 
             p = _read_lines(text, p, stop, origin, state, bases, windows, singles, out)
 
 
+@_inner
+def _walk_all(text, start, stop, origin, state, bases, windows, singles, out, salt, limit):
+    """Read ``text[start:stop]``; what is near the end of ``text`` is read from a copy."""
+    # Vectors reach up to 64 bytes past what is read.
+    safe = max(min(stop, len(text) - 64), start)
+    _walk(text, start, safe, origin, state, bases, windows, singles, out, salt, limit)
+    if safe == stop:
+        return
+    rest = np.zeros(192, np.uint8)
+    for i in range(stop - safe):
+        rest[i] = text[safe + i]
+    moved = origin + safe
+    _walk(rest, 0, stop - safe, moved, state, bases, windows, singles, out, salt, limit)
+
+
 _ARRAYS = (types.int64[::1], types.uint8[::1], types.uint32[:, ::1], types.int64[:, :, ::1], types.int64[::1])
+_TEXT = types.Array(types.uint8, 1, "C", readonly=True)
+_OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
 
 
-@njit(
-    types.void(
-        types.Array(types.uint8, 1, "C", readonly=True), types.int64, *_ARRAYS, types.uint64, types.uint64
-    ),
-    cache=True,
-    nogil=True,
-)  # fmt: skip
+@_compiled(types.void(_TEXT, types.int64, *_ARRAYS, types.uint64, types.uint64), cache=True, nogil=True)
 def scan(text, origin, state, bases, windows, singles, out, salt, limit):
     """Read the next chunk of a stretch.
 
@@ -344,7 +356,7 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
         origin: offset of its first byte in the file's text.
         state, bases, windows, singles, out: as made by ``begin``; changed.
         salt, limit: uint64; a record whose header is at ``offset`` is counted if
-            ``_mixed(salt + offset) <= limit``.
+            ``mixed(salt + offset) <= limit``.
 
     A byte that cannot be there stops the reading and is named in ``out`` (``BAD``).
     """
@@ -357,16 +369,36 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
             out[s.MARK] = s.MARK_COMMENT
         out[s.MARK_KEPT] = _mixed(salt + np.uint64(origin)) <= limit
         out[s.ORIGIN] = origin
-    # Vectors reach up to 64 bytes past what is read: the end of the chunk is read from a copy.
-    safe = max(len(text) - 64, 0)
-    _walk(text, 0, safe, origin, state, bases, windows, singles, out, salt, limit)
-    rest = np.zeros(192, np.uint8)
-    for i in range(len(text) - safe):
-        rest[i] = text[safe + i]
-    _walk(rest, 0, len(text) - safe, origin + safe, state, bases, windows, singles, out, salt, limit)
+    _walk_all(text, 0, len(text), origin, state, bases, windows, singles, out, salt, limit)
 
 
-@njit(types.void(*_ARRAYS), cache=True)
+@_compiled(
+    types.void(_TEXT, _OFFSETS, types.int64, *_ARRAYS, types.uint64, types.uint64), cache=True, nogil=True
+)
+def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, limit):
+    """Read sequences without headers, each a record.
+
+    Args:
+        text: uint8, one sequence after the other.
+        offsets: int64, where each begins in it, and where the last ends.
+        row: number of the first; a record is counted if ``mixed(salt + its number) <= limit``.
+        state, bases, windows, singles, out: as made by ``begin`` with ``at_start``; changed.
+
+    What cannot be there stops the reading; ``BAD`` is then 1 + the number of its row.
+    """
+    for i in range(len(offsets) - 1):
+        kept = _mixed(salt + np.uint64(row + i)) <= limit
+        _open_record(state, bases, windows, singles, out, 0, kept)
+        state[MODE] = s.IN_SEQUENCE
+        opened = state[OPENED]
+        start, stop = offsets[i], offsets[i + 1]
+        _walk_all(text, start, stop, 0, state, bases, windows, singles, out, salt, limit)
+        if out[s.BAD] or state[OPENED] != opened:
+            out[s.BAD] = row + i + 1
+            return
+
+
+@_compiled(types.void(*_ARRAYS), cache=True)
 def settle(state, bases, windows, singles, out):
     """The stretch ends: complete ``out``."""
     if state[SLOT] == _NO_RECORD:

@@ -261,3 +261,9 @@ def letters(summary: Vector) -> dict[str, int]:
     names = ("n", "iupac", "gap", "protein")
     counts: list[Any] = summary[CLOSED_LETTERS : CLOSED_LETTERS + 4].tolist()
     return dict(zip(names, counts, strict=True))
+
+
+def protein(summary: Vector) -> tuple[int, int]:
+    """Letters that only proteins have, and all letters, as far as they are known to be sequence."""
+    parts = [(RECORDS + 10, BASES)] + [(at + LETTERS + 3, at + LENGTH) for at in (HEAD, TAIL)]
+    return sum(int(summary[i]) for i, _ in parts), sum(int(summary[i]) for _, i in parts)

@@ -1,0 +1,122 @@
+"""The files of a run as one source: FASTA text in blocks, Parquet rows in runs of about 4 MiB."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import BadInput
+from penstock.sources import Chain, Fasta, ParquetRows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMN = "sequence"
+_RUN = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a Parquet file.
+
+    Attributes:
+        name: which rows, for errors.
+        first: number of the first among the rows of all Parquet files.
+        table: the rows, with the column ``sequence``.
+    """
+
+    name: str
+    first: int
+    table: pa.Table
+
+
+class RowRuns:
+    """Rows of Parquet files, some in a row as an item of about 4 MiB, as :class:`Rows`.
+
+    Runs are cut by the bytes that the footers tell, never by a count of rows: 10,000 genomes may
+    be a gigabyte. They do not cross files.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._rows = ParquetRows(paths, columns=[COLUMN])
+        self._firsts = array("q")
+        self._sizes = array("q")
+        total = len(self._rows)
+        borders = {start for start, _ in self._rows.spans().values()}
+        held = 0
+        for low in range(0, total, 65536):
+            for row, size in enumerate(self._rows.sizes(low, min(low + 65536, total)), low):
+                if held + size > _RUN or row in borders or not row:
+                    self._firsts.append(row)
+                    self._sizes.append(0)
+                    held = 0
+                held += size
+                self._sizes[-1] = held
+        self._firsts.append(total)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def read(self, start: int, stop: int) -> Iterator[Rows]:
+        """The runs of one call, one by one."""
+        for item in range(start, stop):
+            low, high = self._firsts[item], self._firsts[item + 1]
+            yield Rows(self.name(item), low, self._rows.read(low, high))
+
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Bytes of the sequences of each run."""
+        return self._sizes[start:stop].tolist()
+
+    def name(self, item: int) -> str:
+        """The first row's name."""
+        return f"{self._rows.name(self._firsts[item])} and {self._count(item) - 1} more"
+
+    def starts(self) -> Sequence[int]:
+        """The first run of each file: rows are decoded in order."""
+        starts = {start for start, stop in self.spans().values() if start < stop}
+        return sorted({0, *starts})
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Of each file, by path."""
+        return self._rows.fingerprint()
+
+    def spans(self) -> Mapping[str, tuple[int, int]]:
+        """The runs of each file."""
+        place = {first: item for item, first in enumerate(self._firsts)}
+        return {path: (place[low], place[high]) for path, (low, high) in self._rows.spans().items()}
+
+    def _count(self, item: int) -> int:
+        return self._firsts[item + 1] - self._firsts[item]
+
+
+def open_inputs(paths: Sequence[str]) -> tuple[Any, list[str]]:
+    """A source over all files, and the FASTA files in the order of their numbers.
+
+    What begins as Parquet is read as Parquet, everything else as FASTA.
+
+    Raises:
+        BadInput: a file that cannot be used, before anything is run.
+    """
+    from penstock.sources.paths import find_files
+
+    fasta: list[str] = []
+    parquet: list[str] = []
+    for path in find_files(paths):
+        (parquet if _is_parquet(path) else fasta).append(path)
+    sources: list[Any] = [Fasta(fasta)] if fasta else []
+    if parquet:
+        rows = RowRuns(parquet)
+        if not len(rows):
+            raise BadInput("the Parquet files hold no rows", file=parquet[0])
+        sources.append(rows)
+    return (sources[0] if len(sources) == 1 else Chain(*sources)), fasta
+
+
+def _is_parquet(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
