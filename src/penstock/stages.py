@@ -287,7 +287,7 @@ class Run:
         past, found, items = doing.past, doing.found, len(doing.job.source)
         book = journal.Journal(doing.machinery / "journal", durable=not self._temporary)
         collected: dict[int, list[Any]] = {}
-        began, cpu = time.monotonic(), _cpu()
+        began, cpu = time.monotonic(), self._cpu()
         outcome, message = "failed", ""
         raised: PenstockError | None = None
         loop: Loop | None = None
@@ -329,7 +329,7 @@ class Run:
             emit(
                 ev.StageEnded(
                     at=time.time(), stage=name, outcome=outcome, done=done, set_aside=len(aside),
-                    seconds=time.monotonic() - began, cpu=_cpu() - cpu + (self._backend.cpu if self._backend else 0.0),
+                    seconds=time.monotonic() - began, cpu=self._cpu() - cpu,
                     peak=loop.watch.peak if loop else 0, projected=doing.tally.projected, message=message,
                 )
             )  # fmt: skip
@@ -350,6 +350,11 @@ class Run:
             with suppress(OSError):
                 (doing.machinery / _REPORT).write_text(self.reports[-1].to_json())
         return stored
+
+    def _cpu(self) -> float:
+        """CPU seconds of this process and all it started, so far."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime + (self._backend.cpu if self._backend is not None else 0.0)
 
     def _setup(self, doing: _Doing) -> Setup:
         return doing.job.setup(doing.rooms, doing.results, doing.machinery, durable=not self._temporary)
@@ -545,12 +550,6 @@ def _nothing(doing: _Doing, book: journal.Journal) -> Any:
             room.close(iter(()), folder)
     book.write({"closed": True})
     return made
-
-
-def _cpu() -> float:
-    """CPU seconds of this process so far."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _positive(name: str, value: int | None) -> int | None:

@@ -196,10 +196,11 @@ class Admission:
         if bound is None:
             seen = max(self._crew.held(other) for other in running)
             need = max(2 * seen, _EXPLORE_LEAST)
-            if seen == 0 or now - self._last < EXPLORE_SECONDS:
+            # What holds nothing after a while may still begin to: it gets longer to show.
+            if now - self._last < (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS):
                 return None
-            taken = sum(max(self._crew.held(other), need) for other in running)
         else:
             need = max(bound, task.floor)
-            taken = sum(self._crew.committed(other) for other in self._crew if other is not worker)
+        least = need if bound is None else 0
+        taken = sum(max(self._crew.committed(other), least) for other in self._crew if other is not worker)
         return need if taken + need <= room else None

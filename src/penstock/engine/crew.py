@@ -29,6 +29,8 @@ class Worker:
     batch: int = 0
     task: Task | None = None
     reserved: int = 0
+    guessed: bool = False
+    """Whether nothing was known when that was reserved."""
     kills_before: int = 0
     """The kernel's count of kills when its batch began."""
     leaving: str = ""
@@ -86,8 +88,14 @@ class Crew:
         return self._watch.held(worker.number)
 
     def committed(self, worker: Worker) -> int:
-        """Bytes to count for a worker: what its batch was admitted with, or what it holds."""
-        return max(worker.reserved if worker.task is not None else 0, self.held(worker))
+        """Bytes to count for a worker: what its batch was admitted with, or what it holds.
+
+        One that was let in on a guess counts with twice what it holds, for it may still grow.
+        """
+        held = self.held(worker)
+        if worker.task is None:
+            return held
+        return 2 * held if worker.guessed else max(worker.reserved, held)
 
     # ------------------------------------------------------------------ coming and going
 

@@ -255,7 +255,8 @@ class Loop:
         task, source = offer.task, self._setup.source
         given = self.schedule.give(worker.number, task)
         self._batches += 1
-        worker.task, worker.batch, worker.reserved = task, self._batches, offer.reserve
+        worker.task, worker.batch = task, self._batches
+        worker.reserved, worker.guessed = offer.reserve, not offer.known
         worker.kills_before = discover.kernel_kills(self.watch.ceilings)
         self.watch.began(worker.number, offer.reserve)
         threads = self.admission.plan.threads if self.admission.plan else 1

@@ -9,7 +9,8 @@ The recovery ladder (each step is recorded in the task's history):
     killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
     crashed         twice more, isolating the item that was being worked; then set aside
     stalled         as crashed; over ``timeout=``: once more, then set aside
-Only the item or call that was executing is blamed.
+Only the item or call that was executing is blamed. Where none was, the batch is halved down to a
+grain, and then the grain's items go one by one; a grain that dies without any is a failed run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from penstock.engine.intervals import Intervals
-from penstock.errors import PenstockBug
+from penstock.errors import PenstockBug, WorkerDied
 
 Reason = Literal["memory", "died", "stalled", "kept"]
 Cause = Literal["memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "dropped"]
@@ -29,6 +30,8 @@ _KILLS = 10
 _LAST_ALONE = 3
 _CRASHES = 2
 _TIMEOUTS = 1
+_EVICTIONS = 3
+"""So often may a batch run out of memory, alone, before it has begun an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ class Schedule:
         grain: items per part; batches are whole grains. None: any interval is a batch.
         done: items kept by earlier runs.
         set_aside: items that earlier runs set aside and that stay so.
-        starts: for a sequential source, the items where a stretch begins.
+        starts: for a sequential source, the items where a stretch begins. A stretch begins with a
+            whole grain; what lies before it, the worker of the stretch before reads on.
         first: items to try first (the first, the last, the largest ...), in this order.
         fixed_call: whether calls may not be made smaller (``batched=256``).
     """
@@ -131,7 +135,8 @@ class Schedule:
         self._retries: list[Task] = []
         self._alone: list[Task] = []
         self._running: dict[int, Given] = {}
-        self._starts = list(starts) if starts is not None else None
+        self._unit = grain or 1
+        self._starts = None if starts is None else self._whole_grains(starts)
         self._cursors: dict[int, int] = {}
         self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
         self._fixed_call = fixed_call
@@ -176,8 +181,8 @@ class Schedule:
             return None
         if alone_first and self._alone:
             return self._alone[0]
-        if self._retries:
-            return self._retries[0]
+        if (retry := self._retry()) is not None:
+            return retry
         fresh = self._stretch(worker, size) if self._starts is not None else self._fresh(size)
         if fresh is None and self._alone and not len(self._pending):
             return self._alone[0]
@@ -187,6 +192,8 @@ class Schedule:
         """Hand a proposed task to ``worker``."""
         if worker in self._running:
             raise PenstockBug(f"worker {worker} was given a second batch")
+        if self._running and (task.alone or any(given.task.alone for given in self._running.values())):
+            raise PenstockBug(f"items {task.start} to {task.stop} were not left alone")
         for queue in (self._retries, self._alone):
             if task in queue:
                 queue.remove(task)
@@ -197,12 +204,19 @@ class Schedule:
                 self._first.pop(0)
         if self._starts is not None:
             stretch = self._stretch_of(task.start)
-            if self._end_of(stretch) - self._starts[stretch] > 1:
+            if not self._is_single(stretch):
                 self._cursors[stretch] = worker
         without = tuple(sorted(item for item in self.aside if task.start <= item < task.stop))
         given = Given(task, without)
         self._running[worker] = given
         return given
+
+    def _retry(self) -> Task | None:
+        """The first task to be tried again whose stretch nobody else reads."""
+        if self._starts is None:
+            return self._retries[0] if self._retries else None
+        busy = self._busy()
+        return next((task for task in self._retries if self._stretch_of(task.start) not in busy), None)
 
     def _fresh(self, size: int) -> Task | None:
         while self._first and self._first[0] not in self._pending:
@@ -220,7 +234,7 @@ class Schedule:
     def _stretch(self, worker: int, size: int) -> Task | None:
         """The next blocks of a stretch: the worker's own if its cursor has one, else a free one."""
         assert self._starts is not None
-        busy = {self._stretch_of(given.task.start) for given in self._running.values()}
+        busy = self._busy()
         mine = [k for k, owner in self._cursors.items() if owner == worker and k not in busy]
         for stretch in (*mine, None):
             at = 0 if stretch is None else self._starts[stretch]
@@ -234,24 +248,31 @@ class Schedule:
                     at = end
                     continue
                 stop = min(found[1], found[0] + self._whole(size))
-                # Stretches of one item each (a plain file's blocks) may be worked in one go.
+                # Stretches of one grain each (a plain file's blocks) may be worked in one go.
                 if stop > end:
-                    stop = end if end - self._starts[k] > 1 else self._single_run(k, stop)
+                    stop = min(stop, self._end_of(self._last_single(k, stop)))
                 return Task(found[0], min(stop, self.items))
         return None
 
-    def _single_run(self, stretch: int, stop: int) -> int:
-        """How far, up to ``stop``, stretches of a single item go on from ``stretch``."""
-        assert self._starts is not None
+    def _last_single(self, stretch: int, stop: int) -> int:
+        """The last of the stretches of a single grain that go on from ``stretch`` before ``stop``."""
         k = stretch
-        while (
-            k + 1 < len(self._starts)
-            and self._starts[k + 1] - self._starts[k] == 1
-            and self._starts[k] < stop
-        ):
+        while self._is_single(k) and self._end_of(k) < stop and self._is_single(k + 1):
             k += 1
-        end = self._starts[k]
-        return min(stop, end + 1 if k + 1 >= len(self._starts) and self.items - end == 1 else end)
+        return k
+
+    def _is_single(self, stretch: int) -> bool:
+        assert self._starts is not None
+        return self._end_of(stretch) - self._starts[stretch] <= self._unit
+
+    def _busy(self) -> set[int]:
+        """The stretches that are being read."""
+        return {self._stretch_of(given.task.start) for given in self._running.values()}
+
+    def _whole_grains(self, starts: Iterable[int]) -> list[int]:
+        """Where stretches begin: at the first grain that begins in each; where none does, nowhere."""
+        rounded = sorted({-(-start // self._unit) * self._unit for start in (0, *starts)})
+        return [start for start in rounded if start < self.items] or [0]
 
     def _stretch_of(self, item: int) -> int:
         assert self._starts is not None
@@ -275,13 +296,11 @@ class Schedule:
         )
 
     def _whole(self, size: int) -> int:
-        grain = self.grain or 1
-        return max(size // grain, 1) * grain
+        return max(size // self._unit, 1) * self._unit
 
     def _grain_of(self, item: int) -> tuple[int, int]:
-        grain = self.grain or 1
-        start = item // grain * grain
-        return start, min(start + grain, self.items)
+        start = item // self._unit * self._unit
+        return start, min(start + self._unit, self.items)
 
     # ------------------------------------------------------------------ taking back
 
@@ -294,10 +313,18 @@ class Schedule:
         self.aside.update(set_aside)
         if stop < task.stop:
             self._requeue(replace(task, start=stop))
+        elif self._starts is not None:
+            stretch = self._stretch_of(task.start)
+            if next(self.done.gaps(self._starts[stretch], self._end_of(stretch)), None) is None:
+                self._cursors.pop(stretch, None)
         return task
 
     def fail(self, worker: int, failure: Failure) -> Verdict | None:
-        """The worker's batch failed. Requeue it wisely; the verdict names items to set aside."""
+        """The worker's batch failed. Requeue it wisely; the verdict names items to set aside.
+
+        Raises:
+            WorkerDied: a grain fails though all its items are set aside.
+        """
         task = self._take(worker)
         task = replace(task, floor=max(task.floor, failure.held))
         blamed = self._blamed(task, failure)
@@ -322,14 +349,19 @@ class Schedule:
         """The items that a failure points at: the one being worked, or a call that may not be split."""
         a, b = failure.call
         if task.start <= failure.item < task.stop:
-            return failure.item, failure.item + 1
-        if self._fixed_call and task.start <= a < b <= task.stop:
-            return a, b
-        return None
+            a, b = failure.item, failure.item + 1
+        elif task.stop - task.start == 1:
+            a, b = task.start, task.stop
+        elif not (task.start <= a < b <= task.stop and (self._fixed_call or b - a == 1)):
+            return None
+        # What is set aside is not worked: it cannot have done it.
+        return None if all(item in self.aside for item in range(a, b)) else (a, b)
 
     def _may_split(self, task: Task, failure: Failure) -> bool:
         a, b = failure.call
-        return b - a > 1 and not self._fixed_call and (task.call is None or b - a <= task.call)
+        if self._fixed_call or not task.start <= a < b <= task.stop:
+            return False
+        return b - a > 1 and (task.call is None or b - a <= task.call)
 
     def _out_of_memory(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
         if self._may_split(task, failure):
@@ -340,6 +372,8 @@ class Schedule:
         if task.alone or (failure.cause == "governor" and failure.held <= failure.reserved):
             # Ended to make room, or before any item: not proven guilty, but more room next time.
             evictions = task.evictions + 1
+            if task.alone and evictions > _EVICTIONS:
+                return self._halve_or_give_up(task, "memory")
             self._requeue(
                 replace(task, evictions=evictions, floor=int(task.floor * 1.25), alone=evictions >= 2)
             )
@@ -350,10 +384,9 @@ class Schedule:
     def _killed(self, task: Task, blamed: tuple[int, int] | None) -> Verdict | None:
         task = replace(task, kills=task.kills + 1)
         if task.kills > _KILLS:
-            return self._give_up(task, blamed or (task.start, task.start + 1), "died")
+            return self._give_up(task, blamed, "died") if blamed else self._halve_or_give_up(task, "died")
         alone = task.kills > _KILLS - _LAST_ALONE
-        grain = self.grain or 1
-        middle = (task.start + (task.stop - task.start) // 2) // grain * grain
+        middle = self._middle(task)
         if task.start < middle < task.stop and not alone:
             first, second = replace(task, stop=middle), replace(task, start=middle)
             if blamed is not None:  # the half that was not being worked is as new
@@ -380,11 +413,32 @@ class Schedule:
         else:
             task = replace(task, crashes=task.crashes + 1)
         if task.crashes > _CRASHES or task.timeouts > _TIMEOUTS:
-            # Dying before any item is begun is blamed on the first one.
-            reason: Reason = "died" if failure.cause == "crashed" else "stalled"
-            return self._give_up(task, blamed or (task.start, task.start + 1), reason)
+            reason: Reason = "stalled" if failure.cause in ("stalled", "timeout") else "died"
+            return self._give_up(task, blamed, reason) if blamed else self._halve_or_give_up(task, reason)
         self._isolate(replace(task, suspect=blamed[0] if blamed else -1), blamed)
         return None
+
+    def _halve_or_give_up(self, task: Task, reason: Reason) -> Verdict | None:
+        """It fails before any item is begun: look for the grain, then leave its items out one by one."""
+        middle = self._middle(task)
+        if task.start < middle < task.stop:
+            for start, stop in ((task.start, middle), (middle, task.stop)):
+                self._requeue(Task(start, stop, call=task.call))
+            return None
+        left = next((item for item in range(task.start, task.stop) if item not in self.aside), None)
+        if left is None:
+            raise WorkerDied(
+                f"the worker that should keep items {task.start} to {task.stop} fails again and again, though "
+                f"none of them is worked any more ({'out of memory' if reason == 'memory' else reason}): the sink "
+                "or reducer may be at fault; see workers.log in the run folder. Everything done is kept."
+            )
+        return self._give_up(task, (left, left + 1), reason)
+
+    def _middle(self, task: Task) -> int:
+        """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""
+        unit = self._unit
+        half = (task.start + (task.stop - task.start) // 2) // unit * unit
+        return max(half, task.start // unit * unit + unit)
 
     def _isolate(self, task: Task, blamed: tuple[int, int] | None) -> None:
         """Put the blamed items' grain by itself with the task's history; the rest is as new."""
@@ -399,10 +453,11 @@ class Schedule:
                 self._requeue(Task(a, b, call=task.call))
 
     def _give_up(self, task: Task, blamed: tuple[int, int], reason: Reason) -> Verdict:
-        self.aside.update(range(*blamed))
+        items = tuple(item for item in range(*blamed) if item not in self.aside)
+        self.aside.update(items)
         # The rest of the grain is worked once more, without the items. What befell it is forgotten.
         self._isolate(Task(task.start, task.stop, call=task.call), blamed)
-        return Verdict(tuple(range(*blamed)), reason, max(task.attempt, 1))
+        return Verdict(items, reason, max(task.attempt, 1))
 
     def _requeue(self, task: Task) -> None:
         if task.alone:

@@ -19,6 +19,10 @@ from penstock.engine.meter import Meter
 
 _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
+_CALM = 0.02
+"""Seconds between readings when nothing can run out soon."""
+_LOOK_EVERY = 0.1
+"""Then, seconds between readings of the ceilings and of the backend."""
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Watch(threading.Thread):
         self._lives: dict[int, _Life] = {}
         self._notices: list[Notice] = []
         self._sample: Sample | None = None
-        self._last_kill = -math.inf
+        self._last_kill = self._looked = -math.inf
         self._killed: dict[int, tuple[str, int]] = {}
         self.budget = budget
         """Bytes; may be set anew at any time."""
@@ -199,7 +203,7 @@ class Watch(threading.Thread):
     def tick(self) -> float:
         """Read, decide, act once; the seconds until the next time."""
         now = self._clock()
-        ceilings = self._gauge.read()
+        self._look_around(now)
         readings = self._backend.read()
         with self._lock:
             for worker, life in self._lives.items():
@@ -210,24 +214,31 @@ class Watch(threading.Thread):
                 life.highest = max(life.highest, life.memory)
                 if reading.cpu != life.cpu or life.paused:
                     life.cpu, life.active = reading.cpu, now
-            self._add_up(ceilings, sum(reading.shared for reading in readings.values()))
+            self._add_up(sum(reading.shared for reading in readings.values()))
             if self._governs:
                 self._act(now)
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
         pause = governor.interval(self.free, self.budget)
-        return pause if busy else 0.02
+        return pause if busy else _CALM
 
-    def _add_up(self, ceilings: tuple[Ceiling, ...], shared: int) -> None:
-        self.ceilings = ceilings
-        self.parent = self._meter.held()
+    def _look_around(self, now: float) -> None:
+        """Read what others hold: each time when memory is short, now and then when there is plenty."""
+        plenty = governor.interval(self.free, self.budget) >= _CALM
+        if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
+        self.ceilings = self._gauge.read()
         self.backend_held = self._backend.overhead()
+
+    def _add_up(self, shared: int) -> None:
+        self.parent = self._meter.held()
         # Files in shared memory count though no process holds them.
         self.shared = max(discover.shared_files() - self._shared_before - shared, 0)
         workers = {worker: life.own + life.memory for worker, life in self._lives.items()}
         self.used = self.parent + self.backend_held + self.shared + sum(workers.values())
         self.peak = max(self.peak, self.used)
-        self.free = discover.free(ceilings, self.budget, self.used)
+        self.free = discover.free(self.ceilings, self.budget, self.used)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
         if self._sample is None or self.used >= self._sample.used:
             self._sample = Sample(self.used, workers, least)
