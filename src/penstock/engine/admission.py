@@ -75,7 +75,8 @@ class Admission:
         self._fixed_call = fixed_call
         self._results = results
         self._began = began
-        self._last = -math.inf
+        self._last = self._grew = -math.inf
+        self._seen = 0
         self.budget = budget
         self.plan: Plan | None = None
         self.kept = 0
@@ -196,8 +197,7 @@ class Admission:
         if bound is None:
             seen = max(self._crew.held(other) for other in running)
             need = max(2 * seen, _EXPLORE_LEAST)
-            # What holds nothing after a while may still begin to: it gets longer to show.
-            if now - self._last < (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS):
+            if not self._settled(seen, now):
                 return None
         else:
             need = max(bound, task.floor)
