@@ -185,6 +185,13 @@ class Admission:
         items = max(int((task.stop - task.start) * _CARGO / weight) // grain, 1) * grain
         return Task(task.start, min(task.start + items, task.stop))
 
+    def _settled(self, seen: int, now: float) -> bool:
+        """Whether what the running ones hold has stopped growing for a while."""
+        if seen > self._seen * 1.05 + 1 * MiB:
+            self._seen, self._grew = seen, now
+        # What holds nothing yet may still begin to: it gets longer to show.
+        return now - max(self._grew, self._last) >= (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS)
+
     def _reserve(
         self, task: Task, call: int, worker: Worker, running: list[Worker], now: float
     ) -> int | None:
