@@ -104,13 +104,11 @@ def _sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
             file=rows.name,
             place=f"column {COLUMN!r}",
         )
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if str(kind).removeprefix("large_").removesuffix("_view") not in ("string", "binary"):
+        raise BadInput(f"holds {kind}, not text", file=rows.name, place=f"column {COLUMN!r}")
     for chunk in column.chunks:
-        try:
-            array = chunk.cast(pa.large_string()).cast(pa.large_binary())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise BadInput(
-                f"holds {chunk.type}, not text", file=rows.name, place=f"column {COLUMN!r}"
-            ) from None
+        array = chunk.cast(kind).cast(pa.large_binary())
         _, offsets, text = array.buffers()
         places = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
         yield np.frombuffer(text or b"", np.uint8), places
