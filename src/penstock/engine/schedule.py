@@ -423,14 +423,16 @@ class Schedule:
         middle = self._middle(task)
         if task.start < middle < task.stop:
             for start, stop in ((task.start, middle), (middle, task.stop)):
-                self._requeue(Task(start, stop, call=task.call))
+                # With a history, so that they stay apart.
+                self._requeue(Task(start, stop, call=task.call, evictions=1))
             return None
         left = next((item for item in range(task.start, task.stop) if item not in self.aside), None)
         if left is None:
+            why = "runs out of memory" if reason == "memory" else "fails"
             raise WorkerDied(
-                f"the worker that should keep items {task.start} to {task.stop} fails again and again, though "
-                f"none of them is worked any more ({'out of memory' if reason == 'memory' else reason}): the sink "
-                "or reducer may be at fault; see workers.log in the run folder. Everything done is kept."
+                f"the worker that should keep items {task.start} to {task.stop} {why} again and again, "
+                "though none of them is worked any more: the sink or reducer may be at fault; see "
+                "workers.log in the run folder. Everything done is kept."
             )
         return self._give_up(task, (left, left + 1), reason)
 
