@@ -131,7 +131,7 @@ class Worker:
                 prepare()
         except MemoryError as error:
             return self._failure("memory", -1, error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return self._failure("prepare", -1, error)
         self._idle = self._meter.held()
         return m.Ready(self._idle, own_pages() + self._meter.children())
@@ -154,7 +154,7 @@ class Worker:
             return m.ChoreDone(self._keeper.close(chore.argument, durable=self._setup.durable))
         except MemoryError as error:
             return self._failure("memory", -1, error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return self._failure("disk" if _disk_full(error) else "raised", -1, error)
 
     # ------------------------------------------------------------------ a batch
@@ -173,7 +173,7 @@ class Worker:
                     pass
         except MemoryError as error:
             return self._failure("memory", self._note[note.ITEM], error)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return self._failure("disk" if _disk_full(error) else "kept", self._keeper.at, error)
         finally:
             self._fence(0)
@@ -296,7 +296,7 @@ class Worker:
             except MemoryError:
                 words[note.ITEM] = start + len(results)
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 failed = start + len(results)
                 in_function, words[note.ITEM] = words[note.ITEM] == failed, failed
                 append(self._second_chance(failed, error, in_function, aside))
@@ -316,7 +316,7 @@ class Worker:
                 return self._call(*self._read(item, item + 1))
             except MemoryError:
                 raise
-            except (Exception, SystemExit) as again:
+            except BaseException as again:
                 error = again
         aside.append(self._set_aside(item, error))
         return aside[-1]
@@ -335,7 +335,7 @@ class Worker:
             result = self._call_once(start, stop)
         except MemoryError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fence(0)  # believed only without it
             self._find(start, stop, error, culprits)
         else:
@@ -362,7 +362,7 @@ class Worker:
                 self._call_once(at, end)
             except MemoryError:
                 raise
-            except (Exception, SystemExit) as again:
+            except BaseException as again:
                 if end - at == 1:
                     culprits[at] = self._set_aside(at, again)
                 else:
