@@ -1,0 +1,225 @@
+"""Workers that die, hang or will not leave; each way ends in a name, and the others are done."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+from functions import Tell
+from programs import Told, answers, beside, run, server_of, workers_of
+
+import penstock
+from penstock.budget import MiB
+from penstock.sources import Range
+from penstock.testing import misfortune as mf
+from penstock.testing.misfortune import answer
+
+
+def exit_politely(item):
+    if item == 6:
+        sys.exit(3)
+    return answer(item)
+
+
+def raise_keyboard_interrupt(item):
+    if item == 6:
+        raise KeyboardInterrupt
+    return answer(item)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason", "says"),
+    [
+        (mf.Crash(signal.SIGSEGV, (6,)), "died", "signal 11 (SIGSEGV)"),
+        (mf.Crash(signal.SIGABRT, (6,)), "died", "signal 6 (SIGABRT)"),
+        (mf.Crash(signal.SIGBUS, (6,)), "died", "signal 7 (SIGBUS)"),
+        (mf.Exit(3, (6,)), "died", "exit code 3"),
+        (mf.Exit(0, (6,)), "died", "exit code 0"),
+        (exit_politely, "raised", "SystemExit: 3"),
+        (raise_keyboard_interrupt, "raised", "KeyboardInterrupt"),
+        (mf.Raise((6,), error=LookupError), "raised", "LookupError: 'item 6 was asked to fail'"),
+        (mf.Raise((6,), error=StopIteration), "raised", "StopIteration"),
+        (mf.Raise((6,), error=GeneratorExit), "raised", "GeneratorExit"),
+    ],
+    ids=str,
+)
+def test_a_function_that_ends_its_process_or_raises(function, reason, says):
+    report = run(function, 40, set_aside=True)
+    ((each),) = report.set_aside
+    assert (each.item, each.reason) == (6, reason)
+    assert says.replace("'", "") in each.message.replace("'", "")
+
+
+def test_every_way_to_die_fails_the_run_with_its_own_error():
+    for function, error in (
+        (mf.Crash(signal.SIGSEGV, (6,)), penstock.errors.WorkerDied),
+        (mf.Raise((6,)), penstock.errors.FunctionRaised),
+        (mf.Spike(400 * MiB, (6,)), penstock.errors.ItemTooLarge),
+        (mf.BusyLoop((6,)), penstock.errors.Stalled),
+        (mf.Unkeepable((6,)), penstock.errors.CannotKeep),
+    ):
+        timeout = 0.2 if isinstance(function, mf.BusyLoop) else None
+        with pytest.raises(error, match="item '?6'?") as caught:
+            penstock.run(function, 20, budget=beside(150), timeout=timeout)
+        if error is penstock.errors.CannotKeep:
+            assert caught.value.report.done < 19  # a mistake of the program, not of an item: at once
+        elif error is not penstock.errors.ItemTooLarge:
+            assert caught.value.report.done == 19  # the others were finished first
+
+
+def test_all_items_failing_stops_after_a_batch_or_so_and_says_so():
+    with pytest.raises(
+        penstock.errors.FunctionRaised, match="All of the first [0-9]{2,3} items failed"
+    ) as caught:
+        penstock.run(mf.Raise(range(100_000)), 100_000, budget=beside(150))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "was asked to fail" in str(caught.value)
+    with pytest.raises(penstock.errors.WorkerDied, match="items failed, so the run stopped"):
+        penstock.run(mf.Exit(1, range(1000)), 1000, budget=beside(150))
+
+
+def test_killed_at_the_first_try_is_no_fault_of_the_item(tmp_path):
+    report = run(mf.DieOnce(tmp_path, frozenset(range(0, 40, 5))), 40)
+    assert report.set_aside == ()
+    assert report.failures["killed"] == 8
+
+
+def test_killed_every_time_ends_too():
+    report = run(mf.Crash(signal.SIGKILL, (6,)), 20, set_aside=True)
+    assert [(each.item, each.reason) for each in report.set_aside] == [(6, "died")]
+    assert "11 times" in report.set_aside[0].message
+
+
+# ------------------------------------------------------------------ hanging
+
+
+def test_no_cpu_and_no_io_is_a_crash():
+    started = time.monotonic()
+    report = run(mf.Hang((6,)), 20, stall="400ms", set_aside=True)
+    assert [(each.item, each.reason) for each in report.set_aside] == [(6, "stalled")]
+    assert "used no CPU and did no I/O for 0.4 s, 3 times" in report.set_aside[0].message
+    assert time.monotonic() - started < 10
+
+
+def test_a_timeout_bounds_a_busy_loop_and_nothing_else():
+    report = run(mf.BusyLoop((6,)), 20, timeout=0.3, set_aside=True)
+    assert [(each.item, each.reason) for each in report.set_aside] == [(6, "stalled")]
+    assert "took longer than the timeout of 0.3 s, 2 times" in report.set_aside[0].message
+    # A batch may take longer than the timeout of an item.
+    report = run(mf.Allocate(1000, 0.05), 30, timeout=0.3, workers=1)
+    assert report.set_aside == ()
+
+
+def test_a_worker_that_will_not_be_told_to_end_is_ended():
+    started = time.monotonic()
+    report = run(mf.IgnoreTerm(0.05), 10)
+    assert report.set_aside == ()
+    assert time.monotonic() - started < 5
+
+
+def test_a_worker_stopped_from_outside_is_replaced():
+    told = Told()
+    stopped = []
+
+    def stop_one():
+        while not told.of("batch_done"):
+            time.sleep(0.01)
+        while not (workers := workers_of()):
+            time.sleep(0.01)
+        os.kill(workers[0], signal.SIGSTOP)
+        stopped.append(workers[0])
+
+    with beside_it(stop_one):
+        report = run(mf.Allocate(1 * MiB, 0.05), 60, stall="500ms", told=told)
+    assert stopped
+    assert report.set_aside == ()
+    assert report.failures == {"stalled": 1}
+
+
+# ------------------------------------------------------------------ killed from outside
+
+
+@contextmanager
+def beside_it(action):
+    """Do something in a thread meanwhile; what it raises is raised."""
+    raised = []
+
+    def guarded():
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    yield
+    thread.join(10)
+    assert not thread.is_alive()
+    assert not raised
+
+
+def test_random_workers_killed_again_and_again(tmp_path):
+    """Every 0.2 s; a batch that survives is kept once, and nobody is set aside."""
+    told, dead = Told(), []
+    chance = random.Random(4)
+    over = threading.Event()
+
+    def kill():
+        while not over.wait(0.2):
+            if workers := workers_of():
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    dead.append(1)
+
+    job = penstock.Job(source=Range(150), function=Tell(str(tmp_path / "worked"), 0.04))
+    with beside_it(kill):
+        try:
+            report = job.run(tmp_path / "r", budget=beside(250), workers=2, observers=[told])
+        finally:
+            over.set()
+    assert len(dead) >= 8
+    assert list(report.result) == answers(150)
+    assert report.set_aside == ()
+    kept = sorted((event.start, event.stop) for event in told.of("batch_done"))
+    assert kept[0][0] == 0
+    assert all(a[1] == b[0] for a, b in zip(kept, kept[1:], strict=False))  # each item was kept once
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_the_fork_server_killed_in_the_middle(number, tmp_path):
+    told, killed = Told(), []
+
+    def kill():
+        while len(told.of("batch_done")) < 3:
+            time.sleep(0.005)
+        killed.append(server_of())
+        os.kill(killed[0], number)
+
+    job = penstock.Job(source=Range(60), function=mf.Allocate(1 * MiB, 0.03))
+    with beside_it(kill):
+        report = job.run(tmp_path / "r", budget=beside(200), observers=[told])
+    assert killed
+    assert list(report.result) == answers(60)
+
+
+def test_the_fork_server_killed_with_every_worker_stopped(tmp_path):
+    """A stopped fork server answers nobody; a killed one is replaced."""
+    told = Told()
+
+    def stop_and_kill():
+        while len(told.of("batch_done")) < 3:
+            time.sleep(0.005)
+        server = server_of()
+        os.kill(server, signal.SIGSTOP)
+        time.sleep(0.3)
+        os.kill(server, signal.SIGCONT)
+        for worker in workers_of():
+            os.kill(worker, signal.SIGKILL)
+
+    with beside_it(stop_and_kill):
+        report = run(mf.Allocate(1 * MiB, 0.03), 60, told=told)
+    assert report.set_aside == ()
