@@ -180,5 +180,12 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
             return failure("kernel", "signal 9, out-of-memory kill")
         return failure("killed", f"signal {death.signal} from outside")
     if death.signal is not None:
-        return failure("crashed", f"signal {death.signal} ({signal.Signals(death.signal).name})")
+        return failure("crashed", f"signal {death.signal} ({_signal_name(death.signal)})")
     return failure("crashed", f"exit code {death.code}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the real-time signals only the first and the last have a name
+        return "real-time signal"

@@ -1,7 +1,7 @@
 """Who must wait, who must go? The second fence, between admission and the kernel.
 
     free >= 1.5 headroom   calm: run, and let a paused worker go on when there is room for it
-    free <  1.5 headroom   high water: admit nobody; pause the youngest of several
+    free <  1.5 headroom   high water: admit nobody; pause the youngest of several; somebody always runs
     free <  0.5 headroom   critical: kill the youngest; the oldest only when it is the only one
 
 Never the oldest while there is another, so progress is guaranteed. Pure: readings and ``now``
@@ -85,12 +85,21 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
         return Orders(kill=(by_age[-1].worker,), pause=others, admit=False, drop_idle=True)
     if free < 1.5 * room:
         youngest = running[-1:] if len(running) > 1 else []
-        return Orders(pause=tuple(each.worker for each in youngest), admit=False, drop_idle=True)
+        # If all that run have ended, nobody is left to give memory back: the oldest goes on.
+        stranded = paused[:1] if not running else []
+        return Orders(
+            pause=tuple(each.worker for each in youngest),
+            resume=tuple(each.worker for each in stranded),
+            admit=False,
+            drop_idle=True,
+        )
     if not paused:
         return Orders()
     if not running:
         return Orders(resume=(paused[0].worker,), admit=False)
     if min(each.cpu_idle for each in running) > _LOCK_SECONDS:
+        if paused[-1] is by_age[0]:  # the oldest is never killed: it goes on, and lets go
+            return Orders(resume=(paused[-1].worker,), admit=False)
         return Orders(kill=(paused[-1].worker,), admit=False)
     oldest = paused[0]
     # It goes on when the rest of what it was admitted with fits; at high water it stops again.

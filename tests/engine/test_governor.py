@@ -1,0 +1,153 @@
+"""Who waits and who goes: a table of situations, and laws for all of them."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.budget import GiB, MiB
+from penstock.engine.governor import Orders, Watched, decide, headroom, interval
+
+BUDGET = 2 * GiB
+ROOM = headroom(BUDGET)
+LONG_AGO = -math.inf
+
+
+def worker(number, *, began=None, memory=100 * MiB, reserved=200 * MiB, paused=False, idle=0.0):
+    return Watched(number, float(number if began is None else began), memory, reserved, paused, idle)
+
+
+A, B, C = worker(1), worker(2), worker(3)
+B_WAITS, C_WAITS = worker(2, paused=True), worker(3, paused=True)
+STUCK = worker(1, idle=3.0)
+
+CASES = {
+    "calm": (5 * ROOM, [A, B, C], Orders()),
+    "calm, nobody works": (5 * ROOM, [], Orders()),
+    "high water pauses the youngest": (ROOM, [A, B, C], Orders(pause=(3,), admit=False, drop_idle=True)),
+    "high water, then the next youngest": (
+        ROOM,
+        [A, B, C_WAITS],
+        Orders(pause=(2,), admit=False, drop_idle=True),
+    ),
+    "high water, one running": (ROOM, [A, B_WAITS, C_WAITS], Orders(admit=False, drop_idle=True)),
+    "high water, nobody runs any more": (
+        ROOM,
+        [B_WAITS, C_WAITS],
+        Orders(resume=(2,), admit=False, drop_idle=True),
+    ),
+    "high water, nobody works": (ROOM, [], Orders(admit=False, drop_idle=True)),
+    "critical kills the youngest and stops all but the oldest": (
+        ROOM // 4,
+        [A, B, C],
+        Orders(kill=(3,), pause=(2,), admit=False, drop_idle=True),
+    ),
+    "critical kills the youngest though it is paused": (
+        ROOM // 4,
+        [A, B, C_WAITS],
+        Orders(kill=(3,), pause=(2,), admit=False, drop_idle=True),
+    ),
+    "critical with one": (ROOM // 4, [A], Orders(kill=(1,), admit=False, drop_idle=True)),
+    "over the budget": (-ROOM, [A, B], Orders(kill=(2,), admit=False, drop_idle=True)),
+    "critical with nobody to kill": (ROOM // 4, [], Orders(admit=False, drop_idle=True)),
+    "calm again: the oldest of those who wait goes on first": (
+        5 * ROOM,
+        [A, B_WAITS, C_WAITS],
+        Orders(resume=(2,), admit=False),
+    ),
+    "calm again, without room for the rest of what it may take": (
+        2 * ROOM,
+        [A, worker(2, paused=True, memory=0, reserved=10 * ROOM)],
+        Orders(admit=False),
+    ),
+    "calm again, nobody runs: the oldest goes on whatever it may take": (
+        2 * ROOM,
+        [worker(2, paused=True, memory=0, reserved=10 * ROOM), C_WAITS],
+        Orders(resume=(2,), admit=False),
+    ),
+    "a lock: the youngest who waits is killed": (
+        5 * ROOM,
+        [STUCK, B_WAITS, C_WAITS],
+        Orders(kill=(3,), admit=False),
+    ),
+    "a lock held by the oldest: it goes on": (
+        5 * ROOM,
+        [worker(1, paused=True), worker(2, idle=3.0)],
+        Orders(resume=(1,), admit=False),
+    ),
+    "no lock while one still works": (
+        5 * ROOM,
+        [STUCK, B, worker(3, paused=True, memory=0, reserved=10 * ROOM)],
+        Orders(admit=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_table(case):
+    free, watched, orders = CASES[case]
+    assert decide(free, BUDGET, watched, now=100.0, last_kill=LONG_AGO) == orders
+    assert decide(free, BUDGET, watched[::-1], now=100.0, last_kill=LONG_AGO) == orders, "order is no matter"
+
+
+def test_waits_for_the_memory_of_the_last_victim():
+    soon = decide(0, BUDGET, [A, B], now=100.0, last_kill=99.8)
+    assert soon == Orders(admit=False, drop_idle=True)
+    assert decide(0, BUDGET, [A, B], now=100.0, last_kill=99.4).kill == (2,)
+
+
+WATCHED = st.lists(
+    st.builds(
+        Watched,
+        worker=st.integers(1, 50),
+        began=st.floats(0, 100),
+        memory=st.integers(0, 4 * GiB),
+        reserved=st.integers(0, 4 * GiB),
+        paused=st.booleans(),
+        cpu_idle=st.floats(0, 10),
+    ),
+    max_size=6,
+    unique_by=lambda each: each.worker,
+)
+
+
+@settings(max_examples=500)
+@given(
+    free=st.integers(-GiB, 4 * GiB),
+    budget=st.integers(16 * MiB, 4 * GiB),
+    watched=WATCHED,
+    since_kill=st.floats(0, 5),
+)
+def test_somebody_always_makes_progress(free, budget, watched, since_kill):
+    orders = decide(free, budget, watched, now=100.0, last_kill=100.0 - since_kill)
+    running = {each.worker for each in watched if not each.paused}
+    paused = {each.worker for each in watched if each.paused}
+    assert set(orders.pause) <= running
+    assert set(orders.resume) <= paused
+    assert set(orders.kill) <= running | paused
+    assert not set(orders.pause) & set(orders.kill)
+    if len(watched) > 1:
+        oldest = min(watched, key=lambda each: (each.began, each.worker))
+        assert oldest.worker not in orders.kill, "the oldest is killed only when it is the only one"
+    if len(running) == 1:
+        assert not orders.pause, "the only one who runs is never paused"
+    if watched and not orders.kill and free >= 0.5 * headroom(budget):
+        assert (running - set(orders.pause)) | set(orders.resume), "somebody runs"
+    assert len(orders.kill) <= 1
+
+
+@given(st.integers(1 * MiB, 1 << 50))
+def test_headroom(budget):
+    kept = headroom(budget)
+    assert 0 < kept <= budget / 8 + 1
+    assert kept >= min(0.06 * budget, 64 * MiB) - 1
+
+
+@given(free=st.integers(-GiB, 100 * GiB), budget=st.integers(16 * MiB, 100 * GiB))
+def test_looks_again_before_the_critical_line_can_be_reached(free, budget):
+    pause = interval(free, budget)
+    assert 0.001 <= pause <= 0.02
+    distance = free - 0.5 * headroom(budget)
+    if pause > 0.001:
+        assert pause * 4 * 6 * GiB <= distance * 1.001

@@ -1,0 +1,199 @@
+"""Every cause and reason has its sentence and its error class; a new one cannot be forgotten."""
+
+import errno
+import inspect
+import os
+from typing import get_args
+
+import pytest
+
+import penstock.errors as errors
+from penstock.budget import Budget, GiB, MiB
+from penstock.engine import messages as m
+from penstock.engine import verdicts
+from penstock.engine.plan import Reserved, room
+from penstock.engine.schedule import Cause, Failure, Reason, Verdict
+from penstock.errors import BadInput, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
+
+BUDGET = Budget(2 * GiB, "as asked for")
+RESERVED = Reserved(parent=100 * MiB, backend=50 * MiB, worker=20 * MiB)
+
+ERRORS = {
+    "memory": errors.ItemTooLarge,
+    "raised": errors.FunctionRaised,
+    "died": errors.WorkerDied,
+    "stalled": errors.Stalled,
+    "kept": errors.CannotKeep,
+}
+
+
+def aside(reason, item=3, error="", message="why"):
+    return SetAside(item, f"item-{item}", reason, message, error, "", 3 * GiB if reason == "memory" else 0)
+
+
+def error_of(*aside, hopeless=False):
+    return verdicts.failure_of(aside, 100, BUDGET, RESERVED, hopeless=hopeless)
+
+
+def test_every_reason_has_an_error_class():
+    # The schedule's reasons, and the one that a worker finds itself.
+    assert set(ERRORS) == {*get_args(Reason), "raised"}
+    documented = inspect.getdoc(SetAside)
+    assert all(f'``"{reason}"``' in documented for reason in ERRORS)
+
+
+@pytest.mark.parametrize("reason", ERRORS)
+def test_error_of_reason(reason):
+    error = error_of(aside(reason))
+    assert type(error) is ERRORS[reason]
+    assert "item-3" in str(error)
+
+
+def test_every_error_of_the_run_is_reached():
+    """Each class under CannotFit and RunFailed comes from one of these functions."""
+    told = {type(error_of(aside(reason))) for reason in ERRORS}
+    told |= {type(verdicts.disk_full("/")), NoBudget}
+    leaves = {cls for base in (errors.CannotFit, errors.RunFailed) for cls in base.__subclasses__()}
+    assert told == leaves
+
+
+CAUSES = {
+    "memory": "needs more than 3.0 GiB; one worker alone may use 1.5 GiB",
+    "governor": "needs more than 3.0 GiB",
+    "kernel": "needs more than 3.0 GiB",
+    "killed": "its worker died, 3 times: signal 9 from outside",
+    "crashed": "its worker died, 3 times: signal 11",
+    "stalled": "used no CPU and did no I/O for 600 s, 3 times",
+    "timeout": "took longer than the timeout of 2.5 s, 3 times",
+    "kept": "its result cannot be kept: no such type",
+}
+REASONS = {
+    "memory": "memory", "governor": "memory", "kernel": "memory", "killed": "died", "crashed": "died",
+    "stalled": "stalled", "timeout": "stalled", "kept": "kept",
+}  # fmt: skip
+
+
+def test_every_cause_has_a_sentence():
+    assert set(CAUSES) == set(REASONS) == set(get_args(Cause)) - {"dropped"}
+    assert set(REASONS.values()) == set(get_args(Reason))
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_sentence(cause):
+    detail = {"killed": "signal 9 from outside", "crashed": "signal 11"}.get(cause, "")
+    failed = m.Failed("kept", 3, (3, 4), 0, "TypeError", "no such type") if cause == "kept" else None
+    said = verdicts.sentence(
+        Verdict((3,), REASONS[cause], 3),
+        Failure(cause, 3, (3, 4), 3 * GiB, 0, detail),
+        failed,
+        int(1.5 * GiB),
+        BUDGET,
+        2.5,
+        600.0,
+    )
+    assert said.startswith(CAUSES[cause])
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        ("memory", None),
+        ("kept", CannotKeep),
+        ("disk", DiskFull),
+        ("raised", None),
+        ("prepare", FunctionRaised),
+    ],
+)
+def test_what_a_living_worker_tells(cause, kind, tmp_path):
+    """The causes of a Failed message: those that no retry mends have an error."""
+    assert f'``"{cause}"``' in inspect.getsource(m.Failed)
+    failed = m.Failed(cause, 3, (3, 4), 0, "ValueError", "it is wrong", "Traceback ...")
+    if kind is not None:
+        error = verdicts.of_worker(failed, tmp_path, "sub-031")
+        assert type(error) is kind
+        if kind is not DiskFull:
+            assert isinstance(error.__cause__, ValueError)
+            assert error.__cause__.__notes__ == ["Traceback ..."]
+
+
+@pytest.mark.parametrize(
+    ("what", "cause", "error", "kind", "words"),
+    [
+        ("open", "raised", "OSError", FunctionRaised, "preparing the result folder failed"),
+        ("close", "raised", "KeyError", FunctionRaised, "finishing the results failed"),
+        ("close", "raised", "penstock.errors.CannotKeep", CannotKeep, "finishing the results failed"),
+        ("close", "disk", "OSError", DiskFull, "is full"),
+    ],
+)
+def test_a_chore_that_failed(what, cause, error, kind, words):
+    failed = m.Failed(cause, -1, (-1, -1), 0, error, "no")
+    told = verdicts.of_chore(what, failed)
+    assert type(told) is kind
+    assert words in str(told)
+
+
+# --------------------------------------------------------------------------- wording
+
+
+def test_the_functions_own_exception_is_the_cause():
+    each = SetAside(3, "sub-031", "raised", "raised KeyError: 'age'", "KeyError", "Traceback: there")
+    error = error_of(each)
+    assert isinstance(error.__cause__, KeyError)
+    assert error.__cause__.args == ("'age'",)
+    assert error.__cause__.__notes__ == ["Traceback: there"]
+    assert "sub-031" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["UnicodeDecodeError", "my.module.Error", "SystemExit", "print", ""])
+def test_an_exception_that_cannot_be_made_again_has_a_stand_in(kind):
+    error = verdicts.stand_in(kind, "no", "")
+    assert isinstance(error, verdicts.RemoteError)
+    assert str(error) == f"{kind}: no"
+
+
+def test_bad_input_stays_bad_input():
+    error = error_of(aside("raised", error="penstock.errors.BadInput", message="a.csv, line 3: no number"))
+    assert type(error) is BadInput
+    assert error.exit_code == 4
+    assert str(error) == "a.csv, line 3: no number"
+
+
+def test_the_first_item_decides_and_the_others_are_named():
+    error = error_of(*(aside("died" if item % 2 else "raised", item) for item in range(20, 3, -1)))
+    assert type(error) is FunctionRaised  # item 4
+    assert "17 of 100 items were set aside: item-4, item-6, item-8, item-10, item-12 and 4 more" in str(error)
+
+
+def test_a_hopeless_run_says_so():
+    assert "All of the first 20 items failed" in str(
+        error_of(*(aside("raised", item) for item in range(20)), hopeless=True)
+    )
+
+
+def test_an_item_too_large_says_what_would_do():
+    error = error_of(aside("memory"))
+    assert "'item-3' needs more than 3.0 GiB" in str(error)
+    assert "set_aside=True" in str(error)
+    assert error.exit_code == 3
+    assert room(error.needed, RESERVED, 1) >= 3 * GiB, "the budget it names would do"
+
+
+@pytest.mark.parametrize("taken", [10 * MiB, 300 * MiB, 5 * GiB])
+def test_no_budget_names_one_that_would_do(taken):
+    reserved = Reserved(parent=taken, backend=taken // 3, worker=taken // 7)
+    with pytest.raises(NoBudget, match="smallest budget") as told:
+        verdicts.check_budget(Budget(taken, "as asked for"), reserved)
+    verdicts.check_budget(Budget(told.value.needed, "as asked for"), reserved)
+
+
+def test_a_full_disk_names_a_folder_that_exists(tmp_path):
+    error = verdicts.disk_full(tmp_path / "no" / "such" / "file")
+    assert f"the disk of {tmp_path} is full" in str(error)
+    assert isinstance(error, DiskFull)
+    assert os.strerror(errno.ENOSPC) not in str(error), "said in our words"
+
+
+def test_weight_of_results():
+    assert verdicts.weight([]) == 0
+    assert verdicts.weight(None) == 0
+    assert 1000 * 1000 <= verdicts.weight([b"x" * 1000] * 1000) <= 1.2 * 1000 * 1000
