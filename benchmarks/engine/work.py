@@ -1,0 +1,48 @@
+"""Functions and a source for the measurements; modules of their own, as workers import them by name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def triple(item: int) -> int:
+    """As good as nothing."""
+    return 3 * item + 1
+
+
+def triple_slowly(item: int, *, calls: Path, seconds: float) -> int:
+    """The same after a while; a line in ``calls`` for each call begun."""
+    descriptor = os.open(calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{item}\n".encode())
+    os.close(descriptor)
+    time.sleep(seconds)
+    return triple(item)
+
+
+class Stretches:
+    """Numbers of which each must be read on its own, so that each is a batch.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, start: int, stop: int) -> range:
+        """The numbers."""
+        return range(start, stop)
+
+    def starts(self) -> Sequence[int]:
+        """Everywhere."""
+        return range(self.count)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Their count."""
+        return {"count": str(self.count)}

@@ -1,0 +1,123 @@
+"""Who takes part: each with its defaults, as its own first example shows it.
+
+A peer gives (item, result or exception) pairs for a task. One that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import mixes
+
+Pair = tuple[int, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A mix, and where its function notes what it does."""
+
+    mix: str
+    scale: float
+    folder: Path
+    workers: int
+
+    @property
+    def items(self) -> range:
+        """The items."""
+        return range(mixes.MIXES[self.mix].items)
+
+    @property
+    def function(self) -> Callable[[int], Any]:
+        """The function of one item."""
+        return mixes.worker(self.mix, self.scale, self.folder)
+
+
+def with_penstock(task: Task) -> Iterable[Pair]:
+    """The budget is discovered; what cannot fit is set aside by name, the rest goes on."""
+    import penstock
+
+    # Large results are consumed where they are made; the others consume them in the parent, as
+    # their interface has it.
+    into: Any = (
+        penstock.reducers.Fold(_append, list, _join, grain=None) if task.mix == "bigout" else "collect"
+    )
+    report = penstock.run(task.function, task.items, into=into, workers=task.workers, set_aside=True)
+    return zip(task.items, report.result, strict=True)
+
+
+def _append(checksums: list[int], result: Any) -> list[int]:
+    checksums.append(mixes.checksum_of(result))
+    return checksums
+
+
+def _join(left: list[int], right: list[int]) -> list[int]:
+    return left + right
+
+
+def with_executor(task: Task) -> Iterator[Pair]:
+    """concurrent.futures: ``executor.map``."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(task.workers) as executor:
+        yield from zip(task.items, executor.map(task.function, task.items), strict=True)
+
+
+def with_pool(task: Task) -> Iterable[Pair]:
+    """multiprocessing: ``pool.map``."""
+    from multiprocessing import Pool
+
+    with Pool(task.workers) as pool:
+        return zip(task.items, pool.map(task.function, task.items), strict=True)
+
+
+def with_joblib(task: Task) -> Iterable[Pair]:
+    """joblib: ``Parallel(n_jobs)(delayed(f)(i) ...)``, which uses loky."""
+    from joblib import Parallel, delayed
+
+    results = Parallel(n_jobs=task.workers)(delayed(task.function)(item) for item in task.items)
+    return zip(task.items, results, strict=True)
+
+
+def with_gnu_parallel(task: Task) -> Iterator[Pair]:
+    """GNU parallel: a process for each item, ``--jobs`` at once."""
+    command = [sys.executable, mixes.__file__, task.mix, str(task.scale), str(task.folder), "{}"]
+    numbers = "\n".join(map(str, task.items))
+    jobs = ["parallel", "--will-cite", "--jobs", str(task.workers), *command]
+    seen = set()
+    with subprocess.Popen(jobs, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin:
+            process.stdin.write(numbers)
+        for line in process.stdout:
+            item, result = map(int, line.split())
+            seen.add(item)
+            yield item, result
+    for item in task.items:
+        if item not in seen:
+            yield item, RuntimeError("its process failed")
+
+
+PEERS: dict[str, Callable[[Task], Iterable[Pair]]] = {
+    "penstock": with_penstock,
+    "executor": with_executor,
+    "joblib": with_joblib,
+    "pool": with_pool,
+    "gnu-parallel": with_gnu_parallel,
+}
+NOT_FOR = {("gnu-parallel", "trivial")}
+"""Starting 10,000 interpreters measures nothing new."""
+
+
+def installed(peer: str) -> bool:
+    """Whether a peer can take part here."""
+    if peer == "gnu-parallel":
+        return shutil.which("parallel") is not None
+    return peer not in ("joblib", "penstock") or find_spec(peer) is not None
