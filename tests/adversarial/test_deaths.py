@@ -1,5 +1,6 @@
 """Workers that die, hang or will not leave; each way ends in a name, and the others are done."""
 
+import itertools
 import os
 import random
 import signal
@@ -63,7 +64,7 @@ def test_every_way_to_die_fails_the_run_with_its_own_error():
         (mf.Unkeepable((6,)), penstock.errors.CannotKeep),
     ):
         timeout = 0.2 if isinstance(function, mf.BusyLoop) else None
-        with pytest.raises(error, match="item '?6'?") as caught:
+        with pytest.raises(error, match=r"item '?6'?") as caught:
             penstock.run(function, 20, budget=beside(150), timeout=timeout)
         if error is penstock.errors.CannotKeep:
             assert caught.value.report.done < 19  # a mistake of the program, not of an item: at once
@@ -73,7 +74,7 @@ def test_every_way_to_die_fails_the_run_with_its_own_error():
 
 def test_all_items_failing_stops_after_a_batch_or_so_and_says_so():
     with pytest.raises(
-        penstock.errors.FunctionRaised, match="All of the first [0-9]{2,3} items failed"
+        penstock.errors.FunctionRaised, match=r"All of the first [0-9]{2,3} items failed"
     ) as caught:
         penstock.run(mf.Raise(range(100_000)), 100_000, budget=beside(150))
     assert isinstance(caught.value.__cause__, ValueError)
@@ -186,7 +187,7 @@ def test_random_workers_killed_again_and_again(tmp_path):
     assert report.set_aside == ()
     kept = sorted((event.start, event.stop) for event in told.of("batch_done"))
     assert kept[0][0] == 0
-    assert all(a[1] == b[0] for a, b in zip(kept, kept[1:], strict=False))  # each item was kept once
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(kept))  # each item was kept once
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])

@@ -134,7 +134,7 @@ def test_items_set_aside_for_another_reason_are_retried_when_asked(tmp_path):
     flag = str(flag)  # a path that is captured is an input, and compared
 
     def breaks_until_mended(item):
-        if item == 9 and not os.path.exists(flag):
+        if item == 9 and not Path(flag).exists():
             raise ValueError("not yet")
         return answer(item)
 

@@ -1,0 +1,190 @@
+"""Functions of every kind, from programs of every kind, and results that cannot be kept."""
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from functions import Counter, shares
+from programs import answers, beside, finished, python, run, start, write
+
+import penstock
+from penstock.budget import MiB
+from penstock.sources import Range
+from penstock.testing import misfortune as mf
+from penstock.testing.misfortune import answer
+
+
+def with_keyword(extra, item, *, more=0):
+    return answer(item) + extra + more - 3
+
+
+def test_lambda_closure_partial_method_object_class_and_builtin():
+    captured = 5
+
+    def closure(item):
+        return answer(item) + captured - 5
+
+    kinds = {
+        "lambda": lambda item: answer(item),
+        "closure": closure,
+        "partial": functools.partial(with_keyword, 1, more=2),
+        "method": Counter().method,
+        "object": Counter(),
+    }
+    for kind, function in kinds.items():
+        assert run(function, 12).set_aside == (), kind
+    assert penstock.run(str, 5, budget=beside(150)).result == ["0", "1", "2", "3", "4"]
+    assert penstock.run(bytearray().__class__, 3, budget=beside(150)).result == [
+        bytearray(i) for i in range(3)
+    ]
+
+
+def test_a_function_that_is_too_large_names_what_it_captures():
+    weights = os.urandom(20 * MiB)
+
+    def heavy(item):
+        return weights[item]
+
+    with pytest.raises(penstock.errors.UsageError, match=r"captures 'weights' \(20.0 MiB\)"):
+        penstock.run(heavy, 5, budget=beside(150))
+
+
+def test_a_function_that_cannot_be_sent_says_what_to_do():
+    import threading
+
+    lock = threading.Lock()
+
+    def locked(item):
+        with lock:
+            return item
+
+    with pytest.raises(penstock.errors.UsageError, match="prepare"):
+        penstock.run(locked, 5, budget=beside(150))
+
+
+def test_no_items_and_one_item(tmp_path):
+    empty = run(mf.Allocate(1 * MiB), 0)
+    assert (empty.items, empty.done, empty.outcome) == (0, 0, "done")
+    for into in ("collect", "parquet", "arrays", "files", "sum", "count"):
+        penstock.Job(source=Range(0), function=answer, into=into).run(tmp_path / into, budget=beside(250))
+    assert run(mf.Allocate(60 * MiB), 1).set_aside == ()
+    plan = penstock.Job(source=Range(1), function=mf.Exit(1, (0,))).plan(budget=beside(150))
+    assert plan.items == 1  # a job's only item is never tried
+
+
+@pytest.mark.parametrize("folder", [None, "r"])
+def test_a_result_that_cannot_be_kept_is_named(folder, tmp_path):
+    folder = tmp_path / folder if folder else None
+    job = penstock.Job(source=Range(20), function=mf.Unkeepable((6,)))
+    with pytest.raises(penstock.errors.CannotKeep, match=r"item 6\b.*lock"):
+        job.run(folder, budget=beside(150))
+    report = job.run(folder, budget=beside(150), set_aside=True)
+    assert [(each.item, each.reason) for each in report.set_aside] == [(6, "kept")]
+    assert [each for each in report.result if not isinstance(each, Exception)] == answers(20, aside=(6,))
+
+
+def test_a_temporary_run_keeps_anything_that_pickles_and_a_folder_does_not(tmp_path):
+    assert penstock.run(complex, 3, budget=beside(150)).result == [0j, 1 + 0j, 2 + 0j]
+    with pytest.raises(penstock.errors.CannotKeep, match="complex"):
+        penstock.run(complex, 3, tmp_path / "r", budget=beside(150))
+
+
+def test_prints_go_to_the_log_and_not_to_the_parents_streams(tmp_path, capfd):
+    job = penstock.Job(source=Range(12), function=mf.Print(200))
+    report = job.run(tmp_path / "r", budget=beside(150))
+    assert list(report.result) == answers(12)
+    assert capfd.readouterr() == ("", "")
+    log = (tmp_path / "r" / ".penstock" / "workers.log").read_text()
+    assert log.count("item 7 ...") == 4
+    run(mf.Print(200), 12)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_share_is_told_and_does_not_change_with_workers(tmp_path):
+    for workers in (1, 2):
+        report = penstock.run(shares, 12, budget=(budget := beside(200)), workers=workers)
+        memory, threads, left, attempt, folders = zip(*report.result, strict=True)
+        assert all(0 < each <= budget for each in memory)
+        assert set(threads) <= {1, os.cpu_count()}
+        assert set(left) == {1}  # a fresh, empty folder for each item
+        assert set(attempt) == {0}
+        assert len(set(folders)) == 12
+        assert not any(Path(folder).exists() for folder in folders)
+
+
+# ------------------------------------------------------------------ programs
+
+SCRIPT = """
+import penstock
+
+def double(item):
+    return helper(item)
+
+def helper(item):
+    return CONSTANT * item
+
+CONSTANT = 2
+report = penstock.run(double, 50, budget="300MiB")
+print(sum(report.result))
+"""
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    script = write(tmp_path, "script.py", SCRIPT)
+    out, told = finished(python(script, cwd=tmp_path))
+    assert (out, told) == ("2450\n", "")
+
+
+def test_a_program_from_the_command_line_or_standard_input(tmp_path):
+    out, _ = finished(start(sys.executable, "-c", SCRIPT, cwd=tmp_path))
+    assert out == "2450\n"
+    write(tmp_path, "script.py", SCRIPT)
+    with open(tmp_path / "script.py") as script:
+        out, _ = finished(start(sys.executable, "-", cwd=tmp_path, stdin=script))
+    assert out == "2450\n"
+
+
+def test_a_notebook_whose_cells_are_executed_in_main(tmp_path):
+    notebook = """
+    import sys, types
+    main = types.ModuleType("__main__")
+    main.__builtins__ = __builtins__
+    sys.modules["__main__"] = main
+    cells = ["import penstock", "scale = 3", "def cell(item):\\n    return scale * item",
+             "report = penstock.run(cell, range(40), budget='300MiB')", "print(sum(report.result))",
+             "def cell(item):\\n    return -scale * item",
+             "print(sum(penstock.run(cell, range(40), budget='300MiB').result))"]
+    for number, cell in enumerate(cells):
+        exec(compile(cell, f"<ipython-input-{number}>", "exec"), main.__dict__)
+    """
+    out, _ = finished(python(write(tmp_path, "notebook.py", notebook), cwd=tmp_path))
+    assert out == "2340\n-2340\n"
+
+
+def test_standard_streams_that_are_closed(tmp_path):
+    script = write(
+        tmp_path, "script.py", SCRIPT.replace("print(", "open('out', 'w').write(str(").rstrip() + ")\n"
+    )
+    program = start("sh", "-c", f"exec {sys.executable} {script} <&- >&- 2>&-", cwd=tmp_path)
+    finished(program)
+    assert (tmp_path / "out").read_text() == "2450"
+
+
+def test_a_program_in_a_thread_and_with_its_own_children(tmp_path):
+    script = """
+    import subprocess, sys, threading
+    import penstock
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    results = []
+    def go():
+        results.extend(penstock.run(lambda item: item * 2, 50, budget="300MiB").result)
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(sum(results), child.poll())
+    child.kill(); child.wait()
+    """
+    out, told = finished(python(write(tmp_path, "script.py", script), cwd=tmp_path))
+    assert (out, told) == ("4900 None\n", "")

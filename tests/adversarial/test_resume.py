@@ -1,0 +1,280 @@
+"""Going on in a folder: what must be refused, what must not be repeated, and full or strange disks."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from functions import Tell
+from programs import Told, answers, beside, digest, finished, lines, python, start, until, write
+
+import penstock
+from penstock.budget import MiB
+from penstock.sources import Files, Range
+from penstock.testing import misfortune as mf
+from penstock.testing.misfortune import answer
+
+MODULE = """
+import time
+import penstock
+def work(item):
+    with open("worked", "a") as file:
+        file.write(f"{item}\\n")
+    time.sleep(0.02)
+    return item * FACTOR
+FACTOR = 2
+"""
+RUN = """
+import sys
+import penstock, module
+accept = "accept" in sys.argv
+job = penstock.Job(source=penstock.sources.Range(200), function=module.work)
+report = job.run("r", budget="300MiB", accept_changes=accept)
+print(report.done)
+"""
+
+
+def begun(tmp_path, *, at_least=4):
+    """A run that was interrupted after some batches."""
+    write(tmp_path, "module.py", MODULE)
+    script = write(tmp_path, "script.py", RUN)
+    program = python(script, cwd=tmp_path)
+    until(lambda: lines(tmp_path / "r") > at_least + 3, program=program)
+    program.send_signal(signal.SIGINT)
+    program.communicate(timeout=20)
+    return script
+
+
+def test_a_function_edited_between_run_and_resume(tmp_path):
+    script = begun(tmp_path)
+    before = (tmp_path / "worked").read_text().split()
+    write(tmp_path, "module.py", MODULE.replace("FACTOR = 2", "FACTOR = 20"))
+    _, told = finished(python(script, cwd=tmp_path), 1)
+    assert "JobChanged" in told
+    assert "the module of module.work was edited" in told
+    assert "accept_changes=True" in told
+    finished(python(script, "accept", cwd=tmp_path))
+    again = (tmp_path / "worked").read_text().split()[len(before) :]
+    results = [int(line) for line in (tmp_path / "r" / "results.jsonl").read_text().splitlines()]
+    assert {result // item for item, result in enumerate(results) if item} == {2, 20}
+    assert all(results[int(item)] == 20 * int(item) for item in again)
+    # The change is in the journal: from now on that is the job.
+    finished(python(script, cwd=tmp_path))
+
+
+def test_inputs_that_changed(tmp_path):
+    for number in range(6):
+        write(tmp_path, f"in-{number}", f"{number}" * 100)
+
+    def size(path):
+        length = len(path.read_text())
+        if path.name == "in-4" and length != 7:
+            raise ValueError("not yet")
+        return length
+
+    def job():
+        return penstock.Job(
+            source=Files(sorted(tmp_path.glob("in-*"))), function=lambda path: size(Path(path))
+        )
+
+    with pytest.raises(penstock.errors.FunctionRaised):
+        job().run(tmp_path / "r", budget=beside(150))
+    write(tmp_path, "in-4", "4" * 7)  # its item is not done: it may change
+    write(tmp_path, "in-2", "new")
+    with pytest.raises(penstock.errors.SourceChanged, match=r"in-2 has 3 bytes, it had 100"):
+        job().run(tmp_path / "r", budget=beside(150))
+    report = job().run(tmp_path / "r", budget=beside(150), accept_changes=True)
+    # What was kept together with the failed item is worked again; the rest is as it was.
+    assert list(report.result) in ([100, 100, 100, 100, 7, 100], [100, 100, 3, 100, 7, 100])
+
+
+def test_a_second_run_in_the_same_folder_at_the_same_time(tmp_path):
+    write(tmp_path, "module.py", MODULE)
+    script = write(tmp_path, "script.py", RUN)
+    first = python(script, cwd=tmp_path)
+    until(lambda: lines(tmp_path / "r") > 3, program=first)
+    _, told = finished(python(script, cwd=tmp_path), 1)
+    assert "RunLocked" in told
+    assert f"process {first.pid} on {socket.gethostname()}" in told
+    out, _ = finished(first)
+    assert out == "200\n"
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"boot": "another", "pid": 1},
+        {"pid": 4_000_000},
+        {"pid": os.getpid(), "started": "1"},
+        {"host": "node-that-died", "silent": 100},
+        {"torn": True},
+    ],
+    ids=["an earlier boot", "no such process", "the number of another process", "a silent host", "torn"],
+)
+def test_a_lock_left_by_a_dead_run_is_taken_over(holder, tmp_path):
+    job = penstock.Job(source=Range(5), function=answer)
+    lock = tmp_path / "r" / ".penstock" / "lock"
+    lock.parent.mkdir(parents=True)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    whole = {"host": socket.gethostname(), "boot": boot, "pid": 1, "started": "7", "since": "?"} | holder
+    lock.write_text('{"host": "no' if holder.get("torn") else json.dumps(whole))
+    os.utime(lock, (time.time() - holder.get("silent", 5),) * 2)
+    assert list(job.run(tmp_path / "r", budget=beside(150)).result) == answers(5)
+    assert not lock.exists()
+
+
+def test_a_lock_of_a_living_host_is_respected(tmp_path):
+    lock = tmp_path / "r" / ".penstock" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": "elsewhere", "boot": "b", "pid": 9, "started": "1", "since": "now"}))
+    with pytest.raises(penstock.errors.RunLocked, match="process 9 on elsewhere"):
+        penstock.run(answer, 5, tmp_path / "r", budget=beside(150))
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs /dev/shm")
+def test_a_run_folder_in_memory_is_warned_of_and_counted():
+    folder = Path(f"/dev/shm/penstock-test-{os.getpid()}")
+    job = penstock.Job(source=Range(40), function=mf.HugeOutput(1 * MiB))
+    try:
+        with pytest.warns(RuntimeWarning, match="memory"):
+            report = job.run(folder, budget=beside(320))
+        # 40 MiB of parts lie in shared memory, and again while they are put together.
+        assert report.peak - beside(0) > 60 * MiB
+        assert report.peak <= report.budget
+    finally:
+        subprocess.run(["rm", "-r", folder], check=True)
+
+
+def test_a_folder_that_is_not_ours_or_not_writable(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "thesis.tex").write_text("mine")
+    with pytest.raises(penstock.errors.CannotResume, match=r"holds 1 files \(thesis.tex"):
+        penstock.run(answer, 5, tmp_path / "r", budget=beside(150))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(penstock.errors.CannotResume, match="is a file"):
+        penstock.run(answer, 5, tmp_path / "file", budget=beside(150))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+READ_ONLY = """
+mount -t tmpfs -o size=4m none {place} && mkdir {place}/r && mount -o remount,ro {place} || exit 77
+exec {python} {script}
+"""
+FULL = """
+mount -t tmpfs -o size=3m none {place} || exit 77
+{python} -W ignore {script}; first=$?
+ls -A {place}/r {place}/r/.penstock >&2
+mount -o remount,size=60m {place}
+{python} -W ignore {script} || exit 78
+exit $first
+"""
+IN_PLACE = """
+import sys
+import penstock
+def text(item):
+    return "x" * 200_000
+def file(item):
+    path = penstock.share().folder / "text"
+    path.write_text("x" * 200_000)
+    return path
+job = penstock.Job(source=penstock.sources.Range(60), function={function}, into={into!r})
+try:
+    report = job.run({folder!r}, budget="400MiB")
+    print(report.done, report.resumed_from)
+except penstock.PenstockError as error:
+    print(type(error).__name__, error, file=sys.stderr)
+    sys.exit(9)
+"""
+private_mounts = pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0,
+    reason="needs root, and mounts of one's own",
+)
+
+
+def mounted(tmp_path, shell, **words):
+    place = tmp_path / "disk"
+    place.mkdir()
+    script = write(tmp_path, "script.py", IN_PLACE.format(folder=str(place / "r"), **words))
+    text = shell.format(place=place, python=sys.executable, script=script)
+    return start("unshare", "-m", "--propagation", "private", "sh", "-c", text, cwd=tmp_path)
+
+
+@private_mounts
+@pytest.mark.parametrize("kept", ["collect", "files"])
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(kept, tmp_path):
+    words = {"into": kept, "function": "text" if kept == "collect" else "file"}
+    program = mounted(tmp_path, FULL, **words)
+    out, told = finished(program, 9)
+    assert "DiskFull the disk of" in told
+    assert str(tmp_path / "disk") in told
+    assert "make room, then run the same command again" in told
+    done, before = map(int, out.split())
+    assert done == 60
+    assert before > 0  # what was journaled was not worked again
+
+
+@private_mounts
+def test_a_folder_on_a_read_only_disk(tmp_path):
+    _, told = finished(mounted(tmp_path, READ_ONLY, into="collect", function="text"), 9)
+    assert told.startswith("UsageError")
+    assert "choose another folder" in told
+
+
+def test_a_limit_on_file_size_is_no_hang(tmp_path):
+    script = write(tmp_path, "script.py", IN_PLACE.format(folder="r", into="collect", function="text"))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    program = python(script, cwd=tmp_path, preexec_fn=limit)
+    _, told = program.communicate(timeout=30)
+    assert program.returncode == 9, told
+    assert "File too large" in told
+    out, _ = finished(python(script, cwd=tmp_path))
+    assert out.startswith("60 ")
+
+
+def test_a_journal_that_is_torn_or_damaged(tmp_path):
+    job = penstock.Job(source=Range(30), function=mf.Raise((29,)))
+    with pytest.raises(penstock.errors.FunctionRaised):
+        job.run(tmp_path / "r", budget=beside(150))
+    journal = tmp_path / "r" / ".penstock" / "job" / "journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'0123abcd {"kept": [0, 3')  # killed while it wrote
+    with pytest.raises(penstock.errors.FunctionRaised):
+        job.run(tmp_path / "r", budget=beside(150))
+    damaged = bytearray(journal.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    journal.write_bytes(damaged)
+    with pytest.raises(penstock.errors.JournalDamaged, match=r"line \d+: the checksum does not match"):
+        job.run(tmp_path / "r", budget=beside(150))
+
+
+def test_what_is_done_is_not_done_again_under_another_budget_and_worker_count(tmp_path):
+    told = Told()
+    job = penstock.Job(source=Range(80), function=Tell(str(tmp_path / "worked"), 0.01))
+
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        told(event)
+        if len(told.of("batch_done")) == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        job.run(tmp_path / "r", budget=beside(150), workers=1, observers=[stop])
+    kept = {item for event in told.of("batch_done") for item in range(event.start, event.stop)}
+    before = (tmp_path / "worked").read_text().split()
+    report = job.run(tmp_path / "r", budget=beside(300), workers=2)
+    again = (tmp_path / "worked").read_text().split()[len(before) :]
+    assert list(report.result) == answers(80)
+    assert report.resumed_from >= len(kept) > 0
+    assert not kept & {int(item) for item in again}
+    assert digest(tmp_path / "r")
