@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import click
 
 __all__ = [
-    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Death", "Event", "Limit", "Message",
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Death", "Event", "Itemised", "Limit", "Message",
     "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink",
     "Sized", "Source", "Spanned", "Workload",
 ]  # fmt: skip
@@ -118,7 +118,10 @@ class Source(Protocol):
         ...
 
     def fingerprint(self) -> Mapping[str, str]:
-        """File or part -> a text that changes when its content does; compared on resume."""
+        """File or part -> a text that changes when its content does; compared on resume.
+
+        Options that change what is read (columns, a block size) belong into these texts too.
+        """
         ...
 
 
@@ -178,6 +181,15 @@ class Carried(Protocol):
         ...
 
 
+@runtime_checkable
+class Itemised(Protocol):
+    """A source whose containers do not iterate over their items (an Arrow table gives columns)."""
+
+    def each(self, container: Any) -> Iterable[Any]:
+        """The items of what ``read`` gave, one by one."""
+        ...
+
+
 # --------------------------------------------------------------------------- sink and reducer
 
 
@@ -190,12 +202,14 @@ class Sink(Protocol):
     (a SetAside still stands for one item). Without the attribute it is ``"item"``.
     """
 
-    grain: int | None
-    """Items per part, fixed by options and the shape of the data, never by the budget.
+    @property
+    def grain(self) -> int | None:
+        """Items per part, fixed by options and the shape of the data, never by the budget.
 
-    None when the result does not depend on how items are grouped. Then the iterator may end
-    before ``batch.stop``: the engine cuts such batches by time and memory.
-    """
+        None when the result does not depend on how items are grouped. Then the iterator may end
+        before ``batch.stop``: the engine cuts such batches by time and memory.
+        """
+        ...
 
     def open(self, folder: Path, items: int) -> None:
         """Prepare the folder, once, before the first write. The folder exists."""
@@ -224,8 +238,15 @@ class Reducer(Protocol):
     ``unit`` is as for a sink. A SetAside is never passed to ``step``.
     """
 
-    order: Literal["any", "items"]
-    grain: int | None
+    @property
+    def order(self) -> Literal["any", "items"]:
+        """Whether states may be merged in any order."""
+        ...
+
+    @property
+    def grain(self) -> int | None:
+        """Items per state; None where grouping does not matter."""
+        ...
 
     def start(self) -> Any:
         """The state before any result."""

@@ -117,8 +117,9 @@ def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
             FunctionRaised(f"an input or prepare() failed in a worker: {failed.error}: {failed.message}"),
             failed,
         )
-    what = f"the result of item {item} cannot be kept" if failed.item >= 0 else "the results cannot be kept"
-    return _caused(CannotKeep(f"{what}: {failed.message}"), failed)
+    named = failed.message.startswith("item ")  # as sinks name it
+    what = f"the result of item {item} cannot be kept: " if failed.item >= 0 and not named else ""
+    return _caused(CannotKeep(f"{what}{failed.message}"), failed)
 
 
 def of_chore(what: str, failed: Failed) -> RunFailed:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from penstock import note
-from penstock.abc import Carried, Reducer, SetAside, Sink
+from penstock.abc import Carried, Itemised, Reducer, SetAside, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.keeping import Keeper
@@ -282,7 +282,7 @@ class Worker:
                 continue
             limit = min((item for item in self._known if at < item < stop), default=stop)
             try:
-                for item_number, item in zip(range(at, limit), self._read(at, limit), strict=False):
+                for item_number, item in zip(range(at, limit), self._each(at, limit), strict=False):
                     words[note.ITEM] = item_number
                     if seed is not None:
                         seed(item_number)
@@ -313,7 +313,7 @@ class Worker:
             try:
                 if self._seeder.each_item:
                     self._seeder.seed(item)
-                return self._call(*self._read(item, item + 1))
+                return self._call(*self._each(item, item + 1))
             except MemoryError:
                 raise
             except BaseException as again:
@@ -370,6 +370,12 @@ class Worker:
 
     def _read(self, start: int, stop: int) -> Any:
         return self._setup.source.read(start, stop)
+
+    def _each(self, start: int, stop: int) -> Any:
+        """The items one by one: iterating an Arrow table, say, would give its columns."""
+        source = self._setup.source
+        container = source.read(start, stop)
+        return source.each(container) if isinstance(source, Itemised) else container
 
     # ------------------------------------------------------------------ failures and memory
 
