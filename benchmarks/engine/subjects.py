@@ -125,7 +125,7 @@ def batches(count: str, folder: str = "") -> dict[str, Any]:
         nonlocal seen
         seen += isinstance(event, BatchDone)
 
-    job = penstock.Job(source=work.Stretches(int(count)), function=work.triple)
+    job = penstock.Job(source=work.Singles(int(count)), function=work.triple)
     result = job.run(folder or None, observers=[observe]).result
     return {"batches": seen, "right": result == [work.triple(item) for item in range(int(count))]}
 

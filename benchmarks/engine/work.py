@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -22,8 +22,8 @@ def triple_slowly(item: int, *, calls: Path, seconds: float) -> int:
     return triple(item)
 
 
-class Stretches:
-    """Numbers of which each must be read on its own, so that each is a batch.
+class Singles:
+    """Numbers that claim to be as heavy as a batch may carry, so that each is a batch of its own.
 
     Args:
         count: how many.
@@ -39,9 +39,15 @@ class Stretches:
         """The numbers."""
         return range(start, stop)
 
-    def starts(self) -> Sequence[int]:
-        """Everywhere."""
-        return range(self.count)
+    def weigh(self, start: int, stop: int) -> int:
+        """A mebibyte each, which is a lie."""
+        return (stop - start) << 20
+
+    def carry(self, start: int, stop: int) -> None:
+        """Nothing needs to travel."""
+
+    def load(self, start: int, cargo: None) -> None:
+        """Nothing came."""
 
     def fingerprint(self) -> Mapping[str, str]:
         """Their count."""
