@@ -12,6 +12,8 @@ import math
 from typing import Any
 
 _ARRAY, _ESCAPE = "__array__", "__dict__"
+_LONG = 10_000
+"""Bits from which an int is kept as hexadecimal: Python refuses to read one of 4,300 digits or more."""
 
 
 def dumps(value: Any) -> str:
@@ -33,6 +35,8 @@ def loads(text: str | bytes) -> Any:
 
 
 def _plain(value: Any, place: str) -> Any:
+    if type(value) is int and value.bit_length() > _LONG:
+        return {_ESCAPE: hex(value)}
     if value is None or (isinstance(value, bool | int | str) and type(value).__module__ == "builtins"):
         return value
     if type(value) is float:
@@ -79,5 +83,7 @@ def _rich(value: Any) -> Any:
         return array[()] if value.get("scalar") else array
     if _ESCAPE in value:
         inner = value[_ESCAPE]
-        return float(inner) if isinstance(inner, str) else {key: _rich(item) for key, item in inner.items()}
+        if isinstance(inner, str):
+            return int(inner, 16) if "0x" in inner else float(inner)
+        return {key: _rich(item) for key, item in inner.items()}
     return {key: _rich(item) for key, item in value.items()}

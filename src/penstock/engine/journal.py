@@ -56,8 +56,8 @@ class Journal:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._durable = durable
+        whole = sum(size for _, size, _ in _lines(path)) if path.exists() else 0
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-        whole = sum(size for _, size, _ in _lines(path))
         if whole != self._file.tell():
             self._file.truncate(whole)
 
@@ -113,7 +113,7 @@ def read(path: Path) -> Past:
     """What the journal at ``path`` says; an empty past when there is none.
 
     Raises:
-        JournalDamaged: a line other than the last does not match its checksum.
+        JournalDamaged: a line that is not a torn last one does not match its checksum.
     """
     past = Past()
     if not path.exists():
@@ -187,13 +187,11 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    if len(line) < 10 or not line.endswith(b"\n"):
-        return None
     text = line[9:-1]
-    try:
-        return values.loads(text) if int(line[:8], 16) == zlib.crc32(text) else None
-    except ValueError:
+    if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
         return None
+    entry: dict[str, Any] = values.loads(text)
+    return entry
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -203,7 +201,9 @@ def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         for number, line in enumerate(file, 1):
             entry = _parse(line)
             if entry is None:
-                if file.read(1):
+                # Torn: it has no end, or a hole of zeros where a page had not reached the disk.
+                torn = not line.endswith(b"\n") or b"\0" in line
+                if not torn or file.read(1):
                     raise JournalDamaged(
                         f"{path}, line {number}: the checksum does not match, so what was kept cannot be told. "
                         "Restore the file from a backup, or start anew in another folder."

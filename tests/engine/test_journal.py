@@ -1,0 +1,220 @@
+"""The journal: what is written is read, a torn end is dropped, damage is never taken for the truth."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.engine import journal
+from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
+from penstock.errors import JournalDamaged
+from penstock.testing.comparing import comparable
+
+
+def aside(item, reason="raised"):
+    return SetAside(item, f"i{item}", reason, "because", "ValueError", "Traceback", 7)
+
+
+def receipt(value=None, *names):
+    return Receipt(tuple(Part(name, 10, "ab") for name in names), value)
+
+
+ENTRIES = [
+    {"job": {"function": {"name": "m.f"}}},
+    {"budget": 1 << 30},
+    {"opened": True},
+    kept(0, 4, {"": [(0, 2, receipt({"n": 1})), (2, 4, receipt(None, "p2"))]}, [aside(1)]),
+    kept(8, 10, {"": [(8, 10, receipt(np.arange(3)))]}, []),
+    {"aside": [plain(aside(5, "memory"))]},
+    kept(4, 8, {"": [(4, 6, receipt("ü\n")), (6, 8, receipt())]}, [aside(5, "memory")]),
+    {"closed": True},
+]
+
+
+def write(path, entries):
+    book = Journal(path, durable=False)
+    book.write(*entries)
+    book.close()
+    return path
+
+
+def told(past):
+    return (
+        past.job,
+        list(past.done),
+        {item: comparable(each) for item, each in past.aside.items()},
+        past.opened,
+        past.closed,
+    )
+
+
+def test_no_journal_is_an_empty_past(tmp_path):
+    assert told(read(tmp_path / "journal")) == told(Past())
+
+
+def test_what_is_written_is_read(tmp_path):
+    past = read(write(tmp_path / "journal", ENTRIES))
+    assert past.job == {"function": {"name": "m.f"}}
+    assert list(past.done) == [(0, 10)]
+    assert sorted(past.aside) == [1, 5]
+    assert past.aside[5].needed == 7
+    assert past.under == {1: 1 << 30, 5: 1 << 30}
+    assert past.kept == 8
+    assert past.opened
+    assert past.closed
+
+
+def test_receipts_come_in_item_order(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    found = list(receipts(path, ""))
+    assert [batch for batch, _ in found] == [
+        Batch(0, 2, (1,)),
+        Batch(2, 4),
+        Batch(4, 6, (5,)),
+        Batch(6, 8),
+        Batch(8, 10),
+    ]
+    assert comparable([each.value for _, each in found]) == comparable(
+        [{"n": 1}, None, "ü\n", None, np.arange(3)]
+    )
+    assert found[1][1].parts == (Part("p2", 10, "ab"),)
+    assert list(receipts(path, "other")) == []
+
+
+def test_each_room_has_its_receipts(tmp_path):
+    grains = {"a": [(0, 4, receipt(1))], "b": [(0, 2, receipt(2)), (2, 4, receipt(3))]}
+    path = write(tmp_path / "journal", [kept(0, 4, grains, [])])
+    assert [each.value for _, each in receipts(path, "a")] == [1]
+    assert [each.value for _, each in receipts(path, "b")] == [2, 3]
+
+
+# --------------------------------------------------------------------------- taken back
+
+
+def test_what_is_taken_back_is_not_done(tmp_path):
+    path = write(tmp_path / "journal", [*ENTRIES, {"back": [[0, 4], [5, 6]]}])
+    past = read(path)
+    assert list(past.done) == [(4, 5), (6, 10)]
+    assert past.aside == {}
+    assert not past.closed
+    assert past.opened
+
+
+def test_a_batch_that_was_worked_again_counts_once(tmp_path):
+    again = [kept(0, 2, {"": [(0, 2, receipt("new"))]}, []), kept(2, 4, {"": [(2, 4, receipt())]}, [])]
+    path = write(tmp_path / "journal", [*ENTRIES, {"back": [[0, 4]]}, *again])
+    assert list(read(path).done) == [(0, 10)]
+    found = list(receipts(path, ""))
+    assert [(batch.start, batch.stop) for batch, _ in found] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
+    assert found[0][1].value == "new"
+
+
+def test_whole_batches_are_taken_back(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    assert sorted(batches_of(path, [1, 5])) == [[0, 4], [4, 8]]
+    assert batches_of(path, [12]) == [[12, 13]], "set aside, and its batch not kept"
+    path = write(path, [{"back": [[0, 4]]}])
+    assert sorted(batches_of(path, [1, 5])) == [[1, 2], [4, 8]]
+
+
+def test_an_accepted_change_opens_it_again(tmp_path):
+    past = read(write(tmp_path / "journal", [*ENTRIES, {"change": {"function": {"name": "m.g"}}}]))
+    assert past.job == {"function": {"name": "m.g"}}
+    assert not past.closed
+    assert list(past.done) == [(0, 10)]
+
+
+# --------------------------------------------------------------------------- torn and damaged
+
+
+def test_a_last_line_torn_anywhere_is_dropped(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    data = path.read_bytes()
+    last = data[:-1].rindex(b"\n") + 1
+    before = told(read(write(tmp_path / "before", ENTRIES[:-1])))
+    for end in range(last, len(data)):
+        path.write_bytes(data[:end])
+        assert told(read(path)) == before
+        list(receipts(path, ""))
+        write(path, [{"closed": True}])  # goes on behind the last whole line
+        assert path.read_bytes() == data
+
+
+def test_a_last_line_with_a_hole_is_torn(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    data = bytearray(path.read_bytes())
+    data[-10:-4] = bytes(6)
+    path.write_bytes(data)
+    assert told(read(path)) == told(read(write(tmp_path / "before", ENTRIES[:-1])))
+
+
+def test_a_journal_of_one_torn_line_is_empty(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES[:1])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert told(read(path)) == told(Past())
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0x80])
+def test_a_flipped_byte_anywhere_is_damage(tmp_path, flip):
+    path = write(tmp_path / "journal", ENTRIES[2:6])
+    data = path.read_bytes()
+    for place in range(len(data) - 1):  # without its newline the last line is a torn one
+        path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
+        with pytest.raises(JournalDamaged, match=r"line [1-4]: the checksum does not match"):
+            read(path)
+
+
+def test_a_damaged_journal_is_not_written_to(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    data = path.read_bytes().replace(b"opened", b"0pened")
+    path.write_bytes(data)
+    with pytest.raises(JournalDamaged):
+        Journal(path)
+    assert path.read_bytes() == data
+
+
+def test_foreign_text_is_damage(tmp_path):
+    path = tmp_path / "journal"
+    for text in (b"hello\n", b"\n", b"{}\n", b"0" * 200 + b"\n"):
+        path.write_bytes(text)
+        with pytest.raises(JournalDamaged):
+            read(path)
+
+
+# --------------------------------------------------------------------------- against a model
+
+LINE = st.one_of(
+    st.tuples(st.just("kept"), st.integers(0, 9)),
+    st.tuples(st.just("back"), st.integers(0, 9)),
+)
+
+
+@settings(deadline=None)
+@given(lines=st.lists(LINE, max_size=30))
+def test_agrees_with_a_dict(tmp_path_factory, lines):
+    """Ten batches of three items, kept and taken back in any order."""
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    model, entries = {}, []
+    for number, (what, batch) in enumerate(lines):
+        start, stop = 3 * batch, 3 * batch + 3
+        if what == "kept" and batch not in model:
+            model[batch] = number
+            entries.append(kept(start, stop, {"": [(start, stop, receipt(number))]}, [aside(start)]))
+        elif what == "back":
+            model.pop(batch, None)
+            entries.append({"back": [[start, stop]]})
+    write(path, entries)
+    past = read(path)
+    assert {item // 3 for a, b in past.done for item in range(a, b)} == set(model)
+    assert set(past.aside) == {3 * batch for batch in model}
+    assert past.kept == 2 * len(model)
+    assert [each.value for _, each in receipts(path, "")] == [model[batch] for batch in sorted(model)]
+
+
+def test_is_flat_text_with_a_checksum_each(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES)
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == len(ENTRIES)
+    assert all(line[8:10] == b" {" for line in lines)
+    assert journal._parse(lines[0] + b"\n") == ENTRIES[0]
