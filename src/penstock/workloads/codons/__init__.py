@@ -35,6 +35,8 @@ from penstock.workloads.codons.tables import Row, codon_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from penstock.workloads.codons.inputs import Inputs
+
 _STRANDS = {"forward": "+", "both": "+-"}
 _GAPS = 0.01
 """Share of gap letters above which the input looks aligned."""
@@ -102,19 +104,18 @@ class Codons:
         """
         asked = _defaults() | options
         meaning = genetic_codes.translation(asked["genetic_code"])
-        source, fasta = _open(asked["inputs"])
-        limit = _choose(run, source, asked["sample"], asked["seed"]) if asked["sample"] else None
-        summary = run.stage("count", _counting(source, asked["seed"], limit)).open()
-        _check(summary, fasta)
+        inputs = _open(asked["inputs"])
+        limit = _choose(run, inputs, asked["sample"], asked["seed"]) if asked["sample"] else None
+        summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
+        _check(summary, inputs.fasta)
         rows, told = _results(summary, meaning, asked)
         _write(run, rows, told)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts; those of a sample are like it."""
         asked = _defaults() | options
-        source, _ = _open(asked["inputs"])
-        workers = options.get("workers")
-        return [_counting(source, asked["seed"], None).plan(budget=budget, workers=workers)]
+        inputs, workers = _open(asked["inputs"]), options.get("workers")
+        return [_counting(inputs, asked["seed"], None).plan(budget=budget, workers=workers)]
 
 
 def _defaults() -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _defaults() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _open(inputs: Sequence[str]) -> tuple[Any, list[str]]:
+def _open(paths: Sequence[str]) -> Inputs:
     from importlib.util import find_spec
 
     if find_spec("numba") is None:
@@ -132,17 +133,18 @@ def _open(inputs: Sequence[str]) -> tuple[Any, list[str]]:
     from penstock.workloads.codons.inputs import open_inputs
 
     # The same files have the same names wherever the run is resumed from.
-    return open_inputs([str(Path(path).absolute()) for path in inputs])
+    return open_inputs([str(Path(path).absolute()) for path in paths])
 
 
-def _counting(source: Any, seed: int, limit: int | None) -> penstock.Job:
+def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
     from penstock.workloads.codons.job import CountCodons, JoinSummaries
 
-    function = CountCodons() if limit is None else CountCodons(seed, limit)
-    return penstock.Job(source=source, function=function, into=JoinSummaries())
+    rows = bool(inputs.parquet)
+    function = CountCodons(rows=rows) if limit is None else CountCodons(seed, limit, rows)
+    return penstock.Job(source=inputs.source, function=function, into=JoinSummaries())
 
 
-def _choose(run: penstock.Run, source: Any, wanted: int, seed: int) -> int:
+def _choose(run: penstock.Run, inputs: Inputs, wanted: int, seed: int) -> int:
     """The limit under which exactly ``wanted`` records have their numbers; passes over the headers."""
     from penstock.workloads.codons.sampling import AddNumbers, Bracket, CountNumbers, narrow
 
@@ -151,7 +153,7 @@ def _choose(run: penstock.Run, source: Any, wanted: int, seed: int) -> int:
     while bracket is not None:
         passes += 1
         function = CountNumbers(seed, bracket.low, bracket.width)
-        job = penstock.Job(source=source, function=function, into=AddNumbers())
+        job = penstock.Job(source=inputs.source, function=function, into=AddNumbers())
         bins = run.stage(f"sample-{passes}", job).open()
         bracket, limit = narrow(bracket, bins, wanted)
         wanted = limit

@@ -91,8 +91,23 @@ class RowRuns:
         return self._firsts[item + 1] - self._firsts[item]
 
 
-def open_inputs(paths: Sequence[str]) -> tuple[Any, list[str]]:
-    """A source over all files, and the FASTA files in the order of their numbers.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files of a run.
+
+    Attributes:
+        source: all of them.
+        fasta: the FASTA files, in the order of their numbers.
+        parquet: the Parquet files.
+    """
+
+    source: Any
+    fasta: list[str]
+    parquet: list[str]
+
+
+def open_inputs(paths: Sequence[str]) -> Inputs:
+    """A source over all files.
 
     What begins as Parquet is read as Parquet, everything else as FASTA.
 
@@ -111,7 +126,7 @@ def open_inputs(paths: Sequence[str]) -> tuple[Any, list[str]]:
         if not len(rows):
             raise BadInput("the Parquet files hold no rows", file=parquet[0])
         sources.append(rows)
-    return (sources[0] if len(sources) == 1 else Chain(*sources)), fasta
+    return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet)
 
 
 def _is_parquet(path: str) -> bool:

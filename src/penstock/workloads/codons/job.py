@@ -29,18 +29,24 @@ class CountCodons:
     Args:
         seed: of the sample.
         limit: records whose number is above it are left out; see ``sampling``.
+        rows: rows are among the items, and the compiled code for them is loaded beforehand too.
 
     Returns the item's summary, int64 (see ``summary``).
     """
 
     seed: int = 0
     limit: int = EVERY
+    rows: bool = False
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
         from penstock.workloads.codons import kernel
 
-        kernel.settle(*kernel.begin(0, at_start=True))
+        scan = kernel.begin(0, at_start=True)
+        kernel.settle(*scan)
+        if self.rows:
+            text, offsets = np.frombuffer(b"", np.uint8), np.frombuffer(bytes(8), np.int64)
+            kernel.scan_rows(text, offsets, 0, *scan, np.uint64(0), np.uint64(0))
 
     def __call__(self, item: Block | Rows) -> s.Vector:
         """Count.

@@ -344,7 +344,6 @@ def _walk_all(text, start, stop, origin, state, bases, windows, singles, out, sa
 
 _ARRAYS = (types.int64[::1], types.uint8[::1], types.uint32[:, ::1], types.int64[:, :, ::1], types.int64[::1])
 _TEXT = types.Array(types.uint8, 1, "C", readonly=True)
-_OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
 
 
 @_compiled(types.void(_TEXT, types.int64, *_ARRAYS, types.uint64, types.uint64), cache=True, nogil=True)
@@ -372,9 +371,7 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
     _walk_all(text, 0, len(text), origin, state, bases, windows, singles, out, salt, limit)
 
 
-@_compiled(
-    types.void(_TEXT, _OFFSETS, types.int64, *_ARRAYS, types.uint64, types.uint64), cache=True, nogil=True
-)
+@_compiled(cache=True, nogil=True)  # when first used: most runs have no rows
 def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, limit):
     """Read sequences without headers, each a record.
 
