@@ -2,16 +2,20 @@
 
 The file names host, boot, process and its start time, and is touched every few seconds. On the
 same host a holder is dead when its process is gone (or its number belongs to another process
-now); on another host when the file has not been touched for a minute.
+now); on another host, or in another container of this one, when the file has not been touched
+for a minute. Who looks at the file and takes it away holds a second, kernel's lock meanwhile, so
+that of several who find a dead holder none takes away the lock of the first to replace it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ class RunLock:
         self._mine = {
             "host": socket.gethostname(),
             "boot": _boot(),
+            "processes": _namespace(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -43,11 +48,13 @@ class RunLock:
         self._take()
 
     def _take(self) -> None:
-        for _ in range(10):
+        for _ in range(20):
             try:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:
-                self._clear_dead()
+                with self._guard() as mine:
+                    if mine:
+                        self._clear_dead()
                 continue
             with open(descriptor, "w") as file:
                 json.dump(self._mine, file)
@@ -56,8 +63,22 @@ class RunLock:
             f"{self._path.parent.parent} is being taken over by several processes at once; try again"
         )
 
+    @contextmanager
+    def _guard(self) -> Iterator[bool]:
+        """Whether this process alone may judge the lock now; given back when it dies."""
+        with open(self._path.with_name(_NAME + ".guard"), "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)
+                yield False
+                return
+            except OSError:  # a file system without such locks
+                pass
+            yield True
+
     def _clear_dead(self) -> None:
-        """Move a dead holder's file away; only one of several who try succeeds."""
+        """Take a dead holder's file away."""
         try:
             age = time.time() - self._path.stat().st_mtime
             holder: dict[str, Any] = json.loads(self._path.read_text() or "{}")
@@ -70,20 +91,19 @@ class RunLock:
             return
         if holder and self._alive(holder, age):
             raise RunLocked(
-                f"{self._path.parent.parent} is in use: process {holder.get('pid')} on {holder.get('host')} has been "
-                f"running there since {holder.get('since')} (last sign of life {age:.0f} s ago). Wait for it, end it, "
-                "or choose another folder."
+                f"{self._path.parent.parent} is in use: process {holder.get('pid')} on {holder.get('host')} "
+                f"has been running there since {holder.get('since')} (last sign of life {age:.0f} s ago). "
+                "Wait for it, end it, or choose another folder."
             )
-        stale = self._path.with_name(f"lock.dead.{os.getpid()}")
-        with suppress(FileNotFoundError):
-            os.rename(self._path, stale)
-            stale.unlink()
+        self._path.unlink(missing_ok=True)
 
     def _alive(self, holder: dict[str, Any], age: float) -> bool:
         if holder.get("host") != self._mine["host"]:
             return age < _SILENT
         if holder.get("boot") != self._mine["boot"]:
             return False
+        if holder.get("processes") != self._mine["processes"]:
+            return age < _SILENT
         pid = int(holder.get("pid", 0))
         return pid > 0 and _started(pid) == holder.get("started") != ""
 
@@ -102,6 +122,14 @@ class RunLock:
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """Which processes can be seen from here: a container has numbers of its own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 
