@@ -52,6 +52,8 @@ class Admission:
         budget: in force; may be set anew.
         fixed_call: the call may be no other.
         results: tells the bytes that collected results will still take in this process.
+        began: when the stage began.
+        most_seconds: a batch should not take longer than this.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Admission:
         fixed_call: int | None,
         results: Callable[[], int],
         began: float,
+        most_seconds: float = math.inf,
     ) -> None:
         self._source = source
         self._schedule = schedule
@@ -75,6 +78,7 @@ class Admission:
         self._fixed_call = fixed_call
         self._results = results
         self._began = began
+        self._most_seconds = most_seconds
         self._last = self._grew = -math.inf
         self._seen = 0
         self.budget = budget
@@ -119,7 +123,7 @@ class Admission:
 
     def batch_seconds(self, now: float) -> float:
         """How long a batch should take now."""
-        return planning.batch_seconds(now - self._began)
+        return min(planning.batch_seconds(now - self._began), self._most_seconds)
 
     # ------------------------------------------------------------------ what starts
 

@@ -56,7 +56,7 @@ class Estimate:
         self.seconds_per_item = 0.0
         self.measured_call = 0
         self.measured_batch = 0
-        self.most_workers = min(wishes.workers or cores, max(self.items, 1))
+        self.most_workers = wishes.workers or cores
         self._mean_hint = 1.0
         self._largest_hint = 1.0
         self._look_at_hints()

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from penstock import events as ev
 from penstock.abc import Backend, Carried, Death, Event, Message, Receipt, Sequential, SetAside
@@ -29,6 +29,8 @@ from penstock.errors import PenstockError
 
 _TURN = 0.1
 """Seconds after which the loop looks up though nothing happened."""
+_IDLE_TURN = 5.0
+"""The same while there is nothing to do."""
 _SAMPLE_EVERY = 0.25
 _BEAT_EVERY = 5.0
 _ALL_RAISE = 20
@@ -53,6 +55,18 @@ class Options:
     governs: bool = True
     """Whether there are workers to pause and kill."""
     cores: int = 1
+    endless: bool = False
+    """Whether items keep coming: nothing that befalls some of them ends it."""
+    most_batch_seconds: float = math.inf
+    """A batch should not take longer than this."""
+
+
+class Book(Protocol):
+    """Where a loop writes what is kept: a journal, or nothing for what is not resumed."""
+
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        """Append and commit."""
+        ...
 
 
 class Interrupt(Exception):
@@ -86,7 +100,7 @@ class Loop:
         options: Options,
         backend: Backend,
         gauge: discover.Gauge,
-        book: journal.Journal,
+        book: Book,
         past: journal.Past,
         *,
         stage: str,
@@ -130,6 +144,7 @@ class Loop:
             fixed_call=setup.fixed_call,
             results=self._results_to_come,
             began=self._began,
+            most_seconds=options.most_batch_seconds,
         )
         self._batches = 0
         self._given_up = {"memory": 0, "other": 0}
@@ -167,6 +182,29 @@ class Loop:
             made = self._do(m.Chore("close", self._setup.machinery / "journal"))
             self._journal.write({"closed": True})
             return made
+
+    def serve(self, take_in: Callable[[], bool]) -> None:
+        """Work items that keep coming.
+
+        Args:
+            take_in: calls :meth:`extend` for what has come; False when no more will.
+        """
+        with self:
+            while True:
+                more = take_in()
+                if not self.schedule.finished:
+                    self._turn()
+                elif more:
+                    self._commit()
+                    self.turn_ears(_IDLE_TURN)
+                else:
+                    self._commit()
+                    return
+
+    def extend(self, items: int) -> None:
+        """There are so many items now."""
+        self.schedule.extend(items)
+        self.estimate.items = items
 
     def __enter__(self) -> Loop:
         if self._options.governs:
@@ -373,7 +411,7 @@ class Loop:
 
     def _results_to_come(self) -> int:
         """Bytes that collected results will still take in this process, as it is going."""
-        if not self.admission.kept:
+        if not self.admission.kept or self._options.endless:
             return 0
         return int(self._results * (self._setup.items / self.admission.kept - 1))
 
@@ -493,6 +531,8 @@ class Loop:
 
     def _stop_if_hopeless(self) -> None:
         """Stop at once when nothing succeeds, or when more was set aside than is allowed."""
+        if self._options.endless:
+            return
         hopeless = self.admission.kept == 0 and (
             self._given_up["other"] >= _ALL_RAISE or self._given_up["memory"] >= _ALL_TOO_LARGE
         )

@@ -141,6 +141,11 @@ class Schedule:
         self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
         self._fixed_call = fixed_call
 
+    def extend(self, items: int) -> None:
+        """There are more items now: the source of an executor grows."""
+        self._pending.add(self.items, items)
+        self.items = items
+
     # ------------------------------------------------------------------ questions
 
     @property

@@ -78,7 +78,7 @@ def sentence(
     if verdict.reason == "memory":
         return (
             f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
-            f"(budget {format_size(budget.bytes)} from {budget.origin})"
+            f"(budget {format_size(budget.bytes)}, {budget.origin})"
         )
     if verdict.reason == "kept":
         return f"its result cannot be kept: {failed.message if failed else ''}"
@@ -166,6 +166,17 @@ def _caused(error: RunFailed, failed: Failed) -> RunFailed:
     return error
 
 
+def exception_of(aside: SetAside) -> PenstockError:
+    """The exception that stands for one item of an executor."""
+    what = f"the call {aside.message}"
+    if aside.reason == "memory":
+        return ItemTooLarge(f"{what}. Raise the budget, or make the call smaller.", needed=aside.needed)
+    return _KINDS.get(aside.reason, FunctionRaised)(what)
+
+
+_KINDS: dict[str, type[RunFailed]] = {"died": WorkerDied, "stalled": Stalled, "kept": CannotKeep}
+
+
 def failure_of(
     aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool
 ) -> PenstockError:
@@ -189,8 +200,7 @@ def failure_of(
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
     what = f"item {first.name}: {first.message}.{rest}{tail} Everything else that was done is kept."
-    kinds: dict[str, type[RunFailed]] = {"died": WorkerDied, "stalled": Stalled, "kept": CannotKeep}
-    error = kinds.get(first.reason, FunctionRaised)(what)
+    error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")
         error.__cause__ = stand_in(first.error, message, first.traceback)
@@ -204,7 +214,7 @@ def _too_large(first: SetAside, budget: Budget, reserved: Reserved, rest: str) -
     needed = int((first.needed * 1.1 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * first.needed))
     return ItemTooLarge(
         f"item {first.name!r} needs more than {format_size(first.needed)}; one worker alone may use "
-        f"{format_size(alone)} (budget {format_size(budget.bytes)} from {budget.origin}, reserved and headroom "
+        f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
         f"{format_size(taken)}). Raise the budget to {format_size(needed)} or more, or split the item, or pass "
         f"set_aside=True to finish the rest.{rest}",
         needed=needed,

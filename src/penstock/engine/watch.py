@@ -21,6 +21,8 @@ _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
 _CALM = 0.02
 """Seconds between readings when nothing can run out soon."""
+_IDLE = 0.25
+"""Seconds between readings while nobody has a batch."""
 _LOOK_EVERY = 0.1
 """Then, seconds between readings of the ceilings and of the backend."""
 
@@ -101,7 +103,8 @@ class Watch(threading.Thread):
         self._clock = clock
         self._meter = Meter()
         self._shared_before = discover.shared_files()
-        self._ended = threading.Event()
+        self._ended = False
+        self._nudge = threading.Event()
         self._lock = threading.Lock()
         self._lives: dict[int, _Life] = {}
         self._notices: list[Notice] = []
@@ -141,6 +144,7 @@ class Watch(threading.Thread):
             life.began = life.active = life.at_since = now
             life.reserved = reserved
             life.highest = life.memory
+        self._nudge.set()
 
     def reserve(self, worker: int, reserved: int) -> None:
         """The batch that a worker has needs more than it was admitted with."""
@@ -188,7 +192,8 @@ class Watch(threading.Thread):
 
     def stop(self) -> None:
         """End the thread."""
-        self._ended.set()
+        self._ended = True
+        self._nudge.set()
         if self.is_alive():
             self.join()
 
@@ -196,9 +201,13 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Until stopped."""
-        wait = 0.0
-        while not self._ended.wait(wait):
+        while not self._ended:
             wait = self.tick()
+            if wait > _CALM:  # nobody has a batch: until somebody is given one
+                self._nudge.wait(wait)
+            else:
+                time.sleep(wait)
+            self._nudge.clear()
 
     def tick(self) -> float:
         """Read, decide, act once; the seconds until the next time."""
@@ -220,7 +229,7 @@ class Watch(threading.Thread):
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
         pause = governor.interval(self.free, self.budget)
-        return pause if busy else _CALM
+        return pause if busy else _IDLE
 
     def _look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
