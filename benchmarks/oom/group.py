@@ -75,6 +75,8 @@ class Group:
             for folder in self._made:
                 folder.mkdir()
             (self.folder / self._names.limit).write_text(str(limit))
+            if memory.version == 2 and not self._container:  # as a batch system does for its steps
+                (self.folder / "cgroup.subtree_control").write_text("+memory")
         except OSError as error:
             self.end()
             message = f"cannot make a memory group ({error}): run as root, where groups are writable"
