@@ -42,6 +42,8 @@ def test_a_living_holder_is_named(tmp_path):
     held = RunLock(machinery)
     with pytest.raises(RunLocked) as told:
         RunLock(machinery)
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    assert str(told.value).startswith(f"{tmp_path / 'run'} is in use: {who} has been running there since 2")
     held.release()
     RunLock(machinery).release()
 

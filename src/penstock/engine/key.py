@@ -74,10 +74,23 @@ def function_key(function: Any) -> dict[str, Any]:
     key["code"] = _package_version(module) or _source_of(owner, module)
     if owner is not function:
         key["state"] = input_key(getattr(function, "__getstate__", lambda: repr(function))())
-    closure = getattr(function, "__closure__", None) or ()
-    if closure:
-        key["captured"] = [input_key(cell.cell_contents) for cell in closure]
+    captured = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
+    # Defaults capture too: ``lambda item, threshold=threshold: ...``
+    captured += [
+        input_key(value)
+        for value in (getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None))
+        if value
+    ]
+    if captured:
+        key["captured"] = captured
     return key
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return input_key(cell.cell_contents)
+    except ValueError:  # a name that is never set
+        return "nothing"
 
 
 def _package_version(module: Any) -> str | None:
@@ -118,6 +131,13 @@ def input_key(value: Any) -> Any:
         return {"file": str(value), "is": files.fingerprint(value) if value.is_file() else "folder"}
     if inspect.isroutine(value) or inspect.isclass(value):
         return function_key(value)
+    if type(value) is dict and not all(isinstance(key, str) for key in value):
+        return {"pairs": [[input_key(key), input_key(part)] for key, part in value.items()]}
+    if type(value) in (list, tuple, dict) and not _is_json(value):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return {"parts": {str(key): input_key(part) for key, part in parts}}
+    if type(value) in (set, frozenset):  # in the order of its texts: its own differs from process to process
+        return {"set": sorted((input_key(part) for part in value), key=repr)}
     try:
         text = values.dumps(value)
     except (TypeError, ValueError):
@@ -131,6 +151,14 @@ def input_key(value: Any) -> Any:
     return value if len(text) <= 1024 else {"is": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
 
 
+def _is_json(value: Any) -> bool:
+    try:
+        values.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def describe(room: Any) -> dict[str, Any]:
     """A sink or reducer with its options."""
     cls = type(room)
@@ -138,6 +166,8 @@ def describe(room: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(room):
         for each in dataclasses.fields(room):
             options[each.name] = input_key(getattr(room, each.name))
+    else:
+        options = {name: input_key(value) for name, value in sorted(getattr(room, "__dict__", {}).items())}
     return {"type": f"{cls.__module__}.{cls.__qualname__}", "options": options}
 
 
@@ -153,10 +183,30 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         else:
             told.append(f"the arguments or captured values of {now.get('name', 'the function')} changed")
     if old.get("rooms") != new.get("rooms"):
-        told.append("where the results go (into=) changed")
+        told.append(
+            f"where the results go (into=) changed: {_which(old.get('rooms', {}), new.get('rooms', {}))}"
+        )
     for part, words in (("inputs", "the input"), ("options", "the option")):
         was, now = old.get(part, {}), new.get(part, {})
         for name in sorted({*was, *now}):
             if was.get(name) != now.get(name):
                 told.append(f"{words} {name!r} changed")
     return told
+
+
+def _which(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between the sinks and reducers of two jobs, in words."""
+    told = []
+    for name in sorted({*old, *new}):
+        was, now = old.get(name, {}), new.get(name, {})
+        where = f"{name!r} " if name else ""
+        if was.get("type") != now.get("type"):
+            told.append(f"{where}was {was.get('type', 'not there')}, it is {now.get('type', 'not there')}")
+            continue
+        before, after = was.get("options", {}), now.get("options", {})
+        told += [
+            f"{where}{option} was {before.get(option)}, it is {after.get(option)}"
+            for option in sorted({*before, *after})
+            if before.get(option) != after.get(option)
+        ]
+    return "; ".join(told)

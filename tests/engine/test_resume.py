@@ -1,0 +1,128 @@
+"""May a job go on where a journal ends?"""
+
+import pytest
+
+import penstock
+from penstock.engine.journal import Past
+from penstock.engine.resume import compare
+from penstock.errors import JobChanged, SourceChanged
+
+
+def key(files, spans=None, *, items=10, function="m.f", kind="Files"):
+    return {
+        "function": {"name": function, "code": "1"},
+        "source": {"type": kind, "items": items, "files": files, "spans": spans or {}},
+        "rooms": {},
+        "inputs": {},
+        "options": {},
+    }
+
+
+OLD = key({"a": "3:1:x", "b": "4:1:y"}, {"a": [0, 5], "b": [5, 10]})
+
+
+def may(new, *, done=((0, 5),), accept=False, old=OLD, tmp_path="runs/x"):
+    past = Past(job=old)
+    for pair in done:
+        past.done.add(*pair)
+    return compare(past, new, tmp_path, accept=accept)
+
+
+def test_the_same_job_goes_on():
+    assert may(OLD) is False
+
+
+def test_another_function_is_refused_and_can_be_accepted():
+    new = key({"a": "3:1:x", "b": "4:1:y"}, {"a": [0, 5], "b": [5, 10]}, function="m.g")
+    with pytest.raises(JobChanged, match=r"holds 5 finished items .*is m.g now.*accept_changes=True"):
+        may(new)
+    assert may(new, accept=True) is True
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ({"b": "4:1:y"}, "a is gone"),
+        ({"a": "9:2:z", "b": "4:1:y"}, "a has 9 bytes, it had 3"),
+        ({"a": "3:2:z", "b": "4:1:y"}, "a was written again with other content"),
+        ({"a": "3:2:x", "b": "4:1:y"}, r"a was written again \(same size\)"),
+        ({"a": "odd", "b": "4:1:y"}, "a is not what it was"),
+    ],
+)
+def test_a_changed_file_of_done_items_is_refused(now, words):
+    new = key(now, {"a": [0, 5], "b": [5, 10]})
+    with pytest.raises(SourceChanged, match=words):
+        may(new)
+    assert may(new, accept=True) is True
+    assert may(new, done=[(5, 10)]) is True, "of items that are not done it does not matter"
+    assert may(new, done=[]) is True
+
+
+def test_a_moved_file_of_done_items_is_refused():
+    new = key({"0": "1:1:n", "a": "3:1:x", "b": "4:1:y"}, {"0": [0, 1], "a": [1, 6], "b": [6, 11]}, items=11)
+    with pytest.raises(SourceChanged, match="a now gives items 1 to 6, it gave 0 to 5"):
+        may(new)
+
+
+def test_appended_files_are_fine():
+    new = key(
+        {"a": "3:1:x", "b": "4:1:y", "c": "5:1:z"}, {"a": [0, 5], "b": [5, 10], "c": [10, 12]}, items=12
+    )
+    assert may(new, done=[(0, 10)]) is True
+
+
+def test_a_file_without_spans_stands_for_all_items():
+    old, new = key({"list": "1"}), key({"list": "2"})
+    assert may(new, old=old, done=[]) is True
+    with pytest.raises(SourceChanged, match="list is not what it was"):
+        may(new, old=old, done=[(9, 10)])
+
+
+def test_another_kind_of_source_is_refused():
+    with pytest.raises(SourceChanged, match="the source was Files, it is Range"):
+        may(key({}, kind="Range"))
+
+
+def test_many_changed_files_are_counted():
+    old = key({f"f{i}": "1:1:a" for i in range(8)}, {f"f{i}": [i, i + 1] for i in range(8)}, items=8)
+    with pytest.raises(SourceChanged, match=r"f0 is gone; .*f4 is gone; and 3 more"):
+        may(key({}, items=8), old=old, done=[(0, 8)])
+
+
+# --------------------------------------------------------------------------- a whole run
+
+
+def size_of(path):
+    return path.stat().st_size
+
+
+def fail_on_b(path):
+    if path.name == "b":
+        raise ValueError("not yet")
+    return path.stat().st_size
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in "abc":
+        (data / name).write_text(name)
+    return data
+
+
+def go(folder, function=size_of, **more):
+    job = penstock.Job(source=penstock.sources.Files(sorted(folder.iterdir())), function=function)
+    return job.run(folder.parent / "run", budget="300MiB", workers=1, **more)
+
+
+def test_files_change_under_a_run(folder):
+    go(folder, fail_on_b, set_aside=True)
+    assert go(folder, fail_on_b, set_aside=True).result[2] == 1
+    (folder / "d").write_text("dddd")
+    assert list(go(folder, fail_on_b, set_aside=True).result[2:]) == [1, 4]
+    (folder / "a").write_text("longer")
+    with pytest.raises(SourceChanged, match="a has 6 bytes, it had 1"):
+        go(folder, fail_on_b, set_aside=True)
+    with pytest.raises(JobChanged, match=r"the function is .*size_of now"):
+        go(folder, size_of)
