@@ -28,8 +28,8 @@ from penstock.backends.processes import Tree, cpu_seconds, held
 from penstock.errors import PenstockError
 
 _BOOT = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from penstock.backends.forkserver import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+    "import sys, json; _, seen, control, notes = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "
+    "from penstock.backends.forkserver import main; main(int(control), int(notes))"
 )
 _END_SECONDS = 2.0
 
@@ -109,7 +109,7 @@ class Local:
                         sys.executable,
                         "-c",
                         _BOOT,
-                        json.dumps(sys.path),
+                        json.dumps((sys.path, sys.argv)),
                         str(theirs.fileno()),
                         str(self._notes_file),
                     ],
