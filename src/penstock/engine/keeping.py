@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -129,22 +129,13 @@ class Keeper:
         for start, stop, results in segment:
             self.at = start
             if not self._batched:
-                for self.at, result in zip(range(start, stop), results, strict=True):  # noqa: B020
+                for self.at, result in zip(range(start, stop), results, strict=True):
                     yield result
             elif isinstance(results, SetAside) or unit == "call":
                 yield results
             else:
-                count = 0
-                for result in results:
-                    self.at = start + count
-                    count += 1
-                    if count <= stop - start:
-                        yield result
-                if count != stop - start:
-                    raise TypeError(
-                        f"the function gave {count} results for a call of {stop - start} items: "
-                        "with batched=True it returns one result for each item, in order"
-                    )
+                for self.at, result in enumerate(_one_each(results, stop - start), start):
+                    yield result
 
     def _fold(self, name: str, room: Reducer, results: Iterator[Any], start: int) -> Receipt:
         state = room.start()
@@ -246,6 +237,29 @@ class _Segment:
         self.at = entry[1]
         self._next = next(self._stream, None) if self.at < self._stop else None
         return entry
+
+
+def _one_each(results: Any, items: int) -> Iterator[Any]:
+    """What a batched function gave, one result for each item; never more, should it give them for ever."""
+    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
+        raise TypeError(f"the function gave a {type(results).__qualname__} {_wanted(items)}")
+    if isinstance(results, Sized) and len(results) != items:
+        raise TypeError(f"the function gave {len(results)} results {_wanted(items)}")
+    given = iter(results)
+    for count in range(items):
+        try:
+            yield next(given)
+        except StopIteration:
+            raise TypeError(f"the function gave {count} results {_wanted(items)}") from None
+    if next(given, given) is not given:
+        raise TypeError(f"the function gave more than {items} results {_wanted(items)}")
+
+
+def _wanted(items: int) -> str:
+    return (
+        f"for a call of {items} item{'' if items == 1 else 's'}: with batched=True it returns one result for "
+        "each item, in order"
+    )
 
 
 class _Feed:
