@@ -55,7 +55,8 @@ def format_size(size: float) -> str:
     """Print bytes in binary units: ``"1.5 GiB"``, ``"320 MiB"``, ``"12 B"``."""
     sign, size = ("-", -size) if size < 0 else ("", size)
     for unit, width in (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
-        if size >= width:
+        # What would round to 1024 of one unit is 1.0 of the next.
+        if size >= width - width / 2048:
             value = size / width
             return f"{sign}{value:.1f} {unit}" if value < 100 else f"{sign}{value:.0f} {unit}"
     return f"{sign}{size:.0f} B"
