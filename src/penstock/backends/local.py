@@ -24,7 +24,7 @@ from penstock import note
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
-from penstock.backends.processes import Tree, cpu_seconds, held
+from penstock.backends.processes import Tree, cpu_seconds, end_sessions, held
 from penstock.errors import PenstockError
 
 _BOOT = (
@@ -79,7 +79,9 @@ class Local:
 
     def _load(self) -> None:
         setup, environment, log = self._start_with
-        if self._server is None or self._server.poll() is not None:
+        if self._server is not None and self._server.poll() is not None:
+            self._server_lost()  # wait() has not noticed yet
+        if self._server is None:
             self._start_server(environment, log)
         assert self._control is not None
         job = os.memfd_create("penstock-job")
@@ -158,7 +160,7 @@ class Local:
     def start(self) -> int:
         """Ask for a worker; its ``Ready`` arrives through :meth:`wait`."""
         if self._server is None or self._server.poll() is not None:
-            self._restart()
+            self._load()
         assert self._control is not None
         slot = self._free_slots.popleft()
         self._notes[slot * note.WORDS : (slot + 1) * note.WORDS] = _BLANK
@@ -173,15 +175,6 @@ class Local:
             with suppress(OSError):  # the server has just died: wait() notices
                 socket.send_fds(self._control, [pickle.dumps(("fork", slot))], [theirs.fileno()])
         return worker
-
-    def _restart(self) -> None:
-        """The fork server is gone, and its workers with it: begin anew."""
-        if self._control is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._control)
-            self._control.close()
-        self._server = self._control = None
-        self._load()
 
     def send(self, worker: int, content: Any) -> None:
         """Queue a message; what the socket does not take at once is sent by :meth:`wait`."""
@@ -242,16 +235,18 @@ class Local:
             self._bury(self._slots[argument[0]], int(signal.SIGKILL))
 
     def _server_lost(self) -> None:
-        """Without the server no status is told: its workers were killed with it."""
-        assert self._control is not None
-        self._selector.unregister(self._control)
-        self._control.close()
-        self._control = None
+        """Without the server no status is told: its workers were killed with it, their children not."""
+        if self._control is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._control)
+            self._control.close()
         if self._server is not None:
             self._server.wait()
-            self._server = None
+        self._server = self._control = None
+        sessions = {entry.tree.pid for entry in self._workers.values() if entry.tree is not None}
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
+        end_sessions(sessions)
 
     def _bury(self, worker: int, status: int) -> None:
         entry = self._workers[worker]
@@ -396,4 +391,4 @@ class _LoadFailed(PenstockError):
 
 
 _BLANK = memoryview(mmap.mmap(-1, note.BYTES)).cast("q")
-_BLANK[note.ITEM] = -1
+_BLANK[note.ITEM] = _BLANK[note.CALL_START] = _BLANK[note.CALL_STOP] = -1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
 from penstock.abc import Reading
 
@@ -91,6 +93,15 @@ def held(pid: int | str) -> int:
         return _resident(_slurp(f"/proc/{pid}/status"))[0]
     except OSError:
         return 0
+
+
+def end_sessions(leaders: Collection[int]) -> None:
+    """Kill what is left of the sessions of workers that are gone without anybody to adopt their children."""
+    for folder in Path("/proc").glob("[0-9]*") if leaders else ():
+        with suppress(OSError, ValueError, IndexError):
+            stat = _slurp(f"{folder}/stat")
+            if int(stat[stat.rindex(b")") + 2 :].split()[3]) in leaders:
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def cpu_seconds(pid: int) -> float:

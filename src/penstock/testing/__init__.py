@@ -11,15 +11,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.testing.backends import BackendSuite
     from penstock.testing.limits import LimitSuite
     from penstock.testing.machine import FakeMachine
     from penstock.testing.reducer import ReducerSuite
     from penstock.testing.sink import SinkSuite
     from penstock.testing.source import SourceSuite
 
-__all__ = ["FakeMachine", "LimitSuite", "ReducerSuite", "SinkSuite", "SourceSuite", "misfortune"]
+__all__ = [
+    "BackendSuite",
+    "FakeMachine",
+    "LimitSuite",
+    "ReducerSuite",
+    "SinkSuite",
+    "SourceSuite",
+    "misfortune",
+]
 
 _HOMES = {
+    "BackendSuite": "backends",
     "FakeMachine": "machine",
     "LimitSuite": "limits",
     "ReducerSuite": "reducer",
