@@ -1,0 +1,73 @@
+"""Only the item that was being read or worked is blamed, through a whole run."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+import penstock
+from penstock.abc import Receipt
+from penstock.errors import SetAside
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A source that kills its reader at one item."""
+
+    item: int
+    count: int = 16
+
+    def __len__(self):
+        return self.count
+
+    def read(self, start, stop):
+        for item in range(start, stop):
+            if item == self.item:
+                os.kill(os.getpid(), signal.SIGKILL if self.item % 2 else signal.SIGSEGV)
+            yield item
+
+    def fingerprint(self):
+        return {}
+
+
+@dataclass(frozen=True)
+class Grains:
+    """Keeps eight items a part, in the receipt; ``crash`` kills the worker that writes."""
+
+    crash: bool = False
+    grain: int = 8
+
+    def open(self, folder, items):
+        pass
+
+    def write(self, batch, results, folder):
+        kept = [None if isinstance(each, SetAside) else each for each in results]
+        if self.crash and batch.start:
+            os._exit(9)
+        return Receipt(value=kept)
+
+    def close(self, receipts, folder):
+        kept = [value for _, receipt in receipts for value in receipt.value]
+        (folder / "kept").write_text(repr(kept))
+
+    def result(self, folder):
+        return (folder / "kept").read_text()
+
+
+def same(item):
+    return item
+
+
+@pytest.mark.parametrize("bad", [6, 8, 15])
+def test_a_reader_that_dies_within_a_grain_costs_one_item(tmp_path, bad):
+    job = penstock.Job(source=Deadly(bad), function=same, into=Grains())
+    report = job.run(tmp_path / "run", budget="300MiB", workers=1, set_aside=True, call=8)
+    assert [each.item for each in report.set_aside] == [bad]
+    assert report.result == repr([None if item == bad else item for item in range(16)])
+
+
+def test_a_sink_that_always_dies_ends_the_run(tmp_path):
+    job = penstock.Job(source=penstock.sources.Range(16), function=same, into=Grains(crash=True))
+    with pytest.raises(penstock.WorkerDied, match="items 8 to 16 fails again and again"):
+        job.run(tmp_path / "run", budget="300MiB", workers=1, set_aside=True)
