@@ -50,6 +50,11 @@ class Keeper:
         self.at = -1
         """The item whose result was handed on last; blamed when it cannot be kept."""
 
+    @property
+    def threaded(self) -> bool:
+        """Whether results are kept by other threads while the function goes on."""
+        return len(self._rooms) > 1
+
     def border(self, item: int) -> int:
         """Where the first grain that holds ``item`` ends: no call crosses it."""
         return min((item // grain * grain + grain for grain in self._grains), default=1 << 62)
@@ -70,10 +75,10 @@ class Keeper:
         self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
     ) -> dict[str, tuple[Kept, ...]]:
         """Pull the stream through every room; what was kept, by room."""
-        if len(self._rooms) == 1:
-            ((name, room),) = self._rooms.items()
-            return {name: self._one(name, room, stream, start, stop, known)}
-        return self._several(stream, start, stop, known)
+        if self.threaded:
+            return self._several(stream, start, stop, known)
+        ((name, room),) = self._rooms.items()
+        return {name: self._one(name, room, stream, start, stop, known)}
 
     def close(self, journal_path: Path, *, durable: bool) -> dict[str, Any] | None:
         """Finish every room, once per stage, streaming the receipts from the journal.

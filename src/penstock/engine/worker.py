@@ -203,7 +203,7 @@ class Worker:
         if work.threads != self._threads:
             limit_threads(work.threads)
             self._threads = work.threads
-        self._note[note.ITEM] = -1
+        self._note[note.ITEM] = self._note[note.CALL_START] = self._note[note.CALL_STOP] = -1
         if isinstance(self._setup.source, Carried) and work.cargo is not None:
             self._setup.source.load(work.start, work.cargo)
 
@@ -236,7 +236,7 @@ class Worker:
     ) -> Iterator[tuple[int, int, Any]]:
         words = self._note
         words[note.CALL_START], words[note.CALL_STOP] = start, stop
-        if self._warm and self._work is not None:
+        if self._warm and self._work is not None and not self._keeper.threaded:
             self._fence(self._work.fence)
         self._meter.reset()
         began = time.perf_counter()
@@ -276,17 +276,20 @@ class Worker:
         results: list[Any] = []
         aside: list[SetAside] = []
         append = results.append
+        called = -1
         while (at := start + len(results)) < stop:
             if at in self._known:
                 append(self._known[at])
                 continue
             limit = min((item for item in self._known if at < item < stop), default=stop)
             try:
+                words[note.ITEM] = at  # reading it is part of working it
                 for item_number, item in zip(range(at, limit), self._each(at, limit), strict=False):
-                    words[note.ITEM] = item_number
+                    called = item_number
                     if seed is not None:
                         seed(item_number)
                     append(call(item))
+                    words[note.ITEM] = item_number + 1
                     if share.used_folder:
                         share.next_item()
                 if start + len(results) < limit:
@@ -298,8 +301,8 @@ class Worker:
                 raise
             except BaseException as error:
                 failed = start + len(results)
-                in_function, words[note.ITEM] = words[note.ITEM] == failed, failed
-                append(self._second_chance(failed, error, in_function, aside))
+                words[note.ITEM] = failed
+                append(self._second_chance(failed, error, called == failed, aside))
         return results, aside
 
     def _second_chance(
