@@ -188,3 +188,13 @@ def test_a_program_in_a_thread_and_with_its_own_children(tmp_path):
     """
     out, told = finished(python(write(tmp_path, "script.py", script), cwd=tmp_path))
     assert (out, told) == ("4900 None\n", "")
+
+
+def test_the_words_of_the_command_line_are_the_same_in_workers(tmp_path):
+    script = """
+    import sys
+    import penstock
+    print(penstock.run(lambda item: sys.argv[item], 3, budget="300MiB").result == sys.argv, sys.argv[1:])
+    """
+    out, _ = finished(python(write(tmp_path, "script.py", script), "one", "two", cwd=tmp_path))
+    assert out == "True ['one', 'two']\n"

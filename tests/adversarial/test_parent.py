@@ -1,0 +1,196 @@
+"""The parent killed at any moment, or asked to stop: the same command again goes on."""
+
+import collections
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import marked
+from programs import digest, finished, lines, python, start, until, write
+
+SCRIPT = """
+import os, sys, time
+import penstock
+
+def work(item):
+    descriptor = os.open("worked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, b"%d\\n" % item)
+    os.close(descriptor)
+    held = bytearray(b"x") * (10 << 20)
+    time.sleep(float(os.environ.get("ITEM_SECONDS", "0.01")))
+    return {"square": item * item, "text": str(item) * 500}
+
+job = penstock.Job(source=penstock.sources.Range(240), function=work, into="collect")
+if __name__ == "__main__":
+    report = job.run(sys.argv[1], budget="300MiB")
+    print(report.done, report.resumed_from)
+"""
+
+
+def slow(seconds):
+    """The environment of a program whose items take so long."""
+    return {**os.environ, "ITEM_SECONDS": str(seconds)}
+
+
+def alone(tmp_path):
+    """The result of an undisturbed run; its file of calls is taken away."""
+    finished(python(write(tmp_path, "script.py", SCRIPT), "alone", cwd=tmp_path, env=slow(0)))
+    (tmp_path / "worked").unlink()
+    return digest(tmp_path / "alone")
+
+
+def nobody_left(program):
+    mark = os.environ["PENSTOCK_TEST_MARK"]
+    deadline = time.monotonic() + 2
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left
+
+
+def kill_again_and_again(tmp_path, rounds, seed):
+    expected = alone(tmp_path)
+    chance = random.Random(seed)
+    running = 0
+    for _ in range(rounds):
+        program = python(tmp_path / "script.py", "r", cwd=tmp_path)
+        begun = lines(tmp_path / "r")
+        if chance.random() < 0.7:
+            until(lambda begun=begun, p=program: p.poll() is not None or lines(tmp_path / "r") > begun + 1)
+        time.sleep(chance.random() * 0.4)
+        program.kill()
+        program.communicate()
+        running += 2  # batches
+        nobody_left(program)
+    out, _ = finished(python(tmp_path / "script.py", "r", cwd=tmp_path))
+    assert digest(tmp_path / "r") == expected
+    done, before = map(int, out.split())
+    assert done == 240
+    assert before > 0
+    # Only what was running when the parent was killed was worked twice. A batch is short here.
+    worked = collections.Counter((tmp_path / "worked").read_text().split())
+    assert set(worked) == {str(item) for item in range(240)}
+    assert sum(worked.values()) - 240 <= running * 60
+
+
+def test_the_parent_killed_at_random_moments(tmp_path):
+    kill_again_and_again(tmp_path, 6, seed=1)
+
+
+@pytest.mark.kernel
+def test_the_parent_killed_twenty_times(tmp_path):
+    kill_again_and_again(tmp_path, 20, seed=2)
+
+
+def test_only_the_running_batches_are_repeated(tmp_path):
+    """What the journal says is kept when the parent dies is never worked again."""
+    write(tmp_path, "script.py", SCRIPT)
+    for _ in range(3):
+        program = python(tmp_path / "script.py", "r", cwd=tmp_path, env=slow(0.02))
+        begun = lines(tmp_path / "r")
+        until(lambda begun=begun: lines(tmp_path / "r") > begun + 4, program=program)
+        program.kill()
+        program.communicate()
+        nobody_left(program)
+        kept = kept_items(tmp_path / "r")
+        worked = len((tmp_path / "worked").read_text().split())
+        program = python(tmp_path / "script.py", "r", cwd=tmp_path, env=slow(0.02))
+        begun = lines(tmp_path / "r")
+        until(lambda begun=begun: lines(tmp_path / "r") > begun + 2, program=program)
+        program.kill()
+        program.communicate()
+        nobody_left(program)
+        later = (tmp_path / "worked").read_text().split()[worked:]
+        assert later
+        assert not kept & {int(item) for item in later}
+
+
+def kept_items(folder):
+    from penstock.engine import journal
+
+    past = journal.read(Path(folder) / ".penstock" / "job" / "journal")
+    return {item for a, b in past.done for item in range(a, b)}
+
+
+# ------------------------------------------------------------------ asked to stop
+
+
+def interrupted(tmp_path, number, command, *, times=1):
+    program = start(*command, cwd=tmp_path)
+    until(lambda: lines(tmp_path / "r") > 5, program=program)
+    started = time.monotonic()
+    for _ in range(times):
+        program.send_signal(number)
+        time.sleep(0.1)
+    out, told = program.communicate(timeout=20)
+    nobody_left(program)
+    return program.returncode, out, told, time.monotonic() - started
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_ends_well_and_the_command_goes_on(number, code, tmp_path):
+    expected = alone(tmp_path)
+    command = [
+        Path(sys.executable).with_name("penstock"),
+        "run",
+        "script.py:job",
+        "--into",
+        "r",
+        "--budget",
+        "300MiB",
+    ]
+    returned, out, told, seconds = interrupted(tmp_path, number, command)
+    assert (returned, out) == (code, ""), told
+    assert "penstock resume r" in told
+    assert seconds < 5
+    assert (tmp_path / "r" / "report.json").is_file()
+    assert (tmp_path / "r" / "report.html").is_file()
+    kept = kept_items(tmp_path / "r")
+    worked = len((tmp_path / "worked").read_text().split())
+    assert len(kept) == worked  # the running batches were finished, none dropped
+    finished(start(*command, cwd=tmp_path))
+    assert digest(tmp_path / "r") == expected
+    assert len((tmp_path / "worked").read_text().split()) == 240
+
+
+def test_an_interrupt_in_python_is_a_keyboard_interrupt_with_a_note(tmp_path):
+    script = SCRIPT.replace(
+        'report = job.run(sys.argv[1], budget="300MiB")',
+        "try:\n        report = job.run(sys.argv[1], budget='300MiB')\n"
+        "    except KeyboardInterrupt as error:\n"
+        "        print(error.__notes__); sys.exit(7)",
+    )
+    write(tmp_path, "script.py", script)
+    code, out, told, _ = interrupted(tmp_path, signal.SIGINT, [sys.executable, "script.py", "r"])
+    assert code == 7, told
+    assert "can be resumed" in out
+
+
+def test_a_long_item_is_dropped_and_the_second_signal_ends_at_once(tmp_path):
+    write(tmp_path, "script.py", SCRIPT)
+    for times, least, most in ((1, 2.0, 6.0), (2, 0.0, 2.0)):
+        program = start(sys.executable, "script.py", "slow", cwd=tmp_path, env=slow(8))
+        until(lambda: (tmp_path / "worked").exists(), program=program)
+        time.sleep(0.2)
+        started = time.monotonic()
+        for _ in range(times):
+            program.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        _, told = program.communicate(timeout=20)
+        assert program.returncode in (-signal.SIGINT, 130, 1), told
+        assert least < time.monotonic() - started < most
+        nobody_left(program)
+        (tmp_path / "worked").unlink()
+
+
+def test_a_terminal_that_goes_away_takes_the_whole_run_along(tmp_path):
+    write(tmp_path, "script.py", SCRIPT)
+    program = start(sys.executable, "script.py", "r", cwd=tmp_path, env=slow(0.05), start_new_session=True)
+    until(lambda: lines(tmp_path / "r") > 4, program=program)
+    os.killpg(program.pid, signal.SIGHUP)
+    program.communicate(timeout=10)
+    nobody_left(program)
+    finished(python(tmp_path / "script.py", "r", cwd=tmp_path))
