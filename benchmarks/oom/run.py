@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import mixes
 from group import VIEWS, Group
@@ -29,8 +30,8 @@ from penstock.budget import parse_size
 
 _LOOK_SECONDS = 0.02
 _COLUMNS = (
-    "mix", "peer", "complete", "lost", "kernel kills", "hangs", "orphans", "repeated", "CPU s", "x ours",
-    "wall s", "peak MiB",
+    "mix", "peer", "complete", "lost", "kernel kills", "hangs", "timeouts", "orphans", "repeated",
+    "CPU s", "x ours", "wall s", "peak MiB",
 )  # fmt: skip
 _GRACE_SECONDS = 1.0
 """Children may take so long to end after the first process has; later ones are orphans."""
@@ -55,6 +56,8 @@ class Outcome:
     kernel_kills: int
     hang: bool
     """No call begun and no result written for so long that it was stopped."""
+    timeout: bool
+    """It went on for so long that it was stopped."""
     orphans: int
     """Processes left behind after it ended."""
     repeated: int
@@ -131,31 +134,41 @@ def _run(peer: str, mix: str, view: str, options: argparse.Namespace) -> Outcome
         try:
             with open(folder / "log", "wb") as log:
                 process = subprocess.Popen(group.command(program + arguments), stdout=log, stderr=log)
-                hang = _watch(process, group, folder, options)
+                stopped = _watch(process, group, folder, options)
                 wall = time.monotonic() - began
-                orphans = 0 if hang else _left(group)
+                orphans = 0 if stopped else _left(group)
                 group.look()
                 cpu = group.cpu
         finally:
             group.end()
-        code = process.wait()
-        results, named, ended = _read(folder / "results")
-        plan = MIXES[mix]
-        wanted = set(range(plan.items)) - plan.never_fits
-        right = {item for item in wanted if results.get(item) == mixes.checksum(mix, options.scale, item)}
-        calls = (folder / "calls").stat().st_size if (folder / "calls").exists() else 0
-        finished = not hang and ended and code == 0
+        ended = process.wait() == 0 and not stopped
         return Outcome(
             peer, mix, view, options.limit, options.workers, options.scale,
-            complete=finished and right == wanted and named == plan.never_fits and len(results) == len(right),
-            lost=len(wanted - right), named=len(named), kernel_kills=group.kills, hang=hang, orphans=orphans,
-            repeated=max(calls - plan.items, 0), cpu=round(cpu, 3), wall=round(wall, 3), peak=group.peak,
-            error="" if finished else _last_line(folder / "log"),
+            **_check(folder, mix, options.scale, ended),
+            kernel_kills=group.kills, hang=stopped == "hang", timeout=stopped == "timeout", orphans=orphans,
+            cpu=round(cpu, 3), wall=round(wall, 3), peak=group.peak,
         )  # fmt: skip
 
 
-def _watch(process: subprocess.Popen[bytes], group: Group, folder: Path, options: argparse.Namespace) -> bool:
-    """Take readings until it ends; True when it had to be given up."""
+def _check(folder: Path, mix: str, scale: float, ended: bool) -> dict[str, Any]:
+    """What the results are worth, field by field."""
+    results, named, written = _read(folder / "results")
+    wanted = set(range(MIXES[mix].items)) - MIXES[mix].never_fits
+    right = {item for item in wanted if results.get(item) == mixes.checksum(mix, scale, item)}
+    calls = (folder / "calls").stat().st_size if (folder / "calls").exists() else 0
+    finished = ended and written
+    exact = right == wanted and named == MIXES[mix].never_fits and len(results) == len(right)
+    return {
+        "complete": finished and exact,
+        "lost": len(wanted - right),
+        "named": len(named),
+        "repeated": max(calls - MIXES[mix].items, 0),
+        "error": "" if finished else _last_line(folder / "log"),
+    }
+
+
+def _watch(process: subprocess.Popen[bytes], group: Group, folder: Path, options: argparse.Namespace) -> str:
+    """Take readings until it ends; why it had to be given up, or an empty text."""
     began = moved = time.monotonic()
     progress = -1
     while process.poll() is None:
@@ -164,10 +177,12 @@ def _watch(process: subprocess.Popen[bytes], group: Group, folder: Path, options
         seen = sum(path.stat().st_size for path in (folder / "calls", folder / "results") if path.exists())
         if seen != progress:
             progress, moved = seen, now
-        if now - moved > options.stall or now - began > options.timeout:
-            return True
+        if now - moved > options.stall:
+            return "hang"
+        if now - began > options.timeout:
+            return "timeout"
         time.sleep(_LOOK_SECONDS)
-    return False
+    return ""
 
 
 def _left(group: Group) -> int:
@@ -200,7 +215,15 @@ def _last_line(log: Path) -> str:
 
 
 def _line(outcome: Outcome) -> str:
-    how = "complete" if outcome.complete else "hang" if outcome.hang else f"lost {outcome.lost}"
+    how = (
+        "complete"
+        if outcome.complete
+        else "hang"
+        if outcome.hang
+        else "timeout"
+        if outcome.timeout
+        else f"lost {outcome.lost}"
+    )
     who = f"{outcome.view:<10}{outcome.mix:<10}{outcome.peer:<13}"
     what = f"{how:<10}{outcome.kernel_kills:>3} kernel kills {outcome.cpu:>7.2f} CPU s"
     return f"{who}{what} {outcome.wall:>6.1f} s {outcome.peak / MiB:>5.0f} MiB  {outcome.error[:60]}"
@@ -231,8 +254,9 @@ def _row(mix: str, peer: str, seen: Sequence[Outcome], ours: float | None) -> st
     ratio = f"{cpu / ours:.1f}" if ours and complete else ""
     cells = [
         mix, peer, f"{complete} of {len(seen)}", max(o.lost for o in seen), sum(o.kernel_kills for o in seen),
-        sum(o.hang for o in seen), max(o.orphans for o in seen), max(o.repeated for o in seen), f"{cpu:.2f}",
-        ratio, f"{median(o.wall for o in seen):.1f}", f"{max(o.peak for o in seen) / MiB:.0f}",
+        sum(o.hang for o in seen), sum(o.timeout for o in seen), max(o.orphans for o in seen),
+        max(o.repeated for o in seen), f"{cpu:.2f}", ratio, f"{median(o.wall for o in seen):.1f}",
+        f"{max(o.peak for o in seen) / MiB:.0f}",
     ]  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
