@@ -3,6 +3,7 @@
 import mmap
 import os
 import random
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -138,6 +139,25 @@ class Outrun:
                 thread.start()
             for thread in threads:
                 thread.join()
+        return answer(item)
+
+
+@dataclass(frozen=True)
+class BlindParent:
+    """Stop the process that watches, then take memory: only the kernel is left to end this one.
+
+    Somebody has to let the process ``PARENT`` go on again.
+    """
+
+    bytes: int
+    items: frozenset
+
+    def __call__(self, item):
+        if item in self.items:
+            os.kill(int(os.environ["PARENT"]), signal.SIGSTOP)
+            held = bytearray(b"\1") * self.bytes
+            time.sleep(1)
+            del held
         return answer(item)
 
 
