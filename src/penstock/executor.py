@@ -10,14 +10,15 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import reprlib
 import shutil
 import tempfile
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import Executor as AbstractExecutor
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -43,6 +44,8 @@ SPOOLED = 64 << 10
 AHEAD = 1024
 """Calls that ``map`` has under way or waiting at most, beyond the one that is consumed."""
 _BATCH_SECONDS = 0.05
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 40
 _WAITING_BYTES = 64 << 20
 """Bytes of arguments that ``map`` lets wait."""
 
@@ -90,6 +93,7 @@ class Executor(AbstractExecutor):
         self._waiting = threading.Event()
         self._closed = False
         self._broken: BaseException | None = None
+        self._abandoned = _Abandoned()
         self._preloaded: set[str] = set()
         self._folder = Path(tempfile.mkdtemp(prefix="penstock-calls-"))
         self._keeper = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -138,7 +142,7 @@ class Executor(AbstractExecutor):
             stage="",
             emit=self._emit,
             collect=self._deliver,
-            interrupts=_NoInterrupts(),
+            interrupts=self._abandoned,
             beat=lambda: None,
         )
 
@@ -224,6 +228,11 @@ class Executor(AbstractExecutor):
         if wait and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def abandon(self) -> None:
+        """End at once: cancel what waits, kill what runs; the futures under way fail."""
+        self._abandoned.number = 1
+        self.shutdown(wait=True, cancel_futures=True)
+
     # ------------------------------------------------------------------ the loop's thread
 
     def _serve(self) -> None:
@@ -238,6 +247,8 @@ class Executor(AbstractExecutor):
                 self._came.clear()
                 self._futures.clear()
             reason = self._broken or PenstockBug("a call was lost")
+            if self._abandoned.number:
+                self._broken = reason = CancelledError("the executor was abandoned")
             for future in left:
                 if not future.done():
                     with suppress(Exception):
@@ -260,13 +271,14 @@ class Executor(AbstractExecutor):
         """Results of a batch, in order of the calls."""
         for number, result in enumerate(results, first):
             future = self._futures.pop(number, None)
+            label = self._calls.name(number) if isinstance(result, SetAside) else ""
             self._calls.drop(number)
             if future is None or future.cancelled():
                 if isinstance(result, _File):
                     result.remove()
                 continue
             if isinstance(result, SetAside):
-                future.set_exception(exception_of(result))
+                future.set_exception(exception_of(result, label))
                 continue
             try:
                 _settle(future, result)
@@ -324,6 +336,17 @@ class Calls:
     def drop(self, number: int) -> None:
         """The call is done."""
         self._waiting.pop(number, None)
+
+    def name(self, number: int) -> str:
+        """The call in a few words: ``train(17, ...)``."""
+        try:
+            fn, args, kwargs = pickle.loads(self._waiting[number][0])
+            words = [_short.repr(each) for each in args] + [
+                f"{k}={_short.repr(v)}" for k, v in kwargs.items()
+            ]
+            return f"{getattr(fn, '__qualname__', type(fn).__qualname__)}({', '.join(words)})"
+        except Exception:  # a name is never worth a failure
+            return f"number {number}"
 
     def weigh(self, start: int, stop: int) -> int:
         """Bytes of these calls."""
@@ -410,7 +433,7 @@ class _File:
 
 def _unlink(name: str) -> None:
     with suppress(OSError):
-        os.unlink(name)
+        Path(name).unlink()
 
 
 def _settle(future: CallFuture, result: Any) -> None:
@@ -478,5 +501,8 @@ class _NoJournal:
         """Nothing resumes."""
 
 
-class _NoInterrupts:
+class _Abandoned:
+    """Has the loop stop, as a signal would; without the grace that a signal gives."""
+
     number = 0
+    grace = 0.0

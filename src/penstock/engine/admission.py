@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Carried
-from penstock.budget import GiB, MiB, Budget
+from penstock.budget import Budget, GiB, MiB
 from penstock.engine import plan as planning
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate
@@ -111,6 +111,10 @@ class Admission:
         # What others took under a ceiling meanwhile is not ours to plan with.
         held = sum(self._crew.held(worker) for worker in self._crew)
         return min(room, self._watch.free - headroom(self.budget.bytes) + held)
+
+    def spare(self) -> int:
+        """Bytes that a single worker's call could take if nobody else ran."""
+        return planning.room(self.budget.bytes, self.reserved(), 1, kills_group=self.budget.kills_group)
 
     def retainable(self) -> int:
         """Bytes that a worker may keep from batch to batch before it is replaced."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from penstock import events as ev
@@ -21,7 +21,7 @@ from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Admission, Offer
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate, Wishes
-from penstock.engine.plan import Plan, room
+from penstock.engine.plan import Plan
 from penstock.engine.schedule import Failure, Schedule, Verdict
 from penstock.engine.watch import Watch
 from penstock.engine.worker import Setup, item_name
@@ -38,6 +38,8 @@ _ALL_TOO_LARGE = 5
 _GRACE = 3.0
 """Seconds that running batches get to end at a good place after an interrupt."""
 _CHORES = 3
+_CROWDED = 5.0
+"""Seconds that this process may hold so much that nothing can run."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Loop:
         self._chore_failed: dict[str, int] = {}
         self._chore_done: m.ChoreDone | None = None
         self._sample_every = _SAMPLE_EVERY
+        self._no_room_since = math.inf
 
     @property
     def done(self) -> int:
@@ -260,6 +263,25 @@ class Loop:
             self._beat()
             self._reread_budget()
 
+    def _crowded(self) -> bool:
+        """Whether this process itself holds so much that no worker has room."""
+        return self._options.governs and self.admission.spare() <= 0
+
+    def _wait_for_room(self, now: float) -> None:
+        """There is no room to start anything. Where nothing runs that could give some, not for ever.
+
+        Nobody can pause or kill this process, nor others: what they hold may be freed, so it is
+        waited for a while, and then the run ends before the kernel must end it.
+        """
+        if self.crew.running:
+            self._no_room_since = math.inf
+            return
+        self._no_room_since = min(self._no_room_since, now)
+        reserved, budget = self.admission.reserved(), self.admission.budget
+        ours = reserved.parent > budget.bytes / 2
+        if now - self._no_room_since > (_CROWDED if ours else self._options.stall):
+            raise verdicts.crowded(reserved.parent if ours else 0, self.watch.free, budget)
+
     def turn_ears(self, patience: float = _TURN) -> None:
         """Hear what happened, waiting at most so long; heed the governor and the signals."""
         if self._interrupts.number:
@@ -271,8 +293,10 @@ class Loop:
     # ------------------------------------------------------------------ down: batches
 
     def _admit(self, now: float) -> None:
-        if not self.watch.admit:
+        if not self.watch.admit or self._crowded():
+            self._wait_for_room(now)
             return
+        self._no_room_since = math.inf
         plan = self.admission.make_plan()
         self._announce(plan)
         for worker in self.crew:
@@ -474,6 +498,8 @@ class Loop:
         task, worker.task = worker.task, None
         assert task is not None
         a, b = failure.call
+        if failure.cause in ("governor", "kernel") and self._crowded():
+            failure = replace(failure, cause="dropped")  # not its own doing
         if failure.cause in ("memory", "governor", "kernel") and task.start <= a < b <= task.stop:
             self.estimate.at_least(a, b, failure.held)
         verdict = self.schedule.fail(worker.number, failure)
@@ -493,7 +519,7 @@ class Loop:
             self._stop_if_hopeless()
 
     def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:
-        alone = room(self.admission.budget.bytes, self.admission.reserved(), 1)
+        alone = self.admission.spare()
         sentence = verdicts.sentence(
             verdict, failure, failed, alone, self.admission.budget, self._options.timeout, self._options.stall
         )
@@ -617,7 +643,7 @@ class Loop:
         """Let the running batches end at the next possible place; those that do not are dropped."""
         for worker in self.crew.running:
             self.backend.cut(worker.number)
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + getattr(self._interrupts, "grace", _GRACE)
         while self.crew.running and time.monotonic() < deadline:
             self._hear(self.backend.wait(0.05))
         self._commit()

@@ -17,6 +17,7 @@ from penstock.engine.plan import Reserved, room
 from penstock.engine.schedule import Failure, Verdict
 from penstock.errors import (
     BadInput,
+    CannotFit,
     CannotKeep,
     DiskFull,
     FunctionRaised,
@@ -108,6 +109,28 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     )
 
 
+def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
+    """The error when nothing could run for a while.
+
+    Args:
+        parent: bytes that this process holds; 0 when it is others who hold too much.
+        free: bytes left under the budget and every ceiling.
+        budget: in force.
+    """
+    size = f"{format_size(budget.bytes)} ({budget.origin})"
+    if not parent:
+        return CannotFit(
+            f"other processes hold so much that only {format_size(free)} are free under the budget of {size}, and "
+            "nothing could run. What is done is kept: run the same command again when they have ended."
+        )
+    return CannotFit(
+        f"this process itself holds {format_size(parent)} of the budget of {size}, so no worker has room: results "
+        "are gathered here faster than they are used. Take them one by one (map, as_completed, "
+        "return_as='generator'), write them to files, or raise the budget.",
+        needed=2 * parent,
+    )
+
+
 def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
     """The error for what a worker told and no retry mends."""
     if failed.cause == "disk":
@@ -166,9 +189,9 @@ def _caused(error: RunFailed, failed: Failed) -> RunFailed:
     return error
 
 
-def exception_of(aside: SetAside) -> PenstockError:
-    """The exception that stands for one item of an executor."""
-    what = f"the call {aside.message}"
+def exception_of(aside: SetAside, call: str) -> PenstockError:
+    """The exception that stands for one call of an executor."""
+    what = f"the call {call} {aside.message}"
     if aside.reason == "memory":
         return ItemTooLarge(f"{what}. Raise the budget, or make the call smaller.", needed=aside.needed)
     return _KINDS.get(aside.reason, FunctionRaised)(what)
