@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.engine.plan import Plan
     from penstock.engine.report import Report
+    from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
     from penstock.sharing import share
@@ -63,18 +64,54 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "BadInput", "CannotFit", "CannotKeep", "CannotResume", "DiskFull", "FunctionRaised", "ItemTooLarge", "Job",
-    "JobChanged", "JournalDamaged", "MissingExtra", "NoBudget", "PenstockBug", "PenstockError", "Plan",
-    "PluginError", "Report", "Run", "RunFailed", "RunLocked", "SetAside", "SourceChanged", "Stalled", "Stored",
-    "UnknownPlugin", "UsageError", "WorkerDied", "atomic", "reducers", "run", "share", "sinks", "sources",
-]  # fmt: skip
+    "BadInput",
+    "CannotFit",
+    "CannotKeep",
+    "CannotResume",
+    "DiskFull",
+    "Executor",
+    "FunctionRaised",
+    "ItemTooLarge",
+    "Job",
+    "JobChanged",
+    "JournalDamaged",
+    "MissingExtra",
+    "NoBudget",
+    "PenstockBug",
+    "PenstockError",
+    "Plan",
+    "PluginError",
+    "Report",
+    "Run",
+    "RunFailed",
+    "RunLocked",
+    "SetAside",
+    "SourceChanged",
+    "Stalled",
+    "Stored",
+    "UnknownPlugin",
+    "UsageError",
+    "WorkerDied",
+    "atomic",
+    "reducers",
+    "run",
+    "share",
+    "sinks",
+    "sources",
+]
 
 # Loaded when first used: importing penstock must cost nothing worth mentioning.
 _HOMES = {
-    "Job": "penstock.job", "run": "penstock.job", "Run": "penstock.stages", "Stored": "penstock.stored",
-    "Plan": "penstock.engine.plan", "Report": "penstock.engine.report", "share": "penstock.sharing",
+    "Job": "penstock.job",
+    "run": "penstock.job",
+    "Run": "penstock.stages",
+    "Stored": "penstock.stored",
+    "Executor": "penstock.executor",
+    "Plan": "penstock.engine.plan",
+    "Report": "penstock.engine.report",
+    "share": "penstock.sharing",
     "atomic": "penstock.files",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str) -> Any:
