@@ -1,43 +1,297 @@
-"""What a batched function may give to a room that wants one result for each item."""
+"""Results on their way to sinks and reducers: grains, several rooms, failures, large states."""
 
-import itertools
+import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-import penstock
+from penstock.abc import Receipt, SetAside
+from penstock.engine import journal
+from penstock.engine.keeping import INLINE, Keeper
+from penstock.reducers import Count, Sum
 
 
-def run(function, into="collect"):
-    return penstock.run(function, range(6), into=into, batched=3, budget="400MiB", backend="inline")
+def aside(item):
+    return SetAside(item, str(item), "raised", "no")
 
 
-@pytest.mark.parametrize(
-    "function", [list, tuple, np.asarray, iter], ids=["list", "tuple", "array", "iterator"]
+@dataclass
+class Parts:
+    """Keeps what it gets in its receipts."""
+
+    grain: int | None = None
+    unit: str = "item"
+    takes: int | None = None
+    """Stops after so many results."""
+    refuses: object = None
+    """Raises at this result."""
+    slow: float = 0.0
+
+    def open(self, folder, items):
+        (folder / "opened").write_text(str(items))
+
+    def write(self, batch, results, folder):
+        kept = []
+        for result in results:
+            time.sleep(self.slow)
+            if self.refuses is not None and result == self.refuses:
+                raise ValueError(f"cannot keep {result!r}")
+            kept.append("aside" if isinstance(result, SetAside) else result)
+            if self.takes == len(kept):
+                break
+        return Receipt(value=[kept, [batch.start, batch.stop], list(batch.without)])
+
+    def close(self, receipts, folder):
+        self.closed = [(batch.start, receipt.value[0]) for batch, receipt in receipts]
+
+    def result(self, folder):
+        return None
+
+
+def keeper(tmp_path, rooms, *, batched=False):
+    machinery = tmp_path / "machinery"
+    machinery.mkdir(exist_ok=True)
+    rooms = rooms if isinstance(rooms, dict) else {"": rooms}
+    return Keeper(rooms, tmp_path / "kept", machinery, batched=batched)
+
+
+def stream(start, stop, call, results=lambda item: item * 10, *, pulled=None):
+    """Entries as a worker gives them, one call at a time."""
+    for at in range(start, stop, call):
+        end = min(at + call, stop)
+        if pulled is not None:
+            pulled.append(at)
+        yield at, end, [results(item) for item in range(at, end)]
+
+
+def kept_of(receipts):
+    return [(start, stop, receipt.value[0]) for start, stop, receipt in receipts]
+
+
+@settings(deadline=None)
+@given(
+    grain=st.none() | st.integers(1, 7),
+    batch=st.integers(0, 3),
+    length=st.integers(1, 20),
+    call=st.integers(1, 5),
+    batched=st.booleans(),
 )
-def test_any_container_of_one_result_each_will_do(function):
-    assert list(run(function).result) == list(range(6))
+def test_one_receipt_a_grain_holding_its_items(tmp_path_factory, grain, batch, length, call, batched):
+    keep = keeper(tmp_path_factory.mktemp("k"), Parts(grain), batched=batched)
+    start = batch * (grain or 1)
+    stop = start + length
+
+    def entries():
+        at = start
+        while at < stop:
+            end = min(at + call, keep.border(at), stop)
+            yield at, end, [item * 10 for item in range(at, end)]
+            at = end
+
+    receipts = kept_of(keep.keep(entries(), start, stop, {})[""])
+    assert [each[:2] for each in receipts] == [
+        (a, min(a + (grain or length), stop)) for a in range(start, stop, grain or length)
+    ]
+    assert [x for _, _, kept in receipts for x in kept] == [item * 10 for item in range(start, stop)]
 
 
-@pytest.mark.parametrize(
-    ("gives", "says"),
-    [
-        (7, "gave a int for a call of 3 items"),
-        ("abc", "gave a str for a call of 3 items"),
-        ({"a": 1, "b": 2, "c": 3}, "gave a dict for a call of 3 items"),
-        ([1, 2], "gave 2 results for a call of 3 items"),
-        ([1, 2, 3, 4], "gave 4 results for a call of 3 items"),
-        (lambda: iter([1, 2]), "gave 2 results for a call of 3 items"),
-        (itertools.count, "gave more than 3 results for a call of 3 items"),
-    ],
-    ids=["number", "text", "dict", "few", "many", "short iterator", "endless iterator"],
-)
-@pytest.mark.parametrize("into", ["collect", "sum"])
-def test_anything_else_says_what_was_given_and_what_is_wanted(gives, says, into):
-    def function(items):
-        return gives() if callable(gives) else gives
+def test_several_rooms_of_different_grains(tmp_path):
+    keep = keeper(tmp_path, {"a": Parts(2), "b": Parts(3), "c": Sum(), "d": Parts(None)})
+    assert keep.threaded
+    assert [item for item in range(1, 13) if keep.may_cut(item)] == [6, 12]
+    assert [keep.border(item) for item in range(6)] == [2, 2, 3, 4, 6, 6]
 
-    with pytest.raises(penstock.CannotKeep, match=says) as caught:
-        run(function, into)
-    assert "one result for each item, in order" in str(caught.value)
-    assert any(f"item {item} cannot be kept" in str(caught.value) for item in range(3))
+    def entries():
+        at = 0
+        while at < 12:
+            end = min(at + 4, keep.border(at))
+            yield at, end, [{"a": i, "b": -i, "c": i, "d": [i]} for i in range(at, end)]
+            at = end
+
+    receipts = keep.keep(entries(), 0, 12, {})
+    assert set(receipts) == {"a", "b", "c", "d"}
+    assert kept_of(receipts["a"]) == [(i, i + 2, [i, i + 1]) for i in range(0, 12, 2)]
+    assert kept_of(receipts["b"]) == [(i, i + 3, [-i, -i - 1, -i - 2]) for i in range(0, 12, 3)]
+    assert [(a, b, receipt.value) for a, b, receipt in receipts["c"]] == [(0, 12, 66)]
+    assert kept_of(receipts["d"]) == [(0, 12, [[i] for i in range(12)])]
+
+
+def test_several_rooms_of_a_batched_function(tmp_path):
+    keep = keeper(tmp_path, {"a": Parts(4), "b": Parts(4, unit="call")}, batched=True)
+    entries = iter([(0, 2, {"a": [1, 2], "b": "x"}), (2, 3, aside(2)), (3, 4, {"a": [4], "b": "y"})])
+    receipts = keep.keep(entries, 0, 4, {})
+    assert kept_of(receipts["a"]) == [(0, 4, [1, 2, "aside", 4])]
+    assert kept_of(receipts["b"]) == [(0, 4, ["x", "aside", "y"])]
+
+
+def test_a_batch_may_be_cut_where_there_is_no_grain(tmp_path):
+    receipts = keeper(tmp_path, Parts()).keep(stream(0, 4, 2), 0, 100, {})[""]
+    assert kept_of(receipts) == [(0, 4, [0, 10, 20, 30])]
+
+
+def test_nothing_runs_ahead_of_the_rooms(tmp_path):
+    """Memory holds a few calls, however slow a sink is."""
+    pulled = []
+    keep = keeper(tmp_path, {"a": Parts(slow=0.02), "b": Parts()})
+    entries = stream(0, 20, 1, lambda item: {"a": item, "b": item}, pulled=pulled)
+
+    ahead = []
+    original = Parts.write
+
+    class Watching(Parts):
+        def write(self, batch, results, folder):
+            def counted():
+                for number, result in enumerate(results):
+                    ahead.append(len(pulled) - number)
+                    yield result
+
+            return original(self, batch, counted(), folder)
+
+    keep._rooms = {"a": Watching(slow=0.01), "b": Parts()}
+    keep.keep(entries, 0, 20, {})
+    assert max(ahead) <= 4
+
+
+# --------------------------------------------------------------------------- set aside
+
+
+def test_items_set_aside_stand_in_their_place(tmp_path):
+    known = {1: aside(1), 5: aside(5)}
+    receipts = keeper(tmp_path, Parts(4)).keep(
+        stream(0, 8, 2, lambda item: known.get(item, item)), 0, 8, known
+    )[""]
+    assert kept_of(receipts) == [(0, 4, [0, "aside", 2, 3]), (4, 8, [4, "aside", 6, 7])]
+    assert [receipt.value[2] for _, _, receipt in receipts] == [[1], [5]]
+
+
+def test_a_reducer_never_sees_them(tmp_path):
+    receipts = keeper(tmp_path, Sum()).keep(
+        stream(0, 4, 2, lambda item: aside(item) if item == 2 else item), 0, 4, {2: aside(2)}
+    )[""]
+    assert receipts[0][2].value == 4
+
+
+# --------------------------------------------------------------------------- trouble
+
+
+def test_a_sink_that_stops_early_still_has_its_items_worked(tmp_path):
+    pulled = []
+    keep = keeper(tmp_path, Parts(4, takes=1))
+    receipts = keep.keep(stream(0, 8, 2, pulled=pulled), 0, 8, {})[""]
+    assert pulled == [0, 2, 4, 6]
+    assert kept_of(receipts) == [(0, 4, [0]), (4, 8, [40])]
+
+
+def test_a_sink_that_stops_early_holds_up_no_other(tmp_path):
+    keep = keeper(tmp_path, {"a": Parts(4, takes=1), "b": Parts(4)})
+    receipts = keep.keep(stream(0, 8, 2, lambda i: {"a": i, "b": i}), 0, 8, {})
+    assert kept_of(receipts["b"]) == [(0, 4, [0, 1, 2, 3]), (4, 8, [4, 5, 6, 7])]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_sink_that_raises_names_its_item(tmp_path, several):
+    bad = Parts(8, refuses=50, slow=0.01)
+    keep = keeper(tmp_path, {"a": bad, "b": Parts(8)} if several else bad)
+    value = (lambda i: {"a": i * 10, "b": i}) if several else (lambda i: i * 10)
+    with pytest.raises(ValueError, match="cannot keep 50"):
+        keep.keep(stream(0, 8, 1, value), 0, 8, {})
+    assert keep.at == 5
+
+
+def test_when_one_sink_fails_the_others_leave_nothing(tmp_path):
+    ended = []
+
+    class Careful(Parts):
+        def write(self, batch, results, folder):
+            try:
+                return super().write(batch, results, folder)
+            except BaseException as error:
+                ended.append(type(error).__name__)
+                raise
+
+    keep = keeper(tmp_path, {"a": Careful(), "b": Parts(refuses=3)})
+    with pytest.raises(ValueError, match="cannot keep 3"):
+        keep.keep(stream(0, 9, 1, lambda i: {"a": i, "b": i}), 0, 9, {})
+    assert ended == ["_Abandoned"]
+
+
+def test_a_sink_that_fails_at_the_very_end_of_a_cut_batch_holds_up_nobody(tmp_path):
+    """The other room waits for more items, and must be told that none come."""
+    keep = keeper(tmp_path, {"a": Parts(refuses=1, slow=0.05), "b": Parts()})
+    with pytest.raises(ValueError, match="cannot keep 1"):
+        keep.keep(stream(0, 2, 1, lambda i: {"a": i, "b": i}), 0, 100, {})
+    assert keep.at == 1
+
+
+def test_a_function_that_fails_fails_every_room(tmp_path):
+    def entries():
+        yield 0, 1, [{"a": 0, "b": 0}]
+        raise MemoryError("too much")
+
+    with pytest.raises(MemoryError):
+        keeper(tmp_path, {"a": Parts(), "b": Parts()}).keep(entries(), 0, 2, {})
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
+def test_a_wrong_count_of_results_is_refused(tmp_path, count):
+    keep = keeper(tmp_path, Parts(), batched=True)
+    with pytest.raises(TypeError, match="call of 3 items"):
+        keep.keep(iter([(0, 3, iter(range(count)))]), 0, 3, {})
+
+
+@pytest.mark.parametrize("result", [{"a": 1}, 7, None, [1]])
+def test_a_result_without_the_names_is_refused(tmp_path, result):
+    keep = keeper(tmp_path, {"a": Parts(), "b": Parts()})
+    with pytest.raises(TypeError, match="into= names 'a', 'b', so the function must return a dict"):
+        keep.keep(iter([(0, 1, [result])]), 0, 1, {})
+
+
+# --------------------------------------------------------------------------- states
+
+
+@pytest.mark.parametrize(("size", "inline"), [(10, True), (INLINE, False)])
+def test_a_large_state_goes_to_a_file(tmp_path, size, inline):
+    keep = keeper(tmp_path, Sum())
+    entries = iter([(0, 1, [np.ones(size, int)]), (1, 2, [np.ones(size, int)])])
+    ((_, _, receipt),) = keep.keep(entries, 0, 2, {})[""]
+    assert bool(receipt.parts) == (not inline)
+    ((_, _, again),) = keep.keep(
+        iter([(0, 1, [np.ones(size, int)]), (1, 2, [np.ones(size, int)])]), 0, 2, {}
+    )[""]
+    assert again.parts == receipt.parts, "the same batch leaves the same state"
+    path = tmp_path / "journal"
+    book = journal.Journal(path, durable=False)
+    book.write(journal.kept(0, 2, {"": [(0, 2, receipt)]}, []))
+    book.close()
+    made = keep.close(path, durable=False)
+    assert np.array_equal(made[""], np.full(size, 2))
+
+
+def test_states_of_two_rooms_have_files_of_their_own(tmp_path):
+    keep = keeper(tmp_path, {"a": Sum(), "b": Sum()})
+    big = np.ones(INLINE, int)
+    receipts = keep.keep(iter([(0, 1, [{"a": big, "b": big * 2}])]), 0, 1, {})
+    names = {receipts[name][0][2].parts[0].name for name in "ab"}
+    assert len(names) == 2
+
+
+# --------------------------------------------------------------------------- before and after
+
+
+def test_open_and_close(tmp_path):
+    rooms = {"a": Parts(2), "b": Count()}
+    keep = keeper(tmp_path, rooms)
+    keep.open(4)
+    assert (tmp_path / "kept" / "a" / "opened").read_text() == "4"
+    book = journal.Journal(tmp_path / "journal", durable=False)
+    for start in (2, 0):
+        entries = stream(start, start + 2, 2, lambda i: {"a": i, "b": "xy"[i % 2]})
+        receipts = keep.keep(entries, start, start + 2, {})
+        book.write(journal.kept(start, start + 2, receipts, []))
+    book.close()
+    assert keep.close(tmp_path / "journal", durable=True) is None
+    assert rooms["a"].closed == [(0, [0, 1]), (2, [2, 3])]
+    assert (tmp_path / "machinery" / "result-b.json").read_text() == '{"x":2,"y":2}'

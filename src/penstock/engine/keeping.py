@@ -78,7 +78,11 @@ class Keeper:
         if self.threaded:
             return self._several(stream, start, stop, known)
         ((name, room),) = self._rooms.items()
-        return {name: self._one(name, room, stream, start, stop, known)}
+        place = _Place()
+        try:
+            return {name: self._one(name, room, stream, start, stop, known, place)}
+        finally:
+            self.at = place.at
 
     def close(self, journal_path: Path, *, durable: bool) -> dict[str, Any] | None:
         """Finish every room, once per stage, streaming the receipts from the journal.
@@ -110,6 +114,7 @@ class Keeper:
         start: int,
         stop: int,
         known: Mapping[int, SetAside],
+        place: _Place,
     ) -> tuple[Kept, ...]:
         kept: list[Kept] = []
         at = start
@@ -119,7 +124,7 @@ class Keeper:
             if not segment.begun:
                 break
             without = tuple(sorted(item for item in known if at <= item < end))
-            results = self._unpack(segment, getattr(room, "unit", "item"))
+            results = self._unpack(segment, getattr(room, "unit", "item"), place)
             if isinstance(room, Reducer):
                 receipt = self._fold(name, room, results, at)
             else:
@@ -130,16 +135,16 @@ class Keeper:
             at = segment.at
         return tuple(kept)
 
-    def _unpack(self, segment: Iterator[Entry], unit: str) -> Iterator[Any]:
+    def _unpack(self, segment: Iterator[Entry], unit: str, place: _Place) -> Iterator[Any]:
         for start, stop, results in segment:
-            self.at = start
+            place.at = start
             if not self._batched:
-                for self.at, result in zip(range(start, stop), results, strict=True):
+                for place.at, result in zip(range(start, stop), results, strict=True):
                     yield result
             elif isinstance(results, SetAside) or unit == "call":
                 yield results
             else:
-                for self.at, result in enumerate(_one_each(results, stop - start), start):
+                for place.at, result in enumerate(_one_each(results, stop - start), start):
                     yield result
 
     def _fold(self, name: str, room: Reducer, results: Iterator[Any], start: int) -> Receipt:
@@ -176,7 +181,7 @@ class Keeper:
 
         def serve(name: str, room: Sink | Reducer, feed: _Feed) -> None:
             try:
-                kept[name] = self._one(name, room, iter(feed), start, stop, known)
+                kept[name] = self._one(name, room, iter(feed), start, stop, known, feed.place)
             except BaseException as error:  # carried to the thread that feeds
                 feed.error = error
             finally:
@@ -188,23 +193,24 @@ class Keeper:
         ]
         for thread in threads:
             thread.start()
+        error: BaseException | None = None
         try:
             for entry in stream:
                 for name, feed in feeds.items():
                     feed.put(self._for_room(name, entry))
-        except BaseException as error:
-            for feed in feeds.values():
-                feed.stop(error)
-            raise
-        else:
-            for feed in feeds.values():
-                feed.stop(None)
-        finally:
-            for thread in threads:
-                thread.join()
+        except BaseException as raised:
+            error = raised
+        # Every room is told, whatever has failed: a thread that is not would wait for ever.
         for feed in feeds.values():
-            if feed.error is not None:
-                raise feed.error
+            feed.stop(error)
+            error = error or feed.error
+        for thread in threads:
+            thread.join()
+        for feed in feeds.values():
+            if feed.error is not None and (error is None or feed.error is error):
+                self.at, error = feed.place.at, feed.error
+        if error is not None:
+            raise error
         return kept
 
     def _for_room(self, name: str, entry: Entry) -> Entry:
@@ -220,6 +226,12 @@ class Keeper:
                 f"into= names {', '.join(map(repr, self._rooms))}, so the function must return a dict with "
                 f"these names; {name!r} was not in what it returned"
             ) from error
+
+
+class _Place:
+    """The item whose result a room was handed last."""
+
+    at = -1
 
 
 class _Segment:
@@ -272,30 +284,34 @@ class _Feed:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.place = _Place()
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self._queue: queue.Queue[Entry | None] = queue.Queue(maxsize=1)
         self._stopped: BaseException | None = None
 
-    def put(self, entry: Entry | None) -> None:
-        while not self.ended.is_set():
-            try:
-                self._queue.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def put(self, entry: Entry) -> None:
+        """Hand on an entry.
+
+        Raises:
+            BaseException: what the room raised.
+        """
+        self._offer(entry)
         if self.error is not None:
             raise self.error
 
     def stop(self, error: BaseException | None) -> None:
         """End the feed; with an error, the room's write fails and leaves nothing behind."""
         self._stopped = error
-        if not self.ended.is_set():
+        self._offer(None)
+
+    def _offer(self, entry: Entry | None) -> None:
+        while not self.ended.is_set():
             try:
-                self.put(None)
-            except BaseException:
-                if error is None:
-                    raise
+                self._queue.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self._queue.get()) is not None:
