@@ -302,12 +302,34 @@ PLAN = Plan(
 )  # fmt: skip
 
 
+REPORT = Report(
+    items=3, projected=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
+    set_aside=(errors.SetAside(0, "0", "memory", "needs more"),),
+)  # fmt: skip
+PRINTED = {
+    "plan": {row[0] for row in PLAN.rows()},
+    "report": {row[0] for row in REPORT._rows() if row[0]},
+}
+
+
 def test_every_word_that_is_printed_is_in_the_glossary():
-    printed = {row[0] for row in PLAN.rows()} - {"time", "note"}
-    rows = Report(items=3, projected=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"))._rows()
-    printed |= {row[0] for row in rows if row[0]} - {"run", "batches", "failures", "folder"}
     words = set(re.findall(r"^\*\*([a-z ]+)\*\*", text(DOCS / "words.md"), re.M))
-    assert printed - words == set()
+    assert PRINTED["plan"] - {"time", "note"} - words == set()
+    assert PRINTED["report"] - {"run", "batches", "failures", "folder"} - words == set()
+
+
+def test_tables_are_shown_as_they_are_printed():
+    shown = {"plan": set(), "report": set()}
+    for page in PAGES:
+        for block in blocks(page):
+            verb = ""
+            for line in block.text.splitlines() if block.language == "console" else ():
+                if line.startswith("$ "):
+                    verb = line.split()[2] if line.startswith("$ penstock ") else ""
+                elif verb in shown:
+                    shown[verb].add(line.partition("  ")[0])
+    assert {verb: words - PRINTED[verb] for verb, words in shown.items()} == {"plan": set(), "report": set()}
+    assert all(len(words) > 5 for words in shown.values())
 
 
 def test_the_fields_of_what_is_returned_are_told():
