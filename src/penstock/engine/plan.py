@@ -100,7 +100,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Predicted wall seconds for all items."""
-        return self.items * self.seconds_per_item / self.workers
+        return self.items * self.seconds_per_item / min(self.workers, self.cores)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(word, number, where from), as printed."""
