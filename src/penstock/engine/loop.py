@@ -460,7 +460,7 @@ class Loop:
         if failed.cause in ("disk", "prepare"):
             raise verdicts.of_worker(failed, self._setup.folder)
         if chore is not None:
-            self._chore_trouble(chore, failed)
+            self._chore_trouble(chore, Failure("memory", held=max(failed.held, seen)), failed)
         elif trial is not None:
             if failed.cause == "memory":
                 self.estimate.at_least(*trial, max(failed.held, seen))
@@ -484,7 +484,7 @@ class Loop:
         if worker.task is not None:
             self._fell(worker, failure, None)
         elif chore is not None:
-            self._chore_trouble(chore, None)
+            self._chore_trouble(chore, failure, None)
 
     def _bury(self, worker: Worker, death: Death) -> Failure:
         self.schedule.forget_worker(worker.number)
@@ -588,7 +588,7 @@ class Loop:
                 self.crew.dismiss(free[1:], "room")
                 free[0].chore = chore
                 free[0].kills_before = discover.kernel_kills(self.watch.ceilings)
-                self.watch.began(free[0].number, 0)
+                self.watch.began(free[0].number, 0, timed=False)
                 self.backend.send(free[0].number, chore)
             elif not doing and all(worker.leaving for worker in self.crew):
                 self.crew.start()
@@ -598,12 +598,12 @@ class Loop:
                 self._beat()
         return self._chore_done.value
 
-    def _chore_trouble(self, chore: m.Chore, failed: m.Failed | None) -> None:
+    def _chore_trouble(self, chore: m.Chore, failure: Failure, failed: m.Failed | None) -> None:
         times = self._chore_failed[chore.what] = self._chore_failed.get(chore.what, 0) + 1
         if failed is not None and failed.cause != "memory":
             raise verdicts.of_chore(chore.what, failed)
         if times >= _CHORES:
-            raise verdicts.chore_died(chore.what, times)
+            raise verdicts.chore_died(chore.what, times, failure, self.admission.budget)
 
     # ------------------------------------------------------------------ heeding
 

@@ -154,11 +154,19 @@ def of_chore(what: str, failed: Failed) -> RunFailed:
     return _caused(kind(f"{doing} failed: {failed.error}: {failed.message}"), failed)
 
 
-def chore_died(what: str, times: int) -> RunFailed:
+def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFailed:
     """The error for a worker that dies every time it should open or close the results."""
+    advice = "See workers.log in the run folder, then run"
+    if failure.cause in ("memory", "governor", "kernel"):
+        why = f"out of memory, holding {format_size(failure.held)} (budget {budget})"
+        advice = "Raise the budget, then run"
+    elif failure.cause == "stalled":
+        why = "it used no CPU and did no I/O"
+    else:
+        why = failure.detail or failure.cause
     return WorkerDied(
-        f"the worker that should {what} the results died {times} times; see workers.log in the run folder. "
-        "Everything done is kept: raise the budget and run the same command again."
+        f"the worker that should {what} the results died {times} times: {why}. Everything done is kept. "
+        f"{advice} the same command again."
     )
 
 

@@ -35,6 +35,7 @@ class _Life:
     own: int
     began: float = math.inf
     reserved: int = 0
+    timed: bool = True
     memory: int = 0
     highest: int = 0
     paused: bool = False
@@ -136,13 +137,14 @@ class Watch(threading.Thread):
         with self._lock:
             self._lives[worker] = _Life(idle, own, active=self._clock())
 
-    def began(self, worker: int, reserved: int) -> None:
-        """A worker has been given a batch."""
+    def began(self, worker: int, reserved: int, *, timed: bool = True) -> None:
+        """A worker has been given a batch, or a chore, for which there is no timeout."""
         with self._lock:
             life = self._lives[worker]
             now = self._clock()
             life.began = life.active = life.at_since = now
             life.reserved = reserved
+            life.timed = timed
             life.highest = life.memory
         self._nudge.set()
 
@@ -299,7 +301,7 @@ class Watch(threading.Thread):
         for worker, life in self._lives.items():
             if not life.busy or life.paused or worker in self._killed:
                 continue
-            if self._timeout is not None:
+            if self._timeout is not None and life.timed:
                 at = self._backend.noted(worker)
                 if at != life.at:
                     life.at, life.at_since = at, now
