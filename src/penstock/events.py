@@ -231,6 +231,30 @@ class StageEnded(Event):
     """Why it failed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted(Event):
+    """A supervised command has started (`penstock exec`); it is a stage of one item."""
+
+    kind: ClassVar[str] = "command_started"
+    pid: int
+    """Its process number; ``MemoryRead.workers`` of such a stage goes by process numbers."""
+    command: tuple[str, ...]
+    """The command and its arguments."""
+    folder: str
+    """Where it was started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSeen(Event):
+    """A process of a supervised command is among those that hold most, or runs another program now."""
+
+    kind: ClassVar[str] = "process_seen"
+    pid: int
+    """Its number, as in ``MemoryRead.workers``."""
+    command: str
+    """Its command line, shortened."""
+
+
 def to_line(event: Event) -> str:
     """One line of JSON, without the newline."""
     return json.dumps({"event": event.kind, **dataclasses.asdict(event)}, separators=(",", ":"))
@@ -241,6 +265,7 @@ _KINDS: dict[str, type[Event]] = {
     for cls in (
         StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
         BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
+        CommandStarted, ProcessSeen,
     )
 }  # fmt: skip
 

@@ -1,0 +1,168 @@
+"""The verb ``penstock exec``: any command and all that it starts, supervised."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from penstock.budget import Budget, format_size
+from penstock.cli import options
+from penstock.cli.statusline import StatusLine
+from penstock.supervise import advice
+
+if TYPE_CHECKING:
+    from penstock.supervise.record import Record
+    from penstock.supervise.supervisor import Ending
+    from penstock.supervise.watch import Watch
+
+_PLAIN_SECONDS = 30.0
+
+
+@click.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
+@options.with_options(options.budget()[:1])
+@click.option(
+    "--over",
+    type=click.Choice(["kill", "warn"]),
+    default="kill",
+    show_default=True,
+    help="Over a --budget: end the command before the kernel does, or only say so.",
+)
+@click.option(
+    "--into",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the readings and a page of memory over time there.",
+)
+@click.option(
+    "--for",
+    "system",
+    type=click.Choice(advice.SYSTEMS),
+    help="Say what to ask this system for next time; by default the one that this runs in.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Stay until what the command left running in the background has ended too.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing unless it was killed.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD ...")
+def exec(  # noqa: A001 - the verb's name
+    command: tuple[str, ...],
+    budget: str,
+    over: Literal["kill", "warn"],
+    into: Path | None,
+    system: str | None,
+    wait: bool,
+    quiet: bool,
+) -> None:
+    """Run any command, and say what memory it needed and who killed it.
+
+    The whole tree of processes counts. Input, output, signals and exit code pass through (128 +
+    signal; 3 when it went over its --budget; 126 and 127 as in a shell). With --budget auto it only
+    watches.
+    """
+    from penstock.supervise.command import CannotStart
+    from penstock.supervise.supervisor import Supervisor
+
+    teller = Teller(quiet=quiet)
+    with ExitStack() as stack:
+        record: Record | None = None
+        if into is not None:
+            from penstock.supervise.record import Record
+
+            record = stack.enter_context(Record(into))
+        supervisor = Supervisor(
+            command, budget=_budget(budget), over=over, wait=wait, say=teller.say, tick=teller.tick,
+            pause=teller.clear, observers=[record] if record else [],
+        )  # fmt: skip
+        try:
+            ending = supervisor.run()
+        except CannotStart as error:
+            click.echo(f"penstock exec: {error}", err=True)
+            sys.exit(error.code)
+        teller.clear()
+        if record is not None:
+            record.facts({"command": list(command), **asdict(ending)})
+            with suppress(OSError):
+                record.draw()
+        teller.end(ending, system or advice.here(os.environ))
+    _leave(ending)
+
+
+def _budget(asked: str) -> Budget | None:
+    """The budget that was asked for; None for ``auto`` without PENSTOCK_BUDGET: then we only watch."""
+    from penstock.engine import discover
+
+    if asked == "auto" and not os.environ.get(discover.VARIABLE, "").strip():
+        return None
+    return discover.discover(asked).budget
+
+
+def _leave(ending: Ending) -> None:
+    """Exit as the command did."""
+    if ending.from_terminal and ending.signal == signal.SIGINT:
+        # A shell's loop goes on after exit code 130, and ends after a death by Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(ending.code)
+
+
+class Teller:
+    """Says on stderr how it goes: a live line on a terminal, a plain one every 30 s elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._line = StatusLine(quiet=quiet)
+        self._began = time.monotonic()
+        self._next = self._began + _PLAIN_SECONDS
+
+    def tick(self, watch: Watch) -> None:
+        """After each reading."""
+        if self._line.is_due():
+            self._line.draw(f" {self._text(watch)}")
+        elif not self._line.live and not self._quiet and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLAIN_SECONDS
+            self.say(self._text(watch))
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.clear()
+        with suppress(OSError):  # the terminal is gone, the command goes on
+            os.write(2, f"penstock exec: {time.strftime('%H:%M:%S')} {text}\n".encode(errors="replace"))
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        self._line.clear()
+
+    def end(self, ending: Ending, system: str) -> None:
+        """What it needed, and who killed it."""
+        lines = list(ending.verdict.lines)
+        if lines:
+            lines[0] = f"penstock exec: {lines[0]}"
+        ask = advice.request(system, ending.advised)
+        if not ending.complete:
+            lines.append(f"penstock exec: needed more than {format_size(ending.peak)}; try {ask}")
+        elif not self._quiet:
+            lines.append(f"penstock exec: needed {format_size(ending.peak)}; {ask}")
+        if lines:
+            with suppress(OSError):
+                os.write(2, ("\n  ".join(lines[:-1]) + "\n" * (len(lines) > 1) + lines[-1] + "\n").encode())
+
+    def _text(self, watch: Watch) -> str:
+        seconds = int(time.monotonic() - self._began)
+        clock = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        tight = watch.tightest()
+        limit = watch.budget or (tight.bytes if tight else 0)
+        of = f" of {format_size(limit)}" if limit else ""
+        processes = f"{watch.count} process{'' if watch.count == 1 else 'es'}"
+        return f"{format_size(watch.used)}{of}, peak {format_size(watch.peak)}, {processes}, {clock}"

@@ -1,0 +1,60 @@
+"""The innermost control group of this process: one counter for the whole tree, where it holds nothing else.
+
+Covers both versions. Whether it is ours alone is looked at again and again: a shell that waits for us
+may be in it (a batch script), anything else makes it somebody else's too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from penstock.proc import SYSTEM, KernelFile, find, hierarchies, text
+from penstock.supervise.tree import ancestors
+
+_MOST = 100_000
+
+
+class Group:
+    """The group's counters.
+
+    Args:
+        root: where ``/proc`` and ``/sys`` lie.
+    """
+
+    def __init__(self, root: Path = SYSTEM) -> None:
+        found = [each for each in hierarchies("memory", root) if (each.folders[0] / "memory.stat").exists()]
+        # On a hybrid machine memory is counted in one of the two hierarchies only.
+        self.folder = found[0].folders[0] if found else None
+        own, self._fields, kills = root / "none", (b"anon ", b"shmem "), "memory.events"
+        if found:
+            own = found[0].folders[0]
+            if found[0].version == 1:
+                self._fields, kills = (b"total_rss ", b"total_shmem "), "memory.oom_control"
+        self._stat = KernelFile(own / "memory.stat")
+        self._kills = KernelFile(own / kills)
+        self._above = {os.getpid(), *ancestors(os.getpid())}
+
+    def used(self) -> int | None:
+        """Anonymous + shared bytes of the group and those below it; None where that is not told."""
+        content = self._stat.read()
+        values = [find(content, field) for field in self._fields]
+        return None if values[0] is None else values[0] + (values[1] or 0)
+
+    def kernel_kills(self) -> int | None:
+        """Processes of the group that the kernel has killed for memory so far; None where not counted."""
+        return self._kills.value(b"oom_kill ")
+
+    def is_ours(self, tree: Collection[int]) -> bool:
+        """Whether it holds none but ``tree``, this process, and those that wait for this process."""
+        if self.folder is None or self._stat.read() == b"":
+            return False
+        count = 0
+        for folder, _, _ in os.walk(self.folder):
+            for pid in map(int, text(Path(folder, "cgroup.procs")).split()):
+                count += 1
+                # 0: a process outside of this container.
+                if count > _MOST or pid == 0 or (pid not in self._above and pid not in tree):
+                    return False
+        return count > 0

@@ -1,0 +1,364 @@
+"""The loop around a command: wait for signals and the end of processes, read, tell, end what goes over.
+
+One thread, no handlers: signals are blocked and waited for, together with the time of the next reading.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from penstock import events as ev
+from penstock.abc import Observer
+from penstock.budget import Budget, MiB, format_size
+from penstock.engine import discover
+from penstock.supervise import advice, command
+from penstock.supervise.tree import command_of, slurp
+from penstock.supervise.verdict import Evidence, Over, Sent, Verdict, judge
+from penstock.supervise.watch import Watch, own_peak
+
+CANNOT_FIT = 3
+_PASSED_ON = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT,
+)  # fmt: skip
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_FROM_KERNEL = 0x80
+"""si_code of what the terminal sends; it reaches the whole process group, the command too."""
+_NAMED = 16
+"""Processes named in a reading."""
+_HEARTBEAT, _OFTEN = 1.0, 0.2
+_HIGH = 0.9
+"""Share of the budget from which on we say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How it ended, and what it took. Sizes in bytes, times in seconds."""
+
+    code: int
+    """For the shell: the command's own, 128 + its signal, or 3 when it went over the budget."""
+    signal: int | None
+    """The signal that ended the command, if one did."""
+    from_terminal: bool
+    """Whether that signal was the terminal's (Ctrl-C)."""
+    verdict: Verdict
+    peak: int
+    peak_at: float
+    advised: int
+    """A limit in which it passes; for what was killed, one to try."""
+    complete: bool
+    """Whether it ran to its own end, so that the peak is what it needed."""
+    seconds: float
+    cpu: float
+    own_cpu: float
+    """CPU seconds of this process."""
+    own_memory: int
+    """Anonymous + shared bytes of this process."""
+
+
+class Supervisor:
+    """Runs one command to its end, and all that it has started.
+
+    Args:
+        argv: the command and its arguments.
+        budget: bytes that its tree may hold; None only watches.
+        over: what happens when it goes over: ``"kill"`` ends it, ``"warn"`` says so.
+        wait: whether to wait for processes that the command leaves behind.
+        observers: called with every event.
+        say: called with a sentence for people, now and then.
+        tick: called after every reading, with the watch; draws the live line.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        budget: Budget | None = None,
+        over: Literal["kill", "warn"] = "kill",
+        wait: bool = True,
+        observers: Sequence[Observer] = (),
+        say: Callable[[str], None] = lambda _: None,
+        tick: Callable[[Watch], None] = lambda _: None,
+        pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._argv = list(argv)
+        self._budget, self._kills, self._wait = budget, over == "kill", wait
+        self._observers, self._say, self._tick, self._pause = observers, say, tick, pause
+        self._watch = Watch(discover.Gauge(), None if budget is None else budget.bytes)
+        self._pid = 0
+        self._status: int | None = None
+        self._ended = 0.0
+        self._sent: list[Sent] = []
+        self._asked = 0
+        self._over: Over | None = None
+        self._warned = self._said_over = self._told_left = False
+        self._highest: tuple[int, dict[str, int]] = (0, {})
+        self._least = math.inf
+        self._emitted = 0.0
+        self._told = 0
+        self._named: dict[int, str] = {}
+        self._own_peak = 0
+        self._at_end: tuple[int, float, str] | None = None
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> Ending:
+        """Start the command and stay until it, and what it left behind, has ended.
+
+        Raises:
+            CannotStart: it is not there or cannot be executed.
+        """
+        began = time.time()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # What was ignored when we started (nohup) stays ignored, by the command too.
+        ours = {signal.SIGCHLD, *(each for each in _PASSED_ON if signal.getsignal(each) != signal.SIG_IGN)}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+        command.adopt_orphans()
+        self._own_peak = own_peak()
+        try:
+            self._pid = command.start(self._argv, mask)
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
+        self._step_aside()
+        self._begin(began)
+        due = 0.0
+        while self._reap():
+            now = time.monotonic()
+            if now >= due:
+                due = now + self._read()
+            # A short rest at least: a storm of ending children must not become ours.
+            found = signal.sigtimedwait(ours, max(due - time.monotonic(), 0.0005))
+            if found is not None and found.si_signo != signal.SIGCHLD:
+                self._take(found)
+        return self._end(began)
+
+    def _step_aside(self) -> None:
+        """Hold nothing of the pipeline: its other ends must see when the command closes its own."""
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        # An orphan's memory may be read late: more files open than a login shell allows.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(nothing, descriptor)
+        os.close(nothing)
+
+    def _reap(self) -> bool:
+        """Take the children that have ended, ours by birth or adoption; whether to go on."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return False  # every descendant has an ancestor among our children: none is left
+            if pid == 0:
+                return self._status is None or self._is_waiting()
+            if os.WIFSTOPPED(status):
+                if pid == self._pid:
+                    self._stop_too(os.WSTOPSIG(status))
+                continue
+            # A child's peak begins with ours, which it was for a moment.
+            most = usage.ru_maxrss << 10
+            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+            if number == signal.SIGKILL:
+                self._watch.count_kills()
+            if pid == self._pid:
+                self._status, self._ended = status, time.time()
+                self._at_end = (*self._watch.last_second(), self._nearest())
+            self._watch.ended(pid, number, most if most > self._own_peak else 0)
+
+    def _is_waiting(self) -> bool:
+        """Whether to stay for what the command left behind."""
+        if not self._wait:
+            return False
+        if not self._told_left and time.time() - self._ended > 1.0:
+            self._told_left = True
+            left = self._watch.tree.largest(3)
+            names = "; ".join(f"process {each.pid} ({each.command})" for each in left)
+            self._say(f"the command has ended; waiting for what it left running: {names}. Ctrl-C ends these.")
+        return True
+
+    def _stop_too(self, number: int) -> None:
+        """The terminal stopped the command (Ctrl-Z): stop, so that the shell sees it, and go on with it."""
+        if number not in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+            return
+        self._pause()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if command.is_stopped(self._pid):
+            command.send(self._pid, signal.SIGCONT)
+
+    def _take(self, found: signal.struct_siginfo) -> None:
+        """Pass a signal on, unless the command has it already or sent it itself."""
+        number = found.si_signo
+        by_terminal = found.si_code == _FROM_KERNEL
+        sender = 0 if by_terminal else found.si_pid
+        if not by_terminal and (sender == self._pid or sender in self._watch.tree.processes):
+            return  # meant for the whole group, from inside it
+        if number in _ENDING:
+            name = "" if by_terminal else slurp(f"/proc/{sender}/comm").decode(errors="replace").strip()
+            self._sent.append(Sent(number, time.time(), sender, name))
+            del self._sent[:-64]
+        if self._status is not None:
+            if number in _ENDING:  # what was left behind, perhaps in sessions of its own
+                self._asked += 1
+                for pid in list(self._watch.tree.processes):
+                    command.send(pid, number if self._asked == 1 else signal.SIGKILL)
+            return
+        if number == signal.SIGCONT and not command.is_stopped(self._pid):
+            return
+        if not by_terminal:
+            command.send(self._pid, number)
+
+    # ------------------------------------------------------------------ reading
+
+    def _read(self) -> float:
+        watch = self._watch
+        interval = watch.read()
+        if self._budget is not None:
+            self._check(self._budget)
+        self._least = min(self._least, watch.free)
+        if watch.used >= self._highest[0]:
+            largest = watch.tree.largest(_NAMED)
+            self._highest = watch.used, {str(each.pid): each.memory for each in largest}
+        now = time.time()
+        waited = now - self._emitted
+        moved = abs(self._highest[0] - self._told) > watch.peak // 64
+        if waited >= _HEARTBEAT or (waited >= _OFTEN and moved):
+            self._emit_reading(now)
+        self._tick(watch)
+        return interval
+
+    def _emit_reading(self, now: float) -> None:
+        self._emitted = now
+        used, workers = self._highest
+        self._told = used
+        for each in self._watch.tree.largest(_NAMED):
+            if self._named.get(each.pid) != each.command:
+                if len(self._named) > 10_000:
+                    self._named.clear()
+                self._named[each.pid] = each.command
+                self._emit(ev.ProcessSeen(at=now, pid=each.pid, command=each.command))
+        free = 0 if math.isinf(self._least) else int(self._least)
+        self._emit(ev.MemoryRead(at=now, used=used, workers=workers, free=free))
+        self._highest, self._least = (0, {}), math.inf
+
+    def _emit(self, event: ev.Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    # ------------------------------------------------------------------ the budget
+
+    def _check(self, budget: Budget) -> None:
+        """Say so at high water; over the line, or just before a limit is reached, act."""
+        watch = self._watch
+        tight = watch.tightest()
+        if self._over is not None:
+            return
+        if watch.is_over(budget.bytes):
+            self._go_over(budget.bytes, budget.origin)
+        elif tight is not None and _reaches(tight.bytes, tight.used):
+            self._go_over(tight.bytes, tight.origin)
+        elif not self._warned and watch.used > _HIGH * budget.bytes:
+            self._warned = True
+            self._say(f"it holds {format_size(watch.used)} of {format_size(budget.bytes)} ({budget.origin})")
+
+    def _go_over(self, line: int, origin: str) -> None:
+        watch = self._watch
+        largest = watch.tree.largest(1)
+        if not largest or (self._said_over and not self._kills):
+            return
+        most = largest[0]
+        over = Over(watch.used, line, origin, watch.at, most.pid, most.command, most.memory)
+        if self._kills:
+            self._over = over
+            self._emit_reading(time.time())
+            command.end(watch.tree)
+            return
+        self._said_over = self._warned = True
+        self._say(
+            f"over the budget: it holds {format_size(over.used)} of {format_size(over.line)} "
+            f"({over.origin}); most is held by process {over.pid} ({over.command}): "
+            f"{format_size(over.memory)}"
+        )
+
+    # ------------------------------------------------------------------ begin and end
+
+    def _begin(self, at: float) -> None:
+        watch = self._watch
+        if self._budget is not None:
+            budget, origin = self._budget.bytes, self._budget.origin
+        else:
+            tight = watch.tightest()
+            budget, origin = (0, "no limit was found") if tight is None else (tight.bytes, tight.origin)
+        self._emit(ev.StageStarted(at=at, items=1, done=0, budget=budget, origin=origin, workers=None))
+        self._emit(ev.CommandStarted(at=at, pid=self._pid, command=tuple(self._argv), folder=str(Path.cwd())))
+        self._named[self._pid] = command_of(self._pid)
+        self._emit(ev.ProcessSeen(at=at, pid=self._pid, command=self._named[self._pid]))
+
+    def _nearest(self) -> str:
+        tight = self._watch.tightest()
+        return "" if tight is None else f"of {format_size(tight.bytes)} ({tight.origin})"
+
+    def _end(self, began: float) -> Ending:
+        watch = self._watch
+        watch.count_kills()
+        status = self._status if self._status is not None else 0
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        code = None if number is not None else os.WEXITSTATUS(status)
+        used, read_at, limit = self._at_end or (*watch.last_second(), self._nearest())
+        verdict = judge(
+            Evidence(
+                code=code, signal=number, pid=self._pid, ended=self._ended, used=used, read_at=read_at,
+                limit=limit, over=self._over, rises=watch.rises, gone=tuple(watch.gone), sent=self._sent,
+                counted=watch.counts_kills,
+            )
+        )  # fmt: skip
+        complete = number is None and verdict.by == "itself" and not verdict.killed
+        own = watch.own()
+        # The next time we are in that limit as well.
+        advised = advice.enough(watch.peak + own, watch.tables)
+        if not complete:
+            advised = max(advised, advice.rounded(2 * watch.peak))
+        shell = CANNOT_FIT if self._over else 128 + number if number is not None else code or 0
+        last = self._sent[-1] if self._sent else None
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ending = Ending(
+            code=shell, signal=None if self._over else number,
+            from_terminal=last is not None and last.sender == 0 and last.signal == number,
+            verdict=verdict, peak=watch.peak, peak_at=watch.peak_at, advised=advised, complete=complete,
+            seconds=time.time() - began, cpu=spent.ru_utime + spent.ru_stime,
+            own_cpu=time.process_time(), own_memory=own,
+        )  # fmt: skip
+        self._tell_end(ending)
+        return ending
+
+    def _tell_end(self, ending: Ending) -> None:
+        now = time.time()
+        self._emit_reading(now)
+        for pid in ending.verdict.killed:
+            self._emit(ev.WorkerEnded(at=now, worker=pid, why="kernel"))
+        outcome = "done" if ending.code == 0 else "failed"
+        if ending.verdict.by == "signal" and self._over is None:
+            outcome = "interrupted"
+        said = "; ".join(ending.verdict.lines) or (
+            f"it ended with exit code {ending.code}" if ending.code else ""
+        )
+        self._emit(
+            ev.StageEnded(
+                at=now, outcome=outcome, done=int(ending.code == 0), set_aside=0, seconds=ending.seconds,
+                cpu=ending.cpu, peak=ending.peak, projected=0, message=said,
+            )
+        )  # fmt: skip
+
+
+def _reaches(limit: int, used: int) -> bool:
+    """Whether so little is left under a ceiling that the kernel may be the next to act."""
+    return used > 0 and limit - used < min(32 * MiB, limit // 32)

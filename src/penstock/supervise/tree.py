@@ -1,0 +1,191 @@
+"""What each process of a tree holds, from ``/proc``, kept open and read again and again.
+
+The supervisor adopts orphans (it is a subreaper), so a process that has been seen stays in the tree
+until it ends, also when it has left its session or its parent has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from penstock.proc import KernelFile, find
+
+_THREADS_EVERY = 8
+"""Children of threads other than the main one are looked for at every eighth reading."""
+_STACKS = 64 << 10
+"""Kernel memory of a process beside its page tables: stacks, task and file structures (about)."""
+_LONGEST = 200
+
+
+class Process:
+    """One process, as it was when last read. All sizes in bytes.
+
+    Args:
+        pid: its number.
+        parent: the process that it was found under, or None for the first of the tree.
+    """
+
+    __slots__ = (
+        "_before", "_children", "_kept", "_named", "_status", "born", "command", "files", "forked", "highest",
+        "mark", "memory", "parent", "pid", "rise", "seen", "shared", "tables", "threads",
+    )  # fmt: skip
+
+    def __init__(self, pid: int, parent: Process | None) -> None:
+        folder = Path(f"/proc/{pid}")
+        self.pid, self.parent = pid, 0 if parent is None else parent.pid
+        self._status = KernelFile(folder / "status")
+        self._children = KernelFile(folder / f"task/{pid}/children")
+        self._kept = bool(self._status.read())  # False: gone, or no descriptor is left for it
+        self.memory = self.shared = self.files = self.mark = self.highest = self.tables = 0
+        self.threads = 1
+        self._before = 0
+        self._named = 1 << 20
+        self.seen = 0.0
+        self.rise = 0
+        """How far it went, between two readings, above what it held at either."""
+        self.command = command_of(pid)
+        self.forked = parent is not None and parent.command == self.command
+        """Whether it was forked and has not run another program since: its pages are its parent's."""
+        self.born = -1
+        """What it held when first read, if it was forked: about what it has in common with its parent."""
+
+    def read(self, now: float) -> bool:
+        """Read it anew; False when it has ended."""
+        text = self._status.read() if self._kept else slurp(f"/proc/{self.pid}/status")
+        anonymous = find(text, b"RssAnon:")
+        if anonymous is None:  # gone, or a zombie
+            return False
+        self._before = self.memory
+        self.shared = (find(text, b"RssShmem:") or 0) << 10
+        self.memory = (anonymous << 10) + self.shared
+        self.files = max(self.files, (find(text, b"RssFile:") or 0) << 10)
+        self.tables = ((find(text, b"VmPTE:") or 0) << 10) + _STACKS
+        self.threads = find(text, b"Threads:") or 1
+        mark = (find(text, b"VmHWM:") or 0) << 10
+        first = self.seen == 0.0
+        # The kernel's own high-water mark misses no spike; files that were mapped are taken off.
+        rose = mark > self.mark and not (first and self.forked)
+        self.rise = max(mark - self.files - self.memory, 0) if rose else 0
+        self.mark, self.seen = mark, now
+        if first and self.forked:
+            self.born = self.memory
+        self.highest = max(self.highest, self.memory + self.rise)
+        if self.memory > self._named:
+            self._named = 2 * self.memory + (1 << 20)
+            self.renamed()
+        return True
+
+    @property
+    def held(self) -> int:
+        """What it held when last read, the more of two readings: a process that ends shrinks first."""
+        return max(self.memory, self._before)
+
+    def children(self, *, of_threads: bool) -> Iterator[int]:
+        """Its children: of its main thread, and of the others too if asked for."""
+        main = f"/proc/{self.pid}/task/{self.pid}/children"
+        yield from map(int, (self._children.read() if self._kept else slurp(main)).split())
+        if of_threads and self.threads > 1:
+            with suppress(OSError):
+                for thread in Path(f"/proc/{self.pid}/task").iterdir():
+                    if thread.name != str(self.pid):
+                        yield from map(int, slurp(f"{thread}/children").split())
+
+    def proportional(self) -> int:
+        """What it holds, pages shared with other processes counted by their share; slow (1 ms a GiB)."""
+        total = 0
+        for line in slurp(f"/proc/{self.pid}/smaps_rollup").splitlines():
+            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
+                total += int(line.split()[1]) << 10
+        return total or self.memory  # not told: another user's, or an old kernel
+
+    def renamed(self) -> bool:
+        """Look at its command line again; whether it runs another program now."""
+        command = command_of(self.pid)
+        if command in ("", self.command):
+            return False
+        self.command, self.forked, self.born = command, False, -1
+        return True
+
+
+class Tree:
+    """All descendants of this process.
+
+    Args:
+        root: the process whose descendants they are, this one by default.
+    """
+
+    def __init__(self, root: int | None = None) -> None:
+        self._root = os.getpid() if root is None else root
+        self._children = KernelFile(Path(f"/proc/{self._root}/task/{self._root}/children"))
+        self._turn = 0
+        self.processes: dict[int, Process] = {}
+        """Those alive at the last reading."""
+
+    def read(self, now: float) -> list[Process]:
+        """Read them all anew; those that have ended since the last reading."""
+        self._turn += 1
+        of_threads = self._turn % _THREADS_EVERY == 0
+        before, self.processes = self.processes, {}
+        # A process once seen is read by its own descriptor, whoever its parent is now.
+        todo: list[tuple[int, Process | None]] = [(pid, None) for pid in before]
+        todo += [(int(pid), None) for pid in self._children.read().split()]
+        ended = []
+        looked = set()
+        while todo:
+            pid, parent = todo.pop()
+            if pid in looked:
+                continue
+            looked.add(pid)
+            process = before.get(pid)
+            if process is not None and not process.read(now):
+                ended.append(process)
+                process = None  # the number may be another process's by now
+            if process is None:
+                process = Process(pid, parent)
+                if not process.read(now):
+                    continue
+            self.processes[pid] = process
+            todo += [(child, process) for child in process.children(of_threads=of_threads)]
+        return ended
+
+    @property
+    def memory(self) -> int:
+        """Anonymous + shared bytes at the last reading; pages that two have in common count twice."""
+        return sum(process.memory for process in self.processes.values())
+
+    def largest(self, most: int) -> list[Process]:
+        """Those that hold most, the largest first."""
+        return sorted(self.processes.values(), key=lambda each: -each.memory)[:most]
+
+
+def slurp(path: str) -> bytes:
+    """A small file of ``/proc``; empty when it is gone or not ours to read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read() or b""
+    except OSError:
+        return b""
+
+
+def command_of(pid: int) -> str:
+    """A process's command line, as one would type it, shortened; empty when it is gone."""
+    import shlex
+
+    words = slurp(f"/proc/{pid}/cmdline").rstrip(b"\0").split(b"\0")
+    line = shlex.join(word.decode(errors="replace") for word in words) if words != [b""] else ""
+    line = line or slurp(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    line = "".join(letter if letter.isprintable() else " " for letter in line)
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def ancestors(pid: int) -> Iterable[int]:
+    """The process's parent, its parent, and so on, as far as they can be seen."""
+    while pid > 1:
+        stat = slurp(f"/proc/{pid}/stat")
+        if not stat:
+            return
+        pid = int(stat[stat.rindex(b")") + 2 :].split()[1])
+        yield pid

@@ -1,0 +1,231 @@
+"""Who ended the command? From exit status, counters, signals received and the last readings. Pure.
+
+Nothing is guessed: what the evidence does not tell is said not to be known.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.budget import format_size
+
+Scope = Literal["ours", "group", "machine"]
+By = Literal["itself", "budget", "kernel", "signal", "unknown"]
+
+_SETTLE = 2.0
+"""A process that the kernel kills may take so long to be gone, in seconds."""
+_WHERE = {"ours": "", "group": "in a group with others in it ", "machine": "somewhere on this machine "}
+_CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS")
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A process that has ended, as it was last seen."""
+
+    pid: int
+    command: str
+    memory: int
+    """Bytes that it held when last read: the more of two readings, as a process that ends shrinks first."""
+    seen: float
+    """When that was, in seconds since the epoch."""
+    noticed: float
+    """When it was noticed to be gone."""
+    signal: int | None = None
+    """The signal that ended it, where this process was told (it was our child)."""
+    told: bool = False
+    """Whether we were told how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """A counter of kernel kills has risen between two readings."""
+
+    count: int
+    origin: str
+    scope: Scope
+    """Whose processes it counts: our tree's alone, a control group's with others in it, the machine's."""
+    since: float
+    noticed: float
+    used: int = 0
+    """The most that the tree held in the second before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signal that this process was sent, and passed on."""
+
+    signal: int
+    at: float
+    sender: int
+    """The process that sent it; 0 for the terminal."""
+    name: str = ""
+    """What that process is called, if it could still be seen."""
+
+    def __str__(self) -> str:
+        who = "the terminal" if self.sender == 0 else f"process {self.sender}"
+        return f"{who} ({self.name})" if self.name else who
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """We ended the tree, for the budget."""
+
+    used: int
+    line: int
+    """Bytes that it might hold."""
+    origin: str
+    """Whose line."""
+    at: float
+    pid: int
+    command: str
+    memory: int
+    """What the process that held most held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that is known at the end. Sizes in bytes, times in seconds since the epoch."""
+
+    code: int | None
+    """The command's exit code; None when a signal ended it."""
+    signal: int | None
+    pid: int
+    ended: float
+    used: int
+    """The most that the tree held in its last second."""
+    read_at: float
+    """When that was."""
+    limit: str = ""
+    """The ceiling that left least then, for people."""
+    over: Over | None = None
+    rises: Sequence[Rise] = ()
+    gone: Sequence[Gone] = ()
+    sent: Sequence[Sent] = ()
+    counted: bool = True
+    """Whether kernel kills are counted anywhere here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who, and the sentences that say it."""
+
+    by: By
+    lines: tuple[str, ...]
+    killed: tuple[int, ...] = ()
+    """Processes that the kernel killed, as far as they are known for sure."""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Say who ended the command, and what the kernel did to its tree on the way."""
+    if evidence.over is not None:
+        return Verdict("budget", _over(evidence.over))
+    kernel, killed = _kernel(evidence)
+    if evidence.signal is None:
+        if not kernel:
+            return Verdict("itself", ())
+        ending = f"then the command itself ended with exit code {evidence.code}"
+        return Verdict("kernel" if evidence.code else "itself", (*kernel, ending), killed)
+    number = evidence.signal
+    name = _name(number)
+    if number == signal.SIGKILL and evidence.pid in killed:
+        return Verdict("kernel", kernel, killed)
+    passed = next((sent for sent in reversed(evidence.sent) if sent.signal == number), None)
+    if passed is not None:
+        return Verdict(
+            "signal",
+            (*kernel, f"ended by {name}, sent by {passed} at {_clock(passed.at)}; {_held(evidence)}"),
+            killed,
+        )
+    if name in _CRASHES:
+        return Verdict("itself", (*kernel, f"crashed with {name}; {_held(evidence)}"), killed)
+    if number == signal.SIGKILL:
+        by, line = _sigkill(evidence, bool(kernel))
+        return Verdict(by, (*kernel, line, _held(evidence)), killed)
+    line = (
+        f"ended by {name} at {_clock(evidence.ended)}, sent to it directly and not through this "
+        f"process: by itself, another process of its tree, a user or the batch system (not told by whom)"
+    )
+    return Verdict("signal", (*kernel, line, _held(evidence)), killed)
+
+
+def _over(over: Over) -> tuple[str, ...]:
+    return (
+        f"over the budget: it held {format_size(over.used)} of {format_size(over.line)} ({over.origin}) at "
+        f"{_clock(over.at)}, and was ended before the kernel would have",
+        f"most was held by process {over.pid} ({over.command}): {format_size(over.memory)}",
+    )
+
+
+def _sigkill(evidence: Evidence, kernel_was_there: bool) -> tuple[By, str]:
+    at = _clock(evidence.ended)
+    if not evidence.counted:
+        return "unknown", (
+            f"killed by SIGKILL at {at}; by whom cannot be known: kernel kills are not counted on this "
+            "system, and whoever sends SIGKILL is not told"
+        )
+    if kernel_was_there:
+        return "unknown", f"killed by SIGKILL at {at}; whether by the kernel or by somebody else is not told"
+    return "signal", (
+        f"killed by SIGKILL at {at}, by a user, the batch system or another process (not told by whom); "
+        "not by the kernel for memory (its counter of kills did not rise) and not by this process"
+    )
+
+
+def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What the kernel killed: sentences, and the processes that are known for sure."""
+    lines: list[str] = []
+    sure: list[int] = []
+    for rise in evidence.rises:
+        near = [
+            gone
+            for gone in evidence.gone
+            if rise.since <= gone.noticed <= rise.noticed + _SETTLE
+            and gone.pid not in sure
+            and not (gone.told and gone.signal != signal.SIGKILL)
+        ]
+        told = [gone for gone in near if gone.told]
+        if rise.scope != "ours" and not near:
+            continue  # somebody else's process
+        victims = told or near
+        count = f"{rise.count} process{'' if rise.count == 1 else 'es'}"
+        between = f"between {_clock(rise.since)} and {_clock(rise.noticed)}"
+        counter = f"oom_kill of {rise.origin} rose by {rise.count}"
+        limit = f", {evidence.limit}" if evidence.limit else ""
+        held = f"the tree held {format_size(rise.used)}{limit}"
+        first = f"the kernel killed {count} for memory {_WHERE[rise.scope]}{between} ({counter}); {held}"
+        if rise.scope == "ours" and 0 < len(victims) <= rise.count:
+            sure += [gone.pid for gone in victims]
+            lines += [first, *(f"killed: {_seen(gone)}" for gone in victims)]
+        else:
+            lines.append(f"{first}; which one is not told")
+            lines += [f"gone then: {_seen(gone)}" for gone in sorted(near, key=lambda each: -each.memory)[:5]]
+    return tuple(lines), tuple(sure)
+
+
+def _seen(gone: Gone) -> str:
+    before = max(gone.noticed - gone.seen, 0.0)
+    return (
+        f"process {gone.pid} ({gone.command}), which held {format_size(gone.memory)} when last read, "
+        f"{before:.2f} s before it was found gone"
+    )
+
+
+def _held(evidence: Evidence) -> str:
+    limit = f", {evidence.limit}" if evidence.limit else ""
+    used = format_size(evidence.used)
+    return f"in its last second the tree held {used}{limit} (at {_clock(evidence.read_at)})"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 100):02d}"
