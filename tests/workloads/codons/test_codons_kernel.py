@@ -117,7 +117,8 @@ def test_line_width_and_case_do_not_matter():
 
 
 LETTERS = st.text("ACGTacgtUuNnRYKM-*.", max_size=300)
-LINES = st.one_of(LETTERS, st.just(""), st.just(">"), st.just(">id ACGT 12;>"), st.just(";comment 12"))
+GAPS = st.builds(lambda a, n, b: a + "Nn"[n % 2] * n + b, LETTERS, st.integers(1, 300), LETTERS)
+LINES = st.one_of(LETTERS, GAPS, st.just(""), st.just(">"), st.just(">id ACGT 12;>"), st.just(";comment 12"))
 TEXTS = st.builds(
     lambda end, lines, last: (">first\n" + "\n".join(lines) + last).replace("\n", end).encode(),
     st.sampled_from(["\n", "\r\n"]),

@@ -5,6 +5,9 @@ Covers one pass over chunks of bytes with the state carried over, and the summar
 mask, and what lies between them is copied together, so line width, case and line ends cost
 nothing. Eight bases at a time give two windows of five, which hold the codons of all three phases;
 windows are folded into codons when a record ends.
+
+numba keeps the compiled code by this file's date: touch it after a change in ``summary``'s layout or in
+``vectors``.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -18,7 +21,7 @@ import numpy as np
 from numba import njit, types
 
 from penstock.workloads.codons import summary as s
-from penstock.workloads.codons.vectors import copy, eight, equal, lowest, not_bases
+from penstock.workloads.codons.vectors import copy, eight, equal, lowest, not_bases, unowned
 
 BUFFER = 8192
 """Bases of one record put together before they are counted."""
@@ -35,8 +38,9 @@ _LINE, _HEAD, _TAIL, _NO_RECORD = 0, 1, 2, 3
 
 # Bytes that are no base.
 _BLANK, _N, _BAD = 0, 1, 5
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _KINDS = np.full(256, _BAD, np.uint8)
-for _kind, _bytes in enumerate((b" \t\r\v\f", b"NX", b"RYSWKMBDHV", b"-.*~?", b"EFILPQJOZ")):
+for _kind, _bytes in enumerate((b" \t\r\v\f", b"N", b"RYSWKMBDHVX", b"-.*~?", b"EFILPQJOZ")):
     _KINDS[np.frombuffer(_bytes + _bytes.lower(), np.uint8)] = _kind
 
 _LF, _CR, _GT, _SEMICOLON = 10, 13, 62, 59
@@ -57,17 +61,21 @@ def _window(bases, at):
 
 
 @_inner
-def _codon(bases, at):
-    return (bases[at] >> 1 & 3) | (bases[at + 1] >> 1 & 3) << 2 | (bases[at + 2] >> 1 & 3) << 4
+def _count_singly(bases, start, stop, before, singles):
+    """Count the codons that begin in ``bases[start:stop]``, at most 6 of them, one by one."""
+    window = _window(bases, start)
+    phase = (before + start) % 3
+    for _ in range(stop - start):
+        singles[phase, window & np.uint64(63)] += 1
+        window >>= np.uint64(2)
+        phase = phase + 1 if phase < 2 else 0
 
 
 @_inner
 def _count(bases, filled, before, windows, singles):
     """Count codons that begin in a run of bases, up to the last 2 to 7; return how many began."""
-    u = 0
-    while (before + u) % 3 != 0 and u + 3 <= filled:
-        singles[(before + u) % 3, _codon(bases, u)] += 1
-        u += 1
+    u = min((3 - before % 3) % 3, max(filled - 2, 0))
+    _count_singly(bases, 0, u, before, singles)
     while u + 8 <= filled:
         window = _window(bases, u)
         windows[window & np.uint64(1023)] += np.uint32(1)
@@ -116,9 +124,7 @@ def _end_run(state, bases, windows, singles, row):
     if before < 2:
         _first(state, bases)
     u = _count(bases, filled, before, windows[row], singles[row])
-    while u + 3 <= filled:
-        singles[row, (before + u) % 3, _codon(bases, u)] += 1
-        u += 1
+    _count_singly(bases, u, max(filled - 2, u), before, singles[row])
     for i in range(max(filled - 2, 0), filled):
         _edge(state, bases[i] >> 1 & 3)
     state[BEFORE] += filled
@@ -230,7 +236,7 @@ def _skip_line(text, start, stop, origin, state, out):
     """Go to the end of a header or comment; return where the next line begins, or ``stop``."""
     for p in range(start, stop, 64):
         feeds, returns = equal(text, p, 10), equal(text, p, 13)
-        valid = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - min(64, stop - p))
+        valid = _ALL >> np.uint64(64 - min(64, stop - p))
         ends = feeds & valid
         line = (ends - np.uint64(1)) & ~ends if ends else valid >> np.uint64(1)
         lone = returns & line & ~(feeds >> np.uint64(1))
@@ -243,11 +249,9 @@ def _skip_line(text, start, stop, origin, state, out):
 
 
 @_inner
-def _odd_letter(state, bases, windows, singles, out, byte, offset):
-    """A byte of a sequence line that is no base: it holds a position, is blank, or is wrong."""
+def _odd_letters(state, bases, windows, singles, out, byte, count, offset):
+    """One or more of a letter that is no base: each holds a position, or is wrong."""
     kind = _KINDS[byte]
-    if kind == _BLANK:
-        return
     if kind == _BAD or state[SLOT] == _NO_RECORD:
         if state[SLOT] != _LINE:
             _bad(out, offset, s.BAD_TEXT if state[SLOT] == _NO_RECORD else s.BAD_BYTE)
@@ -255,11 +259,12 @@ def _odd_letter(state, bases, windows, singles, out, byte, offset):
             out[s.LINE + s.OFFENCE] = offset + 1
         return
     _end_run(state, bases, windows, singles, 3)
-    if state[BEFORE] < 2:
-        state[FIRST + state[BEFORE]] = 4
-    _edge(state, 4)
-    state[BEFORE] += 1
-    state[LETTERS + kind - _N] += 1
+    for i in range(min(count, 2)):
+        if state[BEFORE] + i < 2:
+            state[FIRST + state[BEFORE] + i] = 4
+        _edge(state, 4)
+    state[BEFORE] += count
+    state[LETTERS + kind - _N] += count
 
 
 @_inner
@@ -294,9 +299,15 @@ def _read_lines(text, start, stop, origin, state, bases, windows, singles, out):
                     state[FILLED] = filled
                     state[MODE] = s.AT_LINE_START
                     return p + done
-            else:
+            elif _KINDS[byte] != _BLANK:
+                count = 1
+                if _KINDS[byte] == _N:  # gaps between contigs are long: take all that follow together
+                    same = equal(text, p, 78) | equal(text, p, 110)
+                    count = min(lowest(~(same >> np.uint64(at))), size - at)
+                    done = at + count
+                    odd &= _ALL << np.uint64(done) if done < 64 else np.uint64(0)
                 state[FILLED] = filled
-                _odd_letter(state, bases, windows, singles, out, byte, origin + p + at)
+                _odd_letters(state, bases, windows, singles, out, byte, count, origin + p + at)
                 filled = state[FILLED]
                 if out[s.BAD]:
                     return p
@@ -335,11 +346,13 @@ def _walk_all(text, start, stop, origin, state, bases, windows, singles, out, sa
     _walk(text, start, safe, origin, state, bases, windows, singles, out, salt, limit)
     if safe == stop:
         return
-    rest = np.zeros(192, np.uint8)
+    scratch = np.zeros(192, np.uint8)
+    rest = unowned(scratch)
     for i in range(stop - safe):
         rest[i] = text[safe + i]
     moved = origin + safe
     _walk(rest, 0, stop - safe, moved, state, bases, windows, singles, out, salt, limit)
+    scratch[0] = 0  # it must live until here
 
 
 _ARRAYS = (types.int64[::1], types.uint8[::1], types.uint32[:, ::1], types.int64[:, :, ::1], types.int64[::1])
@@ -368,7 +381,10 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
             out[s.MARK] = s.MARK_COMMENT
         out[s.MARK_KEPT] = _mixed(salt + np.uint64(origin)) <= limit
         out[s.ORIGIN] = origin
-    _walk_all(text, 0, len(text), origin, state, bases, windows, singles, out, salt, limit)
+    _walk_all(
+        unowned(text), 0, len(text), origin, unowned(state), unowned(bases), unowned(windows),
+        unowned(singles), unowned(out), salt, limit,
+    )  # fmt: skip
 
 
 @_compiled(cache=True, nogil=True)  # when first used: most runs have no rows
@@ -383,6 +399,8 @@ def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, lim
 
     What cannot be there stops the reading; ``BAD`` is then 1 + the number of its row.
     """
+    text, state, bases, windows = unowned(text), unowned(state), unowned(bases), unowned(windows)
+    singles, out = unowned(singles), unowned(out)
     for i in range(len(offsets) - 1):
         kept = _mixed(salt + np.uint64(row + i)) <= limit
         _open_record(state, bases, windows, singles, out, 0, kept)

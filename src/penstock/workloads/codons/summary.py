@@ -29,7 +29,7 @@ Vector = NDArray[np.int64]
 LENGTH = 192  # after 3 x 64 counts by phase (first position of the codon mod 3) and codon
 FIRST = 193  # codes of the first two positions; 4 for a letter that is no base, -1 for none
 LAST = 195  # codes of the last two positions
-LETTERS = 197  # letters that are no base: N and X, other IUPAC, gaps, protein
+LETTERS = 197  # letters that are no base: N, other IUPAC and X, gaps, protein
 OFFENCE = 201  # 1 + offset of the first byte that cannot be in a sequence; 0 for none
 FRAGMENT = 202
 
