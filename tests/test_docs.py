@@ -143,7 +143,7 @@ def test_every_fence_says_what_is_in_it(page):
     odd = [
         f"line {block.line}: {block.language!r}"
         for block in blocks(page)
-        if block.language not in ("python", "console", "sh", "text", "toml", "yaml", "json")
+        if block.language not in ("python", "console", "sh", "bash", "text", "toml", "yaml", "json")
     ]
     assert odd == []
 
@@ -173,14 +173,14 @@ def commands(page):
     """The lines of a page that call ``penstock``, as words, with their numbers."""
     found = []
     for block in blocks(page):
-        if block.language not in ("console", "sh"):
+        if block.language not in ("console", "sh", "bash"):
             continue
         joined = block.text.replace("\\\n", " ")
         for line in joined.splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*|srun|exec|\d*[<>].*", words[0]):
                 words.pop(0)
-            if words[:1] == ["penstock"] and (block.language == "sh" or line.startswith("$ ")):
+            if words[:1] == ["penstock"] and (block.language != "console" or line.startswith("$ ")):
                 ends = [number for number, word in enumerate(words) if re.fullmatch(r"[|;&>].*|\d>.*", word)]
                 found.append((block.line, words[1 : ends[0] if ends else None]))
     return found
