@@ -158,14 +158,22 @@ class UnknownPlugin(PluginError):
     """No plug-in of that name; the message lists the known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} is called {name!r}; known: {', '.join(sorted(known)) or 'none'}")
+        self._told = kind, name, sorted(known)
+        super().__init__(f"no {kind} is called {name!r}; known: {', '.join(self._told[2]) or 'none'}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._told
 
 
 class MissingExtra(PluginError):
     """A package that an optional part needs is not installed."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
+        self._told = what, package, extra
         super().__init__(f"{what} needs the package {package!r}: pip install 'penstock[{extra}]'")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._told
 
 
 class PenstockBug(PenstockError):

@@ -109,8 +109,10 @@ class Footprint:
         A single item that is too large says nothing about the others; a call of several that is
         too large says that such calls are.
         """
-        self._remember(seen)
-        if self._scales and seen.peak >= self._top.peak:
+        several = seen.total > seen.largest
+        if several or not self.known:
+            self._remember(seen)
+        if self._scales and several and seen.peak >= self._top.peak:
             self._top = seen
 
     def bound(self, largest: float, total: float, *, first: bool = False) -> int | None:

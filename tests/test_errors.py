@@ -1,0 +1,74 @@
+"""The error tree: as drawn, with an exit code each, and able to travel."""
+
+import pickle
+import re
+
+import pytest
+
+from penstock import errors
+
+CLASSES = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, errors.PenstockError)
+]
+
+
+def drawn():
+    """(name, depth) of every line of the tree in the docstring."""
+    return [
+        (match[2], len(match[1]) // 4)
+        for match in re.finditer(r"^    ([│├└─ ]*)([A-Z]\w+)", errors.__doc__, re.MULTILINE)
+    ]
+
+
+def test_the_drawing_is_the_tree():
+    above, told = [], {}
+    for name, depth in drawn():
+        above[depth:] = [name]
+        told[name] = above[depth - 1] if depth else None
+    for name, parent in told.items():
+        base = getattr(errors, name).__mro__[1].__name__
+        assert base == (parent or "Exception")
+    assert {cls.__name__ for cls in CLASSES} - set(told) <= {"UsageError"}
+
+
+CODES = {"CannotFit": 3, "BadInput": 4, "SourceChanged": 4, "PluginError": 2, "UsageError": 2}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_exit_codes(cls):
+    expected = next((CODES[base.__name__] for base in cls.__mro__ if base.__name__ in CODES), 1)
+    assert cls.exit_code == expected
+
+
+def test_each_has_a_docstring():
+    assert all(cls.__doc__ for cls in CLASSES)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.BadInput("no number", file="a.csv", place="line 3"),
+        errors.BadInput("no number"),
+        errors.ItemTooLarge("too large", needed=3),
+        errors.WorkerDied("died"),
+        errors.SetAside(3, "sub", "memory", "needs more", "MemoryError", "tb", 7),
+        errors.UsageError("wrong"),
+        errors.UnknownPlugin("sink", "x", ["b", "a"]),
+        errors.MissingExtra("It", "zarr", "snv"),
+    ],
+)
+def test_they_cross_between_processes(error):
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert vars(back) == vars(error)
+
+
+def test_wording():
+    assert str(errors.BadInput("no number", file="a.csv", place="line 3")) == "a.csv, line 3: no number"
+    assert str(errors.UnknownPlugin("sink", "x", ["b", "a"])) == "no sink is called 'x'; known: a, b"
+    assert "known: none" in str(errors.UnknownPlugin("sink", "x", []))
+    assert "pip install 'penstock[snv]'" in str(errors.MissingExtra("It", "zarr", "snv"))
+    assert str(errors.SetAside(3, "sub-031", "memory", "needs more")) == "item sub-031: needs more"
