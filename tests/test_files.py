@@ -24,9 +24,14 @@ def test_a_file_appears_when_it_is_whole(tmp_path, durable):
 def test_a_failure_leaves_what_was_there(tmp_path, error):
     final = tmp_path / "part"
     final.write_text("old")
-    with pytest.raises(error), atomic(final) as draft:
-        draft.write_text("half")
-        raise error
+
+    def fail():
+        with atomic(final) as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert final.read_text() == "old"
     assert list(tmp_path.iterdir()) == [final]
 
