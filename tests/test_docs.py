@@ -7,7 +7,8 @@ says otherwise:
     <!-- file: NAME -->        the block is that file in the folder; a test_*.py is run by pytest afterwards
     <!-- not run: REASON -->   it is only compiled
 
-In a block, ``expression  # -> value`` is checked: the expression's repr must be the value.
+In a block, ``expression  # -> value`` is checked: the expression's repr must be the value. A block with a
+line marked ``# before`` shows two versions of a line, and is only compiled.
 """
 
 import dataclasses
@@ -36,6 +37,8 @@ TOP = Path(__file__).resolve().parents[1]
 DOCS = TOP / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), *(path for path in [TOP / "README.md"] if path.exists())]
 BUDGET = "400MiB"
+STAND_INS = {"README.md": "similarity = float"}
+"""What a page speaks of and does not show, on its first line: something small instead."""
 
 page_of = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
@@ -89,9 +92,9 @@ def written_by_hand():
 
 def program(page):
     """The blocks of a page that run, on the lines where they stand, so that a traceback tells the place."""
-    lines = []
+    lines = [STAND_INS.get(page.name, "")]
     for block in blocks(page):
-        if block.language == "python" and not block.said:
+        if block.language == "python" and not block.said and "# before" not in block.text:
             lines += [""] * (block.line - 1 - len(lines))
             lines += [checked(line) for line in block.text.splitlines()]
     return "\n".join(lines) + "\n"
@@ -144,6 +147,7 @@ def test_every_fence_says_what_is_in_it(page):
         f"line {block.line}: {block.language!r}"
         for block in blocks(page)
         if block.language not in ("python", "console", "sh", "bash", "text", "toml", "yaml", "json")
+        and not (page.name == "README.md" and not block.language)
     ]
     assert odd == []
 
@@ -173,10 +177,12 @@ def commands(page):
     """The lines of a page that call ``penstock``, as words, with their numbers."""
     found = []
     for block in blocks(page):
-        if block.language not in ("console", "sh", "bash"):
+        if block.language not in ("console", "sh", "bash", ""):
             continue
         joined = block.text.replace("\\\n", " ")
         for line in joined.splitlines():
+            if not block.language:  # a plain block: what a command does stands behind it
+                line = re.split(r" {3,}", line)[0] if line.startswith("penstock ") else ""
             words = shlex.split(line.removeprefix("$ "), comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*|srun|exec|\d*[<>].*", words[0]):
                 words.pop(0)
