@@ -205,8 +205,8 @@ def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 torn = not line.endswith(b"\n") or b"\0" in line
                 if not torn or file.read(1):
                     raise JournalDamaged(
-                        f"{path}, line {number}: the checksum does not match, so what was kept cannot be told. "
-                        "Restore the file from a backup, or start anew in another folder."
+                        f"{path}, line {number}: the checksum does not match, so what was kept cannot be "
+                        "told. Restore the file from a backup, or start anew in another folder."
                     )
                 return
             yield offset, len(line), entry

@@ -188,9 +188,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         )
     for part, words in (("inputs", "the input"), ("options", "the option")):
         was, now = old.get(part, {}), new.get(part, {})
-        for name in sorted({*was, *now}):
-            if was.get(name) != now.get(name):
-                told.append(f"{words} {name!r} changed")
+        names = sorted({*was, *now})
+        told += [f"{words} {name!r} changed" for name in names if was.get(name) != now.get(name)]
     return told
 
 
