@@ -10,12 +10,14 @@ WORDS = 8
 BYTES = 8 * WORDS
 
 ITEM = 0
-"""The item being worked, or -1."""
+"""The item being worked, or -1; KEEPING between calls."""
 CALL_START = 1
 """The first item of the call being worked."""
 CALL_STOP = 2
 """One past its last item."""
 CUT = 3
 """Set by the parent: end the batch at the first possible place."""
+KEEPING = -2
+"""No item is being worked: results are being kept, which no timeout bounds."""
 STEPS = 4
 """Counts calls: progress."""

@@ -164,6 +164,7 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
         kernel_kills: the kernel's count now; it rises before the death is told.
     """
     item, a, b = death.noted
+    item = max(item, -1)
     reserved = worker.reserved
 
     def failure(cause: str, detail: str = "") -> Failure:

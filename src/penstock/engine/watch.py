@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from penstock import note
 from penstock.abc import Backend, Ceiling
 from penstock.engine import discover, governor
 from penstock.engine.meter import Meter
@@ -303,7 +304,7 @@ class Watch(threading.Thread):
                 continue
             if self._timeout is not None and life.timed:
                 at = self._backend.noted(worker)
-                if at != life.at:
+                if at != life.at or at[0] == note.KEEPING:
                     life.at, life.at_since = at, now
                 elif now - life.at_since > self._timeout:
                     self._kill(worker, "timeout", now)

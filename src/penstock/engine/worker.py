@@ -172,7 +172,7 @@ class Worker:
                 for _ in stream:
                     pass
         except MemoryError as error:
-            return self._failure("memory", self._note[note.ITEM], error)
+            return self._failure("memory", max(self._note[note.ITEM], -1), error)
         except BaseException as error:
             return self._failure("disk" if _disk_full(error) else "kept", self._keeper.at, error)
         finally:
@@ -248,7 +248,7 @@ class Worker:
         # The fence is the call's: a sink that first imports Arrow maps more at once than it allows.
         self._fence(0)
         words[note.STEPS] += 1
-        words[note.ITEM] = -1
+        words[note.ITEM] = note.KEEPING
         self._held = max(held - self._idle, 0)
         if not self._warm:
             self._warm = True
@@ -378,7 +378,8 @@ class Worker:
         """The items one by one: iterating an Arrow table, say, would give its columns."""
         source = self._setup.source
         container = source.read(start, stop)
-        return source.each(container) if isinstance(source, Itemised) else container
+        own = isinstance(source, Itemised) and not isinstance(container, Iterator)
+        return source.each(container) if own else container
 
     # ------------------------------------------------------------------ failures and memory
 
