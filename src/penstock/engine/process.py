@@ -20,12 +20,20 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
+@cache
+def _own_limit() -> tuple[int, int]:
+    """RLIMIT_DATA, soft and hard, as it was before any fence: somebody may have set it on purpose."""
+    return resource.getrlimit(resource.RLIMIT_DATA)
+
+
 def set_fence(limit: int) -> None:
-    """Refuse private memory beyond ``limit`` bytes mapped (RLIMIT_DATA); 0 lifts the fence."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = limit if limit else hard
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard) if soft != resource.RLIM_INFINITY else hard
+    """Refuse private memory beyond ``limit`` bytes mapped (RLIMIT_DATA); 0 lifts the fence.
+
+    Never above the limit that was there before.
+    """
+    soft, hard = _own_limit()
+    if limit and (soft == resource.RLIM_INFINITY or limit < soft):
+        soft = limit
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
