@@ -66,9 +66,9 @@ class Keeper:
     def open(self, items: int) -> None:
         """Prepare the folders, once per stage."""
         for name, room in self._rooms.items():
-            folder = self._folder_of(name)
-            folder.mkdir(parents=True, exist_ok=True)
-            if isinstance(room, Sink):
+            if isinstance(room, Sink):  # a reducer keeps no files of its own
+                folder = self._folder_of(name)
+                folder.mkdir(parents=True, exist_ok=True)
                 room.open(folder, items)
 
     def keep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -67,7 +67,8 @@ class Chain:
         if len(places) == 1:
             return first
         if isinstance(first, Iterator):
-            return chain(first, chain.from_iterable(reads))
+            rest = zip((self._sources[i] for i, _, _ in places[1:]), reads, strict=True)
+            return chain(first, chain.from_iterable(_each(source, container) for source, container in rest))
         containers = [first, *reads]
         kinds = {f"{type(each).__module__}.{type(each).__name__}" for each in containers}
         if kinds == {"pyarrow.lib.Table"}:
@@ -79,7 +80,7 @@ class Chain:
         return [
             item
             for (i, _, _), container in zip(places, containers, strict=True)
-            for item in getattr(self._sources[i], "each", iter)(container)
+            for item in _each(self._sources[i], container)
         ]
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -221,3 +222,8 @@ def _one_table(tables: list[Any], start: int, stop: int) -> Any:
             f"the sources of this chain have columns of different types ({error})",
             place=f"items {start} to {stop - 1}",
         ) from error
+
+
+def _each(source: Any, container: Any) -> Iterable[Any]:
+    """The items of what a source read: an iterator gives them, a container as the source says."""
+    return container if isinstance(container, Iterator) else getattr(source, "each", iter)(container)
