@@ -217,3 +217,47 @@ def reserve_without_touching(item: int) -> Any:
     """Map much and touch nothing: not memory, in our word for it."""
     with mmap.mmap(-1, 4 << 30):
         return answer(item)
+
+
+def count(state, result):
+    """Steps and parts of folds that take time, memory, or for ever."""
+    return [state[0] + 1]
+
+
+def slow_count(state, result):
+    time.sleep(0.05)
+    return [state[0] + 1]
+
+
+def nothing():
+    return [0]
+
+
+def join(left, right):
+    return [left[0] + right[0]]
+
+
+def slow_finish(states):
+    time.sleep(0.8)
+    return sum(state[0] for state in states)
+
+
+def hanging_finish(states):
+    time.sleep(3600)
+
+
+@dataclass(frozen=True)
+class HeavyFinish:
+    """Take memory at the end of a fold."""
+
+    bytes: int
+
+    def __call__(self, states):
+        held = bytearray(b"\1") * self.bytes
+        time.sleep(0.1)
+        del held
+        return sum(state[0] for state in states)
+
+
+def answers_of(items):
+    return [answer(item) for item in items]

@@ -80,7 +80,7 @@ def test_the_parent_killed_at_random_moments(tmp_path):
     kill_again_and_again(tmp_path, 6, seed=1)
 
 
-@pytest.mark.kernel
+@pytest.mark.long
 def test_the_parent_killed_twenty_times(tmp_path):
     kill_again_and_again(tmp_path, 20, seed=2)
 

@@ -1,0 +1,54 @@
+"""Sinks and reducers that are slow, hang, or take the memory themselves."""
+
+import pytest
+from functions import HeavyFinish, answers_of, count, hanging_finish, join, nothing, slow_count, slow_finish
+from programs import Told, beside
+
+import penstock
+from penstock.budget import MiB
+from penstock.reducers import Fold
+from penstock.sources import Range
+from penstock.testing.misfortune import answer
+
+
+def test_a_timeout_is_for_items_and_not_for_what_is_done_with_their_results():
+    fold = Fold(slow_count, nothing, join)
+    report = penstock.run(answers_of, 30, into=fold, batched=15, timeout=0.3, budget=beside(200))
+    assert (report.result, report.failures) == ([30], {})
+    fold = Fold(count, nothing, finish=slow_finish)
+    assert penstock.run(answer, 30, into=fold, timeout=0.3, budget=beside(200)).result == 30
+
+
+def test_a_reducer_that_is_too_large_at_the_end_says_so_and_is_done_with_more(tmp_path):
+    job = penstock.Job(
+        source=Range(30), function=answer, into=Fold(count, nothing, finish=HeavyFinish(250 * MiB))
+    )
+    with pytest.raises(
+        penstock.errors.WorkerDied, match=r"close the results died 3 times: out of memory, holding"
+    ):
+        job.run(tmp_path / "r", budget=beside(150))
+    report = job.run(tmp_path / "r", budget=beside(450), observers=[told := Told()])
+    assert report.result == 30
+    assert not told.of("batch_started")  # only the end was missing
+
+
+def test_a_reducer_that_hangs_at_the_end_is_ended():
+    fold = Fold(count, nothing, finish=hanging_finish)
+    with pytest.raises(penstock.errors.WorkerDied, match="used no CPU and did no I/O"):
+        penstock.run(answer, 10, into=fold, stall="300ms", budget=beside(200))
+
+
+def test_following_the_advice_on_an_item_that_is_too_large_ends_in_success():
+    from penstock.testing.misfortune import Spike
+
+    budget, advised = beside(150), []
+    for _ in range(6):
+        try:
+            report = penstock.run(Spike(200 * MiB, (3,), 0.05), 10, budget=budget)
+            break
+        except penstock.errors.ItemTooLarge as error:
+            advised.append(error.needed)
+            budget = error.needed
+    assert report.done == 10
+    assert advised == sorted(set(advised))
+    assert budget < beside(450)  # and it was not told too much
