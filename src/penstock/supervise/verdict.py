@@ -38,6 +38,8 @@ class Gone:
     """The signal that ended it, where this process was told (it was our child)."""
     told: bool = False
     """Whether we were told how it ended."""
+    most: int = 0
+    """The most that it ever held, as far as the kernel's own marks told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +210,10 @@ def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def _seen(gone: Gone) -> str:
     before = max(gone.noticed - gone.seen, 0.0)
+    most = f", {format_size(gone.most)} at most" if gone.most > 1.02 * gone.memory else ""
     return (
         f"process {gone.pid} ({gone.command}), which held {format_size(gone.memory)} when last read, "
-        f"{before:.2f} s before it was found gone"
+        f"{before:.2f} s before it was found gone{most}"
     )
 
 

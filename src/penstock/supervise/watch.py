@@ -24,10 +24,10 @@ _COST = 0.003
 _CREDIT = 0.05
 """CPU seconds that may be spent at once, while much happens."""
 _QUICK, _CALM, _SLOWEST = 0.01, 0.1, 0.5
-_LOOK = 0.25
+_LOOK = 0.5
 """Seconds between readings of the ceilings and their counters."""
 _LIST = 1.0
-"""Seconds between readings of each process where the group's counter tells the sum."""
+"""Seconds between readings of each process where the group's counter tells the sum and stands still."""
 _FILL_RATE = 6 * GiB
 """Bytes that one core can touch in a second."""
 _SMALL = MiB
@@ -73,12 +73,14 @@ class Watch:
         self._shared_before = discover.shared_files()
         self._gauge = gauge
         self.ceilings: tuple[Ceiling, ...] = gauge.read()
+        self._own_kills: int | None = None
         self._kills = self._count()
         self._counted = time.time()
-        self._looked = self._listed = self._exact_at = self._exact_soon = 0.0
-        self._in_common = 0
+        self._looked = self._listed = 0.0
+        self._exact_at = self._exact_soon = self._exact_grown = 0.0
+        self._in_common = self._exact_held = self._listed_used = 0
         self._exact_pids: set[int] = set()
-        self._cost, self._credit = 0.0, _CREDIT
+        self._cost, self._credit, self._extra = 0.0, _CREDIT, 0.0
         self.interval = _QUICK
         self.used = self.peak = 0
         """Bytes that the tree held at the last reading; the most."""
@@ -104,22 +106,22 @@ class Watch:
         """Read once; the seconds until the next time."""
         begin = time.thread_time()
         now = time.time()
-        listed = self.group is None or now - self._listed >= _LIST or self._is_short()
-        if listed:
+        self._extra = 0.0
+        before, before_at = self.used, self.at
+        used = self._used(now)
+        if self.group is not None and self._is_worth_listing(used, now):
             self._list(now)
         if now - self._looked >= _LOOK or self._is_short():
             self._look(now)
-        before, before_at = self.used, self.at
-        used = self._used(now)
         changed = abs(used - before) > max(self.peak // 128, _SMALL)
         self.used, self.at = used, now
         self._recent.append((used, now))
         if used > self.peak:
             self.peak, self.peak_at = used, now
-        self._add_spikes(now, listed)
+        self._add_spikes(now)
         free = min((_left(each, used) for each in self.ceilings if each.scope == "tree"), default=math.inf)
         self.free = free if self.budget is None else min(free, self.budget - used)
-        spent = time.thread_time() - begin
+        spent = time.thread_time() - begin - self._extra
         self._cost = spent if self._cost == 0.0 else 0.8 * self._cost + 0.2 * spent
         self._credit = min(self._credit + _COST * (now - before_at) - spent, _CREDIT)
         self.interval = pace(self._cost, self._credit, changed, self.interval, self.free)
@@ -130,6 +132,7 @@ class Watch:
         return self.free < 64 * MiB or (self.used > 0 and self.free < self.used / 8)
 
     def _list(self, now: float) -> None:
+        """Read each process."""
         for process in self.tree.read(now):
             self._note_gone(process, now)
         if now - self._listed >= _LIST:
@@ -147,8 +150,19 @@ class Watch:
             if used is not None:
                 return max(used - self._before - (self._own.held() - self._own_before), 0)
             self.group = None
-            self._list(now)
+        self._list(now)
         return self._added_up(now)
+
+    def _is_worth_listing(self, used: int, now: float) -> bool:
+        """Whether the group's sum should be told apart into processes again."""
+        moved = abs(used - self._listed_used) > max(self._listed_used // 8, 16 * MiB)
+        killed = self._counters.kernel_kills() != self._own_kills
+        if not (moved or killed or now - self._listed >= _LIST or self._is_short()):
+            return False
+        self._listed_used = used
+        if killed:
+            self.count_kills(now)
+        return True
 
     def _added_up(self, now: float) -> int:
         processes = self.tree.processes
@@ -178,8 +192,10 @@ class Watch:
         self._in_common = self.tree.memory - shares
         self._exact_pids = set(self.tree.processes)
         cost = time.thread_time() - begin
+        self._extra += cost
         self._exact_at = now + max(_LIST, 2 * cost / _COST)
         self._exact_soon = now + cost / _COST
+        self._exact_grown, self._exact_held = now + 5 * cost, self.tree.memory
 
     def is_over(self, line: int) -> bool:
         """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
@@ -189,7 +205,9 @@ class Watch:
         if self.used <= line or self.group is not None or self.count < 2:
             return self.used > line
         now = time.time()
-        if now < self._exact_soon:
+        # In a storm of forks the sum grows: then it is asked again and again, whatever it takes.
+        grown = self.tree.memory > 1.05 * self._exact_held
+        if now < (self._exact_grown if grown else self._exact_soon):
             return False
         self._correct(now)
         self.used = self._added_up(now)
@@ -203,9 +221,9 @@ class Watch:
         """Anonymous + shared bytes of this process."""
         return self._own.held()
 
-    def _add_spikes(self, now: float, listed: bool) -> None:
+    def _add_spikes(self, now: float) -> None:
         """Let the kernel's high-water marks raise the peak: what happened between two readings."""
-        if not listed or not self.tree.processes:
+        if not self.tree.processes:
             return
         if self.group is None:
             top = self.used + max(each.rise for each in self.tree.processes.values())
@@ -218,7 +236,9 @@ class Watch:
 
     def _note_gone(self, process: Process, now: float) -> None:
         if process.highest >= _SMALL:
-            self.gone.append(Gone(process.pid, process.command, process.held, process.seen, now))
+            self.gone.append(
+                Gone(process.pid, process.command, process.held, process.seen, now, most=process.highest)
+            )
 
     def ended(self, pid: int, signal: int | None, most: int) -> None:
         """A child of ours has ended.
@@ -234,26 +254,28 @@ class Watch:
             for place, gone in enumerate(self.gone):
                 if gone.pid == pid and not gone.told:
                     self.gone[place] = Gone(
-                        pid, gone.command, gone.memory, gone.seen, gone.noticed, signal, True
+                        pid, gone.command, gone.memory, gone.seen, gone.noticed, signal, True, gone.most
                     )
             return
-        self.gone.append(Gone(pid, process.command, process.held, process.seen, now, signal, True))
         # Its last rise came after its last reading. Of the others only the last reading is known.
         rise = max(most - process.files - process.memory, 0) if most > process.mark else 0
+        top = max(process.highest, process.memory + rise)
+        self.gone.append(Gone(pid, process.command, process.held, process.seen, now, signal, True, top))
         if rise and self.used + rise > self.peak:
             self.peak, self.peak_at = self.used + rise, now
 
     # ------------------------------------------------------------------ ceilings and kills
 
     def _look(self, now: float) -> None:
+        begin = time.thread_time()
         self._looked = now
-        self.ceilings = self._gauge.read()
-        self.count_kills(now, self.ceilings)
+        self.count_kills(now)
+        self._extra += time.thread_time() - begin
 
-    def count_kills(self, now: float | None = None, ceilings: tuple[Ceiling, ...] | None = None) -> None:
-        """Compare the counters of kernel kills with the last time."""
+    def count_kills(self, now: float | None = None) -> None:
+        """Read the ceilings, and compare their counters of kernel kills with the last time."""
         now = time.time() if now is None else now
-        self.ceilings = self._gauge.read() if ceilings is None else ceilings
+        self.ceilings = self._gauge.read()
         counts = self._count()
         risen = [
             (self._SCOPES.index(scope), count - self._kills[origin][1], origin)
@@ -275,6 +297,7 @@ class Watch:
         found: dict[str, tuple[Scope, int]] = {}
         own = str(self._counters.folder)
         kills = self._counters.kernel_kills()
+        self._own_kills = kills
         if kills is not None:
             found[own] = ("group", kills)
         for ceiling in self.ceilings:

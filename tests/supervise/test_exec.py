@@ -1,0 +1,509 @@
+"""``penstock exec`` as one uses it: what passes through, what is told, and programs that behave oddly."""
+
+import itertools
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from penstock import events as ev
+from penstock.budget import MiB
+from penstock.engine.page import read_events
+
+sys.path.insert(0, str(Path(__file__).parent))
+from programs import alive, facts, hold, line, python, run, started
+
+ASKED = "#SBATCH --mem="
+
+
+def wait_for(true, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+# --------------------------------------------------------------------------- passing through
+
+
+@pytest.mark.parametrize("code", [0, 1, 42, 255])
+def test_the_exit_code_passes_through(code):
+    assert run("--", "sh", "-c", f"exit {code}").returncode == code
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "USR1"])
+def test_a_death_by_signal_is_128_and_the_signal(name):
+    done = run("--", "sh", "-c", f"ulimit -c 0; kill -{name} $$")
+    assert done.returncode == 128 + signal.Signals[f"SIG{name}"]
+    assert f"SIG{name}" in done.stderr
+
+
+def test_output_and_input_pass_through_untouched():
+    data = bytes(range(256)) * 1000
+    done = run("--", "cat", input=data, text=False)
+    assert done.stdout == data
+    assert done.stderr.count(b"\n") == 1  # ours: what it needed
+
+
+def test_the_streams_are_kept_apart():
+    done = run("-q", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+
+
+def test_options_of_the_command_are_not_ours():
+    done = run("-q", "printf", "%s ", "--budget", "x", "--help")
+    assert done.stdout == "--budget x --help "
+
+
+def test_a_pipeline_ends_when_its_reader_does():
+    shell = f"yes | {shlex.join(line('-q', '--', 'cat'))} | head -1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "y\n"
+
+
+def test_a_command_that_closes_its_output_lets_the_reader_go():
+    with started("--", *python("import os, time; os.close(1); time.sleep(30)")) as process:
+        begin = time.monotonic()
+        assert process.stdout.read() == ""
+        assert time.monotonic() - begin < 15
+
+
+def test_the_command_gets_the_signals_as_they_were():
+    program = "import signal; print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), 'none')"
+    assert run("-q", "--", *python(program)).stdout == "none\n"
+    status = run("-q", "--", "grep", "SigIgn", "/proc/self/status").stdout.split()[1]
+    assert int(status, 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1) == 0
+
+
+def test_what_was_ignored_stays_ignored():
+    done = run(
+        "-q", "--", "grep", "SigIgn", "/proc/self/status",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    assert int(done.stdout.split()[1], 16) & 1 << signal.SIGHUP - 1
+
+
+def test_open_files_pass_through():
+    read, write = os.pipe()
+    run("-q", "--", "bash", "-c", f"echo through >&{write}", pass_fds=[write])
+    os.close(write)
+    with open(read) as pipe:
+        assert pipe.read() == "through\n"
+
+
+# --------------------------------------------------------------------------- mistakes
+
+
+def test_a_command_that_is_not_there():
+    done = run("--", "no-such-command-here")
+    assert done.returncode == 127
+    assert done.stderr == ("penstock exec: no-such-command-here: not found; looked in every folder of PATH\n")
+
+
+def test_a_file_that_cannot_be_executed(tmp_path):
+    (tmp_path / "plain").write_text("text")
+    for path in (tmp_path / "plain", tmp_path):
+        done = run("--", path)
+        assert done.returncode == 126
+        assert done.stderr == f"penstock exec: {path}: cannot be executed: Permission denied\n"
+
+
+def test_a_script_without_its_first_line_runs_as_in_a_shell(tmp_path):
+    script = tmp_path / "script"
+    script.write_text('echo "got $1"; exit 5\n')
+    script.chmod(0o755)
+    done = run("-q", "--", script, "it")
+    assert (done.stdout, done.returncode) == ("got it\n", 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Missing argument"),
+        (["--"], "Missing argument"),
+        (["--budget", "12", "--", "true"], "12MiB"),
+        (["--for", "pbs", "--", "true"], "slurm"),
+    ],
+)
+def test_wrong_usage(words, said):
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_a_job_is_refused(tmp_path):
+    (tmp_path / ".penstock").mkdir()
+    (tmp_path / ".penstock" / "events.jsonl").write_text("")
+    done = run("--into", tmp_path, "--", "true")
+    assert done.returncode == 2
+    assert "run folder of a job" in done.stderr
+
+
+# --------------------------------------------------------------------------- signals
+
+
+HANDLES = """
+import os, signal, sys
+def show(number, frame):
+    print(signal.Signals(number).name, flush=True)
+    if number == signal.SIGTERM:
+        os._exit(9)
+for name in ("INT", "TERM", "HUP", "USR1", "USR2", "WINCH"):
+    signal.signal(signal.Signals["SIG" + name], show)
+print("ready", os.getpid(), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_signals_are_passed_on():
+    with started("--", *python(HANDLES)) as process:
+        assert process.stdout.readline().startswith("ready")
+        for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTERM"):
+            process.send_signal(signal.Signals[name])
+            assert process.stdout.readline() == f"{name}\n"
+        assert process.wait(20) == 9
+
+
+def test_a_signal_that_ends_it_names_its_sender():
+    with started("--", "sleep", "60") as process:
+        time.sleep(1)
+        process.terminate()
+        said = process.communicate(timeout=20)[1]
+        assert process.returncode == 128 + signal.SIGTERM
+        assert f"ended by SIGTERM, sent by process {os.getpid()}" in said
+
+
+def test_sigkill_from_elsewhere_is_not_put_on_the_kernel():
+    with started("--", *python("import os, time; print(os.getpid(), flush=True); time.sleep(60)")) as process:
+        os.kill(int(process.stdout.readline()), signal.SIGKILL)
+        said = process.communicate(timeout=20)[1]
+        assert process.returncode == 137
+        assert "not told" in said
+        assert "the kernel killed" not in said
+
+
+def test_stopping_and_going_on():
+    with started(
+        "--", *python("print('on', flush=True)\nimport time\nfor _ in range(99): time.sleep(.1)")
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTSTP)
+        wait_for(lambda: " T " in Path(f"/proc/{process.pid}/stat").read_text())
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+
+
+def test_the_command_dies_with_its_supervisor():
+    with started("--", *python("import os, time; print(os.getpid(), flush=True); time.sleep(60)")) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+        wait_for(lambda: not alive(pid))
+
+
+# --------------------------------------------------------------------------- a terminal
+
+
+class Terminal:
+    """``penstock exec`` on a terminal of its own, as the foreground job of a session."""
+
+    def __init__(self, *words):
+        self.seen = b""
+        self.pid, self.end = pty.fork()
+        if self.pid == 0:
+            termios.tcsetwinsize(0, (24, 100))
+            os.environ["TERM"] = "xterm"
+            os.execv(sys.executable, line(*words))
+
+    def read(self, until, seconds=20.0):
+        import select
+
+        deadline = time.monotonic() + seconds
+        while until not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.end], [], [], 0.1)[0]:
+                self.seen += self._some()
+
+    def _some(self):
+        try:
+            return os.read(self.end, 1 << 16)
+        except OSError:
+            return b""
+
+    def type(self, text):
+        os.write(self.end, text)
+
+    def wait(self):
+        status = os.waitpid(self.pid, 0)[1]
+        while more := self._some():
+            self.seen += more
+        os.close(self.end)
+        return status
+
+
+def test_ctrl_c_reaches_the_command_once_and_ends_us_as_it_would():
+    program = """
+import time
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)   # a second one would interrupt this
+    print("cleaned up", flush=True)
+    raise
+"""
+    terminal = Terminal("--", *python(program))
+    terminal.read(b"ready")
+    terminal.type(b"\x03")
+    terminal.read(b"cleaned up")
+    status = terminal.wait()
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGINT
+
+
+def test_ctrl_c_that_the_command_survives_is_no_death():
+    terminal = Terminal(
+        "--", "sh", "-c", "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.1; done"
+    )
+    terminal.read(b"ready")
+    terminal.type(b"\x03")
+    assert os.WEXITSTATUS(terminal.wait()) == 3
+    assert b"caught" in terminal.seen
+
+
+def test_the_command_has_the_terminal():
+    program = "import os; print('fore', os.tcgetpgrp(0) == os.getpgrp(), flush=True); print('got', input())"
+    terminal = Terminal("--", *python(program))
+    terminal.read(b"fore True")
+    terminal.type(b"words\n")
+    terminal.read(b"got words")
+    assert os.WEXITSTATUS(terminal.wait()) == 0
+
+
+def test_the_live_line_keeps_out_of_the_command_s_way():
+    terminal = Terminal("--", *hold(100, 3))
+    terminal.read(b"peak 10")
+    assert b"\x1b[1;" in terminal.seen  # the last row is out of what scrolls
+    terminal.wait()
+    assert b"\x1b[1;24r\x1b8penstock exec: needed 10" in terminal.seen  # and is given back
+
+
+def test_nothing_is_drawn_over_a_program_that_has_the_screen():
+    program = "import tty, time; tty.setraw(0); print('raw', flush=True); time.sleep(2.5)"
+    terminal = Terminal("-q", "--", *python(program))
+    terminal.read(b"raw")
+    terminal.wait()
+    assert b"\x1b7" not in terminal.seen
+
+
+# --------------------------------------------------------------------------- what is told
+
+
+def test_what_it_needed_and_what_to_ask_for():
+    for system, words in (("slurm", ASKED), ("docker", "--memory="), ("k8s", "resources.limits.memory: ")):
+        said = run("--for", system, "--", *hold(150)).stderr
+        assert said.startswith("penstock exec: needed 15")
+        assert words in said
+
+
+def test_the_peak_of_several_processes(tmp_path):
+    program = """
+import subprocess, sys
+hold = [sys.executable, "-c", "import time; kept = bytearray(b'x') * (60 << 20); time.sleep(2)"]
+for each in [subprocess.Popen(hold) for _ in range(3)]:
+    each.wait()
+"""
+    run("--into", tmp_path, "--", *python(program))
+    assert 195 * MiB < facts(tmp_path)["peak"] < 225 * MiB
+
+
+def test_pages_that_forked_children_have_in_common_count_once(tmp_path):
+    program = """
+import os, time
+kept = bytearray(b"x") * (200 << 20)
+for _ in range(5):
+    if os.fork() == 0:
+        time.sleep(2)
+        os._exit(0)
+time.sleep(2)
+"""
+    done = run("--into", tmp_path, "--budget", "600MiB", "--", *python(program))
+    assert done.returncode == 0
+    assert 200 * MiB < facts(tmp_path)["peak"] < 250 * MiB
+
+
+def test_a_spike_between_two_readings_is_not_missed(tmp_path):
+    program = "import time; time.sleep(1); bytearray(b'x') * (150 << 20); time.sleep(0.5)"
+    run("--into", tmp_path, "--", *python(program))
+    assert 150 * MiB < facts(tmp_path)["peak"] < 170 * MiB
+
+
+def test_a_last_spike_before_the_end_is_not_missed(tmp_path):
+    program = "import os, time; time.sleep(1); bytearray(b'x') * (150 << 20); os._exit(0)"
+    run("--into", tmp_path, "--", *python(program))
+    assert 150 * MiB < facts(tmp_path)["peak"] < 170 * MiB
+
+
+def test_mapped_files_are_not_counted(tmp_path):
+    big = tmp_path / "big"
+    big.write_bytes(bytes(128 * MiB))
+    program = f"import mmap; m = mmap.mmap(open({str(big)!r}).fileno(), 0, prot=mmap.PROT_READ)\n"
+    program += "import time; sum(m[::4096]); time.sleep(1)"
+    run("--into", tmp_path / "run", "--", *python(program))
+    assert facts(tmp_path / "run")["peak"] < 40 * MiB
+
+
+def test_the_run_folder_tells_the_course(tmp_path):
+    done = run("--into", tmp_path, "--", *hold(80, 2.5))
+    assert done.returncode == 0
+    told = list(read_events(tmp_path / ".penstock" / "events.jsonl"))
+    assert [type(told[0]), type(told[1]), type(told[-1])] == [
+        ev.StageStarted, ev.CommandStarted, ev.StageEnded,
+    ]  # fmt: skip
+    assert told[1].command[1] == "-c"
+    readings = [event for event in told if isinstance(event, ev.MemoryRead)]
+    assert max(event.used for event in readings) > 80 * MiB
+    assert max(b.at - a.at for a, b in itertools.pairwise(readings)) < 2
+    assert str(told[1].pid) in readings[-2].workers
+    assert told[-1].outcome == "done"
+    assert (tmp_path / "report.html").exists()
+    assert not (tmp_path / ".penstock" / "lock").exists()
+
+
+def test_once_more_into_the_same_folder(tmp_path):
+    assert run("--into", tmp_path, "--", "false").returncode == 1
+    assert run("--into", tmp_path, "--", "true").returncode == 0
+    assert facts(tmp_path)["code"] == 0
+
+
+# --------------------------------------------------------------------------- the budget
+
+
+def test_over_the_budget_it_is_ended_and_the_process_named(tmp_path):
+    shell = f"{shlex.join(hold(300, 60))}; echo went on"
+    done = run("--budget", "200MiB", "--into", tmp_path, "--", "sh", "-c", shell)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "over the budget" in done.stderr
+    assert "import time; kept" in done.stderr
+    assert "needed more than" in done.stderr
+    assert facts(tmp_path)["verdict"]["by"] == "budget"
+
+
+def test_a_budget_may_only_warn():
+    done = run("--budget", "60MiB", "--over", "warn", "--", *hold(150, 0.5))
+    assert done.returncode == 0
+    assert done.stderr.count("over the budget") == 1
+
+
+def test_auto_only_watches(monkeypatch):
+    monkeypatch.delenv("PENSTOCK_BUDGET", raising=False)
+    assert run("--", *hold(150)).returncode == 0
+
+
+def test_the_environment_sets_the_budget(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_BUDGET", "60MiB")
+    assert run("--", *hold(150, 5)).returncode == 3
+
+
+# --------------------------------------------------------------------------- odd programs
+
+
+def test_a_child_that_outlives_the_command_still_counts(tmp_path):
+    program = f"""
+import subprocess, sys
+subprocess.Popen({hold(90, 2)}, start_new_session=True)
+sys.exit(6)
+"""
+    done = run("--into", tmp_path, "--", *python(program))
+    assert done.returncode == 6
+    assert facts(tmp_path)["peak"] > 90 * MiB
+    assert "waiting for what it left running" in done.stderr
+
+
+DAEMON = """
+import os, sys, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+print(os.getpid(), flush=True)
+null = os.open(os.devnull, os.O_RDWR)
+for number in range(3): os.dup2(null, number)
+time.sleep(60)
+"""
+
+
+def test_a_daemon_may_be_left_running():
+    done = run("--no-wait", "--", *python(DAEMON))
+    assert done.returncode == 0
+    pid = int(done.stdout)
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_daemon_ends_with_the_signal_that_ends_us():
+    with started("--", *python(DAEMON)) as process:
+        pid = int(process.stdout.readline())
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not alive(pid)
+
+
+def test_a_storm_of_forks_is_survived_and_ended(tmp_path):
+    program = """
+import os, time
+end = time.time() + 30
+kept = bytearray(b"x") * (20 << 20)
+while time.time() < end:
+    if os.fork() == 0:
+        kept[::4096] = kept[::4096]   # its own copy
+        time.sleep(5)
+        os._exit(0)
+    time.sleep(0.002)
+"""
+    done = run("--budget", "400MiB", "--into", tmp_path, "--", *python(program))
+    assert done.returncode == 3
+    for event in read_events(tmp_path / ".penstock" / "events.jsonl"):
+        if isinstance(event, ev.MemoryRead):
+            assert not any(alive(pid) for pid in event.workers)
+
+
+def test_many_short_children_cost_little(tmp_path):
+    done = run("--into", tmp_path, "--", "sh", "-c", "for i in $(seq 1500); do /bin/true; done")
+    assert done.returncode == 0
+    assert facts(tmp_path)["own_cpu"] < 1.5
+
+
+def test_zombies_are_nobody(tmp_path):
+    program = """
+import os, time
+for _ in range(50):
+    if os.fork() == 0:
+        os._exit(0)
+time.sleep(1.5)
+"""
+    done = run("--into", tmp_path, "--", *python(program))
+    assert done.returncode == 0
+    assert facts(tmp_path)["peak"] < 40 * MiB
+
+
+def test_an_exec_inside_an_exec():
+    done = run("-q", "--", *line("--", "sh", "-c", "exit 11"))
+    assert done.returncode == 11
+
+
+def test_facts_are_plain_json(tmp_path):
+    run("--into", tmp_path, "--", "sh", "-c", "exit 2")
+    values = json.loads((tmp_path / ".penstock" / "exec.json").read_text())
+    assert (values["schema"], values["code"], values["command"]) == (1, 2, ["sh", "-c", "exit 2"])

@@ -1,0 +1,239 @@
+"""``penstock exec`` in real memory groups: kernel kills attributed, the peak exact, the advice enough."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from penstock import events as ev
+from penstock.budget import MiB
+from penstock.engine.page import read_events
+from penstock.proc import find
+
+sys.path.insert(0, str(Path(__file__).parent))
+from programs import facts, hold, line, python
+
+ROOT = Path("/sys/fs/cgroup/memory")
+WRITABLE = (
+    os.access(ROOT / "memory.limit_in_bytes", os.R_OK) and os.access(ROOT, os.W_OK) and os.geteuid() == 0
+)
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(not WRITABLE, reason="needs root and a writable cgroup v1 memory hierarchy"),
+]
+
+
+class Group:
+    """A real group with a limit, and the most that it was seen to hold."""
+
+    def __init__(self, folder, size):
+        self.folder, self.peak = folder, 0
+        (folder / "memory.limit_in_bytes").write_text(str(size))
+
+    def enter(self):
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def held(self):
+        stat = (self.folder / "memory.stat").read_bytes()
+        return find(stat, b"total_rss ") + find(stat, b"total_shmem ")
+
+    def run(self, *words):
+        # The group exists for this one program: between fork and exec nothing else happens here.
+        return subprocess.run(
+            line(*words), preexec_fn=self.enter, capture_output=True, text=True, timeout=100
+        )  # fmt: skip
+
+
+@contextmanager
+def group(size):
+    folder = ROOT / f"penstock-exec-{os.getpid()}-{time.monotonic_ns()}"
+    folder.mkdir()
+    made = Group(folder, size)
+    over = threading.Event()
+
+    def look():
+        while not over.wait(0.002):
+            made.peak = max(made.peak, made.held())
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    try:
+        yield made
+    finally:
+        over.set()
+        looks.join()
+        for _ in range(200):
+            with suppress(OSError):
+                for pid in (folder / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                folder.rmdir()
+                break
+            time.sleep(0.02)
+
+
+PARENT = f"""
+import subprocess, sys
+done = subprocess.run({hold(600)})
+print("child", done.returncode, flush=True)
+sys.exit(4)
+"""
+
+
+def test_the_kernel_killed_the_command(tmp_path):
+    with group(250 * MiB) as made:
+        done = made.run("--into", tmp_path, "--", *hold(600))
+    assert done.returncode == 137
+    told = facts(tmp_path)
+    assert told["verdict"]["by"] == "kernel"
+    assert f"oom_kill of {made.folder} rose by 1" in done.stderr
+    assert re.search(r"killed: process \d+ \(.*import time; kept.*\), which held .*2\d\d MiB", done.stderr)
+    assert "needed more than 2" in done.stderr
+
+
+def test_the_kernel_killed_a_child_of_the_command(tmp_path):
+    with group(250 * MiB) as made:
+        done = made.run("--into", tmp_path, "--", *python(PARENT))
+    assert (done.returncode, done.stdout) == (4, "child -9\n")
+    told = facts(tmp_path)
+    assert told["verdict"]["by"] == "kernel"
+    assert len(told["verdict"]["killed"]) == 1
+    assert "then the command itself ended with exit code 4" in done.stderr
+    events = list(read_events(tmp_path / ".penstock" / "events.jsonl"))
+    ended = [event for event in events if isinstance(event, ev.WorkerEnded)]
+    assert [event.why for event in ended] == ["kernel"]
+    assert [event.worker for event in ended] == told["verdict"]["killed"]
+    named = {event.pid: event.command for event in events if isinstance(event, ev.ProcessSeen)}
+    assert "import time; kept" in named[ended[0].worker]
+
+
+def test_sigkill_in_a_group_of_ours_is_not_put_on_the_kernel(tmp_path):
+    with group(250 * MiB) as made:
+        done = made.run("--into", tmp_path, "--", "sh", "-c", "sleep 0.5; kill -9 $$")
+    assert done.returncode == 137
+    assert facts(tmp_path)["verdict"]["by"] == "signal"
+    assert "not by the kernel for memory" in done.stderr
+
+
+def test_the_budget_comes_before_the_kernel(tmp_path):
+    with group(300 * MiB) as made:
+        done = made.run("--budget", "100%", "--into", tmp_path, "--", *hold(600, 20))
+    assert done.returncode == 3
+    assert "before the kernel would have" in done.stderr
+    assert facts(tmp_path)["verdict"]["by"] == "budget"
+
+
+POOL = """
+import multiprocessing, time
+kept = bytearray(b"x") * (150 << 20)
+def work(number):
+    more = bytearray(b"x") * (10 * number << 20)
+    time.sleep(0.3)
+if __name__ == "__main__":
+    multiprocessing.set_start_method("fork")
+    with multiprocessing.Pool(3) as pool:
+        pool.map(work, range(12), chunksize=1)
+"""
+STEPS = """
+import time
+for size in (50, 120, 80, 200, 20):
+    kept = bytearray(b"x") * (size << 20)
+    time.sleep(0.2)
+    del kept
+"""
+SHARED = """
+import time
+from multiprocessing.shared_memory import SharedMemory
+block = SharedMemory(create=True, size=120 << 20)
+block.buf[:] = bytes(120 << 20)
+time.sleep(1)
+block.close(); block.unlink()
+"""
+FILES = """
+import os, sys, time
+name = sys.argv[1]
+with open(name, "wb") as file:
+    for _ in range(400):
+        file.write(bytes(1 << 20))
+kept = bytearray(b"x") * (100 << 20)
+with open(name, "rb") as file:
+    while file.read(1 << 20): pass
+os.unlink(name)
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [hold(300, 1), python(POOL), python(STEPS), python(SHARED)],
+    ids=["one", "pool", "steps", "shared"],
+)
+@pytest.mark.parametrize("inside", [True, False], ids=["group", "processes"])
+def test_the_peak_is_the_group_s(tmp_path, program, inside):
+    """Within 2 %, measured by the group's counter (we are in it) and by adding up processes (we are not)."""
+    with group(2048 * MiB) as made:
+        if inside:
+            done = made.run("--into", tmp_path, "--", *program)
+        else:
+            enter = ["sh", "-c", f'echo $$ > {made.folder}/cgroup.procs; exec "$@"', "sh"]
+            done = subprocess.run(
+                line("--into", tmp_path, "--", *enter, *program), capture_output=True, text=True, timeout=100
+            )
+        assert done.returncode == 0, done.stderr
+        told = facts(tmp_path)
+        ours = told["peak"] + (told["own_memory"] if inside else 0)
+        assert abs(ours - made.peak) < 0.02 * made.peak + 2 * MiB
+
+
+@pytest.mark.parametrize(
+    "program",
+    [hold(20), hold(300, 1), python(POOL), python(STEPS), python(SHARED), python(FILES)],
+    ids=["small", "one", "pool", "steps", "shared", "files"],
+)
+def test_the_advice_is_enough(tmp_path, program):
+    program = [*program, str(tmp_path / "file")]
+    with group(2048 * MiB) as made:
+        assert made.run("--into", tmp_path / "run", "--", *program).returncode == 0
+    advised = facts(tmp_path / "run")["advised"]
+    with group(advised) as made:
+        done = made.run("--into", tmp_path / "again", "--", *program)
+        assert done.returncode == 0, done.stderr
+        assert find((made.folder / "memory.oom_control").read_bytes(), b"oom_kill ") == 0
+    with group(advised) as made:
+        done = subprocess.run(program, preexec_fn=made.enter, capture_output=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+
+
+def test_after_everything_was_killed_at_once_the_last_second_is_there(tmp_path):
+    """20 kills of the whole tree, ours included, at random moments."""
+    chance = random.Random(7)
+    for attempt in range(20):
+        folder = tmp_path / str(attempt)
+        with group(2048 * MiB) as made:
+            process = subprocess.Popen(
+                line("--into", folder, "--", *python(STEPS * 20)),
+                preexec_fn=made.enter, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            events = folder / ".penstock" / "events.jsonl"
+            while not events.exists() or b"command_started" not in events.read_bytes():
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.3, 3))
+            killed = time.time()
+            for pid in (made.folder / "cgroup.procs").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            process.wait()
+        told = list(read_events(events))
+        readings = [event for event in told if isinstance(event, ev.MemoryRead)]
+        named = {str(event.pid) for event in told if isinstance(event, ev.ProcessSeen)}
+        assert not isinstance(told[-1], ev.StageEnded)
+        assert killed - readings[-1].at < 1.5
+        assert readings[-1].workers
+        assert readings[-1].workers.keys() <= named
+        assert readings[-1].used > MiB
