@@ -1,6 +1,7 @@
 # What a person runs, and what continuous integration runs: the same commands.
 #   make demo     run the example, and look at its result
 #   make test     every check: lint, format, types, directions of import, tests
+#   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 3 minutes)
 #   make bench    list the benchmarks and how to run them
 # PYTHON is the interpreter the environment is made with (3.11 or later).
 
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.installed
 # The memory that the demonstration may use.
 BUDGET ?= 512MiB
 
-.PHONY: demo test check tests bench clean
+.PHONY: demo test check tests test-v2 bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
@@ -29,13 +30,16 @@ check: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest
 
+test-v2: $(STAMP)
+	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh
+
 bench:
 	@for script in $(sort $(wildcard benchmarks/*.py)); do \
 		printf '%-40s %s\n' "$(BIN)/python $$script" "$$(sed -n '1s/^"""//p' $$script | sed 's/"""$$//')"; \
 	done
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .cache runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # The environment: exactly the locked versions, and this folder, editable. uv when there is one, else pip.
 $(STAMP): requirements.lock pyproject.toml

@@ -142,7 +142,6 @@ def make_disk(image: Path, unpacked: Path, options: list[str]) -> None:
         (tree.root / "init").chmod(0o755)
         words = [f"TOP={shlex.quote(str(TOP))}", f"PYTHON={shlex.quote(sys.executable)}"]
         (tree.root / "words").write_text("\n".join([*words, f"set -- {shlex.join(options)}", ""]))
-        image.unlink(missing_ok=True)
         make = [tool("mkfs.ext4", unpacked), "-q", "-F", "-O", "^has_journal", "-m", "0"]
         subprocess.run(
             [*make, "-d", scratch, str(image), "1G"],
@@ -216,7 +215,8 @@ def watch(guest: subprocess.Popen[str]) -> int | None:
 
 def main(cache: Path, options: list[str]) -> int:
     """Make the disk, boot, watch, and tell."""
-    unpacked, image, kernel_log = cache / "root", cache / "disk.img", cache / "kernel.log"
+    unpacked, kernel_log = cache / "root", cache / "kernel.log"
+    image = cache / f"disk-{os.getpid()}.img"  # another run may be going on
     began = time.monotonic()
     make_disk(image, unpacked, options)
     print(f"disk of {image.stat().st_blocks >> 11} MiB made in {time.monotonic() - began:.1f} s", flush=True)
@@ -230,6 +230,7 @@ def main(cache: Path, options: list[str]) -> int:
     finally:
         guest.kill()
         guest.wait()
+        image.unlink()
     if status is None:
         print("the guest's console:", *kernel_log.read_text(errors="replace").splitlines()[-100:], sep="\n")
     print(f"{time.monotonic() - began:.0f} s in all; the kernel's log is in {kernel_log}")
