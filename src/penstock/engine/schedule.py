@@ -372,9 +372,11 @@ class Schedule:
         if self._may_split(task, failure):
             self._requeue(replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1)))
             return None
-        if task.alone and blamed is not None:
+        # Ended while it held less than it was granted: others took the memory.
+        evicted = failure.cause == "governor" and failure.held <= failure.reserved
+        if task.alone and blamed is not None and not evicted:
             return self._give_up(task, blamed, "memory")
-        if task.alone or (failure.cause == "governor" and failure.held <= failure.reserved):
+        if task.alone or evicted:
             # Ended to make room, or before any item: not proven guilty, but more room next time.
             evictions = task.evictions + 1
             if task.alone and evictions > _EVICTIONS:
