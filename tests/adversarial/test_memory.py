@@ -156,6 +156,22 @@ def test_a_budget_that_is_too_small_is_refused_with_one_that_works():
     run(answer, 30, budget=needed + 2 * MiB)  # this process has grown a little since
 
 
+def test_an_item_ended_alone_for_what_others_took_is_not_blamed():
+    from penstock.engine.schedule import Failure, Schedule
+
+    schedule = Schedule(1)
+    size = 100 * MiB
+    for held, reserved in ((size, size // 2), (size // 2, size)):  # alone from the first on
+        task = schedule.propose(1, 1)
+        schedule.give(1, task)
+        verdict = schedule.fail(1, Failure("governor", 0, (0, 1), held, reserved))
+        assert verdict is None
+    assert task.alone
+    schedule.give(1, schedule.propose(1, 1))
+    verdict = schedule.fail(1, Failure("governor", 0, (0, 1), 2 * size, size))
+    assert (verdict.items, verdict.reason) == ((0,), "memory")
+
+
 # ------------------------------------------------------------------ MemoryError
 
 

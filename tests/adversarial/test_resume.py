@@ -16,6 +16,7 @@ from programs import Told, answers, beside, digest, finished, lines, python, sta
 
 import penstock
 from penstock.budget import MiB
+from penstock.engine.lock import RunLock
 from penstock.sources import Files, Range
 from penstock.testing import misfortune as mf
 from penstock.testing.misfortune import answer
@@ -121,8 +122,9 @@ def test_a_lock_left_by_a_dead_run_is_taken_over(holder, tmp_path):
     job = penstock.Job(source=Range(5), function=answer)
     lock = tmp_path / "r" / ".penstock" / "lock"
     lock.parent.mkdir(parents=True)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    whole = {"host": socket.gethostname(), "boot": boot, "pid": 1, "started": "7", "since": "?"} | holder
+    mine = RunLock(lock.parent)
+    whole = json.loads(lock.read_text()) | {"pid": 1, "started": "7"} | holder
+    mine.release()
     lock.write_text('{"host": "no' if holder.get("torn") else json.dumps(whole))
     os.utime(lock, (time.time() - holder.get("silent", 5),) * 2)
     assert list(job.run(tmp_path / "r", budget=beside(150)).result) == answers(5)
