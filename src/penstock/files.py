@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SAMPLE = 64 << 10
+_WHOLE = 8 << 20
 
 
 @contextmanager
@@ -49,16 +50,49 @@ def _sync(path: Path) -> None:
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """BLAKE2b-128 of a whole file, as hex, read in blocks of 1 MiB."""
+    """BLAKE2b-128 of a whole file, as hex, read in blocks of 1 MiB; of a folder, over all in it.
+
+    Raises:
+        OSError: it is not there or not readable.
+    """
+    return proof(path)[1]
+
+
+def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """Bytes and digest of a file; of a folder, the bytes of its files and a digest of names and digests.
+
+    Raises:
+        OSError: it is not there or not readable.
+    """
     state = hashlib.blake2b(digest_size=16)
+    size = 0
+    if Path(path).is_dir():
+        for inner in walk(Path(path)):
+            if inner.is_file():
+                more, told = proof(inner)
+                size += more
+                state.update(f"{inner.relative_to(path).as_posix()} {told}\n".encode(errors="surrogateescape"))
+        return size, state.hexdigest()
     with open(path, "rb", buffering=0) as file:
         while block := file.read(1 << 20):
+            size += len(block)
             state.update(block)
-    return state.hexdigest()
+    return size, state.hexdigest()
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, in the order of names, the folders after what is in them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from walk(path)
+        yield path
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Tell cheaply whether a file is still the one it was: size, time, first and last 64 KiB.
+    """Tell cheaply whether a file is still the one it was: ``size:time:digest``.
+
+    Up to 8 MiB the whole content counts and the time does not, so that a copy is the same file. Of
+    a larger file its first and last 64 KiB count, and the time for what lies between.
 
     Raises:
         OSError: the file is not there or not readable.
@@ -66,8 +100,11 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     state = hashlib.blake2b(digest_size=12)
     with open(path, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
+        if status.st_size <= _WHOLE:
+            while block := file.read(1 << 20):
+                state.update(block)
+            return f"{status.st_size}:-:{state.hexdigest()}"
         state.update(file.read(_SAMPLE))
-        if status.st_size > _SAMPLE:
-            file.seek(max(_SAMPLE, status.st_size - _SAMPLE))
-            state.update(file.read(_SAMPLE))
+        file.seek(status.st_size - _SAMPLE)
+        state.update(file.read(_SAMPLE))
     return f"{status.st_size}:{status.st_mtime_ns}:{state.hexdigest()}"

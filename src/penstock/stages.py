@@ -11,23 +11,24 @@ import resource
 import shutil
 import signal
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from penstock import events as ev
 from penstock import registry, values
-from penstock.abc import Batch, Event, Observer, Receipt, Sink
+from penstock.abc import Event, Observer, Sink
 from penstock.engine import discover, journal
+from penstock.engine.interrupts import Interrupt, Interrupts
+from penstock.engine.keeping import Keeper
 from penstock.engine.key import digest_of
 from penstock.engine.lock import RunLock
-from penstock.engine.loop import Interrupt, Loop, Options
+from penstock.engine.loop import Loop, Options
 from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
 from penstock.engine.report import Report, Tally
@@ -35,8 +36,8 @@ from penstock.engine.resume import compare
 from penstock.engine.trials import try_out
 from penstock.engine.worker import Setup
 from penstock.errors import CannotResume, PenstockError, RunFailed, UsageError
-from penstock.sharing import share
-from penstock.stored import Stored, result_name
+from penstock.steps import Step, StepFolder
+from penstock.stored import Stored
 
 if TYPE_CHECKING:
     from penstock.job import Job
@@ -314,7 +315,7 @@ class Run:
                 loop = self._loop(name, doing, book, collected.__setitem__ if comes_here else None, emit)
                 made = loop.run(opened=past.opened)
             else:
-                made = _nothing(doing, book)
+                made = _nothing(doing, book, durable=not self._temporary)
             outcome = "done"
         except Interrupt:
             outcome = "interrupted"
@@ -324,7 +325,7 @@ class Run:
             raise
         finally:
             book.close()
-            aside = loop.aside if loop is not None else past.aside
+            aside = loop.aside.items if loop is not None else past.aside
             done = loop.done if loop is not None else past.kept
             emit(
                 ev.StageEnded(
@@ -439,82 +440,6 @@ class _Doing:
     found: discover.Discovery
 
 
-class Interrupts:
-    """Ctrl-C and SIGTERM as a wish: the first asks to stop well, the second stops now."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        """The first signal; 0 while there was none."""
-        self.count = 0
-        self._before: dict[int, Any] = {}
-
-    def install(self) -> None:
-        """Take the signals, where this is the main thread."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
-
-    def restore(self) -> None:
-        """Give them back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.number = self.number or number
-        self.count += 1
-        if self.count > 1:
-            raise Interrupt(self.number)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step's function as a function of one item."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, item: int, **inputs: Any) -> tuple[str, Any]:
-        folder = share().folder
-        facts = self.function(folder, **inputs)
-        return str(folder), facts if isinstance(facts, dict) else {}
-
-
-@dataclass(frozen=True)
-class StepFolder:
-    """Gives a step's folder its final name."""
-
-    grain: int | None = 1
-
-    def open(self, folder: Path, items: int) -> None:
-        """Nothing to prepare."""
-
-    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Put the folder in place of whatever an attempt before left there."""
-        for result in results:
-            if isinstance(result, Exception):
-                return Receipt()
-            made, facts = result
-            values.dumps(facts)
-            for root, _, names in os.walk(made):
-                for name in names:
-                    descriptor = os.open(Path(root) / name, os.O_RDONLY)
-                    os.fsync(descriptor)
-                    os.close(descriptor)
-            shutil.rmtree(folder)
-            os.rename(made, folder)
-            return Receipt(value=facts)
-        return Receipt()
-
-    def close(self, receipts: Any, folder: Path) -> None:
-        """Keep the facts."""
-        for _, receipt in receipts:
-            (folder / ".facts.json").write_text(values.dumps(receipt.value or {}))
-
-    def result(self, folder: Path) -> Path:
-        """The folder."""
-        return folder
-
-
 def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
     facts: dict[str, Any] = {"items": items, "set_aside": len(aside)}
     kept = stored.folder / ".facts.json"
@@ -536,19 +461,13 @@ def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], mad
     return opened
 
 
-def _nothing(doing: _Doing, book: journal.Journal) -> Any:
+def _nothing(doing: _Doing, book: journal.Journal, *, durable: bool) -> Any:
     """No items: an empty, valid result, made here as there is no data."""
-    made = {}
-    for name, room in doing.rooms.items():
-        folder = doing.results / name if name else doing.results
-        folder.mkdir(parents=True, exist_ok=True)
-        if hasattr(room, "merge"):
-            made[name] = room.finish(iter(()))
-            (doing.machinery / result_name(name)).write_text(values.dumps(made[name]))
-        else:
-            room.open(folder, 0)
-            room.close(iter(()), folder)
-    book.write({"closed": True})
+    keeper = Keeper(doing.rooms, doing.results, doing.machinery, batched=False)
+    keeper.open(0)
+    made, told = keeper.close(doing.machinery / "journal", durable=durable)
+    book.write(journal.opened(name for name, room in doing.rooms.items() if hasattr(room, "merge")))
+    book.write(journal.closed(told))
     return made
 
 

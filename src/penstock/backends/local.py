@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -32,6 +33,8 @@ _BOOT = (
     "from penstock.backends.forkserver import main; main(int(control), int(notes))"
 )
 _END_SECONDS = 2.0
+_LOAD_SECONDS = 300.0
+"""A fork server that uses no CPU for so long while it loads a job hangs."""
 
 
 @dataclass
@@ -129,13 +132,25 @@ class Local:
         self._selector.register(ours, selectors.EVENT_READ, "control")
 
     def _hear(self) -> tuple[str, Any]:
-        """The server's next word; waits for it, or for its death."""
+        """The server's next word; waits for it while the server uses CPU, or for its death."""
         assert self._control is not None
+        assert self._server is not None
+        cpu, active = 0.0, time.monotonic()
+        while not select.select([self._control], [], [], 0.5)[0]:
+            used = cpu_seconds(self._server.pid)
+            if used != cpu:
+                cpu, active = used, time.monotonic()
+            elif time.monotonic() - active > _LOAD_SECONDS:
+                self._server.kill()
+                raise PenstockError(
+                    f"loading the job hung: the fork server used no CPU for {_LOAD_SECONDS:.0f} s while it "
+                    "imported the function's module; does that wait for something when it is imported?"
+                )
         data = self._control.recv(1 << 16)
         if not data:
             raise PenstockError(
                 "the fork server ended while it loaded the job: a module that the function imports "
-                "crashes, or there is no memory for it; see the log in the run folder"
+                "crashes, or there is no memory for it; see workers.log in the run folder"
             )
         what, argument = pickle.loads(data)
         return what, argument

@@ -114,7 +114,8 @@ class Admission:
 
     def spare(self) -> int:
         """Bytes that a single worker's call could take if nobody else ran."""
-        return planning.room(self.budget.bytes, self.reserved(), 1, kills_group=self.budget.kills_group)
+        alone = planning.room(self.budget.bytes, self.reserved(), 1, kills_group=self.budget.kills_group)
+        return alone if self.budget.per_process is None else min(alone, self.budget.per_process)
 
     def retainable(self) -> int:
         """Bytes that a worker may keep from batch to batch before it is replaced."""

@@ -148,7 +148,9 @@ class Estimate:
         wishes = self._wishes
 
         def available(workers: int) -> int:
-            return planning.room(budget.bytes, reserved, workers, kills_group=budget.kills_group)
+            room = planning.room(budget.bytes, reserved, workers, kills_group=budget.kills_group)
+            each = budget.per_process
+            return room if each is None else min(room, workers * (each - reserved.worker))
 
         sizing = planning.size_up(
             bound=self.typical,

@@ -61,7 +61,7 @@ class Footprint:
         self._top = Observation(0, 0, 0)
         self._most_total = 0.0
         self._most_largest = 0.0
-        self._first = 0
+        self._firsts: deque[int] = deque(maxlen=16)
         self._count = 0
         self._fit: tuple[float, float, float] | None = None
         self._margin = 0.0
@@ -88,7 +88,7 @@ class Footprint:
     def observe(self, seen: Observation, *, first: bool = False) -> None:
         """Learn from one measured call; ``first`` marks a worker's first, with its imports and JIT."""
         if first:
-            self._first = max(self._first, seen.peak)
+            self._firsts.append(seen.peak)
             if self._count:
                 return  # its extra memory says nothing about later calls
         predicted = self._predictions(seen.largest, seen.total)
@@ -120,11 +120,16 @@ class Footprint:
         if not self.known:
             return None
         if self._declared is not None and self._top.peak <= self._declared:
-            return max(self._declared, self._first if first else 0)
+            return max(self._declared, self._of_first() if first else 0)
         bounds = self._predictions(largest, total)
         name = min(self._losses, key=self._losses.__getitem__) if self._count >= 5 else "max"
         predicted = max(bounds[name], _FLOOR)
-        return int(max(predicted, self._first * (1 + _MARGIN)) if first else predicted)
+        return int(max(predicted, self._of_first() * (1 + _MARGIN)) if first else predicted)
+
+    def _of_first(self) -> int:
+        """What workers' first calls took: imports and JIT are alike, a heavy item among them is not."""
+        firsts = sorted(self._firsts)
+        return firsts[3 * len(firsts) // 4] if len(firsts) > 3 else firsts[len(firsts) // 2] if firsts else 0
 
     def _remember(self, seen: Observation) -> None:
         self._seen.append(seen)

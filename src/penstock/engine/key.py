@@ -113,14 +113,48 @@ def _source_of(owner: Any, module: Any) -> str:
     file = getattr(module, "__file__", None)
     if file and name != "__main__" and Path(file).exists():
         return files.digest(file)
+    text = "\n".join(_code_of(each) for each in _with_callees(owner, module))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _with_callees(owner: Any, module: Any) -> list[Any]:
+    """A function or class of a script, and what it names of the same script, in a fixed order."""
+    found, todo = [owner], [owner]
+    names = vars(module) if module is not None else {}
+    while todo:
+        for name in sorted(_names_in(todo.pop())):
+            each = names.get(name)
+            own = (inspect.isfunction(each) or inspect.isclass(each)) and each.__module__ == module.__name__
+            if own and all(each is not known for known in found):
+                found.append(each)
+                todo.append(each)
+    return found
+
+
+def _names_in(owner: Any) -> set[str]:
+    if inspect.isclass(owner):
+        return set().union(*(_names_in(each) for each in vars(owner).values() if inspect.isfunction(each)))
+    todo = [code] if (code := getattr(owner, "__code__", None)) is not None else []
+    names: set[str] = set()
+    while todo:
+        code = todo.pop()
+        names.update(code.co_names)
+        todo += [each for each in code.co_consts if inspect.iscode(each)]
+    return names
+
+
+def _code_of(owner: Any) -> str:
     try:
-        text = inspect.getsource(owner)
+        return inspect.getsource(owner)
     except (OSError, TypeError):
         code = getattr(owner, "__code__", None)
-        text = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(owner)
-        if code is not None and " at 0x" in text:
-            text = repr((code.co_code, code.co_names))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        if inspect.isclass(owner):
+            return "\n".join(_code_of(each) for each in vars(owner).values() if inspect.isfunction(each))
+        if code is None:
+            return repr(owner)
+        # Constants that are code print with their address.
+        constants = [each for each in code.co_consts if not inspect.iscode(each)]
+        return repr((code.co_code, constants, code.co_names))
 
 
 def input_key(value: Any) -> Any:
@@ -179,7 +213,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if was.get("name") != now.get("name"):
             told.append(f"the function is {now.get('name')} now, it was {was.get('name')}")
         elif was.get("code") != now.get("code"):
-            told.append(f"the module of {now.get('name')} was edited")
+            script = str(now.get("name")).startswith("__main__.")
+            what = "{}, or what it calls in the script," if script else "the module of {}"
+            told.append(f"{what.format(now.get('name'))} was edited")
         else:
             told.append(f"the arguments or captured values of {now.get('name', 'the function')} changed")
     if old.get("rooms") != new.get("rooms"):

@@ -14,17 +14,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from penstock import events as ev
-from penstock.abc import Backend, Carried, Death, Event, Message, Receipt, Sequential, SetAside
+from penstock.abc import Backend, Carried, Death, Event, Message, Receipt, Reducer, Sequential, SetAside
 from penstock.budget import Budget
 from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Admission, Offer
+from penstock.engine.aside import Aside
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate, Wishes
+from penstock.engine.faults import item_name
+from penstock.engine.interrupts import Interrupt
 from penstock.engine.plan import Plan
 from penstock.engine.schedule import Failure, Schedule, Verdict
 from penstock.engine.watch import Watch
-from penstock.engine.worker import Setup, item_name
+from penstock.engine.worker import Setup
 from penstock.errors import PenstockError
 
 _TURN = 0.1
@@ -33,8 +36,6 @@ _IDLE_TURN = 5.0
 """The same while there is nothing to do."""
 _SAMPLE_EVERY = 0.25
 _BEAT_EVERY = 5.0
-_ALL_RAISE = 20
-_ALL_TOO_LARGE = 5
 _GRACE = 3.0
 """Seconds that running batches get to end at a good place after an interrupt."""
 _CHORES = 3
@@ -69,14 +70,6 @@ class Book(Protocol):
     def write(self, *entries: Mapping[str, Any]) -> None:
         """Append and commit."""
         ...
-
-
-class Interrupt(Exception):
-    """Ctrl-C or SIGTERM: the run was left resumable."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class Loop:
@@ -122,7 +115,7 @@ class Loop:
         self._interrupts = interrupts
         self._beat = beat
         self._began = self._sampled = self._beaten = time.monotonic()
-        self.aside: dict[int, SetAside] = dict(past.aside)
+        self.aside = Aside(past.aside, allowed=options.set_aside, endless=options.endless)
         self.estimate = Estimate(
             setup.source, batched=setup.batched, wishes=options.wishes, cores=options.cores, stage=stage
         )
@@ -149,7 +142,6 @@ class Loop:
             most_seconds=options.most_batch_seconds,
         )
         self._batches = 0
-        self._given_up = {"memory": 0, "other": 0}
         self._results = 0
         self._announced = (0, 0, 0)
         self._lines: list[dict[str, Any]] = []
@@ -162,7 +154,7 @@ class Loop:
     @property
     def done(self) -> int:
         """Items whose results are kept."""
-        return len(self.schedule.done) - sum(item in self.schedule.done for item in self.aside)
+        return len(self.schedule.done) - sum(each.item in self.schedule.done for each in self.aside)
 
     # ------------------------------------------------------------------ the whole
 
@@ -176,14 +168,18 @@ class Loop:
         with self:
             if not opened:
                 self._do(m.Chore("open"))
-                self._journal.write({"opened": True})
+                self._journal.write(
+                    journal.opened(
+                        name for name, room in self._setup.rooms.items() if isinstance(room, Reducer)
+                    )
+                )
             while not self.schedule.finished:
                 self._turn()
             self._commit()
-            if self.aside and not self._allowed(len(self.aside)):
+            if self.aside.too_many:
                 raise self._failure()
-            made = self._do(m.Chore("close", self._setup.machinery / "journal"))
-            self._journal.write({"closed": True})
+            made, told = self._do(m.Chore("close", self._setup.machinery / "journal"))
+            self._journal.write(journal.closed(told))
             return made
 
     def serve(self, take_in: Callable[[], bool]) -> None:
@@ -327,7 +323,7 @@ class Loop:
             m.Work(
                 start=task.start,
                 stop=task.stop,
-                without=tuple(self.aside[item] for item in given.without),
+                without=tuple(self.aside.items[item] for item in given.without),
                 call=offer.call,
                 seconds=2 * self.admission.batch_seconds(now),
                 memory=self.admission.retainable(),
@@ -400,7 +396,7 @@ class Loop:
             return
         self.schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
         worker.task = None
-        self._given_up["other"] += len(done.set_aside)
+        self.aside.count("raised", len(done.set_aside))
         for each in done.set_aside:
             self._put_aside(each)
         self._keep(start, done)
@@ -423,7 +419,7 @@ class Loop:
         self._stop_if_hopeless()
 
     def _keep(self, start: int, done: m.Done) -> None:
-        aside = [self.aside[item] for item in sorted(self.aside) if start <= item < done.stop]
+        aside = self.aside.among(start, done.stop)
         self.admission.kept += done.stop - start - len(aside)
         receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]] = done.receipts
         if self._collect is not None:
@@ -523,8 +519,7 @@ class Loop:
         sentence = verdicts.sentence(
             verdict, failure, failed, alone, self.admission.budget, self._options.timeout, self._options.stall
         )
-        # A call that may not be split is one failure, however many items it has.
-        self._given_up["memory" if verdict.reason == "memory" else "other"] += 1
+        self.aside.count(verdict.reason)
         for item in verdict.items:
             each = SetAside(
                 item,
@@ -539,7 +534,7 @@ class Loop:
             self._lines.append({"aside": [journal.plain(each)]})
 
     def _put_aside(self, each: SetAside) -> None:
-        self.aside[each.item] = each
+        self.aside.put(each)
         self._kept_events.append(
             ev.ItemSetAside(
                 at=time.time(),
@@ -551,25 +546,15 @@ class Loop:
             )
         )
 
-    def _allowed(self, count: int) -> bool:
-        allowed = self._options.set_aside
-        return allowed if isinstance(allowed, bool) else count <= allowed
-
     def _stop_if_hopeless(self) -> None:
-        """Stop at once when nothing succeeds, or when more was set aside than is allowed."""
-        if self._options.endless:
-            return
-        hopeless = self.admission.kept == 0 and (
-            self._given_up["other"] >= _ALL_RAISE or self._given_up["memory"] >= _ALL_TOO_LARGE
-        )
-        too_many = not isinstance(self._options.set_aside, bool) and not self._allowed(len(self.aside))
-        if hopeless or too_many:
+        why = self.aside.stops(self.admission.kept)
+        if why:
             self._commit()
-            raise self._failure(hopeless=hopeless)
+            raise self._failure(hopeless=why == "hopeless")
 
     def _failure(self, *, hopeless: bool = False) -> PenstockError:
         return verdicts.failure_of(
-            list(self.aside.values()),
+            list(self.aside),
             self._setup.items,
             self.admission.budget,
             self.admission.reserved(),

@@ -76,6 +76,12 @@ def sentence(
         timeout, stall: in seconds.
     """
     times = f"{verdict.times} time{'' if verdict.times == 1 else 's'}"
+    if verdict.reason == "memory" and failure.cause == "memory":
+        limit = f"; one process may map {format_size(budget.per_process)}" if budget.per_process else ""
+        return (
+            f"raised MemoryError while it held {format_size(failure.held)}, alone and unfenced; one worker may "
+            f"use {format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
+        )
     if verdict.reason == "memory":
         return (
             f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
@@ -230,7 +236,7 @@ def failure_of(
         return _too_large(first, budget, reserved, rest + tail)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
-    what = f"item {first.name}: {first.message}.{rest}{tail} Everything else that was done is kept."
+    what = f"item {first.name}: {first.message}.{rest}{tail}"
     error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")

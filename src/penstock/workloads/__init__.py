@@ -1,0 +1,1 @@
+"""Real jobs with names, for ``penstock run NAME``; each uses only the public API."""

@@ -1,0 +1,220 @@
+"""Calls the function with items, one by one or a call at a time, and finds the culprit of a failure.
+
+Seeds, second chances, set-aside items and the worker's note are looked after here; measuring,
+cutting and keeping are the worker's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from typing import Any
+
+from penstock import note
+from penstock.abc import Itemised, SetAside
+from penstock.engine.faults import disk_full, set_aside
+from penstock.engine.meter import Meter
+from penstock.engine.process import set_fence
+from penstock.engine.seeding import Seeder
+from penstock.errors import BadInput
+from penstock.sharing import Share
+
+
+class Fence:
+    """RLIMIT_DATA as a fence around a call: what would go far beyond raises MemoryError instead.
+
+    Args:
+        meter: of this process.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.up = False
+
+    def put(self, size: int) -> None:
+        """Allow so many bytes of private memory beyond what is mapped now; 0 lifts it."""
+        if size or self.up:
+            set_fence(self._meter.data() + size if size else 0)
+            self.up = bool(size)
+
+    def lift(self) -> None:
+        """Allow anything."""
+        self.put(0)
+
+
+class Caller:
+    """Calls one job's function.
+
+    Args:
+        function: with its inputs bound.
+        source: of the items.
+        words: the worker's note.
+        seed: the job's.
+        fence: lifted before a failure is believed.
+        private: keep messages of exceptions to ourselves.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        source: Any,
+        words: MutableSequence[int],
+        seed: int,
+        fence: Fence,
+        *,
+        private: bool,
+    ) -> None:
+        self._call = function
+        self._source = source
+        self._note = words
+        self._seeder = Seeder(seed)
+        self._fence = fence
+        self._private = private
+        self.begin({}, Share(memory=0, threads=1, attempt=0))
+
+    def begin(self, known: Mapping[int, SetAside], share: Share) -> None:
+        """A batch begins.
+
+        Args:
+            known: items set aside before; not called.
+            share: what the function may use.
+        """
+        self.known = known
+        self.share = share
+        self.aside: list[SetAside] = []
+        """Items set aside in this batch."""
+
+    def _given_up(self, item: int, error: BaseException) -> SetAside:
+        return set_aside(self._source, item, error, private=self._private)
+
+    def one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
+        """Call the function with each item; seeds, failures and folders are each item's own."""
+        before = self._seeder.begin(start)
+        results, aside = self._items(start, stop)
+        if stop - start > 1 and self._seeder.was_used(before):
+            # The items of this group drew from one stream: draw again, each from its own.
+            results, aside = self._items(start, stop)
+        self.aside.extend(aside)
+        yield start, stop, results
+
+    def _items(self, start: int, stop: int) -> tuple[list[Any], list[SetAside]]:
+        call, words, share = self._call, self._note, self.share
+        seed = self._seeder.seed if self._seeder.each_item else None
+        results: list[Any] = []
+        aside: list[SetAside] = []
+        append = results.append
+        called = -1
+        while (at := start + len(results)) < stop:
+            if at in self.known:
+                append(self.known[at])
+                continue
+            limit = min((item for item in self.known if at < item < stop), default=stop)
+            try:
+                words[note.ITEM] = at  # reading it is part of working it
+                for item_number, item in zip(range(at, limit), self._each(at, limit), strict=False):
+                    called = item_number
+                    if seed is not None:
+                        seed(item_number)
+                    append(call(item))
+                    words[note.ITEM] = item_number + 1
+                    if share.used_folder:
+                        share.next_item()
+                if start + len(results) < limit:
+                    raise BadInput(
+                        f"the source gave {len(results)} items where {limit - start} were expected"
+                    )
+            except MemoryError:
+                words[note.ITEM] = start + len(results)
+                raise
+            except BaseException as error:
+                failed = start + len(results)
+                words[note.ITEM] = failed
+                append(self._second_chance(failed, error, called == failed, aside))
+        return results, aside
+
+    def _second_chance(
+        self, item: int, error: BaseException, in_function: bool, aside: list[SetAside]
+    ) -> Any:
+        """Believe an exception only without the fence: libraries turn a refused allocation into anything."""
+        if disk_full(error):
+            raise error
+        if self._fence.up and in_function:
+            self._fence.lift()
+            try:
+                if self._seeder.each_item:
+                    self._seeder.seed(item)
+                return self._call(*self._each(item, item + 1))
+            except MemoryError:
+                raise
+            except BaseException as again:
+                error = again
+        aside.append(self._given_up(item, error))
+        return aside[-1]
+
+    def batched(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
+        """Call the function with all items of the call; on failure, with halves, to find the culprit."""
+        for at, end in _runs(start, stop, self.known):
+            if at in self.known:
+                yield at, end, self.known[at]
+            else:
+                yield from self._call_or_halve(at, end)
+
+    def _call_or_halve(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
+        culprits: dict[int, SetAside] = {}
+        try:
+            result = self._call_once(start, stop)
+        except MemoryError:
+            raise
+        except BaseException as error:
+            self._fence.lift()  # believed only without it
+            self._find(start, stop, error, culprits)
+        else:
+            yield start, stop, result
+            return
+        self.aside.extend(culprits.values())
+        for at, end in _runs(start, stop, culprits):
+            yield at, end, culprits[at] if at in culprits else self._call_once(at, end)
+
+    def _call_once(self, start: int, stop: int) -> Any:
+        self._note[note.ITEM] = start if stop - start == 1 else -1
+        self._note[note.CALL_START], self._note[note.CALL_STOP] = start, stop
+        self._seeder.seed(start)
+        return self._call(self._read(start, stop))
+
+    def _find(self, start: int, stop: int, error: BaseException, culprits: dict[int, SetAside]) -> None:
+        """Halve a failing call until single items fail; results are dropped on the way."""
+        if disk_full(error):
+            raise error
+        middle = (start + stop) // 2
+        halves = ((start, middle), (middle, stop)) if stop - start > 1 else ((start, stop),)
+        for at, end in halves:
+            try:
+                self._call_once(at, end)
+            except MemoryError:
+                raise
+            except BaseException as again:
+                if end - at == 1:
+                    culprits[at] = self._given_up(at, again)
+                else:
+                    self._find(at, end, again, culprits)
+
+    def _read(self, start: int, stop: int) -> Any:
+        return self._source.read(start, stop)
+
+    def _each(self, start: int, stop: int) -> Any:
+        """The items one by one: iterating an Arrow table, say, would give its columns."""
+        source = self._source
+        container = source.read(start, stop)
+        own = isinstance(source, Itemised) and not isinstance(container, Iterator)
+        return source.each(container) if own else container
+
+
+def _runs(start: int, stop: int, without: Mapping[int, Any]) -> Iterator[tuple[int, int]]:
+    """Runs of items with none of ``without`` among them, and these one by one, in order."""
+    at = start
+    for item in sorted(item for item in without if start <= item < stop):
+        if at < item:
+            yield at, item
+        yield item, item + 1
+        at = item + 1
+    if at < stop:
+        yield at, stop

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM, taken as wishes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class Interrupt(Exception):
+    """Ctrl-C or SIGTERM: the run was left resumable."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM as a wish: the first asks to stop well, the second stops now."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The first signal; 0 while there was none."""
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the signals, where this is the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+
+    def restore(self) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        self.count += 1
+        if self.count > 1:
+            raise Interrupt(self.number)

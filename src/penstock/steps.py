@@ -1,0 +1,62 @@
+"""A step: a stage of one item, whose function writes into a folder that is kept whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock import values
+from penstock.abc import Batch, Receipt
+from penstock.sharing import share
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step's function as a function of one item."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, item: int, **inputs: Any) -> tuple[str, Any]:
+        folder = share().folder
+        facts = self.function(folder, **inputs)
+        return str(folder), facts if isinstance(facts, dict) else {}
+
+
+@dataclass(frozen=True)
+class StepFolder:
+    """Gives a step's folder its final name."""
+
+    grain: int | None = 1
+
+    def open(self, folder: Path, items: int) -> None:
+        """Nothing to prepare."""
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """Put the folder in place of whatever an attempt before left there."""
+        for result in results:
+            if isinstance(result, Exception):
+                return Receipt()
+            made, facts = result
+            values.dumps(facts)
+            for root, _, names in os.walk(made):
+                for name in names:
+                    descriptor = os.open(Path(root) / name, os.O_RDONLY)
+                    os.fsync(descriptor)
+                    os.close(descriptor)
+            shutil.rmtree(folder)
+            os.rename(made, folder)
+            return Receipt(value=facts)
+        return Receipt()
+
+    def close(self, receipts: Any, folder: Path) -> None:
+        """Keep the facts."""
+        for _, receipt in receipts:
+            (folder / ".facts.json").write_text(values.dumps(receipt.value or {}))
+
+    def result(self, folder: Path) -> Path:
+        """The folder."""
+        return folder
