@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import click
 
 __all__ = [
-    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Death", "Event", "Itemised", "Limit", "Message",
-    "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink",
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Itemised", "Limit",
+    "Message", "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink",
     "Sized", "Source", "Spanned", "Workload",
 ]  # fmt: skip
 
@@ -58,6 +58,21 @@ class Receipt:
     parts: tuple[Part, ...] = ()
     value: Any = None
     """JSON values and NumPy arrays (``penstock.values``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a sink may answer when it is closed, so that ``penstock verify`` knows what must be there.
+
+    Without an answer the parts of all receipts must be there, and nothing else is known.
+    """
+
+    parts: tuple[Part, ...] = ()
+    """What ``close`` itself wrote: a few files, however many items there are."""
+    replaced: bool = False
+    """True: the parts of the receipts are gone, these stand in their place."""
+    pattern: str = ""
+    """A glob of the names of parts: what matches it and was never told of does not belong there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +234,11 @@ class Sink(Protocol):
         """Keep one batch (exactly one grain, where there is one) and say what was kept."""
         ...
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
-        """Finish, once, given every receipt in item order. Streams, never gathers."""
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
+        """Finish, once, given every receipt in item order. Streams, never gathers.
+
+        A sink that writes, joins or removes files here says so in its answer.
+        """
         ...
 
     def result(self, folder: Path) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -232,6 +233,17 @@ class StageEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunDied(Event):
+    """The run before this one in the same folder had died; told by the one that goes on."""
+
+    kind: ClassVar[str] = "run_died"
+    died: float
+    """Its last sign of life, in seconds since the epoch."""
+    message: str
+    """One sentence: when, at what memory, at which items, and what is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarted(Event):
     """A supervised command has started (`penstock exec`); it is a stage of one item."""
 
@@ -265,7 +277,7 @@ _KINDS: dict[str, type[Event]] = {
     for cls in (
         StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
         BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
-        CommandStarted, ProcessSeen,
+        RunDied, CommandStarted, ProcessSeen,
     )
 }  # fmt: skip
 
@@ -278,3 +290,16 @@ def from_line(line: str) -> Event | None:
         return cls(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def read(path: Path) -> Iterator[Event]:
+    """The events of an ``events.jsonl``, one at a time; torn lines are left out.
+
+    Raises:
+        OSError: the file is not there or not readable.
+    """
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            event = from_line(line)
+            if event is not None:
+                yield event

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.abc import Receipt, SetAside
+from penstock.abc import Closed, Part, Receipt, SetAside
 from penstock.engine import journal
 from penstock.engine.keeping import INLINE, Keeper
+from penstock.files import proof
 from penstock.reducers import Count, Sum
 
 
@@ -266,7 +267,8 @@ def test_a_large_state_goes_to_a_file(tmp_path, size, inline):
     book = journal.Journal(path, durable=False)
     book.write(journal.kept(0, 2, {"": [(0, 2, receipt)]}, []))
     book.close()
-    made = keep.close(path, durable=False)
+    made, told = keep.close(path, durable=False)
+    assert told == {}
     assert np.array_equal(made[""], np.full(size, 2))
 
 
@@ -292,6 +294,10 @@ def test_open_and_close(tmp_path):
         receipts = keep.keep(entries, start, start + 2, {})
         book.write(journal.kept(start, start + 2, receipts, []))
     book.close()
-    assert keep.close(tmp_path / "journal", durable=True) is None
+    made, told = keep.close(tmp_path / "journal", durable=True)
+    assert made is None
+    assert told["a"] is None, "it does not say"
+    kept = tmp_path / "machinery" / "result-b.json"
+    assert told["b"] == Closed((Part(kept.name, *proof(kept)),))
     assert rooms["a"].closed == [(0, [0, 1]), (2, [2, 3])]
     assert (tmp_path / "machinery" / "result-b.json").read_text() == '{"x":2,"y":2}'

@@ -162,11 +162,11 @@ def test_of_many_who_find_a_dead_holder_one_wins(tmp_path):
 def test_a_slow_judge_does_not_take_the_winners_lock(tmp_path, monkeypatch):
     """It has read the dead holder's file; then another takes over; then it goes on."""
     put(tmp_path, holder(started="1"))
-    judge = RunLock._alive
+    judge = locks._alive
     others = []
 
-    def slowly(self, entry, age):
-        dead = judge(self, entry, age)
+    def slowly(entry, age, here):
+        dead = judge(entry, age, here)
         monkeypatch.undo()
         others.append(
             subprocess.run(
@@ -183,7 +183,38 @@ def test_a_slow_judge_does_not_take_the_winners_lock(tmp_path, monkeypatch):
         )
         return dead
 
-    monkeypatch.setattr(RunLock, "_alive", slowly)
+    monkeypatch.setattr(locks, "_alive", slowly)
     RunLock(tmp_path)
     assert "RunLocked" in others[0].stderr
     assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+
+
+# --------------------------------------------------------------------------- who it is, without taking it
+
+
+def test_nobody_holds_a_folder_without_a_lock(tmp_path):
+    assert locks.holder_of(tmp_path) is None
+    put(tmp_path, "torn")
+    assert locks.holder_of(tmp_path) is None
+
+
+def test_a_living_holder_can_be_looked_at(tmp_path):
+    held = RunLock(tmp_path)
+    assert held.dead is None
+    found = locks.holder_of(tmp_path)
+    assert (found.pid, found.host, found.alive) == (os.getpid(), socket.gethostname(), True)
+    assert abs(found.seen - time.time()) < 60
+    assert str(found) == f"process {os.getpid()} on {socket.gethostname()}"
+    held.release()
+    assert locks.holder_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_who_takes_over_knows_who_died(tmp_path, rebooted):
+    changes = {"boot": "another"} if rebooted else {}
+    pid = dead_pid()
+    put(tmp_path, holder(pid=pid, **changes), silent=90.0)
+    found = locks.holder_of(tmp_path)
+    assert (found.pid, found.alive, found.rebooted) == (pid, False, rebooted)
+    assert 80 < time.time() - found.seen < 120
+    assert RunLock(tmp_path).dead == found

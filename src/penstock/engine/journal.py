@@ -6,10 +6,11 @@ Written by the parent alone and synchronised to disk before anything counts as d
 line (the parent was killed while it wrote) is dropped; any other damage is an error. Plain lines,
 because SQLite's WAL does not work on the network file systems where run folders live.
 
-Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"opened": true}``;
+Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"opened": true,
+"reducers": [...]}`` with the names of the rooms whose parts are states, not files of a sink;
 ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
 ``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
-``{"closed": true}`` last.
+``{"closed": true, "rooms": {...}}`` last, with what each room wrote in the end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import values
-from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.engine.intervals import Intervals
 from penstock.errors import JournalDamaged
 
@@ -39,6 +40,10 @@ class Past:
     """The budget in bytes under which each of these was set aside."""
     opened: bool = False
     closed: bool = False
+    reducers: tuple[str, ...] = ()
+    """The rooms that are reducers."""
+    rooms: dict[str, Closed | None] = field(default_factory=dict)
+    """What each room said when it was closed."""
 
     @property
     def kept(self) -> int:
@@ -88,10 +93,7 @@ def kept(
     """The line of a kept batch."""
     entry: dict[str, Any] = {"kept": [start, stop]}
     told = {
-        name: [
-            [a, b, [[p.name, p.bytes, p.digest] for p in receipt.parts], receipt.value]
-            for a, b, receipt in grains
-        ]
+        name: [[a, b, _parts(receipt.parts), receipt.value] for a, b, receipt in grains]
         for name, grains in receipts.items()
     }
     if told:
@@ -99,6 +101,24 @@ def kept(
     if listed := [plain(each) for each in aside]:
         entry["aside"] = listed
     return entry
+
+
+def opened(reducers: Iterable[str]) -> dict[str, Any]:
+    """The line of a stage whose rooms are prepared."""
+    return {"opened": True, "reducers": list(reducers)}
+
+
+def closed(rooms: Mapping[str, Closed | None]) -> dict[str, Any]:
+    """The line of a finished stage."""
+    told = {
+        name: None if room is None else [_parts(room.parts), room.replaced, room.pattern]
+        for name, room in rooms.items()
+    }
+    return {"closed": True, "rooms": told}
+
+
+def _parts(parts: Iterable[Part]) -> list[list[Any]]:
+    return [[part.name, part.bytes, part.digest] for part in parts]
 
 
 def plain(each: SetAside) -> dict[str, Any]:
@@ -136,9 +156,24 @@ def read(path: Path) -> Past:
             for item in [item for item in past.aside if start <= item < stop]:
                 del past.aside[item]
             past.closed = False
-        past.opened = past.opened or bool(entry.get("opened"))
-        past.closed = past.closed or bool(entry.get("closed"))
+        if entry.get("opened"):
+            past.opened, past.reducers = True, tuple(entry.get("reducers", ()))
+        if entry.get("closed"):
+            past.closed = True
+            past.rooms = {name: _closed(room) for name, room in entry.get("rooms", {}).items()}
     return past
+
+
+def _closed(room: Any) -> Closed | None:
+    if room is None:
+        return None
+    parts, replaced, pattern = room
+    return Closed(tuple(Part(*part) for part in parts), replaced, pattern)
+
+
+def torn(path: Path) -> bool:
+    """Whether the last line is not whole: its writer was killed, and what it said was never counted."""
+    return sum(size for _, size, _ in _lines(path)) != path.stat().st_size
 
 
 def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import values
-from penstock.abc import Batch, Part, Receipt, Reducer, SetAside, Sink
+from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.engine import journal
-from penstock.files import atomic, digest
+from penstock.files import atomic, digest, proof
 from penstock.stored import result_name
 
 INLINE = 64 << 10
@@ -84,22 +84,32 @@ class Keeper:
         finally:
             self.at = place.at
 
-    def close(self, journal_path: Path, *, durable: bool) -> dict[str, Any] | None:
+    def close(
+        self, journal_path: Path, *, durable: bool
+    ) -> tuple[dict[str, Any] | None, dict[str, Closed | None]]:
         """Finish every room, once per stage, streaming the receipts from the journal.
 
         What reducers made is kept as a file; a run that is not durable gets it back instead.
+
+        Returns:
+            What the reducers made, or None where it is kept; and what each room wrote in the end.
         """
         made: dict[str, Any] = {}
+        told: dict[str, Closed | None] = {}
         for name, room in self._rooms.items():
             receipts = journal.receipts(journal_path, name)
             if isinstance(room, Reducer):
                 made[name] = room.finish(self._states(receipts))
                 if durable:
-                    with atomic(self._machinery / result_name(name)) as path:
+                    kept = self._machinery / result_name(name)
+                    with atomic(kept) as path:
                         path.write_text(values.dumps(made[name]))
+                    told[name] = Closed((Part(kept.name, *proof(kept)),))
             else:
-                room.close(receipts, self._folder_of(name))
-        return None if durable else made
+                answer = room.close(receipts, self._folder_of(name))
+                # A stranger's sink may return whatever it likes, and always could.
+                told[name] = answer if isinstance(answer, Closed) else None
+        return (None if durable else made), told
 
     # ------------------------------------------------------------------ one room
 

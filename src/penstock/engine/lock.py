@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,38 @@ from penstock.errors import RunLocked
 
 _SILENT = 60.0
 _NAME = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a run folder, or held it and died."""
+
+    pid: int
+    host: str
+    since: str
+    """When it began, as people write it."""
+    seen: float
+    """Its last sign of life, in seconds since the epoch."""
+    alive: bool
+    rebooted: bool = False
+    """Whether its machine, this one, was started again since."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def holder_of(machinery: Path) -> Holder | None:
+    """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
+    try:
+        path = machinery / _NAME
+        seen = path.stat().st_mtime
+        entry: dict[str, Any] = json.loads(path.read_text())
+        here = _here()
+        rebooted = entry["host"] == here["host"] and entry["boot"] != here["boot"]
+        alive = _alive(entry, time.time() - seen, here)
+        return Holder(int(entry["pid"]), str(entry["host"]), str(entry["since"]), seen, alive, rebooted)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class RunLock:
@@ -38,13 +71,13 @@ class RunLock:
     def __init__(self, machinery: Path) -> None:
         self._path = machinery / _NAME
         self._mine = {
-            "host": socket.gethostname(),
-            "boot": _boot(),
-            "processes": _namespace(),
+            **_here(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
+        self.dead: Holder | None = None
+        """The holder that had died and whose place this one took."""
         self._take()
 
     def _take(self) -> None:
@@ -89,23 +122,14 @@ class RunLock:
         if not holder and age < 2.0:  # it is being written right now
             time.sleep(0.2)
             return
-        if holder and self._alive(holder, age):
+        if holder and _alive(holder, age, self._mine):
             raise RunLocked(
                 f"{self._path.parent.parent} is in use: process {holder.get('pid')} on {holder.get('host')} "
                 f"has been running there since {holder.get('since')} (last sign of life {age:.0f} s ago). "
                 "Wait for it, end it, or choose another folder."
             )
+        self.dead = holder_of(self._path.parent)
         self._path.unlink(missing_ok=True)
-
-    def _alive(self, holder: dict[str, Any], age: float) -> bool:
-        if holder.get("host") != self._mine["host"]:
-            return age < _SILENT
-        if holder.get("boot") != self._mine["boot"]:
-            return False
-        if holder.get("processes") != self._mine["processes"]:
-            return age < _SILENT
-        pid = int(holder.get("pid", 0))
-        return pid > 0 and _started(pid) == holder.get("started") != ""
 
     def beat(self) -> None:
         """A sign of life."""
@@ -117,6 +141,22 @@ class RunLock:
         with suppress(OSError, ValueError):
             if json.loads(self._path.read_text()) == self._mine:
                 self._path.unlink()
+
+
+def _here() -> dict[str, Any]:
+    """Where this process runs, as far as it matters for who can be seen from here."""
+    return {"host": socket.gethostname(), "boot": _boot(), "processes": _namespace()}
+
+
+def _alive(holder: dict[str, Any], age: float, here: dict[str, Any]) -> bool:
+    if holder.get("host") != here["host"]:
+        return age < _SILENT
+    if holder.get("boot") != here["boot"]:
+        return False
+    if holder.get("processes") != here["processes"]:
+        return age < _SILENT
+    pid = int(holder.get("pid", 0))
+    return pid > 0 and _started(pid) == holder.get("started") != ""
 
 
 def _boot() -> str:

@@ -47,17 +47,7 @@ _CAUSES = {
 }
 
 
-def read_events(path: Path) -> Iterator[ev.Event]:
-    """The events of ``events.jsonl``, one at a time; torn lines are left out.
-
-    Raises:
-        OSError: the file is not there or not readable.
-    """
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            event = ev.from_line(line)
-            if event is not None:
-                yield event
+read_events = ev.read
 
 
 def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[Report] = ()) -> Path:

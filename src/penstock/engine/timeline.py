@@ -131,6 +131,8 @@ class Timeline:
             case ev.Planned():
                 self.plans[event.stage] = event
                 self.projected.add(now, event.projected)
+            case ev.RunDied():
+                self.marks["died"].add(now, event.message)
             case ev.BudgetChanged():
                 self.budget.add(now, event.budget, event.origin)
             case ev.StageStarted():
@@ -142,7 +144,7 @@ class Timeline:
         if self.start is None:
             self.start = event.at
         now = event.at - self.start - self._idle
-        if isinstance(event, ev.StageStarted) and now - self.seconds > _IDLE:
+        if isinstance(event, ev.StageStarted | ev.RunDied) and now - self.seconds > _IDLE:
             self._idle += now - self.seconds
             now = self.seconds
         self.seconds = max(self.seconds, now)  # a clock that is set back stands still

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from penstock import files
-from penstock.abc import Batch, Receipt, SetAside
+from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.errors import CannotKeep, UsageError
 from penstock.sinks.parts import kept, part_name, sweep
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _INDEX = "holes.json"
+_NAMES = "part-*.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class Arrays:
         parts = tuple(kept(path, folder) for path in paths)
         return Receipt(parts=parts, value={"arrays": shapes, "holes": holes})
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """Write ``holes.json``: how many items, their names, dtypes and shapes, and who is missing.
 
         Raises:
@@ -124,7 +125,8 @@ class Arrays:
             fill = None if self.fill is None else float(self.fill)
             rest = {"items": items, "arrays": arrays or {}, "fill": fill}
             index.write(f"], {json.dumps(rest)[1:]}\n")
-        sweep(folder, "part-*.npy")
+        sweep(folder, _NAMES)
+        return Closed((kept(folder / _INDEX, folder),), pattern=_NAMES)
 
     def result(self, folder: Path) -> ArrayParts:
         """The arrays, opened lazily."""

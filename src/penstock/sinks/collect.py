@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from penstock import files, values
-from penstock.abc import Batch, Receipt, SetAside
+from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.budget import format_size, parse_size
 from penstock.errors import CannotKeep, UsageError
 from penstock.sinks.parts import kept, sweep
@@ -18,6 +18,7 @@ from penstock.sinks.parts import kept, sweep
 _INLINE = 64 << 10
 _HOLE = '{"__set_aside__":'
 _WHOLE = "results.jsonl"
+_NAMES = "part-*.jsonl"
 _SAFE = frozenset({type(None), bool, int, float, str, bytes})
 
 
@@ -81,14 +82,14 @@ class Collect:
                     file.write(f"{line}\n".encode())
         return Receipt(value=lines) if file is None else Receipt(parts=(kept(path, folder),))
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
         """Put all results into ``results.jsonl``, receipt by receipt.
 
         Raises:
             CannotKeep: they are over the cap.
         """
         if self.anything:
-            return
+            return None
         size = 0
         names: set[str] = set()
         with files.atomic(folder / _WHOLE) as draft, open(draft, "wb") as whole:
@@ -102,7 +103,8 @@ class Collect:
                             "Collect(cap=) allows: raise it, or keep them in files with "
                             "into=penstock.sinks.Parquet() or into=penstock.sinks.Arrays()"
                         )
-        sweep(folder, "part-*.jsonl", names)
+        sweep(folder, _NAMES, names)
+        return Closed((kept(folder / _WHOLE, folder),), pattern=_NAMES)
 
     def result(self, folder: Path) -> list[Any]:
         """The results in item order; a SetAside for each item that was set aside."""

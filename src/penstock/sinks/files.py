@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import tempfile
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock import files
-from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.errors import UsageError
 from penstock.sharing import share
 from penstock.sinks.parts import kept, remove, sweep
 
 _LISTING = "files.txt"
+_NAMES = f"{'[0-9]' * 9}*-*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +65,15 @@ class Files:
             raise
         return Receipt(parts=tuple(parts))
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """List the names of all files in ``files.txt``, and remove what an attempt left under others."""
         names: set[str] = set()
         with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
             for _, receipt in receipts:
                 listing.writelines(f"{part.name}\n" for part in receipt.parts)
                 names.update(part.name for part in receipt.parts)
-        sweep(folder, f"{'[0-9]' * 9}*-*", names)
+        sweep(folder, _NAMES, names)
+        return Closed((kept(folder / _LISTING, folder),), pattern=_NAMES)
 
     def result(self, folder: Path) -> list[Path]:
         """The paths of what is kept, in item order."""
@@ -122,13 +123,12 @@ def _keep(item: int, paths: list[Path], folder: Path) -> Iterator[Part]:
         final = folder / f"{item:09d}-{path.name}"
         if path.is_dir():
             _move_folder(path, final)
-            yield _proof(final, folder)
         else:
             if final.is_dir():  # an earlier attempt returned a folder
                 shutil.rmtree(final)
             with files.atomic(final) as draft:
                 _move(path, draft)
-            yield kept(final, folder)
+        yield kept(final, folder)
 
 
 def _move(path: Path, draft: Path) -> None:
@@ -145,30 +145,12 @@ def _move_folder(path: Path, final: Path) -> None:
         with files.atomic(final) as draft:
             remove(draft)
             _move(path, draft)
-            for inner in _walk(draft):
+            for inner in files.walk(draft):
                 _synchronise(inner)
             remove(final)  # of an earlier attempt: a folder does not replace one that is not empty
     except BaseException:
         shutil.rmtree(final.with_name(f".{final.name}.{os.getpid()}.tmp"), ignore_errors=True)
         raise
-
-
-def _proof(final: Path, folder: Path) -> Part:
-    """One part for a whole folder: the bytes of its files, and a digest over their names and digests."""
-    total, state = 0, hashlib.blake2b(digest_size=16)
-    for path in _walk(final):
-        if path.is_file():
-            total += path.stat().st_size
-            state.update(f"{path.relative_to(final).as_posix()} {files.digest(path)}\n".encode())
-    return Part(final.relative_to(folder).as_posix(), total, state.hexdigest())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder, in the order of names, the folders after what is in them."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
-        yield path
 
 
 def _synchronise(path: Path) -> None:

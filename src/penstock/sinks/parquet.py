@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock import files
-from penstock.abc import Batch, Receipt
+from penstock.abc import Batch, Closed, Receipt
 from penstock.errors import CannotKeep, UsageError
 from penstock.sinks.parts import kept, part_name, sweep
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SCHEMA = "_common_metadata"
 """The usual name, in a folder of Parquet files, of a file with their schema and no rows."""
 _WHOLE = "results.parquet"
+_NAMES = "part-*.parquet"
 _MADE_OF = b"penstock.parts"
 
 
@@ -94,7 +95,7 @@ class Parquet:
                 groups.add(table)
         return Receipt(parts=(kept(path, folder),))
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """Find the schema of all parts; with ``one_file`` put them together, and remove them.
 
         Raises:
@@ -118,7 +119,9 @@ class Parquet:
             if self.one_file:
                 for path in _paths(names, folder):
                     path.unlink(missing_ok=True)
-        sweep(folder, "part-*.parquet")
+        sweep(folder, _NAMES)
+        made = (_SCHEMA, _WHOLE) if self.one_file else (_SCHEMA,)
+        return Closed(tuple(kept(folder / name, folder) for name in made), self.one_file, _NAMES)
 
     def result(self, folder: Path) -> Any:
         """A dataset over the parts: ``.to_table()``, ``.scanner()``, ``.count_rows()``, ``.filter()``."""

@@ -7,7 +7,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from penstock.abc import Batch, Part
-from penstock.files import digest
+from penstock.files import proof
 
 
 def part_name(batch: Batch, suffix: str) -> str:
@@ -16,8 +16,8 @@ def part_name(batch: Batch, suffix: str) -> str:
 
 
 def kept(path: Path, folder: Path) -> Part:
-    """The proof that a file is kept: its name in the folder, its bytes, its digest."""
-    return Part(path.relative_to(folder).as_posix(), path.stat().st_size, digest(path))
+    """The proof that a file or folder is kept: its name in the run folder, its bytes, its digest."""
+    return Part(path.relative_to(folder).as_posix(), *proof(path))
 
 
 def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:

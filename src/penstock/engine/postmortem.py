@@ -1,0 +1,186 @@
+"""When a run died that could say nothing more: at what memory, at which items, and what is lost.
+
+After everything was killed at once (the whole tree, the machine) the events simply end. What they
+had told until then is enough: batches that began and did not end, and the last reading of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from penstock import events as ev
+from penstock.budget import format_size
+from penstock.engine import journal
+from penstock.engine.intervals import Intervals
+from penstock.engine.lock import Holder, holder_of
+from penstock.errors import CannotResume
+
+_TAIL = 64 << 10
+"""Bytes at the end of the events that tell whether the last run ended well."""
+_NAMED = 6
+"""The most intervals of items that a sentence names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostMortem:
+    """What is known of a run that died. Sizes in bytes, times in seconds since the epoch."""
+
+    at: float
+    """Its last sign of life."""
+    stage: str = ""
+    """The stage that it was in."""
+    between: bool = False
+    """Whether that stage had ended: it died after it, or between two stages."""
+    command: bool = False
+    """Whether it supervised a command."""
+    used: int = 0
+    """What the whole process tree held at the last reading; 0 when there was none."""
+    read_at: float = 0.0
+    """When that was read."""
+    budget: int = 0
+    """The budget at that time; 0 where there was none."""
+    running: tuple[tuple[int, int], ...] = ()
+    """The items being worked, as sorted intervals (start, stop)."""
+    items: int = 0
+    """How many items the stage has."""
+    kept: int = 0
+    """How many of them are kept."""
+    lost: int = 0
+    """How many of those being worked are not, and will be repeated."""
+    process: str = ""
+    """The process that held the folder and its host, as its lock tells."""
+    rebooted: bool = False
+    """Whether the machine was started again since."""
+
+    def __str__(self) -> str:
+        return self.sentence("the last run")
+
+    def sentence(self, run: str) -> str:
+        """One sentence; ``run`` is what to call the run."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        seen = ", ".join(part for part in (self.process, "no sign of life after") if part)
+        again = "; the machine was started again since" if self.rebooted else ""
+        return f"{run} died at {when} ({seen}){again}: {'; '.join(self._known())}"
+
+    def _known(self) -> list[str]:
+        memory = "its memory was not read yet"
+        if self.used:
+            of = f" of {format_size(self.budget)}" if self.budget else ""
+            memory = f"{format_size(self.used)}{of} in use"
+        if self.command:
+            return [f"{memory}, the command running"]
+        stage = f" of stage {self.stage}" if self.stage else ""
+        if self.between:
+            ended = f"stage {self.stage}" if self.stage else "the job"
+            return [f"{memory}, {ended} had ended", "nothing is lost"]
+        if not self.items and not self.running:
+            return [f"{memory}, no stage had begun", "nothing is lost"]
+        kept = f"{self.kept:,} of {self.items:,} items{stage} are kept"
+        if not self.running:
+            return [f"{memory}, no batch running", f"{kept}, nothing is lost"]
+        return [f"{memory}, working on items {told(self.running)}", f"{kept}, {self.lost:,} will be repeated"]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, and the sentence as ``message``."""
+        return {**asdict(self), "message": str(self)}
+
+
+def told(intervals: Iterable[tuple[int, int]]) -> str:
+    """``310-319, 322``; of many intervals the first, and how many more."""
+    pairs = list(intervals)
+    words = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in pairs[:_NAMED]]
+    more = [f"and {sum(b - a for a, b in pairs[_NAMED:]):,} more"] if len(pairs) > _NAMED else []
+    return ", ".join(words + more)
+
+
+def examine(events: Iterable[ev.Event]) -> PostMortem | None:
+    """What the events of a dead run tell; None when there are none. Nothing is gathered.
+
+    Whether it died is not for the events alone to say: while it runs they end in the same way.
+    """
+    last: PostMortem | None = None
+    running: dict[int, tuple[int, int]] = {}
+    for event in events:
+        match event:
+            case ev.RunDied():
+                continue  # a sign of life of another run
+            case ev.StageStarted():
+                running.clear()
+                last = PostMortem(
+                    at=event.at, stage=event.stage, budget=event.budget, items=event.items, kept=event.done
+                )
+            case ev.BatchStarted():
+                running[event.batch] = (event.start, event.stop)
+            case ev.BatchDone() | ev.BatchFailed():
+                running.pop(event.batch, None)
+        last = _heard(last or PostMortem(at=event.at), event)
+    if last is None:
+        return None
+    open_items = Intervals(() if last.between else running.values())
+    return replace(last, running=tuple(open_items), lost=len(open_items))
+
+
+def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
+    at = max(last.at, event.at)
+    match event:
+        case ev.MemoryRead():
+            return replace(last, at=at, used=event.used, read_at=event.at)
+        case ev.BudgetChanged():
+            return replace(last, at=at, budget=event.budget)
+        case ev.BatchDone():
+            return replace(last, at=at, kept=last.kept + event.stop - event.start)
+        case ev.CommandStarted():
+            return replace(last, at=at, command=True)
+        case ev.StageEnded():
+            return replace(last, at=at, between=True, kept=event.done, used=last.used or event.peak)
+    return replace(last, at=at)
+
+
+def of_run(folder: Path, dead: Holder | None = None) -> PostMortem | None:
+    """What became of the last run in a folder; None when it ended by itself, or runs still.
+
+    Args:
+        folder: the run folder.
+        dead: who held the folder and died, for the one who has taken its place; else its lock tells.
+    """
+    machinery = folder / ".penstock"
+    path = machinery / "events.jsonl"
+    holder = dead or holder_of(machinery)
+    if dead is None and holder is not None and holder.alive:
+        return None
+    if holder is None and not _ends_open(path):
+        return None
+    found = examine(ev.read(path)) if path.is_file() else None
+    if holder is not None:
+        found = found or PostMortem(at=holder.seen)
+        found = replace(found, at=max(found.at, holder.seen), process=str(holder), rebooted=holder.rebooted)
+    return None if found is None else _with_kept(found, machinery / (found.stage or "job") / "journal")
+
+
+def _ends_open(path: Path) -> bool:
+    """Whether the events end within a stage."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return False
+    last = next((event for line in reversed(lines) if (event := ev.from_line(line))), None)
+    return last is not None and not isinstance(last, ev.StageEnded)
+
+
+def _with_kept(found: PostMortem, book: Path) -> PostMortem:
+    """The journal may know of more than the events: it is written first."""
+    try:
+        past = journal.read(book)
+    except (OSError, CannotResume):
+        return found
+    if not past.job:
+        return found
+    lost = sum(b - a for start, stop in found.running for a, b in past.done.gaps(start, stop))
+    return replace(found, kept=past.kept, lost=lost)
