@@ -35,6 +35,8 @@ _TURN = 0.1
 _IDLE_TURN = 5.0
 """The same while there is nothing to do."""
 _SAMPLE_EVERY = 0.25
+_SAMPLE_AT_LEAST = 0.9
+"""With a turn of the loop, a reading at least every second."""
 _BEAT_EVERY = 5.0
 _GRACE = 3.0
 """Seconds that running batches get to end at a good place after an interrupt."""
@@ -114,7 +116,8 @@ class Loop:
         self._collect = collect
         self._interrupts = interrupts
         self._beat = beat
-        self._began = self._sampled = self._beaten = time.monotonic()
+        self._began = self._beaten = time.monotonic()
+        self._sampled = -math.inf
         self.aside = Aside(past.aside, allowed=options.set_aside, endless=options.endless)
         self.estimate = Estimate(
             setup.source, batched=setup.batched, wishes=options.wishes, cores=options.cores, stage=stage
@@ -243,17 +246,20 @@ class Loop:
         if self._options.governs:
             self.watch.tick()
             verdicts.check_budget(self.admission.budget, self.admission.reserved())
+            self._keep_time()
 
     def _turn(self) -> None:
         self._admit(time.monotonic())
         self.turn_ears(EXPLORE_SECONDS if not self.estimate.footprint.known else _TURN)
         self._commit()
+
+    def _keep_time(self) -> None:
+        """What is due from time to time: readings and signs of life, whatever is being done."""
         now = time.monotonic()
-        if now - self._sampled >= self._sample_every:
+        if now - self._sampled >= self._sample_every and self._take_sample():
             self._sampled = now
-            self._take_sample()
-            # A long run needs no fine picture.
-            self._sample_every = min(self._sample_every * 1.01, 8 * _SAMPLE_EVERY)
+            # A long run needs no fine picture, but should it die, the last reading must be young.
+            self._sample_every = min(self._sample_every * 1.01, _SAMPLE_AT_LEAST)
         if now - self._beaten >= _BEAT_EVERY:
             self._beaten = now
             self._beat()
@@ -285,6 +291,7 @@ class Loop:
             raise Interrupt(self._interrupts.number)
         self._hear(self.backend.wait(patience))
         self._heed()
+        self._keep_time()
 
     # ------------------------------------------------------------------ down: batches
 
@@ -578,9 +585,6 @@ class Loop:
             elif not doing and all(worker.leaving for worker in self.crew):
                 self.crew.start()
             self.turn_ears()
-            if time.monotonic() - self._beaten >= _BEAT_EVERY:
-                self._beaten = time.monotonic()
-                self._beat()
         return self._chore_done.value
 
     def _chore_trouble(self, chore: m.Chore, failure: Failure, failed: m.Failed | None) -> None:
@@ -618,11 +622,13 @@ class Loop:
             self.watch.budget = found.bytes
             self._say(ev.BudgetChanged, budget=found.bytes, origin=found.origin)
 
-    def _take_sample(self) -> None:
+    def _take_sample(self) -> bool:
+        """Tell the highest reading since the last; False when there was none."""
         sample = self.watch.sample()
         if sample is not None:
             workers = {str(worker): held for worker, held in sample.workers.items()}
             self._say(ev.MemoryRead, used=sample.used, workers=workers, free=sample.free)
+        return sample is not None
 
     def _wind_down(self) -> None:
         """Let the running batches end at the next possible place; those that do not are dropped."""
@@ -631,6 +637,7 @@ class Loop:
         deadline = time.monotonic() + getattr(self._interrupts, "grace", _GRACE)
         while self.crew.running and time.monotonic() < deadline:
             self._hear(self.backend.wait(0.05))
+            self._keep_time()
         self._commit()
 
     def _say(self, kind: type[Event], **values: Any) -> None:
