@@ -57,6 +57,8 @@ class CannotFit(PenstockError):
     def __init__(self, message: str, *, needed: int | None = None) -> None:
         super().__init__(message)
         self.needed = needed
+        self.report: Any = None
+        """The report so far, where a run had begun."""
 
 
 class ItemTooLarge(CannotFit):

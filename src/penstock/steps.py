@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from penstock import values
-from penstock.abc import Batch, Receipt
+from penstock.abc import Batch, Part, Receipt
+from penstock.files import proof
 from penstock.sharing import share
+
+
+_FACTS = ".facts.json"
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,19 @@ class StepFolder:
             if isinstance(result, Exception):
                 return Receipt()
             made, facts = result
-            values.dumps(facts)
+            (Path(made) / _FACTS).write_text(values.dumps(facts))
             for root, _, names in os.walk(made):
                 for name in names:
                     descriptor = os.open(Path(root) / name, os.O_RDONLY)
                     os.fsync(descriptor)
                     os.close(descriptor)
             shutil.rmtree(folder)
-            os.rename(made, folder)
-            return Receipt(value=facts)
+            Path(made).rename(folder)
+            return Receipt((Part(".", *proof(folder)),), facts)
         return Receipt()
 
     def close(self, receipts: Any, folder: Path) -> None:
-        """Keep the facts."""
-        for _, receipt in receipts:
-            (folder / ".facts.json").write_text(values.dumps(receipt.value or {}))
+        """Nothing is left to do."""
 
     def result(self, folder: Path) -> Path:
         """The folder."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import penstock
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+import penstock
 
 
 def value(item: object) -> int:

@@ -25,6 +25,8 @@ from penstock.engine.watch import Watch
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""
 _EXPLORE_LEAST = 16 * MiB
+_PATIENCE = 10.0
+"""Seconds that a batch waits for memory which others hold, before it is tried in what there is."""
 _CARGO = 1 * MiB
 _FENCE = 1 * GiB
 """A fence tighter than this hangs numba and fails Parquet's threads."""
@@ -81,6 +83,7 @@ class Admission:
         self._most_seconds = most_seconds
         self._last = self._grew = -math.inf
         self._seen = 0
+        self._short_since = math.inf
         self.budget = budget
         self.plan: Plan | None = None
         self.kept = 0
@@ -194,6 +197,15 @@ class Admission:
         items = max(int((task.stop - task.start) * _CARGO / weight) // grain, 1) * grain
         return Task(task.start, min(task.start + items, task.stop))
 
+    def _short(self, need: int, room: int, now: float) -> bool:
+        """Whether to wait a little: what is missing is held by others, or by somebody who is dying."""
+        usual = self.spare() + self.reserved().others
+        if room >= 0.9 * usual or need <= room:
+            self._short_since = math.inf
+            return False
+        self._short_since = min(self._short_since, now)
+        return now - self._short_since < _PATIENCE
+
     def _settled(self, seen: int, now: float) -> bool:
         """Whether what the running ones hold has stopped growing for a while."""
         if seen > self._seen * 1.05 + 1 * MiB:
@@ -209,6 +221,8 @@ class Admission:
         bound = self._estimate.bound(task.start, task.stop, call, first=not worker.warm)
         if not running:  # somebody always runs; what it takes beyond the room, the governor sees
             need = max(bound or 0, task.floor)
+            if self._short(need or room, room, now):
+                return None
             return min(need, room) if need else room
         if bound is None:
             seen = max(self._crew.held(other) for other in running)

@@ -147,8 +147,10 @@ class Crew:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise WorkerDied(
-                    f"{_STILLBORN} workers in a row died before they began ({failure.detail or failure.cause}): "
-                    "prepare() or the inputs take too much memory, or crash. See workers.log in the run folder."
+                    f"{_STILLBORN} workers in a row died before they began "
+                    f"({failure.detail or failure.cause}): "
+                    "prepare() or the inputs take too much memory, or crash. See workers.log in the "
+                    "run folder."
                 )
         return failure
 

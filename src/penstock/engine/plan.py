@@ -144,7 +144,8 @@ class Plan:
         from html import escape
 
         cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(word)}</th><td style='text-align:right'>{escape(number)}</td>"
+            f"<tr><th style='text-align:left'>{escape(word)}</th><td "
+            f"style='text-align:right'>{escape(number)}</td>"
             f"<td style='text-align:left'>{escape(text)}</td></tr>"
             for word, number, text in self.rows()
         )
@@ -229,7 +230,7 @@ def _call(
 
 
 def batch_seconds(elapsed: float) -> float:
-    """How long a batch should take: short at first, so that much is learnt soon, then a commit now and then."""
+    """How long a batch should take: short at first, so that much is learnt soon; then longer."""
     return min(max(elapsed / 4, _OVERHEAD_SECONDS), _COMMIT_SECONDS)
 
 

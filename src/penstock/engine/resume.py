@@ -31,7 +31,8 @@ def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -
     changed = differences(past.job, key)
     if changed and not accept:
         raise JobChanged(
-            f"{folder} holds {len(past.done):,} finished items of a job that is not this one: {'; '.join(changed)}. "
+            f"{folder} holds {len(past.done):,} finished items of a job that is not this one: "
+            f"{'; '.join(changed)}. "
             "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
             "(--accept-changes) to keep what is done and do the rest the new way."
         )
@@ -41,7 +42,8 @@ def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -
             f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
         )
         raise SourceChanged(
-            f"inputs of finished items in {folder} have changed: {names}. Put them back, choose another folder, "
+            f"inputs of finished items in {folder} have changed: {names}. Put them back, choose "
+            "another folder, "
             "or pass accept_changes=True (--accept-changes) to keep what is done."
         )
     return True

@@ -79,7 +79,8 @@ def sentence(
     if verdict.reason == "memory" and failure.cause == "memory":
         limit = f"; one process may map {format_size(budget.per_process)}" if budget.per_process else ""
         return (
-            f"raised MemoryError while it held {format_size(failure.held)}, alone and unfenced; one worker may "
+            f"raised MemoryError while it held {format_size(failure.held)}, alone and unfenced; one "
+            "worker may "
             f"use {format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
         )
     if verdict.reason == "memory":
@@ -108,7 +109,8 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     needed = -(-int((reserved.total(1) + 8 * MiB) * 8 / 7) // MiB) * MiB
     raise NoBudget(
         f"a budget of {budget} is too small. Before any item {format_size(reserved.total(1))} are taken "
-        f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, one idle "
+        f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, "
+        "one idle "
         f"worker {format_size(reserved.worker)}) and {format_size(headroom(budget.bytes))} are kept free. "
         f"The smallest budget that would do is {format_size(needed)}.",
         needed=needed,
@@ -126,11 +128,13 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
     size = f"{format_size(budget.bytes)} ({budget.origin})"
     if not parent:
         return CannotFit(
-            f"other processes hold so much that only {format_size(free)} are free under the budget of {size}, and "
+            f"other processes hold so much that only {format_size(free)} are free under the budget of "
+            f"{size}, and "
             "nothing could run. What is done is kept: run the same command again when they have ended."
         )
     return CannotFit(
-        f"this process itself holds {format_size(parent)} of the budget of {size}, so no worker has room: results "
+        f"this process itself holds {format_size(parent)} of the budget of {size}, so no worker has "
+        "room: results "
         "are gathered here faster than they are used. Take them one by one (map, as_completed, "
         "return_as='generator'), write them to files, or raise the budget.",
         needed=2 * parent,
@@ -184,7 +188,8 @@ def disk_full(place: str | os.PathLike[str]) -> DiskFull:
     status = os.statvfs(folder)
     free = format_size(status.f_bavail * status.f_frsize)
     return DiskFull(
-        f"the disk of {folder} is full ({free} left). What is journaled is kept: make room, then run the same "
+        f"the disk of {folder} is full ({free} left). What is journaled is kept: make room, then run "
+        "the same "
         "command again."
     )
 
@@ -248,11 +253,13 @@ def _too_large(first: SetAside, budget: Budget, reserved: Reserved, rest: str) -
     alone = room(budget.bytes, reserved, 1)
     taken = budget.bytes - alone
     # Under a budget of B the headroom is at most an eighth of it.
-    needed = int((first.needed * 1.1 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * first.needed))
+    # What it held when it was ended is a lower bound: half as much again saves trying many budgets.
+    needed = int((first.needed * 1.5 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * first.needed))
     return ItemTooLarge(
         f"item {first.name!r} needs more than {format_size(first.needed)}; one worker alone may use "
         f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
-        f"{format_size(taken)}). Raise the budget to {format_size(needed)} or more, or split the item, or pass "
+        f"{format_size(taken)}). Raise the budget to {format_size(needed)} or more, or split the item, "
+        "or pass "
         f"set_aside=True to finish the rest.{rest}",
         needed=needed,
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from penstock import note
 from penstock.abc import Backend, Ceiling
+from penstock.budget import MiB
 from penstock.engine import discover, governor
 from penstock.engine.meter import Meter
 
@@ -22,6 +23,8 @@ _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
 _CALM = 0.02
 """Seconds between readings when nothing can run out soon."""
+_SHARED_GRAIN = 1 * MiB
+"""Growth of the shared memory files that is worth a look at whose they are."""
 _IDLE = 0.25
 """Seconds between readings while nobody has a batch."""
 _LOOK_EVERY = 0.1
@@ -105,6 +108,7 @@ class Watch(threading.Thread):
         self._clock = clock
         self._meter = Meter()
         self._shared_before = discover.shared_files()
+        self._since = time.time() - 1.0  # file times are coarse
         self._ended = False
         self._nudge = threading.Event()
         self._lock = threading.Lock()
@@ -246,7 +250,10 @@ class Watch(threading.Thread):
     def _add_up(self, shared: int) -> None:
         self.parent = self._meter.held()
         # Files in shared memory count though no process holds them.
-        self.shared = max(discover.shared_files() - self._shared_before - shared, 0)
+        grown = discover.shared_files() - self._shared_before
+        if grown > _SHARED_GRAIN:
+            grown = min(grown, discover.own_shared_files(self._since))
+        self.shared = max(grown - shared, 0)
         workers = {worker: life.own + life.memory for worker, life in self._lives.items()}
         self.used = self.parent + self.backend_held + self.shared + sum(workers.values())
         self.peak = max(self.peak, self.used)
