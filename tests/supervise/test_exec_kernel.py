@@ -176,19 +176,24 @@ os.unlink(name)
 )
 @pytest.mark.parametrize("inside", [True, False], ids=["group", "processes"])
 def test_the_peak_is_the_group_s(tmp_path, program, inside):
-    """Within 2 %, measured by the group's counter (we are in it) and by adding up processes (we are not)."""
-    with group(2048 * MiB) as made:
-        if inside:
-            done = made.run("--into", tmp_path, "--", *program)
-        else:
-            enter = ["sh", "-c", f'echo $$ > {made.folder}/cgroup.procs; exec "$@"', "sh"]
-            done = subprocess.run(
-                line("--into", tmp_path, "--", *enter, *program), capture_output=True, text=True, timeout=100
-            )
-        assert done.returncode == 0, done.stderr
-        told = facts(tmp_path)
+    """Within 2 %, by the group's counter (we are in it) and by adding up processes (we are not)."""
+    seen = []
+    for attempt in range(3):  # what others do on this machine can hide a plateau of 0.3 s from either
+        folder = tmp_path / str(attempt)
+        with group(2048 * MiB) as made:
+            if inside:
+                done = made.run("--into", folder, "--", *program)
+            else:
+                enter = ["sh", "-c", f'echo $$ > {made.folder}/cgroup.procs; exec "$@"', "sh"]
+                words = line("--into", folder, "--", *enter, *program)
+                done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 0, done.stderr
+        told = facts(folder)
         ours = told["peak"] + (told["own_memory"] if inside else 0)
-        assert abs(ours - made.peak) < 0.02 * made.peak + 2 * MiB
+        seen.append((ours, made.peak))
+        if abs(ours - made.peak) < 0.02 * made.peak:
+            return
+    pytest.fail(f"(ours, the group's): {seen}")
 
 
 @pytest.mark.parametrize(

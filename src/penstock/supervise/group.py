@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from penstock.proc import SYSTEM, KernelFile, find, hierarchies, text
-from penstock.supervise.tree import ancestors
+from penstock.supervise.tree import ancestors, has_ended
 
 _MOST = 100_000
 
@@ -47,14 +47,17 @@ class Group:
         return self._kills.value(b"oom_kill ")
 
     def is_ours(self, tree: Collection[int]) -> bool:
-        """Whether it holds none but ``tree``, this process, and those that wait for this process."""
+        """Whether it holds all of ``tree``, and else only this process and those that wait for it."""
         if self.folder is None or self._stat.read() == b"":
             return False
+        outside = set(tree)
         count = 0
         for folder, _, _ in os.walk(self.folder):
             for pid in map(int, text(Path(folder, "cgroup.procs")).split()):
                 count += 1
+                outside.discard(pid)
                 # 0: a process outside of this container.
                 if count > _MOST or pid == 0 or (pid not in self._above and pid not in tree):
                     return False
-        return count > 0
+        # Of those that are not in it: has it ended meanwhile, or gone to a group of its own?
+        return count > 0 and all(has_ended(pid) for pid in outside)

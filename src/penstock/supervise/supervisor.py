@@ -100,7 +100,7 @@ class Supervisor:
         self._asked = 0
         self._over: Over | None = None
         self._warned = self._said_over = self._told_left = False
-        self._highest: tuple[int, dict[str, int]] = (0, {})
+        self._highest: tuple[int, list[tuple[int, str, int]]] = (0, [])
         self._least = math.inf
         self._emitted = 0.0
         self._told = 0
@@ -227,7 +227,7 @@ class Supervisor:
         self._least = min(self._least, watch.free)
         if watch.used >= self._highest[0]:
             largest = watch.tree.largest(_NAMED)
-            self._highest = watch.used, {str(each.pid): each.memory for each in largest}
+            self._highest = watch.used, [(each.pid, each.command, each.memory) for each in largest]
         now = time.time()
         waited = now - self._emitted
         moved = abs(self._highest[0] - self._told) > watch.peak // 64
@@ -238,17 +238,21 @@ class Supervisor:
 
     def _emit_reading(self, now: float) -> None:
         self._emitted = now
-        used, workers = self._highest
+        used, processes = self._highest
         self._told = used
-        for each in self._watch.tree.largest(_NAMED):
-            if self._named.get(each.pid) != each.command:
-                if len(self._named) > 10_000:
-                    self._named.clear()
-                self._named[each.pid] = each.command
-                self._emit(ev.ProcessSeen(at=now, pid=each.pid, command=each.command))
+        for pid, name, _ in processes:
+            self._name(now, pid, name)
+        workers = {str(pid): memory for pid, _, memory in processes}
         free = 0 if math.isinf(self._least) else int(self._least)
         self._emit(ev.MemoryRead(at=now, used=used, workers=workers, free=free))
-        self._highest, self._least = (0, {}), math.inf
+        self._highest, self._least = (0, []), math.inf
+
+    def _name(self, now: float, pid: int, name: str) -> None:
+        if self._named.get(pid) != name:
+            if len(self._named) > 10_000:
+                self._named.clear()
+            self._named[pid] = name
+            self._emit(ev.ProcessSeen(at=now, pid=pid, command=name))
 
     def _emit(self, event: ev.Event) -> None:
         for observer in self._observers:
@@ -300,8 +304,7 @@ class Supervisor:
             budget, origin = (0, "no limit was found") if tight is None else (tight.bytes, tight.origin)
         self._emit(ev.StageStarted(at=at, items=1, done=0, budget=budget, origin=origin, workers=None))
         self._emit(ev.CommandStarted(at=at, pid=self._pid, command=tuple(self._argv), folder=str(Path.cwd())))
-        self._named[self._pid] = command_of(self._pid)
-        self._emit(ev.ProcessSeen(at=at, pid=self._pid, command=self._named[self._pid]))
+        self._name(at, self._pid, command_of(self._pid))
 
     def _nearest(self) -> str:
         tight = self._watch.tightest()
@@ -343,8 +346,9 @@ class Supervisor:
     def _tell_end(self, ending: Ending) -> None:
         now = time.time()
         self._emit_reading(now)
-        for pid in ending.verdict.killed:
-            self._emit(ev.WorkerEnded(at=now, worker=pid, why="kernel"))
+        for gone in [each for each in self._watch.gone if each.pid in ending.verdict.killed]:
+            self._name(now, gone.pid, gone.command)
+            self._emit(ev.WorkerEnded(at=now, worker=gone.pid, why="kernel"))
         outcome = "done" if ending.code == 0 else "failed"
         if ending.verdict.by == "signal" and self._over is None:
             outcome = "interrupted"

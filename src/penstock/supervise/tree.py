@@ -29,8 +29,8 @@ class Process:
     """
 
     __slots__ = (
-        "_before", "_children", "_kept", "_named", "_status", "born", "command", "files", "forked", "highest",
-        "mark", "memory", "parent", "pid", "rise", "seen", "shared", "tables", "threads",
+        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "born", "command", "files",
+        "forked", "highest", "mark", "memory", "parent", "pid", "rise", "seen", "shared", "tables", "threads",
     )  # fmt: skip
 
     def __init__(self, pid: int, parent: Process | None) -> None:
@@ -50,7 +50,8 @@ class Process:
         self.forked = parent is not None and parent.command == self.command
         """Whether it was forked and has not run another program since: its pages are its parent's."""
         self.born = -1
-        """What it held when first read, if it was forked: about what it has in common with its parent."""
+        """What it has in common with its parent, about, if it was forked."""
+        self._at_fork = 0 if parent is None else parent.memory
 
     def read(self, now: float) -> bool:
         """Read it anew; False when it has ended."""
@@ -71,7 +72,7 @@ class Process:
         self.rise = max(mark - self.files - self.memory, 0) if rose else 0
         self.mark, self.seen = mark, now
         if first and self.forked:
-            self.born = self.memory
+            self.born = min(self.memory, self._at_fork)
         self.highest = max(self.highest, self.memory + self.rise)
         if self.memory > self._named:
             self._named = 2 * self.memory + (1 << 20)
@@ -93,13 +94,19 @@ class Process:
                     if thread.name != str(self.pid):
                         yield from map(int, slurp(f"{thread}/children").split())
 
-    def proportional(self) -> int:
-        """What it holds, pages shared with other processes counted by their share; slow (1 ms a GiB)."""
-        total = 0
-        for line in slurp(f"/proc/{self.pid}/smaps_rollup").splitlines():
-            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
-                total += int(line.split()[1]) << 10
-        return total or self.memory  # not told: another user's, or an old kernel
+    def in_common(self) -> int:
+        """What of its memory is other processes' share of pages they have in common; slow (20 ms a GiB)."""
+        values = dict.fromkeys((b"Anonymous:", b"Pss_Anon:", b"Pss_Shmem:"), 0)
+        found = slurp(f"/proc/{self.pid}/smaps_rollup")
+        for line in found.splitlines():
+            words = line.split()
+            if words and words[0] in values:
+                values[words[0]] = int(words[1]) << 10
+        if not found:  # not told: another user's, or an old kernel
+            return 0
+        # Both numbers of anonymous memory are of one moment, in which it may have grown since it was read.
+        shared = max(self.shared - values[b"Pss_Shmem:"], 0)
+        return max(values[b"Anonymous:"] - values[b"Pss_Anon:"], 0) + shared
 
     def renamed(self) -> bool:
         """Look at its command line again; whether it runs another program now."""
@@ -179,6 +186,12 @@ def command_of(pid: int) -> str:
     line = line or slurp(f"/proc/{pid}/comm").decode(errors="replace").strip()
     line = "".join(letter if letter.isprintable() else " " for letter in line)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie."""
+    stat = slurp(f"/proc/{pid}/stat")
+    return not stat or stat[stat.rindex(b")") + 2 :][:1] in b"ZX"
 
 
 def ancestors(pid: int) -> Iterable[int]:

@@ -3,7 +3,8 @@
 Two ways of measuring. Where the control group is ours alone its counter tells at once what the whole
 tree holds, each page counted once. Elsewhere the processes are added up, which counts pages that a
 parent has in common with its forked children several times; that is corrected by their proportional
-shares, read as often as its cost allows.
+shares, read as often as its cost allows. Files in shared memory that no process maps are then not
+counted: whose they are cannot be known.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _COST = 0.003
 _CREDIT = 0.05
 """CPU seconds that may be spent at once, while much happens."""
 _QUICK, _CALM, _SLOWEST = 0.01, 0.1, 0.5
+_SHARES_CREDIT = 0.2
+"""The same for reading what processes have in common."""
 _LOOK = 0.5
 """Seconds between readings of the ceilings and their counters."""
 _LIST = 1.0
@@ -70,16 +73,17 @@ class Watch:
         self._before = used or 0
         if used is None:
             self.group = None
-        self._shared_before = discover.shared_files()
         self._gauge = gauge
         self.ceilings: tuple[Ceiling, ...] = gauge.read()
         self._own_kills: int | None = None
         self._kills = self._count()
         self._counted = time.time()
         self._looked = self._listed = 0.0
-        self._exact_at = self._exact_soon = self._exact_grown = 0.0
-        self._in_common = self._exact_held = self._listed_used = 0
-        self._exact_pids: set[int] = set()
+        self._list_every = 0.02
+        self._shares_at = self._shares_next = time.time()
+        self._shares_credit = _SHARES_CREDIT
+        self._shares_of: set[int] = set()
+        self._in_common = self._shares_held = self._listed_used = 0
         self._cost, self._credit, self._extra = 0.0, _CREDIT, 0.0
         self.interval = _QUICK
         self.used = self.peak = 0
@@ -111,6 +115,7 @@ class Watch:
         used = self._used(now)
         if self.group is not None and self._is_worth_listing(used, now):
             self._list(now)
+            used = used if self.group is not None else self._added_up(now)
         if now - self._looked >= _LOOK or self._is_short():
             self._look(now)
         changed = abs(used - before) > max(self.peak // 128, _SMALL)
@@ -135,12 +140,14 @@ class Watch:
         """Read each process."""
         for process in self.tree.read(now):
             self._note_gone(process, now)
-        if now - self._listed >= _LIST:
-            self._listed = now
+        if now - self._listed >= self._list_every:
+            # Soon after the start it is looked at more often: much changes then.
+            self._listed, self._list_every = now, min(2 * self._list_every, _LIST)
             for process in self.tree.largest(16):
                 process.renamed()
             if self.group is not None and not self.group.is_ours(self.tree.processes):
-                self.group = None  # somebody else came in: from now on the processes are added up
+                # Somebody else came in, or the command moved out: from now on the processes are added up.
+                self.group = None
         self.count = len(self.tree.processes)
         self.tables = max(self.tables, sum(each.tables for each in self.tree.processes.values()))
 
@@ -157,7 +164,7 @@ class Watch:
         """Whether the group's sum should be told apart into processes again."""
         moved = abs(used - self._listed_used) > max(self._listed_used // 8, 16 * MiB)
         killed = self._counters.kernel_kills() != self._own_kills
-        if not (moved or killed or now - self._listed >= _LIST or self._is_short()):
+        if not (moved or killed or now - self._listed >= self._list_every or self._is_short()):
             return False
         self._listed_used = used
         if killed:
@@ -169,47 +176,50 @@ class Watch:
         held = self.tree.memory
         largest = max((each.memory for each in processes.values()), default=0)
         used = self._apart(held)
-        if len(processes) > 1 and (
-            now >= self._exact_at or (used > 1.02 * self.peak and now >= self._exact_soon)
-        ):
-            self._correct(now)
-            used = self._apart(held)
-        # Files in shared memory count though no process maps them.
-        mapped = sum(each.shared for each in processes.values())
-        files = max(discover.shared_files() - self._shared_before - mapped, 0)
-        return max(used, largest) + files
+        if self._may_share() and now >= self._shares_next and self._credit_for_shares(now) > 0:
+            new = any(each.forked and pid not in self._shares_of for pid, each in processes.items())
+            if new or used > 1.02 * self.peak or now >= self._shares_at + _LIST:
+                self._read_shares(now)
+                used = self._apart(held)
+        return max(used, largest)
+
+    def _may_share(self) -> bool:
+        """Whether any two may have pages in common: programs of their own have not."""
+        every = self.tree.processes.values()
+        return any(each.forked for each in every) or sum(each.shared > _SMALL for each in every) > 1
 
     def _apart(self, held: int) -> int:
         """``held`` without what was found to be in common, and what new forks brought with them."""
         processes = self.tree.processes
-        new = processes.keys() - self._exact_pids
+        new = processes.keys() - self._shares_of
         born = sum(min(processes[pid].born, processes[pid].memory) for pid in new if processes[pid].born > 0)
         return held - self._in_common - born
 
-    def _correct(self, now: float) -> None:
+    def _credit_for_shares(self, now: float) -> float:
+        return min(self._shares_credit + (now - self._shares_at) * _COST / 2, _SHARES_CREDIT)
+
+    def _read_shares(self, now: float) -> None:
         begin = time.thread_time()
-        shares = sum(process.proportional() for process in self.tree.processes.values())
-        self._in_common = self.tree.memory - shares
-        self._exact_pids = set(self.tree.processes)
+        self._in_common = sum(process.in_common() for process in self.tree.processes.values())
+        self._shares_of = set(self.tree.processes)
         cost = time.thread_time() - begin
+        self._shares_credit = self._credit_for_shares(now) - cost
+        self._shares_at, self._shares_next, self._shares_held = now, now + 5 * cost, self.tree.memory
         self._extra += cost
-        self._exact_at = now + max(_LIST, 2 * cost / _COST)
-        self._exact_soon = now + cost / _COST
-        self._exact_grown, self._exact_held = now + 5 * cost, self.tree.memory
 
     def is_over(self, line: int) -> bool:
         """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
 
         What it takes long to know is not asked all the time: it may say no for a moment.
         """
-        if self.used <= line or self.group is not None or self.count < 2:
+        if self.used <= line or self.group is not None or not self._may_share():
             return self.used > line
         now = time.time()
         # In a storm of forks the sum grows: then it is asked again and again, whatever it takes.
-        grown = self.tree.memory > 1.05 * self._exact_held
-        if now < (self._exact_grown if grown else self._exact_soon):
+        grown = self.tree.memory > 1.05 * self._shares_held
+        if now < self._shares_next or not (grown or self._credit_for_shares(now) > 0):
             return False
-        self._correct(now)
+        self._read_shares(now)
         self.used = self._added_up(now)
         return self.used > line
 
