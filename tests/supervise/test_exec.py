@@ -324,7 +324,7 @@ for each in [subprocess.Popen(hold) for _ in range(3)]:
     each.wait()
 """
     run("--into", tmp_path, "--", *python(program))
-    assert 195 * MiB < facts(tmp_path)["peak"] < 225 * MiB
+    assert 188 * MiB < facts(tmp_path)["peak"] < 215 * MiB
 
 
 def test_pages_that_forked_children_have_in_common_count_once(tmp_path):
