@@ -127,6 +127,8 @@ def _ending(run_folder: Path, whole: Report) -> str:
 
 
 def _resume(run_folder: Path) -> str:
+    if (run_folder / ".penstock" / "exec.json").exists():
+        return "To do it again, run the command again with the same folder."
     if (run_folder / ".penstock" / "command.json").exists():
         command = f"penstock resume {shlex.quote(str(run_folder))}"
         return f"What is done is kept. To go on: <code>{escape(command)}</code>"
