@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.engine.plan import Plan
     from penstock.engine.report import Report
+    from penstock.engine.verify import Verification, verify
     from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
@@ -91,6 +92,7 @@ __all__ = [
     "Stored",
     "UnknownPlugin",
     "UsageError",
+    "Verification",
     "WorkerDied",
     "atomic",
     "reducers",
@@ -98,6 +100,7 @@ __all__ = [
     "share",
     "sinks",
     "sources",
+    "verify",
 ]
 
 # Loaded when first used: importing penstock must cost nothing worth mentioning.
@@ -109,6 +112,8 @@ _HOMES = {
     "Executor": "penstock.executor",
     "Plan": "penstock.engine.plan",
     "Report": "penstock.engine.report",
+    "Verification": "penstock.engine.verify",
+    "verify": "penstock.engine.verify",
     "share": "penstock.sharing",
     "atomic": "penstock.files",
 }

@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from penstock import events as ev
 from penstock import registry, values
 from penstock.abc import Event, Observer, Sink
-from penstock.engine import discover, journal
+from penstock.engine import discover, journal, postmortem
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.keeping import Keeper
 from penstock.engine.key import digest_of
@@ -35,7 +35,7 @@ from penstock.engine.report import Report, Tally
 from penstock.engine.resume import compare
 from penstock.engine.trials import try_out
 from penstock.engine.worker import Setup
-from penstock.errors import CannotResume, PenstockError, RunFailed, UsageError
+from penstock.errors import CannotFit, CannotResume, PenstockError, RunFailed, UsageError
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
 
@@ -87,7 +87,7 @@ class Run:
         backend: str | Any = "local",
     ) -> None:
         self._temporary = folder is None
-        self._workers = _positive("workers", workers if workers is not None else _workers_variable())
+        self._workers = discover.most_workers(workers)
         self._call = _positive("call", call)
         self._budget = budget
         self._set_aside = set_aside
@@ -104,6 +104,7 @@ class Run:
         self._interrupts = Interrupts()
         self._lock: RunLock | None = None
         self._events: Any = None
+        self._died: postmortem.PostMortem | None = None
         self._entered = False
         self._worked = False
         """Whether any stage was not finished before."""
@@ -118,7 +119,8 @@ class Run:
             self._lock = RunLock(self.machinery)
         if told := discover.in_memory(self.folder):
             warnings.warn(told, RuntimeWarning, stacklevel=3)
-        self._events = open(self.machinery / "events.jsonl", "a", encoding="utf-8")
+        self._died = postmortem.of_run(self.folder, self._lock.dead) if self._lock else None
+        self._events = _appended(self.machinery / "events.jsonl")
         self._interrupts.install()
         self._entered = True
         return self
@@ -160,7 +162,8 @@ class Run:
             raise UsageError(f"no permission to write in {error.filename}: choose another folder") from error
         if strangers:
             raise CannotResume(
-                f"{self.folder} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) but no run: "
+                f"{self.folder} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) "
+                "but no run: "
                 "choose an empty or new folder, so that nothing of yours is written over"
             )
         if not os.access(self.folder, os.W_OK):
@@ -231,6 +234,7 @@ class Run:
     def _stage(self, name: str, job: Job) -> Stored:
         if not self._entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
+        self._tell_death()
         results = self.folder / name if name else self.folder
         machinery = self.machinery / (name or "job")
         machinery.mkdir(exist_ok=True)
@@ -247,6 +251,13 @@ class Run:
         found = discover.discover(self._budget, [self._gauge])
         doing = _Doing(job, rooms, key, past, changed, results, machinery, tally, found)
         return self._do(name, doing, stored)
+
+    def _tell_death(self) -> None:
+        """Say once what became of the run before, where it died."""
+        died, self._died = self._died, None
+        if died is not None:
+            message = died.sentence("the run before this one")
+            self._emit(ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message), Tally())
 
     def _forgive(self, past: journal.Past, book: Path, job: Job) -> None:
         """Take back what should be tried again: all without ``set_aside=``, or for memory with more of it."""
@@ -305,10 +316,15 @@ class Run:
             book.write({"budget": found.budget.bytes})
             emit(
                 ev.StageStarted(
-                    at=time.time(), stage=name, items=items, done=past.kept, budget=found.budget.bytes,
-                    origin=found.budget.origin, workers=self._workers,
+                    at=time.time(),
+                    stage=name,
+                    items=items,
+                    done=past.kept,
+                    budget=found.budget.bytes,
+                    origin=found.budget.origin,
+                    workers=self._workers,
                 )
-            )  # fmt: skip
+            )
             if items:
                 self._open_backend(doing)
                 comes_here = self._temporary and isinstance(next(iter(doing.rooms.values())), Sink)
@@ -329,11 +345,18 @@ class Run:
             done = loop.done if loop is not None else past.kept
             emit(
                 ev.StageEnded(
-                    at=time.time(), stage=name, outcome=outcome, done=done, set_aside=len(aside),
-                    seconds=time.monotonic() - began, cpu=self._cpu() - cpu,
-                    peak=loop.watch.peak if loop else 0, projected=doing.tally.projected, message=message,
+                    at=time.time(),
+                    stage=name,
+                    outcome=outcome,
+                    done=done,
+                    set_aside=len(aside),
+                    seconds=time.monotonic() - began,
+                    cpu=self._cpu() - cpu,
+                    peak=loop.watch.peak if loop else 0,
+                    projected=doing.tally.projected,
+                    message=message,
                 )
-            )  # fmt: skip
+            )
             stored = _with_facts(stored, aside, items)
             opened = stored.open
             if self._temporary:
@@ -345,7 +368,7 @@ class Run:
                     open_result=opened,
                 )
             )
-            if isinstance(raised, RunFailed):
+            if isinstance(raised, RunFailed | CannotFit):
                 raised.report = self.reports[-1]
             self._worked = True
             with suppress(OSError):
@@ -394,10 +417,17 @@ class Run:
         )
         return Loop(
             self._setup(doing),
-            options, self._backend, self._gauge, book, doing.past,
-            stage=name, emit=emit, collect=collect,
-            interrupts=self._interrupts, beat=self._lock.beat if self._lock else lambda: None,
-        )  # fmt: skip
+            options,
+            self._backend,
+            self._gauge,
+            book,
+            doing.past,
+            stage=name,
+            emit=emit,
+            collect=collect,
+            interrupts=self._interrupts,
+            beat=self._beat,
+        )
 
     def try_out(self, job: Job) -> Plan:
         """Try a few items of a job, throw their results away, and tell the plan."""
@@ -415,6 +445,13 @@ class Run:
             return try_out(loop, self._setup(doing), cores=discover.cpus())
         finally:
             book.close()
+
+    def _beat(self) -> None:
+        """A sign of life, for others now and for who asks later what this run died of."""
+        if self._lock is not None:
+            self._lock.beat()
+            with suppress(OSError):
+                os.fdatasync(self._events.fileno())
 
     def _emit(self, event: Event, tally: Tally) -> None:
         tally(event)
@@ -438,6 +475,17 @@ class _Doing:
     machinery: Path
     tally: Tally
     found: discover.Discovery
+
+
+def _appended(path: Path) -> IO[str]:
+    """A file of lines to go on with; a torn last line is ended, so that no line is lost with it."""
+    file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by the run
+    if file.tell():
+        with open(path, "rb") as whole:
+            whole.seek(-1, os.SEEK_END)
+            if whole.read() != b"\n":
+                file.write("\n")
+    return file
 
 
 def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
@@ -475,14 +523,3 @@ def _positive(name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise UsageError(f"{name} must be at least 1, not {value}")
     return value
-
-
-def _workers_variable() -> int | None:
-    text = os.environ.get("PENSTOCK_WORKERS", "").strip()
-    if not text:
-        return None
-    if not text.isdigit():
-        raise UsageError(
-            f"the environment variable PENSTOCK_WORKERS is {text!r}: a number of workers was expected"
-        )
-    return int(text)

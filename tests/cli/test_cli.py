@@ -88,10 +88,12 @@ def test_quiet_says_nothing(told, runner, tmp_path):
 def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
     data = tmp_path / "a.fa"
     data.touch()
-    ours = ["--budget", "2GiB", "--workers", "3", "--set-aside", "7", "--accept-changes", "--retry-set-aside"]
+    ours = ["--budget", "2GiB", "--workers", "3", "--call", "5", "--set-aside", "7"]
+    ours += ["--accept-changes", "--retry-set-aside"]
     runner.invoke(main, ["run", "fake", str(data), "--code", "4", "--into", str(tmp_path / "r"), *ours])
     assert told.asked == {
-        "budget": "2GiB", "workers": 3, "set_aside": 7, "accept_changes": True, "retry_set_aside": True
+        "budget": "2GiB", "workers": 3, "call": 5, "set_aside": 7, "accept_changes": True,
+        "retry_set_aside": True,
     }  # fmt: skip
     assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
 
@@ -105,7 +107,7 @@ def test_set_aside_is_a_number_or_all(text, value, told, runner, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--budget", "16"], ["--budget", "lots"], ["--budget", "-1GiB"], ["--workers", "0"],
+        ["--budget", "16"], ["--budget", "lots"], ["--budget", "-1GiB"], ["--workers", "0"], ["--call", "0"],
         ["--set-aside", "some"], ["--strand", "no"], ["no such file"], ["--nonsense"],
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from penstock.errors import PenstockBug, PenstockError
 
 __all__ = ["main"]
 
-VERBS = ("limits", "plan", "run", "resume", "exec", "report", "plugins", "completion")
+VERBS = ("limits", "plan", "run", "resume", "exec", "report", "verify", "plugins", "completion")
 """Each is the command of the same name in the module of the same name."""
 
 _FLAGS = {

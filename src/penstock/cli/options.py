@@ -47,7 +47,7 @@ def into() -> click.Option:
 
 
 def budget() -> list[click.Option]:
-    """How much memory, and how many workers."""
+    """How much memory, how many workers, how many items a call."""
     return [
         click.Option(
             ["--budget", "budget"], callback=_size, default="auto", show_default=True, metavar="SIZE",
@@ -56,6 +56,10 @@ def budget() -> list[click.Option]:
         click.Option(
             ["--workers", "workers"], type=click.IntRange(min=1), metavar="N",
             help="Workers at once; the plan chooses when not given.",
+        ),
+        click.Option(
+            ["--call", "call"], type=click.IntRange(min=1), metavar="N",
+            help="At most so many items a call; the plan chooses when not given.",
         ),
     ]  # fmt: skip
 
@@ -98,6 +102,7 @@ class Asked:
 
     budget: str = "auto"
     workers: int | None = None
+    call: int | None = None
     set_aside: bool | int = False
     accept_changes: bool = False
     retry_set_aside: bool = False
@@ -116,6 +121,7 @@ class Asked:
     def for_run(self) -> dict[str, Any]:
         """The keyword arguments of ``Run`` and ``Job.run``."""
         return {
-            "budget": self.budget, "workers": self.workers, "set_aside": self.set_aside,
-            "accept_changes": self.accept_changes, "retry_set_aside": self.retry_set_aside,
+            "budget": self.budget, "workers": self.workers, "call": self.call,
+            "set_aside": self.set_aside, "accept_changes": self.accept_changes,
+            "retry_set_aside": self.retry_set_aside,
         }  # fmt: skip

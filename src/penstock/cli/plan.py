@@ -27,9 +27,10 @@ def _do(found: Target, values: dict[str, Any]) -> None:
     as_json = values.pop("as_json")
     asked = Asked.take(values)
     if found.is_job:
-        plans = [found.job().plan(budget=asked.budget, workers=asked.workers)]
+        plans = [found.job().plan(budget=asked.budget, workers=asked.workers, call=asked.call)]
     else:
-        more = {} if asked.workers is None else {"workers": asked.workers}
+        wishes = {"workers": asked.workers, "call": asked.call}
+        more = {name: wish for name, wish in wishes.items() if wish is not None}
         plans = found.workload().plan(asked.budget, **more, **values)
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "plans": [_values(plan) for plan in plans]}))

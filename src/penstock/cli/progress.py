@@ -113,7 +113,9 @@ class Progress(AbstractContextManager["Progress"]):
                 self._done, self._set_aside = event.done, event.set_aside
 
     def _worth_saying(self, event: ev.Event) -> str:
-        """A line of its own for what -v or -vv asks to hear."""
+        """A line of its own: for a death before this run, and for what -v or -vv asks to hear."""
+        if isinstance(event, ev.RunDied):
+            return event.message
         at = time.strftime("%H:%M:%S", time.localtime(event.at))
         if self._verbose >= 2 and not isinstance(event, ev.MemoryRead):
             return f"{at} {event.kind} {ev.to_line(event)}"

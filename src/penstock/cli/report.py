@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from penstock.engine import postmortem
+from penstock.engine.lock import holder_of
 from penstock.engine.page import read_events, write_page
+from penstock.engine.postmortem import PostMortem
 from penstock.engine.report import Report, Tally
 from penstock.errors import BadInput
 
@@ -19,27 +24,45 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
     """Show what the run in DIR did, in numbers.
 
     Memory against the budget, failures, items set aside. Works while it runs, and after it was
-    killed.
+    killed: then it says when the run died, at what memory, at which items, and what was lost.
     """
     events = folder / ".penstock" / "events.jsonl"
     if not events.is_file():
         raise BadInput("no run has told anything here; expected a run folder", file=folder)
-    whole = from_events(folder, events)
-    click.echo(whole.to_json() if as_json else str(whole))
+    died = postmortem.of_run(folder)
+    stages = from_events(folder, events, died)
+    whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
+    if as_json:
+        values = json.loads(whole.to_json())
+        click.echo(json.dumps({**values, "died": None if died is None else died.as_json()}, indent=1))
+    else:
+        click.echo(str(whole))
+        if died is not None and whole.outcome != "died":  # every stage that began had ended
+            click.echo(str(died))
     if page:
-        write_page(folder, read_events(events))
+        write_page(folder, read_events(events), stages)
     drawn = folder / "report.html"
     if not as_json and drawn.exists():
         click.echo(f"page: {drawn}", err=True)
 
 
-def from_events(folder: Path, events: Path) -> Report:
-    """The report of a run folder, counted from its events, all runs of it together."""
+def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> list[Report]:
+    """The reports of a run folder's stages, counted from its events, all runs of it together."""
     tallies: dict[str, Tally] = {}
+    last = ""
     for event in read_events(events):
         tally = tallies.get(event.stage)
         if tally is None:
             tally = tallies[event.stage] = Tally(event.stage)
         tally(event)
-    stages = [tally.report(folder=folder) for tally in tallies.values()]
-    return stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
+        last = event.stage
+    stages = [tally.report(folder=folder) for name, tally in tallies.items() if name or tally.items]
+    holder = holder_of(folder / ".penstock")
+    running = holder if holder is not None and holder.alive else None
+    for place, stage in enumerate(stages):
+        if running is not None and stage.stage == last and stage.outcome == "interrupted":
+            told = f"{running} has been at it since {running.since}"
+            stages[place] = replace(stage, outcome="running", message=told)
+        elif died is not None and stage.stage == died.stage and not died.between:
+            stages[place] = replace(stage, outcome="died", message=str(died), done=died.kept)
+    return stages

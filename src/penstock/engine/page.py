@@ -118,11 +118,16 @@ def _head(name: str, run_folder: Path, timeline: Timeline, whole: Report, *, rec
     return f'<header><h1>{escape(name)}</h1>{badge}<p class="when">{escape(when)}</p></header>'
 
 
+_ENDINGS = {"interrupted": "Interrupted", "died": "Died without a word"}
+
+
 def _ending(run_folder: Path, whole: Report) -> str:
     if whole.outcome == "done":
         return ""
+    if whole.outcome == "running":
+        return _section("Still running", f"<p>{escape(_short(whole.message))}</p>")
     said = f"<p>{escape(_short(whole.message))}</p>" if whole.message else ""
-    return _section("Interrupted" if whole.outcome == "interrupted" else "Failed",
+    return _section(_ENDINGS.get(whole.outcome, "Failed"),
                     f"{said}<p>{_resume(run_folder)}</p>", css="note")  # fmt: skip
 
 

@@ -21,7 +21,7 @@ h2{font-size:17px;font-weight:620;letter-spacing:-.005em;margin:0 0 2px}
 p{margin:0}.soft,figcaption{color:var(--soft)}
 .badge{font-size:13px;font-weight:600;padding:2px 11px;border-radius:99px;color:var(--good);
 border:1px solid currentColor}
-.badge.failed{color:var(--budget)}.badge.interrupted{color:var(--raised)}
+.badge.failed{color:var(--budget)}.badge.interrupted,.badge.died{color:var(--raised)}
 .when{flex-basis:100%;color:var(--soft);overflow-wrap:anywhere}
 section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:22px 26px;
 margin-top:20px;break-inside:avoid}

@@ -23,7 +23,7 @@ SCHEMA = 1
 NAMED = 10_000
 """The most set-aside items that a report names; the others are counted and stand in the journal."""
 
-_WORST_FIRST = ("failed", "interrupted", "done")
+_WORST_FIRST = ("failed", "died", "interrupted", "running", "done")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class Report:
     stage: str = ""
     """The stage's name; empty for a run of one job, or of several stages together."""
     outcome: str = "done"
-    """``"done"``, ``"failed"`` or ``"interrupted"``."""
+    """``"done"``, ``"failed"``, ``"interrupted"``; told from outside also ``"running"`` or ``"died"``."""
     message: str = ""
-    """Why it failed."""
+    """Why it failed, or what is known of its death."""
     items: int = 0
     """How many items there are."""
     done: int = 0

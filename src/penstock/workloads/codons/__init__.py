@@ -114,8 +114,8 @@ class Codons:
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts; those of a sample are like it."""
         asked = _defaults() | options
-        inputs, workers = _open(asked["inputs"]), options.get("workers")
-        return [_counting(inputs, asked["seed"], None).plan(budget=budget, workers=workers)]
+        inputs, wishes = _open(asked["inputs"]), {name: options.get(name) for name in ("workers", "call")}
+        return [_counting(inputs, asked["seed"], None).plan(budget=budget, **wishes)]
 
 
 def _defaults() -> dict[str, Any]:
