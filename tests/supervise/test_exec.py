@@ -19,7 +19,7 @@ from penstock.budget import MiB
 from penstock.engine.page import read_events
 
 sys.path.insert(0, str(Path(__file__).parent))
-from programs import alive, facts, hold, line, python, run, started
+from commands import alive, facts, hold, line, python, run, started
 
 ASKED = "#SBATCH --mem="
 

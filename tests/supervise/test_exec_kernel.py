@@ -19,7 +19,7 @@ from penstock.engine.page import read_events
 from penstock.proc import find
 
 sys.path.insert(0, str(Path(__file__).parent))
-from programs import facts, hold, line, python
+from commands import facts, hold, line, python
 
 ROOT = Path("/sys/fs/cgroup/memory")
 WRITABLE = (
