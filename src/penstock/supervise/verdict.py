@@ -196,7 +196,7 @@ def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
         count = f"{rise.count} process{'' if rise.count == 1 else 'es'}"
         between = f"between {_clock(rise.since)} and {_clock(rise.noticed)}"
         counter = f"oom_kill of {rise.origin} rose by {rise.count}"
-        limit = f", {evidence.limit}" if evidence.limit else ""
+        limit = f" {evidence.limit}" if evidence.limit else ""
         held = f"the tree held {format_size(rise.used)}{limit}"
         first = f"the kernel killed {count} for memory {_WHERE[rise.scope]}{between} ({counter}); {held}"
         if rise.scope == "ours" and 0 < len(victims) <= rise.count:
@@ -218,9 +218,9 @@ def _seen(gone: Gone) -> str:
 
 
 def _held(evidence: Evidence) -> str:
-    limit = f", {evidence.limit}" if evidence.limit else ""
+    limit = f" {evidence.limit}" if evidence.limit else ""
     used = format_size(evidence.used)
-    return f"in its last second the tree held {used}{limit} (at {_clock(evidence.read_at)})"
+    return f"in its last second, at {_clock(evidence.read_at)}, the tree held {used}{limit}"
 
 
 def _name(number: int) -> str:
