@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "PENSTOCK_BUDGET"
 """Environment variable that takes the place of ``"auto"``."""
+WORKERS_VARIABLE = "PENSTOCK_WORKERS"
+"""Environment variable that says how many workers there are at most, where nothing else does."""
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
@@ -65,6 +67,26 @@ def discover(
         return Discovery(choose(ceilings, word, ours, who=VARIABLE), ceilings, word)
     except UsageError as error:
         raise UsageError(f"the environment variable {VARIABLE}: {error}") from None
+
+
+def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -> int | None:
+    """How many workers there may be: as stated, else as ``PENSTOCK_WORKERS`` says; None: as many as fit.
+
+    Raises:
+        UsageError: not a number of at least 1.
+    """
+    if stated is None:
+        text = (os.environ if environ is None else environ).get(WORKERS_VARIABLE, "").strip()
+        if not text:
+            return None
+        if not text.isdigit():
+            raise UsageError(
+                f"the environment variable {WORKERS_VARIABLE} is {text!r}: a number of workers was expected"
+            )
+        stated = int(text)
+    if stated < 1:
+        raise UsageError(f"workers must be at least 1, not {stated}")
+    return stated
 
 
 class Gauge:

@@ -1,0 +1,230 @@
+"""Packs a call or a result: by reference where that is enough, by value where only the main script has it.
+
+Large arrays among the arguments of calls are kept once, as files that the workers map: the same
+50 MB array for a thousand calls takes 50 MB of disk, and no memory but the system's file cache.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import errno
+import functools
+import mmap
+import os
+import pickle
+import sys
+import tempfile
+import threading
+import weakref
+import zlib
+from collections import ChainMap
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from penstock.calls.spool import File, Folder, Spool
+
+MAPPED = 1 << 20
+"""Arrays of at least so many bytes are mapped."""
+_SMALL_FUNCTION = 4 << 10
+_BLOCK = 16 << 20
+
+
+def pack(value: Any, folder: Path, arrays: Arrays | None = None) -> bytes | File:
+    """Pickle ``value``; in a file inside ``folder`` where it is large.
+
+    Args:
+        value: anything.
+        folder: for the file.
+        arrays: takes the large arrays in it; None leaves them where they are.
+
+    Raises:
+        Exception: what pickle, and then cloudpickle, say of something that cannot be pickled.
+        OSError: no room on the disk.
+    """
+    spool = Spool(folder)
+    try:
+        try:
+            pickler = pickle.Pickler(spool, protocol=5)
+            if arrays is not None:
+                pickler.dispatch_table = arrays.table(copyreg.dispatch_table)
+            pickler.dump(value)
+            if not spool.names_main:
+                return spool.close()
+        except MemoryError:
+            raise
+        except Exception as error:  # a lambda, a closure, a class of the main script: by value
+            if disk_full(error):
+                raise
+        import cloudpickle
+
+        spool.drop()
+        spool = Spool(folder)
+        by_value = cloudpickle.Pickler(spool, protocol=5)
+        if arrays is not None:
+            by_value.dispatch_table = arrays.table(by_value.dispatch_table)
+        by_value.dump(value)
+        return spool.close()
+    except BaseException:
+        spool.drop()
+        raise
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether there was no room on a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class Sent:
+    """A function that was packed once for many calls."""
+
+    def __init__(self, fn: Any, file: File) -> None:
+        self._file = file
+        self._load = _function if isinstance(fn, FunctionType) else _callable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._load, (self._file.name,)
+
+
+def _callable(name: str) -> Any:
+    """A fresh one for each call: an object may change when it is called."""
+    with open(name, "rb") as file:
+        return pickle.load(file)
+
+
+@functools.lru_cache(maxsize=16)
+def _function(name: str) -> Any:
+    return _callable(name)
+
+
+def send_once(fn: Any, folder: Folder, arrays: Arrays) -> Any:
+    """``fn`` as it should be packed with each of many calls: itself where it is only a name."""
+    packed = pack(fn, folder.path, arrays)
+    if isinstance(packed, bytes):
+        if len(packed) <= _SMALL_FUNCTION and b"__main__" not in packed and b"cloudpickle" not in packed:
+            return fn
+        descriptor, name = tempfile.mkstemp(dir=folder.path)
+        with open(descriptor, "wb") as file:
+            file.write(packed)
+        packed = File(name, len(packed))
+    return Sent(fn, packed.own(folder))
+
+
+class Arrays:
+    """Large NumPy arrays as files, each kept as long as the array or a call that needs it.
+
+    Args:
+        folder: for the files.
+        least: bytes from which an array is large; None: none is.
+        unchanged: whether an array is taken to stay as it is (joblib's rule); else its checksum says
+            whether it is still what was written.
+        writable: whether workers may write to their own view of it.
+        files_as_they_are: whether a ``numpy.memmap`` of a file is opened by workers as it is, shared
+            where it may be written to (joblib's rule); else it is an array like others.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        least: int | None = MAPPED,
+        *,
+        unchanged: bool = False,
+        writable: bool = True,
+        files_as_they_are: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._least = sys.maxsize if least is None else least
+        self._unchanged = unchanged
+        self._writable = writable
+        self._as_they_are = files_as_they_are
+        self._kept: dict[int, tuple[File, int]] = {}
+        self._lock = threading.RLock()
+        self._using = threading.local()
+
+    def table(self, table: Any) -> Any:
+        """A pickler's dispatch table, with ours before it."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or not hasattr(numpy, "memmap"):
+            return table
+        return ChainMap({numpy.ndarray: self._reduce, numpy.memmap: self._reduce}, table)
+
+    def used(self) -> list[File]:
+        """The files that were used on this thread since the last call: to be held with what uses them."""
+        files: list[File] = getattr(self._using, "files", [])
+        self._using.files = []
+        return files
+
+    def _reduce(self, array: Any) -> Any:
+        if array.nbytes < self._least or array.dtype.hasobject or not array.size:
+            return array.__reduce_ex__(5)
+        if self._as_they_are and (opened := _opened_file(array)) is not None:
+            return opened
+        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        file = self._file(array, order)
+        self._using.files = [*getattr(self._using, "files", []), file]
+        return map_array, (file.name, array.dtype, array.shape, order, "c" if self._writable else "r")
+
+    def _file(self, array: Any, order: str) -> File:
+        with self._lock:
+            known = self._kept.get(id(array))
+            if known is not None and (self._unchanged or known[1] == _checksum(array)):
+                return known[0]
+            descriptor, name = tempfile.mkstemp(dir=self._folder.path)
+            with open(descriptor, "wb") as file:
+                for block in _blocks(array, order):
+                    file.write(block)
+            kept = File(name, array.nbytes).own(self._folder)
+            if known is None:
+                weakref.finalize(array, self._kept.pop, id(array), None).atexit = False
+            self._kept[id(array)] = kept, 0 if self._unchanged else _checksum(array)
+            return kept
+
+
+def _blocks(array: Any, order: str) -> Any:
+    """The bytes of an array in its order, some 16 MiB at a time: no second copy of it in memory."""
+    flat = array.T if order == "F" else array
+    if flat.flags.c_contiguous:
+        yield flat.reshape(-1).view("u1").data
+        return
+    rows = max(_BLOCK // max(flat.nbytes // max(len(flat), 1), 1), 1)
+    for at in range(0, len(flat), rows):
+        yield flat[at : at + rows].tobytes()
+
+
+def _checksum(array: Any) -> int:
+    state = 0
+    for block in _blocks(array, "F" if array.flags.f_contiguous else "C"):
+        state = zlib.crc32(block, state)
+    return state
+
+
+def map_array(name: str, dtype: Any, shape: tuple[int, ...], order: Any, mode: Any) -> Any:
+    """An array over a file; in a worker. Written to, it is the worker's own."""
+    import numpy
+
+    try:
+        mapped = numpy.memmap(name, dtype, mode, shape=shape, order=order)
+    except OSError as error:
+        # A private, writable map counts against the worker's fence as if it were memory.
+        if error.errno != errno.ENOMEM or mode != "c":
+            raise
+        mapped = numpy.memmap(name, dtype, "r", shape=shape, order=order)
+    return numpy.asarray(mapped)
+
+
+def _opened_file(array: Any) -> Any:
+    """How to open an array's own file again, where it lies in one and is whole rows of it; else None."""
+    import numpy
+
+    base = array
+    while isinstance(getattr(base, "base", None), numpy.ndarray):
+        base = base.base
+    name = getattr(base, "filename", None)
+    if name is None or not isinstance(base.base, mmap.mmap) or getattr(base, "mode", "c") == "c":
+        return None
+    order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
+    if order is None:
+        return None
+    offset = base.offset + array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    mode = "r" if base.mode == "r" else "r+"
+    return numpy.memmap, (os.fspath(name), array.dtype, mode, offset, array.shape, order)

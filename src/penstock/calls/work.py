@@ -1,0 +1,232 @@
+"""Calls as items of the engine's loop, and what a worker does with one."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pickle
+import reprlib
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from penstock.calls import pickling
+from penstock.calls.pickling import disk_full, pack
+from penstock.calls.spool import File, load
+from penstock.errors import DiskFull
+from penstock.sharing import share
+
+_TRAVELS = 200
+"""Bytes of a call that waits in a file, on its way."""
+_TRACEBACK = 20_000
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 40
+
+
+class Call:
+    """A call and the future of its result; what it needs is held until it is done."""
+
+    __slots__ = ("begun", "files", "future", "name", "packed")
+
+    def __init__(self, fn: Any, packed: bytes | File, files: list[File], future: Future[Any]) -> None:
+        self.name: str = getattr(fn, "__qualname__", type(fn).__qualname__)
+        self.packed = packed
+        self.files = files
+        self.future = future
+        self.begun = False
+        """Whether it was told to the future that it runs, or that it was cancelled in time."""
+
+    def begin(self) -> bytes | File | None:
+        """What a worker gets: None for a call that was cancelled."""
+        if not self.begun:
+            self.begun = True
+            self.future.set_running_or_notify_cancel()
+        return None if self.future.cancelled() else self.packed
+
+    def __str__(self) -> str:
+        """The call in a few words: ``train(17, ...)``."""
+        words = ["..."]
+        if isinstance(self.packed, bytes):
+            with suppress(Exception):  # a name is never worth a failure
+                _, args, kwargs = _Naming(io.BytesIO(self.packed)).load()
+                words = [_short.repr(each) for each in args]
+                words += [f"{name}={_short.repr(value)}" for name, value in kwargs.items()]
+        return f"{self.name}({', '.join(words)})"
+
+
+class _Naming(pickle.Unpickler):
+    """Leaves out what lies in files: functions sent once, large arrays."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _in_a_file if module == pickling.__name__ else super().find_class(module, name)
+
+
+def _in_a_file(*_: Any) -> str:
+    return "..."
+
+
+class Calls:
+    """The calls of an executor as a source that grows: pickled here, carried with their batch."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._waiting: dict[int, Call] = {}
+        self._first = 0
+        self._cargo: list[bytes | File | None] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_count": 0, "_waiting": {}, "_first": 0, "_cargo": []}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, call: Call) -> None:
+        """One more."""
+        self._waiting[self._count] = call
+        self._count += 1
+
+    def done(self, number: int) -> Call | None:
+        """The call is done; None if it was before."""
+        return self._waiting.pop(number, None)
+
+    def known(self) -> list[Call]:
+        """All that are not done."""
+        return list(self._waiting.values())
+
+    def left(self) -> list[Call]:
+        """Take out all that are not done."""
+        left = list(self._waiting.values())
+        self._waiting.clear()
+        return left
+
+    def name(self, number: int) -> str:
+        """The call in a few words."""
+        return str(self._waiting[number])
+
+    def weigh(self, start: int, stop: int) -> int:
+        """Bytes that travel with these calls."""
+        packed = (self._waiting[number].packed for number in range(start, stop))
+        return sum(len(each) if isinstance(each, bytes) else _TRAVELS for each in packed)
+
+    def carry(self, start: int, stop: int) -> list[bytes | File | None]:
+        """The calls of a batch; None for one that was cancelled."""
+        return [self._waiting[number].begin() for number in range(start, stop)]
+
+    def load(self, start: int, cargo: list[bytes | File | None]) -> None:
+        """Take them, in the worker."""
+        self._first, self._cargo = start, cargo
+
+    def read(self, start: int, stop: int) -> list[bytes | File | None]:
+        """Some of those that were carried."""
+        return self._cargo[start - self._first : stop - self._first]
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Nothing to resume from."""
+        return {}
+
+
+class Invoke:
+    """What a worker does with a call: unpickle, call, pickle.
+
+    The answer is a pickled (succeeded, result or exception), in a file where it is large.
+    """
+
+    def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        self._initializer = initializer
+        self._initargs = initargs
+
+    def prepare(self) -> None:
+        """Once per worker."""
+        if self._initializer is not None:
+            self._initializer(*self._initargs)
+
+    def __call__(self, packed: bytes | File | None) -> bytes | File | None:
+        if packed is None:
+            return None
+        folder = share().scratch
+        assert folder is not None
+        try:
+            fn, args, kwargs = load(packed)
+            result = fn(*args, **kwargs)
+            del fn, args, kwargs, packed
+        except MemoryError:
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                raise MemoryError(str(error)) from None
+            return _failed(error, folder)
+        try:
+            return pack((True, result), folder)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if disk_full(error):
+                error = DiskFull(_no_room(folder))
+            else:
+                error.add_note(f"The result, of type {type(result).__qualname__}, cannot be sent back.")
+            return _failed(error, folder)
+
+
+def _no_room(folder: Path) -> str:
+    status = os.statvfs(folder)
+    return (
+        f"there is no room for the result in {folder} ({status.f_bavail * status.f_frsize >> 20} MiB left): "
+        "make some, set TMPDIR to a larger disk, or have the function write its result itself"
+    )
+
+
+# --------------------------------------------------------------------------- exceptions
+
+
+def _failed(error: BaseException, folder: Path) -> bytes | File:
+    """An exception on its way: itself, with its traceback as a note, as tracebacks do not cross processes.
+
+    One whose class cannot be made from its ``args`` is put together without asking it; one that cannot
+    be pickled at all is told of.
+    """
+    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
+    text = "".join(traceback.format_exception(type(error), error, trace))[-_TRACEBACK:]
+    error.__traceback__ = None  # its frames hold memory
+    error.add_note(f"In a worker:\n{text}")
+    for form in (error, _Parts(error)):
+        try:
+            packed = pack((False, form), folder)
+            twin = load(packed)[1]
+            if type(twin).__qualname__ == type(error).__qualname__ and twin.args == error.args:
+                if isinstance(packed, File):
+                    packed.failed = True
+                return packed
+        except Exception:  # what a class may do here is anybody's guess
+            continue
+    kind = type(error)
+    return pickle.dumps((None, (f"{kind.__module__}.{kind.__qualname__}", str(error), text)), protocol=5)
+
+
+class _Parts:
+    """An exception as its class, ``args`` and those attributes that can be pickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle
+
+        state = {}
+        for name, value in vars(self._error).items():
+            try:
+                cloudpickle.dumps(value)
+            except Exception:  # it goes without this
+                continue
+            state[name] = value
+        return _put_together, (type(self._error), self._error.args, state)
+
+
+def _put_together(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,335 @@
+"""The engine's loop on a thread of its own, for calls that keep coming.
+
+:class:`penstock.Executor` is what people see of it. Covers handing calls over, results back to their
+futures, and the end, whichever way it comes: asked for, with the interpreter, or by an error.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import suppress
+from typing import Any
+
+from penstock.abc import Event, Observer, SetAside
+from penstock.budget import Budget
+from penstock.calls.pickling import Arrays
+from penstock.calls.spool import File, Folder, load
+from penstock.calls.work import Call, Calls, Invoke
+from penstock.engine import discover, journal, verdicts
+from penstock.engine.governor import headroom
+from penstock.engine.loop import Loop, Options
+from penstock.engine.meter import Meter
+from penstock.engine.process import THREAD_VARIABLES
+from penstock.engine.worker import Setup
+from penstock.errors import PenstockBug
+from penstock.sinks.collect import Collect
+
+
+class CallFuture(Future[Any]):
+    """A future whose large result is read from its file when it is asked for, and then not held."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self._budget = budget
+        self._loaded: weakref.ref[Any] | None = None
+        self.weight = 0
+        """Bytes of the arguments while they wait; then of the result, where that waits in a file."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The call's result.
+
+        Raises:
+            CannotFit: the result is large, and this process itself would be over the budget with it.
+            BaseException: what the call raised, or why it could not be done.
+        """
+        result = super().result(timeout)
+        if not isinstance(result, File):
+            return result
+        value = self._loaded() if self._loaded is not None else None
+        if value is None:
+            self._check_room(result.size)
+            value = result.load()[1]
+            with suppress(TypeError):  # not everything can be referred to weakly
+                self._loaded = weakref.ref(value)
+        return value
+
+    def _check_room(self, size: int) -> None:
+        """Nobody could end this process before the kernel does."""
+        held = Meter().held() + size
+        free = self._budget.bytes - held
+        if free < headroom(self._budget.bytes) / 2:
+            raise verdicts.crowded(held, max(free, 0), self._budget)
+
+
+class Service:
+    """Works calls until it is closed.
+
+    Args:
+        options: how.
+        initializer, initargs: called once in every worker.
+        backend: not yet opened.
+        keep_backend: leave it open at the end.
+        observers: called with every event.
+        arrays: how large arrays of arguments travel; keywords of :class:`Arrays`.
+
+    Raises:
+        NoBudget: nothing fits.
+        FunctionRaised: the initializer did.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        backend: Any,
+        *,
+        keep_backend: bool,
+        observers: Sequence[Observer],
+        arrays: Mapping[str, Any],
+    ) -> None:
+        self.budget = options.budget
+        self.folder = Folder(_where())
+        self.arrays = Arrays(self.folder, **arrays)
+        self._backend = backend
+        self._keep_backend = keep_backend
+        self._observers = list(observers)
+        self._calls = Calls()
+        self._came: deque[Call] = deque()
+        self._to_import: list[str] = []
+        self._imported = {"__main__", "builtins", None}
+        # Guards what is below, and the backend's end: nobody may wake one that is closed.
+        # Re-entrant: a collection may find a forgotten executor at any moment, and close it.
+        self._lock = threading.RLock()
+        self._waiting = False
+        self._closed = False
+        self._ended = False
+        self._broken: BaseException | None = None
+        self._stop = _Stop()
+        self._started = threading.Event()
+        self._loop = self._make_loop(options, Invoke(initializer, initargs))
+        self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
+        self._thread.start()
+        try:
+            self._started.wait()
+        except BaseException:  # Ctrl-C
+            self.abandon()
+            raise
+        if self._broken is not None:
+            raise self._broken
+        _serving.add(self)
+
+    def _make_loop(self, options: Options, invoke: Invoke) -> Loop:
+        import cloudpickle
+
+        setup = Setup(
+            function=invoke,
+            source=self._calls,
+            rooms={"": Collect(anything=True)},
+            folder=self.folder.path,
+            machinery=self.folder.path,
+            items=0,
+            batched=False,
+            fixed_call=None,
+            durable=False,
+        )
+        threads = dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), "1")
+        self._backend.open(cloudpickle.dumps(setup), threads, None)
+        return Loop(
+            setup,
+            options,
+            self._backend,
+            discover.Gauge(),
+            _NoJournal(),
+            journal.Past(opened=True),
+            stage="",
+            emit=self._emit,
+            collect=self._deliver,
+            interrupts=self._stop,
+            beat=lambda: None,
+        )
+
+    def _emit(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    # ------------------------------------------------------------------ from any thread
+
+    def add(self, call: Call, module: str | None) -> None:
+        """Take a call; its function's module is imported where workers are forked from.
+
+        Raises:
+            RuntimeError: no more are taken.
+        """
+        with self._lock:
+            self.check_open()
+            if module not in self._imported:
+                self._imported.add(module)
+                self._to_import.append(str(module))
+            self._came.append(call)
+            if self._waiting:
+                self._waiting = False
+                self._wake()
+
+    def check_open(self) -> None:
+        """Raises RuntimeError where :meth:`add` would."""
+        if self._broken is not None:
+            raise BrokenExecutor(f"the executor cannot go on: {self._broken}") from self._broken
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more; ``cancel`` those that no worker has yet."""
+        with self._lock:
+            self._closed = True
+            known = [*self._came, *self._calls.known()] if cancel else []
+            self._wake()
+        for call in known:  # without the lock: callbacks run here
+            call.future.cancel()
+
+    def abandon(self) -> None:
+        """End at once; what is under way fails."""
+        self._stop.number = 1
+        self.close(cancel=True)
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the end."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _wake(self) -> None:
+        if not self._ended:
+            self._backend.wake()
+
+    # ------------------------------------------------------------------ on the loop's thread
+
+    def _serve(self) -> None:
+        try:
+            self._loop.serve(self._take_in)
+        except BaseException as error:
+            self._broken = error
+        finally:
+            with self._lock:
+                self._closed = self._ended = True
+                left = [*self._came, *self._calls.left()]
+                self._came.clear()
+            if not self._keep_backend:
+                self._backend.close()
+            if self._stop.number:
+                self._broken = None
+            self._started.set()
+            reason = self._broken or (
+                CancelledError("it was under way when the executor was told to end at once")
+                if self._stop.number
+                else PenstockBug("a call was lost")
+            )
+            for call in left:
+                _fail(call, reason)
+
+    def _take_in(self) -> bool:
+        """Hand what has come to the loop; False when no more will come."""
+        self._started.set()
+        with self._lock:
+            came, modules = list(self._came), self._to_import
+            self._came.clear()
+            self._to_import = []
+            self._waiting = not came
+            more = bool(came) or not self._closed
+        if modules and callable(preload := getattr(self._backend, "preload", None)):
+            preload(modules)
+        for call in came:
+            self._calls.add(call)
+        if came:
+            self._loop.extend(len(self._calls))
+        return more
+
+    def _deliver(self, first: int, results: list[Any]) -> None:
+        """Results of a batch, in order of the calls."""
+        for number, result in enumerate(results, first):
+            name = self._calls.name(number) if isinstance(result, SetAside) else ""
+            call = self._calls.done(number)
+            if call is None:
+                raise PenstockBug(f"call {number} was done twice")
+            if isinstance(result, File):
+                result.own(self.folder)
+            if isinstance(result, SetAside):
+                _fail(call, verdicts.exception_of(result, name))
+            elif result is not None:  # None: it was cancelled before it began
+                _fulfil(call.future, result)
+
+
+def _fail(call: Call, error: BaseException) -> None:
+    """Give its future an exception, unless it was cancelled before it began."""
+    if call.begin() is not None:
+        call.future.set_exception(error)
+
+
+def _fulfil(future: Any, result: bytes | File) -> None:
+    """Give a future what its call returned or raised."""
+    if isinstance(result, File) and not result.failed:
+        future.weight = result.size
+        future.set_result(result)
+        return
+    future.weight = 0
+    try:
+        succeeded, value = load(result)
+    except BaseException as error:  # it can be pickled, but not unpickled here
+        error.add_note("The call succeeded in its worker; its result cannot be loaded here.")
+        future.set_exception(error)
+        return
+    if succeeded:
+        future.set_result(value)
+    else:
+        future.set_exception(verdicts.stand_in(*value) if succeeded is None else value)
+
+
+def _where() -> str:
+    """The folder for temporary files, on a disk where there is one: files in memory count as memory."""
+    folder = tempfile.gettempdir()
+    if discover.in_memory(folder) is None:
+        return folder
+    other = "/var/tmp"
+    usable = os.access(other, os.W_OK) and discover.in_memory(other) is None
+    return other if usable else folder
+
+
+class _NoJournal:
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        """Nothing resumes."""
+
+
+class _Stop:
+    """Has the loop stop, as a signal would; without the grace that a signal gives."""
+
+    number = 0
+    grace = 0.0
+
+
+# --------------------------------------------------------------------------- the interpreter's end
+
+_serving: weakref.WeakSet[Service] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    """Finish what was submitted, as ``concurrent.futures`` does; after an unhandled Ctrl-C, end it."""
+    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    for service in list(_serving):
+        if interrupted:
+            service.abandon()
+        else:
+            service.close()
+            service.join()
+
+
+# Before threads can no longer be started, where Python has such a moment.
+getattr(threading, "_register_atexit", atexit.register)(_finish_all)
+os.register_at_fork(after_in_child=_serving.clear)

@@ -1,0 +1,355 @@
+"""Functions that workers call, and scripts of their own, for the tests of executors and pools."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from penstock.backends.processes import held
+
+MiB = 1 << 20
+MARK = "PENSTOCK_TEST_MARK"
+
+
+def beside(mib):
+    """A budget with so many MiB beside what this process holds already."""
+    return held(os.getpid()) + mib * MiB
+
+
+def until(there, seconds=20.0):
+    """Wait for something."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+# --------------------------------------------------------------------------- functions
+
+
+def describe(*args, **kwargs):
+    return args, kwargs
+
+
+def nothing():
+    return None
+
+
+def nothing_of(_):
+    return None
+
+
+def add(a, b):
+    return a + b
+
+
+class Refused(Exception):
+    def __init__(self, why, code):
+        super().__init__(why, code)
+        self.code = code
+
+
+def raises(code):
+    raise Refused("refused", code)
+
+
+def raises_from(n):
+    return n // (1 if n else 0)
+
+
+def exits(code):
+    sys.exit(code)
+
+
+def interrupts():
+    raise KeyboardInterrupt
+
+
+def a_lock():
+    return threading.Lock()
+
+
+class Awkward(Exception):
+    """Cannot be made from its ``args``, and holds what cannot be pickled."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+        self.b = b
+        self.lock = threading.Lock()
+
+
+def raises_awkward():
+    raise Awkward(1, 2)
+
+
+def raises_hopeless():
+    class Hopeless(Exception):
+        def __reduce_ex__(self, protocol):
+            raise TypeError("no")
+
+    raise Hopeless(threading.Lock())
+
+
+def raises_much():
+    raise ValueError("x" * (1 << 20))
+
+
+class Fussy:
+    """Can be pickled, not unpickled."""
+
+    def __reduce__(self):
+        return int, ("not a number",)
+
+
+def does_not_load():
+    return Fussy()
+
+
+def until_there(path):
+    until(Path(path).exists, 60)
+    return 1
+
+
+_value = None
+
+
+def remember(value):
+    global _value
+    _value = value
+
+
+def remembered(_):
+    return _value
+
+
+def no_licence():
+    raise OSError("no licence")
+
+
+def holds(mib):
+    block = bytearray(b"x") * (mib * MiB)
+    time.sleep(0.02)
+    return len(block) // MiB
+
+
+def dies_once(path):
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "alive"
+    os.kill(os.getpid(), 9)
+    return None
+
+
+_kept = []
+
+
+def leaks(_):
+    _kept.append(bytearray(b"x") * (10 * MiB))
+    return 1
+
+
+def at_once(folder):
+    """How many of these run now."""
+    mine = Path(folder) / uuid.uuid4().hex
+    mine.touch()
+    time.sleep(0.15)
+    count = len(list(Path(folder).iterdir()))
+    mine.unlink()
+    return count
+
+
+def where(_):
+    time.sleep(0.005)
+    return os.getpid()
+
+
+def ones(count):
+    import numpy as np
+
+    return np.ones(count, "u1")
+
+
+def total(a, b):
+    a[1] += 0  # its own
+    return int(a.sum()), float(b.sum()), a.flags.writeable, b.flags.c_contiguous
+
+
+def item_of(array):
+    """A closure over a large array."""
+    return lambda n: int(array[n])
+
+
+# --------------------------------------------------------------------------- scripts
+
+
+def start(folder, text, *arguments, environ=None, command=(sys.executable,)):
+    """A script in a folder, marked so that whatever it leaves behind can be found."""
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(text))
+    mark = uuid.uuid4().hex
+    program = subprocess.Popen(
+        [*command, str(script), *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, MARK: mark, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    program.mark = mark
+    return program
+
+
+def python(folder, text, *arguments, **options):
+    """Run such a script to its end."""
+    program = start(folder, text, *arguments, **options)
+    program.args_out, program.args_err = program.communicate(timeout=90)
+    done = subprocess.CompletedProcess(program.args, program.returncode, program.args_out, program.args_err)
+    done.mark = program.mark
+    return done
+
+
+def left_of(done, seconds=3.0):
+    """Processes that a script has left behind."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if done.mark.encode() in (place / "environ").read_bytes():
+                    found.append(place.name)
+            except OSError:
+                continue
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+POOLS = ["penstock.Executor('300MiB', 2)", "concurrent.futures.ProcessPoolExecutor(2)"]
+
+EXIT_WITHOUT_SHUTDOWN = """
+import sys, time
+import concurrent.futures, penstock
+
+def touch(n):
+    time.sleep(0.1)
+    open(f"done-{n}", "w").close()
+
+if __name__ == "__main__":
+    pool = eval(sys.argv[1])
+    for n in range(6):
+        pool.submit(touch, n)
+"""
+
+NO_GUARD = """
+import penstock
+
+class Point:
+    def __init__(self, x): self.x = x
+    def __repr__(self): return f"Point({self.x})"
+
+class Odd(Exception):
+    pass
+
+SCALE = 2
+
+def scaled(n):
+    return SCALE * n
+
+def moved(point):
+    return Point(point.x + 1)
+
+def odd(n):
+    raise Odd(n)
+
+with penstock.Executor("300MiB", 2) as pool:
+    point = pool.submit(moved, Point(2)).result()
+    error = pool.submit(odd, 3).exception()
+    assert type(error) is Odd
+    SCALE = 7
+    print(
+        [n // 7 * 2 for n in pool.map(scaled, range(3))], point, type(point) is Point, repr(error),
+        pool.submit(scaled, 1).result(),
+    )
+"""
+
+LARGE_RESULTS = """
+import sys
+from concurrent.futures import as_completed
+import penstock
+from penstock.engine.meter import Meter
+
+def block(n):
+    return bytes([n]) * (8 << 20)
+
+meter = Meter()
+with penstock.Executor("400MiB", 2) as pool:
+    assert len(pool.submit(block, 1).result()) == 8 << 20
+    before, most = meter.held(), 0
+    if sys.argv[1] == "map":
+        results = pool.map(block, range(60))
+    else:
+        results = (future.result() for future in as_completed([pool.submit(block, n) for n in range(60)]))
+    seen = set()
+    for result in results:
+        seen.add(result[0])
+        most = max(most, meter.held())
+    assert seen == set(range(60))
+print((most - before) >> 20)
+"""
+
+GATHERS = """
+import penstock
+
+def block(n):
+    return bytes([n]) * (8 << 20)
+
+with penstock.Executor("200MiB", 2) as pool:
+    futures = [pool.submit(block, n) for n in range(60)]
+    gathered = []
+    try:
+        for future in futures:
+            gathered.append(future.result())
+    except penstock.CannotFit as error:
+        print(len(gathered), error)
+"""
+
+INTERRUPTED = """
+import sys, time
+import penstock
+
+def slow(n):
+    open("began", "w").close()
+    time.sleep(30)
+    open(f"done-{n}", "w").close()
+
+try:
+    with penstock.Executor("300MiB", 2) as pool:
+        futures = [pool.submit(slow, n) for n in range(50)]
+        for future in futures:
+            future.result()
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(7)
+"""
+
+FORKS = """
+import gc, os, sys
+import penstock
+
+with penstock.Executor("300MiB", 1) as pool:
+    future = pool.submit(bytes, 1 << 20)
+    future.exception()
+    pid = os.fork()
+    if pid == 0:
+        del future
+        gc.collect()
+        sys.exit(0)
+    os.waitpid(pid, 0)
+    print(len(future.result()))
+"""
