@@ -12,32 +12,48 @@ A call that cannot fit raises ItemTooLarge out of ``Parallel``, as any exception
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import os
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from penstock import registry
 from penstock.engine.discover import cpus
 from penstock.errors import MissingExtra
 from penstock.executor import Executor
 
 try:
     import joblib
-    from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+    from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 except ImportError as error:
     raise MissingExtra("penstock.joblib", "joblib", "joblib") from error
 
 NAME = "penstock"
+_MAPPED = 1 << 20
+_KEPT_SECONDS = 300.0
+"""So long may the process that workers are forked from wait for the next ``Parallel``."""
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """A joblib backend over :class:`penstock.Executor`.
 
-    Options of ``parallel_config(backend="penstock", ...)`` or of ``Parallel``: ``budget``,
-    ``memory``, ``timeout_per_call``, as for the executor. ``n_jobs`` is the most workers; memory
-    may allow fewer at a time.
+    ``n_jobs`` is the most workers; memory may allow fewer at a time. One job, or ``n_jobs=None``
+    where no context says otherwise, runs here, as with joblib's own backends.
+
+    Large NumPy arrays among the arguments are written once and mapped, as joblib does it:
+    ``max_nbytes`` says from which size, None for never. Workers may write to them, to a copy of their
+    own; of a ``numpy.memmap`` of the caller's, opened for writing, to the file.
+
+    Options of ``parallel_config(backend="penstock", ...)`` or of ``Parallel``: ``budget``, ``memory``
+    and ``timeout_per_call``, as ``budget``, ``memory`` and ``timeout`` of the executor. What else
+    joblib's own process backends take is taken, and ignored where it has no meaning here.
     """
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
+
+    _executor: Executor | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers there are at most."""
@@ -48,43 +64,131 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return max(cpus() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Start the executor; even a single job runs in a worker, so that it is governed."""
+        """Make ready for one ``Parallel``."""
         n_jobs = self.effective_n_jobs(n_jobs)
-        options = {**self.backend_kwargs, **options}
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        options = {**options, **self.backend_kwargs}
         self.parallel = parallel
         self._options: dict[str, Any] = {
-            name: options[name] for name in ("budget", "memory") if name in options
+            "workers": n_jobs,
+            "budget": options.get("budget", "auto"),
+            "memory": options.get("memory"),
+            "timeout": options.get("timeout_per_call"),
+            "arrays": {
+                "least": options.get("max_nbytes", _MAPPED),
+                "unchanged": True,
+                "files_as_they_are": True,
+            },
         }
-        if "timeout_per_call" in options:
-            self._options["timeout"] = options["timeout_per_call"]
-        self._workers = n_jobs
-        self._executor: Executor | None = Executor(workers=n_jobs, **self._options)
+        self._start()
         return n_jobs
+
+    def _start(self) -> None:
+        self._forker = _take()
+        try:
+            self._executor = Executor(backend=self._forker, **self._options)
+        except BaseException:
+            self._forker.close()
+            raise
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
         """Have a worker call ``func``."""
         assert self._executor is not None
-        future = self._executor.submit(func)
+        threads = self.inner_max_num_threads
+        future = (
+            self._executor.submit(func)
+            if threads is None
+            else self._executor.submit(_with_threads, threads, func)
+        )
         if callback is not None:
             future.add_done_callback(callback)
         return future
 
     def retrieve_result_callback(self, future: Any) -> Any:
-        """The result of what ``submit`` gave."""
-        return future.result()
+        """The results of a batch of calls, read from their file only when they are wanted.
+
+        joblib keeps what this gives until its user comes for it.
+        """
+        if (error := future.exception()) is not None:
+            raise error
+        return _Later(future) if future.weight else future.result()
 
     def terminate(self) -> None:
-        """End the workers."""
+        """End the workers; what they are forked from stays for the next ``Parallel``."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
+            _give_back(self._forker)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """A call failed: drop the others."""
         if self._executor is not None:
             self._executor.abandon()
-        self._executor = Executor(workers=self._workers, **self._options) if ensure_ready else None
+            self._executor = None
+            _give_back(self._forker)
+        if ensure_ready:
+            self._start()
+
+
+class _Later:
+    """A list in a file."""
+
+    def __init__(self, future: Any) -> None:
+        self._future = future
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._future.result()
+
+
+def _with_threads(threads: int, func: Callable[[], Any]) -> Any:
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(threads):
+        return func()
+
+
+# --------------------------------------------------------------------------- what workers are forked from
+
+_spare: list[Any] = []
+"""The fork servers that no ``Parallel`` uses; at most one. scikit-learn makes one Parallel after another,
+and starting a Python for each takes longer than many of them run."""
+_lock = threading.Lock()
+_timer: threading.Timer | None = None
+
+
+def _take() -> Any:
+    with _lock:
+        if _spare:
+            return _spare.pop()
+    return registry.load("backend", "local")()
+
+
+def _give_back(forker: Any) -> None:
+    global _timer
+    with _lock:
+        if not _spare:
+            _spare.append(forker)
+            if _timer is not None:
+                _timer.cancel()
+            _timer = threading.Timer(_KEPT_SECONDS, _end_spare)
+            _timer.daemon = True
+            _timer.start()
+            return
+    forker.close()
+
+
+def _end_spare() -> None:
+    with _lock:
+        ended = list(_spare)
+        _spare.clear()
+    for forker in ended:
+        forker.close()
+
+
+atexit.register(_end_spare)
+os.register_at_fork(after_in_child=_spare.clear)
 
 
 def register(*, default: bool = False) -> None:
