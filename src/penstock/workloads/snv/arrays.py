@@ -1,0 +1,296 @@
+"""Arrays in files, described but not loaded: .npz members, .npy files, Zarr arrays.
+
+Covers finding out shape, dtype and memory order from headers, streaming the values of an array in the
+order in which they lie, and mapping what is not compressed. Never unpickles anything.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from penstock.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PIECE = 1 << 20
+"""Bytes of an array in memory at a time, about."""
+_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Where an array lies.
+
+    Attributes:
+        path: the file, or the folder of a Zarr array.
+        name: the member of an .npz file; empty otherwise.
+        dtype: as NumPy writes it, "<u8".
+        shape: its axes are samples, positions and statistics, as many as there are.
+        order: the axes from the slowest to the fastest as the values lie: "kps" for a Fortran
+            array (samples, positions, statistics), "spk" for a C array.
+        offset: bytes before the first value; in the inflated stream where it is deflated.
+        kind: "mapped", "deflated" or "zarr".
+        begin, packed, crc: of a deflated member: its first byte, compressed bytes and checksum.
+    """
+
+    path: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    order: str
+    offset: int = 0
+    kind: str = "mapped"
+    begin: int = 0
+    packed: int = 0
+    crc: int = 0
+
+    @property
+    def label(self) -> str:
+        """For errors."""
+        return f"{self.path}, {self.name}" if self.name else self.path
+
+    def map(self) -> NDArray[Any]:
+        """The values, mapped: axes as they lie, see ``order``.
+
+        Raises:
+            BadInput: the file is gone.
+        """
+        lying = tuple(self.shape["spk".index(axis)] for axis in self.order)
+        try:
+            return np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, lying)
+        except FileNotFoundError:
+            raise BadInput(
+                "is not there any more: a scratch copy is removed when its run has ended; use another folder",
+                file=self.path,
+            ) from None
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot be read: {error}", file=self.label) from error
+
+    def pieces(self, whole: int = 1, stop: int | None = None) -> Iterator[NDArray[Any]]:
+        """The values as they lie, piece by piece, each a multiple of ``whole`` values.
+
+        Args:
+            whole: values that belong together.
+            stop: values after which the stream may end; None for all, which are then
+                compared with the checksum.
+
+        Raises:
+            BadInput: the file is damaged or cut off.
+        """
+        count = prod(self.shape) if stop is None else stop
+        width = np.dtype(self.dtype).itemsize
+        step = max(_PIECE // (whole * width), 1) * whole
+        if self.kind == "mapped":
+            flat = self.map().reshape(-1)
+            for at in range(0, count, step):
+                yield flat[at : min(at + step, count)]
+            return
+        stream = _Inflater(self)
+        stream.skip(self.offset)
+        for at in range(0, count, step):
+            wanted = min(step, count - at)
+            yield np.frombuffer(stream.read(wanted * width), self.dtype)
+        if stop is None:
+            stream.check()
+
+
+class _Inflater:
+    """Reads a deflated member from its beginning, exactly as many bytes as are asked for."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        self._file = open(array.path, "rb", buffering=0)  # noqa: SIM115 - closed with this object
+        self._file.seek(array.begin)
+        self._left = array.packed
+        self._held = b""
+        self._isal = find_spec("isal") is not None
+        if self._isal:
+            from isal import igzip_lib, isal_zlib
+
+            self._stream: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+            self._crc32: Any = isal_zlib.crc32
+        else:
+            self._stream, self._crc32 = zlib.decompressobj(-15), zlib.crc32
+        self._crc = 0
+
+    def skip(self, count: int) -> None:
+        self.read(count)
+
+    def read(self, count: int) -> bytes:
+        parts, missing = [], count
+        while missing:
+            part = self._some(missing)
+            parts.append(part)
+            missing -= len(part)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._crc = self._crc32(data, self._crc)
+        return data
+
+    def check(self) -> None:
+        """Compare the checksum, when everything was read.
+
+        Raises:
+            BadInput: it is another one.
+        """
+        if self._crc != self._array.crc:
+            raise BadInput("is damaged: its checksum does not match", file=self._array.label)
+
+    def _some(self, most: int) -> bytes:
+        try:
+            while not self._stream.eof:
+                feed = b""
+                if self._hungry():
+                    feed = self._file.read(min(self._left, 1 << 18))
+                    self._left -= len(feed)
+                part = self._inflate(feed, most)
+                if part:
+                    return part
+                if not feed and self._hungry():
+                    break
+        except Exception as error:
+            raise BadInput(f"is damaged: {error}", file=self._array.label) from error
+        raise BadInput("is cut off: the file ends before its values do", file=self._array.label)
+
+    def _hungry(self) -> bool:
+        return bool(self._stream.needs_input) if self._isal else not self._stream.unconsumed_tail
+
+    def _inflate(self, feed: bytes, most: int) -> bytes:
+        data = feed if self._isal else self._stream.unconsumed_tail or feed
+        inflated: bytes = self._stream.decompress(data, most)
+        return inflated
+
+
+# ------------------------------------------------------------------ opening
+
+
+def open_arrays(path: str) -> dict[str, Array]:
+    """The arrays of an .npz file, a Zarr group, a folder of .npy files, or one .npy file (named ``""``).
+
+    Raises:
+        BadInput: it is none of these, is damaged, or holds Python objects, naming the member.
+        MissingExtra: it is Zarr, and zarr is not installed.
+    """
+    place = Path(path)
+    if place.is_dir():
+        if any((place / mark).exists() for mark in ("zarr.json", ".zgroup", ".zarray")):
+            return _open_zarr(path)
+        found = {file.stem: _open_npy(str(file)) for file in sorted(place.glob("*.npy"))}
+        if found:
+            return found
+        raise BadInput("is a folder with neither a Zarr group nor .npy files in it", file=path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+    if start == b"\x93NUMPY":
+        return {"": _open_npy(path)}
+    if start[:2] != b"PK":
+        raise BadInput("is no .npz, .npy or Zarr: it begins with " + repr(start), file=path)
+    return _open_npz(path)
+
+
+def small(array: Array) -> NDArray[Any]:
+    """All values of a small array, in C order.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    if array.kind == "zarr":
+        return np.asarray(open_zarr(array.path)[...])
+    flat = np.concatenate([np.empty(0, array.dtype), *array.pieces()])
+    return flat.reshape(array.shape, order="F" if array.order == "spk"[: len(array.shape)][::-1] else "C")
+
+
+def _open_npy(path: str) -> Array:
+    with open(path, "rb") as file:
+        return _described(path, "", file, offset=0)
+
+
+def _open_npz(path: str) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+            for entry in archive.infolist():
+                if not entry.filename.endswith(".npy"):
+                    continue
+                name = entry.filename.removesuffix(".npy")
+                file.seek(entry.header_offset + 26)
+                begin = entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+                if entry.compress_type not in (_STORED, _DEFLATED):
+                    raise BadInput(
+                        "is compressed by a method that NumPy does not write", file=f"{path}, {name}"
+                    )
+                deflated = entry.compress_type == _DEFLATED
+                with archive.open(entry) as member:
+                    array = _described(path, name, member, offset=0 if deflated else begin)
+                if deflated:
+                    array = Array(
+                        path, name, array.dtype, array.shape, array.order, array.offset, "deflated",
+                        begin, entry.compress_size, entry.CRC,
+                    )  # fmt: skip
+                found[name] = array
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OSError) as error:
+        raise BadInput(
+            f"is no whole .npz file ({error}): was it copied or written to its end?", file=path
+        ) from error
+    return found
+
+
+def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Array:
+    label = f"{path}, {name}" if name else path
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise BadInput(f"is no NumPy array: {error}", file=label) from error
+    if dtype.hasobject:
+        raise BadInput("holds Python objects, which are never read: save numbers or strings", file=label)
+    axes = "spk"[: len(shape)]
+    if len(shape) > 3:
+        raise BadInput(f"has {len(shape)} axes", file=label)
+    return Array(path, name, dtype.str, shape, axes[::-1] if fortran else axes, offset + file.tell())
+
+
+def _open_zarr(path: str) -> dict[str, Array]:
+    opened = open_zarr(path)
+    members = dict(opened.arrays()) if hasattr(opened, "arrays") else {"": opened}
+    found = {}
+    for name, each in members.items():
+        if each.dtype.hasobject or len(each.shape) > 3:
+            raise BadInput("holds Python objects or more than 3 axes", file=f"{path}, {name}")
+        place = str(Path(path) / name) if name else path
+        found[name] = Array(
+            place, "", each.dtype.str, tuple(each.shape), "spk"[: len(each.shape)], kind="zarr"
+        )
+    return found
+
+
+def open_zarr(path: str) -> Any:
+    """A Zarr array or group, by the zarr package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    if find_spec("zarr") is None:
+        raise MissingExtra("reading Zarr", "zarr", "snv")
+    import zarr
+
+    try:
+        return zarr.open(path, mode="r")
+    except Exception as error:
+        raise BadInput(f"cannot be opened as Zarr: {error}", file=path) from error
