@@ -1,0 +1,214 @@
+"""The functions and reducers of the stages that read the table's positions.
+
+Each function takes the blocks of a call, one in memory at a time; what it returns of a position does not
+depend on the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from penstock.workloads.snv.table import STATISTICS, Block
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class AddUp:
+    """Adds numbers and arrays by their names, exactly."""
+
+    unit: ClassVar[str] = "call"
+    order: Literal["any", "items"] = "any"
+    grain: None = None
+
+    def start(self) -> dict[str, Any]:
+        """Nothing yet."""
+        return {}
+
+    def step(self, state: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """What one call counted."""
+        return {name: state.get(name, 0) + value for name, value in result.items()}
+
+    def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+        """Both; either may be empty."""
+        return self.step(left, right) if right else left
+
+    def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        """Everything."""
+        total: dict[str, Any] = {}
+        for state in states:
+            total = self.merge(total, state)
+        return total
+
+
+@dataclass(frozen=True)
+class CountCarriers:
+    """At how many positions each sample has the second most frequent allele."""
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        from penstock.workloads.snv import kernel
+
+        kernel.carriers(_no_counts(), np.zeros(1, np.int64))
+
+    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+        """Returns ``{"carried": int64 (samples,)}``."""
+        from penstock.workloads.snv import kernel
+
+        carried: Any = 0
+        for block in blocks:
+            here = np.zeros(block.counts.shape[2], np.int64)
+            kernel.carriers(block.counts, here)
+            carried = carried + here
+        return {"carried": carried}
+
+
+@dataclass(frozen=True)
+class SurveyPositions:
+    """The first filter, and where samples have no reads."""
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        from penstock.workloads.snv import kernel
+
+        kernel.first_filter(_no_counts(), np.zeros(0, np.bool_), np.zeros(1, np.int64))
+
+    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+        """Returns ``{"kept": positions kept, "zero": int64 (samples,)}``."""
+        from penstock.workloads.snv import kernel
+
+        kept, zero = 0, None
+        for block in blocks:
+            if zero is None:
+                zero = np.zeros(block.counts.shape[2], np.int64)
+            keep = np.zeros(len(block.rows), np.bool_)
+            kernel.first_filter(block.counts, keep, zero)
+            kept += int(keep.sum())
+        return {"kept": kept, "zero": 0 if zero is None else zero}
+
+
+@dataclass(frozen=True)
+class JudgePositions:
+    """All filters, for both states of the switch, which is known only in the end.
+
+    Args:
+        medians: of the samples, float64.
+        inside: which of them the tensor has.
+        quality: whether the rules about quality apply.
+
+    Returns ``{"told": a table of row and bits (see kernel), "alive": {"positions", "switch"}}``.
+    """
+
+    medians: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    quality: bool
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        from penstock.workloads.snv import kernel
+
+        one = np.ones(1, np.bool_)
+        kernel.verdict(
+            _no_counts(), one, False, True, True, True, np.ones(1), np.zeros(0, np.uint16)
+        )  # fmt: skip
+
+    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+        """Judge."""
+        import pyarrow as pa
+
+        from penstock.workloads.snv import kernel
+
+        rows, bits = [np.empty(0, np.int64)], [np.empty(0, np.uint16)]
+        depth, left = float(np.median(self.medians)), int(self.inside.sum())
+        for block in blocks:
+            told = np.zeros(len(block.rows), np.uint16)
+            kernel.verdict(
+                block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
+                depth > 20 and left > 50, self.medians, told,
+            )  # fmt: skip
+            rows.append(block.rows)
+            bits.append(told)
+        every = np.concatenate(bits)
+        gone = kernel.MINOR_LOST | kernel.LOW_QUALITY
+        alive = (every & (kernel.VARIES | gone)) == kernel.VARIES
+        switch = int((alive & ((every & kernel.SWITCH) != 0)).sum())
+        return {
+            "told": pa.table({"row": np.concatenate(rows), "bits": every}),
+            "alive": {"positions": int(alive.sum()), "switch": switch},
+        }
+
+
+@dataclass(frozen=True)
+class MakeFeatures:
+    """The tensor of blocks of positions.
+
+    Args:
+        medians: of the samples, float64.
+        inside: which of them the tensor has.
+    """
+
+    medians: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    chosen: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chosen", np.flatnonzero(self.inside))
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        from penstock.workloads.snv import kernel
+
+        none = np.zeros((0, 1), np.int32)
+        kernel.features(
+            _no_counts(), none, none, np.ones(1), np.zeros(0, np.int64), np.zeros((0, 0, 8, 4), np.float32)
+        )
+
+    def __call__(self, block: Block) -> NDArray[np.float32]:
+        """Returns float32 (positions, samples inside, 8, 4)."""
+        from penstock.workloads.snv import kernel
+
+        out = np.empty((len(block.rows), len(self.chosen), 8, 4), np.float32)
+        kernel.features(block.counts, block.quals, block.indel, self.medians, self.chosen, out)
+        return out
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The network's probability of positions.
+
+    Args:
+        features: how the tensor is made.
+        weights: of the network, see ``weights``.
+    """
+
+    features: MakeFeatures
+    weights: dict[str, NDArray[np.float32]]
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        from penstock.workloads.snv import network
+
+        self.features.warm()
+        network.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
+
+    def __call__(self, blocks: Iterator[Block]) -> pa.Table:
+        """Returns a table of row and prob."""
+        import pyarrow as pa
+
+        from penstock.workloads.snv import network
+
+        rows, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for block in blocks:
+            rows.append(block.rows)
+            found.append(network.probabilities(self.features(block), self.weights))
+        return pa.table({"row": np.concatenate(rows), "prob": np.concatenate(found)})
+
+
+def _no_counts() -> NDArray[np.int32]:
+    return np.zeros((0, STATISTICS, 1), np.int32)

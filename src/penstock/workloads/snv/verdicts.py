@@ -1,0 +1,129 @@
+"""What became of each position: the switch thrown, clusters found, reasons told.
+
+The judged positions come as a stream of bits; weak gaps and verdicts are arrays in files, mapped, one byte or
+a few for each position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.workloads.snv import kernel as k
+from penstock.workloads.snv.arrays import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REASONS = (
+    "", "one_allele", "minor_allele_lost", "low_quality", "filtered_calls", "gap", "no_variation",
+    "set_aside",
+)  # fmt: skip
+"""Why a position went, by its code; 0 is kept. In the order of the filters."""
+KEPT, ONE_ALLELE, MINOR_LOST, LOW_QUALITY, FILTERED_CALLS, GAP, NO_VARIATION, SET_ASIDE = range(8)
+NEAR = 100
+"""Bases within which weak gaps make a cluster."""
+NEIGHBOURS = 3
+"""Other weak gaps that make one."""
+
+
+def uses_low_depth(alive: Mapping[str, int]) -> bool:
+    """The global switch: whether the filter of low depth applies.
+
+    Args:
+        alive: ``positions`` that passed the first filters, and how many of them ask for it.
+    """
+    positions, switch = alive.get("positions", 0), alive.get("switch", 0)
+    return switch > 10 or (positions > 0 and switch / positions >= 0.1)
+
+
+def settle(folder: Path, *, told: Any, p: Array, low_depth: bool) -> dict[str, Any]:
+    """Decide about each position, as a step.
+
+    Args:
+        folder: gets ``codes.npy`` (uint8, see ``REASONS``), ``kept.npy`` (int64, numbers of those kept).
+        told: dataset of row and bits.
+        p: the positions.
+        low_depth: the global switch.
+
+    Returns counts by reason, and how many are kept.
+    """
+    positions = p.shape[0]
+    codes = _create(folder / "codes.npy", np.uint8, positions)
+    codes[:] = SET_ASIDE
+    shift = 4 if low_depth else 0
+    with open(folder / "weak", "wb") as weak:
+        for rows, bits in _batches(told):
+            codes[rows] = _codes(bits, shift)
+            alone = (bits >> shift) & k.WEAK != 0
+            passed = (codes[rows] == KEPT) | (codes[rows] == NO_VARIATION) | (codes[rows] == GAP)
+            weak.write(rows[alone & passed].astype(np.int64).tobytes())
+    _cluster(folder / "weak", p, codes)
+    (folder / "weak").unlink()
+    counts = np.zeros(len(REASONS), np.int64)
+    with open(folder / "kept", "wb") as file:
+        for at in range(0, positions, 1 << 16):
+            piece = np.asarray(codes[at : at + (1 << 16)])
+            counts += np.bincount(piece, minlength=len(REASONS))
+            file.write((at + np.flatnonzero(piece == KEPT)).astype(np.int64).tobytes())
+    _with_header(folder / "kept", folder / "kept.npy", int(counts[KEPT]))
+    return {
+        "kept": int(counts[KEPT]),
+        "removed": {REASONS[code]: int(counts[code]) for code in range(1, len(REASONS)) if counts[code]},
+    }
+
+
+def _batches(told: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint16]]]:
+    for batch in told.to_batches(batch_size=1 << 16):
+        if batch.num_rows:
+            yield batch.column("row").to_numpy(), batch.column("bits").to_numpy()
+
+
+def _codes(bits: NDArray[np.uint16], shift: int) -> NDArray[np.uint8]:
+    ours = bits >> shift
+    conditions = [
+        (bits & k.VARIES == 0, ONE_ALLELE),
+        (bits & k.MINOR_LOST != 0, MINOR_LOST),
+        (bits & k.LOW_QUALITY != 0, LOW_QUALITY),
+        (ours & k.CALLED == 0, FILTERED_CALLS),
+        (ours & k.STRONG != 0, GAP),
+        (ours & k.ALLELES == 0, NO_VARIATION),
+    ]
+    return np.select([each for each, _ in conditions], [code for _, code in conditions], KEPT).astype(
+        np.uint8
+    )
+
+
+def _cluster(path: Path, p: Array, codes: NDArray[np.uint8]) -> None:
+    """Mark as gaps the weak positions with three others near them."""
+    count = path.stat().st_size // 8
+    if not count:
+        return
+    rows = np.memmap(path, np.int64, "r")
+    places = np.memmap(path.with_name("places"), np.int64, "w+", shape=count)
+    mapped = p.map()
+    for at in range(0, count, 1 << 16):
+        places[at : at + (1 << 16)] = mapped[rows[at : at + (1 << 16)]]
+    for at in range(0, count, 1 << 16):
+        here = np.asarray(places[at : at + (1 << 16)])
+        low, high = np.searchsorted(places, here - NEAR), np.searchsorted(places, here + NEAR, "right")
+        codes[rows[at : at + (1 << 16)][high - low - 1 >= NEIGHBOURS]] = GAP
+    path.with_name("places").unlink()
+
+
+def _create(path: Path, dtype: Any, count: int) -> NDArray[Any]:
+    if not count:  # nothing can be mapped
+        np.save(path, np.empty(0, dtype))
+        return np.empty(0, dtype)
+    return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), (count,))
+
+
+def _with_header(raw: Path, path: Path, count: int) -> None:
+    """The same numbers as an .npy file."""
+    out = _create(path, np.int64, count)
+    if count:
+        out[:] = np.memmap(raw, np.int64, "r")
+    raw.unlink()
