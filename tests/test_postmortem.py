@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import penstock
 from penstock import events as ev
+from penstock import sinks
 from penstock.engine import journal, postmortem
 from penstock.engine.intervals import Intervals
 from penstock.engine.lock import Holder
 from penstock.engine.postmortem import PostMortem, examine
+from penstock.sources import Range
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 KILLS = 20
@@ -147,6 +152,31 @@ def test_report_verify_and_resume_say_it_and_resume_repeats_only_what_was_runnin
     assert said_by(folder, "verify", "r").returncode == 0
     assert json.loads(said_by(folder, "report", "r", "--json").stdout)["died"] is None
     assert "died at" in (folder / "r" / "report.html").read_text(), "the page keeps the history"
+
+
+def slow(item):
+    time.sleep(1.8)
+    return item
+
+
+@dataclass(frozen=True)
+class SlowToClose(sinks.Collect):
+    """Takes long to put its results together."""
+
+    def close(self, receipts, folder):
+        time.sleep(1.8)
+        return super().close(receipts, folder)
+
+
+def test_the_last_reading_is_young_whatever_the_run_is_doing(tmp_path):
+    job = penstock.Job(source=Range(1), function=slow, into=SlowToClose())
+    job.run(tmp_path / "r", budget="300MiB")
+    events = list(ev.read(tmp_path / "r" / ".penstock" / "events.jsonl"))
+    readings = [event.at for event in events if isinstance(event, ev.MemoryRead)]
+    (first,) = [event.at for event in events if isinstance(event, ev.BatchStarted)]
+    assert readings[0] <= first, "there is one before the first batch"
+    assert events[-1].at - first > 3.5
+    assert max(b - a for a, b in pairwise([*readings, events[-1].at])) < 1.5
 
 
 def test_a_running_run_has_not_died(tmp_path):

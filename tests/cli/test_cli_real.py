@@ -155,6 +155,34 @@ def test_plan_prints_a_plan_and_leaves_nothing_behind(folder):
     assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == ["mine.py"]
 
 
+def planned(folder, *words, **environ):
+    done = penstock(folder, "plan", "mine.py:squares", "--json", *words, env={**os.environ, **environ})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["plans"][0]
+
+
+def test_workers_and_calls_may_be_bounded_by_hand(folder):
+    free = planned(folder, "--budget", "1GiB")
+    bound = planned(folder, "--budget", "1GiB", "--workers", "1", "--call", "2")
+    assert (bound["workers"], bound["call"]) == (1, 2)
+    assert free["call"] > 2
+    run = penstock(folder, "run", "mine.py:squares", "--into", "r", "--budget", "1GiB", "--call", "3")
+    assert run.returncode == 0
+    events = [json.loads(line) for line in (folder / "r/.penstock/events.jsonl").read_text().splitlines()]
+    assert {event["call"] for event in events if event["event"] == "batch_started"} <= {1, 2, 3}
+
+
+def test_environment_variables_stand_in_for_options(folder):
+    environ = {"PENSTOCK_BUDGET": "321MiB", "PENSTOCK_WORKERS": "1"}
+    plan = planned(folder, **environ)
+    assert (plan["budget"], plan["origin"], plan["workers"]) == (321 << 20, "PENSTOCK_BUDGET", 1)
+    assert planned(folder, "--budget", "300MiB", **environ)["budget"] == 300 << 20, "an option counts more"
+    for name, value in {"PENSTOCK_BUDGET": "lots", "PENSTOCK_WORKERS": "many"}.items():
+        wrong = penstock(folder, "plan", "mine.py:slow", env={**os.environ, name: value})
+        assert wrong.returncode == 2
+        assert name in wrong.stderr
+
+
 def test_a_script_of_ours_is_resumed_by_the_script(folder):
     script = "import penstock, mine\nif __name__ == '__main__': mine.squares.run('r', budget='1GiB')"
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, timeout=60)
