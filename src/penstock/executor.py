@@ -117,14 +117,28 @@ class Executor(AbstractExecutor):
         Raises:
             RuntimeError: the executor was shut down, or could not go on (``BrokenExecutor``).
         """
-        future: Future[_T] = self._submit(fn, fn, args, kwargs)
+        future: Future[_T] = self.submit_as(name_of(fn), module_of(fn), fn, args, kwargs)
         return future
 
-    def _submit(self, fn: Any, sent: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def submit_as(
+        self,
+        name: str | Callable[[], str],
+        module: str | None,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """:meth:`submit` for a function that stands for another.
+
+        Args:
+            name: what errors call the function; or tells the whole call in a few words.
+            module: to be imported where workers are forked from, so that they share it.
+            fn, args, kwargs: what is called.
+        """
         service = self._service
         future = CallFuture(service.budget)
         try:
-            packed = pack((sent, args, kwargs), service.folder.path, service.arrays)
+            packed = pack((fn, args, kwargs), service.folder.path, service.arrays)
         except (MemoryError, OSError):  # of this process, not of the call
             raise
         except Exception as error:
@@ -140,7 +154,7 @@ class Executor(AbstractExecutor):
         else:
             future.weight = packed.size
             packed.own(service.folder)
-        service.add(Call(fn, packed, files, future), getattr(fn, "__module__", None))
+        service.add(Call(name, packed, files, future), module)
         return future
 
     def map(
@@ -178,6 +192,7 @@ class Executor(AbstractExecutor):
         sent = fn
         with suppress(Exception):  # its futures tell
             sent = send_once(fn, self._service.folder, self._service.arrays)
+        name, module = name_of(fn), module_of(fn)
         window: deque[Any] = deque()
         more = True
 
@@ -186,7 +201,7 @@ class Executor(AbstractExecutor):
             waiting = sum(future.weight for future in window)
             while more and len(window) < most and (waiting < AHEAD_BYTES or len(window) < self._a_few):
                 for each in itertools.islice(arguments, 1):
-                    window.append(self._submit(fn, sent, each, {}))
+                    window.append(self.submit_as(name, module, sent, each, {}))
                     waiting += window[-1].weight
                     break
                 else:
@@ -230,3 +245,13 @@ class Executor(AbstractExecutor):
         else:
             self.shutdown(wait=True)
         return None
+
+
+def name_of(fn: Any) -> str:
+    """What errors call a function."""
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))
+
+
+def module_of(fn: Any) -> str | None:
+    """The module that a function comes from."""
+    return getattr(fn, "__module__", None)

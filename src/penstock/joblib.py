@@ -16,12 +16,14 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from penstock import registry
+from penstock.calls.work import in_words
 from penstock.engine.discover import cpus
 from penstock.errors import MissingExtra
-from penstock.executor import Executor
+from penstock.executor import Executor, module_of, name_of
 
 try:
     import joblib
@@ -96,11 +98,13 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Have a worker call ``func``."""
         assert self._executor is not None
         threads = self.inner_max_num_threads
-        future = (
-            self._executor.submit(func)
-            if threads is None
-            else self._executor.submit(_with_threads, threads, func)
+        call: tuple[Any, tuple[Any, ...]] = (
+            (func, ()) if threads is None else (_with_threads, (threads, func))
         )
+        items = getattr(func, "items", None)  # of joblib's BatchedCalls
+        name = partial(_in_words, func) if items else name_of(func)
+        module = module_of(_inner(items[0][0]) if items else func)
+        future = self._executor.submit_as(name, module, *call, {})
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -140,6 +144,18 @@ class _Later:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._future.result()
+
+
+def _in_words(batch: Any) -> str:
+    """A batch of calls, shortened: ``train(17, ...) and 3 more``."""
+    fn, args, kwargs = batch.items[0]
+    more = f" and {len(batch.items) - 1} more" if len(batch.items) > 1 else ""
+    return f"{name_of(_inner(fn))}({', '.join(in_words(args, kwargs))}){more}"
+
+
+def _inner(fn: Any) -> Any:
+    """scikit-learn wraps its functions."""
+    return getattr(fn, "function", fn)
 
 
 def _with_threads(threads: int, func: Callable[[], Any]) -> Any:

@@ -30,10 +30,13 @@ _short.maxstring = _short.maxother = 40
 class Call:
     """A call and the future of its result; what it needs is held until it is done."""
 
-    __slots__ = ("begun", "files", "future", "name", "packed")
+    __slots__ = ("begun", "files", "fn", "future", "packed")
 
-    def __init__(self, fn: Any, packed: bytes | File, files: list[File], future: Future[Any]) -> None:
-        self.name: str = getattr(fn, "__qualname__", type(fn).__qualname__)
+    def __init__(
+        self, fn: str | Callable[[], str], packed: bytes | File, files: list[File], future: Future[Any]
+    ) -> None:
+        self.fn = fn
+        """What the function is called; or tells the whole call in a few words."""
         self.packed = packed
         self.files = files
         self.future = future
@@ -49,13 +52,19 @@ class Call:
 
     def __str__(self) -> str:
         """The call in a few words: ``train(17, ...)``."""
+        if not isinstance(self.fn, str):
+            return self.fn()
         words = ["..."]
         if isinstance(self.packed, bytes):
             with suppress(Exception):  # a name is never worth a failure
                 _, args, kwargs = _Naming(io.BytesIO(self.packed)).load()
-                words = [_short.repr(each) for each in args]
-                words += [f"{name}={_short.repr(value)}" for name, value in kwargs.items()]
-        return f"{self.name}({', '.join(words)})"
+                words = in_words(args, kwargs)
+        return f"{self.fn}({', '.join(words)})"
+
+
+def in_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+    """Arguments as they may be written, shortened."""
+    return [_short.repr(each) for each in args] + [f"{k}={_short.repr(v)}" for k, v in kwargs.items()]
 
 
 class _Naming(pickle.Unpickler):
