@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,6 @@ from penstock import events as ev
 from penstock import sinks
 from penstock.engine import journal, postmortem
 from penstock.engine.intervals import Intervals
-from penstock.engine.lock import Holder
 from penstock.engine.postmortem import PostMortem, examine
 from penstock.sources import Range
 
@@ -343,24 +343,46 @@ def test_a_damaged_journal_or_a_torn_line_does_not_hide_the_rest(tmp_path):
     assert (found.kept, found.lost, found.used) == (0, 10, 1 << 30)
 
 
+def test_a_torn_event_costs_no_other(tmp_path):
+    put(tmp_path, EVENTS, torn=b'{"event":"memory_re')
+    observed = []
+    penstock.run(abs, 3, tmp_path, budget="300MiB", observers=[observed.append])
+    told = list(ev.read(tmp_path / ".penstock" / "events.jsonl"))
+    assert told == [*EVENTS, *observed]
+    assert [event.kind for event in observed].count("run_died") == 1
+    assert observed[0].died == 103.0
+    assert "working on items 0-9; 0 of 20 items are kept, 10 will be repeated" in observed[0].message
+    penstock.run(abs, 3, tmp_path, budget="300MiB", observers=[observed.append])
+    assert [event.kind for event in observed].count("run_died") == 1, "it is said once"
+
+
 def test_a_run_that_ended_or_never_was_has_not_died(tmp_path):
     assert postmortem.of_run(tmp_path) is None
     put(tmp_path, [*EVENTS, ended()])
     assert postmortem.of_run(tmp_path) is None
 
 
-@pytest.mark.parametrize("rebooted", [False, True])
-def test_the_dead_holder_is_named_and_its_last_beat_counts(rebooted, tmp_path):
+def dead_lock(folder, *, boot="another"):
+    """The lock of a process that is gone, last touched at 110 s."""
+    (folder / ".penstock").mkdir(exist_ok=True)
+    path = folder / ".penstock" / "lock"
+    here = {"host": "node7"} if boot is None else {"host": socket.gethostname(), "boot": boot}
+    path.write_text(json.dumps({"boot": "b", "pid": 77, "since": "2026-01-01 00:00:00", **here}))
+    os.utime(path, (110.0, 110.0))
+
+
+@pytest.mark.parametrize("boot", [None, "another"])
+def test_the_dead_holder_is_named_and_its_last_beat_counts(boot, tmp_path):
     put(tmp_path, [*EVENTS, ended()])
-    dead = Holder(77, "node7", "2026-01-01 00:00:00", 110.0, alive=False, rebooted=rebooted)
-    found = postmortem.of_run(tmp_path, dead)
+    dead_lock(tmp_path, boot=boot)
+    found = postmortem.of_run(tmp_path)
     assert (found.at, found.between) == (110.0, True)
-    assert "(process 77 on node7, no sign of life after)" in str(found)
-    assert ("the machine was started again since" in str(found)) == rebooted
+    assert f"(process 77 on {socket.gethostname() if boot else 'node7'}, no sign of life after)" in str(found)
+    assert ("the machine was started again since" in str(found)) == (boot is not None)
 
 
 def test_a_dead_holder_without_events_is_told_of(tmp_path):
-    dead = Holder(77, "node7", "2026-01-01 00:00:00", 110.0, alive=False)
-    found = postmortem.of_run(tmp_path, dead)
+    dead_lock(tmp_path)
+    found = postmortem.of_run(tmp_path)
     assert found.at == 110.0
     assert "no stage had begun" in str(found)

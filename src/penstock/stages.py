@@ -116,10 +116,10 @@ class Run:
             self._check_folder()
         self.machinery.mkdir(parents=True, exist_ok=True)
         if not self._temporary:
+            self._died = postmortem.of_run(self.folder)  # asks the lock of the dead, so before ours
             self._lock = RunLock(self.machinery)
         if told := discover.in_memory(self.folder):
             warnings.warn(told, RuntimeWarning, stacklevel=3)
-        self._died = postmortem.of_run(self.folder, self._lock.dead) if self._lock else None
         self._events = _appended(self.machinery / "events.jsonl")
         self._interrupts.install()
         self._entered = True

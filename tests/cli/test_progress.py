@@ -50,6 +50,12 @@ def test_a_short_run_says_nothing_as_it_goes():
     assert told(tiny()) == ""
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_death_of_the_run_before_is_told_at_once(quiet):
+    died = ev.RunDied(at=5.0, died=1.0, message="the run before this one died at noon")
+    assert told([died], quiet=quiet) == ("" if quiet else "the run before this one died at noon\n")
+
+
 def test_a_terminal_has_one_live_line_that_goes_away():
     text = told(stages(), live=True)
     assert "survey" in text

@@ -76,8 +76,6 @@ class RunLock:
             "started": _started(os.getpid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        self.dead: Holder | None = None
-        """The holder that had died and whose place this one took."""
         self._take()
 
     def _take(self) -> None:
@@ -128,7 +126,6 @@ class RunLock:
                 f"has been running there since {holder.get('since')} (last sign of life {age:.0f} s ago). "
                 "Wait for it, end it, or choose another folder."
             )
-        self.dead = holder_of(self._path.parent)
         self._path.unlink(missing_ok=True)
 
     def beat(self) -> None:

@@ -17,7 +17,7 @@ from penstock import events as ev
 from penstock.budget import format_size
 from penstock.engine import journal
 from penstock.engine.intervals import Intervals
-from penstock.engine.lock import Holder, holder_of
+from penstock.engine.lock import holder_of
 from penstock.errors import CannotResume
 
 _TAIL = 64 << 10
@@ -141,17 +141,12 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
     return replace(last, at=at)
 
 
-def of_run(folder: Path, dead: Holder | None = None) -> PostMortem | None:
-    """What became of the last run in a folder; None when it ended by itself, or runs still.
-
-    Args:
-        folder: the run folder.
-        dead: who held the folder and died, for the one who has taken its place; else its lock tells.
-    """
+def of_run(folder: Path) -> PostMortem | None:
+    """What became of the last run in a folder; None when it ended by itself, or runs still."""
     machinery = folder / ".penstock"
     path = machinery / "events.jsonl"
-    holder = dead or holder_of(machinery)
-    if dead is None and holder is not None and holder.alive:
+    holder = holder_of(machinery)
+    if holder is not None and holder.alive:
         return None
     if holder is None and not _ends_open(path):
         return None

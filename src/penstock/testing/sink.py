@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from penstock import values
-from penstock.abc import Batch, Receipt, SetAside, Sink
-from penstock.files import digest
+from penstock.abc import Batch, Closed, Receipt, SetAside, Sink
+from penstock.files import digest, proof
 from penstock.testing.comparing import comparable
 
 
@@ -111,10 +111,22 @@ class SinkSuite:
         sink.open(tmp_path, self.count)
         for batch in self.batches(sink):
             for part in sink.write(batch, self.results(batch), tmp_path).parts:
-                path = tmp_path / part.name
-                assert path.exists()
-                if path.is_file():
-                    assert (path.stat().st_size, digest(path)) == (part.bytes, part.digest)
+                assert proof(tmp_path / part.name) == (part.bytes, part.digest)
+
+    def test_says_truly_what_is_there_in_the_end(self, sink: Any, tmp_path: Path) -> None:
+        sink.open(tmp_path, self.count)
+        receipts = [
+            (batch, self.journaled(sink.write(batch, self.results(batch), tmp_path)))
+            for batch in self.batches(sink)
+        ]
+        answer = sink.close(iter(receipts), tmp_path)
+        closed = answer if isinstance(answer, Closed) else Closed()
+        parts = [] if closed.replaced else [part for _, receipt in receipts for part in receipt.parts]
+        for part in (*parts, *closed.parts):
+            assert proof(tmp_path / part.name) == (part.bytes, part.digest)
+        if closed.pattern:
+            matching = {path.name for path in tmp_path.glob(closed.pattern)}
+            assert matching <= {part.name for part in parts}, "what looks like a part is one"
 
     def test_the_same_batch_twice_leaves_the_same(self, sink: Any, tmp_path: Path) -> None:
         sink.open(tmp_path, self.count)
