@@ -194,9 +194,9 @@ class _Doing:
         if limit is None:
             return frozenset(_names(given))
         from penstock.workloads.snv.jobs import AddUp, CountCarriers
-        from penstock.workloads.snv.table import Positions
+        from penstock.workloads.snv.table import Blocks
 
-        job = penstock.Job(source=Positions(table), function=CountCarriers(), into=AddUp(), batched=True)
+        job = penstock.Job(source=Blocks(table), function=CountCarriers(), into=AddUp())
         carried = self._run.stage("carriers", job).open().get("carried")
         if carried is None or isinstance(carried, int):  # no positions
             return frozenset()
@@ -221,14 +221,12 @@ class _Doing:
         import numpy as np
 
         from penstock.workloads.snv.jobs import AddUp, SurveyPositions
-        from penstock.workloads.snv.table import Positions
+        from penstock.workloads.snv.table import Blocks
 
         inside = np.ones(len(samples), np.bool_)
         if self._asked.min_cov_samp == 100:
             return inside
-        job = penstock.Job(
-            source=Positions(table, samples), function=SurveyPositions(), into=AddUp(), batched=True
-        )
+        job = penstock.Job(source=Blocks(table, samples), function=SurveyPositions(), into=AddUp())
         found = self._run.stage("survey", job).open()
         kept = found.get("kept", 0)
         if kept:
@@ -245,15 +243,13 @@ class _Doing:
         self, table: Table, samples: list[int], medians: NDArray[np.float64], inside: NDArray[np.bool_]
     ) -> tuple[penstock.Stored, dict[str, int]]:
         from penstock.workloads.snv.jobs import AddUp, JudgePositions
-        from penstock.workloads.snv.table import Positions
+        from penstock.workloads.snv.table import Blocks
         from penstock.workloads.snv.verdicts import uses_low_depth
 
         function = JudgePositions(medians, inside, self._asked.min_cov_samp != 100)
-        into = {"told": penstock.sinks.Parquet(grain=1 << 16), "alive": AddUp()}
-        source = Positions(table, samples)
-        judged = self._run.stage(
-            "judge", penstock.Job(source=source, function=function, into=into, batched=True)
-        )
+        into = {"told": penstock.sinks.Parquet(grain=64), "alive": AddUp()}
+        source = Blocks(table, samples)
+        judged = self._run.stage("judge", penstock.Job(source=source, function=function, into=into))
         alive = _reduced(judged, "alive")
         settled = self._run.step(
             "settle", _settle, inputs={"judged": judged, "p": table.p, "low_depth": uses_low_depth(alive)}
@@ -265,23 +261,21 @@ class _Doing:
         settled: penstock.Stored,
     ) -> penstock.Stored | None:  # fmt: skip
         from penstock.workloads.snv.jobs import MakeFeatures, Predict
-        from penstock.workloads.snv.table import Chunks, Positions
+        from penstock.workloads.snv.table import Blocks
         from penstock.workloads.snv.tensor import TensorZarr, chunk_shape
 
         features = MakeFeatures(medians, inside)
         kept = (settled.folder / "kept.npy", settled.facts["kept"])
         predicted = None
         if self._weights is not None:
-            source = Positions(table, samples, kept=kept, features=True)
+            source = Blocks(table, samples, kept=kept, features=True)
             function = Predict(features, self._weights)
-            into = penstock.sinks.Parquet(grain=1 << 12)
-            predicted = self._run.stage(
-                "network", penstock.Job(source=source, function=function, into=into, batched=True)
-            )
+            into = penstock.sinks.Parquet(grain=16)
+            predicted = self._run.stage("network", penstock.Job(source=source, function=function, into=into))
         if self._asked.tensor:
             left = int(inside.sum())
             rows = chunk_shape(left)[0]
-            chunks = Chunks(Positions(table, samples, kept=kept, rows=rows, features=True))
+            chunks = Blocks(table, samples, kept=kept, rows=rows, features=True)
             sink = TensorZarr(shape=(kept[1], left))
             self._run.stage("tensor.zarr", penstock.Job(source=chunks, function=features, into=sink))
         return predicted

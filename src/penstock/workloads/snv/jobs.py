@@ -1,14 +1,13 @@
 """The functions and reducers of the stages that read the table's positions.
 
-Each function takes the blocks of a call, one in memory at a time; what it returns of a position does not
-depend on the call.
+Each function takes one block; what it returns of a position does not depend on the block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 class AddUp:
     """Adds numbers and arrays by their names, exactly."""
 
-    unit: ClassVar[str] = "call"
     order: Literal["any", "items"] = "any"
     grain: None = None
 
@@ -32,7 +30,7 @@ class AddUp:
         return {}
 
     def step(self, state: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """What one call counted."""
+        """What one block counted."""
         return {name: state.get(name, 0) + value for name, value in result.items()}
 
     def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
@@ -57,15 +55,12 @@ class CountCarriers:
 
         kernel.carriers(_no_counts(), np.zeros(1, np.int64))
 
-    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+    def __call__(self, block: Block) -> dict[str, Any]:
         """Returns ``{"carried": int64 (samples,)}``."""
         from penstock.workloads.snv import kernel
 
-        carried: Any = 0
-        for block in blocks:
-            here = np.zeros(block.counts.shape[2], np.int64)
-            kernel.carriers(block.counts, here)
-            carried = carried + here
+        carried = np.zeros(block.counts.shape[2], np.int64)
+        kernel.carriers(block.counts, carried)
         return {"carried": carried}
 
 
@@ -79,18 +74,14 @@ class SurveyPositions:
 
         kernel.first_filter(_no_counts(), np.zeros(0, np.bool_), np.zeros(1, np.int64))
 
-    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+    def __call__(self, block: Block) -> dict[str, Any]:
         """Returns ``{"kept": positions kept, "zero": int64 (samples,)}``."""
         from penstock.workloads.snv import kernel
 
-        kept, zero = 0, None
-        for block in blocks:
-            if zero is None:
-                zero = np.zeros(block.counts.shape[2], np.int64)
-            keep = np.zeros(len(block.rows), np.bool_)
-            kernel.first_filter(block.counts, keep, zero)
-            kept += int(keep.sum())
-        return {"kept": kept, "zero": 0 if zero is None else zero}
+        zero = np.zeros(block.counts.shape[2], np.int64)
+        keep = np.zeros(len(block.rows), np.bool_)
+        kernel.first_filter(block.counts, keep, zero)
+        return {"kept": int(keep.sum()), "zero": zero}
 
 
 @dataclass(frozen=True)
@@ -118,28 +109,23 @@ class JudgePositions:
             _no_counts(), one, False, True, True, True, np.ones(1), np.zeros(0, np.uint16)
         )  # fmt: skip
 
-    def __call__(self, blocks: Iterator[Block]) -> dict[str, Any]:
+    def __call__(self, block: Block) -> dict[str, Any]:
         """Judge."""
         import pyarrow as pa
 
         from penstock.workloads.snv import kernel
 
-        rows, bits = [np.empty(0, np.int64)], [np.empty(0, np.uint16)]
         depth, left = float(np.median(self.medians)), int(self.inside.sum())
-        for block in blocks:
-            told = np.zeros(len(block.rows), np.uint16)
-            kernel.verdict(
-                block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
-                depth > 20 and left > 50, self.medians, told,
-            )  # fmt: skip
-            rows.append(block.rows)
-            bits.append(told)
-        every = np.concatenate(bits)
-        gone = kernel.MINOR_LOST | kernel.LOW_QUALITY
-        alive = (every & (kernel.VARIES | gone)) == kernel.VARIES
-        switch = int((alive & ((every & kernel.SWITCH) != 0)).sum())
+        bits = np.zeros(len(block.rows), np.uint16)
+        kernel.verdict(
+            block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
+            depth > 20 and left > 50, self.medians, bits,
+        )  # fmt: skip
+        known = kernel.VARIES | kernel.MINOR_LOST | kernel.LOW_QUALITY
+        alive = (bits & known) == kernel.VARIES
+        switch = int((alive & ((bits & kernel.SWITCH) != 0)).sum())
         return {
-            "told": pa.table({"row": np.concatenate(rows), "bits": every}),
+            "told": pa.table({"row": block.rows, "bits": bits}),
             "alive": {"positions": int(alive.sum()), "switch": switch},
         }
 
@@ -197,17 +183,14 @@ class Predict:
         self.features.warm()
         network.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
 
-    def __call__(self, blocks: Iterator[Block]) -> pa.Table:
+    def __call__(self, block: Block) -> pa.Table:
         """Returns a table of row and prob."""
         import pyarrow as pa
 
         from penstock.workloads.snv import network
 
-        rows, found = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for block in blocks:
-            rows.append(block.rows)
-            found.append(network.probabilities(self.features(block), self.weights))
-        return pa.table({"row": np.concatenate(rows), "prob": np.concatenate(found)})
+        found = network.probabilities(self.features(block), self.weights)
+        return pa.table({"row": block.rows, "prob": found})
 
 
 def _no_counts() -> NDArray[np.int32]:

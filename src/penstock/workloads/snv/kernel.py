@@ -33,6 +33,17 @@ Without the filter of low depth; shifted by 4 with it."""
 _MAJOR, _FORWARD, _REVERSE, _F, _R, _TOP, _SECOND, _CALL, _LEFT, _WORK = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
+@_inner
+def _place(value, sample, low, width, below, hist, most):
+    """Count one value into a bracket that is not the lowest, or above it."""
+    most[sample] = max(most[sample], value)
+    offset = value - low[sample]
+    if offset < 0:
+        below[sample] += 1
+    elif offset // width[sample] < hist.shape[1]:
+        hist[sample, offset // width[sample]] += np.uint32(1)
+
+
 @_compiled
 def tally(values, first, turn, samples, low, width, below, hist, most):
     """Count coverage into the bracket of its sample.
@@ -44,25 +55,20 @@ def tally(values, first, turn, samples, low, width, below, hist, most):
         below, hist, most: values below the bracket, in its bins, and the highest; changed.
     """
     bins = hist.shape[1]
-    sample = (first // turn) % samples
-    left = turn - first % turn
-    for value in values:
-        offset = value - low[sample]
-        if offset < 0:
-            below[sample] += 1
-        else:
-            if width[sample] > 1:
-                offset //= width[sample]
-            if offset < bins:
-                hist[sample, offset] += np.uint32(1)
-        if value > most[sample]:
-            most[sample] = value
-        left -= 1
-        if left == 0:
-            left = turn
-            sample += 1
-            if sample == samples:
-                sample = 0
+    lowest = low.max() == 0 and width.max() == 1
+    at = 0
+    while at < len(values):
+        sample = ((first + at) // turn) % samples
+        # Either one value for each sample, or many of one sample.
+        stop = min(at + (samples - sample if turn == 1 else turn - (first + at) % turn), len(values))
+        step = 1 if turn == 1 else 0
+        for value in values[at:stop]:
+            if lowest and 0 <= value < bins:
+                hist[sample, value] += np.uint32(1)
+            else:
+                _place(value, sample, low, width, below, hist, most)
+            sample += step
+        at = stop
 
 
 @_inner

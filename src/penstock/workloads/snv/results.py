@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.workloads.snv import kernel, verdicts
-from penstock.workloads.snv.table import STATISTICS, Block, Positions, Table
+from penstock.workloads.snv.table import STATISTICS, Block, Blocks, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,8 @@ class Found:
 
     def __init__(self, table: Table, settled: Path, kept: int, predicted: Any) -> None:
         self.table, self.count, self.predicted = table, kept, predicted is not None
-        self.rows = np.load(settled / "kept.npy", mmap_mode="r", allow_pickle=False)
+        self.kept = settled / "kept.npy"
+        self.rows = np.load(self.kept, mmap_mode="r", allow_pickle=False)
         self.codes = np.load(settled / "codes.npy", mmap_mode="r", allow_pickle=False)
         self._p = table.p.map() if table.positions else np.empty(0, np.int64)
         self._predicted = predicted
@@ -165,14 +166,12 @@ def write_predictions(found: Found, path: Path) -> None:
 
     A label of 0 may be rescued by the reads of all samples, outgroup and excluded ones too.
     """
-    positions = Positions(
-        found.table, kept=(Path(str(found.rows.filename)), found.count) if found.count else None
-    )
+    blocks = Blocks(found.table, kept=(found.kept, found.count))
     take = _Aligned(found.probabilities()).take
     limit = 0.1 if len(found.table.names) > 20 else 0.25
     with open(path, "w", encoding="utf-8") as file:
         file.write("\t".join(("Pos", "Pred", "Prob", *found.table.names)) + "\n")
-        for block in positions.read(0, found.count):
+        for block in blocks.read(0, len(blocks)):
             prob, p = take(block.rows), found.positions(block.rows)
             major, rescued = _rescued(block, limit)
             label = prob > 0.5

@@ -72,13 +72,16 @@ class Block:
     indel: NDArray[np.int32]
 
 
-class Positions:
-    """Positions of a table as items; a call is an iterator of :class:`Block`.
+class Blocks:
+    """Blocks of positions of a table as items, as :class:`Block`.
+
+    Their size follows from the number of samples alone. Nothing is known of a position before it is read,
+    and all are alike, so a worker's memory does not depend on the item.
 
     Args:
         table: with members that can be mapped.
         samples: which, ascending; None for all.
-        kept: an .npy file with the numbers of the positions that are items, and their count; None
+        kept: an .npy file with the numbers of the positions that are wanted, and their count; None
             for all.
         rows: positions of a block; None for about 65,536 cells.
         features: whether quals and indels are wanted too.
@@ -98,22 +101,24 @@ class Positions:
         self.samples = None if samples is None or len(samples) == every else tuple(samples)
         self.width = every if self.samples is None else len(self.samples)
         self.rows = rows or max(CELLS // max(self.width, 1), 1)
+        self.positions = table.positions if kept is None else kept[1]
         self._kept, self._features = kept, features
         self._maps: Any = None
 
     def __len__(self) -> int:
-        return self.table.positions if self._kept is None else self._kept[1]
+        return -(-self.positions // self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": None}
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        """The items, block by block."""
-        for at in range(start, stop, self.rows):
-            yield self.block(at, min(at + self.rows, stop))
+        """The blocks of one call, one by one."""
+        for item in range(start, stop):
+            yield self.block(item)
 
-    def block(self, start: int, stop: int) -> Block:
-        """Items ``start`` to ``stop`` as one block."""
+    def block(self, item: int) -> Block:
+        """One of them."""
+        start, stop = item * self.rows, min((item + 1) * self.rows, self.positions)
         if self._maps is None:
             self._maps = self._map()
         counts, quals, indel, kept = self._maps
@@ -151,8 +156,9 @@ class Positions:
         )  # fmt: skip
 
     def name(self, item: int) -> str:
-        """By its number among the items."""
-        return f"position {item} of the table" if self._kept is None else f"kept position {item}"
+        """By its first and last position."""
+        last = min((item + 1) * self.rows, self.positions) - 1
+        return f"{'positions' if self._kept is None else 'kept positions'} {item * self.rows} to {last}"
 
     def fingerprint(self) -> Mapping[str, str]:
         """Of the table's own files, not of a scratch copy."""
@@ -160,30 +166,6 @@ class Positions:
             path: f"{print_} samples {self.samples} rows {self.rows}"
             for path, print_ in self.table.prints.items()
         }
-
-
-class Chunks:
-    """Blocks of a fixed number of positions as items, as :class:`Block`."""
-
-    def __init__(self, positions: Positions) -> None:
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return -(-len(self._positions) // self._positions.rows)
-
-    def read(self, start: int, stop: int) -> Iterator[Block]:
-        """The chunks of one call, one by one."""
-        rows, most = self._positions.rows, len(self._positions)
-        for chunk in range(start, stop):
-            yield self._positions.block(chunk * rows, min((chunk + 1) * rows, most))
-
-    def name(self, item: int) -> str:
-        """By its first position."""
-        return f"chunk from {self._positions.name(item * self._positions.rows)}"
-
-    def fingerprint(self) -> Mapping[str, str]:
-        """Of the table's files."""
-        return self._positions.fingerprint()
 
 
 def _turned(array: Array, axes: str) -> NDArray[Any]:
