@@ -37,7 +37,10 @@ def told(events, **options):
 
 
 def test_elsewhere_than_on_a_terminal_a_plain_line_comes_every_30_s():
-    lines = told(Stage(batches=250)).splitlines()  # about 120 s
+    beginning, plan, *lines = told(Stage(batches=250)).splitlines()  # about 120 s
+    assert "; budget 4.0 GiB (" in beginning
+    assert plan.startswith("plan: 4 workers, calls of ")
+    assert "= projected" in plan
     assert 3 <= len(lines) <= 5
     assert all("of 2,500 items" in line for line in lines)
     assert "of 4.0 GiB" in lines[-1]
@@ -46,8 +49,10 @@ def test_elsewhere_than_on_a_terminal_a_plain_line_comes_every_30_s():
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_short_run_says_nothing_as_it_goes():
-    assert told(tiny()) == ""
+def test_a_short_run_says_only_what_it_is_about_to_do():
+    lines = told(tiny()).splitlines()
+    assert "budget" in lines[0]
+    assert all(line.startswith("plan: ") for line in lines[1:])
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -60,6 +60,8 @@ class Progress(AbstractContextManager["Progress"]):
         self._budget = self._used = 0
         self._workers: set[int] = set()
         self._started = clock()
+        self._planned = False
+        """Whether this stage's first plan was told."""
 
     def __exit__(self, *failure: object) -> None:
         self.close()
@@ -116,6 +118,11 @@ class Progress(AbstractContextManager["Progress"]):
         """A line of its own: for a death before this run, and for what -v or -vv asks to hear."""
         if isinstance(event, ev.RunDied):
             return event.message
+        if isinstance(event, ev.StageStarted):
+            return self._beginning(event)
+        if isinstance(event, ev.Planned) and not self._planned:
+            self._planned = True
+            return _planned(event)
         at = time.strftime("%H:%M:%S", time.localtime(event.at))
         if self._verbose >= 2 and not isinstance(event, ev.MemoryRead):
             return f"{at} {event.kind} {ev.to_line(event)}"
@@ -132,6 +139,13 @@ class Progress(AbstractContextManager["Progress"]):
             case ev.WorkerEnded() if event.why not in ("done", "interrupted"):
                 return f"{at} worker {event.worker} ended: {event.why}"
         return ""
+
+    def _beginning(self, event: ev.StageStarted) -> str:
+        self._planned = False
+        name = f"{event.stage}: " if event.stage else ""
+        before = f", {event.done:,} done before" if event.done else ""
+        items = f"{event.items:,} item{'' if event.items == 1 else 's'}"
+        return f"{name}{items}{before}; budget {format_size(event.budget)} ({event.origin})"
 
     # ------------------------------------------------------------------ the line
 
@@ -203,6 +217,15 @@ class Progress(AbstractContextManager["Progress"]):
         return line
 
 
+def _planned(event: ev.Planned) -> str:
+    workers = f"{event.workers} worker{'' if event.workers == 1 else 's'}"
+    calls = f"calls of {event.call:,} item{'' if event.call == 1 else 's'}"
+    return (
+        f"plan: {workers}, {calls}; reserved {format_size(event.reserved)} + {workers} x "
+        f"{format_size(event.footprint)} = projected {format_size(event.projected)}"
+    )
+
+
 def summary(report: Report, folder: Path, *, began: bool = True) -> str:
     """What is told at the end of a run; ``began`` tells whether any stage had work left."""
     lines = [f"{report.outcome}: {report.progress()}"]
@@ -210,7 +233,8 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
         lines.append("  nothing was left to do: it was finished before")
     if report.budget:
         measured = f"measured peak {format_size(report.peak)} of {format_size(report.budget)}"
-        lines.append(f"  {measured} ({report.origin}), projected {format_size(report.projected)}")
+        projected = f", projected {format_size(report.projected)}" if report.projected else ""
+        lines.append(f"  {measured} ({report.origin}){projected}")
     lines += [f"  set aside {item.name}: {item.message}" for item in report.set_aside[:5]]
     if report.set_aside_total > 5:
         lines.append(f"  and {report.set_aside_total - 5:,} more set aside")

@@ -336,9 +336,7 @@ def test_what_is_no_nucleotide_fasta_is_refused(tmp_path, name):
 
 
 def test_the_line_is_named_even_when_it_is_known_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "penstock.workloads.codons.inputs.Fasta", lambda paths: penstock.sources.Fasta(paths, block=9)
-    )
+    monkeypatch.setattr("penstock.workloads.codons.inputs._block_of", lambda paths: 9)
     (tmp_path / "bad.fa").write_text(">a\nACGT\nACGT\nACG7ACGT\n")
     with pytest.raises(BadInput, match="digit 7") as caught:
         run(tmp_path / "run", tmp_path / "bad.fa")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import BadInput
@@ -120,7 +121,7 @@ def open_inputs(paths: Sequence[str]) -> Inputs:
     parquet: list[str] = []
     for path in find_files(paths):
         (parquet if _is_parquet(path) else fasta).append(path)
-    sources: list[Any] = [Fasta(fasta)] if fasta else []
+    sources: list[Any] = [Fasta(fasta, block=_block_of(fasta))] if fasta else []
     if parquet:
         rows = RowRuns(parquet)
         if not len(rows):
@@ -135,3 +136,8 @@ def _is_parquet(path: str) -> bool:
             return file.read(4) == b"PAR1"
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _block_of(paths: Sequence[str]) -> int:
+    """Bytes of a block: 4 MiB, less for small inputs, so that these too have items to plan with."""
+    return min(max(sum(Path(path).stat().st_size for path in paths) // 16, 4 << 10), 4 << 20)
