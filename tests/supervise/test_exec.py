@@ -507,3 +507,16 @@ def test_facts_are_plain_json(tmp_path):
     run("--into", tmp_path, "--", "sh", "-c", "exit 2")
     values = json.loads((tmp_path / ".penstock" / "exec.json").read_text())
     assert (values["schema"], values["code"], values["command"]) == (1, 2, ["sh", "-c", "exit 2"])
+
+
+def test_a_large_parent_of_many_short_children_counts_once(tmp_path):
+    program = """
+import subprocess, time
+kept = bytearray(b"x") * (100 << 20)
+end = time.time() + 3
+while time.time() < end:
+    subprocess.run(["true"])   # for a moment in the memory of its parent (vfork)
+"""
+    done = run("--budget", "180MiB", "--into", tmp_path, "--", *python(program))
+    assert done.returncode == 0
+    assert facts(tmp_path)["peak"] < 130 * MiB

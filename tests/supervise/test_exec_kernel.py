@@ -156,6 +156,13 @@ block.buf[:] = bytes(120 << 20)
 time.sleep(1)
 block.close(); block.unlink()
 """
+CHILDREN = """
+import subprocess, time
+kept = bytearray(b"x") * (50 << 20)
+end = time.time() + 3
+while time.time() < end:
+    subprocess.run(["true"])
+"""
 FILES = """
 import os, sys, time
 name = sys.argv[1]
@@ -171,8 +178,8 @@ os.unlink(name)
 
 @pytest.mark.parametrize(
     "program",
-    [hold(300, 1), python(POOL), python(STEPS), python(SHARED)],
-    ids=["one", "pool", "steps", "shared"],
+    [hold(300, 1), python(POOL), python(STEPS), python(SHARED), python(CHILDREN)],
+    ids=["one", "pool", "steps", "shared", "children"],
 )
 @pytest.mark.parametrize("inside", [True, False], ids=["group", "processes"])
 def test_the_peak_is_the_group_s(tmp_path, program, inside):

@@ -36,6 +36,10 @@ class Group:
         self._kills = KernelFile(own / kills)
         self._above = {os.getpid(), *ancestors(os.getpid())}
 
+    def _is_new(self, pid: int) -> bool:
+        """Whether a process that nobody knows yet is our descendant, or gone again."""
+        return os.getpid() in ancestors(pid) or has_ended(pid)
+
     def used(self) -> int | None:
         """Anonymous + shared bytes of the group and those below it; None where that is not told."""
         content = self._stat.read()
@@ -57,7 +61,9 @@ class Group:
                 count += 1
                 outside.discard(pid)
                 # 0: a process outside of this container.
-                if count > _MOST or pid == 0 or (pid not in self._above and pid not in tree):
+                if count > _MOST or pid == 0:
+                    return False
+                if pid not in self._above and pid not in tree and not self._is_new(pid):
                     return False
         # Of those that are not in it: has it ended meanwhile, or gone to a group of its own?
         return count > 0 and all(has_ended(pid) for pid in outside)

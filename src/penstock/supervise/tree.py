@@ -29,8 +29,9 @@ class Process:
     """
 
     __slots__ = (
-        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "born", "command", "files",
-        "forked", "highest", "mark", "memory", "parent", "pid", "rise", "seen", "shared", "tables", "threads",
+        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "born", "command",
+        "files", "forked", "highest", "mark", "memory", "parent", "pid", "readings", "rise", "seen", "shared",
+        "tables", "threads",
     )  # fmt: skip
 
     def __init__(self, pid: int, parent: Process | None) -> None:
@@ -40,14 +41,16 @@ class Process:
         self._children = KernelFile(folder / f"task/{pid}/children")
         self._kept = bool(self._status.read())  # False: gone, or no descriptor is left for it
         self.memory = self.shared = self.files = self.mark = self.highest = self.tables = 0
-        self.threads = 1
+        self.threads, self.readings = 1, 0
         self._before = 0
         self._named = 1 << 20
         self.seen = 0.0
         self.rise = 0
         """How far it went, between two readings, above what it held at either."""
         self.command = command_of(pid)
-        self.forked = parent is not None and parent.command == self.command
+        self.forked = parent is not None and (
+            parent.command == self.command or (parent.renamed() and parent.command == self.command)
+        )
         """Whether it was forked and has not run another program since: its pages are its parent's."""
         self.born = -1
         """What it has in common with its parent, about, if it was forked."""
@@ -71,12 +74,14 @@ class Process:
         rose = mark > self.mark and not (first and self.forked)
         self.rise = max(mark - self.files - self.memory, 0) if rose else 0
         self.mark, self.seen = mark, now
+        self.readings += 1
         if first and self.forked:
             self.born = min(self.memory, self._at_fork)
         self.highest = max(self.highest, self.memory + self.rise)
         if self.memory > self._named:
             self._named = 2 * self.memory + (1 << 20)
-            self.renamed()
+            if self.renamed():  # meanwhile: what was read was the memory of the program before
+                return self.read(now)
         return True
 
     @property
@@ -110,8 +115,8 @@ class Process:
 
     def renamed(self) -> bool:
         """Look at its command line again; whether it runs another program now."""
-        command = command_of(self.pid)
-        if command in ("", self.command):
+        command = _line_of(self.pid)
+        if command in ("", self.command):  # empty: it is about to end
             return False
         self.command, self.forked, self.born = command, False, -1
         return True
@@ -179,11 +184,14 @@ def slurp(path: str) -> bytes:
 
 def command_of(pid: int) -> str:
     """A process's command line, as one would type it, shortened; empty when it is gone."""
+    return _line_of(pid) or slurp(f"/proc/{pid}/comm").decode(errors="replace").strip()
+
+
+def _line_of(pid: int) -> str:
     import shlex
 
     words = slurp(f"/proc/{pid}/cmdline").rstrip(b"\0").split(b"\0")
     line = shlex.join(word.decode(errors="replace") for word in words) if words != [b""] else ""
-    line = line or slurp(f"/proc/{pid}/comm").decode(errors="replace").strip()
     line = "".join(letter if letter.isprintable() else " " for letter in line)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 

@@ -83,6 +83,7 @@ class Watch:
         self._shares_at = self._shares_next = time.time()
         self._shares_credit = _SHARES_CREDIT
         self._shares_of: set[int] = set()
+        self._over = 0
         self._in_common = self._shares_held = self._listed_used = 0
         self._cost, self._credit, self._extra = 0.0, _CREDIT, 0.0
         self.interval = _QUICK
@@ -177,7 +178,7 @@ class Watch:
         largest = max((each.memory for each in processes.values()), default=0)
         used = self._apart(held)
         if self._may_share() and now >= self._shares_next and self._credit_for_shares(now) > 0:
-            new = any(each.forked and pid not in self._shares_of for pid, each in processes.items())
+            new = any(_is_settled(each) and pid not in self._shares_of for pid, each in processes.items())
             if new or used > 1.02 * self.peak or now >= self._shares_at + _LIST:
                 self._read_shares(now)
                 used = self._apart(held)
@@ -200,20 +201,32 @@ class Watch:
 
     def _read_shares(self, now: float) -> None:
         begin = time.thread_time()
-        self._in_common = sum(process.in_common() for process in self.tree.processes.values())
-        self._shares_of = set(self.tree.processes)
+        settled = {pid: each for pid, each in self.tree.processes.items() if _is_settled(each)}
+        self._in_common = sum(self._in_common_of(process) for process in settled.values())
+        self._shares_of = set(settled)
         cost = time.thread_time() - begin
         self._shares_credit = self._credit_for_shares(now) - cost
         self._shares_at, self._shares_next, self._shares_held = now, now + 5 * cost, self.tree.memory
         self._extra += cost
+
+    def _in_common_of(self, process: Process) -> int:
+        common = process.in_common()
+        parent = self.tree.processes.get(process.parent)
+        if not process.forked or parent is None or common >= process.memory // 50:
+            return common
+        # Nothing in common, and yet as large: it is in its parent's very memory (vfork).
+        return process.memory if abs(process.memory - parent.memory) < process.memory // 100 else common
 
     def is_over(self, line: int) -> bool:
         """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
 
         What it takes long to know is not asked all the time: it may say no for a moment.
         """
-        if self.used <= line or self.group is not None or not self._may_share():
-            return self.used > line
+        self._over = self._over + 1 if self.used > line else 0
+        if self._over == 0 or self.group is not None:
+            return self._over > 0
+        if not self._may_share():
+            return self._over > 1  # one reading may have met a process between two programs
         now = time.time()
         # In a storm of forks the sum grows: then it is asked again and again, whatever it takes.
         grown = self.tree.memory > 1.05 * self._shares_held
@@ -330,6 +343,11 @@ class Watch:
         """The ceiling of the tree that leaves least now."""
         tree = [each for each in self.ceilings if each.scope == "tree"]
         return min(tree, key=lambda each: _left(each, self.used), default=None)
+
+
+def _is_settled(process: Process) -> bool:
+    """Whether it is a process of its own. Just forked, it may be in its parent's memory still (vfork)."""
+    return not process.forked or process.readings > 1
 
 
 def _left(ceiling: Ceiling, used: int) -> int:
