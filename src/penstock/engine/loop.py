@@ -324,6 +324,17 @@ class Loop:
         worker.reserved, worker.guessed = offer.reserve, not offer.known
         worker.kills_before = discover.kernel_kills(self.watch.ceilings)
         self.watch.began(worker.number, offer.reserve)
+        # Told first: should everything be killed now, what the worker works on is known.
+        self._say(
+            ev.BatchStarted,
+            batch=worker.batch,
+            worker=worker.number,
+            start=task.start,
+            stop=task.stop,
+            call=offer.call,
+            projected=offer.reserve if offer.known else 0,
+            alone=task.alone,
+        )
         threads = self.admission.plan.threads if self.admission.plan else 1
         self.backend.send(
             worker.number,
@@ -339,16 +350,6 @@ class Loop:
                 attempt=task.attempt,
                 cargo=source.carry(task.start, task.stop) if isinstance(source, Carried) else None,
             ),
-        )
-        self._say(
-            ev.BatchStarted,
-            batch=worker.batch,
-            worker=worker.number,
-            start=task.start,
-            stop=task.stop,
-            call=offer.call,
-            projected=offer.reserve if offer.known else 0,
-            alone=task.alone,
         )
 
     def _announce(self, plan: Plan) -> None:
