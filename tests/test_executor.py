@@ -142,6 +142,20 @@ def test_map_waits_no_longer_than_its_timeout(make, tmp_path):
 
 
 @both
+def test_results_of_map_may_be_taken_after_the_end(make):
+    with make() as pool:
+        results = pool.map(abs, range(-3000, 0))
+    assert sum(results) == 3000 * 3001 // 2
+
+
+@both
+def test_workers_write_where_we_write(make, capfd):
+    with make() as pool:
+        pool.submit(print, "from a worker", flush=True).result()
+    assert capfd.readouterr().out == "from a worker\n"
+
+
+@both
 def test_wait_as_completed_and_callbacks(make):
     seen = []
     with make() as pool:

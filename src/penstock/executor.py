@@ -7,10 +7,9 @@ Nothing is journaled, so nothing resumes.
 
 from __future__ import annotations
 
-import itertools
+import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import Future
@@ -100,11 +99,12 @@ class Executor(AbstractExecutor):
             options,
             initializer,
             initargs,
-            registry.load("backend", backend)() if isinstance(backend, str) else backend,
+            new_backend(backend) if isinstance(backend, str) else backend,
             keep_backend=not isinstance(backend, str),
             observers=observers,
             arrays=arrays or {},
         )
+        self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
         weakref.finalize(self, self._service.close).atexit = False
 
@@ -187,48 +187,55 @@ class Executor(AbstractExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
-        most = buffersize or AHEAD
-        arguments = zip(*iterables, strict=False)
-        sent = fn
-        with suppress(Exception):  # its futures tell
-            sent = send_once(fn, self._service.folder, self._service.arrays)
-        name, module = name_of(fn), module_of(fn)
-        window: deque[Any] = deque()
-        more = True
-
-        def fill() -> None:
-            nonlocal more
-            waiting = sum(future.weight for future in window)
-            while more and len(window) < most and (waiting < AHEAD_BYTES or len(window) < self._a_few):
-                for each in itertools.islice(arguments, 1):
-                    window.append(self.submit_as(name, module, sent, each, {}))
-                    waiting += window[-1].weight
-                    break
-                else:
-                    more = False
+        ahead = self.ahead(fn, zip(*iterables, strict=False), buffersize)
 
         def results() -> Iterator[_T]:
             try:
-                while window:
-                    future = window.popleft()
+                while (future := ahead.first()) is not None:
                     yield future.result(None if end is None else end - time.monotonic())
                     del future
-                    if more and (len(window) <= most // 2 or buffersize):
-                        fill()
             finally:
-                for future in window:
-                    future.cancel()
+                ahead.cancel()
 
-        fill()
         return results()
+
+    def ahead(
+        self, fn: Any, arguments: Iterator[tuple[Any, ...]], most: int | None = None, told: Any = None
+    ) -> Ahead:
+        """Calls of ``fn``, which is pickled once, submitted ahead of whoever takes their results.
+
+        Args:
+            fn: the function.
+            arguments: of each call.
+            most: calls whose results have not been taken.
+            told: called with each future when it is done.
+        """
+        name, module, sent = name_of(fn), module_of(fn), fn
+        with suppress(Exception):  # its futures tell
+            sent = send_once(fn, self._service.folder, self._service.arrays)
+
+        def submit(each: tuple[Any, ...]) -> Any:
+            future = self.submit_as(name, module, sent, each, {})
+            if told is not None:
+                future.add_done_callback(told)
+            return future
+
+        ahead = Ahead(submit, arguments, most, self._a_few)
+        self._aheads.add(ahead)
+        return ahead
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; end the workers when what was submitted is done.
+
+        Every ``map`` whose results may still be taken reads the rest of its input now.
 
         Args:
             wait: return only then.
             cancel_futures: cancel what has not begun.
         """
+        if not cancel_futures:
+            for ahead in list(self._aheads):
+                ahead.read_all()
         self._service.close(cancel=cancel_futures)
         if wait:
             self._service.join()
@@ -242,8 +249,10 @@ class Executor(AbstractExecutor):
     ) -> bool | None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.abandon()  # Ctrl-C reaches only this process: nobody else would end the calls
-        else:
-            self.shutdown(wait=True)
+            return None
+        if kind is not None:
+            self._aheads.clear()  # what was not read need not be
+        self.shutdown(wait=True)
         return None
 
 
@@ -255,3 +264,84 @@ def name_of(fn: Any) -> str:
 def module_of(fn: Any) -> str | None:
     """The module that a function comes from."""
     return getattr(fn, "__module__", None)
+
+
+class Ahead:
+    """Calls under way, or done, ahead of whoever takes their results.
+
+    Args:
+        submit: gives the future of a call.
+        arguments: of each call; read when there is room.
+        most: calls at once; None for 1,024, taken up in halves.
+        a_few: so many even where they are large.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[tuple[Any, ...]], Any],
+        arguments: Iterator[tuple[Any, ...]],
+        most: int | None,
+        a_few: int,
+    ) -> None:
+        self._submit = submit
+        self._arguments = arguments
+        self._most = most or AHEAD
+        self._refill = self._most - 1 if most else AHEAD // 2
+        self._a_few = a_few
+        self._more = True
+        self._futures: dict[Any, None] = {}  # in order
+        self._lock = threading.Lock()
+        self._fill()
+
+    def _fill(self) -> None:
+        with self._lock:
+            waiting = sum(future.weight for future in list(self._futures))
+            while self._more and len(self._futures) < self._most:
+                if waiting >= AHEAD_BYTES and len(self._futures) >= self._a_few:
+                    return
+                waiting += self._submit_next()
+
+    def read_all(self) -> None:
+        """Submit all the rest: after this nothing can be submitted."""
+        with self._lock:
+            while self._more:
+                self._submit_next()
+
+    def _submit_next(self) -> int:
+        each = next(self._arguments, None)
+        if each is None:
+            self._more = False
+            return 0
+        future = self._submit(each)
+        self._futures[future] = None
+        return int(future.weight)
+
+    def first(self) -> Any:
+        """Take the oldest; None when there are no more."""
+        future = next(iter(self._futures), None)
+        if future is not None:
+            self.take(future)
+        return future
+
+    def take(self, future: Any) -> None:
+        """Take one whose result is consumed now: others may begin."""
+        del self._futures[future]
+        if self._more and len(self._futures) <= self._refill:
+            self._fill()
+
+    def __len__(self) -> int:
+        """How many are not taken."""
+        return len(self._futures)
+
+    def cancel(self) -> None:
+        """Begin none of those that are left."""
+        for future in self._futures:
+            future.cancel()
+
+
+def new_backend(name: str = "local") -> Any:
+    """A backend whose workers' output is seen, as that of other pools is."""
+    backend = registry.load("backend", name)()
+    if hasattr(backend, "output"):
+        backend.output = True
+    return backend

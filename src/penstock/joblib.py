@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from penstock import registry
 from penstock.calls.work import in_words
 from penstock.engine.discover import cpus
 from penstock.errors import MissingExtra
-from penstock.executor import Executor, module_of, name_of
+from penstock.executor import Executor, module_of, name_of, new_backend
 
 try:
     import joblib
@@ -178,7 +177,7 @@ def _take() -> Any:
     with _lock:
         if _spare:
             return _spare.pop()
-    return registry.load("backend", "local")()
+    return new_backend()
 
 
 def _give_back(forker: Any) -> None:

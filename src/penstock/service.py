@@ -97,6 +97,8 @@ class Service:
         arrays: Mapping[str, Any],
     ) -> None:
         self.budget = options.budget
+        self.abandon_at_exit = False
+        """Whether the interpreter's end ends the calls too."""
         self.folder = Folder(_where())
         self.arrays = Arrays(self.folder, **arrays)
         self._backend = backend
@@ -323,7 +325,7 @@ def _finish_all() -> None:
     """Finish what was submitted, as ``concurrent.futures`` does; after an unhandled Ctrl-C, end it."""
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for service in list(_serving):
-        if interrupted:
+        if interrupted or service.abandon_at_exit:
             service.abandon()
         else:
             service.close()

@@ -52,6 +52,8 @@ class Local:
     """The backend ``local``: a fork server and its workers."""
 
     def __init__(self) -> None:
+        self.output = False
+        """Whether workers write to this process's stdout and stderr, where no log takes it."""
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
@@ -107,7 +109,9 @@ class Local:
     def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            out: Any = subprocess.DEVNULL if log is None else open(log, "ab", buffering=0)  # noqa: SIM115
+            out: Any = None if self.output else subprocess.DEVNULL
+            if log is not None:
+                out = open(log, "ab", buffering=0)  # noqa: SIM115
             try:
                 self._server = subprocess.Popen(
                     [
