@@ -96,24 +96,23 @@ class Array:
             for at in range(0, count, step):
                 yield flat[at : min(at + step, count)]
             return
-        stream = _Inflater(self)
-        stream.skip(self.offset)
-        for at in range(0, count, step):
-            wanted = min(step, count - at)
-            yield np.frombuffer(stream.read(wanted * width), self.dtype)
-        if stop is None:
-            stream.check()
+        with open(self.path, "rb", buffering=0) as file:
+            stream = _Inflater(self, file)
+            stream.read(self.offset)
+            for at in range(0, count, step):
+                wanted = min(step, count - at)
+                yield np.frombuffer(stream.read(wanted * width), self.dtype)
+            if stop is None:
+                stream.check()
 
 
 class _Inflater:
     """Reads a deflated member from its beginning, exactly as many bytes as are asked for."""
 
-    def __init__(self, array: Array) -> None:
-        self._array = array
-        self._file = open(array.path, "rb", buffering=0)  # noqa: SIM115 - closed with this object
-        self._file.seek(array.begin)
+    def __init__(self, array: Array, file: BinaryIO | Any) -> None:
+        self._array, self._file = array, file
+        file.seek(array.begin)
         self._left = array.packed
-        self._held = b""
         self._isal = find_spec("isal") is not None
         if self._isal:
             from isal import igzip_lib, isal_zlib
@@ -123,9 +122,6 @@ class _Inflater:
         else:
             self._stream, self._crc32 = zlib.decompressobj(-15), zlib.crc32
         self._crc = 0
-
-    def skip(self, count: int) -> None:
-        self.read(count)
 
     def read(self, count: int) -> bytes:
         parts, missing = [], count

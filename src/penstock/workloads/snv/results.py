@@ -168,12 +168,11 @@ def write_predictions(found: Found, path: Path) -> None:
     """
     blocks = Blocks(found.table, kept=(found.kept, found.count))
     take = _Aligned(found.probabilities()).take
-    limit = 0.1 if len(found.table.names) > 20 else 0.25
     with open(path, "w", encoding="utf-8") as file:
         file.write("\t".join(("Pos", "Pred", "Prob", *found.table.names)) + "\n")
         for block in blocks.read(0, len(blocks)):
             prob, p = take(block.rows), found.positions(block.rows)
-            major, rescued = _rescued(block, limit)
+            major, rescued = rescue(block)
             label = prob > 0.5
             turned = ~label & rescued & ~np.isnan(prob)
             label |= turned
@@ -184,7 +183,15 @@ def write_predictions(found: Found, path: Path) -> None:
                 file.write(f"{p[i]}\t{told or chr(9)}\t" + "\t".join(letters[i]) + "\n")
 
 
-def _rescued(block: Block, limit: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The major bases of all samples, and which positions their reads speak for.
+
+    Args:
+        block: of all samples of the file.
+
+    Returns int32 (positions, samples), codes of N A T C G, and bool (positions,).
+    """
+    limit = 0.1 if block.counts.shape[2] > 20 else 0.25
     major = np.empty((len(block.rows), block.counts.shape[2]), np.int32)
     rescued = np.empty(len(block.rows), np.bool_)
     kernel.rescue(block.counts, limit, major, rescued)
