@@ -25,7 +25,7 @@ _COST = 0.003
 _CREDIT = 0.05
 """CPU seconds that may be spent at once, while much happens."""
 _QUICK, _CALM, _SLOWEST = 0.01, 0.1, 0.5
-_SHARES_CREDIT = 0.2
+_SHARES_CREDIT = 0.1
 """The same for reading what processes have in common."""
 _LOOK = 0.5
 """Seconds between readings of the ceilings and their counters."""
