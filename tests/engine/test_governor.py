@@ -37,7 +37,7 @@ CASES = {
         [B_WAITS, C_WAITS],
         Orders(resume=(2,), admit=False, drop_idle=True),
     ),
-    "high water, nobody works": (ROOM, [], Orders(admit=False, drop_idle=True)),
+    "high water, nobody works: somebody always may": (ROOM, [], Orders(admit=True, drop_idle=True)),
     "critical kills the youngest and stops all but the oldest": (
         ROOM // 4,
         [A, B, C],

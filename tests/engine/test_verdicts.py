@@ -58,7 +58,7 @@ def test_every_error_of_the_run_is_reached():
 
 
 CAUSES = {
-    "memory": "needs more than 3.0 GiB; one worker alone may use 1.5 GiB",
+    "memory": "raised MemoryError while it held 3.0 GiB, alone and unfenced; one worker may use 1.5 GiB",
     "governor": "needs more than 3.0 GiB",
     "kernel": "needs more than 3.0 GiB",
     "killed": "its worker died, 3 times: signal 9 from outside",

@@ -90,7 +90,7 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
         return Orders(
             pause=tuple(each.worker for each in youngest),
             resume=tuple(each.worker for each in stranded),
-            admit=False,
+            admit=not by_age,  # somebody always runs
             drop_idle=True,
         )
     if not paused:

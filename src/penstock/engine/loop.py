@@ -20,6 +20,7 @@ from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Admission, Offer
 from penstock.engine.aside import Aside
+from penstock.engine.chores import Chores
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate, Wishes
 from penstock.engine.faults import item_name
@@ -40,7 +41,6 @@ _SAMPLE_AT_LEAST = 0.9
 _BEAT_EVERY = 5.0
 _GRACE = 3.0
 """Seconds that running batches get to end at a good place after an interrupt."""
-_CHORES = 3
 _CROWDED = 5.0
 """Seconds that this process may hold so much that nothing can run."""
 
@@ -132,6 +132,7 @@ class Loop:
             governs=options.governs,
         )
         self.crew = Crew(backend, self.watch)
+        self.chores = Chores(backend, self.crew, self.watch)
         self.admission = Admission(
             setup.source,
             self.schedule,
@@ -149,8 +150,6 @@ class Loop:
         self._announced = (0, 0, 0)
         self._lines: list[dict[str, Any]] = []
         self._kept_events: list[Event] = []
-        self._chore_failed: dict[str, int] = {}
-        self._chore_done: m.ChoreDone | None = None
         self._sample_every = _SAMPLE_EVERY
         self._no_room_since = math.inf
 
@@ -184,6 +183,11 @@ class Loop:
             made, told = self._do(m.Chore("close", self._setup.machinery / "journal"))
             self._journal.write(journal.closed(told))
             return made
+
+    def _do(self, chore: m.Chore) -> Any:
+        return self.chores.do(
+            chore, turn=self.turn_ears, no_room=lambda: self._wait_for_room(time.monotonic())
+        )
 
     def serve(self, take_in: Callable[[], bool]) -> None:
         """Work items that keep coming.
@@ -385,9 +389,7 @@ class Loop:
             elif isinstance(each.content, m.Done):
                 self._done(worker, each.content)
             elif isinstance(each.content, m.ChoreDone):
-                worker.chore = None
-                self.watch.ended(worker.number)
-                self._chore_done = each.content
+                self.chores.done(worker, each.content)
             elif isinstance(each.content, m.Failed):
                 self._failed(worker, each.content)
 
@@ -464,7 +466,8 @@ class Loop:
         if failed.cause in ("disk", "prepare"):
             raise verdicts.of_worker(failed, self._setup.folder)
         if chore is not None:
-            self._chore_trouble(chore, Failure("memory", held=max(failed.held, seen)), failed)
+            failure = Failure("memory", held=max(failed.held, seen))
+            self.chores.trouble(chore, failure, failed, self.admission.budget)
         elif trial is not None:
             if failed.cause == "memory":
                 self.estimate.at_least(*trial, max(failed.held, seen))
@@ -488,7 +491,7 @@ class Loop:
         if worker.task is not None:
             self._fell(worker, failure, None)
         elif chore is not None:
-            self._chore_trouble(chore, failure, None)
+            self.chores.trouble(chore, failure, None, self.admission.budget)
 
     def _bury(self, worker: Worker, death: Death) -> Failure:
         self.schedule.forget_worker(worker.number)
@@ -568,32 +571,6 @@ class Loop:
             self.admission.reserved(),
             hopeless=hopeless,
         )
-
-    # ------------------------------------------------------------------ chores
-
-    def _do(self, chore: m.Chore) -> Any:
-        """Have a worker do something that is no batch, governed like the rest."""
-        self._chore_done = None
-        while self._chore_done is None:
-            free = [worker for worker in self.crew if worker.free]
-            doing = any(worker.chore is not None for worker in self.crew)
-            if not doing and free and self.watch.admit:
-                self.crew.dismiss(free[1:], "room")
-                free[0].chore = chore
-                free[0].kills_before = discover.kernel_kills(self.watch.ceilings)
-                self.watch.began(free[0].number, 0, timed=False)
-                self.backend.send(free[0].number, chore)
-            elif not doing and all(worker.leaving for worker in self.crew):
-                self.crew.start()
-            self.turn_ears()
-        return self._chore_done.value
-
-    def _chore_trouble(self, chore: m.Chore, failure: Failure, failed: m.Failed | None) -> None:
-        times = self._chore_failed[chore.what] = self._chore_failed.get(chore.what, 0) + 1
-        if failed is not None and failed.cause != "memory":
-            raise verdicts.of_chore(chore.what, failed)
-        if times >= _CHORES:
-            raise verdicts.chore_died(chore.what, times, failure, self.admission.budget)
 
     # ------------------------------------------------------------------ heeding
 

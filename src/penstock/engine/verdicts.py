@@ -103,10 +103,10 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     Raises:
         NoBudget: naming the smallest budget that would do.
     """
-    if room(budget.bytes, reserved, 1) > 0:
+    if room(budget.bytes, reserved, 1) > headroom(budget.bytes) / 2:
         return
-    # The headroom is at most an eighth of the budget.
-    needed = -(-int((reserved.total(1) + 8 * MiB) * 8 / 7) // MiB) * MiB
+    # The headroom is at most an eighth of the budget, and at half of it again the governor stops everybody.
+    needed = -(-int((reserved.total(1) + 8 * MiB) * 16 / 13) // MiB) * MiB
     raise NoBudget(
         f"a budget of {budget} is too small. Before any item {format_size(reserved.total(1))} are taken "
         f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, "

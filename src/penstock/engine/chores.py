@@ -1,0 +1,80 @@
+"""What a worker does that is no batch: opening and closing the results, governed like the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock.abc import Backend
+from penstock.budget import Budget
+from penstock.engine import discover, verdicts
+from penstock.engine import messages as m
+from penstock.engine.crew import Crew, Worker
+from penstock.engine.schedule import Failure
+from penstock.engine.watch import Watch
+
+_TRIES = 3
+
+
+class Chores:
+    """Gives chores to workers of a stage, one at a time, again when a worker dies of one.
+
+    Args:
+        backend, crew, watch: of the stage.
+    """
+
+    def __init__(self, backend: Backend, crew: Crew, watch: Watch) -> None:
+        self._backend = backend
+        self._crew = crew
+        self._watch = watch
+        self._failed: dict[str, int] = {}
+        self._done: m.ChoreDone | None = None
+
+    def do(self, chore: m.Chore, *, turn: Callable[[], None], no_room: Callable[[], None]) -> Any:
+        """Have it done; what it gave.
+
+        Args:
+            chore: what to do.
+            turn: hears what happened meanwhile, and calls :meth:`done` or :meth:`trouble`.
+            no_room: called while there is no room to begin; ends the run when that lasts.
+        """
+        self._done = None
+        while self._done is None:
+            if not any(worker.chore is not None for worker in self._crew):
+                self._begin(chore, no_room)
+            turn()
+        return self._done.value
+
+    def _begin(self, chore: m.Chore, no_room: Callable[[], None]) -> None:
+        free = [worker for worker in self._crew if worker.free]
+        if not free:
+            if all(worker.leaving for worker in self._crew):
+                self._crew.start()
+            return
+        if not self._watch.admit:
+            no_room()
+            return
+        worker = free[0]
+        self._crew.dismiss(free[1:], "room")
+        worker.chore = chore
+        worker.kills_before = discover.kernel_kills(self._watch.ceilings)
+        self._watch.began(worker.number, 0, timed=False)
+        self._backend.send(worker.number, chore)
+
+    def done(self, worker: Worker, message: m.ChoreDone) -> None:
+        """A worker has done it."""
+        worker.chore = None
+        self._watch.ended(worker.number)
+        self._done = message
+
+    def trouble(self, chore: m.Chore, failure: Failure, failed: m.Failed | None, budget: Budget) -> None:
+        """A worker failed at it, or died of it.
+
+        Raises:
+            RunFailed: no retry mends it, or there were enough.
+        """
+        times = self._failed[chore.what] = self._failed.get(chore.what, 0) + 1
+        if failed is not None and failed.cause != "memory":
+            raise verdicts.of_chore(chore.what, failed)
+        if times >= _TRIES:
+            raise verdicts.chore_died(chore.what, times, failure, budget)
