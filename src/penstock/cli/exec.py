@@ -48,6 +48,12 @@ _PLAIN_SECONDS = 30.0
     help="Say what to ask this system for next time; by default the one that this runs in.",
 )
 @click.option(
+    "--rescue",
+    is_flag=True,
+    help="For a Python script: its process pools (concurrent.futures, multiprocessing, joblib) are ours, "
+    "and keep to the budget.",
+)
+@click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
@@ -61,6 +67,7 @@ def exec(  # noqa: A001 - the verb's name
     over: Literal["kill", "warn"],
     into: Path | None,
     system: str | None,
+    rescue: bool,
     wait: bool,
     quiet: bool,
 ) -> None:
@@ -73,6 +80,8 @@ def exec(  # noqa: A001 - the verb's name
     from penstock.supervise.command import CannotStart
     from penstock.supervise.supervisor import Supervisor
 
+    if rescue:
+        _rescue(budget)
     teller = Teller(quiet=quiet)
     with ExitStack() as stack:
         record: Record | None = None
@@ -105,6 +114,16 @@ def _budget(asked: str) -> Budget | None:
     if asked == "auto" and not os.environ.get(discover.VARIABLE, "").strip():
         return None
     return discover.discover(asked).budget
+
+
+def _rescue(budget: str) -> None:
+    """Have the command inherit what replaces its pools, and the budget that these keep to."""
+    from penstock import rescue
+    from penstock.engine import discover
+
+    os.environ.update(rescue.environment(dict(os.environ)))
+    if budget != "auto":
+        os.environ[discover.VARIABLE] = budget
 
 
 def _leave(ending: Ending) -> None:
