@@ -34,7 +34,7 @@ test-v2: $(STAMP)
 	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh
 
 bench:
-	@for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@for script in $(sort $(wildcard benchmarks/*/run.py benchmarks/*/overhead.py)); do \
 		printf '%-40s %s\n' "$(BIN)/python $$script" "$$(sed -n '1s/^"""//p' $$script | sed 's/"""$$//')"; \
 	done
 
