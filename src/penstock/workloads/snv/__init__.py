@@ -304,7 +304,7 @@ class _Doing:
             "dropped": [name for name, kept in zip(names, inside, strict=True) if not kept],
             "median_coverage": {name: float(each) for name, each in zip(names, medians, strict=True)},
             "thresholds": {
-                "min_cov_samp": self._asked.min_cov_samp,
+                "min_cov_samp": float(self._asked.min_cov_samp),
                 "quality_rules": self._asked.min_cov_samp != 100,
                 "low_depth_filter": uses_low_depth(alive),
                 "low_depth_votes": alive.get("switch", 0),

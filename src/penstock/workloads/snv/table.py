@@ -140,7 +140,7 @@ class Blocks:
         if self._features:
             block.quals[:] = self._chosen(quals, rows)
             block.indel[:] = self._chosen(indel[0], rows)
-            block.indel[:] += self._chosen(indel[1], rows)
+            block.indel[:] += self._chosen(indel[1], rows).astype(np.int32)
         return block
 
     def _chosen(self, plane: NDArray[Any], rows: Any) -> NDArray[Any]:

@@ -1,0 +1,462 @@
+"""The workload from end to end: oracles, layouts, options, bad inputs, identical bytes."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_snv_kernel import random_weights, slow
+
+import penstock
+from penstock.errors import BadInput, UsageError
+from penstock.testing import ReducerSuite, SourceSuite
+from penstock.workloads.snv import Snv, kernel, results
+from penstock.workloads.snv.jobs import AddUp
+from penstock.workloads.snv.reading import GatherFacts, Members
+from penstock.workloads.snv.table import Blocks, open_table
+from penstock.workloads.snv.verdicts import REASONS
+
+DATA = Path(__file__).parent / "data"
+EXPECTED = json.loads((DATA / "expected.json").read_text())
+
+
+def coverage(path, medians):
+    """A coverage of two positions with these medians."""
+    doubled = np.round(2 * np.array(medians)).astype(np.uint64)
+    low = doubled // 2
+    np.savez_compressed(path, all_coverage_per_bp=np.asfortranarray(np.stack([low, doubled - low], axis=1)))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "weights.npz"
+    np.savez(path, **random_weights(6))
+    return str(path)
+
+
+def run(folder, backend="inline", **options):
+    """Rows and summary of a run."""
+    with penstock.Run(folder, budget="1GiB", backend=backend) as opened:
+        Snv().run(opened, **options)
+    return rows_of(folder), json.loads((folder / "summary.json").read_text())
+
+
+def rows_of(folder):
+    columns = pq.read_table(folder / "positions.parquet").to_pydict()
+    return {name: np.array(values, object) for name, values in columns.items()}
+
+
+def positions(rows, mask):
+    return rows["pos"][np.array(mask, bool)].tolist()
+
+
+def tensor(folder):
+    """The Zarr array, read by its own description."""
+    told = json.loads((folder / "tensor.zarr" / "zarr.json").read_text())
+    shape = told["chunk_grid"]["configuration"]["chunk_shape"]
+    chunks = []
+    for number in range(-(-told["shape"][0] // shape[0])):
+        packed = (folder / "tensor.zarr" / f"c/{number}/0/0/0").read_bytes()
+        raw = pa.Codec("zstd").decompress(packed, 4 * int(np.prod(shape)))
+        chunks.append(np.frombuffer(raw, "<f4").reshape(shape))
+    return np.concatenate(chunks)[: told["shape"][0]]
+
+
+def small_table(**changes):
+    """The members of a real-looking table of 12 samples and 60 positions."""
+    with np.load(DATA / "s1_small40_cmt.npz") as arrays:
+        made = {name: arrays[name] for name in arrays.files}
+    for name in ("counts", "quals", "indel_counter"):
+        made[name] = np.asfortranarray(made[name][:, :60])
+    return made | {"p": made["p"][:60]} | changes
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Saves members as a table; gives options for a run."""
+
+    def make(save=np.savez_compressed, medians=(40,) * 12, **changes):
+        members = {k: v for k, v in small_table(**changes).items() if v is not None}
+        save(tmp_path / "cmt.npz", **members)
+        return {
+            "table": str(tmp_path / "cmt.npz"),
+            "coverage": coverage(tmp_path / "cov.npz", medians),
+        }
+
+    return make
+
+
+# ------------------------------------------------------------------ oracles
+
+
+@pytest.mark.parametrize("case", list(EXPECTED))
+def test_positions_gaps_and_tensor_are_those_of_the_tool(case, tmp_path, model):
+    told = EXPECTED[case]
+    rows, summary = run(
+        tmp_path / "run",
+        table=str(DATA / f"{told['table']}_cmt.npz"),
+        coverage=coverage(tmp_path / "cov.npz", told["medians"]),
+        exclude=told["exclude"] or None,
+        min_cov_samp=told["min_cov_samp"],
+        tensor=True,
+        model=model,
+    )
+    assert positions(rows, rows["kept"]) == told["pos"]
+    assert positions(rows, [gap is not None for gap in rows["gap"]]) == told["judged"]
+    assert positions(rows, [bool(gap) for gap in rows["gap"]]) == told["removed"]
+    found = tensor(tmp_path / "run")
+    assert list(found.shape) == told["shape"]
+    assert hashlib.sha256(found.tobytes()).hexdigest() == told["tensor"]
+    # The probabilities, by plain convolutions.
+    kept = rows["prob"][rows["kept"].astype(bool)].astype(float)
+    weights = random_weights(6)
+    for i in range(0, len(kept), 97):
+        assert kept[i] == pytest.approx(slow.network(found[i], weights), abs=1e-5)
+    assert (rows["label"][rows["kept"].astype(bool)] == (kept > 0.5)).all()
+    # Every position has one fate, and the counts add up.
+    removed = [reason for reason in rows["removed_by"] if reason is not None]
+    assert {reason: removed.count(reason) for reason in set(removed)} == summary["removed"]
+    assert summary["kept"] + len(removed) == summary["positions"] == len(rows["pos"])
+    assert set(removed) <= set(REASONS)
+    assert not (tmp_path / "run" / "read").exists()
+
+
+# ------------------------------------------------------------------ layouts
+
+
+def test_every_layout_gives_the_same(small, tmp_path):
+    options = small()
+    rows, _ = run(tmp_path / "first", tensor=True, **options)
+    expected = hashlib.sha256(tensor(tmp_path / "first").tobytes()).hexdigest(), positions(rows, rows["kept"])
+    assert expected[1]
+
+    def check(name, **given):
+        rows, _ = run(tmp_path / name, tensor=True, **given)
+        got = hashlib.sha256(tensor(tmp_path / name).tobytes()).hexdigest(), positions(rows, rows["kept"])
+        assert got == expected, name
+
+    whole = small_table()
+    c_order = {name: np.ascontiguousarray(whole[name]) for name in ("counts", "quals", "indel_counter")}
+    check("c-order", **small(**c_order))
+    check("stored", **small(save=np.savez))
+    check("stored-c-order", **small(save=np.savez, **c_order))
+    eight = np.asfortranarray(whole["counts"][:, :, :8])
+    check("narrow", **small(counts=eight.astype(np.uint16), quals=whole["quals"].astype(">i2")))
+    check(
+        "signed",
+        **small(counts=np.ascontiguousarray(eight.astype(">i4")), in_outgroup=whole["in_outgroup"][None]),
+    )
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for name, array in whole.items():
+        np.save(folder / f"{name}.npy", array)
+    with np.load(options["coverage"]) as cover:
+        np.save(tmp_path / "cov.npy", cover["all_coverage_per_bp"])
+    check("npy", table=str(folder), coverage=str(tmp_path / "cov.npy"))
+
+
+def test_values_over_16_bits_are_kept(small, tmp_path):
+    counts = small_table()["counts"].copy(order="F")
+    counts[2, 3, :8] += 100_000
+    found = {}
+    for name, save in (("deflated", np.savez_compressed), ("stored", np.savez)):
+        run(tmp_path / name, tensor=True, **small(save=save, counts=counts))
+        found[name] = tensor(tmp_path / name)
+    assert np.array_equal(found["deflated"], found["stored"])
+
+
+def test_the_final_table_has_the_kept_positions_of_all_samples(small, tmp_path, model):
+    options = small()
+    rows, _ = run(tmp_path / "run", model=model, exclude="s0001", **options)
+    kept = rows["kept"].astype(bool)
+    whole = small_table()
+    with np.load(tmp_path / "run" / "candidate_mutation_table_final.npz", allow_pickle=False) as final:
+        assert final["p"].tolist() == positions(rows, kept)
+        assert np.array_equal(final["counts"], whole["counts"][:, kept, :8])
+        assert np.array_equal(final["quals"], whole["quals"][:, kept])
+        assert np.array_equal(final["indel_counter"], whole["indel_counter"][:, kept])
+        assert final["sample_names"].tolist() == whole["sample_names"].tolist()
+        assert final["in_outgroup"].tolist() == whole["in_outgroup"].tolist()
+        assert final["prob"].tolist() == rows["prob"][kept].tolist()
+        assert final["label"].tolist() == (rows["label"][kept] == 1).tolist()
+        assert not final["recomb"].any()
+        assert final["samples_exclude_bool"].sum() == 1
+        kinds = {name: final[name].dtype.str for name in ("p", "counts", "quals", "indel_counter", "prob")}
+    assert kinds == {"p": "<i8", "counts": "<u8", "quals": "<i8", "indel_counter": "<u8", "prob": "<f4"}
+    # It is a table itself.
+    again = open_table(str(tmp_path / "run" / "candidate_mutation_table_final.npz"), options["coverage"])
+    assert again.positions == kept.sum()
+
+
+def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(results, "FAST", 1)
+    told = EXPECTED["shallow"]
+    path = DATA / f"{told['table']}_cmt.npz"
+    cover = coverage(tmp_path / "cov.npz", told["medians"])
+    rows, _ = run(tmp_path / "run", model=model, table=str(path), coverage=cover)
+    kept = rows["kept"].astype(bool)
+    lines = (tmp_path / "run" / "pred_res.txt").read_text().splitlines()
+    with np.load(path) as arrays:
+        counts, names = arrays["counts"], arrays["sample_names"].tolist()
+    assert lines[0].split("\t") == ["Pos", "Pred", "Prob", *names]
+    assert len(lines) == kept.sum() + 1
+    turned = 0
+    for line, row in zip(lines[1:], np.flatnonzero(kept), strict=True):
+        pos, label, prob, *letters = line.split("\t")
+        reads = counts[:, row]
+        assert int(pos) == rows["pos"][row]
+        assert letters == ["NATCG"[slow.major(each)] for each in reads.tolist()]
+        rescued = rows["label"][row] == 0 and slow.rescued(reads.T.tolist())
+        turned += rescued
+        expected = np.float32(1) - np.float32(rows["prob"][row]) if rescued else np.float32(rows["prob"][row])
+        assert int(label) == (1 if rescued else rows["label"][row])
+        assert np.float32(prob) == expected
+    assert 0 < turned < (rows["label"][kept] == 0).sum()
+
+
+# ------------------------------------------------------------------ options
+
+
+def test_samples_are_excluded_by_names_file_and_number(small, tmp_path):
+    options = small()
+    names = small_table()["sample_names"].tolist()
+    _, by_name = run(tmp_path / "a", exclude=f"{names[2]}, {names[5]},nosuch", **options)
+    assert by_name["excluded"] == [names[2], names[5]]
+    assert by_name["unknown_names"] == ["nosuch"]
+    (tmp_path / "names.txt").write_text(f"{names[2]}\n\n{names[5]}\nnosuch\n")
+    _, by_file = run(tmp_path / "b", exclude=str(tmp_path / "names.txt"), **options)
+    assert by_file["excluded"] == by_name["excluded"]
+    counts = small_table()["counts"][:, :, :8].transpose(1, 2, 0)
+    carried = slow.carriers(counts)
+    limit = sorted(carried)[-3]
+    _, by_number = run(tmp_path / "c", exclude=str(limit), **options)
+    assert by_number["excluded"] == [n for n, c in zip(names, carried, strict=True) if c >= limit]
+    assert 0 < len(by_number["excluded"]) < 12
+
+
+def test_the_rules_about_quality_can_be_left_out(small, tmp_path):
+    _, summary = run(tmp_path / "run", min_cov_samp=100, **small())
+    assert "low_quality" not in summary["removed"]
+    assert summary["thresholds"]["quality_rules"] is False
+
+
+def test_without_a_network_there_are_no_probabilities(small, tmp_path):
+    rows, summary = run(tmp_path / "run", **small())
+    assert set(rows["prob"]) == {None}
+    assert summary["network"] is False
+    with np.load(tmp_path / "run" / "candidate_mutation_table_final.npz") as final:
+        assert "prob" not in final.files
+
+
+# ------------------------------------------------------------------ nothing left, and bad inputs
+
+
+def test_one_sample_or_no_position_gives_an_empty_result(small, tmp_path, model):
+    whole = small_table()
+    outgroup = np.ones(12, bool)
+    outgroup[3] = False
+    rows, summary = run(tmp_path / "one", tensor=True, model=model, **small(in_outgroup=outgroup))
+    assert summary["kept"] == 0
+    assert set(rows["removed_by"]) == {"one_allele"}
+    with np.load(tmp_path / "one" / "candidate_mutation_table_final.npz") as final:
+        assert final["counts"].shape == (12, 0, 8)
+    none = {name: whole[name][:, :0] for name in ("counts", "quals", "indel_counter")}
+    rows, summary = run(tmp_path / "none", tensor=True, model=model, **small(p=whole["p"][:0], **none))
+    assert summary["positions"] == summary["kept"] == len(rows["pos"]) == 0
+
+
+def changed(name, place, value, dtype=None):
+    array = small_table()[name]
+    array = array.astype(dtype or array.dtype)
+    array[place] = value
+    return {name: array}
+
+
+def swapped():
+    p = small_table()["p"].copy()
+    p[[4, 9]] = p[[9, 4]]
+    return {"p": p}
+
+
+BAD = {
+    "missing member": ({"indel_counter": None}, "has no member indel_counter"),
+    "few statistics": ({"counts": np.zeros((12, 60, 7), int)}, "has 7 statistics"),
+    "fractions": ({"counts": np.zeros((12, 60, 8))}, "holds float64; whole numbers"),
+    "nan": (changed("quals", (1, 2), np.nan, float), "holds float64"),
+    "two axes": ({"counts": np.zeros((12, 60), int)}, "has 2 axes"),
+    "negative": (changed("counts", (3, 4, 5), -2, np.int32), "sample 3, position 4, statistic 5.*holds -2"),
+    "too many": (changed("counts", (1, 1, 1), 2**40), "holds 1099511627776: more than"),
+    "negative indel": (changed("indel_counter", (3, 4, 1), -1, np.int32), "cannot be negative"),
+    "positive quals": (changed("quals", (7, 8), 3), "sample 7, position 8.*holds 3.*signs"),
+    "other positions": ({"p": np.arange(59)}, r"shape \(59,\)"),
+    "unsorted": (swapped(), "comes after"),
+    "duplicate": ({"p": np.repeat(np.arange(30), 2)}, "the position 0 comes twice"),
+    "negative position": ({"p": np.arange(60) - 5}, "holds the position -5"),
+    "objects": ({"sample_names": np.array(["a"] * 12, object)}, "Python objects, which are never read"),
+    "names not unique": ({"sample_names": np.array(["a"] * 12)}, "the name 'a' is there 12 times"),
+    "numbers for names": ({"sample_names": np.arange(12)}, "text was expected"),
+    "outgroup": ({"in_outgroup": np.zeros(11, bool)}, r"shape \(11,\); there are 12"),
+    "all outgroup": ({"in_outgroup": np.ones(12, bool)}, "no samples are left: of 12, 12 are outgroup"),
+}
+
+
+@pytest.mark.parametrize("save", [np.savez_compressed, np.savez])
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_input_is_told_with_its_place(case, save, small, tmp_path):
+    changes, words = BAD[case]
+    with pytest.raises(penstock.PenstockError, match=words) as caught:
+        run(tmp_path / "run", **small(save=save, **changes))
+    assert "cmt.npz" in str(caught.value)
+
+
+def test_bad_coverage(small, tmp_path):
+    options = small()
+    coverage(tmp_path / "cov.npz", (40,) * 11)
+    with pytest.raises(BadInput, match="has 11 samples, and the table has 12"):
+        run(tmp_path / "a", **options)
+    np.savez(tmp_path / "cov.npz", a=np.zeros(1), b=np.zeros(1))
+    with pytest.raises(BadInput, match="no member all_coverage_per_bp; it has a, b"):
+        run(tmp_path / "b", **options)
+    np.savez_compressed(tmp_path / "cov.npz", all_coverage_per_bp=np.full((12, 3), -1))
+    with pytest.raises(penstock.PenstockError, match="holds -1: this is no coverage"):
+        run(tmp_path / "c", **options)
+
+
+def test_a_file_that_is_cut_off_or_damaged(small, tmp_path):
+    options = small()
+    path = Path(options["table"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match=r"no whole \.npz"):
+        run(tmp_path / "a", **options)
+    table = open_table(rewrite(path, whole), options["coverage"])
+    for member, share in ((table.counts, 0.04), (table.counts, 0.08), (table.quals, 0.5), (table.indel, 0.9)):
+        place = member.begin + int(member.packed * share)
+        damaged = bytearray(whole)
+        damaged[place : place + 40] = bytes(40)
+        rewrite(path, bytes(damaged))
+        with pytest.raises(penstock.PenstockError, match=r"damaged|cut off|no NumPy array|no whole|holds"):
+            run(tmp_path / f"run-{place}", **options)
+    rewrite(path, b"neither of them")
+    with pytest.raises(BadInput, match=r"no \.npz, \.npy or Zarr"):
+        run(tmp_path / "b", **options)
+
+
+def rewrite(path, content):
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_options_that_make_no_sense(small, tmp_path):
+    with pytest.raises(UsageError, match="needs --table and --coverage"):
+        run(tmp_path / "a", table="x")
+    with pytest.raises(BadInput, match="all would be dropped: raise --min-cov-samp"):
+        run(tmp_path / "b", min_cov_samp=0, **small())
+    with pytest.raises(BadInput, match="12 are excluded"):
+        run(tmp_path / "c", exclude=small_table()["sample_names"].tolist(), **small())
+
+
+# ------------------------------------------------------------------ identical bytes
+
+
+def digests(folder):
+    names = ("positions.parquet", "summary.json", "candidate_mutation_table_final.npz", "tensor.zarr")
+    files = [f for name in names for f in [folder / name, *(folder / name).rglob("*")] if f.is_file()]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def test_the_same_bytes_for_any_budget_workers_kill_and_resume(tmp_path, model):
+    told = EXPECTED["lowcov"]
+    table, cover = DATA / f"{told['table']}_cmt.npz", coverage(tmp_path / "cov.npz", told["medians"])
+    run(tmp_path / "inline", table=str(table), coverage=cover, model=model, tensor=True)
+    expected = digests(tmp_path / "inline")
+    assert len(expected) >= 5
+    command = [
+        str(Path(sys.executable).with_name("penstock")),
+        "run",
+        "snv",
+        "--table",
+        str(table),
+        "--coverage",
+        cover,
+    ]
+    command += ["--model", model, "--tensor"]
+    # Killed with its workers in the middle of a stage, then resumed with another budget.
+    killed = [*command, "--into", str(tmp_path / "killed")]
+    process = subprocess.Popen([*killed, "--workers", "1", "--budget", "400MiB"], stderr=subprocess.DEVNULL)
+    events = tmp_path / "killed" / ".penstock" / "events.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (events.exists() and '"stage":"judge"' in events.read_text()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run([*killed, "--workers", "2", "--budget", "2GiB"], check=True, stderr=subprocess.DEVNULL)
+    assert digests(tmp_path / "killed") == expected
+
+
+# ------------------------------------------------------------------ conformance
+
+
+class TestBlocks(SourceSuite):
+    def make(self, folder):
+        if not (folder / "cmt.npz").exists():
+            np.savez(folder / "cmt.npz", **small_table())
+        table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
+        return Blocks(table, [0, 1, 3, 5], rows=9, features=True)
+
+    def change(self, folder):
+        np.savez(folder / "cmt.npz", **small_table(quals=small_table()["quals"] * 2))
+        return True
+
+    def items(self, source, start, stop):
+        return [
+            tuple(part.tolist() for part in (block.rows, block.counts, block.quals, block.indel))
+            for block in source.read(start, stop)
+        ]
+
+
+class TestMembers(SourceSuite):
+    def make(self, folder):
+        if not (folder / "cmt.npz").exists():
+            np.savez_compressed(folder / "cmt.npz", **small_table())
+            coverage(folder / "cov.npz", (40,) * 12)
+        return Members(open_table(str(folder / "cmt.npz"), str(folder / "cov.npz")))
+
+    def items(self, source, start, stop):
+        return [(name, str(array)) for name, array in source.read(start, stop)]
+
+
+class TestAddUp(ReducerSuite):
+    def make(self):
+        return AddUp()
+
+    def result_of(self, item):
+        return {"kept": item % 3, "zero": np.arange(4) * item}
+
+
+class TestGatherFacts(ReducerSuite):
+    count = 12
+
+    def make(self):
+        return GatherFacts()
+
+    def result_of(self, item):
+        return {f"member-{item}": {"offset": item, "medians": np.arange(item) / 2}}
+
+
+def test_the_first_filter_counts_positions_without_reads():
+    counts = np.zeros((2, 8, 3), np.int32)
+    counts[0, 0, 0], counts[0, 5, 1] = 4, 2  # A in one sample, T in another, none in the third
+    counts[1, 2, :2] = 3  # C in both: nothing varies
+    keep, zero = np.zeros(2, bool), np.zeros(3, np.int64)
+    kernel.first_filter(counts, keep, zero)
+    assert keep.tolist() == [True, False]
+    assert zero.tolist() == [0, 0, 1]
