@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, VARIES
 from penstock.workloads.snv.table import STATISTICS, Block
 
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ class JudgePositions:
             block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
             depth > 20 and left > 50, self.medians, bits,
         )  # fmt: skip
-        known = kernel.VARIES | kernel.MINOR_LOST | kernel.LOW_QUALITY
-        alive = (bits & known) == kernel.VARIES
-        switch = int((alive & ((bits & kernel.SWITCH) != 0)).sum())
+        known = VARIES | MINOR_LOST | LOW_QUALITY
+        alive = (bits & known) == VARIES
+        switch = int((alive & ((bits & SWITCH) != 0)).sum())
         return {
             "told": pa.table({"row": block.rows, "bits": bits}),
             "alive": {"positions": int(alive.sum()), "switch": switch},

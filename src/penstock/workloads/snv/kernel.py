@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from penstock.workloads.snv.bits import (
+    ALLELES,
+    CALLED,
+    LOW_QUALITY,
+    MINOR_LOST,
+    STRONG,
+    SWITCH,
+    VARIES,
+    WEAK,
+)  # fmt: skip
+
 _jit: Any = njit
 _compiled = _jit(cache=True, error_model="numpy", nogil=True)
 # Compiled without the wrappers that Python would call: never call these from Python.
 _inner = _jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-
-# What the verdict tells of a position, as bits.
-VARIES, MINOR_LOST, LOW_QUALITY, SWITCH = 1, 2, 4, 8
-"""It passed the first filter; it fails without the dropped samples; it is of low quality; it asks for the
-filter of low depth."""
-CALLED, ALLELES, STRONG, WEAK = 16, 32, 64, 128
-"""Two alleles among the calls; two after the filter of big depth; a gap by itself; a gap among others.
-Without the filter of low depth; shifted by 4 with it."""
 
 # Rows of a position's work table.
 _MAJOR, _FORWARD, _REVERSE, _F, _R, _TOP, _SECOND, _CALL, _LEFT, _WORK = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9

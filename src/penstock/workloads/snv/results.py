@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.workloads.snv import kernel, verdicts
+from penstock.workloads.snv import verdicts
 from penstock.workloads.snv.table import STATISTICS, Block, Blocks, Table
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
 
     Returns int32 (positions, samples), codes of N A T C G, and bool (positions,).
     """
+    from penstock.workloads.snv import kernel
+
     limit = 0.1 if block.counts.shape[2] > 20 else 0.25
     major = np.empty((len(block.rows), block.counts.shape[2]), np.int32)
     rescued = np.empty(len(block.rows), np.bool_)

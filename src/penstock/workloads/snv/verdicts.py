@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.workloads.snv import kernel as k
+from penstock.workloads.snv import bits as b
 from penstock.workloads.snv.arrays import Array
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def settle(folder: Path, *, told: Any, p: Array, low_depth: bool) -> dict[str, A
     with open(folder / "weak", "wb") as weak:
         for rows, bits in _batches(told):
             codes[rows] = _codes(bits, shift)
-            alone = (bits >> shift) & k.WEAK != 0
+            alone = (bits >> shift) & b.WEAK != 0
             passed = (codes[rows] == KEPT) | (codes[rows] == NO_VARIATION) | (codes[rows] == GAP)
             weak.write(rows[alone & passed].astype(np.int64).tobytes())
     _cluster(folder / "weak", p, codes)
@@ -85,12 +85,12 @@ def _batches(told: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint16]]
 def _codes(bits: NDArray[np.uint16], shift: int) -> NDArray[np.uint8]:
     ours = bits >> shift
     conditions = [
-        (bits & k.VARIES == 0, ONE_ALLELE),
-        (bits & k.MINOR_LOST != 0, MINOR_LOST),
-        (bits & k.LOW_QUALITY != 0, LOW_QUALITY),
-        (ours & k.CALLED == 0, FILTERED_CALLS),
-        (ours & k.STRONG != 0, GAP),
-        (ours & k.ALLELES == 0, NO_VARIATION),
+        (bits & b.VARIES == 0, ONE_ALLELE),
+        (bits & b.MINOR_LOST != 0, MINOR_LOST),
+        (bits & b.LOW_QUALITY != 0, LOW_QUALITY),
+        (ours & b.CALLED == 0, FILTERED_CALLS),
+        (ours & b.STRONG != 0, GAP),
+        (ours & b.ALLELES == 0, NO_VARIATION),
     ]
     return np.select([each for each, _ in conditions], [code for _, code in conditions], KEPT).astype(
         np.uint8
