@@ -278,6 +278,68 @@ with penstock.Executor("300MiB", 2) as pool:
     )
 """
 
+GLOBALS = """
+import os, sys
+import concurrent.futures, penstock
+
+value, loaded, cache = None, 0, {}
+
+def start(given):
+    global value
+    value = given
+
+def get(_):
+    return value
+
+def load_once(_):
+    global loaded
+    loaded += 1
+    return os.getpid(), loaded
+
+def remember(n):
+    cache[n] = n
+    return os.getpid(), len(cache)
+
+def fib(n):
+    return n if n < 2 else fib(n - 1) + helper.fib(n - 2)
+
+class Helper:
+    def fib(self, n):
+        return fib(n)
+
+helper = Helper()
+
+if __name__ == "__main__":
+    with eval(sys.argv[1].replace("2)", "2, initializer=start, initargs=(7,))")) as pool:
+        assert {future.result() for future in [pool.submit(get, n) for n in range(9)]} == {7}
+        assert set(pool.map(get, range(9))) == {7}
+        for function in (load_once, remember):
+            last = dict(pool.map(function, range(10)))
+            assert sum(last.values()) == 10, last
+            last.update([pool.submit(function, 100 + n).result() for n in range(4)])
+            assert sum(last.values()) == 14, last
+        assert pool.submit(fib, 10).result() == 55
+    print("ok")
+"""
+
+BOUND_ANEW = """
+import penstock
+
+def both(_):
+    return SCALE["by"]
+
+def one():
+    return SCALE["by"]
+
+with penstock.Executor("300MiB", 2) as pool:
+    for scale in (1, 2, 3):
+        SCALE = {"by": scale}
+        print(list(pool.map(both, range(2))), end=" ")
+    print(pool.submit(one).result(), end=" ")
+    SCALE = {"by": 7}
+    print(pool.submit(one).result())
+"""
+
 LARGE_RESULTS = """
 import sys
 from concurrent.futures import as_completed

@@ -148,9 +148,8 @@ def test_results_of_map_may_be_taken_after_the_end(make):
     assert sum(results) == 3000 * 3001 // 2
 
 
-@both
-def test_workers_write_where_we_write(make, capfd):
-    with make() as pool:
+def test_workers_write_where_we_write(capfd):
+    with ours() as pool:
         pool.submit(print, "from a worker", flush=True).result()
     assert capfd.readouterr().out == "from a worker\n"
 
@@ -253,6 +252,18 @@ def test_a_script_needs_no_guard(tmp_path):
     out = python(tmp_path, programs.NO_GUARD)
     assert (out.returncode, out.stderr) == (0, "")
     assert out.stdout == "[0, 2, 4] Point(3) True Odd(3) 7\n"
+
+
+@pytest.mark.parametrize("pool", programs.POOLS)
+def test_globals_of_the_main_script_are_one_namespace_in_a_worker(pool, tmp_path):
+    out = python(tmp_path, programs.GLOBALS, pool)
+    assert (out.returncode, out.stderr, out.stdout) == (0, "", "ok\n")
+
+
+def test_a_global_bound_anew_is_sent_anew(tmp_path):
+    out = python(tmp_path, programs.BOUND_ANEW)
+    assert (out.returncode, out.stderr) == (0, "")
+    assert out.stdout == "[1, 1] [2, 2] [3, 3] 3 7\n"
 
 
 def test_lambdas_and_closures():
@@ -475,6 +486,23 @@ def test_large_arrays_are_written_once_and_mapped():
         assert list(pool.map(programs.item_of(array), [0, 1, 2])) == [5, 1, 2]
         del array, turned, sums
         programs.until(lambda: gc.collect() or not [each for each in folder.iterdir() if each.is_file()])
+
+
+def test_what_a_call_needs_stays_while_it_waits(tmp_path):
+    """The function's file and its arrays, though nobody holds the results of ``map``."""
+    import numpy as np
+
+    gate = tmp_path / "gate"
+    with ours() as pool:
+        first = [pool.submit(programs.until_there, str(gate)) for _ in range(2)]
+        told = []
+        ahead = pool.ahead(programs.item_of(np.arange(MiB)), ((n,) for n in range(5)), told=told.append)
+        del ahead
+        gc.collect()
+        gate.touch()
+        programs.until(lambda: len(told) == 5)
+        assert sorted(future.result() for future in told) == [0, 1, 2, 3, 4]
+        assert all(future.result() for future in first)
 
 
 def test_observers_hear_the_engine():

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from penstock import registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
-from penstock.calls.pickling import pack, send_once
+from penstock.calls.pickling import Sent, pack, send_once
 from penstock.calls.work import Call
 from penstock.engine import discover
 from penstock.engine.estimate import Wishes
@@ -57,7 +57,7 @@ class Executor(AbstractExecutor):
         observers: called with every event of the engine, on its thread.
         backend: ``"local"``, or a backend, which is then left open at the end.
         arrays: how large NumPy arrays among the arguments travel: keywords of
-            ``penstock.calls.pickling.Arrays``.
+            ``penstock.calls.pickling.Sender``.
 
     Raises:
         UsageError: an argument that makes no sense.
@@ -138,7 +138,7 @@ class Executor(AbstractExecutor):
         service = self._service
         future = CallFuture(service.budget)
         try:
-            packed = pack((fn, args, kwargs), service.folder.path, service.arrays)
+            packed = pack((fn, args, kwargs), service.folder.path, service.sent)
         except (MemoryError, OSError):  # of this process, not of the call
             raise
         except Exception as error:
@@ -148,13 +148,13 @@ class Executor(AbstractExecutor):
             future.set_exception(error)
             return future
         finally:
-            files = service.arrays.used()
+            files = service.sent.used()
         if isinstance(packed, bytes):
             future.weight = len(packed)
         else:
             future.weight = packed.size
             packed.own(service.folder)
-        service.add(Call(name, packed, files, future), module)
+        service.add(Call(name, packed, [fn, *files] if isinstance(fn, Sent) else files, future), module)
         return future
 
     def map(
@@ -212,7 +212,7 @@ class Executor(AbstractExecutor):
         """
         name, module, sent = name_of(fn), module_of(fn), fn
         with suppress(Exception):  # its futures tell
-            sent = send_once(fn, self._service.folder, self._service.arrays)
+            sent = send_once(fn, self._service.folder, self._service.sent)
 
         def submit(each: tuple[Any, ...]) -> Any:
             future = self.submit_as(name, module, sent, each, {})
@@ -243,6 +243,10 @@ class Executor(AbstractExecutor):
     def abandon(self) -> None:
         """End at once: what waits is cancelled, what runs is killed and fails with CancelledError."""
         self._service.abandon()
+
+    def end_with_interpreter(self) -> None:
+        """Let the interpreter's end end the calls too; by default it waits for them."""
+        self._service.abandon_at_exit = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

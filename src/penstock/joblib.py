@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from penstock.calls.work import in_words
-from penstock.engine.discover import cpus
+from penstock.engine.discover import cpus, most_workers
 from penstock.errors import MissingExtra
 from penstock.executor import Executor, module_of, name_of, new_backend
 
@@ -72,7 +72,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         options = {**options, **self.backend_kwargs}
         self.parallel = parallel
         self._options: dict[str, Any] = {
-            "workers": n_jobs,
+            "workers": self.most(n_jobs),
             "budget": options.get("budget", "auto"),
             "memory": options.get("memory"),
             "timeout": options.get("timeout_per_call"),
@@ -83,6 +83,10 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             },
         }
         self._start()
+        return n_jobs
+
+    def most(self, n_jobs: int) -> int:
+        """Workers at once, for so many jobs."""
         return n_jobs
 
     def _start(self) -> None:
@@ -133,6 +137,14 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             _give_back(self._forker)
         if ensure_ready:
             self._start()
+
+
+class Rescuing(Backend):
+    """In place of joblib's own in a script that knows nothing of ours: ``PENSTOCK_WORKERS`` bounds it."""
+
+    def most(self, n_jobs: int) -> int:
+        """The fewer of what the script and the variable say."""
+        return min(n_jobs, most_workers(None) or n_jobs)
 
 
 class _Later:

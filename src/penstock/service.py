@@ -20,7 +20,7 @@ from typing import Any
 
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget
-from penstock.calls.pickling import Arrays
+from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
 from penstock.engine import discover, journal, verdicts
@@ -78,7 +78,7 @@ class Service:
         backend: not yet opened.
         keep_backend: leave it open at the end.
         observers: called with every event.
-        arrays: how large arrays of arguments travel; keywords of :class:`Arrays`.
+        arrays: how large arrays of arguments travel; keywords of :class:`Sender`.
 
     Raises:
         NoBudget: nothing fits.
@@ -100,7 +100,7 @@ class Service:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
         self.folder = Folder(_where())
-        self.arrays = Arrays(self.folder, **arrays)
+        self.sent = Sender(self.folder, **arrays)
         self._backend = backend
         self._keep_backend = keep_backend
         self._observers = list(observers)
@@ -117,7 +117,7 @@ class Service:
         self._broken: BaseException | None = None
         self._stop = _Stop()
         self._started = threading.Event()
-        self._loop = self._make_loop(options, Invoke(initializer, initargs))
+        self._loop = self._make_loop(options, self._invoke(initializer, initargs))
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
         self._thread.start()
         try:
@@ -128,6 +128,13 @@ class Service:
         if self._broken is not None:
             raise self._broken
         _serving.add(self)
+
+    def _invoke(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Invoke:
+        if initializer is None:
+            return Invoke(None)
+        begin = pack((initializer, initargs), self.folder.path, self.sent)
+        self._holds = [begin.own(self.folder) if isinstance(begin, File) else None, *self.sent.used()]
+        return Invoke(begin)
 
     def _make_loop(self, options: Options, invoke: Invoke) -> Loop:
         import cloudpickle
@@ -145,6 +152,9 @@ class Service:
         )
         threads = dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), "1")
         self._backend.open(cloudpickle.dumps(setup), threads, None)
+        # The loop is a knot of references, this must not be tied into it: its folder and its files go
+        # as soon as nobody holds them. While the loop runs, its thread holds this.
+        me: Any = weakref.ref(self)
         return Loop(
             setup,
             options,
@@ -153,8 +163,8 @@ class Service:
             _NoJournal(),
             journal.Past(opened=True),
             stage="",
-            emit=self._emit,
-            collect=self._deliver,
+            emit=lambda event: me()._emit(event),
+            collect=lambda first, results: me()._deliver(first, results),
             interrupts=self._stop,
             beat=lambda: None,
         )

@@ -20,9 +20,12 @@ import zlib
 from collections import ChainMap
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.calls.spool import File, Folder, Spool
+
+if TYPE_CHECKING:
+    from penstock.calls.by_value import Bindings
 
 MAPPED = 1 << 20
 """Arrays of at least so many bytes are mapped."""
@@ -30,13 +33,13 @@ _SMALL_FUNCTION = 4 << 10
 _BLOCK = 16 << 20
 
 
-def pack(value: Any, folder: Path, arrays: Arrays | None = None) -> bytes | File:
+def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
     """Pickle ``value``; in a file inside ``folder`` where it is large.
 
     Args:
         value: anything.
         folder: for the file.
-        arrays: takes the large arrays in it; None leaves them where they are.
+        sent: what was sent before; None in a worker.
 
     Raises:
         Exception: what pickle, and then cloudpickle, say of something that cannot be pickled.
@@ -46,8 +49,8 @@ def pack(value: Any, folder: Path, arrays: Arrays | None = None) -> bytes | File
     try:
         try:
             pickler = pickle.Pickler(spool, protocol=5)
-            if arrays is not None:
-                pickler.dispatch_table = arrays.table(copyreg.dispatch_table)
+            if sent is not None:
+                pickler.dispatch_table = sent.table(copyreg.dispatch_table)
             pickler.dump(value)
             if not spool.names_main:
                 return spool.close()
@@ -56,18 +59,27 @@ def pack(value: Any, folder: Path, arrays: Arrays | None = None) -> bytes | File
         except Exception as error:  # a lambda, a closure, a class of the main script: by value
             if disk_full(error):
                 raise
-        import cloudpickle
-
         spool.drop()
         spool = Spool(folder)
-        by_value = cloudpickle.Pickler(spool, protocol=5)
-        if arrays is not None:
-            by_value.dispatch_table = arrays.table(by_value.dispatch_table)
-        by_value.dump(value)
+        _by_value(spool, sent).dump(value)
         return spool.close()
     except BaseException:
         spool.drop()
         raise
+
+
+def _by_value(spool: Spool, sent: Sender | None) -> Any:
+    import cloudpickle
+
+    if sent is None:
+        return cloudpickle.Pickler(spool, protocol=5)
+    from penstock.calls import by_value
+
+    if sent.bindings is None:
+        sent.bindings = by_value.Bindings()
+    pickler = by_value.Pickler(spool, sent.bindings)
+    pickler.dispatch_table = sent.table(pickler.dispatch_table)
+    return pickler
 
 
 def disk_full(error: BaseException) -> bool:
@@ -78,8 +90,9 @@ def disk_full(error: BaseException) -> bool:
 class Sent:
     """A function that was packed once for many calls."""
 
-    def __init__(self, fn: Any, file: File) -> None:
+    def __init__(self, fn: Any, file: File, arrays: list[File]) -> None:
         self._file = file
+        self._arrays = arrays  # held as long as this
         self._load = _function if isinstance(fn, FunctionType) else _callable
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,9 +110,10 @@ def _function(name: str) -> Any:
     return _callable(name)
 
 
-def send_once(fn: Any, folder: Folder, arrays: Arrays) -> Any:
+def send_once(fn: Any, folder: Folder, sent: Sender) -> Any:
     """``fn`` as it should be packed with each of many calls: itself where it is only a name."""
-    packed = pack(fn, folder.path, arrays)
+    packed = pack(fn, folder.path, sent)
+    files = sent.used()
     if isinstance(packed, bytes):
         if len(packed) <= _SMALL_FUNCTION and b"__main__" not in packed and b"cloudpickle" not in packed:
             return fn
@@ -107,11 +121,13 @@ def send_once(fn: Any, folder: Folder, arrays: Arrays) -> Any:
         with open(descriptor, "wb") as file:
             file.write(packed)
         packed = File(name, len(packed))
-    return Sent(fn, packed.own(folder))
+    return Sent(fn, packed.own(folder), files)
 
 
-class Arrays:
-    """Large NumPy arrays as files, each kept as long as the array or a call that needs it.
+class Sender:
+    """What an executor has sent already: large NumPy arrays, and the main script's globals.
+
+    An array is a file, kept as long as the array or a call that needs it.
 
     Args:
         folder: for the files.
@@ -137,6 +153,8 @@ class Arrays:
         self._unchanged = unchanged
         self._writable = writable
         self._as_they_are = files_as_they_are
+        self.bindings: Bindings | None = None
+        """Of the main script; made when it is first needed."""
         self._kept: dict[int, tuple[File, int]] = {}
         self._lock = threading.RLock()
         self._using = threading.local()

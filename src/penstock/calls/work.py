@@ -30,15 +30,16 @@ _short.maxstring = _short.maxother = 40
 class Call:
     """A call and the future of its result; what it needs is held until it is done."""
 
-    __slots__ = ("begun", "files", "fn", "future", "packed")
+    __slots__ = ("begun", "fn", "future", "holds", "packed")
 
     def __init__(
-        self, fn: str | Callable[[], str], packed: bytes | File, files: list[File], future: Future[Any]
+        self, fn: str | Callable[[], str], packed: bytes | File, holds: list[Any], future: Future[Any]
     ) -> None:
         self.fn = fn
         """What the function is called; or tells the whole call in a few words."""
         self.packed = packed
-        self.files = files
+        self.holds = holds
+        """Whoever owns the files that are needed."""
         self.future = future
         self.begun = False
         """Whether it was told to the future that it runs, or that it was cancelled in time."""
@@ -68,10 +69,13 @@ def in_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
 
 
 class _Naming(pickle.Unpickler):
-    """Leaves out what lies in files: functions sent once, large arrays."""
+    """Leaves out what names need not: functions, large arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _in_a_file if module == pickling.__name__ else super().find_class(module, name)
+        return _in_a_file if module in _FILES else super().find_class(module, name)
+
+
+_FILES = pickling.__name__, f"{__package__}.by_value"
 
 
 def _in_a_file(*_: Any) -> str:
@@ -144,14 +148,15 @@ class Invoke:
     The answer is a pickled (succeeded, result or exception), in a file where it is large.
     """
 
-    def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-        self._initializer = initializer
-        self._initargs = initargs
+    def __init__(self, begin: bytes | File | None) -> None:
+        self._begin = begin
+        """An initializer and its arguments, packed."""
 
     def prepare(self) -> None:
         """Once per worker."""
-        if self._initializer is not None:
-            self._initializer(*self._initargs)
+        if self._begin is not None:
+            initializer, arguments = load(self._begin)
+            initializer(*arguments)
 
     def __call__(self, packed: bytes | File | None) -> bytes | File | None:
         if packed is None:

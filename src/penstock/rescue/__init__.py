@@ -4,12 +4,14 @@
 ``sitecustomize`` calls :func:`install`, which waits for the modules below to be imported and then
 swaps their pools:
 
-    concurrent.futures.ProcessPoolExecutor     -> pools.ProcessPool
-    multiprocessing.Pool, its map family       -> pools.Pool
+    concurrent.futures.ProcessPoolExecutor     -> process_pool.ProcessPool
+    multiprocessing.Pool, its map family       -> pool.Pool
     joblib's loky and multiprocessing backends -> penstock.joblib.Backend
 
-Nothing heavy is imported before the script asks for a pool. In the workers themselves nothing is
-replaced: the variable that asks for it is taken out of their environment.
+Nothing heavy is imported before the script asks for a pool. A pool that cannot be replaced (a lock
+among its arguments, a budget too small) stays what it was, and is told of on stderr. In the workers
+themselves, and in programs that the script starts, nothing is replaced: the variable that asks for it
+is taken out of their environment.
 """
 
 from __future__ import annotations
@@ -23,15 +25,31 @@ from types import ModuleType
 from typing import Any
 
 VARIABLE = "PENSTOCK_RESCUE"
-"""Set for a script whose pools are to be replaced."""
+"""Set for a script whose pools are to be replaced; where we and what we need can be found."""
+NEEDED = ("penstock", "cloudpickle", "threadpoolctl")
+"""What the script's Python must be able to import: lent to it where it has none of its own."""
 
 
 def environment(base: dict[str, str]) -> dict[str, str]:
     """The environment for such a script: ours first on PYTHONPATH, what was there behind it."""
     site = os.path.join(os.path.dirname(__file__), "site")
-    package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     paths = [site, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**base, VARIABLE: package, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**base, VARIABLE: os.pathsep.join(_places()), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _places() -> list[str]:
+    """The packages, modules and metadata that are lent, by path."""
+    import importlib.metadata
+    import importlib.util
+
+    places = []
+    for name in NEEDED:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            places.append(os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin)
+    # Where our plug-ins are listed: found by way of the one file that every installation has.
+    files = importlib.metadata.files("penstock") or ()
+    return places + [os.path.dirname(str(each.locate())) for each in files if each.name == "METADATA"]
 
 
 def install() -> None:
@@ -48,26 +66,38 @@ def install() -> None:
     sys.meta_path.insert(0, _AfterImport(waiting))
 
 
-def _futures(module: Any) -> None:
-    from penstock.rescue.pools import ProcessPool
+def tell(what: str, why: BaseException) -> None:
+    """Say that something stays as it is."""
+    sentence = " ".join(str(why).split())
+    print(f"penstock: {what} stays as it is: {sentence or type(why).__name__}", file=sys.stderr)
 
+
+def _futures(module: Any) -> None:
+    from penstock.rescue.process_pool import ProcessPool
+
+    if module.ProcessPoolExecutor is ProcessPool:
+        return
+    ProcessPool.original = module.ProcessPoolExecutor
     module.ProcessPoolExecutor = ProcessPool
     futures = sys.modules.get("concurrent.futures")
-    if futures is not None:
-        futures.ProcessPoolExecutor = ProcessPool  # type: ignore[attr-defined]
+    if "ProcessPoolExecutor" in vars(futures):
+        futures.ProcessPoolExecutor = ProcessPool  # type: ignore[union-attr]
 
 
 def _multiprocessing(module: Any) -> None:
-    from penstock.rescue.pools import Pool
+    from penstock.rescue.pool import Pool
 
     module.Pool = Pool
 
 
 def _joblib(module: Any) -> None:
-    import penstock.joblib as ours
-
+    try:
+        import penstock.joblib as ours
+    except Exception as error:  # an old one
+        tell("joblib", error)
+        return
     for name in ("loky", "multiprocessing"):
-        module.register_parallel_backend(name, ours.Backend, make_default=name == "loky")
+        module.register_parallel_backend(name, ours.Rescuing, make_default=name == "loky")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -90,6 +120,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
                 if spec.loader is not None:
                     spec.loader = _Changing(spec.loader, change)
                 return spec  # type: ignore[no-any-return]
+        self._waiting[name] = change  # it may be there later
         return None
 
 
@@ -107,8 +138,15 @@ class _Changing(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """As the loader does; then the change."""
+        # What the loader has made is its own again: other code looks at it.
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
         self._loader.exec_module(module)
-        self._change(module)
+        try:
+            self._change(module)
+        except Exception as error:  # the script goes on as it would without us
+            tell(module.__name__, error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

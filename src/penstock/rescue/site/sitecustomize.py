@@ -1,4 +1,7 @@
-"""Runs at the start of a script under ``penstock exec --rescue``; then gives way to the next one."""
+"""Runs at the start of a script under ``penstock exec --rescue``; then gives way to the next one.
+
+Written for any Python 3: the script's may be another than ours.
+"""
 
 import importlib.machinery
 import importlib.util
@@ -7,22 +10,49 @@ import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _here]
-_package = os.environ.pop("PENSTOCK_RESCUE", "")
-os.environ["PYTHONPATH"] = os.pathsep.join(
+_places = os.environ.pop("PENSTOCK_RESCUE", "")
+_paths = [
     path
-    for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if os.path.abspath(path or ".") != _here
-)
+    for path in os.environ.pop("PYTHONPATH", "").split(os.pathsep)
+    if path and os.path.abspath(path) != _here
+]
+if _paths:
+    os.environ["PYTHONPATH"] = os.pathsep.join(_paths)
 
-if _package:
-    if importlib.util.find_spec("penstock") is None:
-        sys.path.append(_package)  # a script of another environment: behind all its own packages
+
+def _lend(places: "list[str]") -> None:
+    """Packages of another environment, and nothing else of it, behind all that this one has.
+
+    Links in a folder on sys.path: so workers, which get sys.path, find them too.
+    """
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="penstock-lent-")
+    owner = os.getpid()
+
+    def give_back() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(give_back)
+    for place in places:
+        os.symlink(place, os.path.join(folder, os.path.basename(place)))
+    sys.path.append(folder)
+
+
+if _places:
     try:
+        if sys.version_info < (3, 11):  # noqa: UP036
+            raise ImportError("needs Python 3.11 or later")
+        if importlib.util.find_spec("penstock") is None:
+            _lend(_places.split(os.pathsep))
         from penstock.rescue import install
-    except Exception as _error:
-        print(f"penstock: cannot replace the pools of this script: {_error}", file=sys.stderr)
-    else:
+
         install()
+    except Exception as _error:
+        print(f"penstock: the pools of this script stay as they are: {_error}", file=sys.stderr)
 
 # A sitecustomize of the user's own, which ours has hidden.
 _spec = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)

@@ -1,0 +1,329 @@
+"""What stands in for ``multiprocessing.Pool``: the map family, ``apply`` and their asynchronous forms."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from multiprocessing.pool import Pool as _StandardPool
+from typing import Any
+
+from penstock.executor import Executor
+from penstock.rescue import tell
+from penstock.rescue.process_pool import Begin, least
+
+_Original: Any = _StandardPool
+_RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
+
+
+class _Replaces(type):
+    """Who looks for the original's instances finds ours too; who derives from ours gets the original.
+
+    A class derived from ``multiprocessing.pool.Pool`` replaces inner parts (its processes, its queues)
+    that ours does not have.
+    """
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **more: Any) -> Any:
+        if not any(isinstance(base, _Replaces) for base in bases):
+            return super().__new__(mcs, name, bases, namespace, **more)
+        bases = tuple(_Original if isinstance(base, _Replaces) else base for base in bases)
+        return type(_Original)(name, bases, namespace, **more)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, _Original)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, _Original)
+
+
+class _Pool:
+    """The methods of a pool, over an executor.
+
+    ``chunksize`` and ``maxtasksperchild`` are taken and not needed. ``PENSTOCK_WORKERS`` bounds the
+    processes that are asked for. Where ours cannot be made, this becomes the original.
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        arguments = processes, initializer, initargs, maxtasksperchild, context
+        if type(self) is not Pool:  # a ThreadPool begins like this
+            _Original.__init__(self, *arguments)
+            return
+        self._state = _CLOSE
+        try:
+            if processes is not None and processes < 1:
+                raise ValueError("Number of processes must be at least 1")
+            self._processes = processes or os.cpu_count() or 1
+            self._executor = Executor(
+                workers=least(self._processes), initializer=Begin(initializer, initargs)
+            )
+        except Exception as error:
+            self.__class__ = _Original
+            self.__init__(*arguments)  # type: ignore[misc]
+            tell("a multiprocessing.Pool", error)
+            return
+        self._executor.end_with_interpreter()
+        self._pool: list[Any] = []
+        self._state = _RUN
+
+    def __del__(self) -> None:
+        if self._state == _RUN and hasattr(self, "_executor"):
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def _check_running(self) -> None:
+        if self._state != _RUN:
+            raise ValueError("Pool not running")
+
+    def apply(self, func: Callable[..., Any], args: Any = (), kwds: Any = None) -> Any:
+        """Call in a worker and wait."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Any = (),
+        kwds: Any = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Result:
+        """Call in a worker."""
+        self._check_running()
+        future = self._executor.submit(func, *args, **(kwds or {}))
+        return Result([future], callback, error_callback, single=True)
+
+    def map(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call with every item; a list."""
+        self._check_running()
+        return list(self._executor.map(func, iterable))
+
+    def map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Result:
+        """Call with every item; a list, later."""
+        return self._all(func, ((item,) for item in iterable), callback, error_callback)
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call with every item as arguments; a list."""
+        self._check_running()
+        return list(Results(self._executor, func, (tuple(item) for item in iterable)))
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Result:
+        """Call with every item as arguments; a list, later."""
+        return self._all(func, (tuple(item) for item in iterable), callback, error_callback)
+
+    def _all(
+        self, func: Any, arguments: Iterator[tuple[Any, ...]], callback: Any, error_callback: Any
+    ) -> Result:
+        self._check_running()
+        ahead = self._executor.ahead(func, arguments)
+        ahead.read_all()
+        return Result(list(iter(ahead.first, None)), callback, error_callback)
+
+    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Results:
+        """Call with every item; results in order, as they are asked for."""
+        self._check_running()
+        return Results(self._executor, func, ((item,) for item in iterable))
+
+    def imap_unordered(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Results:
+        """Call with every item; results as they come."""
+        self._check_running()
+        return Unordered(self._executor, func, ((item,) for item in iterable))
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._state == _RUN:
+            self._state = _CLOSE
+            self._executor.shutdown(wait=False)
+
+    def terminate(self) -> None:
+        """End at once."""
+        self._state = _TERMINATE
+        self._executor.abandon()
+
+    def join(self) -> None:
+        """Wait for the workers to end, after ``close`` or ``terminate``."""
+        if self._state == _RUN:
+            raise ValueError("Pool is still running")
+        self._executor.shutdown(wait=True)
+
+    def __enter__(self) -> Any:
+        self._check_running()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={self._processes}>"
+
+
+class Pool(_Pool, _Original, metaclass=_Replaces):  # type: ignore[misc]
+    """The methods above, before the original's: who looks for inner parts of that finds them."""
+
+
+class Results:
+    """In place of ``IMapIterator``: one that raises, and goes on behind it."""
+
+    def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
+        self._ahead = executor.ahead(func, arguments)
+        self._waited: Any = None
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result; raises what its call raised, or ``multiprocessing.TimeoutError``."""
+        future = self._waited or self._ahead.first()
+        if future is None:
+            raise StopIteration
+        self._waited = None
+        if not _done(future, timeout):
+            self._waited = future
+            raise multiprocessing.TimeoutError
+        return future.result()
+
+
+class Unordered(Results):
+    """The same, as they come."""
+
+    def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._ahead = executor.ahead(func, arguments, told=self._done.put)
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result that is there."""
+        if not len(self._ahead):
+            raise StopIteration
+        try:
+            future = self._done.get(timeout=timeout)
+        except queue.Empty:
+            raise multiprocessing.TimeoutError from None
+        self._ahead.take(future)
+        return future.result()
+
+
+def _done(future: Future[Any], timeout: float | None) -> bool:
+    from concurrent.futures import wait
+
+    return bool(wait([future], timeout).done)
+
+
+class Result:
+    """In place of ``AsyncResult`` and ``MapResult``."""
+
+    def __init__(
+        self,
+        futures: list[Future[Any]],
+        callback: Any = None,
+        error_callback: Any = None,
+        *,
+        single: bool = False,
+    ) -> None:
+        self._futures = futures
+        self._single = single
+        self._callbacks = callback, error_callback
+        self._left = len(futures)
+        self._lock = threading.Lock()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._taken = False
+        for future in futures:
+            future.add_done_callback(self._one_done)
+        if not futures:
+            self._tell()
+
+    def _one_done(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._tell()
+
+    def _tell(self) -> None:
+        callback, error_callback = self._callbacks
+        if callback is None and error_callback is None:
+            return
+        try:
+            value = self._take()
+        except BaseException as error:
+            if error_callback is not None:
+                error_callback(error)
+        else:
+            if callback is not None:
+                callback(value)
+
+    def _take(self) -> Any:
+        """The value, put together once."""
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                try:
+                    values = [future.result() for future in self._futures]
+                    self._value = values[0] if self._single else values
+                except BaseException as error:
+                    self._error = error
+                self._futures = []
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def ready(self) -> bool:
+        """Whether all is done."""
+        return self._left == 0
+
+    def successful(self) -> bool:
+        """Whether nothing raised."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        if self._taken:
+            return self._error is None
+        return all(future.exception() is None for future in self._futures)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all is done, at most so long."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for future in list(self._futures):
+            if not _done(future, None if end is None else max(end - time.monotonic(), 0)):
+                return
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The value; raises what a call raised, or ``multiprocessing.TimeoutError``."""
+        self.wait(timeout)
+        if not self.ready():
+            raise multiprocessing.TimeoutError
+        return self._take()

@@ -1,0 +1,76 @@
+"""What stands in for ``concurrent.futures.ProcessPoolExecutor``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from penstock.engine.discover import cpus, most_workers
+from penstock.executor import Executor
+from penstock.rescue import tell
+
+
+class ProcessPool(Executor):
+    """Takes what ``ProcessPoolExecutor`` takes; what has no meaning here is ignored.
+
+    ``PENSTOCK_WORKERS`` bounds what the script asks for. Where ours cannot be made, this becomes the
+    original.
+    """
+
+    original: ClassVar[Any] = None
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        try:
+            if max_workers is not None and max_workers <= 0:
+                raise ValueError("max_workers must be greater than 0")
+            begin = Begin(initializer, initargs)
+            super().__init__(workers=least(max_workers), initializer=begin)
+        except Exception as error:
+            if type(self) is not ProcessPool or self.original is None:
+                raise
+            # As Python has it: what is wrong with the arguments, the original says in its own words.
+            self.__class__ = self.original
+            more = {} if max_tasks_per_child is None else {"max_tasks_per_child": max_tasks_per_child}
+            self.__init__(max_workers, mp_context, initializer, initargs, **more)  # type: ignore[misc]
+            tell("a ProcessPoolExecutor", error)
+            return
+        # What scripts are seen to look at.
+        self._max_workers = max_workers or cpus()
+        self._processes: dict[int, Any] = {}
+
+
+def least(asked: int | None) -> int | None:
+    """The fewer of the workers that the script asks for and ``PENSTOCK_WORKERS``."""
+    allowed = most_workers(None)
+    return min((each for each in (asked, allowed) if each is not None), default=None)
+
+
+class Begin:
+    """What a worker does first: it becomes a process of the script's, as managers see it."""
+
+    def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        from multiprocessing import current_process
+
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._key = bytes(current_process().authkey)
+        self._initializer = initializer
+        self._initargs = initargs
+
+    def __call__(self) -> None:
+        from multiprocessing import current_process
+
+        current_process().authkey = self._key
+        # Workers of the originals count from 1; here they come and go.
+        current_process()._identity = (os.getpid(),)
+        if self._initializer is not None:
+            self._initializer(*self._initargs)
