@@ -70,6 +70,10 @@ _PACKAGES = ("numba", "pyarrow")
     "--tie-rule", type=click.Choice(["stable"]), default="stable", show_default=True,
     help="Among equal counts the later of A T C G wins, on every machine.",
 )  # fmt: skip
+@click.option(
+    "--shape", metavar="SAMPLESxPOSITIONS",
+    help="For plan: memory, disk and time of a table of this shape; no data are needed.",
+)  # fmt: skip
 def _command(**options: Any) -> None:
     """Filter a candidate mutation table and predict which positions are real SNVs.
 
@@ -102,22 +106,39 @@ class Snv:
         """
         asked = _Asked(**{name: value for name, value in options.items() if name in _Asked.__annotations__})
         _check_packages()
+        if asked.shape is not None:
+            raise UsageError("--shape is for penstock plan snv; a run takes --table and --coverage")
         if asked.table is None or asked.coverage is None:
             raise UsageError("snv needs --table and --coverage")
         _Doing(run, asked).do()
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plan of the stage that reads the members; the stages after it need what it finds."""
-        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember
+        """What a shape takes (see ``projection``), or the shape of a table that is there.
+
+        Args:
+            budget: as for a run.
+            shape: ``"700x800000"``; or table and coverage.
+
+        Raises:
+            UsageError: neither a shape nor a table.
+        """
+        from penstock.workloads.snv.projection import plan_shape
         from penstock.workloads.snv.table import open_table
 
-        if options.get("table") is None or options.get("coverage") is None:
-            raise UsageError("snv needs --table and --coverage")
-        _check_packages()
-        opened = open_table(str(options["table"]), str(options["coverage"]))
-        into = {"copies": penstock.sinks.Files(), "facts": GatherFacts()}
-        job = penstock.Job(source=Members(opened), function=ReadMember(), into=into)
-        return [job.plan(budget=budget, workers=options.get("workers"))]
+        shape = options.get("shape")
+        if shape is None:
+            if options.get("table") is None or options.get("coverage") is None:
+                raise UsageError("snv needs --table and --coverage, or --shape SAMPLESxPOSITIONS")
+            opened = open_table(str(options["table"]), str(options["coverage"]))
+            shape = f"{len(opened.names)}x{max(opened.positions, 1)}"
+        cores = len(os.sched_getaffinity(0))
+        return [plan_shape(str(shape), _bytes(budget), options.get("workers") or cores)]
+
+
+def _bytes(budget: str | int) -> int:
+    """The budget that a run would have now: of a job's only item nothing is tried."""
+    plan = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget)
+    return plan.budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +150,7 @@ class _Asked:
     exclude: str | int | Sequence[str] | None = None
     tensor: bool = False
     tie_rule: str = "stable"
+    shape: str | None = None
 
 
 def _check_packages() -> None:
