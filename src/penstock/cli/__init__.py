@@ -6,6 +6,7 @@ never a traceback. Verbs are imported when they are used, so that ``penstock --v
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from penstock.errors import PenstockBug, PenstockError
+from penstock.errors import FunctionRaised, PenstockBug, PenstockError
 
 __all__ = ["main"]
 
@@ -27,6 +28,9 @@ _FLAGS = {
     "accept_changes=True": "--accept-changes",
 }
 """Options that messages name as in Python -> as they are written here."""
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_INSTALLED = re.compile(r"/(site|dist)-packages/|/lib/python3|^<")
 
 EXIT_CODES = """\b
 Exit codes:
@@ -64,7 +68,7 @@ class Verbs(click.Group):
         except PenstockError as error:
             if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
                 traceback.print_exc(file=sys.stderr)
-            say(error)
+            say(error, verbose=ctx.meta.get("penstock.verbose", 0))
             ctx.exit(error.exit_code)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             if ctx.meta.get("penstock.verbose", 0) >= 2:
@@ -87,16 +91,27 @@ def _warn(
     click.echo(f"penstock: warning: {message}", err=True)
 
 
-def say(error: Exception) -> None:
-    """Print an error as one paragraph on stderr."""
+def say(error: Exception, *, verbose: int = 0) -> None:
+    """Print an error as one paragraph on stderr; of the user's function its place, or all when verbose."""
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
     for python, flag in _FLAGS.items():
-        message = message.replace(python, flag)
+        message = message.replace(f"{python} ({flag})", flag).replace(python, flag)
     click.echo(f"penstock: {type(error).__name__}: {message}", err=True)
+    if isinstance(error, FunctionRaised):  # the traceback is of their function, as its worker told it
+        for note in getattr(error.__cause__, "__notes__", ()):
+            click.echo(note.rstrip() if verbose else _place(note), err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)
+
+
+def _place(trace: str) -> str:
+    """Of a traceback as text, the innermost frame that is not of an installed package."""
+    frames: list[tuple[str, str, str]] = _FRAME.findall(trace)
+    theirs = [frame for frame in frames if not _INSTALLED.search(frame[0])]
+    where = "{}, line {}, in {}; ".format(*(theirs or frames)[-1]) if frames else ""
+    return f"{where}-v shows the whole traceback"
 
 
 @click.command(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

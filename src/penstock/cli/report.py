@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from penstock.cli.target import path_of
 from penstock.engine import postmortem
 from penstock.engine.lock import holder_of
 from penstock.engine.page import read_events, write_page
@@ -39,6 +41,9 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
         click.echo(str(whole))
         if died is not None and whole.outcome != "died":  # every stage that began had ended
             click.echo(str(died))
+        if whole.outcome in ("died", "failed", "interrupted"):
+            how = "penstock resume" if path_of(folder).exists() else "run the same script again, with"
+            click.echo(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
         write_page(folder, read_events(events), stages)
     drawn = folder / "report.html"
