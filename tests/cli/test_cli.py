@@ -140,6 +140,7 @@ def test_resume_builds_the_same_command_again_from_elsewhere(told, runner, tmp_p
         "options": {
             "code": 4, "files": [str(tmp_path / "a.fa")], "strand": "both", "table": str(tmp_path / "t.csv")
         },
+        "asked": {"budget": "2GiB"},
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -150,6 +151,44 @@ def test_resume_builds_the_same_command_again_from_elsewhere(told, runner, tmp_p
         "files": (str(tmp_path / "a.fa"),), "code": 4, "strand": "both", "table": tmp_path / "t.csv"
     }  # fmt: skip
     assert (told.asked["budget"], told.asked["workers"]) == ("1GiB", 2)
+
+
+def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
+    told.events = list(tiny())
+    folder = str(tmp_path / "r")
+    command = ["run", "fake", "--into", folder, "--budget", "2GiB", "--workers", "3", "--set-aside", "all"]
+    assert runner.invoke(main, [*command, "--accept-changes"]).exit_code == 0
+    assert runner.invoke(main, ["resume", folder]).exit_code == 0
+    assert told.asked == {
+        "budget": "2GiB", "workers": 3, "call": None, "set_aside": True, "accept_changes": False,
+        "retry_set_aside": False,
+    }  # fmt: skip
+    assert runner.invoke(main, ["resume", folder, "--budget", "auto", "--workers", "2"]).exit_code == 0
+    assert (told.asked["budget"], told.asked["workers"]) == ("auto", 2)
+    assert runner.invoke(main, ["resume", folder]).exit_code == 0
+    assert (told.asked["budget"], told.asked["workers"], told.asked["set_aside"]) == ("auto", 2, True)
+
+
+def test_a_flag_is_named_once(told, runner, tmp_path):
+    told.error = errors.JobChanged("pass accept_changes=True (--accept-changes), or set_aside=True")
+    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    assert "pass --accept-changes, or --set-aside all\n" in result.stderr
+
+
+def test_the_place_in_the_function_is_told_and_the_traceback_when_asked(told, runner, tmp_path):
+    trace = """Traceback (most recent call last):
+  File "/home/me/mine.py", line 3, in f
+  File "/opt/lib/python3.12/json/decoder.py", line 338, in decode
+ValueError: no
+"""
+    told.error = errors.FunctionRaised("item 7: raised ValueError: no")
+    told.error.__cause__ = ValueError("no")
+    told.error.__cause__.add_note(trace)
+    command = ["run", "fake", "--into", str(tmp_path / "r")]
+    result = runner.invoke(main, command)
+    assert "/home/me/mine.py, line 3, in f; -v shows the whole traceback\n" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert trace in runner.invoke(main, [*command, "-v"]).stderr
 
 
 def test_the_same_command_again_resumes_and_another_is_refused(told, runner, tmp_path):
@@ -200,6 +239,7 @@ def test_a_run_that_failed_before_its_first_stage_can_be_tried_again(told, runne
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ('{"schema": 1, "workload": "fake", "asked": 3}', "no object"),
         ("{", "not the command"), ("[]", "neither"), ('{"schema": 1}', "neither"),
         ('{"schema": 9, "workload": "fake"}', "version 9"),
         ('{"schema": 1, "workload": "fake", "options": {"colour": 1}}', "no longer has the option 'colour'"),
@@ -250,6 +290,16 @@ def test_report_prints_numbers_and_draws_the_page_when_asked(told, runner, tmp_p
     report = Report.from_json(result.stdout)
     assert (report.done, report.set_aside_total, report.folder) == (898, 2, folder)
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_report_says_how_to_go_on(told, runner, tmp_path):
+    told.events = list(resumed())[:200]
+    folder = tmp_path / "r"
+    runner.invoke(main, ["run", "fake", "--into", str(folder)])
+    assert f"to go on: penstock resume {folder}\n" in runner.invoke(main, ["report", str(folder)]).stderr
+    told.events = list(tiny())
+    runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "done")])
+    assert "to go on" not in runner.invoke(main, ["report", str(tmp_path / "done")]).stderr
 
 
 def test_report_of_no_run_is_bad_input(runner, tmp_path):

@@ -124,7 +124,7 @@ def test_an_item_that_is_too_large_is_3_and_named(folder):
     ("words", "code", "says"),
     [
         (["run", "mine.py:none", "--into", "r"], 4, "jobs in it: broken, large, slow, squares"),
-        (["run", "mine.py:nothing", "--into", "r"], 4, "is a int, not a penstock.Job"),
+        (["run", "mine.py:nothing", "--into", "r"], 4, "is of type int, not a penstock.Job"),
         (["run", "missing.py:job", "--into", "r"], 4, "no such file"),
         (["run", "no_such_module:job", "--into", "r"], 4, "cannot be imported"),
         (["run", "bad.py:job", "--into", "r"], 4, "bad.py, line 2: cannot be imported: ZeroDivisionError"),

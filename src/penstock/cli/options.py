@@ -118,6 +118,12 @@ class Asked:
             context.meta["penstock.verbose"] = ours.get("verbose", 0)
         return cls(**ours)
 
+    def to_keep(self) -> dict[str, Any]:
+        """What ``resume`` asks for again: of budget, workers, call and items set aside, those given."""
+        plain = Asked()
+        names = ("budget", "workers", "call", "set_aside")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+
     def for_run(self) -> dict[str, Any]:
         """The keyword arguments of ``Run`` and ``Job.run``."""
         return {

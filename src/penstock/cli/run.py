@@ -101,7 +101,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
         # With the first event the folder exists and its lock is ours.
         nonlocal kept
         if not kept:
-            target.keep(found, folder)
+            target.keep(found, folder, asked.to_keep())
             kept = True
 
     with Progress(quiet=asked.quiet, verbose=asked.verbose) as progress:

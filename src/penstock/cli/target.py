@@ -64,7 +64,7 @@ class Target:
                 f"has nothing called {name!r}; jobs in it: {', '.join(jobs) or 'none'}", file=place
             )
         if not _is_job(job):
-            raise BadInput(f"{name!r} is a {type(job).__name__}, not a penstock.Job", file=place)
+            raise BadInput(f"{name!r} is of type {type(job).__name__}, not a penstock.Job", file=place)
         return job
 
 
@@ -173,12 +173,19 @@ def _plain(value: Any, param: click.Parameter | None) -> Any:
     )
 
 
-def keep(target: Target, folder: Path) -> None:
-    """Write the command into the run folder, so that ``penstock resume`` finds it."""
+def keep(target: Target, folder: Path, asked: Mapping[str, Any]) -> None:
+    """Write the command into the run folder, so that ``penstock resume`` finds it.
+
+    Args:
+        target: what is run.
+        folder: the run folder.
+        asked: the budget and the like that were asked for, as JSON values; they are not compared.
+    """
     path = path_of(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
+    values = {**as_json(target), "asked": dict(asked)} if asked else as_json(target)
     with atomic(path) as draft:
-        draft.write_text(json.dumps(as_json(target), indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None:
@@ -206,8 +213,8 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
             f"{name} was {_brief(theirs.get(name))}, is {_brief(mine.get(name))}" for name in changed
         )
         raise JobChanged(
-            f"{folder} holds a run with other options: {list_of}. Choose another folder, or pass "
-            "--accept-changes to keep what is done and go on with the new ones"
+            f"{folder} holds a run with other options: {list_of}. Choose another folder; or pass "
+            "--accept-changes, which keeps what the old ones made and does only the rest with the new"
         )
 
 
@@ -231,6 +238,18 @@ def _read(folder: Path) -> dict[str, Any]:
     if kept.get("schema") != SCHEMA:
         raise BadInput(f"is of version {kept.get('schema')}, this penstock reads {SCHEMA}", file=path)
     return kept
+
+
+def read_asked(folder: Path) -> dict[str, Any]:
+    """The budget and the like with which a run was last begun from the command line.
+
+    Raises:
+        BadInput: its command cannot be read.
+    """
+    asked = _read(folder).get("asked", {})
+    if not isinstance(asked, dict):
+        raise BadInput("not the command of a run: what it asks for is no object", file=path_of(folder))
+    return asked
 
 
 def read(folder: Path) -> Target:
