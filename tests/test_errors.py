@@ -69,6 +69,9 @@ def test_they_cross_between_processes(error):
 def test_wording():
     assert str(errors.BadInput("no number", file="a.csv", place="line 3")) == "a.csv, line 3: no number"
     assert str(errors.UnknownPlugin("sink", "x", ["b", "a"])) == "no sink is called 'x'; known: a, b"
+    typo = errors.UnknownPlugin("sink", "parqet", ["parquet", "files"])
+    assert str(typo) == "no sink is called 'parqet'; did you mean 'parquet'? Known: files, parquet"
     assert "known: none" in str(errors.UnknownPlugin("sink", "x", []))
     assert "pip install 'penstock[snv]'" in str(errors.MissingExtra("It", "zarr", "snv"))
     assert str(errors.SetAside(3, "sub-031", "memory", "needs more")) == "item sub-031: needs more"
+    assert "Traceback" not in repr(errors.SetAside(3, "sub-031", "raised", "no", "E", "Traceback ..."))

@@ -161,7 +161,11 @@ class UnknownPlugin(PluginError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self._told = kind, name, sorted(known)
-        super().__init__(f"no {kind} is called {name!r}; known: {', '.join(self._told[2]) or 'none'}")
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, self._told[2], n=1)
+        hint = f"did you mean {close[0]!r}? Known" if close else "known"
+        super().__init__(f"no {kind} is called {name!r}; {hint}: {', '.join(self._told[2]) or 'none'}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._told
@@ -217,3 +221,7 @@ class SetAside(Exception):
 
     def __str__(self) -> str:
         return f"item {self.name}: {self.message}"
+
+    def __repr__(self) -> str:
+        # Without the traceback: lists of results are printed with these inside.
+        return f"SetAside({self.item}, {self.name!r}, {self.reason!r}, {self.message!r})"
