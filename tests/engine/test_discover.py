@@ -226,3 +226,9 @@ def test_files_in_shared_memory_are_seen():
 
 def test_without_shared_memory_there_are_no_files(tmp_path):
     assert found.shared_files(tmp_path / "nothing") == 0
+
+
+@pytest.mark.parametrize("number", [1, 4, 512, MiB - 1])
+def test_a_bare_number_is_hardly_meant_as_bytes(number):
+    with pytest.raises(UsageError, match=f"'{number}GiB'.*workers={number}"):
+        found.discover(number, [])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock import proc, registry
-from penstock.budget import Budget, Ceiling, format_size, parse_size
+from penstock.budget import Budget, Ceiling, MiB, format_size, parse_size
 from penstock.errors import NoBudget, UsageError
 
 if TYPE_CHECKING:
@@ -56,9 +56,14 @@ def discover(
         environ: the environment to look at, this process's own by default.
 
     Raises:
-        UsageError: the request cannot be read.
+        UsageError: the request cannot be read, or is a number too small to be meant as bytes.
         NoBudget: others hold all of it.
     """
+    if isinstance(requested, int) and 0 < requested < MiB:
+        raise UsageError(
+            f"budget={requested} would be {requested} bytes: write a size, such as '{requested}GiB'; "
+            f"for a number of workers, workers={requested}"
+        )
     word = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
     ceilings, ours = Gauge(limits).read(), tree_memory()
     if requested != "auto" or not word:
