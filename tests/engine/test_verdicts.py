@@ -164,16 +164,27 @@ def test_the_first_item_decides_and_the_others_are_named():
     assert "17 of 100 items were set aside: item-4, item-6, item-8, item-10, item-12 and 4 more" in str(error)
 
 
+def test_the_next_step_is_named():
+    assert str(error_of(aside("raised"))).endswith(". To do without it, pass set_aside=True.")
+    assert str(error_of(aside("raised"), aside("died", 5))).endswith("do without them, pass set_aside=True.")
+
+
+def test_names_with_commas_are_told_apart():
+    error = error_of(*(SetAside(i, f"a.fa, bytes {i} to {i + 1}", "died", "its worker died") for i in (1, 2)))
+    assert "a.fa, bytes 1 to 2; a.fa, bytes 2 to 3." in str(error)
+
+
 def test_a_hopeless_run_says_so():
-    assert "All of the first 20 items failed" in str(
-        error_of(*(aside("raised", item) for item in range(20)), hopeless=True)
-    )
+    error = error_of(*(aside("raised", item) for item in range(20)), hopeless=True)
+    assert "All of the first 20 items failed" in str(error)
+    assert "do without" not in str(error)
 
 
 def test_an_item_too_large_says_what_would_do():
     error = error_of(aside("memory"))
     assert "'item-3' needs more than 3.0 GiB" in str(error)
     assert "set_aside=True" in str(error)
+    assert "how much is not known" in str(error), "what it held when it was ended is a lower bound"
     assert error.exit_code == 3
     assert room(error.needed, RESERVED, 1) >= 3 * GiB, "the budget it names would do"
 

@@ -233,7 +233,8 @@ def failure_of(
     """
     first = min(aside, key=lambda each: each.item)
     same = [each for each in aside if each.reason == first.reason]
-    named = ", ".join(each.name for each in sorted(same, key=lambda each: each.item)[:_NAMED])
+    names = [each.name for each in sorted(same, key=lambda each: each.item)[:_NAMED]]
+    named = ("; " if any(", " in name for name in names) else ", ").join(names)
     more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
     tail = f" All of the first {len(aside)} items failed, so the run stopped." if hopeless else ""
     rest = f" ({len(aside):,} of {items:,} items were set aside: {named}{more}.)" if len(aside) > 1 else ""
@@ -241,7 +242,8 @@ def failure_of(
         return _too_large(first, budget, reserved, rest + tail)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
-    what = f"item {first.name}: {first.message}.{rest}{tail}"
+    advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True."
+    what = f"item {first.name}: {first.message}.{rest}{tail or advice}"
     error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")
@@ -258,8 +260,8 @@ def _too_large(first: SetAside, budget: Budget, reserved: Reserved, rest: str) -
     return ItemTooLarge(
         f"item {first.name!r} needs more than {format_size(first.needed)}; one worker alone may use "
         f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
-        f"{format_size(taken)}). Raise the budget to {format_size(needed)} or more, or split the item, "
-        "or pass "
-        f"set_aside=True to finish the rest.{rest}",
+        f"{format_size(taken)}). It was ended before it had all it asked for, so how much is not known: "
+        f"try a budget of {format_size(needed)} or more, split the item, or pass set_aside=True to finish "
+        f"the rest.{rest}",
         needed=needed,
     )
