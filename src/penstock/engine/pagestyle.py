@@ -27,7 +27,7 @@ section{background:var(--paper);border:1px solid var(--line);border-radius:12px;
 margin-top:20px;break-inside:avoid}
 .lead{font-size:21px;line-height:1.35;letter-spacing:-.01em;margin-bottom:8px}.lead b{font-weight:650}
 .note{background:var(--wash);border-color:var(--budget)}.note p+p{margin-top:8px}
-.numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:16px 24px;margin:20px 0 0}
+.numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(136px,1fr));gap:16px 24px;margin:20px 0 0}
 .numbers div{border-top:1px solid var(--line);padding-top:10px}
 dt{color:var(--soft);font-size:13px}dd{margin:0;font-size:20px;font-weight:600;letter-spacing:-.01em}
 dd small{display:block;font-size:13px;font-weight:400;color:var(--soft);letter-spacing:0}
@@ -64,6 +64,8 @@ th{color:var(--soft);font-weight:500;font-size:13px;text-align:left;white-space:
 td,th{padding:7px 18px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 tr:last-child td{border-bottom:0}td:last-child,th:last-child{padding-right:0}
 .right{text-align:right;white-space:nowrap}td:last-child,td.name{overflow-wrap:anywhere}td.name{font-weight:600;min-width:90px}
+.two td,.two th{padding-right:10px}.two td.name{min-width:0}
+.two td:last-child,.two th:last-child{padding-right:0}
 code{font:13px/1.5 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
 border-radius:5px;padding:2px 7px;overflow-wrap:anywhere}
 footer{margin-top:22px;color:var(--soft);font-size:13px}
