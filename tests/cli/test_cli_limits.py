@@ -77,7 +77,7 @@ def test_the_verb_on_this_machine():
 
 def test_help_is_the_docstring():
     result = CliRunner().invoke(limits, ["--help"])
-    assert "who set each" in result.stdout
+    assert "who set it" in result.stdout
     assert "1.5GiB" in result.stdout
 
 

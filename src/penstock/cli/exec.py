@@ -71,7 +71,7 @@ def exec(  # noqa: A001 - the verb's name
     wait: bool,
     quiet: bool,
 ) -> None:
-    """Run any command, and say what memory it needed and who killed it.
+    """Run any command; say what it needed, and who killed it.
 
     The whole tree of processes counts. Input, output, signals and exit code pass through (128 +
     signal; 3 when it went over its --budget; 126 and 127 as in a shell). With --budget auto it only
@@ -172,7 +172,7 @@ class Teller:
         if not ending.complete:
             lines.append(f"penstock exec: needed more than {format_size(ending.peak)}; try {ask}")
         elif not self._quiet:
-            lines.append(f"penstock exec: needed {format_size(ending.peak)}; {ask}")
+            lines.append(f"penstock exec: needed {format_size(ending.peak)}; next time ask for {ask}")
         if lines:
             with suppress(OSError):
                 os.write(2, ("\n  ".join(lines[:-1]) + "\n" * (len(lines) > 1) + lines[-1] + "\n").encode())

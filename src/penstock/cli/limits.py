@@ -23,7 +23,7 @@ SCHEMA = 1
 @click.option("--per-worker", metavar="SIZE", help="Say how many workers of this size would fit: 1.5GiB.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def limits(budget: str, per_worker: str | None, as_json: bool) -> None:
-    """Show the limits on this process's memory, who set each, and the budget that follows.
+    """Show what limits memory here, who set it, and the budget.
 
     Looks at every control group that holds this process, the batch system's variables, the limits
     on one process, and the machine.
