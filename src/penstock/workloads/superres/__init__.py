@@ -1,1 +1,289 @@
-"""Blends of MRI super-resolution experts with weights of regions, exact, plane by plane."""
+"""Super-resolution of MRI by a blend of experts, each voxel with the weights of its region.
+
+Several programs ("experts") make a sharp volume of a blurred one, each better somewhere. Of patients whose
+truth is known, the best convex weights are learnt region by region, and new volumes are blended with them.
+The published program needs 1.3 GB for a patient, visits all voxels once for each region, and stops short of
+the optimum. Here a patient is read once, plane by plane, and all that a fit asks of it is a file of sums
+(``moments``); regions are solved exactly, and each comes with the proof (``simplex``).
+
+    experts, truth -> TakeMoments -> moments/    one file a patient: what a killed run keeps
+                                        |
+                              fit_fold (a step a fold) -> fold-1/weights.npz, maps
+                                        |
+    experts, truth -------------------> Evaluate -> test/blends, test/metrics -> metrics.json
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import penstock
+from penstock.errors import BadInput
+from penstock.workloads.superres.options import check_names, defaults, need_numba, split_names, with_source
+
+if TYPE_CHECKING:
+    from penstock.workloads.superres.manifest import Fold, Manifest
+    from penstock.workloads.superres.settings import Settings
+
+_SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
+_AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
+
+
+def _swept(given: Sequence[str]) -> dict[str, list[float]]:
+    """The values of each option that is swept, from ``NAME=A,B,...``."""
+    found: dict[str, list[float]] = {}
+    for text in given:
+        name, _, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in _SWEPT or name in found:
+            raise click.BadParameter(f"{text!r}: each of {', '.join(_SWEPT)} can be swept, once")
+        try:
+            found[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: numbers were expected, as in tau=0,0.05,0.1") from None
+    return found
+
+
+def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
+    _swept(given)
+    return given
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(dir_okay=False), metavar="MANIFEST.json")
+@with_source
+@click.option("--fold", default="all", show_default=True, help="Number of a fold, from 1, or all.")
+@click.option(
+    "--models", callback=check_names, default="", metavar="A,B,...",
+    help="The experts, in this order; all, sorted, when not given.",
+)  # fmt: skip
+@click.option("--patch", type=int, default=32, show_default=True, help="Voxels of a tile along each axis.")
+@click.option("--stride", type=int, default=16, show_default=True, help="Voxels between tiles.")
+@click.option("--window", type=click.Choice(["hann", "flat"]), default="hann", show_default=True,
+              help="How a tile fades to its border.")  # fmt: skip
+@click.option("--simplex/--no-simplex", default=True, show_default=True,
+              help="Weights at least 0 that sum to 1, or any weights.")  # fmt: skip
+@click.option("--ridge", type=float, default=1e-6, show_default=True,
+              help="Added to the diagonal, as a share of its mean (upstream: as it is).")  # fmt: skip
+@click.option("--tau", type=float, default=0.05, show_default=True,
+              help="Share of the neighbours' mean in a region's weights.")  # fmt: skip
+@click.option("--lambda-edge", type=float, default=0.25, show_default=True, help="More weight at edges.")
+@click.option("--edge-power", type=float, default=2.0, show_default=True, help="Of the gradient at edges.")
+@click.option("--lambda-grad", type=float, default=0.2, show_default=True, help="Weight of derivatives.")
+@click.option("--operator", type=click.Choice(["sobel", "prewitt", "scharr"]), default="sobel",
+              show_default=True, help="Of the derivatives.")  # fmt: skip
+@click.option("--normalize", type=click.Choice(["zscore", "none"]), default="zscore", show_default=True,
+              help="Standardise each volume over the mask of the truth, or not.")  # fmt: skip
+@click.option("--ssim-axis", type=click.Choice(list(_AXES)), default="axial", show_default=True,
+              help="Slices of SSIM across array axis 0 (axial), 1 (coronal) or 2 (sagittal).")  # fmt: skip
+@click.option("--blends/--no-blends", default=True, show_default=True, help="Keep the test patients' blends.")
+@click.option("--maps/--no-maps", default=True, show_default=True,
+              help="Keep each fold's weights, entropy and dominant expert as volumes.")  # fmt: skip
+@click.option("--sweep", callback=_check_sweep, multiple=True, metavar="NAME=A,B,...",
+              help="Only the held-out error of all combinations of these values of lambda_edge, lambda_grad, "
+              "ridge, tau; no blends. May be repeated.")  # fmt: skip
+@click.option("--compat", type=click.Choice(["none", "upstream"]), default="none", show_default=True,
+              help="upstream: a tile's first cell weighs, the window has zeros.")  # fmt: skip
+def _command(**options: Any) -> None:
+    """Learn region by region how to blend super-resolution experts, and measure it on held-out patients.
+
+    MANIFEST.json says which volumes (.nii, .nii.gz) belong to which patient and fold; superres-manifest
+    makes it. Writes fold-N/weights.npz and maps, test/blends, test/metrics (Parquet) and metrics.json. With
+    --set-aside all a bad patient is left out and named, and the rest goes on (exit code 5).
+    """
+
+
+class Superres:
+    """The workload ``superres``."""
+
+    command = _command
+
+    def run(self, run: penstock.Run, **options: Any) -> None:
+        """Fit and evaluate the folds that are asked for, or sweep.
+
+        Raises:
+            BadInput: a manifest or volume that is not what it should be, naming file and place.
+            UsageError: options that make no sense together.
+            MissingExtra: a package is not installed.
+        """
+        asked, settings, manifest = _read(options)
+        pids = sorted({pid for fold in manifest.folds for pid in (*fold.train, *fold.test)})
+        moments = run.stage("moments", _taking(manifest, pids, settings))
+        missing = {pids[number] for number in moments.missing}
+        if asked["sweep"]:
+            _sweep(run, manifest, pids, moments, settings, _swept(asked["sweep"]))
+            return
+        fits = {
+            f"fold_{fold.number}": _fit(run, manifest, pids, missing, moments, settings, fold, asked["maps"])
+            for fold in manifest.folds
+        }
+        rows = _evaluate(run, manifest, pids, missing, moments, fits, asked["blends"])
+        _write_metrics(run, manifest, settings, missing, fits, rows)
+
+    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+        """The plan of the stage that takes the sums; blends need about as much."""
+        _, settings, manifest = _read(options)
+        pids = sorted(manifest.patients)
+        wishes = {name: options.get(name) for name in ("workers", "call")}
+        return [_taking(manifest, pids, settings).plan(budget=budget, **wishes)]
+
+
+def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
+    from penstock.workloads.superres.manifest import read_manifest
+    from penstock.workloads.superres.settings import Settings
+
+    need_numba()
+    asked = defaults(_command) | options
+    fields = ("patch", "stride", "window", "simplex", "ridge", "tau", "lambda_edge", "edge_power",
+              "lambda_grad", "operator", "normalize")  # fmt: skip
+    settings = Settings(
+        **{name: asked[name] for name in fields},
+        ssim_axis=_AXES[asked["ssim_axis"]],
+        upstream=asked["compat"] == "upstream",
+    )
+    manifest = read_manifest(
+        asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],
+        fold=str(asked["fold"]), models=split_names(asked["models"]), allow_missing=asked["allow_missing"],
+    )  # fmt: skip
+    return asked, settings, manifest
+
+
+# ------------------------------------------------------------------ stages
+
+
+def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> penstock.Job:
+    from penstock.workloads.superres.jobs import TakeMoments
+    from penstock.workloads.superres.patients import Patient, Patients
+    from penstock.workloads.superres.volumes import read_header
+
+    shapes: Counter[tuple[int, int, int]] = Counter()
+    for pid in pids:
+        try:
+            shapes[read_header(manifest.patients[pid][-1]).shape] += 1
+        except BadInput:  # told when the patient's turn comes
+            continue
+    shape = shapes.most_common(1)[0][0] if shapes else (1, 1, 1)
+    return penstock.Job(
+        source=Patients([Patient(pid, manifest.patients[pid], number) for number, pid in enumerate(pids)]),
+        function=TakeMoments(**settings.pass_key(), shape=shape),
+        into=penstock.sinks.Files(),
+    )
+
+
+def _fit(
+    run: penstock.Run, manifest: Manifest, pids: Sequence[str], missing: set[str], moments: penstock.Stored,
+    settings: Settings, fold: Fold, maps: bool,
+) -> penstock.Stored:  # fmt: skip
+    from penstock.workloads.superres.jobs import fit_fold
+
+    there = [pid for pid in pids if pid not in missing]
+    return run.step(
+        f"fold-{fold.number}", fit_fold,
+        inputs={
+            "moments": moments, "train": [pids.index(pid) for pid in fold.train], "names": list(fold.train),
+            "models": list(manifest.models), "settings": settings.told(),
+            "like": manifest.patients[there[0]][-1] if maps and there else None,
+        },
+    )  # fmt: skip
+
+
+def _evaluate(
+    run: penstock.Run, manifest: Manifest, pids: Sequence[str], missing: set[str], moments: penstock.Stored,
+    fits: dict[str, penstock.Stored], keep: bool,
+) -> list[dict[str, Any]]:  # fmt: skip
+    from penstock.workloads.superres.jobs import Evaluate
+    from penstock.workloads.superres.patients import Patient, Patients
+
+    items = [
+        Patient(pid, manifest.patients[pid], pids.index(pid), fold.number)
+        for fold in manifest.folds
+        for pid in fold.test
+        if pid not in missing
+    ]
+    stored = run.stage(
+        "test",
+        penstock.Job(
+            source=Patients(items), function=Evaluate(manifest.models, keep),
+            into={"metrics": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
+            inputs={"moments": moments, **fits},
+        ),
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = stored.open()["metrics"].to_table().to_pylist()
+    return rows
+
+
+def _sweep(
+    run: penstock.Run, manifest: Manifest, pids: Sequence[str], moments: penstock.Stored, settings: Settings,
+    values: dict[str, list[float]],
+) -> None:  # fmt: skip
+    from penstock.workloads.superres.jobs import Sweep
+
+    number = {pid: at for at, pid in enumerate(pids)}
+    folds = tuple(
+        (fold.number, tuple(number[pid] for pid in fold.train), tuple(number[pid] for pid in fold.test))
+        for fold in manifest.folds
+    )
+    combinations = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    stored = run.stage(
+        "sweep",
+        penstock.Job(
+            source=penstock.sources.Items(combinations),
+            function=Sweep(settings.told(), manifest.models, folds),
+            into=penstock.sinks.Parquet(one_file=True), inputs={"moments": moments},
+        ),
+    )  # fmt: skip
+    rows = stored.open().to_table().to_pylist()
+    means = []
+    for each in combinations:
+        errors = [row["error"] for row in rows if all(row[name] == value for name, value in each.items())]
+        means.append({**each, "error": sum(errors) / len(errors)})
+    means.sort(key=lambda row: row["error"])
+    _write(run, "sweep.json", {"schema": 1, "settings": settings.told(), "means": means, "folds": rows})
+
+
+def _write_metrics(
+    run: penstock.Run, manifest: Manifest, settings: Settings, missing: set[str],
+    fits: dict[str, penstock.Stored], rows: list[dict[str, Any]],
+) -> None:  # fmt: skip
+    from penstock.workloads.superres.summary import means, paired
+
+    folds: list[dict[str, Any]] = []
+    for fold, fit in zip(manifest.folds, fits.values(), strict=True):
+        own = [row for row in rows if row["fold"] == fold.number]
+        folds.append(
+            {
+                "fold": fold.number,
+                "train": [pid for pid in fold.train if pid not in missing],
+                "test": sorted({row["patient"] for row in own}),
+                **{name: fit.facts[name] for name in ("regions", "uncertified", "largest_gap", "constant")},
+                "means": means(own),
+            }
+        )
+    aside = [
+        {"stage": report.stage, "patient": each.name, "reason": each.message}
+        for report in run.reports
+        for each in report.set_aside
+    ]
+    _write(run, "metrics.json", {
+        "schema": 1, "models": list(manifest.models), "settings": settings.told(), "folds": folds,
+        "means": means(rows), "blend_against": paired(rows), "missing": list(manifest.missing),
+        "set_aside": aside,
+    })  # fmt: skip
+    for each in folds:
+        for told in each["constant"]:
+            click.echo(f"warning: fold {each['fold']}: {told} has one value everywhere", err=True)
+        if each["uncertified"]:
+            click.echo(
+                f"warning: fold {each['fold']}: {each['uncertified']} regions are not certified", err=True
+            )
+
+
+def _write(run: penstock.Run, name: str, content: dict[str, Any]) -> None:
+    with penstock.atomic(run.folder / name) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

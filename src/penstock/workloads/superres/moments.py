@@ -149,19 +149,21 @@ def _pass(volumes: Sequence[Planes], settings: Settings) -> Moments:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The quadratic objective w'Qw - 2 b'w of each region.
+    """The quadratic objective w'Qw - 2 b'w + y of each region.
 
     Attributes:
         regions: their numbers, ascending, int64 (R,).
         n: voxels, int64 (R,).
         Q: float64 (R, M, M), symmetric.
         b: float64 (R, M).
+        y: float64 (R,), the objective of weights that are 0.
     """
 
     regions: NDArray[np.int64]
     n: NDArray[np.int64]
     Q: NDArray[np.float64]
     b: NDArray[np.float64]
+    y: NDArray[np.float64]
 
 
 def statistics_of(moments: Moments, settings: Settings) -> Statistics:
@@ -188,8 +190,9 @@ def statistics_of(moments: Moments, settings: Settings) -> Statistics:
         centred += settings.lambda_grad * _square(sums[:, _terms(volumes + 1) :], volumes)
     centred /= np.outer(deviation, deviation)
     return Statistics(
-        moments.regions, moments.counts, centred[:, :experts, :experts], centred[:, :experts, experts]
-    )
+        moments.regions, moments.counts, centred[:, :experts, :experts], centred[:, :experts, experts],
+        centred[:, experts, experts],
+    )  # fmt: skip
 
 
 class Total:
@@ -204,6 +207,7 @@ class Total:
         self._n = np.zeros(regions + 1, np.int64)
         self._Q = np.zeros((regions + 1, experts, experts))
         self._b = np.zeros((regions + 1, experts))
+        self._y = np.zeros(regions + 1)
 
     def add(self, more: Statistics) -> None:
         """Add a patient."""
@@ -211,14 +215,15 @@ class Total:
         self._n[at] += more.n
         self._Q[at] += more.Q
         self._b[at] += more.b
+        self._y[at] += more.y
 
     def cells(self) -> Statistics:
         """Of the cells, those with voxels."""
-        return _used(np.arange(-1, len(self._n) - 1), self._n, self._Q, self._b)
+        return _used(np.arange(-1, len(self._n) - 1), self._n, self._Q, self._b, self._y)
 
     def tiles(self, grid: tuple[int, ...], reach: int) -> Statistics:
         """Of the tiles, each of up to ``reach`` cells along each axis; its number is its first cell's."""
-        made: list[Any] = [self._n[1:], self._Q[1:], self._b[1:]]
+        made: list[Any] = [self._n[1:], self._Q[1:], self._b[1:], self._y[1:]]
         for at, each in enumerate(made):
             spread = each.reshape(*grid, *each.shape[1:])
             for axis, n in enumerate(grid):
@@ -231,9 +236,9 @@ class Total:
         return _used(np.arange(len(made[0])), *made)
 
 
-def _used(regions: NDArray[np.int64], n: Any, Q: Any, b: Any) -> Statistics:
+def _used(regions: NDArray[np.int64], n: Any, *sums: Any) -> Statistics:
     used = n > 0
-    return Statistics(regions[used], n[used], Q[used], b[used])
+    return Statistics(regions[used], n[used], *(each[used] for each in sums))
 
 
 def _terms(count: int) -> int:

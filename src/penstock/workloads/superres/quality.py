@@ -1,8 +1,8 @@
 """How near volumes are to a truth: mean squared and absolute error, PSNR, and SSIM slice by slice.
 
 Planes come one after the other. SSIM's sums over 7 x 7 voxels are running sums, along k from plane to
-plane where a slice runs along k, so that memory is seven planes of each volume. Only windows that lie wholly in a slice
-count, as in the mean of scikit-image's ``structural_similarity``, whose constants these are.
+plane where a slice runs along k, so that memory is seven planes of each volume. Only windows that lie
+wholly in a slice count, as in the mean of scikit-image's ``structural_similarity``, with its constants.
 """
 
 # What numba compiles has no types that a checker could follow.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,23 @@ class Weights:
         """Write as ``.npz``."""
         s = self.statistics
         np.savez(
-            path, rids=s.regions, n=s.n, Q=s.Q, B=s.b, W=self.W, W_exact=self.W_exact, gap=self.gap,
+            path, rids=s.regions, n=s.n, Q=s.Q, B=s.b, Y=s.y, W=self.W, W_exact=self.W_exact, gap=self.gap,
             shape=np.array(self.shape), models=np.array(self.models), config=json.dumps(self.settings.told()),
         )  # fmt: skip
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Weights:
+        """From the arrays of such a file."""
+        i, j, k = kept["shape"].tolist()
+        return cls(
+            Statistics(*(kept[name] for name in ("rids", "n", "Q", "B", "Y"))),
+            kept["W"],
+            kept["W_exact"],
+            kept["gap"],
+            (i, j, k),
+            tuple(kept["models"].tolist()),
+            Settings(**json.loads(str(kept["config"]))),
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Weights:
@@ -73,12 +87,7 @@ class Weights:
         """
         try:
             with np.load(path, allow_pickle=False) as kept:
-                i, j, k = kept["shape"].tolist()
-                return cls(
-                    Statistics(kept["rids"], kept["n"], kept["Q"], kept["B"]), kept["W"], kept["W_exact"],
-                    kept["gap"], (i, j, k), tuple(kept["models"].tolist()),
-                    Settings(**json.loads(str(kept["config"]))),
-                )  # fmt: skip
+                return cls.of(kept)
         except FileNotFoundError:
             raise BadInput("no such file", file=path) from None
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

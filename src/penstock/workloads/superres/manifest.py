@@ -1,0 +1,258 @@
+"""The manifest of a K-fold experiment: which files belong to which patient, and who learns from whom.
+
+{"folds": [{"train": {PATIENT: ENTRY}, "test": {PATIENT: ENTRY}}, ...]}
+ENTRY = {EXPERT: {SPACING: {PULSE: PATH}}, ..., "HR": {SPACING: {PULSE: PATH}}}
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import BadInput, UsageError
+from penstock.workloads.superres.volumes import compare_grids, read_header
+
+TRUTH = "HR"
+_NOT_EXPERTS = (TRUTH, "LR")
+_SHOWN = 20
+
+Paths = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold.
+
+    Attributes:
+        number: from 1.
+        train, test: patients, sorted.
+    """
+
+    number: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a run reads.
+
+    Attributes:
+        models: the experts, sorted: the order of all weights.
+        folds: those that were asked for.
+        patients: the paths of each: experts in the order of ``models``, then the truth where it is known.
+        missing: what is not there, one sentence each, of patients that were left out.
+    """
+
+    models: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    patients: Mapping[str, Paths]
+    missing: tuple[str, ...] = ()
+
+
+def read_manifest(
+    path: str | Path, *, root: str | Path, spacing: str, pulse: str, fold: str = "all",
+    models: Sequence[str] = (), allow_missing: bool = False, truth: bool = True,
+) -> Manifest:  # fmt: skip
+    """Read a manifest and look for every file that it names.
+
+    Args:
+        path: of the manifest.
+        root: where relative paths in it begin.
+        spacing, pulse: which volumes.
+        fold: its number, from 1, or ``"all"``.
+        models: the experts and their order; none: all that the manifest names, sorted.
+        allow_missing: leave patients out whose files are not all there.
+        truth: whether the truth is needed too.
+
+    Raises:
+        BadInput: it is no manifest; a patient is in it twice, or in both halves of a fold, or has
+            other experts than the others; files are missing (all of them are named).
+        UsageError: there is no such fold.
+    """
+    content = _load(path)
+    halves = [_halves(each, number, path) for number, each in enumerate(content, 1)]
+    chosen = _choose(halves, fold, path)
+    entries: dict[str, Any] = {}
+    for half in (half for _, *both in chosen for half in both):
+        for pid, entry in half.items():
+            if entries.setdefault(pid, entry) != entry:
+                raise BadInput(f"patient {pid} has other files in one fold than in another", file=path)
+    names = tuple(models) or _experts(entries, path)
+    wanted = (*names, TRUTH) if truth else names
+    patients: dict[str, Paths] = {}
+    missing: list[str] = []
+    for pid in sorted(entries):
+        found = [_find(entries[pid], pid, name, spacing, pulse, Path(root)) for name in wanted]
+        absent = [each.removeprefix("!") for each in found if each.startswith("!")]
+        missing += absent
+        if not absent:
+            patients[pid] = tuple(found)
+    if missing and not allow_missing:
+        raise listed("missing", missing, path, "; --allow-missing goes on without their patients")
+    if not patients:
+        raise BadInput("no patient is complete", file=path)
+    folds = tuple(
+        Fold(number, *(tuple(sorted(pid for pid in half if pid in patients)) for half in (train, test)))
+        for number, train, test in chosen
+    )
+    return Manifest(names, folds, patients, tuple(missing))
+
+
+def build_manifest(
+    hr_root: Path, models_root: Path, *, models: Sequence[str], spacings: Sequence[str],
+    pulses: Sequence[str], folds: int, seed: int, allow_missing: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The manifest of the patients in ``HR_ROOT/PATIENT/PATIENT-PULSE.nii.gz``.
+
+    Experts lie in ``MODELS_ROOT/MODEL/SPACING/output_volumes/PATIENT-PULSE.nii.gz``. The header of every
+    file is read, and its grid compared with the truth's.
+
+    Raises:
+        BadInput: files are missing or do not fit (all of them are named).
+        UsageError: fewer complete patients than folds.
+    """
+    if not hr_root.is_dir():
+        raise BadInput("no such folder", file=hr_root)
+    entries: dict[str, Any] = {}
+    wrong: list[str] = []
+    for pid in sorted(each.name for each in hr_root.iterdir() if each.is_dir()):
+        entry: dict[str, Any] = {name: {s: {} for s in spacings} for name in (*models, TRUTH)}
+        said = len(wrong)
+        for pulse in pulses:
+            truth = hr_root / pid / f"{pid}-{pulse}.nii.gz"
+            wrong += _wrong(truth, None)
+            for spacing in spacings:
+                entry[TRUTH][spacing][pulse] = str(truth)
+                for model in models:
+                    volume = models_root / model / spacing / "output_volumes" / truth.name
+                    wrong += _wrong(volume, truth)
+                    entry[model][spacing][pulse] = str(volume)
+        if len(wrong) == said:
+            entries[pid] = entry
+    if wrong and not allow_missing:
+        raise listed("missing or wrong", wrong, hr_root, "; --allow-missing goes on without their patients")
+    return {
+        "folds": [
+            {half: {pid: entries[pid] for pid in pids} for half, pids in (("train", train), ("test", test))}
+            for train, test in split(list(entries), folds, seed)
+        ]
+    }
+
+
+def split(patients: Iterable[str], folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
+    """(train, test) of each fold, sorted: shuffled by ``random.Random(seed)``, the later folds larger.
+
+    Raises:
+        UsageError: fewer patients than folds.
+    """
+    shuffled = sorted(patients)
+    count = len(shuffled)
+    if not 1 <= folds <= count:
+        raise UsageError(f"{folds} folds of {count} complete patients: each fold needs at least one")
+    random.Random(seed).shuffle(shuffled)
+    made, start = [], 0
+    for fold in range(folds):
+        size = (count + fold) // folds
+        test = shuffled[start : start + size]
+        start += size
+        made.append((sorted(set(shuffled) - set(test)), sorted(test)))
+    return made
+
+
+def listed(what: str, sentences: Sequence[str], file: object, advice: str = "") -> BadInput:
+    """One error for many findings."""
+    shown = "".join(f"\n  {each}" for each in sentences[:_SHOWN])
+    more = f"\n  and {len(sentences) - _SHOWN} more" if len(sentences) > _SHOWN else ""
+    return BadInput(f"{len(sentences)} {what}{advice}:{shown}{more}", file=file)
+
+
+# ------------------------------------------------------------------ what a manifest may say
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _load(path: str | Path) -> list[Any]:
+    try:
+        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_once)
+    except FileNotFoundError:
+        raise BadInput("no such file", file=path) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"is no manifest: {error}", file=path) from error
+    folds = content.get("folds") if isinstance(content, dict) else None
+    if not isinstance(folds, list) or not folds:
+        raise BadInput('is no manifest: {"folds": [...]} was expected', file=path)
+    return folds
+
+
+def _halves(fold: Any, number: int, path: object) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    halves: list[Any] = [fold.get(half) if isinstance(fold, dict) else None for half in ("train", "test")]
+    for half in halves:
+        if not isinstance(half, dict) or not all(isinstance(entry, dict) for entry in half.values()):
+            raise BadInput(
+                'needs "train" and "test", each {PATIENT: {EXPERT: {SPACING: {PULSE: PATH}}}}',
+                file=path, place=f"fold {number}",
+            )  # fmt: skip
+    train, test = halves
+    if both := sorted(train.keys() & test.keys()):
+        raise BadInput(
+            f"{both[0]} is in train and in test: it would be measured on what it taught",
+            file=path, place=f"fold {number}",
+        )  # fmt: skip
+    return number, train, test
+
+
+def _choose(halves: list[Any], fold: str, path: object) -> list[Any]:
+    if fold != "all":
+        if not fold.isdigit() or not 1 <= int(fold) <= len(halves):
+            raise UsageError(f"fold {fold!r}: the manifest has folds 1 to {len(halves)}, or write all")
+        return [halves[int(fold) - 1]]
+    tested = [pid for _, _, test in halves for pid in test]
+    if twice := sorted({pid for pid in tested if tested.count(pid) > 1}):
+        raise BadInput(f"{twice[0]} is tested in two folds", file=path)
+    return halves
+
+
+def _experts(entries: Mapping[str, Any], path: object) -> tuple[str, ...]:
+    first, *others = ((pid, sorted(set(entry) - set(_NOT_EXPERTS))) for pid, entry in entries.items())
+    for pid, experts in others:
+        if experts != first[1]:
+            raise BadInput(
+                f"patient {pid} has the experts {', '.join(experts)}, and {first[0]} has "
+                f"{', '.join(first[1])}; choose some with --models",
+                file=path,
+            )
+    if not first[1]:
+        raise BadInput("names no expert", file=path)
+    return tuple(first[1])
+
+
+def _find(entry: Any, pid: str, name: str, spacing: str, pulse: str, root: Path) -> str:
+    """A file's path; what is wrong with it, after ``!``."""
+    found = entry
+    for key in (name, spacing, pulse):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, str):
+        return f"!{pid}: the manifest names no {name} of {spacing}, {pulse}"
+    path = (root / found).absolute()
+    return str(path) if path.is_file() else f"!{pid}: no such file: {path}"
+
+
+def _wrong(path: Path, truth: Path | None) -> list[str]:
+    try:
+        header = read_header(path)
+        if truth is not None and truth.is_file():
+            compare_grids(header, path, read_header(truth), truth)
+    except BadInput as error:
+        return [str(error)]
+    return []

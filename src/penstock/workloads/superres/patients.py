@@ -1,0 +1,80 @@
+"""Patients as the items of a source: the paths of their volumes, which the function reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.errors import BadInput
+from penstock.files import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One item.
+
+    Attributes:
+        pid: its name.
+        paths: the experts' volumes, then the truth where it is known.
+        number: its place among the patients whose sums were taken.
+        fold: in which it is tested; 0 where that does not matter.
+    """
+
+    pid: str
+    paths: tuple[str, ...]
+    number: int = 0
+    fold: int = 0
+
+
+class Patients:
+    """Patients, each an item.
+
+    Args:
+        patients: in order.
+    """
+
+    def __init__(self, patients: Sequence[Patient]) -> None:
+        self._patients = tuple(patients)
+        self._sizes = [sum(_size(path) for path in each.paths) for each in self._patients]
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def read(self, start: int, stop: int) -> Sequence[Patient]:
+        """The patients of one call; the function opens their files."""
+        return self._patients[start:stop]
+
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Bytes of each patient's files."""
+        return self._sizes[start:stop]
+
+    def name(self, item: int) -> str:
+        """The patient's name."""
+        return self._patients[item].pid
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Of each patient: its name, and the fingerprints of its files."""
+        return {_key(each): " ".join(_told(path) for path in each.paths) for each in self._patients}
+
+    def spans(self) -> Mapping[str, tuple[int, int]]:
+        """Each patient is one item."""
+        return {_key(each): (item, item + 1) for item, each in enumerate(self._patients)}
+
+
+def _key(patient: Patient) -> str:
+    return f"{patient.pid} {patient.number} {patient.fold}"
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _told(path: str) -> str:
+    try:
+        return f"{path}={fingerprint(path)}"
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
