@@ -145,6 +145,17 @@ def dies_once(path):
     return None
 
 
+def crashes_at_first(path, times):
+    """Aborts so many times."""
+    for number in range(times):
+        try:
+            os.close(os.open(f"{path}.{number}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        os.abort()
+    return "alive"
+
+
 _kept = []
 
 

@@ -1,6 +1,7 @@
 """The joblib backend, alone and under scikit-learn."""
 
 import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -81,9 +82,24 @@ def test_an_exception_ends_it_and_the_next_one_runs():
         assert parallel(delayed(abs)(-n) for n in range(50)) == list(range(50))
 
 
-def test_a_call_too_large_is_named():
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_call_too_large_is_named(batch_size):
     with pytest.raises(penstock.ItemTooLarge, match=r"the call holds\(2000\) needs more than"):
-        Parallel(n_jobs=2)(delayed(programs.holds)(2000 if n == 3 else 1) for n in range(4))
+        Parallel(n_jobs=2, batch_size=batch_size)(
+            delayed(programs.holds)(2000 if n == 3 else 1) for n in range(16)
+        )
+
+
+def test_calls_that_die_together_are_tried_alone(tmp_path):
+    """Each dies twice whatever it is with: four at once are too many, one by one they are done."""
+    results = Parallel(n_jobs=2, batch_size=4)(
+        delayed(programs.crashes_at_first)(str(tmp_path / f"{n}"), 2) for n in range(8)
+    )
+    assert results == ["alive"] * 8
+    with pytest.raises(penstock.WorkerDied, match=r"the call abort\(\) its worker died"):
+        Parallel(n_jobs=2, batch_size=4)(
+            [delayed(os.abort)(), delayed(abs)(-1), delayed(abs)(-2), delayed(abs)(-3)]
+        )
 
 
 def test_a_timeout_of_the_whole_and_of_a_call():

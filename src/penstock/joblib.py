@@ -13,16 +13,19 @@ A call that cannot fit raises ItemTooLarge out of ``Parallel``, as any exception
 from __future__ import annotations
 
 import atexit
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from penstock.calls.work import in_words
 from penstock.engine.discover import cpus, most_workers
-from penstock.errors import MissingExtra
+from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
 from penstock.executor import Executor, module_of, name_of, new_backend
+from penstock.service import CallFuture
 
 try:
     import joblib
@@ -98,7 +101,20 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             raise
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
-        """Have a worker call ``func``."""
+        """Have a worker call ``func``: calls that joblib has put together.
+
+        Where they cannot be done together, each is tried alone: only one that cannot be done fails,
+        and is named.
+        """
+        future = self._send(func)
+        if len(getattr(func, "items", ())) > 1:
+            together, future = future, Future()
+            together.add_done_callback(partial(self._or_each, func, future))
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def _send(self, func: Any) -> Any:
         assert self._executor is not None
         threads = self.inner_max_num_threads
         call: tuple[Any, tuple[Any, ...]] = (
@@ -107,19 +123,40 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         items = getattr(func, "items", None)  # of joblib's BatchedCalls
         name = partial(_in_words, func) if items else name_of(func)
         module = module_of(_inner(items[0][0]) if items else func)
-        future = self._executor.submit_as(name, module, *call, {})
-        if callback is not None:
-            future.add_done_callback(callback)
-        return future
+        return self._executor.submit_as(name, module, *call, {})
+
+    def _or_each(self, batch: Any, whole: Future[Any], together: Any) -> None:
+        """Give ``whole`` what came of a batch, or of its calls one by one."""
+        try:
+            whole.set_result(_results(together))
+        except (ItemTooLarge, WorkerDied, Stalled):
+            try:
+                each = [self._send(_alone(batch, item)) for item in batch.items]
+            except BaseException as error:
+                whole.set_exception(error)
+                return
+            left = iter(range(len(each) - 1))
+
+            def done(_: Any) -> None:  # on the executor's thread, one after the other
+                if next(left, None) is None:
+                    try:
+                        for future in each:
+                            _results(future)
+                        whole.set_result(_Later(*each))
+                    except BaseException as error:
+                        whole.set_exception(error)
+
+            for future in each:
+                future.add_done_callback(done)
+        except BaseException as error:
+            whole.set_exception(error)
 
     def retrieve_result_callback(self, future: Any) -> Any:
         """The results of a batch of calls, read from their file only when they are wanted.
 
         joblib keeps what this gives until its user comes for it.
         """
-        if (error := future.exception()) is not None:
-            raise error
-        return _Later(future) if future.weight else future.result()
+        return _results(future) if isinstance(future, CallFuture) else future.result()
 
     def terminate(self) -> None:
         """End the workers; what they are forked from stays for the next ``Parallel``."""
@@ -147,14 +184,29 @@ class Rescuing(Backend):
         return min(n_jobs, most_workers(None) or n_jobs)
 
 
-class _Later:
-    """A list in a file."""
+def _results(future: CallFuture) -> Any:
+    """What a batch gave: a list, or something like it where that waits in a file."""
+    if (error := future.exception()) is not None:
+        raise error
+    return _Later(future) if future.weight else future.result()
 
-    def __init__(self, future: Any) -> None:
-        self._future = future
+
+class _Later:
+    """The items of lists that may be in files."""
+
+    def __init__(self, *futures: CallFuture) -> None:
+        self._futures = futures
 
     def __iter__(self) -> Iterator[Any]:
-        yield from self._future.result()
+        for future in self._futures:
+            yield from future.result()
+
+
+def _alone(batch: Any, item: Any) -> Any:
+    """A batch of joblib's with one of its calls."""
+    single = copy.copy(batch)
+    single.items, single._size = [item], 1
+    return single
 
 
 def _in_words(batch: Any) -> str:

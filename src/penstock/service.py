@@ -274,9 +274,16 @@ class Service:
             if isinstance(result, File):
                 result.own(self.folder)
             if isinstance(result, SetAside):
-                _fail(call, verdicts.exception_of(result, name))
+                _fail(call, self._error(result, name))
             elif result is not None:  # None: it was cancelled before it began
                 _fulfil(call.future, result)
+
+    def _error(self, aside: SetAside, name: str) -> BaseException:
+        """Why a call was given up: not its own doing, where this process has left it no room."""
+        held = Meter().held()
+        if aside.reason == "memory" and held > self.budget.bytes / 2:
+            return verdicts.crowded(held, max(self.budget.bytes - held, 0), self.budget)
+        return verdicts.exception_of(aside, name)
 
 
 def _fail(call: Call, error: BaseException) -> None:
