@@ -91,14 +91,19 @@ def _warn(
     click.echo(f"penstock: warning: {message}", err=True)
 
 
+def with_flags(message: str) -> str:
+    """A message with its options written as they are here."""
+    for python, flag in _FLAGS.items():
+        message = message.replace(f"{python} ({flag})", flag).replace(python, flag)
+    return message
+
+
 def say(error: Exception, *, verbose: int = 0) -> None:
     """Print an error as one paragraph on stderr; of the user's function its place, or all when verbose."""
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
-    for python, flag in _FLAGS.items():
-        message = message.replace(f"{python} ({flag})", flag).replace(python, flag)
-    click.echo(f"penstock: {type(error).__name__}: {message}", err=True)
+    click.echo(f"penstock: {type(error).__name__}: {with_flags(message)}", err=True)
     if isinstance(error, FunctionRaised):  # the traceback is of their function, as its worker told it
         for note in getattr(error.__cause__, "__notes__", ()):
             click.echo(note.rstrip() if verbose else _place(note), err=True)

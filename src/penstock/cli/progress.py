@@ -156,6 +156,11 @@ class Progress(AbstractContextManager["Progress"]):
         remaining = self._items - self._done - self._set_aside
         return spent * remaining / done if done > 0 and spent > 0 and remaining >= 0 else None
 
+    def reached(self) -> str:
+        """How far it came, to be said after "interrupted"."""
+        stage = f" of {self._stage}" if self._stage else ""
+        return f" at {self._done:,} of {self._items:,} items{stage}; these are kept" if self._items else ""
+
     def _parts(self) -> list[str]:
         parts = [f"{self._done:,} of {self._items:,} items"]
         if self._set_aside:

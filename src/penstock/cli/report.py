@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from penstock.cli import with_flags
 from penstock.cli.target import path_of
 from penstock.engine import postmortem
 from penstock.engine.lock import holder_of
@@ -38,7 +39,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
         values = json.loads(whole.to_json())
         click.echo(json.dumps({**values, "died": None if died is None else died.as_json()}, indent=1))
     else:
-        click.echo(str(whole))
+        click.echo(with_flags(str(whole)))
         if died is not None and whole.outcome != "died":  # every stage that began had ended
             click.echo(str(died))
         if whole.outcome in ("died", "failed", "interrupted"):

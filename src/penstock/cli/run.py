@@ -11,6 +11,7 @@ import click
 
 from penstock import registry
 from penstock.abc import Event, Observer
+from penstock.budget import MiB
 from penstock.cli import options, target
 from penstock.cli.options import Asked
 from penstock.cli.progress import Progress, summary
@@ -109,7 +110,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
             report = _run(found, folder, asked, (keep, progress))
         except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C or SIGTERM
             progress.close()
-            click.echo("penstock: interrupted", err=True)
+            click.echo(f"penstock: interrupted{progress.reached()}", err=True)
             _tell_resume(folder)
             click.get_current_context().exit(
                 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 1)
@@ -117,7 +118,9 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
         except (RunFailed, CannotFit) as error:
             progress.close()
             if target.path_of(folder).exists():
-                error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}")
+                enough = getattr(error, "needed", None)
+                more = f" --budget {-(-enough // MiB)}MiB" if enough else ""
+                error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}{more}")
             raise
     if not asked.quiet:
         click.echo(summary(report, folder, began=progress.began), err=True)
