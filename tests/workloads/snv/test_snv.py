@@ -17,7 +17,7 @@ from test_snv_kernel import random_weights, slow
 import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
-from penstock.workloads.snv import Snv, kernel, results
+from penstock.workloads.snv import Snv, arrays, kernel, reading, results
 from penstock.workloads.snv.jobs import AddUp
 from penstock.workloads.snv.reading import GatherFacts, Members
 from penstock.workloads.snv.table import Blocks, open_table
@@ -72,8 +72,8 @@ def tensor(folder):
 
 def small_table(**changes):
     """The members of a real-looking table of 12 samples and 60 positions."""
-    with np.load(DATA / "s1_small40_cmt.npz") as arrays:
-        made = {name: arrays[name] for name in arrays.files}
+    with np.load(DATA / "s1_small40_cmt.npz") as saved:
+        made = {name: saved[name] for name in saved.files}
     for name in ("counts", "quals", "indel_counter"):
         made[name] = np.asfortranarray(made[name][:, :60])
     return made | {"p": made["p"][:60]} | changes
@@ -163,6 +163,43 @@ def test_every_layout_gives_the_same(small, tmp_path):
     check("npy", table=str(folder), coverage=str(tmp_path / "cov.npy"))
 
 
+class ZarrArray:
+    """What the zarr package gives for an array: chunks, and slices that are copies."""
+
+    def __init__(self, values):
+        self._values, self.dtype, self.shape = values, values.dtype, values.shape
+        self.chunks = tuple(min(n, c) for n, c in zip(values.shape, (5, 17, 40), strict=False))
+
+    def __getitem__(self, place):
+        return self._values[place].copy()
+
+
+def test_zarr_is_read_by_the_zarr_package(small, tmp_path, monkeypatch):
+    options = small()
+    rows, _ = run(tmp_path / "first", tensor=True, **options)
+    places = {name: ZarrArray(values) for name, values in small_table().items()}
+
+    class Group:
+        def arrays(self):
+            return places.items()
+
+    def opened(path):
+        name = Path(path).name
+        if name == "cov.zarr":
+            return ZarrArray(np.full((12, 19), 40))
+        return Group() if name == "cmt.zarr" else places[name]
+
+    for name in ("cmt.zarr", "cov.zarr", *(f"cmt.zarr/{each}" for each in places)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "zarr.json").write_text("{}")
+    monkeypatch.setattr(arrays, "open_zarr", opened)
+    monkeypatch.setattr(reading, "open_zarr", opened)
+    given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr")}
+    again, _ = run(tmp_path / "zarr", tensor=True, **given)
+    assert positions(again, again["kept"]) == positions(rows, rows["kept"])
+    assert np.array_equal(tensor(tmp_path / "zarr"), tensor(tmp_path / "first"))
+
+
 def test_values_over_16_bits_are_kept(small, tmp_path):
     counts = small_table()["counts"].copy(order="F")
     counts[2, 3, :8] += 100_000
@@ -204,8 +241,8 @@ def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
     rows, _ = run(tmp_path / "run", model=model, table=str(path), coverage=cover)
     kept = rows["kept"].astype(bool)
     lines = (tmp_path / "run" / "pred_res.txt").read_text().splitlines()
-    with np.load(path) as arrays:
-        counts, names = arrays["counts"], arrays["sample_names"].tolist()
+    with np.load(path) as saved:
+        counts, names = saved["counts"], saved["sample_names"].tolist()
     assert lines[0].split("\t") == ["Pos", "Pred", "Prob", *names]
     assert len(lines) == kept.sum() + 1
     turned = 0
@@ -400,6 +437,40 @@ def test_the_same_bytes_for_any_budget_workers_kill_and_resume(tmp_path, model):
     assert process.wait() == -signal.SIGKILL
     subprocess.run([*killed, "--workers", "2", "--budget", "2GiB"], check=True, stderr=subprocess.DEVNULL)
     assert digests(tmp_path / "killed") == expected
+
+
+# ------------------------------------------------------------------ plans
+
+
+def test_a_shape_is_planned_without_data():
+    (plan,) = Snv().plan("1GiB", shape="700x800000", workers=2)
+    assert plan.budget == 1 << 30
+    assert plan.projected + plan.headroom == plan.budget
+    assert plan.asked.memory < 512 << 20
+    assert plan.asked.disk > 700 * 800_000 * 22
+    shapes = {(each.samples, each.positions): each for each in plan.around}
+    assert len(shapes) == 9
+    # Memory does not grow with positions, disk and time do.
+    half, twice = shapes[700, 400_000], shapes[700, 1_600_000]
+    assert half.memory == twice.memory
+    assert twice.disk == 4 * half.disk
+    assert twice.network == pytest.approx(4 * half.network)
+    assert "700     800,000" in str(plan)
+
+
+def test_a_table_is_planned_by_its_shape(small):
+    (plan,) = Snv().plan("1GiB", **small())
+    assert (plan.asked.samples, plan.asked.positions) == (12, 60)
+
+
+def test_plans_of_nothing(tmp_path):
+    for shape in ("700", "0x5", "axb"):
+        with pytest.raises(UsageError, match="samples x positions"):
+            Snv().plan("1GiB", shape=shape)
+    with pytest.raises(UsageError, match="--shape SAMPLESxPOSITIONS"):
+        Snv().plan("1GiB")
+    with pytest.raises(UsageError, match="is for penstock plan"):
+        run(tmp_path / "run", shape="3x3")
 
 
 # ------------------------------------------------------------------ conformance

@@ -194,7 +194,9 @@ def _zarr_pieces(array: Array) -> Pieces:
         return
     step = opened.chunks[1]
     for at in range(0, array.shape[1], step):
-        block = np.asarray(opened[:, at : at + step])[..., :STATISTICS]
+        block = np.asarray(opened[:, at : at + step])
+        if block.ndim == 3:
+            block = block[..., :STATISTICS]
         yield np.ascontiguousarray(block.swapaxes(0, 1)).ravel()
 
 
