@@ -110,6 +110,16 @@ def test_the_time_left_follows_the_rate_of_this_run(done, seconds, left):
     assert progress.left() == left
 
 
+def test_the_summary_says_where_the_output_of_workers_is(tmp_path):
+    log = tmp_path / ".penstock" / "workers.log"
+    log.parent.mkdir()
+    log.touch()
+    report = Report(items=1, done=1)
+    assert "workers" not in summary(report, tmp_path)
+    log.write_text("hello\n")
+    assert f"what workers printed {log}" in summary(report, tmp_path)
+
+
 def test_the_summary_says_where_the_results_are(tmp_path):
     for name in ("usage.parquet", "report.html", ".hidden"):
         (tmp_path / name).touch()

@@ -55,6 +55,14 @@ def tally_of(*events):
     return tally
 
 
+def test_a_run_that_has_not_ended_has_taken_its_time():
+    died = [started(at=100.0), batch_done(at=107.5)]
+    assert tally_of(*died).report().seconds == 7.5
+    noticed = ev.RunDied(at=900.0, died=107.5, message="it died")
+    assert tally_of(*died, noticed).report().seconds == 7.5
+    assert tally_of(*died, noticed, started(at=901.0), ended(at=905.0, seconds=4.0)).report().seconds == 4.0
+
+
 def test_tally_counts_each_kind_of_event_once():
     report = tally_of(
         started(stage="survey", done=20),

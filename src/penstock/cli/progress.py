@@ -246,6 +246,9 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
     results = _results(folder)
     if results:
         lines.append(f"  results in {folder}: {', '.join(results)}")
+    log = folder / ".penstock" / "workers.log"
+    if log.exists() and log.stat().st_size:
+        lines.append(f"  what workers printed {log}")
     page = folder / "report.html"
     if page.exists():
         lines.append(f"  report {page}")

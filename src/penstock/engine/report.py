@@ -229,7 +229,8 @@ class Report:
         if self.resumed_from:
             parts.append(f"{self.resumed_from:,} from before")
         parts.append(format_seconds(self.seconds))
-        if self.cpu and self.seconds >= 1:
+        ended = self.outcome not in ("running", "died")  # CPU is told at the end
+        if ended and self.cpu and self.seconds >= 1:
             parts.append(f"{self.cpu / self.seconds:.1f} cores busy")
         return ", ".join(parts)
 
@@ -303,9 +304,13 @@ class Tally:
         self.set_aside: dict[int, SetAside] = {}
         self.set_aside_total = 0
         self._started = False
+        self._open: tuple[float, float] | None = None
+        """When the run of this stage that has not ended began, and when it was last heard of."""
 
     def __call__(self, event: ev.Event) -> None:
         """Count one event."""
+        if self._open is not None and not isinstance(event, ev.RunDied | ev.StageStarted):
+            self._open = self._open[0], event.at
         match event:
             case ev.MemoryRead():
                 self._held(event.used)
@@ -338,10 +343,14 @@ class Tally:
         if self.at_peak is None or (over, used) > (was_over, self.peak):
             self.peak, self.at_peak = used, (self.budget, self.origin)
 
+    def _unended(self) -> float:
+        return max(0.0, self._open[1] - self._open[0]) if self._open is not None else 0.0
+
     def _stage_started(self, event: ev.StageStarted) -> None:
         if not self._started:
             self.resumed_from = event.done
         self._started = True
+        self._open = event.at, event.at
         self.outcome, self.message = "interrupted", ""
         self.stage, self.items, self.done = event.stage, event.items, event.done
         self.budget, self.origin = event.budget, event.origin
@@ -367,6 +376,7 @@ class Tally:
         if not event.set_aside:  # those of an earlier run were tried again, and are done
             self.set_aside.clear()
         self.seconds += event.seconds
+        self._open = None
         self.cpu += event.cpu
         if event.peak > self.peak:
             self._held(event.peak)
@@ -409,7 +419,7 @@ class Tally:
             reserved=self.reserved,
             projected=self.projected,
             peak=self.peak,
-            seconds=self.seconds,
+            seconds=self.seconds + self._unended(),
             cpu=self.cpu,
             batches=self.batches,
             workers_started=self.workers_started,
