@@ -71,7 +71,9 @@ def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
             if inner.is_file():
                 more, told = proof(inner)
                 size += more
-                state.update(f"{inner.relative_to(path).as_posix()} {told}\n".encode(errors="surrogateescape"))
+                state.update(
+                    f"{inner.relative_to(path).as_posix()} {told}\n".encode(errors="surrogateescape")
+                )
         return size, state.hexdigest()
     with open(path, "rb", buffering=0) as file:
         while block := file.read(1 << 20):

@@ -60,7 +60,8 @@ class Job:
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
             raise UsageError(
-                f"source is a {type(self.source).__name__}, which has no len, read and fingerprint; for a list "
+                f"source is a {type(self.source).__name__}, which has no len, read and fingerprint; "
+                "for a list "
                 "write penstock.sources.Items(...), for numbers penstock.sources.Range(...)"
             )
         if not callable(self.function):
@@ -105,9 +106,16 @@ class Job:
             PenstockError: see :mod:`penstock.errors`.
         """
         with Run(
-            folder, budget=budget, workers=workers, call=call, set_aside=set_aside, accept_changes=accept_changes,
-            retry_set_aside=retry_set_aside, observers=observers, backend=backend,
-        ) as run:  # fmt: skip
+            folder,
+            budget=budget,
+            workers=workers,
+            call=call,
+            set_aside=set_aside,
+            accept_changes=accept_changes,
+            retry_set_aside=retry_set_aside,
+            observers=observers,
+            backend=backend,
+        ) as run:
             run._stage("", self)
         return run.report()
 
@@ -191,7 +199,8 @@ class Job:
             name, size = _heaviest(self.function)
             raise UsageError(
                 f"the function takes {format_size(len(packed))} to send to workers, more than "
-                f"{format_size(_LARGEST_FUNCTION)}: it captures {name} ({format_size(size)}). Save that to a file "
+                f"{format_size(_LARGEST_FUNCTION)}: it captures {name} ({format_size(size)}). Save "
+                "that to a file "
                 "and pass inputs={...: Path(...)}, which every worker maps."
             )
         return packed
@@ -230,9 +239,16 @@ def run(
         PenstockError: see :mod:`penstock.errors`.
     """
     job = Job(
-        source=as_source(items), function=function, into=into, inputs=inputs or {}, batched=batched, memory=memory,
-        seed=seed, timeout=timeout, stall=stall,
-    )  # fmt: skip
+        source=as_source(items),
+        function=function,
+        into=into,
+        inputs=inputs or {},
+        batched=batched,
+        memory=memory,
+        seed=seed,
+        timeout=timeout,
+        stall=stall,
+    )
     return job.run(
         folder,
         budget=budget,

@@ -14,7 +14,6 @@ from penstock.abc import Batch, Part, Receipt
 from penstock.files import proof
 from penstock.sharing import share
 
-
 _FACTS = ".facts.json"
 
 
