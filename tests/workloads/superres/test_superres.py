@@ -234,6 +234,12 @@ def infinite_voxel(path, header, voxels):
     write_volume(path, header, voxels)
 
 
+def too_large(path, header, voxels):
+    voxels = voxels.astype("<f8")
+    voxels[1, 2, 3], voxels[3, 2, 3] = 1e300, -1e300
+    write_volume(path, header, voxels)
+
+
 def flipped(path, header, voxels):
     raw = bytearray(header)
     affine = np.frombuffer(header[280:328], "<f4").reshape(3, 4).copy()
@@ -273,6 +279,7 @@ BAD = [
     ("A", expert_with_more_planes, r"shape is \(16, 18, 16\)"),
     ("A", nan_voxel, r"voxel \(3, 4, 5\): 1 voxels .* nan"),
     ("HR", infinite_voxel, r"voxel \(3, 4, 5\): 1 voxels .* inf"),
+    ("B", too_large, r"voxel \(1, 2, 3\): 2 voxels .* inf"),
     ("A", flipped, r"affine puts a corner 15\.000 mm"),
     ("A", four_dimensions, r"shape is \(16, 18, 14, 2\); one 3D volume"),
     ("A", truncated, r"A/.*(damaged|ends early|header cannot be read)"),

@@ -120,12 +120,14 @@ class Planes:
         """
         header, k = self.header, self._next
         voxels = np.frombuffer(self._take(header.plane_bytes), header.dtype)
-        plane[:] = voxels.reshape(plane.shape)
-        if (header.slope, header.inter) != (1.0, 0.0):
-            plane *= np.float32(header.slope)
-            plane += np.float32(header.inter)
-        # A sum is finite where all of it is, short of sums that overflow; those are looked at.
-        if not np.isfinite(plane.sum()) and not (finite := np.isfinite(plane)).all():
+        with np.errstate(all="ignore"):  # what does not fit float32 is found as infinite
+            plane[:] = voxels.reshape(plane.shape)
+            if (header.slope, header.inter) != (1.0, 0.0):
+                plane *= np.float32(header.slope)
+                plane += np.float32(header.inter)
+            # A sum is finite where all of it is, short of sums that overflow; those are looked at.
+            suspect = not np.isfinite(plane.sum())
+        if suspect and not (finite := np.isfinite(plane)).all():
             j, i = (int(at[0]) for at in np.nonzero(~finite))
             raise BadInput(
                 f"{int((~finite).sum())} voxels of plane {k} are not finite, the first is {plane[j, i]}",
