@@ -169,6 +169,11 @@ def test_the_next_step_is_named():
     assert str(error_of(aside("raised"), aside("died", 5))).endswith("do without them, pass set_aside=True.")
 
 
+def test_no_run_is_made_without_any_item():
+    error = verdicts.failure_of([aside("raised")], 1, BUDGET, RESERVED, hopeless=False)
+    assert "do without" not in str(error)
+
+
 def test_names_with_commas_are_told_apart():
     error = error_of(*(SetAside(i, f"a.fa, bytes {i} to {i + 1}", "died", "its worker died") for i in (1, 2)))
     assert "a.fa, bytes 1 to 2; a.fa, bytes 2 to 3." in str(error)

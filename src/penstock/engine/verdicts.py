@@ -242,7 +242,8 @@ def failure_of(
         return _too_large(first, budget, reserved, rest + tail)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
-    advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True."
+    some = len(aside) < items
+    advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True." if some else ""
     what = f"item {first.name}: {first.message}.{rest}{tail or advice}"
     error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
