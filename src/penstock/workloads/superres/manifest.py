@@ -93,7 +93,10 @@ def read_manifest(
         if not absent:
             patients[pid] = tuple(found)
     if missing and not allow_missing:
-        raise listed("missing", missing, path, "; --allow-missing goes on without their patients")
+        advice = (
+            f" (relative paths begin in {Path(root).absolute()}, see --root); --allow-missing goes on without"
+        )
+        raise listed("missing", missing, path, f"{advice} their patients")
     if not patients:
         raise BadInput("no patient is complete", file=path)
     folds = tuple(
