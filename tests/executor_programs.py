@@ -114,6 +114,10 @@ def until_there(path):
     return 1
 
 
+def has_module(name):
+    return name in sys.modules
+
+
 _value = None
 
 

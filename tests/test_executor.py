@@ -225,6 +225,11 @@ def test_the_initializer_runs_in_every_worker(make):
         make(initializer=3)
 
 
+def test_modules_are_imported_before_the_first_worker():
+    with ours(modules=["colorsys", "no_such_module"]) as pool:
+        assert pool.submit(programs.has_module, "colorsys").result()
+
+
 @both
 def test_forgotten_it_finishes_and_leaves_no_worker(make):
     pool = make()

@@ -56,7 +56,7 @@ def test_generators():
     assert sorted(results) == list(range(100))
     results = Parallel(n_jobs=2, return_as="generator")(delayed(abs)(-n) for n in range(100))
     assert next(results) == 0
-    with pytest.warns(UserWarning, match="not used"):
+    with pytest.warns(UserWarning, match=r"not used|cancelled"):
         results.close()
 
 

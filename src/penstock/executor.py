@@ -58,6 +58,8 @@ class Executor(AbstractExecutor):
         backend: ``"local"``, or a backend, which is then left open at the end.
         arrays: how large NumPy arrays among the arguments travel: keywords of
             ``penstock.calls.pickling.Sender``.
+        modules: imported once, where workers are forked from, which then share them. The modules of
+            the functions that are called are found without this.
 
     Raises:
         UsageError: an argument that makes no sense.
@@ -78,6 +80,7 @@ class Executor(AbstractExecutor):
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
         arrays: Mapping[str, Any] | None = None,
+        modules: Sequence[str] = (),
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -103,6 +106,7 @@ class Executor(AbstractExecutor):
             keep_backend=not isinstance(backend, str),
             observers=observers,
             arrays=arrays or {},
+            modules=modules,
         )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.

@@ -95,7 +95,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def _start(self) -> None:
         self._forker = _take()
         try:
-            self._executor = Executor(backend=self._forker, **self._options)
+            self._executor = Executor(backend=self._forker, modules=("joblib",), **self._options)
         except BaseException:
             self._forker.close()
             raise

@@ -79,6 +79,7 @@ class Service:
         keep_backend: leave it open at the end.
         observers: called with every event.
         arrays: how large arrays of arguments travel; keywords of :class:`Sender`.
+        modules: imported where workers are forked from, before the first one is.
 
     Raises:
         NoBudget: nothing fits.
@@ -95,6 +96,7 @@ class Service:
         keep_backend: bool,
         observers: Sequence[Observer],
         arrays: Mapping[str, Any],
+        modules: Sequence[str],
     ) -> None:
         self.budget = options.budget
         self.abandon_at_exit = False
@@ -117,7 +119,7 @@ class Service:
         self._broken: BaseException | None = None
         self._stop = _Stop()
         self._started = threading.Event()
-        self._loop = self._make_loop(options, self._invoke(initializer, initargs))
+        self._loop = self._make_loop(options, self._invoke(initializer, initargs, tuple(modules)))
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
         self._thread.start()
         try:
@@ -129,12 +131,14 @@ class Service:
             raise self._broken
         _serving.add(self)
 
-    def _invoke(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Invoke:
+    def _invoke(
+        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], modules: tuple[str, ...]
+    ) -> Invoke:
         if initializer is None:
-            return Invoke(None)
+            return Invoke(None, modules)
         begin = pack((initializer, initargs), self.folder.path, self.sent)
         self._holds = [begin.own(self.folder) if isinstance(begin, File) else None, *self.sent.used()]
-        return Invoke(begin)
+        return Invoke(begin, modules)
 
     def _make_loop(self, options: Options, invoke: Invoke) -> Loop:
         import cloudpickle

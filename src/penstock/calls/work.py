@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,16 @@ class Invoke:
     The answer is a pickled (succeeded, result or exception), in a file where it is large.
     """
 
-    def __init__(self, begin: bytes | File | None) -> None:
+    def __init__(self, begin: bytes | File | None, modules: tuple[str, ...] = ()) -> None:
         self._begin = begin
         """An initializer and its arguments, packed."""
+        self._modules = modules
+
+    def warm(self) -> None:
+        """Once where workers are forked from: they share what is imported here."""
+        for module in self._modules:
+            with suppress(Exception):  # whoever needs it is told
+                import_module(module)
 
     def prepare(self) -> None:
         """Once per worker."""
