@@ -198,11 +198,11 @@ class _Doing:
     # ------------------------------------------------------------------ stages
 
     def _read(self) -> tuple[Table, NDArray[np.float64]]:
-        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember, mapped
+        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember, Scratch, mapped
 
         job = penstock.Job(
             source=Members(self._given), function=ReadMember(),
-            into={"copies": penstock.sinks.Files(), "facts": GatherFacts()},
+            into={"copies": Scratch(), "facts": GatherFacts()},
         )  # fmt: skip
         stored = self._run.stage(_SCRATCH, job)
         facts = _reduced(stored, "facts")
@@ -345,8 +345,19 @@ class _Doing:
         folder = self._run.folder / "results"
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if not path.name.startswith("."):
-                os.replace(path, self._run.folder / path.name)
+                _link(path, self._run.folder / path.name)
         shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+
+
+def _link(path: Path, final: Path) -> None:
+    """A second name for a file, or a copy where a disk has no links."""
+    draft = final.with_name(f".{final.name}.tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:
+        shutil.copyfile(path, draft)
+    os.replace(draft, final)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ found by counting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 import penstock
+from penstock.abc import Batch, Receipt
 from penstock.errors import BadInput
 from penstock.workloads.snv.arrays import Array, open_zarr
 from penstock.workloads.snv.table import STATISTICS, Table
@@ -91,6 +93,32 @@ class ReadMember:
 
 
 @dataclass(frozen=True)
+class Scratch:
+    """Takes the copies under their own names. They go when the run has ended, so no receipt tells of them."""
+
+    unit: ClassVar[str] = "item"
+    grain: int = 1
+
+    def open(self, folder: Path, items: int) -> None:
+        """Nothing to prepare."""
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """Move each copy to its place."""
+        for result in results:
+            if isinstance(result, Path):
+                with penstock.atomic(folder / result.name) as draft:
+                    os.replace(result, draft)
+        return Receipt()
+
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+        """Nothing to finish."""
+
+    def result(self, folder: Path) -> Path:
+        """Their folder."""
+        return folder
+
+
+@dataclass(frozen=True)
 class GatherFacts:
     """Puts the facts of all members into one dict."""
 
@@ -124,8 +152,7 @@ def mapped(table: Table, facts: Mapping[str, Mapping[str, Any]], folder: Path) -
     for name in ("counts", "quals", "indel", "p"):
         array, fact = getattr(table, name), facts[name]
         if fact:
-            files = ("counts", "quals", "indel", "p")
-            path = str(folder / f"{files.index(name):09d}-{name}.npy")
+            path = str(folder / f"{name}.npy")
             made[name] = Array(
                 path, "", fact["dtype"], tuple(fact["shape"]), fact["order"], fact["offset"]
             )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import penstock
-from penstock.abc import Batch, Part, Receipt, SetAside
+from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.files import digest
 
 if TYPE_CHECKING:
@@ -77,13 +77,15 @@ class TensorZarr:
                 (folder / f"c/{batch.start}/{column}/0/0").unlink(missing_ok=True)
         return Receipt(parts=tuple(parts))
 
-    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> None:
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """List the chunks that are not there."""
         holes = [batch.start for batch, receipt in receipts if not receipt.parts]
         with penstock.atomic(folder / "zarr.json") as draft:
             draft.write_text(json.dumps(self._description(holes), indent=1) + "\n", encoding="utf-8")
         for draft in (folder / "c").rglob(".*.tmp"):
             draft.unlink()
+        told = folder / "zarr.json"
+        return Closed(parts=(Part(told.name, told.stat().st_size, digest(told)),))
 
     def result(self, folder: Path) -> Path:
         """The array's folder, for ``zarr.open``."""
