@@ -99,10 +99,7 @@ def parts(folder: Path, model: str | None) -> None:
     names = ("counts", "quals", "indel", "p")
 
     def copy() -> dict[str, Any]:
-        return {
-            name: reading._copy(name, getattr(table, name), copies / f"{i:09d}-{name}.npy")
-            for i, name in enumerate(names)
-        }
+        return {name: reading._copy(name, getattr(table, name), copies / f"{name}.npy") for name in names}
 
     lines = [
         ("inflate alone", rate(cells, lambda: [sum(map(len, getattr(table, n).pieces())) for n in names]))
