@@ -12,6 +12,6 @@ def similarity(seed: int) -> float:
 
 
 if __name__ == "__main__":
-    with Pool(4) as pool:
+    with Pool(max_workers=4) as pool:
         means = list(pool.map(similarity, range(40)))
     print(f"{len(means)} means, {sum(means):.6f} in all")

@@ -50,6 +50,7 @@ class Executor(AbstractExecutor):
         budget: bytes for all processes together, this one included: ``"4GiB"``, ``"80%"``, or
             ``"auto"`` for the smallest limit that holds this process.
         workers: at most so many; None lets memory and cores decide.
+        max_workers: the same, as ``ProcessPoolExecutor`` calls it.
         memory: the most that a call takes, stated instead of learnt.
         timeout: seconds that one call may take; None for no limit.
         stall: seconds without CPU and I/O after which a worker counts as hung.
@@ -72,6 +73,7 @@ class Executor(AbstractExecutor):
         budget: str | int = "auto",
         workers: int | None = None,
         *,
+        max_workers: int | None = None,
         memory: str | int | None = None,
         timeout: float | None = None,
         stall: float = 600.0,
@@ -84,7 +86,7 @@ class Executor(AbstractExecutor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        workers = discover.most_workers(workers)
+        workers = discover.most_workers(max_workers if workers is None else workers)
         found = discover.discover(budget)
         options = Options(
             budget=found.budget,

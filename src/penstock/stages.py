@@ -35,7 +35,7 @@ from penstock.engine.report import Report, Tally
 from penstock.engine.resume import compare
 from penstock.engine.trials import try_out
 from penstock.engine.worker import Setup
-from penstock.errors import CannotFit, CannotResume, PenstockError, RunFailed, UsageError
+from penstock.errors import CannotFit, CannotResume, JobChanged, PenstockError, RunFailed, UsageError
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
 
@@ -244,6 +244,11 @@ class Run:
         past = journal.read(book)
         changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
         self._forgive(past, book, job)
+        if changed and self._accept and len(past.done) >= len(job.source) and past.closed:
+            raise JobChanged(
+                f"{self.folder} is finished: every item was done the old way, so nothing is left to do the "
+                "new way. Choose another folder."
+            )
         tally = Tally(name)
         stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key))
         if past.closed and not changed:

@@ -94,7 +94,7 @@ def test_an_item_that_is_too_large_is_named_with_numbers_and_the_others_are_done
     budget = beside(150)
     with pytest.raises(penstock.errors.ItemTooLarge, match=r"item '7' needs more than [\d.]+ MiB") as caught:
         penstock.run(function, 40, budget=budget)
-    assert "Raise the budget to" in str(caught.value)
+    assert "try a budget of" in str(caught.value)
     assert caught.value.needed > budget
     report = run(function, 40, budget=budget, set_aside=True)
     assert [(each.item, each.reason) for each in report.set_aside] == [(7, "memory")]

@@ -280,3 +280,11 @@ def test_what_is_done_is_not_done_again_under_another_budget_and_worker_count(tm
     assert report.resumed_from >= len(kept) > 0
     assert not kept & {int(item) for item in again}
     assert digest(tmp_path / "r")
+
+
+def test_accepting_changes_of_a_finished_run_is_refused(tmp_path):
+    """Nothing would be done the new way, and the old results would pass for the new ones."""
+    penstock.run(abs, range(5), tmp_path / "run")
+    job = penstock.Job(source=penstock.sources.Range(5), function=abs, seed=1)
+    with pytest.raises(penstock.JobChanged, match="nothing is left to do the new way"):
+        job.run(tmp_path / "run", accept_changes=True)
