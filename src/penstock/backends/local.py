@@ -162,6 +162,7 @@ class Local:
     def _end_server(self) -> None:
         if self._server is None or self._control is None:
             return
+        self._cpu += cpu_seconds(self._server.pid)  # told no more once it is gone
         with suppress(OSError):
             self._control.send(pickle.dumps(("end", None)))
         with suppress(KeyError, ValueError):
