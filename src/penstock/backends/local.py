@@ -140,7 +140,9 @@ class Local:
         assert self._control is not None
         assert self._server is not None
         cpu, active = 0.0, time.monotonic()
-        while not select.select([self._control], [], [], 0.5)[0]:
+        ear = select.poll()  # select() takes no descriptor over 1,023
+        ear.register(self._control, select.POLLIN)
+        while not ear.poll(500):
             used = cpu_seconds(self._server.pid)
             if used != cpu:
                 cpu, active = used, time.monotonic()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 
 from penstock import proc
 
@@ -37,6 +38,12 @@ class Meter:
             self.peaks = True
         except OSError:
             pass
+
+    def __del__(self) -> None:
+        for descriptor in (self._status, self._clear):
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)
 
     def reset(self) -> None:
         """Begin a new peak."""
