@@ -9,7 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
-from penstock.backends.processes import held
+from penstock.proc import held
 
 MiB = 1 << 20
 MARK = "PENSTOCK_TEST_MARK"

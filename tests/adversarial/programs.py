@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import penstock
-from penstock.backends.processes import held
 from penstock.budget import MiB
+from penstock.proc import held
 from penstock.testing.misfortune import answer
 
 JOURNAL = Path(".penstock/job/journal")

@@ -25,8 +25,9 @@ from penstock import note
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
-from penstock.backends.processes import Tree, cpu_seconds, end_sessions, held
+from penstock.backends.processes import Tree, cpu_seconds, end_sessions
 from penstock.errors import PenstockError
+from penstock.proc import held
 
 _BOOT = (
     "import sys, json; _, seen, control, notes = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "

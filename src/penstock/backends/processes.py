@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.abc import Reading
+from penstock.proc import descendants
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _THREADS_EVERY = 8
@@ -44,7 +45,7 @@ class Tree:
         # The worker first: stopped, it starts no further children.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
-        for pid in self._descendants():
+        for pid in list(descendants(self.pid)):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
@@ -58,7 +59,7 @@ class Tree:
             return None
         self._count += 1
         if children or self._children or self._count % _THREADS_EVERY == 0:
-            self._children = self._descendants()
+            self._children = list(descendants(self.pid))
             for pid in self._children:
                 with suppress(OSError):
                     more, more_shared = _resident(_slurp(f"/proc/{pid}/status"))
@@ -71,27 +72,6 @@ class Tree:
         with suppress(OSError, ValueError, IndexError):
             lines = _slurp(f"/proc/{self.pid}/io").splitlines()
             return sum(int(line.split()[1]) for line in lines[:2])
-        return 0
-
-    def _descendants(self) -> list[int]:
-        found: list[int] = []
-        todo = [self.pid]
-        while todo:
-            pid = todo.pop()
-            with suppress(OSError):
-                for thread in os.listdir(f"/proc/{pid}/task"):
-                    with suppress(OSError):
-                        children = [int(c) for c in _slurp(f"/proc/{pid}/task/{thread}/children").split()]
-                        found += children
-                        todo += children
-        return found
-
-
-def held(pid: int | str) -> int:
-    """Anonymous + shared bytes of one process; 0 when it is gone."""
-    try:
-        return _resident(_slurp(f"/proc/{pid}/status"))[0]
-    except OSError:
         return 0
 
 
