@@ -40,6 +40,7 @@ class Job:
         batched: the function takes what ``source.read`` gives for a whole call; a number fixes
             the items a call, for functions whose floats depend on it.
         memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked.
+        threads: the most threads that a call can make use of; None for as many as there are cores for it.
         seed: of the global random generators, which are reseeded from (seed, item).
         private: keep messages and tracebacks of exceptions out of journal, events and report.
         timeout: seconds that one item (one call, if batched) may take; None for no limit.
@@ -52,6 +53,7 @@ class Job:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     batched: bool | int = False
     memory: str | int | None = None
+    threads: int | None = None
     seed: int = 0
     private: bool = False
     timeout: float | None = None
@@ -66,6 +68,8 @@ class Job:
             )
         if not callable(self.function):
             raise UsageError(f"function is a {type(self.function).__name__}, which cannot be called")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, not {self.threads}")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"timeout must be positive, not {self.timeout}")
         if not isinstance(self.batched, bool) and self.batched < 1:
@@ -156,6 +160,10 @@ class Job:
         if match is None:
             raise UsageError(f"cannot read the duration {self.stall!r}: write 30s, 10min or 2h")
         return float(match[1]) * _UNITS[match[2]]
+
+    def most_threads(self, cores: int) -> int:
+        """Threads that a call may have when all cores are its own."""
+        return min(cores, self.threads or cores)
 
     def wishes(self, workers: int | None, call: int | None) -> Wishes:
         """What was stated about sizes."""

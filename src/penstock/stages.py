@@ -211,11 +211,13 @@ class Run:
         *,
         inputs: Mapping[str, Any] | None = None,
         memory: str | int | None = None,
+        threads: int | None = None,
     ) -> Stored:
         """Do one thing that is no list of items: ``function(folder, **inputs)``.
 
         The function writes into a temporary folder, which takes the step's name when it succeeds.
-        A dict that it returns becomes the ``facts`` of the :class:`Stored`.
+        A dict that it returns becomes the ``facts`` of the :class:`Stored`. ``memory`` and ``threads``
+        are as for a :class:`Job`.
         """
         from penstock.job import Job
         from penstock.sources.items import Range
@@ -228,6 +230,7 @@ class Run:
                 into=StepFolder(),
                 inputs=inputs or {},
                 memory=memory,
+                threads=threads,
             ),
         )
 
@@ -392,8 +395,8 @@ class Run:
         if self._backend is None:
             name = self._backend_name
             self._backend = registry.load("backend", name)() if isinstance(name, str) else name
-        cores = discover.cpus()
-        threads = str(cores if self._workers == 1 or len(doing.job.source) == 1 else 1)
+        one_worker = self._workers == 1 or len(doing.job.source) == 1
+        threads = str(doing.job.most_threads(discover.cpus()) if one_worker else 1)
         self._backend.open(
             doing.job.pack(self._setup(doing)),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
@@ -419,6 +422,7 @@ class Run:
             timeout=job.timeout,
             governs=governs,
             cores=discover.cpus(),
+            threads=job.most_threads(discover.cpus()),
         )
         return Loop(
             self._setup(doing),
@@ -447,7 +451,7 @@ class Run:
         book = journal.Journal(machinery / "trial", durable=False)
         loop = self._loop("", doing, book, None, lambda event: None)
         try:
-            return try_out(loop, self._setup(doing), cores=discover.cpus())
+            return try_out(loop, self._setup(doing), threads=job.most_threads(discover.cpus()))
         finally:
             book.close()
 

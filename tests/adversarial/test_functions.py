@@ -102,6 +102,27 @@ def test_prints_go_to_the_log_and_not_to_the_parents_streams(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def server_and_threads(folder):
+    """Which process this worker was forked from, and the threads that it was told of."""
+    told = penstock.share().threads
+    return {"server": os.getppid(), "told": told, "libraries": os.environ.get("OMP_NUM_THREADS")}
+
+
+def test_a_step_without_use_for_threads_needs_no_new_server(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    with penstock.Run(tmp_path / "run", budget=beside(150)) as opened:
+        opened.stage("many", penstock.Job(source=Range(5), function=answer))
+        one = opened.step("one", server_and_threads, threads=1).facts
+        two = opened.step("two", server_and_threads, threads=1).facts
+        every = opened.step("every", server_and_threads).facts
+    assert (one["told"], one["libraries"]) == (1, "1")
+    assert two["server"] == one["server"]
+    assert (every["told"], every["libraries"]) == (cores, str(cores))
+    with pytest.raises(penstock.errors.UsageError, match="threads must be at least 1"):
+        penstock.Job(source=Range(5), function=answer, threads=0)
+
+
 def test_the_share_is_told_and_does_not_change_with_workers(tmp_path):
     for workers in (1, 2):
         report = penstock.run(shares, 12, budget=(budget := beside(200)), workers=workers)

@@ -60,6 +60,8 @@ class Options:
     governs: bool = True
     """Whether there are workers to pause and kill."""
     cores: int = 1
+    threads: int = 1
+    """The most threads that a call can make use of."""
     endless: bool = False
     """Whether items keep coming: nothing that befalls some of them ends it."""
     most_batch_seconds: float = math.inf
@@ -339,7 +341,9 @@ class Loop:
             projected=offer.reserve if offer.known else 0,
             alone=task.alone,
         )
-        threads = self.admission.plan.threads if self.admission.plan else 1
+        threads = self._options.threads
+        if not task.alone:
+            threads = min(threads, self.admission.plan.threads if self.admission.plan else 1)
         self.backend.send(
             worker.number,
             m.Work(
@@ -350,7 +354,7 @@ class Loop:
                 seconds=2 * self.admission.batch_seconds(now),
                 memory=self.admission.retainable(),
                 fence=self.admission.fence(task),
-                threads=self._options.cores if task.alone else threads,
+                threads=threads,
                 attempt=task.attempt,
                 cargo=source.carry(task.start, task.stop) if isinstance(source, Carried) else None,
             ),

@@ -16,7 +16,7 @@ _SECONDS = 15.0
 """No trial begins after so long."""
 
 
-def try_out(loop: Loop, setup: Setup, *, cores: int) -> Plan:
+def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
     """Try the first, last, largest and spread items of a job, then larger calls, and plan.
 
     A job's only item is never tried. A worker that dies of an item has taught a lower bound.
@@ -27,7 +27,7 @@ def try_out(loop: Loop, setup: Setup, *, cores: int) -> Plan:
         probes = loop.estimate.probes(_TRIALS - 2)
         while probes and setup.items > 1 and time.monotonic() - began < _SECONDS:
             start = min(probes.pop(0), max(setup.items - call, 0))
-            _try(loop, setup, start, min(start + call, setup.items), cores)
+            _try(loop, setup, start, min(start + call, setup.items), threads)
             if not probes and setup.batched and setup.fixed_call is None:
                 larger = min(loop.admission.make_plan().call, setup.items // 2)
                 if larger > call:
@@ -35,7 +35,7 @@ def try_out(loop: Loop, setup: Setup, *, cores: int) -> Plan:
         return loop.admission.make_plan()
 
 
-def _try(loop: Loop, setup: Setup, start: int, stop: int, cores: int) -> None:
+def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
     while not (free := [worker for worker in loop.crew if worker.free]):
         if not len(loop.crew):
             loop.crew.start()
@@ -52,7 +52,7 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, cores: int) -> None:
         seconds=math.inf,
         memory=loop.admission.budget.bytes,
         fence=0,
-        threads=cores,
+        threads=threads,
         attempt=0,
         keep=False,
         cargo=cargo,
