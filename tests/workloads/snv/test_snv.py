@@ -2,24 +2,32 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_snv_kernel import random_weights, slow
 
 import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
-from penstock.workloads.snv import Snv, arrays, kernel, reading, results
+from penstock.workloads.snv import Snv, copying, final, kernel
+from penstock.workloads.snv.arrays import open_arrays
 from penstock.workloads.snv.jobs import AddUp
 from penstock.workloads.snv.reading import GatherFacts, Members
+from penstock.workloads.snv.rows import open_rows
 from penstock.workloads.snv.table import Blocks, open_table
 from penstock.workloads.snv.verdicts import REASONS
 
@@ -132,19 +140,21 @@ def test_positions_gaps_and_tensor_are_those_of_the_tool(case, tmp_path, model):
 # ------------------------------------------------------------------ layouts
 
 
-def test_every_layout_gives_the_same(small, tmp_path):
+@pytest.mark.parametrize("scratch", ["auto", "never"])
+def test_every_layout_gives_the_same(scratch, small, tmp_path, model):
     options = small()
-    rows, _ = run(tmp_path / "first", tensor=True, **options)
-    expected = hashlib.sha256(tensor(tmp_path / "first").tobytes()).hexdigest(), positions(rows, rows["kept"])
-    assert expected[1]
+    rows, _ = run(tmp_path / "first", tensor=True, model=model, **options)
+    assert rows["kept"].sum() > 3
+    expected = digests(tmp_path / "first")
+    assert len(expected) >= 5
 
     def check(name, **given):
-        rows, _ = run(tmp_path / name, tensor=True, **given)
-        got = hashlib.sha256(tensor(tmp_path / name).tobytes()).hexdigest(), positions(rows, rows["kept"])
-        assert got == expected, name
+        run(tmp_path / name, tensor=True, model=model, scratch=scratch, **given)
+        assert digests(tmp_path / name) == expected, name
 
     whole = small_table()
     c_order = {name: np.ascontiguousarray(whole[name]) for name in ("counts", "quals", "indel_counter")}
+    check("f-order", **options)
     check("c-order", **small(**c_order))
     check("stored", **small(save=np.savez))
     check("stored-c-order", **small(save=np.savez, **c_order))
@@ -163,41 +173,89 @@ def test_every_layout_gives_the_same(small, tmp_path):
     check("npy", table=str(folder), coverage=str(tmp_path / "cov.npy"))
 
 
-class ZarrArray:
-    """What the zarr package gives for an array: chunks, and slices that are copies."""
-
-    def __init__(self, values):
-        self._values, self.dtype, self.shape = values, values.dtype, values.shape
-        self.chunks = tuple(min(n, c) for n, c in zip(values.shape, (5, 17, 40), strict=False))
-
-    def __getitem__(self, place):
-        return self._values[place].copy()
-
-
-def test_zarr_is_read_by_the_zarr_package(small, tmp_path, monkeypatch):
+def test_without_room_for_copies_members_are_streamed(small, tmp_path, model, monkeypatch, capsys):
     options = small()
-    rows, _ = run(tmp_path / "first", tensor=True, **options)
-    places = {name: ZarrArray(values) for name, values in small_table().items()}
+    run(tmp_path / "first", tensor=True, model=model, **options)
+    seen = []
 
-    class Group:
-        def arrays(self):
-            return places.items()
+    def full(path):
+        seen.append(path)
+        return shutil._ntuple_diskusage(1 << 40, 1 << 40, 5000)  # positions fit, nothing else does
 
-    def opened(path):
-        name = Path(path).name
-        if name == "cov.zarr":
-            return ZarrArray(np.full((12, 19), 40))
-        return Group() if name == "cmt.zarr" else places[name]
+    monkeypatch.setattr(copying.shutil, "disk_usage", full)
+    run(tmp_path / "streamed", tensor=True, model=model, **options)
+    assert len(seen) == 4
+    assert "no room on the disk" in capsys.readouterr().err
+    assert digests(tmp_path / "streamed") == digests(tmp_path / "first")
+    assert not (tmp_path / "streamed" / "read").exists()
 
-    for name in ("cmt.zarr", "cov.zarr", *(f"cmt.zarr/{each}" for each in places)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "zarr.json").write_text("{}")
-    monkeypatch.setattr(arrays, "open_zarr", opened)
-    monkeypatch.setattr(reading, "open_zarr", opened)
-    given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr")}
-    again, _ = run(tmp_path / "zarr", tensor=True, **given)
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), shape=st.tuples(st.integers(1, 9), st.integers(1, 70), st.integers(8, 11)),
+    order=st.sampled_from("CF"), dtype=st.sampled_from(["<u2", ">i4", "<u8"]),
+)  # fmt: skip
+def test_streams_in_lockstep_give_any_rows_in_any_order(tmp_path_factory, seed, shape, order, dtype):
+    rng = np.random.default_rng(seed)
+    values = np.asarray(rng.integers(0, 999, shape), dtype, order=order)
+    path = tmp_path_factory.mktemp("lockstep") / "counts.npz"
+    np.savez_compressed(path, counts=values, quals=values[:, :, 0].copy(order=order))
+    members = open_arrays(str(path))
+    counts, quals = open_rows(members["counts"], 8), open_rows(members["quals"], 1)
+    for _ in range(6):  # forwards, backwards, scattered
+        wanted = np.sort(rng.choice(shape[1], rng.integers(1, shape[1] + 1), replace=False))
+        assert np.array_equal(counts.read(wanted), values[:, wanted, :8].transpose(2, 1, 0))
+        assert np.array_equal(quals.read(wanted), values[:, wanted, 0].T[None])
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("scratch", ["auto", "never"])
+def test_zarr_is_read(version, scratch, small, tmp_path):
+    rows, _ = run(tmp_path / "first", tensor=True, **small())
+    group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=version)
+    for name, values in small_table().items():
+        chunks = tuple(min(n, c) for n, c in zip(values.shape, (5, 17, 7), strict=False))
+        # Text of any length is what the package suggests, of a fixed one what NumPy has.
+        dtype = str if name == "sample_names" and scratch == "auto" else values.dtype
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a fixed length is not part of the standard
+            group.create_array(name, shape=values.shape, chunks=chunks, dtype=dtype)[...] = values
+    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 19), chunks=(7, 5), dtype="u8")
+    cover[...] = 40
+    given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr"), "scratch": scratch}
+    # Workers open it for themselves.
+    again, _ = run(tmp_path / "zarr", backend="local", tensor=True, **given)
     assert positions(again, again["kept"]) == positions(rows, rows["kept"])
     assert np.array_equal(tensor(tmp_path / "zarr"), tensor(tmp_path / "first"))
+    assert digests(tmp_path / "zarr") == digests(tmp_path / "first")
+
+
+def test_a_zarr_filter_that_unpickles_is_refused(small, tmp_path):
+    given = small()
+    group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=2)
+    for name, values in small_table().items():
+        filters = [numcodecs.Pickle()] if name == "quals" else None
+        made = group.create_array(name, shape=values.shape, dtype=values.dtype, filters=filters)
+        if filters is None:
+            made[...] = values
+    with pytest.raises(BadInput, match=r"cmt\.zarr.*(cannot be opened|Python objects)"):
+        run(tmp_path / "run", **given | {"table": str(tmp_path / "cmt.zarr")})
+
+
+def test_zarr_that_is_none(small, tmp_path):
+    options = small()
+    (tmp_path / "cmt.zarr").mkdir()
+    (tmp_path / "cmt.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(BadInput, match="cannot be opened as Zarr"):
+        run(tmp_path / "run", **options | {"table": str(tmp_path / "cmt.zarr")})
+
+
+def test_the_tensor_is_what_the_zarr_package_reads(small, tmp_path):
+    run(tmp_path / "run", tensor=True, **small())
+    opened = zarr.open_array(tmp_path / "run" / "tensor.zarr", mode="r")
+    assert np.array_equal(opened[...], tensor(tmp_path / "run"))
+    assert opened.attrs["holes"] == []
+    assert len(opened.attrs["features"]) == opened.shape[2]
 
 
 def test_values_over_16_bits_are_kept(small, tmp_path):
@@ -234,7 +292,7 @@ def test_the_final_table_has_the_kept_positions_of_all_samples(small, tmp_path, 
 
 
 def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(results, "FAST", 1)
+    monkeypatch.setattr(final, "FAST", 1)
     told = EXPECTED["shallow"]
     path = DATA / f"{told['table']}_cmt.npz"
     cover = coverage(tmp_path / "cov.npz", told["medians"])
@@ -492,6 +550,18 @@ class TestBlocks(SourceSuite):
             tuple(part.tolist() for part in (block.rows, block.counts, block.quals, block.indel))
             for block in source.read(start, stop)
         ]
+
+
+class TestStreamedBlocks(TestBlocks):
+    def make(self, folder):
+        if not (folder / "cmt.npz").exists():
+            np.savez_compressed(folder / "cmt.npz", **small_table())
+        table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
+        return Blocks(table, [0, 1, 3, 5], rows=9, features=True)
+
+    def change(self, folder):
+        np.savez_compressed(folder / "cmt.npz", **small_table(quals=small_table()["quals"] * 2))
+        return True
 
 
 class TestMembers(SourceSuite):

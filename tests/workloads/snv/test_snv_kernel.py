@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import BadInput
-from penstock.workloads.snv import kernel, network, reading, results
+from penstock.workloads.snv import final, kernel, network
 from penstock.workloads.snv.arrays import open_arrays
+from penstock.workloads.snv.kernel import statistics
+from penstock.workloads.snv.medians import medians
 from penstock.workloads.snv.table import Block
 from penstock.workloads.snv.weights import SHAPES, load_weights
 
@@ -61,7 +63,7 @@ def test_medians_are_exact_however_large_the_values(tmp_path_factory, seed, samp
     coverage[rng.random(coverage.shape) < 0.3] = rng.integers(0, 5)
     path = tmp_path_factory.mktemp("m") / "cov.npz"
     np.savez_compressed(path, all_coverage_per_bp=np.asarray(coverage, order=order))
-    found = reading.medians(open_arrays(str(path))["all_coverage_per_bp"])
+    found = medians(open_arrays(str(path))["all_coverage_per_bp"])
     assert found.tolist() == np.median(coverage, axis=1).tolist()
 
 
@@ -83,8 +85,8 @@ def test_rescue_is_the_rule(samples):
     counts[:75, 1:4, : samples - 2] = 0  # most samples are nearly pure at half of the positions
     counts[:75, 5:8, : samples - 2] //= 4
     counts[:75, 0, : samples - 2] += 90
-    block = Block(np.arange(150), counts, counts[:, 0], counts[:, 0])
-    codes, rescued = results.rescue(block)
+    block = Block(np.arange(150), counts, counts[:, 0], counts[:, :2])
+    codes, rescued = final.rescue(block)
     assert rescued.tolist() == [slow.rescued(position) for position in counts.tolist()]
     assert 0 < rescued.sum() < 150
     assert codes[3].tolist() == [
@@ -101,7 +103,7 @@ def test_the_t_distribution_by_its_closed_forms():
             (2, 1 - t / math.sqrt(2 + t * t)),
             (4, 1 - (share * (1 + (1 - share**2) / 2))),
         ):
-            found = kernel._incomplete_beta.py_func(freedom / 2, 0.5, freedom / (freedom + t * t))
+            found = statistics.incomplete_beta.py_func(freedom / 2, 0.5, freedom / (freedom + t * t))
             assert found == pytest.approx(p, rel=1e-9, abs=1e-13)
 
 

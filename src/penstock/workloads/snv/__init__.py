@@ -20,26 +20,14 @@ on every machine. The network's weights are read without unpickling (``weights``
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import penstock
-from penstock.errors import BadInput, MissingExtra, UsageError
+from penstock.errors import MissingExtra, UsageError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from penstock.workloads.snv.table import Table
-
-_SCRATCH = "read"
 _PACKAGES = ("numba", "pyarrow")
 
 
@@ -64,6 +52,11 @@ _PACKAGES = ("numba", "pyarrow")
     "--exclude", metavar="NAMES|FILE|N",
     help="Samples to leave out: names with commas, a file with one a line, or those that carry the second "
     "allele at N positions or more.",
+)  # fmt: skip
+@click.option(
+    "--scratch", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
+    help="Copy compressed members into the run folder, where its disk has the room, so that they can be "
+    "entered anywhere; or read them as streams again and again: slower, without the disk.",
 )  # fmt: skip
 @click.option("--tensor", is_flag=True, help="Write the tensor of the kept positions too, as tensor.zarr.")
 @click.option(
@@ -97,6 +90,8 @@ class Snv:
             min_cov_samp: percent of positions without reads at which a sample is dropped from the tensor.
             exclude: names (a text with commas, or a list), a file with one a line, or a number: samples
                 with the second allele at so many positions.
+            scratch: ``"auto"``, or ``"never"`` to read compressed members as streams again and again
+                instead of copying them.
             tensor: write ``tensor.zarr``.
             tie_rule: ``"stable"``.
 
@@ -104,13 +99,15 @@ class Snv:
             BadInput: an input that is not what it should be, naming file and place.
             MissingExtra: a package is not installed.
         """
-        asked = _Asked(**{name: value for name, value in options.items() if name in _Asked.__annotations__})
         _check_packages()
-        if asked.shape is not None:
+        from penstock.workloads.snv.stages import Asked, Stages
+
+        if options.get("shape") is not None:
             raise UsageError("--shape is for penstock plan snv; a run takes --table and --coverage")
-        if asked.table is None or asked.coverage is None:
+        if options.get("table") is None or options.get("coverage") is None:
             raise UsageError("snv needs --table and --coverage")
-        _Doing(run, asked).do()
+        asked = Asked(**{name: value for name, value in options.items() if name in Asked.__annotations__})
+        Stages(run, asked).do()
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """What a shape takes (see ``projection``), or the shape of a table that is there.
@@ -141,267 +138,9 @@ def _bytes(budget: str | int) -> int:
     return plan.budget
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    table: str | None = None
-    coverage: str | None = None
-    model: str | None = None
-    min_cov_samp: float = 45
-    exclude: str | int | Sequence[str] | None = None
-    tensor: bool = False
-    tie_rule: str = "stable"
-    shape: str | None = None
-
-
 def _check_packages() -> None:
     from importlib.util import find_spec
 
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtra("the workload snv", package, "snv")
-
-
-class _Doing:
-    """The stages of one run, in order."""
-
-    def __init__(self, run: penstock.Run, asked: _Asked) -> None:
-        from penstock.workloads.snv.table import open_table
-        from penstock.workloads.snv.weights import load_weights
-
-        self._run, self._asked = run, asked
-        # The same files have the same names wherever the run is resumed from.
-        self._given = open_table(
-            str(Path(str(asked.table)).absolute()), str(Path(str(asked.coverage)).absolute())
-        )
-        self._weights = None if asked.model is None else load_weights(str(asked.model))
-
-    def do(self) -> None:
-        """All of them."""
-        table, medians = self._read()
-        excluded = self._excluded(table)
-        samples = self._samples(table, excluded)
-        medians = medians[samples]
-        inside = self._survey(table, samples, medians)
-        settled, switch = self._judge(table, samples, medians, inside)
-        predicted = self._on_survivors(table, samples, medians, inside, settled)
-        summary = self._summary(table, samples, medians, inside, settled, switch, excluded)
-        sources = _Sources(table, [name in excluded for name in table.names])
-        self._run.step(
-            "results", _write_results,
-            inputs={
-                "found": sources, "settled": settled, "kept": settled.facts["kept"],
-                "predicted": predicted, "summary": summary,
-            },
-        )  # fmt: skip
-        self._lift()
-
-    # ------------------------------------------------------------------ stages
-
-    def _read(self) -> tuple[Table, NDArray[np.float64]]:
-        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember, Scratch, mapped
-
-        job = penstock.Job(
-            source=Members(self._given), function=ReadMember(),
-            into={"copies": Scratch(), "facts": GatherFacts()},
-        )  # fmt: skip
-        stored = self._run.stage(_SCRATCH, job)
-        facts = _reduced(stored, "facts")
-        return mapped(self._given, facts, stored.folder / "copies"), facts["coverage"]["medians"]
-
-    def _excluded(self, table: Table) -> frozenset[str]:
-        given = self._asked.exclude
-        if given is None:
-            return frozenset()
-        limit = _number(given)
-        if limit is None:
-            return frozenset(_names(given))
-        from penstock.workloads.snv.jobs import AddUp, CountCarriers
-        from penstock.workloads.snv.table import Blocks
-
-        job = penstock.Job(source=Blocks(table), function=CountCarriers(), into=AddUp())
-        carried = self._run.stage("carriers", job).open().get("carried")
-        if carried is None or isinstance(carried, int):  # no positions
-            return frozenset()
-        return frozenset(name for name, count in zip(table.names, carried, strict=True) if count >= limit)
-
-    def _samples(self, table: Table, excluded: frozenset[str]) -> list[int]:
-        samples = [
-            s
-            for s, (name, outgroup) in enumerate(zip(table.names, table.outgroup, strict=True))
-            if not outgroup and name not in excluded
-        ]
-        if not samples:
-            raise BadInput(
-                f"no samples are left: of {len(table.names)}, {sum(table.outgroup)} are outgroup and "
-                f"{len(excluded)} are excluded",
-                file=self._asked.table,
-            )
-        return samples
-
-    def _survey(self, table: Table, samples: list[int], medians: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which samples the tensor has."""
-        import numpy as np
-
-        from penstock.workloads.snv.jobs import AddUp, SurveyPositions
-        from penstock.workloads.snv.table import Blocks
-
-        inside = np.ones(len(samples), np.bool_)
-        if self._asked.min_cov_samp == 100:
-            return inside
-        job = penstock.Job(source=Blocks(table, samples), function=SurveyPositions(), into=AddUp())
-        found = self._run.stage("survey", job).open()
-        kept = found.get("kept", 0)
-        if kept:
-            inside = found["zero"] / kept * 100 < self._asked.min_cov_samp
-        if not inside.any():
-            raise BadInput(
-                f"every sample has no reads at {self._asked.min_cov_samp:g} % of the positions or more, so "
-                "that all would be dropped: raise --min-cov-samp",
-                file=self._asked.table,
-            )
-        return inside
-
-    def _judge(
-        self, table: Table, samples: list[int], medians: NDArray[np.float64], inside: NDArray[np.bool_]
-    ) -> tuple[penstock.Stored, dict[str, int]]:
-        from penstock.workloads.snv.jobs import AddUp, JudgePositions
-        from penstock.workloads.snv.table import Blocks
-        from penstock.workloads.snv.verdicts import uses_low_depth
-
-        function = JudgePositions(medians, inside, self._asked.min_cov_samp != 100)
-        into = {"told": penstock.sinks.Parquet(grain=64), "alive": AddUp()}
-        source = Blocks(table, samples)
-        judged = self._run.stage("judge", penstock.Job(source=source, function=function, into=into))
-        alive = _reduced(judged, "alive")
-        settled = self._run.step(
-            "settle", _settle, inputs={"judged": judged, "p": table.p, "low_depth": uses_low_depth(alive)}
-        )
-        return settled, alive
-
-    def _on_survivors(
-        self, table: Table, samples: list[int], medians: NDArray[np.float64], inside: NDArray[np.bool_],
-        settled: penstock.Stored,
-    ) -> penstock.Stored | None:  # fmt: skip
-        from penstock.workloads.snv.jobs import MakeFeatures, Predict
-        from penstock.workloads.snv.table import Blocks
-        from penstock.workloads.snv.tensor import TensorZarr, chunk_shape
-
-        features = MakeFeatures(medians, inside)
-        kept = (settled.folder / "kept.npy", settled.facts["kept"])
-        predicted = None
-        if self._weights is not None:
-            source = Blocks(table, samples, kept=kept, features=True)
-            function = Predict(features, self._weights)
-            into = penstock.sinks.Parquet(grain=16)
-            predicted = self._run.stage("network", penstock.Job(source=source, function=function, into=into))
-        if self._asked.tensor:
-            left = int(inside.sum())
-            rows = chunk_shape(left)[0]
-            chunks = Blocks(table, samples, kept=kept, rows=rows, features=True)
-            sink = TensorZarr(shape=(kept[1], left))
-            self._run.stage("tensor.zarr", penstock.Job(source=chunks, function=features, into=sink))
-        return predicted
-
-    # ------------------------------------------------------------------ the end
-
-    def _summary(
-        self, table: Table, samples: list[int], medians: NDArray[np.float64], inside: NDArray[np.bool_],
-        settled: penstock.Stored, alive: Mapping[str, int], excluded: frozenset[str],
-    ) -> dict[str, Any]:  # fmt: skip
-        import numpy as np
-
-        from penstock.workloads.snv.verdicts import uses_low_depth
-
-        names = [table.names[s] for s in samples]
-        depth = float(np.median(medians))
-        return {
-            "schema": 1,
-            "samples": len(table.names),
-            "positions": table.positions,
-            "kept": settled.facts["kept"],
-            "removed": settled.facts["removed"],
-            "outgroup": [name for name, out in zip(table.names, table.outgroup, strict=True) if out],
-            "excluded": [name for name in table.names if name in excluded],
-            "unknown_names": sorted(excluded - set(table.names)),
-            "dropped": [name for name, kept in zip(names, inside, strict=True) if not kept],
-            "median_coverage": {name: float(each) for name, each in zip(names, medians, strict=True)},
-            "thresholds": {
-                "min_cov_samp": float(self._asked.min_cov_samp),
-                "quality_rules": self._asked.min_cov_samp != 100,
-                "low_depth_filter": uses_low_depth(alive),
-                "low_depth_votes": alive.get("switch", 0),
-                "low_depth_voters": alive.get("positions", 0),
-                "group_depth": depth,
-                "depth_over_9": depth > 9,
-                "depth_over_20": depth > 20 and int(inside.sum()) > 50,
-                "label": 0.5,
-            },
-            "tie_rule": self._asked.tie_rule,
-            "network": self._weights is not None,
-        }
-
-    def _lift(self) -> None:
-        """Put the results at the top of the run folder, and remove the scratch copy."""
-        folder = self._run.folder / "results"
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not path.name.startswith("."):
-                _link(path, self._run.folder / path.name)
-        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
-
-
-def _link(path: Path, final: Path) -> None:
-    """A second name for a file, or a copy where a disk has no links."""
-    draft = final.with_name(f".{final.name}.tmp")
-    draft.unlink(missing_ok=True)
-    try:
-        os.link(path, draft)
-    except OSError:
-        shutil.copyfile(path, draft)
-    os.replace(draft, final)
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What the results are made from."""
-
-    table: Table
-    excluded: Sequence[bool]
-
-
-def _reduced(stored: penstock.Stored, name: str) -> Any:
-    """What a stage's reducer made, without opening what its sinks kept."""
-    return stored._open(name, stored.rooms[name])
-
-
-def _settle(folder: Path, *, judged: Mapping[str, Any], p: Any, low_depth: bool) -> dict[str, Any]:
-    from penstock.workloads.snv.verdicts import settle
-
-    return settle(folder, told=judged["told"], p=p, low_depth=low_depth)
-
-
-def _write_results(
-    folder: Path, *, found: _Sources, settled: Path, kept: int, predicted: Any, summary: Mapping[str, Any]
-) -> dict[str, Any]:
-    from penstock.workloads.snv import results
-
-    known = results.Found(found.table, settled, kept, predicted)
-    results.write_positions(known, folder / "positions.parquet")
-    results.write_table(known, folder / "candidate_mutation_table_final.npz", found.excluded)
-    if known.predicted and kept > results.FAST:
-        results.write_predictions(known, folder / "pred_res.txt")
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return {}
-
-
-def _number(given: str | int | Sequence[str]) -> int | None:
-    if isinstance(given, int):
-        return given
-    return int(given) if isinstance(given, str) and given.strip().isdigit() else None
-
-
-def _names(given: str | int | Sequence[str]) -> list[str]:
-    if not isinstance(given, str):
-        return list(given) if isinstance(given, Sequence) else []
-    if Path(given).is_file():
-        given = Path(given).read_text(encoding="utf-8").replace("\n", ",")
-    return [name.strip() for name in given.split(",") if name.strip()]

@@ -7,9 +7,11 @@ order in which they lie, and mapping what is not compressed. Never unpickles any
 from __future__ import annotations
 
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -19,12 +21,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from penstock.errors import BadInput, MissingExtra
+from penstock.workloads.snv.inflating import Inflater
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PIECE = 1 << 20
-"""Bytes of an array in memory at a time, about."""
+_PIECE = 1 << 18
+"""Bytes of an array in memory at a time, about: what is done to them finds them in the cache."""
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 
@@ -97,74 +100,13 @@ class Array:
                 yield flat[at : min(at + step, count)]
             return
         with open(self.path, "rb", buffering=0) as file:
-            stream = _Inflater(self, file)
-            stream.read(self.offset)
+            stream = Inflater(file.fileno(), self.begin, self.packed, self.label)
+            stream.count_in(stream.read(self.offset))
             for at in range(0, count, step):
                 wanted = min(step, count - at)
-                yield np.frombuffer(stream.read(wanted * width), self.dtype)
+                yield np.frombuffer(stream.count_in(stream.read(wanted * width)), self.dtype)
             if stop is None:
-                stream.check()
-
-
-class _Inflater:
-    """Reads a deflated member from its beginning, exactly as many bytes as are asked for."""
-
-    def __init__(self, array: Array, file: BinaryIO | Any) -> None:
-        self._array, self._file = array, file
-        file.seek(array.begin)
-        self._left = array.packed
-        self._isal = find_spec("isal") is not None
-        if self._isal:
-            from isal import igzip_lib, isal_zlib
-
-            self._stream: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
-            self._crc32: Any = isal_zlib.crc32
-        else:
-            self._stream, self._crc32 = zlib.decompressobj(-15), zlib.crc32
-        self._crc = 0
-
-    def read(self, count: int) -> bytes:
-        parts, missing = [], count
-        while missing:
-            part = self._some(missing)
-            parts.append(part)
-            missing -= len(part)
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._crc = self._crc32(data, self._crc)
-        return data
-
-    def check(self) -> None:
-        """Compare the checksum, when everything was read.
-
-        Raises:
-            BadInput: it is another one.
-        """
-        if self._crc != self._array.crc:
-            raise BadInput("is damaged: its checksum does not match", file=self._array.label)
-
-    def _some(self, most: int) -> bytes:
-        try:
-            while not self._stream.eof:
-                feed = b""
-                if self._hungry():
-                    feed = self._file.read(min(self._left, 1 << 18))
-                    self._left -= len(feed)
-                part = self._inflate(feed, most)
-                if part:
-                    return part
-                if not feed and self._hungry():
-                    break
-        except Exception as error:
-            raise BadInput(f"is damaged: {error}", file=self._array.label) from error
-        raise BadInput("is cut off: the file ends before its values do", file=self._array.label)
-
-    def _hungry(self) -> bool:
-        return bool(self._stream.needs_input) if self._isal else not self._stream.unconsumed_tail
-
-    def _inflate(self, feed: bytes, most: int) -> bytes:
-        data = feed if self._isal else self._stream.unconsumed_tail or feed
-        inflated: bytes = self._stream.decompress(data, most)
-        return inflated
+                stream.check(self.crc)
 
 
 # ------------------------------------------------------------------ opening
@@ -204,7 +146,8 @@ def small(array: Array) -> NDArray[Any]:
         BadInput: it is damaged.
     """
     if array.kind == "zarr":
-        return np.asarray(open_zarr(array.path)[...])
+        values = np.asarray(open_zarr(array.path)[...])
+        return np.array(values.tolist()) if values.dtype.kind == "T" else values
     flat = np.concatenate([np.empty(0, array.dtype), *array.pieces()])
     return flat.reshape(array.shape, order="F" if array.order == "spk"[: len(array.shape)][::-1] else "C")
 
@@ -264,15 +207,20 @@ def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Ar
 
 def _open_zarr(path: str) -> dict[str, Array]:
     opened = open_zarr(path)
-    members = dict(opened.arrays()) if hasattr(opened, "arrays") else {"": opened}
+    with _opening(path):
+        members = dict(opened.arrays()) if hasattr(opened, "arrays") else {"": opened}
     found = {}
     for name, each in members.items():
-        if each.dtype.hasobject or len(each.shape) > 3:
-            raise BadInput("holds Python objects or more than 3 axes", file=f"{path}, {name}")
-        place = str(Path(path) / name) if name else path
-        found[name] = Array(
-            place, "", each.dtype.str, tuple(each.shape), "spk"[: len(each.shape)], kind="zarr"
-        )
+        text = each.dtype.kind == "T"  # of any length; NumPy counts it among the objects
+        codecs = [str(getattr(codec, "codec_id", codec)) for codec in (*each.filters, *each.compressors)]
+        pickled = any("pickle" in codec.lower() for codec in codecs)
+        if pickled or (each.dtype.hasobject and not text) or len(each.shape) > 3:
+            raise BadInput(
+                "holds Python objects, which are never read, or has more than 3 axes", file=f"{path}, {name}"
+            )
+        place, dtype = str(Path(path) / name) if name else path, "<U1" if text else each.dtype.str
+        axes = "spk"[: len(each.shape)]
+        found[name] = Array(place, "", dtype, tuple(each.shape), axes, kind="zarr")
     return found
 
 
@@ -286,7 +234,17 @@ def open_zarr(path: str) -> Any:
         raise MissingExtra("reading Zarr", "zarr", "snv")
     import zarr
 
-    try:
+    with _opening(path):
         return zarr.open(path, mode="r")
+
+
+@contextmanager
+def _opening(path: str) -> Iterator[None]:
+    """What the zarr package raises is bad input."""
+    try:
+        with warnings.catch_warnings():
+            # Text of a fixed length has no place in the standard, as it says; reading that is safe.
+            warnings.simplefilter("ignore")
+            yield
     except Exception as error:
         raise BadInput(f"cannot be opened as Zarr: {error}", file=path) from error

@@ -11,6 +11,8 @@ LOW_QUALITY = 4
 """The strands do not agree on its minor allele."""
 SWITCH = 8
 """It asks for the filter of low depth."""
+UNKNOWN = 1 << 15
+"""It was set aside, or is behind the last one."""
 
 # Without the filter of low depth; shifted by 4 with it.
 CALLED = 16

@@ -5,17 +5,16 @@ Each function takes one block; what it returns of a position does not depend on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, VARIES
+from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, UNKNOWN, VARIES
 from penstock.workloads.snv.table import STATISTICS, Block
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 
@@ -93,13 +92,15 @@ class JudgePositions:
         medians: of the samples, float64.
         inside: which of them the tensor has.
         quality: whether the rules about quality apply.
+        rows: positions of a block.
 
-    Returns ``{"told": a table of row and bits (see kernel), "alive": {"positions", "switch"}}``.
+    Returns ``{"told": uint16 (rows,), see bits, "alive": {"positions", "switch"}}``.
     """
 
     medians: NDArray[np.float64]
     inside: NDArray[np.bool_]
     quality: bool
+    rows: int
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -112,12 +113,11 @@ class JudgePositions:
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Judge."""
-        import pyarrow as pa
-
         from penstock.workloads.snv import kernel
 
         depth, left = float(np.median(self.medians)), int(self.inside.sum())
-        bits = np.zeros(len(block.rows), np.uint16)
+        told = np.full(self.rows, UNKNOWN, np.uint16)
+        bits = told[: len(block.rows)]
         kernel.verdict(
             block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
             depth > 20 and left > 50, self.medians, bits,
@@ -126,7 +126,7 @@ class JudgePositions:
         alive = (bits & known) == VARIES
         switch = int((alive & ((bits & SWITCH) != 0)).sum())
         return {
-            "told": pa.table({"row": block.rows, "bits": bits}),
+            "told": told,
             "alive": {"positions": int(alive.sum()), "switch": switch},
         }
 
@@ -151,9 +151,9 @@ class MakeFeatures:
         """Load the compiled code, once for all workers."""
         from penstock.workloads.snv import kernel
 
-        none = np.zeros((0, 1), np.int32)
+        none, indel = np.zeros((0, 1), np.int32), np.zeros((0, 2, 1), np.int32)
         kernel.features(
-            _no_counts(), none, none, np.ones(1), np.zeros(0, np.int64), np.zeros((0, 0, 8, 4), np.float32)
+            _no_counts(), none, indel, np.ones(1), np.zeros(0, np.int64), np.zeros((0, 0, 8, 4), np.float32)
         )
 
     def __call__(self, block: Block) -> NDArray[np.float32]:
@@ -172,10 +172,12 @@ class Predict:
     Args:
         features: how the tensor is made.
         weights: of the network, see ``weights``.
+        rows: positions of a block.
     """
 
     features: MakeFeatures
     weights: dict[str, NDArray[np.float32]]
+    rows: int
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -184,14 +186,28 @@ class Predict:
         self.features.warm()
         network.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
 
-    def __call__(self, block: Block) -> pa.Table:
-        """Returns a table of row and prob."""
-        import pyarrow as pa
-
+    def __call__(self, block: Block) -> NDArray[np.float32]:
+        """Returns float32 (rows,); NaN behind the last position."""
         from penstock.workloads.snv import network
 
-        found = network.probabilities(self.features(block), self.weights)
-        return pa.table({"row": block.rows, "prob": found})
+        prob = np.full(self.rows, np.nan, np.float32)
+        prob[: len(block.rows)] = network.probabilities(self.features(block), self.weights)
+        return prob
+
+
+def flattened(blocks: Sequence[Any], rows: int, start: int, stop: int) -> NDArray[np.float32]:
+    """Values ``start`` to ``stop`` of what was kept block by block.
+
+    Args:
+        blocks: float32 (rows,) each; one that was set aside is NaN.
+        rows: positions of a block.
+    """
+    first, last = start // rows, -(-stop // rows)
+    try:
+        found = [blocks[item] for item in range(first, last)]
+    except IndexError:  # all were set aside
+        return np.full(stop - start, np.nan, np.float32)
+    return np.concatenate([np.empty(0, np.float32), *found])[start - first * rows :][: stop - start]
 
 
 def _no_counts() -> NDArray[np.int32]:

@@ -16,6 +16,7 @@ import numpy as np
 from penstock import files
 from penstock.errors import BadInput
 from penstock.workloads.snv.arrays import Array, open_arrays, small
+from penstock.workloads.snv.rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Table:
     Attributes:
         names: of the samples, (samples,).
         outgroup: bool, (samples,).
-        p, counts, quals, indel: where they lie.
+        p, counts, quals, indel: where they lie; once the table was read, p can be mapped.
         coverage: where it lies, (samples, genome length).
         prints: path -> fingerprint of every file.
     """
@@ -63,7 +64,7 @@ class Block:
         rows: their numbers in the table, int64 (n,).
         counts: int32 (n, 8, samples).
         quals: FQ as stored, 0 or negative, int32 (n, samples).
-        indel: insertions + deletions, int32 (n, samples).
+        indel: reads of insertions and of deletions, int32 (n, 2, samples).
     """
 
     rows: NDArray[np.int64]
@@ -76,10 +77,11 @@ class Blocks:
     """Blocks of positions of a table as items, as :class:`Block`.
 
     Their size follows from the number of samples alone. Nothing is known of a position before it is read,
-    and all are alike, so a worker's memory does not depend on the item.
+    and all are alike, so a worker's memory does not depend on the item. Where a member is a stream, one
+    worker reads all blocks in order.
 
     Args:
-        table: with members that can be mapped.
+        table: opened, or with copies of members.
         samples: which, ascending; None for all.
         kept: an .npy file with the numbers of the positions that are wanted, and their count; None
             for all.
@@ -100,16 +102,21 @@ class Blocks:
         self.table = table
         self.samples = None if samples is None or len(samples) == every else tuple(samples)
         self.width = every if self.samples is None else len(self.samples)
-        self.rows = rows or max(CELLS // max(self.width, 1), 1)
+        self.rows = rows or block_rows(self.width)
         self.positions = table.positions if kept is None else kept[1]
         self._kept, self._features = kept, features
-        self._maps: Any = None
+        self._opened: tuple[Rows, ...] = ()
+        self._numbers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return -(-self.positions // self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": None}
+        return {**self.__dict__, "_opened": (), "_numbers": None}
+
+    def starts(self) -> Sequence[int]:
+        """Every block, or the first alone where a member is a stream."""
+        return (0,) if any(array.kind == "deflated" for array, _ in self._members()) else range(len(self))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         """The blocks of one call, one by one."""
@@ -118,42 +125,31 @@ class Blocks:
 
     def block(self, item: int) -> Block:
         """One of them."""
-        start, stop = item * self.rows, min((item + 1) * self.rows, self.positions)
-        if self._maps is None:
-            self._maps = self._map()
-        counts, quals, indel, kept = self._maps
-        rows: Any = slice(start, stop)
-        numbers = np.arange(start, stop)
-        if kept is not None:
-            numbers = np.array(kept[start:stop])
-            first, last = (int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, -1)
-            rows = slice(first, last + 1) if last - first + 1 == len(numbers) else numbers
+        if not self._opened:
+            self._opened = tuple(open_rows(*each) for each in self._members())
+        numbers = self._rows_of(item)
         n = len(numbers)
-        block = Block(
-            numbers,
-            np.empty((n, STATISTICS, self.width), np.int32),
-            np.empty((n if self._features else 0, self.width), np.int32),
-            np.empty((n if self._features else 0, self.width), np.int32),
-        )
-        for k in range(STATISTICS):
-            block.counts[:, k] = self._chosen(counts[k], rows)
-        if self._features:
-            block.quals[:] = self._chosen(quals, rows)
-            block.indel[:] = self._chosen(indel[0], rows)
-            block.indel[:] += self._chosen(indel[1], rows).astype(np.int32)
-        return block
+        shapes = [(n, STATISTICS, self.width), (n, 1, self.width), (n, 2, self.width)]
+        parts = [np.empty(shape if at < len(self._opened) else (0, *shape[1:]), np.int32)
+                 for at, shape in enumerate(shapes)]  # fmt: skip
+        for part, rows in zip(parts, self._opened, strict=False):
+            for k, plane in enumerate(rows.read(numbers)):
+                part[:, k] = plane if self.samples is None else plane[:, self.samples]
+        return Block(numbers, parts[0], parts[1][:, 0], parts[2])
 
-    def _chosen(self, plane: NDArray[Any], rows: Any) -> NDArray[Any]:
-        chosen: NDArray[Any] = plane[rows]
-        return chosen if self.samples is None else chosen[:, self.samples]
-
-    def _map(self) -> tuple[Any, ...]:
-        """Mapped members with axes statistics, positions, samples; and the numbers of the items."""
+    def _members(self) -> list[tuple[Array, int]]:
+        """What is read, with the planes that are used."""
         table = self.table
-        kept = None if self._kept is None else np.load(self._kept[0], mmap_mode="r", allow_pickle=False)
-        return (
-            _turned(table.counts, "kps"), _turned(table.quals, "ps"), _turned(table.indel, "kps"), kept,
-        )  # fmt: skip
+        wanted = [(table.counts, STATISTICS), (table.quals, 1), (table.indel, 2)]
+        return wanted if self._features else wanted[:1]
+
+    def _rows_of(self, item: int) -> NDArray[np.int64]:
+        start, stop = item * self.rows, min((item + 1) * self.rows, self.positions)
+        if self._kept is None:
+            return np.arange(start, stop)
+        if self._numbers is None:
+            self._numbers = np.load(self._kept[0], mmap_mode="r", allow_pickle=False)
+        return np.array(self._numbers[start:stop])
 
     def name(self, item: int) -> str:
         """By its first and last position."""
@@ -168,8 +164,9 @@ class Blocks:
         }
 
 
-def _turned(array: Array, axes: str) -> NDArray[Any]:
-    return array.map().transpose([array.order.index(axis) for axis in axes])
+def block_rows(samples: int) -> int:
+    """Positions of a block."""
+    return max(CELLS // max(samples, 1), 1)
 
 
 # ------------------------------------------------------------------ opening

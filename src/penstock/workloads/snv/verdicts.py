@@ -1,12 +1,12 @@
 """What became of each position: the switch thrown, clusters found, reasons told.
 
-The judged positions come as a stream of bits; weak gaps and verdicts are arrays in files, mapped, one byte or
+The judged positions come as parts of bits; weak gaps and verdicts are arrays in files, mapped, one byte or
 a few for each position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,13 @@ def uses_low_depth(alive: Mapping[str, int]) -> bool:
     return switch > 10 or (positions > 0 and switch / positions >= 0.1)
 
 
-def settle(folder: Path, *, told: Any, p: Array, low_depth: bool) -> dict[str, Any]:
+def settle(folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool) -> dict[str, Any]:
     """Decide about each position, as a step.
 
     Args:
         folder: gets ``codes.npy`` (uint8, see ``REASONS``), ``kept.npy`` (int64, numbers of those kept).
-        told: dataset of row and bits.
+        told: bits of blocks of positions, uint16 (rows,) each, as parts.
+        rows: positions of a block.
         p: the positions.
         low_depth: the global switch.
 
@@ -56,11 +57,13 @@ def settle(folder: Path, *, told: Any, p: Array, low_depth: bool) -> dict[str, A
     codes[:] = SET_ASIDE
     shift = 4 if low_depth else 0
     with open(folder / "weak", "wb") as weak:
-        for rows, bits in _batches(told):
-            codes[rows] = _codes(bits, shift)
+        for first, _, blocks in told.parts():
+            bits = blocks.reshape(-1)[: positions - first * rows]
+            found = _codes(bits, shift)
+            codes[first * rows : first * rows + len(bits)] = found
             alone = (bits >> shift) & b.WEAK != 0
-            passed = (codes[rows] == KEPT) | (codes[rows] == NO_VARIATION) | (codes[rows] == GAP)
-            weak.write(rows[alone & passed].astype(np.int64).tobytes())
+            passed = (found == KEPT) | (found == NO_VARIATION) | (found == GAP)
+            weak.write((first * rows + np.flatnonzero(alone & passed)).astype(np.int64).tobytes())
     _cluster(folder / "weak", p, codes)
     (folder / "weak").unlink()
     counts = np.zeros(len(REASONS), np.int64)
@@ -76,15 +79,10 @@ def settle(folder: Path, *, told: Any, p: Array, low_depth: bool) -> dict[str, A
     }
 
 
-def _batches(told: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint16]]]:
-    for batch in told.to_batches(batch_size=1 << 16):
-        if batch.num_rows:
-            yield batch.column("row").to_numpy(), batch.column("bits").to_numpy()
-
-
 def _codes(bits: NDArray[np.uint16], shift: int) -> NDArray[np.uint8]:
     ours = bits >> shift
     conditions = [
+        (bits & b.UNKNOWN != 0, SET_ASIDE),
         (bits & b.VARIES == 0, ONE_ALLELE),
         (bits & b.MINOR_LOST != 0, MINOR_LOST),
         (bits & b.LOW_QUALITY != 0, LOW_QUALITY),

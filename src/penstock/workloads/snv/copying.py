@@ -1,0 +1,238 @@
+"""A large member read as it lies, checked, and copied narrow into a file that can be mapped.
+
+The copy has the order of the file, and 16-bit values where they suffice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.errors import BadInput
+from penstock.workloads.snv.arrays import Array, open_zarr
+from penstock.workloads.snv.rows import zarr_step
+from penstock.workloads.snv.table import STATISTICS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pieces = Iterator[NDArray[Any]]
+
+MOST_READS = (1 << 27) - 1
+"""Of one base, strand, sample and position: eight of them add up in 32 bits."""
+_WIDTHS = {"counts": ("<u2", "<u4"), "indel": ("<u2", "<u4"), "quals": ("<i2", "<i4"), "p": ("<i8",)}
+
+
+class NoRoom(Exception):
+    """The disk has no room for a copy."""
+
+
+def check(name: str, array: Array) -> None:
+    """Read a member and check its values.
+
+    Args:
+        name: "counts", "quals", "indel" or "p".
+        array: where it lies.
+
+    Raises:
+        BadInput: it is damaged, or holds a value that cannot be, naming sample and position.
+    """
+    last = -1
+    for piece, first in _numbered(_pieces(name, array)):
+        _CHECKS[name](array, piece, first, *bounds(piece))
+        if name == "p":
+            last = _next_position(array, piece, last)
+
+
+def copy(name: str, array: Array, path: Path, spare: int = 0) -> dict[str, Any]:
+    """Check a member as :func:`check` does, and copy it.
+
+    Args:
+        name, array: as there.
+        path: of the copy, an .npy file.
+        spare: bytes of the disk that must be left beside it.
+
+    Returns ``dtype``, ``shape``, ``order`` and ``offset`` of the copy, as of an :class:`Array`.
+
+    Raises:
+        BadInput: as there.
+        NoRoom: the disk does not hold it, or too little would be left; no file is.
+    """
+    shape = (*array.shape[:2], STATISTICS) if name == "counts" else array.shape
+    order = "psk"[: len(shape)] if array.kind == "zarr" and len(shape) > 1 else array.order
+    for dtype in _WIDTHS[name]:
+        try:
+            offset = _write(name, array, path, np.dtype(dtype), shape, order, spare)
+        except _TooWide:
+            continue
+        return {"dtype": dtype, "shape": list(shape), "order": order, "offset": offset}
+    raise AssertionError  # the checks refuse what the widest type does not hold
+
+
+class _TooWide(Exception):
+    """A value that the narrow type does not hold."""
+
+
+def _write(
+    name: str, array: Array, path: Path, dtype: Any, shape: Sequence[int], order: str, spare: int
+) -> int:
+    lying = tuple(shape["spk".index(axis)] for axis in order)
+    last = -1
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": dtype.str, "fortran_order": False, "shape": lying}
+        )
+        file.flush()
+        offset = file.tell()
+        _reserve(file.fileno(), path, offset + prod(shape) * dtype.itemsize, spare)
+        narrowed = np.empty(0, dtype)
+        for piece, first in _numbered(_pieces(name, array)):
+            if len(narrowed) < len(piece):
+                narrowed = np.empty(len(piece), dtype)
+            low, high = _narrow(piece, narrowed[: len(piece)])
+            _CHECKS[name](array, piece, first, low, high)
+            if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
+                raise _TooWide
+            if name == "p":
+                last = _next_position(array, piece, last)
+            file.write(narrowed[: len(piece)].data)
+    return offset
+
+
+def _reserve(descriptor: int, path: Path, size: int, spare: int) -> None:
+    """Take the file's room now: two workers must not both count on it."""
+    try:
+        if shutil.disk_usage(path.parent).free - size < spare:
+            raise OSError(errno.ENOSPC, "")
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            path.unlink()
+            raise NoRoom from None
+        # A file system that cannot reserve: it will say so when it is full.
+
+
+def _narrow(piece: NDArray[Any], out: NDArray[Any]) -> tuple[int, int]:
+    """The values in a narrower type, and the lowest and highest of them."""
+    if not len(piece) or out.dtype.itemsize == 8:
+        out[:] = piece
+        return bounds(piece)
+    from penstock.workloads.snv.kernel import narrow
+
+    # A view where values have 64 bits: those above 63 bits turn negative, and are refused as well.
+    numbers = piece.view(np.int64) if piece.dtype in (np.int64, np.uint64) else piece.astype(np.int64)
+    numbers.flags.writeable = False  # one type to compile for
+    low, high = narrow(numbers, out.view(f"u{out.dtype.itemsize}"))
+    return int(low), int(high)
+
+
+# ------------------------------------------------------------------ values as they lie
+
+
+def _pieces(name: str, array: Array) -> Pieces:
+    """The values that are used, as they lie, or position by position from Zarr."""
+    if array.kind == "zarr":
+        yield from zarr_pieces(array)
+    elif name != "counts" or array.shape[2] == STATISTICS:
+        yield from array.pieces()
+    elif array.order.startswith("k"):
+        yield from array.pieces(stop=array.shape[0] * array.shape[1] * STATISTICS)
+    else:
+        every = array.shape[2]
+        for piece in array.pieces(whole=every):
+            yield piece.reshape(-1, every)[:, :STATISTICS].ravel()
+
+
+def zarr_pieces(array: Array) -> Pieces:
+    """The values of a Zarr array, position by position; of three axes the first eight of the last."""
+    opened = open_zarr(array.path)
+    if len(array.shape) == 1:
+        yield np.asarray(opened[...])
+        return
+    step = zarr_step(opened.chunks, array.shape, STATISTICS if len(array.shape) == 3 else 1)
+    for at in range(0, array.shape[1], step):
+        span = slice(at, at + step)
+        block = np.asarray(opened[:, span, :STATISTICS] if len(array.shape) == 3 else opened[:, span])
+        yield np.ascontiguousarray(block.swapaxes(0, 1)).ravel()
+
+
+def _numbered(pieces: Pieces) -> Iterator[tuple[NDArray[Any], int]]:
+    first = 0
+    for piece in pieces:
+        yield piece, first
+        first += len(piece)
+
+
+# ------------------------------------------------------------------ checks
+
+_Check = Callable[[Array, "NDArray[Any]", int, int, int], None]
+
+
+def bounds(piece: NDArray[Any]) -> tuple[int, int]:
+    """The lowest and the highest value; 0 and 0 of none."""
+    return (int(piece.min()), int(piece.max())) if len(piece) else (0, 0)
+
+
+def _check_reads(array: Array, piece: NDArray[Any], first: int, low: int, high: int) -> None:
+    if low >= 0 and high <= MOST_READS:
+        return
+    low, high = bounds(piece)
+    if low < 0:
+        _refuse(array, piece, first, low, "a number of reads cannot be negative")
+    _refuse(array, piece, first, high, f"more than {MOST_READS} reads: this is no read count")
+
+
+def _check_quals(array: Array, piece: NDArray[Any], first: int, low: int, high: int) -> None:
+    if high <= 0 and low >= -(1 << 31):
+        return
+    low, high = bounds(piece)
+    if high > 0:
+        _refuse(
+            array, piece, first, high, "FQ is stored as 0 or below; were the signs turned? Multiply by -1"
+        )
+    _refuse(array, piece, first, low, "this is no FQ")
+
+
+def _check_positions(array: Array, piece: NDArray[Any], first: int, low: int, high: int) -> None:
+    if low < 0 or high >> 62:
+        raise BadInput(f"holds the position {low if low < 0 else high}", file=array.label)
+
+
+_CHECKS: dict[str, _Check] = {
+    "counts": _check_reads, "indel": _check_reads, "quals": _check_quals, "p": _check_positions,
+}  # fmt: skip
+
+
+def _refuse(array: Array, piece: NDArray[Any], first: int, value: int, why: str) -> None:
+    order = "psk"[: len(array.shape)] if array.kind == "zarr" else array.order
+    used = [STATISTICS if n > STATISTICS and axis == 2 else n for axis, n in enumerate(array.shape)]
+    lying = tuple(used["spk".index(axis)] for axis in order)
+    at = np.unravel_index(first + int(np.argmax(piece == value)), lying)
+    words = {"s": "sample", "p": "position", "k": "statistic"}
+    place = ", ".join(
+        f"{words[axis]} {number}" for axis, number in sorted(zip(order, at, strict=True), reverse=True)
+    )
+    raise BadInput(f"holds {value}: {why}", file=array.label, place=f"{place}, counted from 0")
+
+
+def _next_position(array: Array, piece: NDArray[Any], last: int) -> int:
+    """The last position of a piece.
+
+    Raises:
+        BadInput: positions do not ascend, or come twice.
+    """
+    numbers = np.concatenate([[last], piece.astype(np.int64)])
+    steps = np.diff(numbers)
+    if len(steps) and steps.min() <= 0:
+        at = int(np.argmax(steps <= 0))
+        before, found = int(numbers[at]), int(numbers[at + 1])
+        why = "twice" if before == found else f"after {before}"
+        raise BadInput(f"the position {found} comes {why}: sort positions, each once", file=array.label)
+    return int(numbers[-1])

@@ -1,0 +1,240 @@
+"""The final table, and the predictions of large ones: kept positions of all samples, compressed in parallel.
+
+Each block of positions gives a deflated piece for every plane of every member; a grain of blocks is one part,
+and in the end the parts are put together, plane by plane, without inflating anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+import numpy as np
+
+import penstock
+from penstock.abc import Batch, Closed, Receipt, SetAside
+from penstock.sinks.parts import kept, part_name, sweep
+from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.jobs import flattened
+from penstock.workloads.snv.table import STATISTICS, Block
+from penstock.workloads.snv.zipping import NpzWriter, append, comment_of, deflate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FAST = 100_000
+"""Kept positions above which pred_res.txt is written."""
+TABLE, PREDICTIONS = "candidate_mutation_table_final.npz", "pred_res.txt"
+_LETTERS = np.frombuffer(b"NATCG", np.uint8)
+_NAMES = "part-*.pieces"
+_INDEX = np.dtype([("at", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4")])
+
+# The planes of a block: positions, reads, FQ, indels, and what the network said.
+_P, _COUNTS, _QUALS, _INDEL, _PROB, _LABEL, _RECOMB, _TEXT, _PLANES = 0, 1, 9, 10, 12, 13, 14, 15, 16
+
+Piece = tuple[int, bytes, int, int]
+"""Plane, compressed bytes, size, checksum; text is not compressed."""
+
+
+@dataclass(frozen=True)
+class PackBlock:
+    """Compress a block of kept positions of all samples.
+
+    Args:
+        p: where the positions of the table lie.
+        rows: positions of a block of the network's stage.
+        predicted: whether there are probabilities.
+        fast: whether the text of predictions is wanted.
+    """
+
+    p: Array
+    rows: int
+    predicted: bool
+    fast: bool
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        if self.fast:
+            rescue(Block(np.arange(0), np.zeros((0, STATISTICS, 1), np.int32), *[np.zeros((0, 1), "i4")] * 2))
+
+    def __call__(self, block: Block, *, kept: Any, network: Any = None) -> list[Piece]:
+        """Returns its pieces, in the order of the planes.
+
+        Args:
+            block: of all samples, with quals and indels.
+            kept: numbers of the kept positions, int64.
+            network: probabilities, as the network's stage kept them.
+        """
+        n = len(block.rows)
+        planes: dict[int, NDArray[Any]] = {_P: np.asarray(self.p.map()[block.rows]).astype("<i8")}
+        planes |= {_COUNTS + k: block.counts[:, k].astype("<u8") for k in range(STATISTICS)}
+        planes |= {_INDEL + k: block.indel[:, k].astype("<u8") for k in range(2)}
+        planes |= {_QUALS: block.quals.astype("<i8"), _RECOMB: np.zeros(n, np.bool_)}
+        prob = None
+        if self.predicted:
+            at = int(np.searchsorted(kept, block.rows[0]))
+            prob = flattened(network, self.rows, at, at + n)
+            planes |= {_PROB: prob.astype("<f4"), _LABEL: prob > 0.5}
+        pieces = []
+        for plane, values in sorted(planes.items()):
+            packed, crc = deflate(values.reshape(-1).view(np.uint8).data)
+            pieces.append((plane, packed, values.nbytes, crc))
+        if self.fast and prob is not None:
+            text = _lines(planes[_P], prob, *rescue(block))
+            pieces.append((_TEXT, text, len(text), 0))
+        return pieces
+
+
+def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The major bases of all samples, and which positions their reads speak for.
+
+    Args:
+        block: of all samples of the file.
+
+    Returns int32 (positions, samples), codes of N A T C G, and bool (positions,).
+    """
+    from penstock.workloads.snv import kernel
+
+    limit = 0.1 if block.counts.shape[2] > 20 else 0.25
+    major = np.empty((len(block.rows), block.counts.shape[2]), np.int32)
+    rescued = np.empty(len(block.rows), np.bool_)
+    kernel.rescue(block.counts, limit, major, rescued)
+    return major, rescued
+
+
+def _lines(
+    p: NDArray[np.int64], prob: NDArray[np.float32], major: NDArray[np.int32], rescued: NDArray[np.bool_]
+) -> bytes:
+    """Position, label, probability and the samples' major bases, tab-separated.
+
+    A label of 0 may be rescued by the reads of all samples, outgroup and excluded ones too.
+    """
+    label = prob > 0.5
+    turned = ~label & rescued & ~np.isnan(prob)
+    label |= turned
+    prob = np.where(turned, 1 - prob, prob)
+    letters = np.full((len(p), 2 * major.shape[1]), ord("\t"), np.uint8)
+    letters[:, 1::2] = _LETTERS[major]
+    told = [
+        "\t\t" if np.isnan(each) else f"\t{int(one)}\t{each!s}" for one, each in zip(label, prob, strict=True)
+    ]
+    return b"".join(
+        b"%d%s%s\n" % (place, words.encode(), row.tobytes())
+        for place, words, row in zip(p.tolist(), told, letters, strict=True)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalTable:
+    """Keeps the pieces of blocks, and makes the final table of them.
+
+    Members, dtypes and meaning are those of the tool's own final table, in Fortran order; ``prob`` and
+    ``label`` are left out where there is no network, and so are the positions of a block that was set aside.
+
+    Args:
+        names, outgroup, excluded: of the samples.
+        predicted: whether there are probabilities.
+        fast: whether there is a text of predictions.
+    """
+
+    unit: ClassVar[str] = "item"
+    grain: ClassVar[int] = 16
+    names: Sequence[str]
+    outgroup: Sequence[bool]
+    excluded: Sequence[bool]
+    predicted: bool
+    fast: bool
+
+    def open(self, folder: Path, items: int) -> None:
+        """Nothing to prepare."""
+
+    def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
+        """One part: the pieces as they come, then where each begins."""
+        path = folder / part_name(batch, ".pieces")
+        index = np.zeros((self.grain, _PLANES), _INDEX)
+        with penstock.atomic(path) as draft, open(draft, "wb") as file:
+            for row, pieces in enumerate(results):
+                for plane, packed, size, crc in () if isinstance(pieces, SetAside) else pieces:
+                    index[row, plane] = (file.tell(), len(packed), size, crc)
+                    file.write(packed)
+            file.write(index.tobytes())
+        return Receipt(parts=(kept(path, folder),))
+
+    def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
+        """Put the parts together, and remove them."""
+        names, made_of = [], hashlib.blake2b(digest_size=16)
+        for _, receipt in receipts:
+            names.append(receipt.parts[0].name)
+            made_of.update(f"{receipt.parts[0].digest}\n".encode())
+        tag = made_of.hexdigest().encode()
+        made = [TABLE, PREDICTIONS] if self.fast else [TABLE]
+        # A close that was killed behind its end may have removed parts already.
+        if not (comment_of(folder / TABLE) == tag and all((folder / name).exists() for name in made)):
+            parts = [folder / name for name in names]
+            if self.fast:
+                with penstock.atomic(folder / PREDICTIONS) as draft, open(draft, "wb") as file:
+                    self._write_text(file, parts)
+            with (
+                penstock.atomic(folder / TABLE) as draft,
+                open(draft, "wb") as file,
+                NpzWriter(file, tag) as table,
+            ):
+                self._write_table(table, parts)
+        sweep(folder, _NAMES, names=())
+        return Closed(tuple(kept(folder / name, folder) for name in made), replaced=True, pattern=_NAMES)
+
+    def result(self, folder: Path) -> Path:
+        """The table's path."""
+        return folder / TABLE
+
+    def _write_text(self, file: BinaryIO, parts: Sequence[Path]) -> None:
+        file.write(("\t".join(("Pos", "Pred", "Prob", *self.names)) + "\n").encode())
+        file.flush()
+        for part in parts:
+            for descriptor, at, packed, _, _ in _pieces(part, _TEXT):
+                append(file.fileno(), descriptor, at, packed)
+
+    def _write_table(self, table: NpzWriter, parts: Sequence[Path]) -> None:
+        samples = len(self.names)
+        count = sum(size // 8 for part in parts for _, _, _, size, _ in _pieces(part, _P))
+        whole: list[tuple[str, Any, tuple[int, ...], int, int]] = [
+            ("p", "<i8", (count,), _P, 1),
+            ("counts", "<u8", (samples, count, STATISTICS), _COUNTS, STATISTICS),
+            ("quals", "<i8", (samples, count), _QUALS, 1),
+            ("indel_counter", "<u8", (samples, count, 2), _INDEL, 2),
+            ("recomb", np.bool_, (count,), _RECOMB, 1),
+        ]
+        if self.predicted:
+            whole += [("prob", "<f4", (count,), _PROB, 1), ("label", np.bool_, (count,), _LABEL, 1)]
+        _add(table, "sample_names", np.array(self.names))
+        _add(table, "in_outgroup", np.array(self.outgroup, np.bool_))
+        _add(table, "samples_exclude_bool", np.array(self.excluded, np.bool_))
+        for name, dtype, shape, first, planes in whole:
+            table.begin(name, dtype, shape)
+            for plane in range(first, first + planes):
+                for part in parts:
+                    for piece in _pieces(part, plane):
+                        table.add(*piece)
+            table.end()
+
+
+def _add(table: NpzWriter, name: str, values: NDArray[Any]) -> None:
+    table.begin(name, values.dtype, values.shape)
+    table.add_plain(values.tobytes())
+    table.end()
+
+
+def _pieces(part: Path, plane: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(descriptor, place, compressed bytes, size, checksum) of a plane's pieces in a part."""
+    shape = (FinalTable.grain, _PLANES)
+    with open(part, "rb", buffering=0) as file:
+        file.seek(-prod(shape) * _INDEX.itemsize, os.SEEK_END)
+        index = np.frombuffer(file.read(), _INDEX).reshape(shape)
+        for at, packed, length, crc in index[:, plane].tolist():
+            if packed:
+                yield file.fileno(), at, packed, length, crc

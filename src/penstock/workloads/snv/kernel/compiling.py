@@ -1,0 +1,11 @@
+"""How this package is compiled."""
+
+from typing import Any
+
+from numba import njit
+
+_jit: Any = njit
+compiled = _jit(cache=True, error_model="numpy", nogil=True)
+"""For what Python calls: kept on disk, without the interpreter's lock."""
+inner = _jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+"""Without the wrappers that Python would call: never call these from Python."""

@@ -1,0 +1,325 @@
+"""The stages of a run, in order, and what each gives to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+import penstock
+from penstock.errors import BadInput
+from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.table import Blocks, Table, block_rows, open_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SCRATCH, _FINAL = "read", "final"
+_SPARE = 12
+"""Bytes for each cell that a scratch copy leaves on the disk: twice those of a final table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of a run; see ``Snv.run``."""
+
+    table: str
+    coverage: str
+    model: str | None = None
+    min_cov_samp: float = 45
+    exclude: str | int | Sequence[str] | None = None
+    scratch: str = "auto"
+    tensor: bool = False
+    tie_rule: str = "stable"
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What every stage behind the first asks of the table.
+
+    Attributes:
+        table: read and checked.
+        samples: the numbers of those that are neither outgroup nor excluded.
+        medians: their median coverage.
+        excluded: names.
+    """
+
+    table: Table
+    samples: list[int]
+    medians: NDArray[np.float64]
+    excluded: frozenset[str]
+
+
+class Stages:
+    """The stages of one run, in order.
+
+    Args:
+        run: an open run.
+        asked: what the user wants.
+
+    Raises:
+        BadInput: table, coverage or weights are not what they should be.
+    """
+
+    def __init__(self, run: penstock.Run, asked: Asked) -> None:
+        from penstock.workloads.snv.weights import load_weights
+
+        self._run, self._asked = run, asked
+        # The same files have the same names wherever the run is resumed from.
+        self._given = open_table(str(Path(asked.table).absolute()), str(Path(asked.coverage).absolute()))
+        self._weights = None if asked.model is None else load_weights(asked.model)
+
+    def do(self) -> None:
+        """All of them."""
+        chosen = self._read()
+        inside = self._survey(chosen)
+        settled, alive = self._judge(chosen, inside)
+        network = self._on_survivors(chosen, inside, settled)
+        self._final(chosen, settled, network)
+        self._run.step(
+            "results", _write_results, threads=1,
+            inputs={
+                "p": chosen.table.p, "settled": settled, "network": network,
+                "rows": block_rows(len(chosen.samples)),
+                "summary": self._summary(chosen, inside, settled, alive),
+            },
+        )  # fmt: skip
+        self._lift()
+
+    # ------------------------------------------------------------------ stages
+
+    def _read(self) -> _Chosen:
+        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember, Scratch, mapped
+
+        given = self._given
+        function = ReadMember(self._asked.scratch == "auto", _SPARE * len(given.names) * given.positions)
+        into = {"copies": Scratch(), "facts": GatherFacts()}
+        job = penstock.Job(source=Members(given), function=function, into=into, threads=1)
+        stored = self._run.stage(_SCRATCH, job)
+        facts = _reduced(stored, "facts")
+        table = mapped(given, facts, stored.folder / "copies")
+        streams = [each.name for each in (table.counts, table.quals, table.indel) if each.kind == "deflated"]
+        if streams and self._asked.scratch == "auto":
+            click.echo(
+                f"no room on the disk of {self._run.folder} for a scratch copy of {', '.join(streams)}: each "
+                "stage reads them as streams, which takes longer",
+                err=True,
+            )
+        excluded = self._excluded(table)
+        samples = self._samples(table, excluded)
+        return _Chosen(table, samples, facts["coverage"]["medians"][samples], excluded)
+
+    def _excluded(self, table: Table) -> frozenset[str]:
+        given = self._asked.exclude
+        if given is None:
+            return frozenset()
+        limit = _number(given)
+        if limit is None:
+            return frozenset(_names(given))
+        from penstock.workloads.snv.jobs import AddUp, CountCarriers
+
+        job = penstock.Job(source=Blocks(table), function=CountCarriers(), into=AddUp(), threads=1)
+        carried = self._run.stage("carriers", job).open().get("carried")
+        if carried is None or isinstance(carried, int):  # no positions
+            return frozenset()
+        return frozenset(name for name, count in zip(table.names, carried, strict=True) if count >= limit)
+
+    def _samples(self, table: Table, excluded: frozenset[str]) -> list[int]:
+        samples = [
+            s
+            for s, (name, outgroup) in enumerate(zip(table.names, table.outgroup, strict=True))
+            if not outgroup and name not in excluded
+        ]
+        if not samples:
+            raise BadInput(
+                f"no samples are left: of {len(table.names)}, {sum(table.outgroup)} are outgroup and "
+                f"{len(excluded)} are excluded",
+                file=self._asked.table,
+            )
+        return samples
+
+    def _survey(self, chosen: _Chosen) -> NDArray[np.bool_]:
+        """Which samples the tensor has."""
+        from penstock.workloads.snv.jobs import AddUp, SurveyPositions
+
+        inside = np.ones(len(chosen.samples), np.bool_)
+        if self._asked.min_cov_samp == 100:
+            return inside
+        source = Blocks(chosen.table, chosen.samples)
+        job = penstock.Job(source=source, function=SurveyPositions(), into=AddUp(), threads=1)
+        found = self._run.stage("survey", job).open()
+        kept = found.get("kept", 0)
+        if kept:
+            inside = found["zero"] / kept * 100 < self._asked.min_cov_samp
+        if not inside.any():
+            raise BadInput(
+                f"every sample has no reads at {self._asked.min_cov_samp:g} % of the positions or more, so "
+                "that all would be dropped: raise --min-cov-samp",
+                file=self._asked.table,
+            )
+        return inside
+
+    def _judge(self, chosen: _Chosen, inside: NDArray[np.bool_]) -> tuple[penstock.Stored, Mapping[str, int]]:
+        from penstock.workloads.snv.bits import UNKNOWN
+        from penstock.workloads.snv.jobs import AddUp, JudgePositions
+        from penstock.workloads.snv.verdicts import uses_low_depth
+
+        source = Blocks(chosen.table, chosen.samples)
+        function = JudgePositions(chosen.medians, inside, self._asked.min_cov_samp != 100, source.rows)
+        into = {"told": penstock.sinks.Arrays(grain=64, fill=UNKNOWN), "alive": AddUp()}
+        judged = self._run.stage(
+            "judge", penstock.Job(source=source, function=function, into=into, threads=1)
+        )
+        alive = _reduced(judged, "alive")
+        settled = self._run.step(
+            "settle", _settle, threads=1,
+            inputs={
+                "judged": judged, "rows": source.rows, "p": chosen.table.p, "low_depth": uses_low_depth(alive)
+            },
+        )  # fmt: skip
+        return settled, alive
+
+    def _on_survivors(
+        self, chosen: _Chosen, inside: NDArray[np.bool_], settled: penstock.Stored
+    ) -> penstock.Stored | None:
+        from penstock.workloads.snv.jobs import MakeFeatures, Predict
+        from penstock.workloads.snv.tensor import TensorZarr, chunk_shape
+
+        table, samples = chosen.table, chosen.samples
+        features = MakeFeatures(chosen.medians, inside)
+        kept = (settled.folder / "kept.npy", settled.facts["kept"])
+        network = None
+        if self._weights is not None:
+            source = Blocks(table, samples, kept=kept, features=True)
+            function = Predict(features, self._weights, source.rows)
+            job = penstock.Job(
+                source=source, function=function, into=penstock.sinks.Arrays(grain=16), threads=1
+            )
+            network = self._run.stage("network", job)
+        if self._asked.tensor:
+            left = int(inside.sum())
+            chunks = Blocks(table, samples, kept=kept, rows=chunk_shape(left)[0], features=True)
+            sink = TensorZarr(shape=(kept[1], left))
+            self._run.stage(
+                "tensor.zarr", penstock.Job(source=chunks, function=features, into=sink, threads=1)
+            )
+        return network
+
+    def _final(self, chosen: _Chosen, settled: penstock.Stored, network: penstock.Stored | None) -> None:
+        from penstock.workloads.snv.final import FAST, FinalTable, PackBlock
+
+        table, count = chosen.table, settled.facts["kept"]
+        kept = settled.folder / "kept.npy"
+        predicted = network is not None
+        fast = predicted and count > FAST
+        sink = FinalTable(
+            names=table.names, outgroup=table.outgroup, predicted=predicted, fast=fast,
+            excluded=tuple(name in chosen.excluded for name in table.names),
+        )  # fmt: skip
+        job = penstock.Job(
+            source=Blocks(table, kept=(kept, count), features=True),
+            function=PackBlock(table.p, block_rows(len(chosen.samples)), predicted, fast),
+            into=sink,
+            inputs={"kept": kept} | ({"network": network} if network is not None else {}),
+            threads=1,
+        )
+        self._run.stage(_FINAL, job)
+
+    # ------------------------------------------------------------------ the end
+
+    def _summary(
+        self, chosen: _Chosen, inside: NDArray[np.bool_], settled: penstock.Stored, alive: Mapping[str, int]
+    ) -> dict[str, Any]:
+        from penstock.workloads.snv.verdicts import uses_low_depth
+
+        table, medians = chosen.table, chosen.medians
+        names = [table.names[s] for s in chosen.samples]
+        depth = float(np.median(medians))
+        return {
+            "schema": 1,
+            "samples": len(table.names),
+            "positions": table.positions,
+            "kept": settled.facts["kept"],
+            "removed": settled.facts["removed"],
+            "outgroup": [name for name, out in zip(table.names, table.outgroup, strict=True) if out],
+            "excluded": [name for name in table.names if name in chosen.excluded],
+            "unknown_names": sorted(chosen.excluded - set(table.names)),
+            "dropped": [name for name, kept in zip(names, inside, strict=True) if not kept],
+            "median_coverage": {name: float(each) for name, each in zip(names, medians, strict=True)},
+            "thresholds": {
+                "min_cov_samp": float(self._asked.min_cov_samp),
+                "quality_rules": self._asked.min_cov_samp != 100,
+                "low_depth_filter": uses_low_depth(alive),
+                "low_depth_votes": alive.get("switch", 0),
+                "low_depth_voters": alive.get("positions", 0),
+                "group_depth": depth,
+                "depth_over_9": depth > 9,
+                "depth_over_20": depth > 20 and int(inside.sum()) > 50,
+                "label": 0.5,
+            },
+            "tie_rule": self._asked.tie_rule,
+            "network": self._weights is not None,
+        }
+
+    def _lift(self) -> None:
+        """Put the results at the top of the run folder, and remove the scratch copy."""
+        for name in ("results", _FINAL):
+            folder = self._run.folder / name
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.is_file() and not path.name.startswith("."):
+                    _link(path, self._run.folder / path.name)
+        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+
+
+def _link(path: Path, final: Path) -> None:
+    """A second name for a file, or a copy where a disk has no links."""
+    draft = final.with_name(f".{final.name}.tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:
+        shutil.copyfile(path, draft)
+    os.replace(draft, final)
+
+
+def _reduced(stored: penstock.Stored, name: str) -> Any:
+    """What a stage's reducer made, without opening what its sinks kept."""
+    return stored._open(name, stored.rooms[name])
+
+
+def _settle(
+    folder: Path, *, judged: Mapping[str, Any], rows: int, p: Array, low_depth: bool
+) -> dict[str, Any]:
+    from penstock.workloads.snv.verdicts import settle
+
+    return settle(folder, told=judged["told"], rows=rows, p=p, low_depth=low_depth)
+
+
+def _write_results(
+    folder: Path, *, p: Array, settled: Path, network: Any, rows: int, summary: Mapping[str, Any]
+) -> None:
+    from penstock.workloads.snv.results import write_positions
+
+    write_positions(folder / "positions.parquet", p, settled, network, rows)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def _number(given: str | int | Sequence[str]) -> int | None:
+    if isinstance(given, int):
+        return given
+    return int(given) if isinstance(given, str) and given.strip().isdigit() else None
+
+
+def _names(given: str | int | Sequence[str]) -> list[str]:
+    if not isinstance(given, str):
+        return list(given) if isinstance(given, Sequence) else []
+    if Path(given).is_file():
+        given = Path(given).read_text(encoding="utf-8").replace("\n", ",")
+    return [name.strip() for name in given.split(",") if name.strip()]
