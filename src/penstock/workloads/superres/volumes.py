@@ -59,6 +59,11 @@ class Header:
         """Bytes of one plane in the file."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
+    @property
+    def placed(self) -> bool:
+        """Whether a qform or an sform says how the head lies; else left and right are not known."""
+        return any(self.raw[252:256])
+
 
 def read_header(path: str | Path) -> Header:
     """The header of a ``.nii`` or ``.nii.gz`` file.
