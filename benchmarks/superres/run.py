@@ -7,7 +7,8 @@ and evaluates its patients, once for each number of workers, and prints CPU and 
 anonymous + shared memory of the group (read every 20 ms) and what the kernel killed. The weights must be the
 same bytes. Needs root, for the group.
 
-Then the same patient in this process, CPU seconds of a fit and of a blend that is measured, compiled before.
+Then the same patient in this process, CPU seconds of a fit, of a blend that is measured and of a picture,
+after one of each, so that all is compiled and loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from penstock.budget import format_size, parse_size
-from penstock.workloads.superres import blending
+from penstock.workloads.superres import blending, pictures
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.settings import Settings
 from penstock.workloads.superres.volumes import Header, PlaneWriter
@@ -103,14 +104,18 @@ def run_in_group(manifest: Path, into: Path, workers: int, limit: int) -> dict[s
 
 def time_one(paths: list[Path], folder: Path) -> dict[str, float]:
     """CPU seconds of one patient in this process."""
-    settings = Settings()
+    settings, blend = Settings(), folder / "blend.nii.gz"
     weights = fit(iter([take_moments(paths, settings)]), MODELS, settings)
-    blending.evaluate(paths, take_moments(paths, settings), weights, folder / "blend.nii.gz")
-    began = time.process_time()
-    moments = take_moments(paths, settings)
-    fitted = time.process_time()
-    blending.evaluate(paths, moments, weights, folder / "blend.nii.gz")
-    return {"fit": round(fitted - began, 2), "blend_and_metrics": round(time.process_time() - fitted, 2)}
+    for _ in range(2):
+        times = [time.process_time()]
+        moments = take_moments(paths, settings)
+        times.append(time.process_time())
+        blending.evaluate(paths, moments, weights, blend)
+        times.append(time.process_time())
+        pictures.draw(folder / "picture.png", [*paths, blend], weights, "P00", best=0)
+        times.append(time.process_time())
+    names = ("fit", "blend_and_metrics", "picture")
+    return {name: round(b - a, 2) for name, a, b in zip(names, times, times[1:], strict=False)}
 
 
 def main() -> None:
@@ -137,7 +142,8 @@ def main() -> None:
         print(f"wall of 2 workers / of 1: {rows[1]['wall'] / rows[0]['wall']:.2f}")
         print("weights: the same bytes" if one == two else "weights: DIFFERENT")
         rows.append(time_one(paths, folder))
-        print(f"one patient, CPU s: fit {rows[-1]['fit']}, blend and metrics {rows[-1]['blend_and_metrics']}")
+        told = ", ".join(f"{name.replace('_', ' ')} {seconds}" for name, seconds in rows[-1].items())
+        print(f"one patient, CPU s: {told}")
     if options.json:
         with open(options.json, "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -11,6 +11,8 @@ the optimum. Here a patient is read once, plane by plane, and all that a fit ask
                               fit_fold (a step a fold) -> fold-1/weights.npz, maps
                                         |
     experts, truth -------------------> Evaluate -> test/blends, test/metrics -> metrics.json
+                                        |
+                              DrawTested -> pictures/   (--pictures)
 """
 
 from __future__ import annotations
@@ -19,16 +21,26 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import penstock
-from penstock.errors import BadInput
-from penstock.workloads.superres.options import check_names, defaults, need_numba, split_names, with_source
+from penstock.errors import BadInput, UsageError
+from penstock.workloads.superres.options import (
+    check_names,
+    defaults,
+    need_matplotlib,
+    need_numba,
+    split_names,
+    with_pictures,
+    with_source,
+)
 
 if TYPE_CHECKING:
     from penstock.workloads.superres.manifest import Fold, Manifest
+    from penstock.workloads.superres.patients import Patient
     from penstock.workloads.superres.settings import Settings
 
 _SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
@@ -85,6 +97,7 @@ def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequen
 @click.option("--blends/--no-blends", default=True, show_default=True, help="Keep the test patients' blends.")
 @click.option("--maps/--no-maps", default=True, show_default=True,
               help="Keep each fold's weights, entropy and dominant expert as volumes.")  # fmt: skip
+@with_pictures
 @click.option("--sweep", callback=_check_sweep, multiple=True, metavar="NAME=A,B,...",
               help="Only the held-out error of all combinations of these values of lambda_edge, lambda_grad, "
               "ridge, tau; no blends. May be repeated.")  # fmt: skip
@@ -94,8 +107,9 @@ def _command(**options: Any) -> None:
     """Learn region by region how to blend super-resolution experts, and measure it on held-out patients.
 
     MANIFEST.json says which volumes (.nii, .nii.gz) belong to which patient and fold; superres-manifest
-    makes it. Writes fold-N/weights.npz and maps, test/blends, test/metrics (Parquet) and metrics.json. With
-    --set-aside all a bad patient is left out and named, and the rest goes on (exit code 5).
+    makes it. Writes fold-N/weights.npz and maps, test/blends, test/metrics (Parquet) and metrics.json, and
+    pictures/*.png with --pictures. With --set-aside all a bad patient is left out and named, and the rest
+    goes on (exit code 5).
     """
 
 
@@ -123,8 +137,11 @@ class Superres:
             f"fold_{fold.number}": _fit(run, manifest, pids, missing, moments, settings, fold, asked["maps"])
             for fold in manifest.folds
         }
-        rows = _evaluate(run, manifest, pids, missing, moments, fits, asked["blends"])
-        _write_metrics(run, manifest, settings, missing, fits, rows)
+        patients = _tested(manifest, pids, missing)
+        test = _evaluate(run, manifest, patients, moments, fits, asked["blends"])
+        if asked["pictures"]:
+            _draw(run, manifest, patients, test, fits)
+        _write_metrics(run, manifest, settings, missing, fits, test.open()["metrics"].to_table().to_pylist())
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that takes the sums; blends need about as much."""
@@ -138,8 +155,13 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
     from penstock.workloads.superres.manifest import read_manifest
     from penstock.workloads.superres.settings import Settings
 
-    need_numba()
     asked = defaults(_command) | options
+    need_numba()
+    if asked["pictures"]:
+        need_matplotlib()
+        if not asked["blends"] or asked["sweep"]:
+            other = "--sweep" if asked["sweep"] else "--no-blends"
+            raise UsageError(f"--pictures shows blends, and with {other} none are kept: give one of the two")
     fields = ("patch", "stride", "window", "simplex", "ridge", "tau", "lambda_edge", "edge_power",
               "lambda_grad", "operator", "normalize")  # fmt: skip
     settings = Settings(
@@ -193,29 +215,49 @@ def _fit(
     )  # fmt: skip
 
 
-def _evaluate(
-    run: penstock.Run, manifest: Manifest, pids: Sequence[str], missing: set[str], moments: penstock.Stored,
-    fits: dict[str, penstock.Stored], keep: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
-    from penstock.workloads.superres.jobs import Evaluate
-    from penstock.workloads.superres.patients import Patient, Patients
+def _tested(manifest: Manifest, pids: Sequence[str], missing: set[str]) -> list[Patient]:
+    from penstock.workloads.superres.patients import Patient
 
-    items = [
+    return [
         Patient(pid, manifest.patients[pid], pids.index(pid), fold.number)
         for fold in manifest.folds
         for pid in fold.test
         if pid not in missing
     ]
-    stored = run.stage(
+
+
+def _evaluate(
+    run: penstock.Run, manifest: Manifest, patients: Sequence[Patient], moments: penstock.Stored,
+    fits: dict[str, penstock.Stored], keep: bool,
+) -> penstock.Stored:  # fmt: skip
+    from penstock.workloads.superres.jobs import Evaluate
+    from penstock.workloads.superres.patients import Patients
+
+    return run.stage(
         "test",
         penstock.Job(
-            source=Patients(items), function=Evaluate(manifest.models, keep),
+            source=Patients(patients), function=Evaluate(manifest.models, keep),
             into={"metrics": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
             inputs={"moments": moments, **fits},
         ),
     )  # fmt: skip
-    rows: list[dict[str, Any]] = stored.open()["metrics"].to_table().to_pylist()
-    return rows
+
+
+def _draw(
+    run: penstock.Run, manifest: Manifest, patients: Sequence[Patient], test: penstock.Stored,
+    fits: dict[str, penstock.Stored],
+) -> None:  # fmt: skip
+    from penstock.workloads.superres.jobs import DrawTested
+    from penstock.workloads.superres.patients import Patients
+
+    blended = [replace(each, number=at) for at, each in enumerate(patients) if at not in test.missing]
+    run.stage(
+        "pictures",
+        penstock.Job(
+            source=Patients(blended), function=DrawTested(manifest.models), into=penstock.sinks.Files(),
+            inputs={"test": test, **fits},
+        ),
+    )  # fmt: skip
 
 
 def _sweep(

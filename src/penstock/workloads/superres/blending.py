@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,13 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.superres.settings import SMALLEST_SD
-from penstock.workloads.superres.volumes import Header, Planes, PlaneWriter, compare_grids, read_header
+from penstock.workloads.superres.volumes import (
+    Header,
+    PlaneWriter,
+    compare_grids,
+    read_header,
+    read_planes,
+)
 from penstock.workloads.superres.weights import Weights, entropy
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def evaluate(
     shape = header.shape
     slices, components = Slices(shape, weights.settings.ssim_axis), Components(shape)
     found = False
-    for (truth,) in _planes(paths[-1:], shape):
+    for (truth,) in read_planes(paths[-1:], shape):
         slices.add(truth)
         components.add(truth >= FOREGROUND)
         found |= bool((truth >= FOREGROUND).any())
@@ -98,13 +104,13 @@ def blend_new(paths: Sequence[str | Path], weights: Weights, into: Path) -> Gues
 
     header = _check(paths, weights)
     shape, count = header.shape, len(paths)
-    highest = max(float(planes.mean(0).max()) for planes in _planes(paths, shape))
+    highest = max(float(planes.mean(0).max()) for planes in read_planes(paths, shape))
     if highest <= 0:
         raise BadInput("no voxel of the experts' mean is above 0", file=paths[0])
     threshold = SHARE * highest
     components = Components(shape)
     voxels, sums = 0, np.zeros((2, count + 1))
-    for planes in _planes(paths, shape):
+    for planes in read_planes(paths, shape):
         mean = planes.mean(0)
         mask = mean >= threshold
         components.add(mask)
@@ -126,7 +132,7 @@ def write_maps(weights: Weights, like: Header, folder: Path) -> None:
     """Write a fold's weights at each voxel: ``weights.nii.gz`` (4D), ``entropy`` and ``dominant``."""
     nk = weights.shape[2]
     experts = len(weights.models)
-    weigh = _weigher(weights)
+    weigh = weigher(weights)
     with PlaneWriter(folder / "weights.nii.gz", like, volumes=experts) as writer:
         for m in range(experts):
             for k in range(nk):
@@ -156,17 +162,6 @@ def _check(paths: Sequence[str | Path], weights: Weights) -> Header:
     return headers[-1]
 
 
-def _planes(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Iterator[NDArray[np.float32]]:
-    """The planes of all volumes, float32 (volumes, nj, ni); the same array each time."""
-    planes = np.empty((len(paths), shape[1], shape[0]), np.float32)
-    with ExitStack() as stack:
-        volumes = [stack.enter_context(closing(Planes(path))) for path in paths]
-        for _ in range(shape[2]):
-            for plane, volume in zip(planes, volumes, strict=True):
-                volume.read_into(plane)
-            yield planes
-
-
 def _mix(
     paths: Sequence[str | Path], weights: Weights, scale: Any, components: Components, shape: Any
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -178,14 +173,14 @@ def _mix(
     factors = np.stack([1 / deviation[:-1], -mean[:-1] / deviation[:-1]], 1) * deviation[-1]
     mask = np.empty((shape[1], shape[0]), bool)
     blend = np.empty((shape[1], shape[0]), np.float32)
-    weigh = _weigher(weights)
-    for k, planes in enumerate(_planes(paths, shape)):
+    weigh = weigher(weights)
+    for k, planes in enumerate(read_planes(paths, shape)):
         components.plane(k, mask)
         mix_plane(weigh(k), planes[:experts], factors, float(mean[-1]), mask, blend)
         yield planes, blend
 
 
-def _weigher(weights: Weights) -> Any:
+def weigher(weights: Weights) -> Any:
     """The weights of a plane, float64 (nj, ni, M), by its number; the same array each time."""
     from penstock.workloads.superres.windows import axis_windows, weigh_plane
 

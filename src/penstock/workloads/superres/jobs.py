@@ -1,4 +1,4 @@
-"""The functions of the stages: sums of a patient, weights of a fold, blends, new blends, sweeps."""
+"""The functions of the stages: sums of a patient, weights of a fold, blends, new blends, pictures, sweeps."""
 
 from __future__ import annotations
 
@@ -149,6 +149,54 @@ class BlendNew:
         return {"scales": row, "blends": str(into)}
 
 
+class _Drawing:
+    def warm(self) -> None:
+        """Load matplotlib and the compiled code, once for all workers."""
+        from penstock.workloads.superres import pictures, windows  # noqa: F401
+
+    def _draw(
+        self, patient: Patient, blends: Sequence[Path], weights: Weights, title: str, best: int | None = None
+    ) -> str:
+        from penstock.workloads.superres.pictures import draw
+
+        path = penstock.share().folder / f"{_safe(patient.pid)}.png"
+        draw(path, (*patient.paths, _by_number(blends)[patient.number]), weights, title, best)
+        return str(path)
+
+
+@dataclass(frozen=True)
+class DrawTested(_Drawing):
+    """A picture of a patient that the stage ``test`` blended and measured.
+
+    Args:
+        models: the experts.
+    """
+
+    models: tuple[str, ...]
+
+    def __call__(self, patient: Patient, *, test: Mapping[str, Any], **folds: Path) -> str:
+        """The file."""
+        from pyarrow.dataset import field
+
+        weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
+        rows = test["metrics"].to_table(filter=field("patient") == patient.pid).to_pylist()
+        told = {row["method"]: row for row in rows}
+        best = max(self.models, key=lambda model: told[model]["psnr"])
+        title = [f"{patient.pid}, fold {patient.fold}"]
+        for name, row in (("blend", told["blend"]), (f"best expert, {best}", told[best])):
+            title.append(f"{name}: PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}")
+        return self._draw(patient, test["blends"], weights, " · ".join(title), self.models.index(best))
+
+
+@dataclass(frozen=True)
+class DrawNew(_Drawing):
+    """A picture of a patient that the stage ``new`` blended, without a truth."""
+
+    def __call__(self, patient: Patient, *, new: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
+        """The file."""
+        return self._draw(patient, new["blends"], Weights.of(weights), patient.pid)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """The held-out error of other settings, from the sums alone.
@@ -195,9 +243,9 @@ def held_out(moments: Moments, weights: Weights) -> float:
     return float(errors / seen.n.sum())
 
 
-def _by_number(moments: Sequence[Path]) -> dict[int, Path]:
+def _by_number(paths: Sequence[Path]) -> dict[int, Path]:
     # The sink names files by the numbers of their items; those set aside have none.
-    return {int(path.name.partition("-")[0]): path for path in moments}
+    return {int(path.name.partition("-")[0]): path for path in paths}
 
 
 def _safe(pid: str) -> str:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import penstock
-from penstock.workloads.superres.options import defaults, need_numba, with_source
+from penstock.workloads.superres.options import (
+    defaults,
+    need_matplotlib,
+    need_numba,
+    with_pictures,
+    with_source,
+)
+
+if TYPE_CHECKING:
+    from penstock.workloads.superres.patients import Patient
 
 
 @click.command()
 @click.argument("weights", type=click.Path(dir_okay=False), metavar="WEIGHTS.npz")
 @click.argument("manifest", type=click.Path(dir_okay=False), metavar="MANIFEST.json")
 @with_source
+@with_pictures
 def _blend_command(**options: Any) -> None:
     """Blend patients whose truth is not known with weights that superres learnt.
 
@@ -33,29 +45,56 @@ class SuperresBlend:
 
         Raises:
             BadInput: weights, manifest or a volume that is not what it should be.
+            MissingExtra: a package is not installed.
         """
-        run.stage("new", self._job(options))
+        asked, weights, patients = _read(options)
+        new = run.stage("new", _blending(weights, patients))
+        if asked["pictures"]:
+            _draw(run, weights, patients, new)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plan of its stage."""
+        """The plan of the stage that blends."""
+        _, weights, patients = _read(options)
         wishes = {name: options.get(name) for name in ("workers", "call")}
-        return [self._job(options).plan(budget=budget, **wishes)]
+        return [_blending(weights, patients).plan(budget=budget, **wishes)]
 
-    def _job(self, options: dict[str, Any]) -> penstock.Job:
-        from penstock.workloads.superres.jobs import BlendNew
-        from penstock.workloads.superres.manifest import read_manifest
-        from penstock.workloads.superres.patients import Patient, Patients
-        from penstock.workloads.superres.weights import Weights
 
-        need_numba()
-        asked = defaults(_blend_command) | options
-        path = Path(asked["weights"]).absolute()
-        manifest = read_manifest(
-            asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],
-            models=Weights.load(path).models, allow_missing=asked["allow_missing"], truth=False,
-        )  # fmt: skip
-        items = [Patient(pid, paths) for pid, paths in manifest.patients.items()]
-        return penstock.Job(
-            source=Patients(items), function=BlendNew(), inputs={"weights": path},
-            into={"scales": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
-        )  # fmt: skip
+def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Path, list[Patient]]:
+    from penstock.workloads.superres.manifest import read_manifest
+    from penstock.workloads.superres.patients import Patient
+    from penstock.workloads.superres.weights import Weights
+
+    asked = defaults(_blend_command) | options
+    need_numba()
+    if asked["pictures"]:
+        need_matplotlib()
+    weights = Path(asked["weights"]).absolute()
+    manifest = read_manifest(
+        asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],
+        models=Weights.load(weights).models, allow_missing=asked["allow_missing"], truth=False,
+    )  # fmt: skip
+    return asked, weights, [Patient(pid, paths) for pid, paths in manifest.patients.items()]
+
+
+def _blending(weights: Path, patients: Sequence[Patient]) -> penstock.Job:
+    from penstock.workloads.superres.jobs import BlendNew
+    from penstock.workloads.superres.patients import Patients
+
+    return penstock.Job(
+        source=Patients(patients), function=BlendNew(), inputs={"weights": weights},
+        into={"scales": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
+    )  # fmt: skip
+
+
+def _draw(run: penstock.Run, weights: Path, patients: Sequence[Patient], new: penstock.Stored) -> None:
+    from penstock.workloads.superres.jobs import DrawNew
+    from penstock.workloads.superres.patients import Patients
+
+    blended = [replace(each, number=at) for at, each in enumerate(patients) if at not in new.missing]
+    run.stage(
+        "pictures",
+        penstock.Job(
+            source=Patients(blended), function=DrawNew(), into=penstock.sinks.Files(),
+            inputs={"new": new, "weights": weights},
+        ),
+    )  # fmt: skip

@@ -48,6 +48,13 @@ def with_source(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def with_pictures(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--pictures/--no-pictures", default=False, show_default=True,
+        help="Draw slices of each patient that is blended (needs matplotlib).",
+    )(command)  # fmt: skip
+
+
 def defaults(command: click.Command) -> dict[str, Any]:
     """The defaults of the command's options, for callers in Python."""
     context = click.Context(command)
@@ -61,3 +68,8 @@ def defaults(command: click.Command) -> dict[str, Any]:
 def need_numba() -> None:
     if find_spec("numba") is None:
         raise MissingExtra("blending experts", "numba", "superres")
+
+
+def need_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("pictures", "matplotlib", "plot")

@@ -17,7 +17,7 @@ class Patient:
     Attributes:
         pid: its name.
         paths: the experts' volumes, then the truth where it is known.
-        number: its place among the patients whose sums were taken.
+        number: its place in the stage whose files of it are read: that of the sums, or of the blends.
         fold: in which it is tested; 0 where that does not matter.
     """
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -56,6 +58,11 @@ class Header:
     def plane_bytes(self) -> int:
         """Bytes of one plane in the file."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    @property
+    def placed(self) -> bool:
+        """Whether a qform or an sform says how the head lies; else left and right are not known."""
+        return any(self.raw[252:256])
 
 
 def read_header(path: str | Path) -> Header:
@@ -158,6 +165,21 @@ class Planes:
             self._file.read(1)  # gzip compares its checksum when it comes to the end
         except _BROKEN as error:
             raise BadInput(f"is damaged: {error}", file=self.path, place="its end") from error
+
+
+def read_planes(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Iterator[NDArray[np.float32]]:
+    """The planes of several volumes at once, float32 (volumes, nj, ni); the same array each time.
+
+    Raises:
+        BadInput: see :class:`Planes`.
+    """
+    planes = np.empty((len(paths), shape[1], shape[0]), np.float32)
+    with ExitStack() as stack:
+        volumes = [stack.enter_context(closing(Planes(path))) for path in paths]
+        for _ in range(shape[2]):
+            for plane, volume in zip(planes, volumes, strict=True):
+                volume.read_into(plane)
+            yield planes
 
 
 class PlaneWriter:
