@@ -351,6 +351,8 @@ class _Doing:
 
 def _link(path: Path, final: Path) -> None:
     """A second name for a file, or a copy where a disk has no links."""
+    if final.exists() and final.samefile(path):
+        return  # from before; to rename one name to another of the same file does nothing, and leaves both
     draft = final.with_name(f".{final.name}.tmp")
     draft.unlink(missing_ok=True)
     try:
