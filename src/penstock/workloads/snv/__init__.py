@@ -67,6 +67,10 @@ _PACKAGES = ("numba", "pyarrow")
 )  # fmt: skip
 @click.option("--tensor", is_flag=True, help="Write the tensor of the kept positions too, as tensor.zarr.")
 @click.option(
+    "--picture", type=click.Choice(["png", "svg"]), multiple=True,
+    help="Draw probabilities, reasons and coverage, as picture.png or .svg; may be given twice.",
+)  # fmt: skip
+@click.option(
     "--tie-rule", type=click.Choice(["stable"]), default="stable", show_default=True,
     help="Among equal counts the later of A T C G wins, on every machine.",
 )  # fmt: skip
@@ -98,6 +102,7 @@ class Snv:
             exclude: names (a text with commas, or a list), a file with one a line, or a number: samples
                 with the second allele at so many positions.
             tensor: write ``tensor.zarr``.
+            picture: ``"png"``, ``"svg"``, or a list of both: write ``picture.png``, ``picture.svg``.
             tie_rule: ``"stable"``.
 
         Raises:
@@ -149,6 +154,7 @@ class _Asked:
     min_cov_samp: float = 45
     exclude: str | int | Sequence[str] | None = None
     tensor: bool = False
+    picture: str | Sequence[str] = ()
     tie_rule: str = "stable"
     shape: str | None = None
 
@@ -165,9 +171,11 @@ class _Doing:
     """The stages of one run, in order."""
 
     def __init__(self, run: penstock.Run, asked: _Asked) -> None:
+        from penstock.workloads.snv.picture import formats_of
         from penstock.workloads.snv.table import open_table
         from penstock.workloads.snv.weights import load_weights
 
+        self._pictures = formats_of(asked.picture)
         self._run, self._asked = run, asked
         # The same files have the same names wherever the run is resumed from.
         self._given = open_table(
@@ -186,14 +194,16 @@ class _Doing:
         predicted = self._on_survivors(table, samples, medians, inside, settled)
         summary = self._summary(table, samples, medians, inside, settled, switch, excluded)
         sources = _Sources(table, [name in excluded for name in table.names])
-        self._run.step(
+        results = self._run.step(
             "results", _write_results,
             inputs={
                 "found": sources, "settled": settled, "kept": settled.facts["kept"],
                 "predicted": predicted, "summary": summary,
             },
         )  # fmt: skip
-        self._lift()
+        self._lift("results")
+        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+        self._draw(results)
 
     # ------------------------------------------------------------------ stages
 
@@ -340,13 +350,21 @@ class _Doing:
             "network": self._weights is not None,
         }
 
-    def _lift(self) -> None:
-        """Put the results at the top of the run folder, and remove the scratch copy."""
-        folder = self._run.folder / "results"
+    def _draw(self, results: penstock.Stored) -> None:
+        """A step for each format, so that the other one can be drawn later."""
+        from penstock.workloads.snv.picture import draw_run
+
+        for kind in self._pictures:
+            step = f"picture-{kind}"
+            self._run.step(step, draw_run, inputs={"results": results, "kind": kind})
+            self._lift(step)
+
+    def _lift(self, step: str) -> None:
+        """Put what a step made at the top of the run folder."""
+        folder = self._run.folder / step
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if not path.name.startswith("."):
                 _link(path, self._run.folder / path.name)
-        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
 
 
 def _link(path: Path, final: Path) -> None:
