@@ -291,6 +291,13 @@ def test_the_final_table_has_the_kept_positions_of_all_samples(small, tmp_path, 
     assert again.positions == kept.sum()
 
 
+def test_a_finished_run_that_is_run_again_leaves_no_drafts(small, tmp_path):
+    options = small()
+    for _ in range(2):
+        run(tmp_path / "run", **options)
+    assert list((tmp_path / "run").glob(".*.tmp")) == []
+
+
 def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
     monkeypatch.setattr(final, "FAST", 1)
     told = EXPECTED["shallow"]

@@ -60,6 +60,10 @@ _PACKAGES = ("numba", "pyarrow")
 )  # fmt: skip
 @click.option("--tensor", is_flag=True, help="Write the tensor of the kept positions too, as tensor.zarr.")
 @click.option(
+    "--picture", type=click.Choice(["png", "svg"]), multiple=True,
+    help="Draw probabilities, reasons and coverage, as picture.png or .svg; may be given twice.",
+)  # fmt: skip
+@click.option(
     "--tie-rule", type=click.Choice(["stable"]), default="stable", show_default=True,
     help="Among equal counts the later of A T C G wins, on every machine.",
 )  # fmt: skip
@@ -93,6 +97,7 @@ class Snv:
             scratch: ``"auto"``, or ``"never"`` to read compressed members as streams again and again
                 instead of copying them.
             tensor: write ``tensor.zarr``.
+            picture: ``"png"``, ``"svg"``, or a list of both: write ``picture.png``, ``picture.svg``.
             tie_rule: ``"stable"``.
 
         Raises:

@@ -37,6 +37,7 @@ class Asked:
     exclude: str | int | Sequence[str] | None = None
     scratch: str = "auto"
     tensor: bool = False
+    picture: str | Sequence[str] = ()
     tie_rule: str = "stable"
 
 
@@ -69,8 +70,10 @@ class Stages:
     """
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
+        from penstock.workloads.snv.picture import formats_of
         from penstock.workloads.snv.weights import load_weights
 
+        self._pictures = formats_of(asked.picture)
         self._run, self._asked = run, asked
         # The same files have the same names wherever the run is resumed from.
         self._given = open_table(str(Path(asked.table).absolute()), str(Path(asked.coverage).absolute()))
@@ -83,7 +86,7 @@ class Stages:
         settled, alive = self._judge(chosen, inside)
         network = self._on_survivors(chosen, inside, settled)
         self._final(chosen, settled, network)
-        self._run.step(
+        results = self._run.step(
             "results", _write_results, threads=1,
             inputs={
                 "p": chosen.table.p, "settled": settled, "network": network,
@@ -91,7 +94,10 @@ class Stages:
                 "summary": self._summary(chosen, inside, settled, alive),
             },
         )  # fmt: skip
-        self._lift()
+        for stage in ("results", _FINAL):
+            self._lift(stage)
+        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+        self._draw(results)
 
     # ------------------------------------------------------------------ stages
 
@@ -268,18 +274,27 @@ class Stages:
             "network": self._weights is not None,
         }
 
-    def _lift(self) -> None:
-        """Put the results at the top of the run folder, and remove the scratch copy."""
-        for name in ("results", _FINAL):
-            folder = self._run.folder / name
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_file() and not path.name.startswith("."):
-                    _link(path, self._run.folder / path.name)
-        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+    def _draw(self, results: penstock.Stored) -> None:
+        """A step for each format, so that the other one can be drawn later."""
+        from penstock.workloads.snv.picture import draw_run
+
+        for kind in self._pictures:
+            step = f"picture-{kind}"
+            self._run.step(step, draw_run, inputs={"results": results, "kind": kind}, threads=1)
+            self._lift(step)
+
+    def _lift(self, stage: str) -> None:
+        """Put what a stage made at the top of the run folder."""
+        folder = self._run.folder / stage
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not path.name.startswith("."):
+                _link(path, self._run.folder / path.name)
 
 
 def _link(path: Path, final: Path) -> None:
     """A second name for a file, or a copy where a disk has no links."""
+    if final.exists() and final.samefile(path):
+        return  # from before; to rename one name to another of the same file does nothing, and leaves both
     draft = final.with_name(f".{final.name}.tmp")
     draft.unlink(missing_ok=True)
     try:
