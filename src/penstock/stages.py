@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from penstock import events as ev
 from penstock import registry, values
-from penstock.abc import Event, Observer, Sink
+from penstock.abc import Event, Observer, Sequential, Sink
 from penstock.engine import discover, journal, postmortem
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.keeping import Keeper
@@ -395,7 +395,9 @@ class Run:
         if self._backend is None:
             name = self._backend_name
             self._backend = registry.load("backend", name)() if isinstance(name, str) else name
-        one_worker = self._workers == 1 or len(doing.job.source) == 1
+        source = doing.job.source
+        stretches = len(source.starts()) if isinstance(source, Sequential) else len(source)
+        one_worker = self._workers == 1 or stretches == 1
         threads = str(doing.job.most_threads(discover.cpus()) if one_worker else 1)
         self._backend.open(
             doing.job.pack(self._setup(doing)),

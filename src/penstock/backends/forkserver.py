@@ -97,7 +97,6 @@ class Server:
 
     def _load(self, descriptor: int) -> None:
         self._job = None
-        gc.unfreeze()
         try:
             with open(descriptor, "rb") as file:
                 self._job = pickle.load(file)
@@ -106,7 +105,8 @@ class Server:
             text = traceback.format_exc()
             self._say("failed", (type(error).__name__, str(error)[:2000], text[-20_000:]))
             return
-        # What is here stays: collections in the workers need not look at it, nor unshare it.
+        # What is here stays: collections in the workers need not look at it, nor unshare it. Nor is it looked
+        # at again for the next job: all that is left of this one then is what its cycles hold.
         gc.collect()
         gc.freeze()
         self._say("loaded", None)

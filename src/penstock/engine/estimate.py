@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.abc import Sized
+from penstock.abc import Sequential, Sized
 from penstock.budget import Budget
 from penstock.engine import plan as planning
 from penstock.engine.footprint import Footprint, Observation
@@ -57,6 +57,8 @@ class Estimate:
         self.measured_call = 0
         self.measured_batch = 0
         self.most_workers = wishes.workers or cores
+        if isinstance(source, Sequential):  # a stretch is read by one worker, which has the threads instead
+            self.most_workers = max(min(self.most_workers, len(source.starts())), 1)
         self._mean_hint = 1.0
         self._largest_hint = 1.0
         self._look_at_hints()

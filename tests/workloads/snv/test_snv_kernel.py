@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from penstock.errors import BadInput
 from penstock.workloads.snv import final, kernel, network
 from penstock.workloads.snv.arrays import open_arrays
+from penstock.workloads.snv.dense import DenseNetwork
+from penstock.workloads.snv.jobs import MakeFeatures, Predict
 from penstock.workloads.snv.kernel import statistics
 from penstock.workloads.snv.medians import medians
 from penstock.workloads.snv.table import Block
@@ -122,12 +124,40 @@ def test_the_network_gives_what_plain_convolutions_give(share):
         assert found.tolist() == pytest.approx([slow.network(x, weights) for x in tensor], abs=1e-6)
 
 
-def test_a_position_has_the_same_bits_in_any_company():
+@pytest.mark.parametrize("samples", [1, 5, 300])
+def test_positions_that_are_not_sparse_give_what_plain_convolutions_give(samples):
+    weights = {name: np.abs(each) for name, each in random_weights(1).items()}
+    weights["fc2.weight"] *= np.where(np.arange(64) % 2, 1, -1).astype(np.float32) / samples
+    tensor = np.abs(np.random.default_rng(5).normal(0, 1, (3, samples, 8, 4))).astype(np.float32)
+    dense = DenseNetwork(weights)
+    # What is left after the rectifiers of the second layer is all of it.
+    rows = dense._layer(1, dense._layer(0, np.ones((9, 10, 4), np.float32), 0, 9), 0, 9)
+    assert (rows > 0).all()
+    found = network.probabilities(tensor, weights)
+    assert found.tolist() == pytest.approx([slow.network(x, weights) for x in tensor], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "filled", "some of each"])
+def test_a_position_has_the_same_bits_in_any_company(kind, monkeypatch):
     tensor = np.random.default_rng(4).normal(0, 2, (7, 5, 8, 4)).astype(np.float32)
     weights = random_weights()
+    if kind != "sparse":
+        # All that a value reaches is left; where only the first sample has values, that is not much.
+        weights = {name: np.abs(each) * (0 if "conv" in name and "bias" in name else 1)
+                   for name, each in weights.items()}  # fmt: skip
+        tensor = np.abs(tensor)
+        tensor[7 if kind == "filled" else 3 :, 1:] = 0
+    by_products = []
+    pooled = DenseNetwork.pooled
+    monkeypatch.setattr(DenseNetwork, "pooled", lambda self, x: by_products.append(1) or pooled(self, x))
     together = network.probabilities(tensor, weights)
+    assert len(by_products) == {"sparse": 0, "filled": 7, "some of each": 3}[kind]
     alone = [network.probabilities(tensor[i : i + 1], weights)[0] for i in range(7)]
     assert together.tolist() == [float(each) for each in alone]
+    # Threads share positions out, and nothing else.
+    predict = Predict(MakeFeatures(np.ones(5), np.ones(5, bool)), weights, 7)
+    for threads in (2, 3, 9):
+        assert predict._probabilities(tensor, threads).tolist() == together.tolist()
 
 
 # ------------------------------------------------------------------ weights

@@ -6,11 +6,13 @@ Each function takes one block; what it returns of a position does not depend on 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+import penstock
 from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, UNKNOWN, VARIES
 from penstock.workloads.snv.table import STATISTICS, Block
 
@@ -188,11 +190,21 @@ class Predict:
 
     def __call__(self, block: Block) -> NDArray[np.float32]:
         """Returns float32 (rows,); NaN behind the last position."""
+        prob = np.full(self.rows, np.nan, np.float32)
+        prob[: len(block.rows)] = self._probabilities(self.features(block), penstock.share().threads)
+        return prob
+
+    def _probabilities(self, tensor: NDArray[np.float32], threads: int) -> Any:
         from penstock.workloads.snv import network
 
-        prob = np.full(self.rows, np.nan, np.float32)
-        prob[: len(block.rows)] = network.probabilities(self.features(block), self.weights)
-        return prob
+        if threads == 1:
+            return network.probabilities(tensor, self.weights)
+        from threadpoolctl import threadpool_limits
+
+        # Positions are alone with their thread, and BLAS must not split what it is given any further.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+            runs = np.array_split(tensor, threads)
+            return np.concatenate(list(pool.map(lambda run: network.probabilities(run, self.weights), runs)))
 
 
 def flattened(blocks: Sequence[Any], rows: int, start: int, stop: int) -> NDArray[np.float32]:

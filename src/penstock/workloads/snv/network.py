@@ -3,8 +3,8 @@
 Three convolutions along samples and features, a mean, two dense layers. After the rectifiers few values are
 left (of the second layer 6 to 11 % on real-like tables), so a row of sums is the bias plus the rows of
 weights of those values. One sample after the other goes through all layers, each layer keeping the row
-before: the state is 30 KB however many samples there are. Each position is computed alone, so its bits
-depend on nothing else.
+before: the state is 30 KB however many samples there are. A position that turns out not to be sparse is left
+to matrix products (``dense``). Each position is computed alone, so its bits depend on nothing else.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from penstock.workloads.snv.dense import DenseNetwork
 from penstock.workloads.snv.vectors import adder, lowest, signs
 
 _jit: Any = njit
@@ -27,6 +28,9 @@ _inner = _jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy
 
 # Channels and columns after each layer; the input has 4 and 8.
 _C1, _W1, _C2, _W2, _C3, _W3 = 32, 7, 64, 6, 128, 5
+_LOOK, _SPARSE = 32, 0.6
+"""After so many samples, a position is sparse if at most this share of the second layer's values is left:
+where matrix products begin to be faster."""
 _K1, _K2, _K3 = 4, 2, 2
 """Columns of each layer's window: a value reaches so many columns of the next layer."""
 _add1, _add2, _add3 = adder(_K1 * _C1), adder(_K2 * _C2), adder(_K3 * _C3)
@@ -50,7 +54,12 @@ def probabilities(tensor: NDArray[np.float32], weights: Mapping[str, NDArray[np.
     ]
     dense = [weights["fc1.weight"], weights["fc1.bias"], weights["fc2.weight"][0].copy(), weights["fc2.bias"]]
     sums = [_aligned(each) for each in bias]
-    _forward(np.ascontiguousarray(tensor), *rows, *bias, *sums, *dense, out)
+    filled = np.zeros(len(tensor), np.bool_)
+    _forward(np.ascontiguousarray(tensor), *rows, *bias, *sums, *dense, out, filled)
+    if filled.any():
+        convolutions = DenseNetwork(weights)
+        for p in np.flatnonzero(filled):
+            out[p] = _finish(convolutions.pooled(tensor[p]), (tensor.shape[1] + 2) * _W3, *dense)
     return out
 
 
@@ -103,8 +112,10 @@ def _first(x, r, rows, sums, index, value):
 
 @_compiled
 def _forward(
-    tensor, rows1, rows2, rows3, bias1, bias2, bias3, sums1, sums2, sums3, fc1, fc1_bias, fc2, fc2_bias, out
-):
+    tensor, rows1, rows2, rows3, bias1, bias2, bias3, sums1, sums2, sums3, fc1, fc1_bias, fc2, fc2_bias, out,
+    filled,
+):  # fmt: skip
+    """Set the probability of each position, or that it is not sparse."""
     positions, samples = tensor.shape[0], tensor.shape[1]
     index0, value0 = np.empty(12, np.int64), np.empty(12, np.float32)
     # Two rows of lists for each layer: of this sample and of the one before.
@@ -121,6 +132,7 @@ def _forward(
     pooled = np.empty(_C3, np.float64)
     for p in range(positions):
         n1[:], n2[:], pooled[:] = 0, 0, 0.0
+        left, look = 0, min(_LOOK, samples + 1)
         for r in range(samples + 2):
             here, before = r & 1, 1 - (r & 1)
             for w in range(_W1):
@@ -143,6 +155,10 @@ def _forward(
                     at, slot = (w + 1) * _C2, here * _W2 + w
                     mask = _above2(sums2, at)
                     n2[slot] = _collect(mask, sums2, at, index2, value2, slot * _C2)
+                    left += n2[slot]
+            if r + 1 == look and left > _SPARSE * look * _W2 * _C2:
+                filled[p] = True
+                break
             sums3[:] = bias3
             for w in range(_W2):
                 a, b = before * _W2 + w, here * _W2 + w
@@ -152,11 +168,12 @@ def _forward(
                 for w in range(_W3):
                     total += max(sums3[(w + 1) * _C3 + k], np.float32(0))
                 pooled[k] += total
-        out[p] = _dense(pooled, (samples + 2) * _W3, fc1, fc1_bias, fc2, fc2_bias)
+        if not filled[p]:
+            out[p] = _finish(pooled, (samples + 2) * _W3, fc1, fc1_bias, fc2, fc2_bias)
 
 
-@_inner
-def _dense(pooled, count, fc1, fc1_bias, fc2, fc2_bias):
+@_compiled
+def _finish(pooled, count, fc1, fc1_bias, fc2, fc2_bias):
     """Mean, two dense layers and the logistic function."""
     score = np.float64(fc2_bias[0])
     for o in range(fc1.shape[0]):

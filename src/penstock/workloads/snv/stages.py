@@ -205,9 +205,7 @@ class Stages:
         if self._weights is not None:
             source = Blocks(table, samples, kept=kept, features=True)
             function = Predict(features, self._weights, source.rows)
-            job = penstock.Job(
-                source=source, function=function, into=penstock.sinks.Arrays(grain=16), threads=1
-            )
+            job = penstock.Job(source=source, function=function, into=penstock.sinks.Arrays(grain=16))
             network = self._run.stage("network", job)
         if self._asked.tensor:
             left = int(inside.sum())
