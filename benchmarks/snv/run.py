@@ -7,7 +7,8 @@ Makes the input (seeded; kept with --folder), runs ``penstock run snv`` in a pro
 line for each run: cells (samples x positions), CPU of the whole process tree, start included, and the memory
 that the run measured itself. The first run compiles, and is not shown. With --group each run is inside
 a hard memory group (root and cgroups), and the last column counts who the kernel killed there. --model runs
-the network too; without it the network is timed with random weights.
+the network too (beside others: ``network.py``); ``--scratch never`` reads streams, not a copy. "filters" is
+the wall time of the stages from reading to the last verdict, "final" that of compressing the final table.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
@@ -40,6 +42,7 @@ def whole(folder: Path, given: argparse.Namespace, *, workers: int | None = None
     command += ["run", "snv", "--table", str(folder / "cmt.npz"), "--coverage", str(folder / "cov.npz")]
     command += ["--into", str(into), "--budget", given.budget]
     command += ["--model", given.model] if given.model else []
+    command += ["--scratch", given.scratch]
     command += ["--workers", str(workers)] if workers else []
     group = None
     if given.group:
@@ -65,6 +68,10 @@ def whole(folder: Path, given: argparse.Namespace, *, workers: int | None = None
         "kept": json.loads((into / "summary.json").read_text())["kept"],
         "kills": "",
     }
+    events = map(json.loads, (into / ".penstock" / "events.jsonl").read_text().splitlines())
+    stages = {each["stage"]: each["seconds"] for each in events if each["event"] == "stage_ended"}
+    found["filters"] = sum(stages[name] for name in ("read", "survey", "judge", "settle"))
+    found["final"] = stages["final"]
     if group is not None:
         group.look()
         found |= {"cpu": group.cpu, "peak": group.peak, "kills": group.kills}
@@ -73,24 +80,22 @@ def whole(folder: Path, given: argparse.Namespace, *, workers: int | None = None
     return found
 
 
-def rate(cells: int, work: Callable[[], Any]) -> float:
-    """Mcell a CPU second, the best of five."""
+def rate(cells: int, work: Callable[[], Any], times: int = 5) -> float:
+    """Mcell a CPU second, the best of several times."""
     best = float("inf")
-    for _ in range(5):
+    for _ in range(times):
         began = time.process_time()
         work()
         best = min(best, time.process_time() - began)
     return cells / best / 1e6
 
 
-def parts(folder: Path, model: str | None) -> None:
+def parts(folder: Path) -> None:
     """Print the speed of each part, on one core, in memory."""
-    from dataclasses import replace
-
-    from penstock.workloads.snv import kernel, network, reading
+    from penstock.workloads.snv import copying, kernel, medians, reading
+    from penstock.workloads.snv.final import PackBlock
     from penstock.workloads.snv.jobs import JudgePositions, MakeFeatures
     from penstock.workloads.snv.table import Blocks, open_table
-    from penstock.workloads.snv.weights import SHAPES, load_weights
 
     table = open_table(str(folder / "cmt.npz"), str(folder / "cov.npz"))
     samples, cells = len(table.names), len(table.names) * table.positions
@@ -99,34 +104,33 @@ def parts(folder: Path, model: str | None) -> None:
     names = ("counts", "quals", "indel", "p")
 
     def copy() -> dict[str, Any]:
-        return {name: reading._copy(name, getattr(table, name), copies / f"{name}.npy") for name in names}
+        return {name: copying.copy(name, getattr(table, name), copies / f"{name}.npy") for name in names}
 
     lines = [
         ("inflate alone", rate(cells, lambda: [sum(map(len, getattr(table, n).pieces())) for n in names]))
     ]
     lines.append(("inflate, check and copy", rate(cells, copy)))
-    blocks = Blocks(reading.mapped(table, copy(), copies), features=True)
-    medians = reading.medians(table.coverage)
-    judge = JudgePositions(medians, np.ones(samples, bool), True)
-    features = MakeFeatures(medians, np.ones(samples, bool))
-    some = [blocks.block(i) for i in range(min(len(blocks), 40))]
+    copied = reading.mapped(table, copy(), copies)
+    blocks = Blocks(copied, features=True)
+    streams = Blocks(replace(table, p=copied.p), features=True)
+    median = medians.medians(table.coverage)
+    judge = JudgePositions(median, np.ones(samples, bool), True, blocks.rows)
+    features = MakeFeatures(median, np.ones(samples, bool))
+    number = min(len(blocks), 40)
+    some = [blocks.block(i) for i in range(number)]
     seen = sum(len(block.rows) for block in some) * samples
     keep, zero = np.zeros(blocks.rows, bool), np.zeros(samples, np.int64)
-    first = rate(seen, lambda: [kernel.first_filter(b.counts, keep[: len(b.rows)], zero) for b in some])
-    lines.append(("read blocks of the copy", rate(seen, lambda: [blocks.block(i) for i in range(len(some))])))
-    lines.append(("first filter", first))
-    lines.append(("all filters, both states", rate(seen, lambda: [judge(block) for block in some])))
-    lines.append(("tensor", rate(seen, lambda: [features(block) for block in some])))
-    rng = np.random.default_rng(0)
-    weights = {
-        name: rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype("f4")
-        for name, shape in SHAPES.items()
-    }
-    if model:
-        weights = load_weights(model)
-    tensor = features(replace(some[0]))
-    what = "network" if model else "network, random weights (not sparse)"
-    lines.append((what, rate(tensor.shape[0] * samples, lambda: network.probabilities(tensor, weights))))
+    pack = PackBlock(copied.p, blocks.rows, predicted=False, fast=False)
+    for name, work in {
+        "read blocks of the copy": lambda: [blocks.block(i) for i in range(number)],
+        "first filter": lambda: [kernel.first_filter(b.counts, keep[: len(b.rows)], zero) for b in some],
+        "all filters, both states": lambda: [judge(block) for block in some],
+        "tensor": lambda: [features(block) for block in some],
+        "compress for the final table": lambda: [pack(block, kept=None) for block in some],
+    }.items():
+        lines.append((name, rate(seen, work)))
+    all_of_it = rate(cells, lambda: [streams.block(i) for i in range(len(streams))], 1)
+    lines.append(("read as streams in lockstep", all_of_it))
     for name, speed in lines:
         print(f"{name:40} {speed:8.2f} Mcell/s per core")
     shutil.rmtree(copies)
@@ -139,11 +143,12 @@ def main() -> None:
     parser.add_argument("--budget", default="512MiB")
     parser.add_argument("--group", help="a hard limit around each run")
     parser.add_argument("--model")
+    parser.add_argument("--scratch", default="auto")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     root = given.folder or Path(tempfile.mkdtemp(prefix="snv-"))
-    print(f"{'samples x positions':>20} {'workers':>8} {'Mcell':>7} {'kept':>8} {'CPU s':>7} {'wall s':>7} "
-          f"{'Mcell/s wall':>13} {'peak MiB':>9} kills")  # fmt: skip
+    print(f"{'samples x positions':>20} {'workers':>7} {'Mcell':>6} {'kept':>7} {'CPU s':>7} {'wall s':>7} "
+          f"{'filters s':>9} {'Mcell/s':>7} {'final s':>7} {'peak MiB':>8} kills")  # fmt: skip
     try:
         for number, shape in enumerate(given.shapes.split(",")):
             samples, positions = map(int, shape.split("x"))
@@ -156,13 +161,13 @@ def main() -> None:
                 found = whole(folder, given, workers=workers)
                 mega = samples * positions / 1e6
                 print(
-                    f"{shape:>20} {workers:8} {mega:7.1f} {found['kept']:8} {found['cpu']:7.2f} "
-                    f"{found['wall']:7.2f} {mega / found['wall']:13.2f} {found['peak'] / 2**20:9.0f} "
-                    f"{found['kills']}",
+                    f"{shape:>20} {workers:7} {mega:6.1f} {found['kept']:7} {found['cpu']:7.2f} "
+                    f"{found['wall']:7.2f} {found['filters']:9.2f} {mega / found['filters']:7.2f} "
+                    f"{found['final']:7.2f} {found['peak'] / 2**20:8.0f} {found['kills']}",
                     flush=True,
                 )
         print()
-        parts(folder, given.model)
+        parts(folder)
     finally:
         if given.folder is None:
             shutil.rmtree(root)

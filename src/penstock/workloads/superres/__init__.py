@@ -195,6 +195,7 @@ def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> pens
         source=Patients([Patient(pid, manifest.patients[pid], number) for number, pid in enumerate(pids)]),
         function=TakeMoments(**settings.pass_key(), shape=shape),
         into=penstock.sinks.Files(),
+        threads=1,
     )
 
 
@@ -206,7 +207,7 @@ def _fit(
 
     there = [pid for pid in pids if pid not in missing]
     return run.step(
-        f"fold-{fold.number}", fit_fold,
+        f"fold-{fold.number}", fit_fold, threads=1,
         inputs={
             "moments": moments, "train": [pids.index(pid) for pid in fold.train], "names": list(fold.train),
             "models": list(manifest.models), "settings": settings.told(),
@@ -237,8 +238,11 @@ def _evaluate(
         "test",
         penstock.Job(
             source=Patients(patients), function=Evaluate(manifest.models, keep),
-            into={"metrics": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
-            inputs={"moments": moments, **fits},
+            # Each patient is a grain: kept as soon as it is done, and a worker's own.
+            into={
+                "metrics": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()
+            },
+            inputs={"moments": moments, **fits}, threads=1,
         ),
     )  # fmt: skip
 
@@ -255,7 +259,7 @@ def _draw(
         "pictures",
         penstock.Job(
             source=Patients(blended), function=DrawTested(manifest.models), into=penstock.sinks.Files(),
-            inputs={"test": test, **fits},
+            inputs={"test": test, **fits}, threads=1,
         ),
     )  # fmt: skip
 
@@ -277,7 +281,7 @@ def _sweep(
         penstock.Job(
             source=penstock.sources.Items(combinations),
             function=Sweep(settings.told(), manifest.models, folds),
-            into=penstock.sinks.Parquet(one_file=True), inputs={"moments": moments},
+            into=penstock.sinks.Parquet(grain=1, one_file=True), inputs={"moments": moments}, threads=1,
         ),
     )  # fmt: skip
     rows = stored.open().to_table().to_pylist()

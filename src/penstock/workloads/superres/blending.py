@@ -77,11 +77,12 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What the experts' mean says in place of a truth.
+    """What stands in for a truth.
 
     Attributes:
-        mean, deviation: of each expert, then of their mean, over the mask; float64 (M + 1,).
-        threshold: of the mask.
+        mean, deviation: of each expert over the mask, then those of the truth, as the training patients'
+            contrast makes them expected; float64 (M + 1,).
+        threshold: of the mask, for the experts' mean.
     """
 
     mean: NDArray[np.float64]
@@ -90,7 +91,7 @@ class Guess:
 
 
 def blend_new(paths: Sequence[str | Path], weights: Weights, into: Path) -> Guess:
-    """Blend a patient without a truth: mask, mean and deviation come from the experts' mean.
+    """Blend a patient without a truth: the mask comes from the experts' mean, its scale from theirs.
 
     Args:
         paths: the experts' volumes in the order of the weights.
@@ -109,19 +110,20 @@ def blend_new(paths: Sequence[str | Path], weights: Weights, into: Path) -> Gues
         raise BadInput("no voxel of the experts' mean is above 0", file=paths[0])
     threshold = SHARE * highest
     components = Components(shape)
-    voxels, sums = 0, np.zeros((2, count + 1))
+    voxels, sums = 0, np.zeros((2, count))
     for planes in read_planes(paths, shape):
         mean = planes.mean(0)
         mask = mean >= threshold
         components.add(mask)
         voxels += int(mask.sum())
-        for v, plane in enumerate([*planes, mean]):
+        for v, plane in enumerate(planes):
             values = plane[mask].astype(np.float64)
             sums[:, v] += values.sum(), (values * values).sum()
     mean, squares = sums / voxels
     deviation = np.maximum(np.sqrt(np.maximum(squares - mean**2, 0)), SMALLEST_SD)
-    guess = Guess(mean, deviation, threshold)
-    scale = (mean, deviation) if weights.settings.normalize == "zscore" else None
+    expected = weights.contrast * (mean.mean(), deviation.mean())
+    guess = Guess(np.append(mean, expected[0]), np.append(deviation, expected[1]), threshold)
+    scale = (guess.mean, guess.deviation) if weights.settings.normalize == "zscore" else None
     with PlaneWriter(into, header) as writer:
         for _, blend in _mix(paths, weights, scale, components, shape):
             writer.write(blend)

@@ -50,7 +50,7 @@ class SuperresManifest:
             spacings=spacings, pulses=pulses, folds=asked["folds"], seed=asked["seed"],
             allow_missing=asked["allow_missing"],
         )  # fmt: skip
-        run.step("manifest", write_manifest, inputs={"content": content})
+        run.step("manifest", write_manifest, inputs={"content": content}, threads=1)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """Nothing that needs a plan."""

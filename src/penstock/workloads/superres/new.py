@@ -31,7 +31,8 @@ def _blend_command(**options: Any) -> None:
     """Blend patients whose truth is not known with weights that superres learnt.
 
     WEIGHTS.npz is fold-N/weights.npz of a run of superres; it names the experts. All patients of all folds of
-    the manifest are blended; its "HR" is not read. Mask, mean and deviation come from the experts' mean.
+    the manifest are blended; its "HR" is not read. The mask comes from the experts' mean, the scale from the
+    experts and from how the truths that were learnt from compare with theirs.
     """
 
 
@@ -81,8 +82,8 @@ def _blending(weights: Path, patients: Sequence[Patient]) -> penstock.Job:
     from penstock.workloads.superres.patients import Patients
 
     return penstock.Job(
-        source=Patients(patients), function=BlendNew(), inputs={"weights": weights},
-        into={"scales": penstock.sinks.Parquet(one_file=True), "blends": penstock.sinks.Files()},
+        source=Patients(patients), function=BlendNew(), inputs={"weights": weights}, threads=1,
+        into={"scales": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()},
     )  # fmt: skip
 
 
@@ -95,6 +96,6 @@ def _draw(run: penstock.Run, weights: Path, patients: Sequence[Patient], new: pe
         "pictures",
         penstock.Job(
             source=Patients(blended), function=DrawNew(), into=penstock.sinks.Files(),
-            inputs={"new": new, "weights": weights},
+            inputs={"new": new, "weights": weights}, threads=1,
         ),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.superres.moments import Moments, Statistics, Total, statistics_of
-from penstock.workloads.superres.settings import Settings, grid_of
+from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class Weights:
         W: weights, float64 (R, M), smoothed.
         W_exact: before smoothing.
         gap: duality gap over trace, (R,); NaN where weights are not in a simplex.
+        contrast: mean and deviation of the truth, each as a multiple of the experts' average, float64
+            (2,): what a patient without a truth is scaled by.
         shape: voxels of the volumes.
         models: names of the experts, in the order of W's columns.
         settings: of the fit.
@@ -37,6 +39,7 @@ class Weights:
     W: NDArray[np.float64]
     W_exact: NDArray[np.float64]
     gap: NDArray[np.float64]
+    contrast: NDArray[np.float64]
     shape: tuple[int, int, int]
     models: tuple[str, ...]
     settings: Settings
@@ -61,7 +64,8 @@ class Weights:
         s = self.statistics
         np.savez(
             path, rids=s.regions, n=s.n, Q=s.Q, B=s.b, Y=s.y, W=self.W, W_exact=self.W_exact, gap=self.gap,
-            shape=np.array(self.shape), models=np.array(self.models), config=json.dumps(self.settings.told()),
+            contrast=self.contrast, shape=np.array(self.shape), models=np.array(self.models),
+            config=json.dumps(self.settings.told()),
         )  # fmt: skip
 
     @classmethod
@@ -73,6 +77,7 @@ class Weights:
             kept["W"],
             kept["W_exact"],
             kept["gap"],
+            kept["contrast"],
             (i, j, k),
             tuple(kept["models"].tolist()),
             Settings(**json.loads(str(kept["config"]))),
@@ -101,6 +106,7 @@ def fit(patients: Iterator[Moments], models: Sequence[str], settings: Settings) 
         BadInput: no patient, or patients of different shapes.
     """
     total, shape = None, (0, 0, 0)
+    contrasts = []
     for moments in patients:
         if total is None:
             shape = moments.shape
@@ -110,12 +116,26 @@ def fit(patients: Iterator[Moments], models: Sequence[str], settings: Settings) 
                 f"patients have shapes {shape} and {moments.shape}: one grid of regions needs one shape"
             )
         total.add(statistics_of(moments, settings))
+        contrasts.append(contrast_of(moments))
     if total is None:
         raise BadInput("no patient is left to learn from: all were set aside")
-    return solve(total, shape, models, settings)
+    return _solve(total, np.mean(contrasts, axis=0), shape, models, settings)
 
 
-def solve(total: Total, shape: tuple[int, int, int], models: Sequence[str], settings: Settings) -> Weights:
+def contrast_of(moments: Moments) -> NDArray[np.float64]:
+    """Mean and deviation of a patient's truth, as multiples of the experts' average; float64 (2,)."""
+    mean, deviation = moments.scale()
+    experts = np.array([mean[:-1].mean(), deviation[:-1].mean()])
+    truth = np.array([mean[-1], deviation[-1]])
+    # Experts without a mean or contrast of their own say nothing about the truth's.
+    contrast: NDArray[np.float64] = np.divide(truth, experts, out=np.ones(2), where=experts > SMALLEST_SD)
+    return contrast
+
+
+def _solve(
+    total: Total, contrast: NDArray[np.float64], shape: tuple[int, int, int], models: Sequence[str],
+    settings: Settings,
+) -> Weights:  # fmt: skip
     """Solve every region, then smooth."""
     from penstock.workloads.superres import simplex
 
@@ -128,7 +148,7 @@ def solve(total: Total, shape: tuple[int, int, int], models: Sequence[str], sett
     else:
         exact = simplex.solve_free(statistics.Q, statistics.b, settings.ridge, absolute=upstream)
     W = smooth(exact, statistics.regions, grid, settings)
-    return Weights(statistics, W, exact, gap, shape, tuple(models), settings)
+    return Weights(statistics, W, exact, gap, contrast, shape, tuple(models), settings)
 
 
 def smooth(
