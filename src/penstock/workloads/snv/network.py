@@ -110,6 +110,25 @@ def _first(x, r, rows, sums, index, value):
         _add1(sums, h * _C1, rows, index, value, 0, count, 0, 0, 0)
 
 
+@_inner
+def _fill(sums, bias):
+    """Begin with the bias: a slice that is assigned would be checked for overlap, and run value by value."""
+    for k in range(len(sums)):
+        sums[k] = bias[k]
+
+
+@_inner
+def _pool(sums, columns, pooled):
+    """Add the last layer's row, rectified, to the sums of its channels."""
+    for k in range(_C3):
+        columns[k] = max(sums[_C3 + k], np.float32(0))
+    for w in range(2, _W3 + 1):
+        for k in range(_C3):
+            columns[k] += max(sums[w * _C3 + k], np.float32(0))
+    for k in range(_C3):
+        pooled[k] += columns[k]
+
+
 @_compiled
 def _forward(
     tensor, rows1, rows2, rows3, bias1, bias2, bias3, sums1, sums2, sums3, fc1, fc1_bias, fc2, fc2_bias, out,
@@ -129,7 +148,7 @@ def _forward(
         np.empty(2 * _W2 * _C2, np.int64),
         np.empty(2 * _W2 * _C2, np.float32),
     )
-    pooled = np.empty(_C3, np.float64)
+    columns, pooled = np.empty(_C3, np.float32), np.empty(_C3, np.float64)
     for p in range(positions):
         n1[:], n2[:], pooled[:] = 0, 0, 0.0
         left, look = 0, min(_LOOK, samples + 1)
@@ -138,7 +157,7 @@ def _forward(
             for w in range(_W1):
                 n1[here * _W1 + w] = 0
             if r < samples:
-                sums1[:] = bias1
+                _fill(sums1, bias1)
                 _first(tensor[p], r, rows1, sums1, index0, value0)
                 for w in range(_W1):
                     at, slot = (w + 2) * _C1, here * _W1 + w
@@ -147,7 +166,7 @@ def _forward(
             for w in range(_W2):
                 n2[here * _W2 + w] = 0
             if r <= samples:
-                sums2[:] = bias2
+                _fill(sums2, bias2)
                 for w in range(_W1):
                     a, b = before * _W1 + w, here * _W1 + w
                     _add2(sums2, w * _C2, rows2, index1, value1, a * _C1, n1[a], b * _C1, n1[b], _C1)
@@ -159,15 +178,11 @@ def _forward(
             if r + 1 == look and left > _SPARSE * look * _W2 * _C2:
                 filled[p] = True
                 break
-            sums3[:] = bias3
+            _fill(sums3, bias3)
             for w in range(_W2):
                 a, b = before * _W2 + w, here * _W2 + w
                 _add3(sums3, w * _C3, rows3, index2, value2, a * _C2, n2[a], b * _C2, n2[b], _C2)
-            for k in range(_C3):
-                total = np.float32(0)
-                for w in range(_W3):
-                    total += max(sums3[(w + 1) * _C3 + k], np.float32(0))
-                pooled[k] += total
+            _pool(sums3, columns, pooled)
         if not filled[p]:
             out[p] = _finish(pooled, (samples + 2) * _W3, fc1, fc1_bias, fc2, fc2_bias)
 
