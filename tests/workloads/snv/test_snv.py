@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
+from unittest import mock
 
 import numcodecs
 import numpy as np
@@ -23,7 +25,7 @@ from test_snv_kernel import random_weights, slow
 import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
-from penstock.workloads.snv import Snv, copying, final, kernel
+from penstock.workloads.snv import Snv, copying, final, inflating, kernel
 from penstock.workloads.snv.arrays import open_arrays
 from penstock.workloads.snv.jobs import AddUp
 from penstock.workloads.snv.reading import GatherFacts, Members
@@ -188,6 +190,33 @@ def test_without_room_for_copies_members_are_streamed(small, tmp_path, model, mo
     assert "no room on the disk" in capsys.readouterr().err
     assert digests(tmp_path / "streamed") == digests(tmp_path / "first")
     assert not (tmp_path / "streamed" / "read").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), feed=st.integers(1, 40), takes=st.lists(st.integers(1, 900), min_size=40),
+    copies=st.booleans(), level=st.sampled_from([0, 1, 9]),
+)  # fmt: skip
+def test_a_stream_is_read_whole_however_it_is_fed(tmp_path_factory, seed, feed, takes, copies, level):
+    rng = np.random.default_rng(seed)
+    data = np.repeat(rng.integers(0, 50, 400), rng.integers(1, 30, 400)).astype(np.uint16).tobytes()
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+    # Blocks, some of them empty, so that what is fed often gives nothing.
+    pieces = [data[at : at + 700] for at in range(0, len(data), 700)]
+    packed = b"".join(packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH) for piece in pieces)
+    packed += packer.flush()
+    path = tmp_path_factory.mktemp("stream") / "packed"
+    path.write_bytes(b"before" + packed)
+    with open(path, "rb") as file, mock.patch.multiple(inflating, _FEED=feed, _FEED_OF_MANY=feed):
+        stream = inflating.Inflater(file.fileno(), 6, len(packed), "packed", copies=copies)
+        at = 0
+        for take in [*takes, len(data)]:
+            take = min(take, len(data) - at)
+            assert stream.count_in(stream.read(take)) == data[at : at + take]
+            at += take
+        stream.check(zlib.crc32(data))
+        with pytest.raises(BadInput, match="cut off"):
+            stream.read(1)
 
 
 @settings(max_examples=30, deadline=None)

@@ -87,15 +87,15 @@ class Inflater:
     def _some(self, most: int) -> bytes:
         try:
             while not self._stream.eof:
-                feed = b""
-                if self._hungry():
+                feed, hungry = b"", self._hungry()
+                if hungry:
                     feed = os.pread(self._descriptor, min(self._end - self._place, self._feed), self._place)
                     self._place += len(feed)
                 part = self._inflate(feed, most)
                 if part:
                     return part
-                if not feed and self._hungry():
-                    break
+                if hungry and not feed:
+                    break  # what it had was not enough, and there is no more
         except Exception as error:
             raise BadInput(f"is damaged: {error}", file=self._label) from error
         raise BadInput("is cut off: the file ends before its values do", file=self._label)

@@ -49,12 +49,14 @@ class _Chosen:
         table: read and checked.
         samples: the numbers of those that are neither outgroup nor excluded.
         medians: their median coverage.
+        all_medians: that of all samples of the table.
         excluded: names.
     """
 
     table: Table
     samples: list[int]
     medians: NDArray[np.float64]
+    all_medians: NDArray[np.float64]
     excluded: frozenset[str]
 
 
@@ -120,7 +122,8 @@ class Stages:
             )
         excluded = self._excluded(table)
         samples = self._samples(table, excluded)
-        return _Chosen(table, samples, facts["coverage"]["medians"][samples], excluded)
+        medians = facts["coverage"]["medians"]
+        return _Chosen(table, samples, medians[samples], medians, excluded)
 
     def _excluded(self, table: Table) -> frozenset[str]:
         given = self._asked.exclude
@@ -243,9 +246,9 @@ class Stages:
     ) -> dict[str, Any]:
         from penstock.workloads.snv.verdicts import uses_low_depth
 
-        table, medians = chosen.table, chosen.medians
+        table = chosen.table
         names = [table.names[s] for s in chosen.samples]
-        depth = float(np.median(medians))
+        depth = float(np.median(chosen.medians))
         return {
             "schema": 1,
             "samples": len(table.names),
@@ -256,7 +259,7 @@ class Stages:
             "excluded": [name for name in table.names if name in chosen.excluded],
             "unknown_names": sorted(chosen.excluded - set(table.names)),
             "dropped": [name for name, kept in zip(names, inside, strict=True) if not kept],
-            "median_coverage": {name: float(each) for name, each in zip(names, medians, strict=True)},
+            "median_coverage": dict(zip(table.names, chosen.all_medians.tolist(), strict=True)),
             "thresholds": {
                 "min_cov_samp": float(self._asked.min_cov_samp),
                 "quality_rules": self._asked.min_cov_samp != 100,
