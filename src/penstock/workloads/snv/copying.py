@@ -1,6 +1,6 @@
 """A large member read as it lies, checked, and copied narrow into a file that can be mapped.
 
-The copy has the order of the file, and 16-bit values where they suffice.
+The copy has the order of the file, and values of 8 or 16 bits where they suffice.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from penstock.workloads.snv.rows import zarr_step
 from penstock.workloads.snv.table import STATISTICS
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from numpy.typing import NDArray
 
     Pieces = Iterator[NDArray[Any]]
 
 MOST_READS = (1 << 27) - 1
 """Of one base, strand, sample and position: eight of them add up in 32 bits."""
-_WIDTHS = {"counts": ("<u2", "<u4"), "indel": ("<u2", "<u4"), "quals": ("<i2", "<i4"), "p": ("<i8",)}
+_WIDTHS = {
+    "counts": ("|u1", "<u2", "<u4"), "indel": ("|u1", "<u2", "<u4"), "quals": ("<i2", "<i4"), "p": ("<i8",)
+}  # fmt: skip
+_STEP = 1 << 18
+"""Values that become wider at once."""
 
 
 class NoRoom(Exception):
@@ -67,56 +73,93 @@ def copy(name: str, array: Array, path: Path, spare: int = 0) -> dict[str, Any]:
     """
     shape = (*array.shape[:2], STATISTICS) if name == "counts" else array.shape
     order = "psk"[: len(shape)] if array.kind == "zarr" and len(shape) > 1 else array.order
-    for dtype in _WIDTHS[name]:
-        try:
-            offset = _write(name, array, path, np.dtype(dtype), shape, order, spare)
-        except _TooWide:
-            continue
-        return {"dtype": dtype, "shape": list(shape), "order": order, "offset": offset}
-    raise AssertionError  # the checks refuse what the widest type does not hold
-
-
-class _TooWide(Exception):
-    """A value that the narrow type does not hold."""
-
-
-def _write(
-    name: str, array: Array, path: Path, dtype: Any, shape: Sequence[int], order: str, spare: int
-) -> int:
     lying = tuple(shape["spk".index(axis)] for axis in order)
     last = -1
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": dtype.str, "fortran_order": False, "shape": lying}
-        )
-        file.flush()
-        offset = file.tell()
-        _reserve(file.fileno(), path, offset + prod(shape) * dtype.itemsize, spare)
-        narrowed = np.empty(0, dtype)
+    with open(path, "wb+", buffering=0) as file:
+        draft = _Draft(file, path, lying, _WIDTHS[name], spare)
         for piece, first in _numbered(_pieces(name, array)):
-            if len(narrowed) < len(piece):
-                narrowed = np.empty(len(piece), dtype)
-            low, high = _narrow(piece, narrowed[: len(piece)])
-            _CHECKS[name](array, piece, first, low, high)
-            if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
-                raise _TooWide
+            _CHECKS[name](array, piece, first, *draft.add(piece))
             if name == "p":
                 last = _next_position(array, piece, last)
-            file.write(narrowed[: len(piece)].data)
-    return offset
+        draft.end()
+    return {"dtype": draft.dtype.str, "shape": list(shape), "order": order, "offset": draft.offset}
 
 
-def _reserve(descriptor: int, path: Path, size: int, spare: int) -> None:
-    """Take the file's room now: two workers must not both count on it."""
-    try:
-        if shutil.disk_usage(path.parent).free - size < spare:
-            raise OSError(errno.ENOSPC, "")
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            path.unlink()
-            raise NoRoom from None
-        # A file system that cannot reserve: it will say so when it is full.
+class _Draft:
+    """An .npy file that grows piece by piece, and becomes wider when a value asks for it.
+
+    Args:
+        file: new, unbuffered.
+        path: of it.
+        shape: of the array, as it lies.
+        widths: dtypes to try, from the narrowest.
+        spare: see :func:`copy`.
+
+    Raises:
+        NoRoom: see :func:`copy`; from ``add`` too.
+    """
+
+    def __init__(
+        self, file: FileIO, path: Path, shape: tuple[int, ...], widths: Sequence[str], spare: int
+    ) -> None:
+        self._file, self._path, self._shape, self._spare = file, path, shape, spare
+        self._wider = [np.dtype(width) for width in widths]
+        self.dtype = self._wider.pop(0)
+        self._written = self._reserved = 0
+        self._narrowed = np.empty(0, self.dtype)
+        self.end()  # a header as long as the last one will be
+        self.offset = file.tell()
+        self._reserve()
+
+    def add(self, piece: NDArray[Any]) -> tuple[int, int]:
+        """Write the next values; tells the lowest and the highest.
+
+        Values that the widest type does not hold are not kept as they are: the checks refuse them.
+        """
+        while True:
+            if len(self._narrowed) < len(piece):
+                self._narrowed = np.empty(len(piece), self.dtype)
+            low, high = _narrow(piece, self._narrowed[: len(piece)])
+            fits = np.iinfo(self.dtype).min <= low and high <= np.iinfo(self.dtype).max
+            if fits or not self._wider:
+                break
+            self._widen()
+        self._file.write(self._narrowed[: len(piece)].data)
+        self._written += len(piece)
+        return low, high
+
+    def end(self) -> None:
+        """Write the header."""
+        self._file.seek(0)
+        told = {"descr": self.dtype.str, "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, told)
+
+    def _widen(self) -> None:
+        """Make room within the file, from its end, for values of the next type."""
+        old, self.dtype = self.dtype, self._wider.pop(0)
+        self._reserve()
+        descriptor, offset = self._file.fileno(), self.offset
+        for stop in range(self._written, 0, -_STEP):
+            start = max(stop - _STEP, 0)
+            data = os.pread(descriptor, (stop - start) * old.itemsize, offset + start * old.itemsize)
+            values = np.frombuffer(data, old).astype(self.dtype)
+            os.pwrite(descriptor, values.data, offset + start * self.dtype.itemsize)
+        self._file.seek(offset + self._written * self.dtype.itemsize)
+        self._narrowed = np.empty(0, self.dtype)
+
+    def _reserve(self) -> None:
+        """Take the file's room now: two workers must not both count on it."""
+        size = self.offset + prod(self._shape) * self.dtype.itemsize
+        try:
+            if shutil.disk_usage(self._path.parent).free - (size - self._reserved) < self._spare:
+                raise OSError(errno.ENOSPC, "")
+            os.posix_fallocate(self._file.fileno(), 0, size)
+            self._reserved = size
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                self._path.unlink()
+                raise NoRoom from None
+            # A file system that cannot reserve: it will say so when it is full.
 
 
 def _narrow(piece: NDArray[Any], out: NDArray[Any]) -> tuple[int, int]:

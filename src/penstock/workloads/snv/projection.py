@@ -22,8 +22,8 @@ _CELL = 8 * 4 + 2 * 4 + 128 + 16
 """Bytes of a cell of a block: reads, quality and indels, its features, and what is between."""
 _BRACKET = 2048 * 4
 """Bytes for each sample while medians are counted."""
-_COPY = 8 * 2 + 2 + 2 * 2
-"""Bytes of a cell in the scratch copy."""
+_COPY = 8 + 2 + 2
+"""Bytes of a cell in the scratch copy, while no count is over 255; 22 up to 65,535."""
 _FINAL = 6
 """Compressed bytes of a kept cell in the final table, about."""
 _READ, _JUDGED, _FINISHED, _PREDICTED = 25e6, 35e6, 5e6, 0.5e6

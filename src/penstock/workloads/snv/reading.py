@@ -74,6 +74,7 @@ class ReadMember:
         kernel.tally(np.empty(0, np.int64), 0, 1, 1, low, width, below, np.zeros((1, BINS), np.uint32), most)
         one = np.zeros(1, np.int64)
         one.flags.writeable = False
+        kernel.narrow(one, np.zeros(1, np.uint8))
         kernel.narrow(one, np.zeros(1, np.uint16))
 
     def __call__(self, item: tuple[str, Array]) -> dict[str, Any]:

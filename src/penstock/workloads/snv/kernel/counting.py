@@ -54,7 +54,7 @@ def narrow(values, out):
 
     Args:
         values: int64 (n,), n at least 1.
-        out: uint16 or uint32 (n,); set to the low bits, which are the value where the type holds it.
+        out: uint8, uint16 or uint32 (n,); set to the low bits, which are the value where the type holds it.
     """
     low = high = values[0]
     for i in range(len(values)):
