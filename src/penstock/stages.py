@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from penstock.abc import Event, Observer, Sequential, Sink
 from penstock.engine import discover, journal, postmortem
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.keeping import Keeper
-from penstock.engine.key import digest_of
+from penstock.engine.key import digest_of, holes_before
 from penstock.engine.lock import RunLock
 from penstock.engine.loop import Loop, Options
 from penstock.engine.plan import Plan
@@ -118,6 +118,7 @@ class Run:
         if not self._temporary:
             self._died = postmortem.of_run(self.folder)  # asks the lock of the dead, so before ours
             self._lock = RunLock(self.machinery)
+            self._clear_scratch()  # of a run that was killed
         if told := discover.in_memory(self.folder):
             warnings.warn(told, RuntimeWarning, stacklevel=3)
         self._events = _appended(self.machinery / "events.jsonl")
@@ -244,7 +245,7 @@ class Run:
         key = job.key()
         rooms = job.rooms(temporary=self._temporary)
         book = machinery / "journal"
-        past = journal.read(book)
+        past = self._begin_again(journal.read(book), key, book)
         changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
         self._forgive(past, book, job)
         if changed and self._accept and len(past.done) >= len(job.source) and past.closed:
@@ -253,7 +254,7 @@ class Run:
                 "new way. Choose another folder."
             )
         tally = Tally(name)
-        stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key))
+        stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key), holes_before(key))
         if past.closed and not changed:
             return self._finished(stored, past, machinery, len(job.source))
         found = discover.discover(self._budget, [self._gauge])
@@ -266,6 +267,14 @@ class Run:
         if died is not None:
             message = died.sentence("the run before this one")
             self._emit(ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message), Tally())
+
+    def _begin_again(self, past: journal.Past, key: dict[str, Any], book: Path) -> journal.Past:
+        """Take everything back when an earlier stage has other items than this one was made from."""
+        if not past.job or holes_before(past.job) == holes_before(key):
+            return past
+        with closing(journal.Journal(book)) as lines:
+            lines.write({"back": [[0, past.job["source"]["items"]]]}, {"change": key})
+        return journal.read(book)
 
     def _forgive(self, past: journal.Past, book: Path, job: Job) -> None:
         """Take back what should be tried again: all without ``set_aside=``, or for memory with more of it."""
@@ -283,9 +292,11 @@ class Run:
         if not again:
             return
         back = journal.batches_of(book, again)
-        with_lines = journal.Journal(book)
-        with_lines.write({"back": back})
-        with_lines.close()
+        if any(told is not None and told.replaced for told in past.rooms.values()):
+            # The parts of the others were put together, and are no longer there to be put together again.
+            back = [[0, len(job.source)]]
+        with closing(journal.Journal(book)) as lines:
+            lines.write({"back": back})
         fresh = journal.read(book)
         past.done, past.aside, past.under, past.closed = fresh.done, fresh.aside, fresh.under, fresh.closed
 
@@ -419,7 +430,8 @@ class Run:
             budget=doing.found.budget,
             requested=doing.found.requested,
             wishes=job.wishes(self._workers if governs else 1, self._call),
-            set_aside=self._set_aside,
+            # A step has nothing to go on with when its only item is set aside.
+            set_aside=self._set_aside if not isinstance(job.function, Step) else False,
             stall=job.stall_seconds,
             timeout=job.timeout,
             governs=governs,
@@ -504,9 +516,9 @@ def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
     kept = stored.folder / ".facts.json"
     if kept.is_file():
         facts.update(values.loads(kept.read_bytes()))
-    return Stored(
-        stored.name, stored.folder, facts, tuple(sorted(aside)), stored.rooms, stored.machinery, stored.key
-    )
+    missing = tuple(sorted(aside))
+    holes = digest_of({"here": missing, "before": stored.holes}) if missing or stored.holes else ""
+    return replace(stored, facts=facts, missing=missing, holes=holes)
 
 
 def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], made: Any) -> Callable[[], Any]:

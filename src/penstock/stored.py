@@ -27,6 +27,8 @@ class Stored:
     rooms: dict[str, Any] = field(default_factory=dict, repr=False)
     machinery: Path | None = field(default=None, repr=False)
     key: str = field(default="", repr=False)
+    holes: str = field(default="", repr=False)
+    """Changes with what is missing here and in the stages before; empty when nothing is."""
 
     def __fspath__(self) -> str:
         return str(self.folder)

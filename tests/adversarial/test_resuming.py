@@ -288,3 +288,71 @@ def test_accepting_changes_of_a_finished_run_is_refused(tmp_path):
     job = penstock.Job(source=penstock.sources.Range(5), function=abs, seed=1)
     with pytest.raises(penstock.JobChanged, match="nothing is left to do the new way"):
         job.run(tmp_path / "run", accept_changes=True)
+
+
+class Unless:
+    """Gives rows of what it is asked, unless a file says that it cannot yet."""
+
+    def __init__(self, sick):
+        self.sick = str(sick)  # a Path would be an input, whose content counts
+
+    def __call__(self, item):
+        if str(item) in Path(self.sick).read_text().split():
+            raise ValueError(f"item {item} is sick")
+        return {"item": item}
+
+
+def count_rows(folder, *, table):
+    return {"rows": table.count_rows(), "items": sorted(table.to_table()["item"].to_pylist())}
+
+
+def count_again(folder, *, counted):
+    facts = json.loads((counted / ".facts.json").read_text())
+    (folder / "rows.txt").write_text(str(facts["rows"]))
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_what_was_made_of_a_stage_with_holes_is_made_anew_when_they_are_filled(tmp_path, one_file):
+    sick = tmp_path / "sick"
+    sick.write_text("1 3")
+    kept = penstock.sinks.Parquet(grain=1, one_file=one_file)
+    job = penstock.Job(source=Range(5), function=Unless(sick), into=kept)
+
+    def go(**wishes):
+        with penstock.Run(tmp_path / "run", budget=beside(150), set_aside=True, **wishes) as opened:
+            table = opened.stage("table", job)
+            counted = opened.step("counted", count_rows, inputs={"table": table})
+            again = opened.step("again", count_again, inputs={"counted": counted})
+        return counted.facts["items"], (again.folder / "rows.txt").read_text(), opened.report().done
+
+    assert go()[:2] == ([0, 2, 4], "3")
+    assert go()[:2] == ([0, 2, 4], "3")  # finished: nothing is done again
+    sick.write_text("3")
+    assert go(retry_set_aside=True)[:2] == ([0, 1, 2, 4], "4")
+    sick.write_text("")
+    assert go(retry_set_aside=True)[:2] == ([0, 1, 2, 3, 4], "5")
+    before = (tmp_path / "run" / ".penstock" / "again" / "journal").read_bytes()
+    assert go()[:2] == ([0, 1, 2, 3, 4], "5")
+    assert (tmp_path / "run" / ".penstock" / "again" / "journal").read_bytes() == before
+    assert penstock.verify(tmp_path / "run").faults == ()
+
+
+def fail(folder):
+    raise ValueError("no such luck")
+
+
+def test_a_step_that_fails_is_never_set_aside(tmp_path):
+    with (
+        pytest.raises(penstock.errors.FunctionRaised, match="no such luck"),
+        penstock.Run(tmp_path / "run", budget=beside(150), set_aside=True) as opened,
+    ):
+        opened.step("one", fail)
+
+
+def test_what_a_killed_run_left_in_its_scratch_is_gone_before_the_next_begins(tmp_path):
+    left = tmp_path / "run" / ".penstock" / "job" / "scratch" / "item-abc"
+    penstock.run(abs, range(3), tmp_path / "run", budget=beside(150))
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(bytes(1000))
+    with penstock.Run(tmp_path / "run", budget=beside(150)):
+        assert not left.exists()

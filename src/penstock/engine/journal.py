@@ -155,7 +155,7 @@ def read(path: Path) -> Past:
             past.done.remove(start, stop)
             for item in [item for item in past.aside if start <= item < stop]:
                 del past.aside[item]
-            past.closed = False
+            past.closed, past.rooms = False, {}
         if entry.get("opened"):
             past.opened, past.reducers = True, tuple(entry.get("reducers", ()))
         if entry.get("closed"):

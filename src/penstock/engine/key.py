@@ -53,6 +53,15 @@ def job_key(
     return plain
 
 
+def holes_before(key: Mapping[str, Any]) -> str:
+    """A text that changes with what is missing in the stages that are inputs; empty when nothing is."""
+    inputs = key.get("inputs", {})
+    told = {
+        name: each["holes"] for name, each in inputs.items() if isinstance(each, dict) and each.get("holes")
+    }
+    return digest_of(told) if told else ""
+
+
 def digest_of(key: Mapping[str, Any]) -> str:
     """A short digest of a key."""
     return hashlib.blake2b(values.dumps(dict(key)).encode(), digest_size=16).hexdigest()
@@ -160,7 +169,7 @@ def _code_of(owner: Any) -> str:
 def input_key(value: Any) -> Any:
     """An input as the key keeps it."""
     if isinstance(value, Stored):
-        return {"stage": value.key}
+        return {"stage": value.key} | ({"holes": value.holes} if value.holes else {})
     if isinstance(value, Path):
         return {"file": str(value), "is": files.fingerprint(value) if value.is_file() else "folder"}
     if inspect.isroutine(value) or inspect.isclass(value):
