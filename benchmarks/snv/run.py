@@ -118,12 +118,12 @@ def parts(folder: Path) -> None:
     features = MakeFeatures(median, np.ones(samples, bool))
     number = min(len(blocks), 40)
     some = [blocks.block(i) for i in range(number)]
-    seen = sum(len(block.rows) for block in some) * samples
+    seen = sum(len(block.numbers) for block in some) * samples
     keep, zero = np.zeros(blocks.rows, bool), np.zeros(samples, np.int64)
     pack = PackBlock(copied.p, blocks.rows, predicted=False, fast=False)
     for name, work in {
         "read blocks of the copy": lambda: [blocks.block(i) for i in range(number)],
-        "first filter": lambda: [kernel.first_filter(b.counts, keep[: len(b.rows)], zero) for b in some],
+        "first filter": lambda: [kernel.first_filter(b.counts, keep[: len(b.numbers)], zero) for b in some],
         "all filters, both states": lambda: [judge(block) for block in some],
         "tensor": lambda: [features(block) for block in some],
         "compress for the final table": lambda: [pack(block, kept=None) for block in some],

@@ -103,6 +103,7 @@ class Parquet:
         """
         import pyarrow.parquet as pq
 
+        sweep(folder, _WHOLE)  # of a close that was killed
         with tempfile.TemporaryFile("w+", dir=folder) as names:
             made_of = hashlib.blake2b(digest_size=16)
             for _, receipt in receipts:

@@ -25,7 +25,7 @@ from test_snv_kernel import random_weights, slow
 import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
-from penstock.workloads.snv import Snv, arrays, copying, final, inflating, kernel
+from penstock.workloads.snv import Snv, arrays, chunked, copying, final, inflating, kernel
 from penstock.workloads.snv.arrays import open_arrays
 from penstock.workloads.snv.jobs import AddUp
 from penstock.workloads.snv.reading import GatherFacts, Members
@@ -267,15 +267,63 @@ def test_a_zarr_filter_that_unpickles_is_refused(small, tmp_path):
         made = group.create_array(name, shape=values.shape, dtype=values.dtype, filters=filters)
         if filters is None:
             made[...] = values
-    with pytest.raises(BadInput, match=r"cmt\.zarr.*(cannot be opened|Python objects)"):
+    with pytest.raises(BadInput, match=r"cmt\.zarr.*(cannot be read|Python objects)"):
         run(tmp_path / "run", **given | {"table": str(tmp_path / "cmt.zarr")})
+
+
+def test_zarr_in_chunks_of_samples_is_read_sample_by_sample(small, tmp_path, monkeypatch):
+    run(tmp_path / "first", tensor=True, **small())
+    group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=2)
+    for name, values in small_table().items():
+        chunks = (2, *values.shape[1:]) if values.ndim > 1 else values.shape
+        group.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype)[...] = values
+    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 19), chunks=(1, 19), dtype="u8")
+    cover[...] = 40
+    given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr")}
+    monkeypatch.setattr(chunked, "_AT_ONCE", 4000)  # so that a chunk holds more positions than a step
+    assert chunked.Chunked(str(tmp_path / "cmt.zarr" / "counts")).by_sample
+    run(tmp_path / "zarr", tensor=True, **given)
+    assert digests(tmp_path / "zarr") == digests(tmp_path / "first")
+    group["quals"][7, 8] = 3
+    with pytest.raises(penstock.PenstockError, match=r"sample 7, position 8.*holds 3.*signs"):
+        run(tmp_path / "bad", **given)
+
+
+def test_damaged_zarr_is_told_with_its_path(small, tmp_path):
+    options = small()
+    group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=3)
+    for name, values in small_table().items():
+        dtype = str if name == "sample_names" else values.dtype
+        group.create_array(name, shape=values.shape, chunks=values.shape, dtype=dtype)[...] = values
+    (chunk,) = [path for path in (tmp_path / "cmt.zarr" / "counts" / "c").rglob("*") if path.is_file()]
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    with pytest.raises(penstock.PenstockError, match=r"cmt\.zarr/counts: cannot be read as Zarr"):
+        run(tmp_path / "run", **options | {"table": str(tmp_path / "cmt.zarr")})
+
+
+def test_what_nothing_can_be_done_without_is_told(small, tmp_path):
+    with (
+        pytest.raises(BadInput, match="quals: was set aside, and nothing can be done without it"),
+        penstock.Run(tmp_path / "run", budget="1GiB", backend="inline", set_aside=True) as opened,
+    ):
+        Snv().run(opened, **small(**changed("quals", (7, 8), 3)))
+
+
+def test_a_file_of_names_is_found_from_another_folder(small, tmp_path, monkeypatch):
+    options = small()
+    (tmp_path / "names.txt").write_text("s0001\n")
+    monkeypatch.chdir(tmp_path)
+    told = Snv.command.make_context("snv", ["--exclude", "names.txt", "--table", options["table"]]).params
+    assert told["exclude"] == str(tmp_path / "names.txt")
+    told = Snv.command.make_context("snv", ["--exclude", "s0001,x", "--table", options["table"]]).params
+    assert told["exclude"] == "s0001,x"
 
 
 def test_zarr_that_is_none(small, tmp_path):
     options = small()
     (tmp_path / "cmt.zarr").mkdir()
     (tmp_path / "cmt.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(BadInput, match="cannot be opened as Zarr"):
+    with pytest.raises(BadInput, match="cannot be read as Zarr"):
         run(tmp_path / "run", **options | {"table": str(tmp_path / "cmt.zarr")})
 
 
@@ -602,7 +650,7 @@ class TestBlocks(SourceSuite):
 
     def items(self, source, start, stop):
         return [
-            tuple(part.tolist() for part in (block.rows, block.counts, block.quals, block.indel))
+            tuple(part.tolist() for part in (block.numbers, block.counts, block.quals, block.indel))
             for block in source.read(start, stop)
         ]
 

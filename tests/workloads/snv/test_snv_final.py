@@ -76,7 +76,7 @@ class TestFinalTable(SinkSuite):
             if isinstance(result, SetAside):
                 continue
             each, prob = block(item), np.linspace(0, 1, ROWS, dtype=np.float32)
-            rows.append([(each.rows * 10).tolist(), prob.tolist(), (prob > 0.5).tolist()])
+            rows.append([(each.numbers * 10).tolist(), prob.tolist(), (prob > 0.5).tolist()])
             rows[-1] += [each.counts.transpose(2, 0, 1).tolist(), each.quals.T.tolist()]
             rows[-1] += [each.indel.transpose(2, 0, 1).tolist()]
         return rows

@@ -21,6 +21,7 @@ on every machine. The network's weights are read without unpickling (``weights``
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,6 +30,11 @@ import penstock
 from penstock.errors import MissingExtra, UsageError
 
 _PACKAGES = ("numba", "pyarrow")
+
+
+def _whole_path(_context: click.Context, _param: click.Parameter, given: str | None) -> str | None:
+    """A file is the same one wherever the run is resumed from."""
+    return str(Path(given).absolute()) if given is not None and Path(given).is_file() else given
 
 
 @click.command()
@@ -49,7 +55,7 @@ _PACKAGES = ("numba", "pyarrow")
     help="Drop samples with no reads at so many of the positions, or more; 100 drops none.",
 )  # fmt: skip
 @click.option(
-    "--exclude", metavar="NAMES|FILE|N",
+    "--exclude", metavar="NAMES|FILE|N", callback=_whole_path,
     help="Samples to leave out: names with commas, a file with one a line, or those that carry the second "
     "allele at N positions or more.",
 )  # fmt: skip

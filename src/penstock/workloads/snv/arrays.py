@@ -7,20 +7,18 @@ order in which they lie, and mapping what is not compressed. Never unpickles any
 from __future__ import annotations
 
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from penstock.errors import BadInput, MissingExtra
+from penstock.errors import BadInput
+from penstock.workloads.snv.chunked import Chunked
 from penstock.workloads.snv.inflating import Inflater
 
 if TYPE_CHECKING:
@@ -146,7 +144,7 @@ def small(array: Array) -> NDArray[Any]:
         BadInput: it is damaged.
     """
     if array.kind == "zarr":
-        values = np.asarray(open_zarr(array.path)[...])
+        values = Chunked(array.path).read(...)
         return np.array(values.tolist()) if values.dtype.kind == "T" else values
     flat = np.concatenate([np.empty(0, array.dtype), *array.pieces()])
     return flat.reshape(array.shape, order="F" if array.order == "spk"[: len(array.shape)][::-1] else "C")
@@ -206,11 +204,8 @@ def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Ar
 
 
 def _open_zarr(path: str) -> dict[str, Array]:
-    opened = open_zarr(path)
-    with _opening(path):
-        members = dict(opened.arrays()) if hasattr(opened, "arrays") else {"": opened}
     found = {}
-    for name, each in members.items():
+    for name, each in Chunked(path).members().items():
         text = each.dtype.kind == "T"  # of any length; NumPy counts it among the objects
         codecs = [str(getattr(codec, "codec_id", codec)) for codec in (*each.filters, *each.compressors)]
         pickled = any("pickle" in codec.lower() for codec in codecs)
@@ -222,29 +217,3 @@ def _open_zarr(path: str) -> dict[str, Array]:
         axes = "spk"[: len(each.shape)]
         found[name] = Array(place, "", dtype, tuple(each.shape), axes, kind="zarr")
     return found
-
-
-def open_zarr(path: str) -> Any:
-    """A Zarr array or group, by the zarr package.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    if find_spec("zarr") is None:
-        raise MissingExtra("reading Zarr", "zarr", "snv")
-    import zarr
-
-    with _opening(path):
-        return zarr.open(path, mode="r")
-
-
-@contextmanager
-def _opening(path: str) -> Iterator[None]:
-    """What the zarr package raises is bad input."""
-    try:
-        with warnings.catch_warnings():
-            # Text of a fixed length has no place in the standard, as it says; reading that is safe.
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise BadInput(f"cannot be opened as Zarr: {error}", file=path) from error

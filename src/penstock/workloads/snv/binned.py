@@ -101,10 +101,10 @@ def _bin_width(span: int) -> int:
 
 
 def _codes(reasons: Any) -> NDArray[np.int64]:
+    """The codes of a column of reasons; null is kept."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    """The codes of a column of reasons; null is kept."""
     found = pc.fill_null(pc.index_in(reasons, pa.array(REASONS[1:])), -1)
     codes: NDArray[np.int64] = found.to_numpy().astype(np.int64) + 1
     return codes

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
-from penstock.workloads.snv.arrays import Array, open_zarr
-from penstock.workloads.snv.rows import zarr_step
+from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.chunked import Chunked, order_of
 from penstock.workloads.snv.table import STATISTICS
 
 if TYPE_CHECKING:
-    from io import FileIO
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -72,10 +72,10 @@ def copy(name: str, array: Array, path: Path, spare: int = 0) -> dict[str, Any]:
         NoRoom: the disk does not hold it, or too little would be left; no file is.
     """
     shape = (*array.shape[:2], STATISTICS) if name == "counts" else array.shape
-    order = "psk"[: len(shape)] if array.kind == "zarr" and len(shape) > 1 else array.order
+    order = order_of(array)
     lying = tuple(shape["spk".index(axis)] for axis in order)
     last = -1
-    with open(path, "wb+", buffering=0) as file:
+    with open(path, "wb+") as file:
         draft = _Draft(file, path, lying, _WIDTHS[name], spare)
         for piece, first in _numbered(_pieces(name, array)):
             _CHECKS[name](array, piece, first, *draft.add(piece))
@@ -89,7 +89,7 @@ class _Draft:
     """An .npy file that grows piece by piece, and becomes wider when a value asks for it.
 
     Args:
-        file: new, unbuffered.
+        file: new.
         path: of it.
         shape: of the array, as it lies.
         widths: dtypes to try, from the narrowest.
@@ -100,7 +100,7 @@ class _Draft:
     """
 
     def __init__(
-        self, file: FileIO, path: Path, shape: tuple[int, ...], widths: Sequence[str], spare: int
+        self, file: BinaryIO, path: Path, shape: tuple[int, ...], widths: Sequence[str], spare: int
     ) -> None:
         self._file, self._path, self._shape, self._spare = file, path, shape, spare
         self._wider = [np.dtype(width) for width in widths]
@@ -139,11 +139,13 @@ class _Draft:
         old, self.dtype = self.dtype, self._wider.pop(0)
         self._reserve()
         descriptor, offset = self._file.fileno(), self.offset
+        self._file.flush()
         for stop in range(self._written, 0, -_STEP):
             start = max(stop - _STEP, 0)
             data = os.pread(descriptor, (stop - start) * old.itemsize, offset + start * old.itemsize)
-            values = np.frombuffer(data, old).astype(self.dtype)
-            os.pwrite(descriptor, values.data, offset + start * self.dtype.itemsize)
+            self._file.seek(offset + start * self.dtype.itemsize)
+            self._file.write(np.frombuffer(data, old).astype(self.dtype).data)
+            self._file.flush()
         self._file.seek(offset + self._written * self.dtype.itemsize)
         self._narrowed = np.empty(0, self.dtype)
 
@@ -180,9 +182,9 @@ def _narrow(piece: NDArray[Any], out: NDArray[Any]) -> tuple[int, int]:
 
 
 def _pieces(name: str, array: Array) -> Pieces:
-    """The values that are used, as they lie, or position by position from Zarr."""
+    """The values that are used, as they lie."""
     if array.kind == "zarr":
-        yield from zarr_pieces(array)
+        yield from Chunked(array.path).pieces()
     elif name != "counts" or array.shape[2] == STATISTICS:
         yield from array.pieces()
     elif array.order.startswith("k"):
@@ -191,19 +193,6 @@ def _pieces(name: str, array: Array) -> Pieces:
         every = array.shape[2]
         for piece in array.pieces(whole=every):
             yield piece.reshape(-1, every)[:, :STATISTICS].ravel()
-
-
-def zarr_pieces(array: Array) -> Pieces:
-    """The values of a Zarr array, position by position; of three axes the first eight of the last."""
-    opened = open_zarr(array.path)
-    if len(array.shape) == 1:
-        yield np.asarray(opened[...])
-        return
-    step = zarr_step(opened.chunks, array.shape, STATISTICS if len(array.shape) == 3 else 1)
-    for at in range(0, array.shape[1], step):
-        span = slice(at, at + step)
-        block = np.asarray(opened[:, span, :STATISTICS] if len(array.shape) == 3 else opened[:, span])
-        yield np.ascontiguousarray(block.swapaxes(0, 1)).ravel()
 
 
 def _numbered(pieces: Pieces) -> Iterator[tuple[NDArray[Any], int]]:
@@ -254,7 +243,7 @@ _CHECKS: dict[str, _Check] = {
 
 
 def _refuse(array: Array, piece: NDArray[Any], first: int, value: int, why: str) -> None:
-    order = "psk"[: len(array.shape)] if array.kind == "zarr" else array.order
+    order = order_of(array)
     used = [STATISTICS if n > STATISTICS and axis == 2 else n for axis, n in enumerate(array.shape)]
     lying = tuple(used["spk".index(axis)] for axis in order)
     at = np.unravel_index(first + int(np.argmax(piece == value)), lying)

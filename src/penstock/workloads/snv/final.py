@@ -70,14 +70,14 @@ class PackBlock:
             kept: numbers of the kept positions, int64.
             network: probabilities, as the network's stage kept them.
         """
-        n = len(block.rows)
-        planes: dict[int, NDArray[Any]] = {_P: np.asarray(self.p.map()[block.rows]).astype("<i8")}
+        n = len(block.numbers)
+        planes: dict[int, NDArray[Any]] = {_P: np.asarray(self.p.map()[block.numbers]).astype("<i8")}
         planes |= {_COUNTS + k: block.counts[:, k].astype("<u8") for k in range(STATISTICS)}
         planes |= {_INDEL + k: block.indel[:, k].astype("<u8") for k in range(2)}
         planes |= {_QUALS: block.quals.astype("<i8"), _RECOMB: np.zeros(n, np.bool_)}
         prob = None
         if self.predicted:
-            at = int(np.searchsorted(kept, block.rows[0]))
+            at = int(np.searchsorted(kept, block.numbers[0]))
             prob = flattened(network, self.rows, at, at + n)
             planes |= {_PROB: prob.astype("<f4"), _LABEL: prob > 0.5}
         pieces = []
@@ -101,8 +101,8 @@ def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     from penstock.workloads.snv import kernel
 
     limit = 0.1 if block.counts.shape[2] > 20 else 0.25
-    major = np.empty((len(block.rows), block.counts.shape[2]), np.int32)
-    rescued = np.empty(len(block.rows), np.bool_)
+    major = np.empty((len(block.numbers), block.counts.shape[2]), np.int32)
+    rescued = np.empty(len(block.numbers), np.bool_)
     kernel.rescue(block.counts, limit, major, rescued)
     return major, rescued
 
@@ -167,6 +167,8 @@ class FinalTable:
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """Put the parts together, and remove them."""
+        for name in (TABLE, PREDICTIONS):
+            sweep(folder, name)  # of a close that was killed; it may be as large as the table
         names, made_of = [], hashlib.blake2b(digest_size=16)
         for _, receipt in receipts:
             names.append(receipt.parts[0].name)

@@ -81,7 +81,7 @@ class SurveyPositions:
         from penstock.workloads.snv import kernel
 
         zero = np.zeros(block.counts.shape[2], np.int64)
-        keep = np.zeros(len(block.rows), np.bool_)
+        keep = np.zeros(len(block.numbers), np.bool_)
         kernel.first_filter(block.counts, keep, zero)
         return {"kept": int(keep.sum()), "zero": zero}
 
@@ -119,7 +119,7 @@ class JudgePositions:
 
         depth, left = float(np.median(self.medians)), int(self.inside.sum())
         told = np.full(self.rows, UNKNOWN, np.uint16)
-        bits = told[: len(block.rows)]
+        bits = told[: len(block.numbers)]
         kernel.verdict(
             block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
             depth > 20 and left > 50, self.medians, bits,
@@ -162,7 +162,7 @@ class MakeFeatures:
         """Returns float32 (positions, samples inside, 8, 4)."""
         from penstock.workloads.snv import kernel
 
-        out = np.empty((len(block.rows), len(self.chosen), 8, 4), np.float32)
+        out = np.empty((len(block.numbers), len(self.chosen), 8, 4), np.float32)
         kernel.features(block.counts, block.quals, block.indel, self.medians, self.chosen, out)
         return out
 
@@ -191,7 +191,7 @@ class Predict:
     def __call__(self, block: Block) -> NDArray[np.float32]:
         """Returns float32 (rows,); NaN behind the last position."""
         prob = np.full(self.rows, np.nan, np.float32)
-        prob[: len(block.rows)] = self._probabilities(self.features(block), penstock.share().threads)
+        prob[: len(block.numbers)] = self._probabilities(self.features(block), penstock.share().threads)
         return prob
 
     def _probabilities(self, tensor: NDArray[np.float32], threads: int) -> Any:

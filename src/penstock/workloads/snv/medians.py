@@ -8,7 +8,8 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.copying import bounds, zarr_pieces
+from penstock.workloads.snv.chunked import Chunked, order_of
+from penstock.workloads.snv.copying import bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,39 +33,52 @@ def medians(array: Array) -> NDArray[np.float64]:
         BadInput: a negative value, or a damaged file.
     """
     length = array.shape[1]
-    zeros, ones = np.zeros(array.shape[0], np.int64), np.ones(array.shape[0], np.int64)
-    first = _count(array, zeros, ones)
-    low, high = (_ranked(array, rank, first) for rank in ((length - 1) // 2, length // 2))
+    passes = _Passes(array)
+    low, high = (_ranked(passes, rank) for rank in ((length - 1) // 2, length // 2))
     return (low.astype(np.float64) + high.astype(np.float64)) / 2
 
 
 _Counts = tuple["NDArray[Any]", "NDArray[Any]", "NDArray[Any]"]
 
 
+class _Passes:
+    """Passes over the coverage, each made once: the two middle values mostly need the same ones."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self._made: dict[bytes, _Counts] = {}
+
+    def count(self, low: NDArray[np.int64], width: NDArray[np.int64]) -> _Counts:
+        """Values below each sample's bracket, in its bins, and the highest."""
+        asked = low.tobytes() + width.tobytes()
+        if asked not in self._made:
+            self._made[asked] = _count(self.array, low, width)
+        return self._made[asked]
+
+
 def _count(array: Array, low: NDArray[np.int64], width: NDArray[np.int64]) -> _Counts:
-    """One pass: values below each sample's bracket, in its bins, and the highest."""
     from penstock.workloads.snv import kernel
 
     samples, length = array.shape
     below, most = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     hist = np.zeros((samples, BINS), np.uint32)
     # Samples run fastest in a Fortran array, positions in a C array.
-    turn = 1 if array.kind == "zarr" or array.order == "ps" else length
+    turn = 1 if order_of(array) == "ps" else length
     at = 0
-    for piece in zarr_pieces(array) if array.kind == "zarr" else array.pieces():
+    for piece in Chunked(array.path).pieces() if array.kind == "zarr" else array.pieces():
         _check_coverage(array, piece)
         kernel.tally(piece.astype(np.int64), at, turn, samples, low, width, below, hist, most)
         at += len(piece)
     return below, hist, most
 
 
-def _ranked(array: Array, rank: int, first: _Counts) -> NDArray[np.int64]:
-    """The value of this rank (from 0, ascending) of each sample, given a pass from 0 with bins of 1."""
-    samples = array.shape[0]
+def _ranked(passes: _Passes, rank: int) -> NDArray[np.int64]:
+    """The value of this rank (from 0, ascending) of each sample; the first pass has bins of 1 from 0."""
+    samples = passes.array.shape[0]
     low, width = np.zeros(samples, np.int64), np.ones(samples, np.int64)
     done = np.zeros(samples, np.bool_)
-    below, hist, most = first
-    while True:
+    while not done.all():
+        below, hist, most = passes.count(low, width)
         for s in np.flatnonzero(~done):
             reached = below[s] + np.cumsum(hist[s], dtype=np.int64)
             found = int(np.searchsorted(reached, rank, side="right"))
@@ -75,9 +89,7 @@ def _ranked(array: Array, rank: int, first: _Counts) -> NDArray[np.int64]:
                 low[s] += found * width[s]
                 done[s] = width[s] == 1
                 width[s] = -(-width[s] // BINS)
-        if done.all():
-            return low
-        below, hist, most = _count(array, low, width)
+    return low
 
 
 def _check_coverage(array: Array, piece: NDArray[Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
@@ -150,9 +149,6 @@ def _many(number: int, what: str) -> str:
 
 def _caption(binned: Binned, summary: Mapping[str, Any]) -> str:
     told = ["Dashed in c: group depths above which further filters of strands apply."]
-    hidden = Counter(fate for name, fate in _fates(summary).items() if name not in summary["median_coverage"])
-    if hidden:
-        told.append(f"No median: {', '.join(f'{number:,} {fate}' for fate, number in hidden.items())}.")
     lost = summary["kept"] - sum(binned.labels)
     if summary["network"] and lost:
         told.append(f"Kept without a probability: {lost:,}.")
@@ -303,7 +299,7 @@ def _draw_bar(axes: Axes, image: AxesImage, most: int, bottom: float, tall: floa
 
 
 def _samples(summary: Mapping[str, Any]) -> list[Sample]:
-    """Those that have a median, the lowest first, so that outliers stand at the edge."""
+    """All of them, the lowest median first, so that outliers stand at the edge."""
     fates = _fates(summary)
     samples = [
         Sample(_shown(name), float(median), fates.get(name, "in the tensor"))

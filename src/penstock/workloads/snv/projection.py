@@ -37,9 +37,10 @@ class Projection:
 
     Attributes:
         samples, positions: the shape.
-        workers: how many the budget has room for, 1 or 2 of them, as far as cores are there.
+        workers: how many the budget has room for, as far as cores are there.
         memory: bytes of the whole process tree; does not depend on positions.
-        disk: bytes of the scratch copy and of the final table, if every position is kept.
+        disk: bytes of the copies and of the final table while it is put together of its parts, if every
+            position is kept.
         filters, network: seconds, if every position is kept.
     """
 
@@ -63,7 +64,7 @@ def project(samples: int, positions: int, budget: int, cores: int) -> Projection
         positions=positions,
         workers=workers,
         memory=_PARENT + workers * each,
-        disk=cells * (_COPY + _FINAL),
+        disk=cells * (_COPY + 2 * _FINAL),
         # Members are streams: a second worker reads the small ones meanwhile.
         filters=cells / _READ + cells / _JUDGED / workers + cells / _FINISHED,
         network=cells / _PREDICTED / workers,
@@ -112,7 +113,7 @@ class ShapePlan:
         yield f"budget      {format_size(self.budget)}"
         yield f"projected   {format_size(self.projected)}   headroom {format_size(self.headroom)}"
         yield f"plan        workers: {asked.workers}, blocks of about 65,536 cells"
-        copy = asked.disk * _COPY // (_COPY + _FINAL)
+        copy = asked.samples * asked.positions * _COPY
         yield f"disk        {format_size(asked.disk)} at most, of it {format_size(copy)}"
         yield "            removed in the end; nothing is copied of tables that are not compressed"
         yield "times       if every position is kept, by rates measured on one core of an AMD EPYC"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from penstock.workloads.snv.arrays import Array, open_zarr
+from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.chunked import Chunked
 from penstock.workloads.snv.inflating import Inflater, cursors
 
 if TYPE_CHECKING:
@@ -52,31 +53,22 @@ class _Mapped:
 
 
 class _Zarr:
-    """Keeps the chunks around the last rows, which the next rows are likely to lie in."""
+    """Keeps the positions around the last ones, where the next are likely to lie."""
 
     def __init__(self, array: Array, planes: int) -> None:
-        self._opened, self._planes, self._three = open_zarr(array.path), planes, len(array.shape) == 3
-        self._step = zarr_step(self._opened.chunks, array.shape, planes)
+        self._array, self._planes = Chunked(array.path), planes
         self._at = -1
         self._held: NDArray[Any] = np.empty(0)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        parts = []
-        for number in np.unique(rows // self._step).tolist():
+        step, parts = self._array.step, []
+        for number in np.unique(rows // step).tolist():
             if number != self._at:
-                span = slice(number * self._step, (number + 1) * self._step)
-                held = self._opened[:, span, : self._planes] if self._three else self._opened[:, span]
-                self._held = np.asarray(held).T if self._three else np.asarray(held).T[None]
-                self._at = number
-            here = rows[rows // self._step == number] - number * self._step
-            parts.append(self._held[:, here])
+                span = slice(number * step, (number + 1) * step)
+                held = self._array.planes(slice(None), span).T
+                self._held, self._at = held[: self._planes] if held.ndim == 3 else held[None], number
+            parts.append(self._held[:, rows[rows // step == number] - number * step])
         return np.concatenate(parts, axis=1)
-
-
-def zarr_step(chunks: tuple[int, ...], shape: tuple[int, ...], planes: int) -> int:
-    """Positions to read at once: those of a chunk, where 64 MiB hold them."""
-    most = (64 << 20) // (max(shape[0], 1) * planes * 8)
-    return max(min(chunks[1], most), 1)
 
 
 class _Streamed:

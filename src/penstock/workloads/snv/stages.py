@@ -111,6 +111,9 @@ class Stages:
         into = {"copies": Scratch(), "facts": GatherFacts()}
         job = penstock.Job(source=Members(given), function=function, into=into, threads=1)
         stored = self._run.stage(_SCRATCH, job)
+        if stored.missing:
+            lost = ", ".join(job.source.name(item) for item in stored.missing)  # type: ignore[attr-defined]
+            raise BadInput("was set aside, and nothing can be done without it", file=lost)
         facts = _reduced(stored, "facts")
         table = mapped(given, facts, stored.folder / "copies")
         streams = [each.name for each in (table.counts, table.quals, table.indel) if each.kind == "deflated"]

@@ -61,13 +61,13 @@ class Block:
     """Some positions of a table, samples last.
 
     Attributes:
-        rows: their numbers in the table, int64 (n,).
+        numbers: of the positions in the table, int64 (n,).
         counts: int32 (n, 8, samples).
         quals: FQ as stored, 0 or negative, int32 (n, samples).
         indel: reads of insertions and of deletions, int32 (n, 2, samples).
     """
 
-    rows: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     counts: NDArray[np.int32]
     quals: NDArray[np.int32]
     indel: NDArray[np.int32]
@@ -158,8 +158,9 @@ class Blocks:
 
     def fingerprint(self) -> Mapping[str, str]:
         """Of the table's own files, not of a scratch copy."""
+        kept = "" if self._kept is None else f" kept {files.digest(self._kept[0])}"
         return {
-            path: f"{print_} samples {self.samples} rows {self.rows}"
+            path: f"{print_} samples {self.samples} rows {self.rows}{kept}"
             for path, print_ in self.table.prints.items()
         }
 

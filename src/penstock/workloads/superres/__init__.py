@@ -139,9 +139,10 @@ class Superres:
         }
         patients = _tested(manifest, pids, missing)
         test = _evaluate(run, manifest, patients, moments, fits, asked["blends"])
+        _write_metrics(run, manifest, settings, missing, fits, test)
         if asked["pictures"]:
             _draw(run, manifest, patients, test, fits)
-        _write_metrics(run, manifest, settings, missing, fits, test.open()["metrics"].to_table().to_pylist())
+            _write_metrics(run, manifest, settings, missing, fits, test)  # pictures can be set aside too
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that takes the sums; blends need about as much."""
@@ -295,10 +296,11 @@ def _sweep(
 
 def _write_metrics(
     run: penstock.Run, manifest: Manifest, settings: Settings, missing: set[str],
-    fits: dict[str, penstock.Stored], rows: list[dict[str, Any]],
+    fits: dict[str, penstock.Stored], test: penstock.Stored,
 ) -> None:  # fmt: skip
     from penstock.workloads.superres.summary import means, paired
 
+    rows: list[dict[str, Any]] = test.open()["metrics"].to_table().to_pylist()
     folds: list[dict[str, Any]] = []
     for fold, fit in zip(manifest.folds, fits.values(), strict=True):
         own = [row for row in rows if row["fold"] == fold.number]
