@@ -96,7 +96,6 @@ class Executor(AbstractExecutor):
             stall=stall,
             timeout=timeout,
             cores=discover.cpus(),
-            threads=discover.cpus(),
             endless=True,
             most_batch_seconds=_BATCH_SECONDS,
         )

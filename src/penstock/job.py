@@ -169,7 +169,7 @@ class Job:
         """What was stated about sizes."""
         fixed = None if isinstance(self.batched, bool) else self.batched
         memory = None if self.memory is None else parse_size(self.memory)
-        return Wishes(workers=workers, call=call, fixed_call=fixed, memory=memory)
+        return Wishes(workers=workers, call=call, fixed_call=fixed, memory=memory, threads=self.threads)
 
     def setup(self, rooms: Mapping[str, Any], results: Path, machinery: Path, *, durable: bool) -> Setup:
         """The job as a worker gets it."""

@@ -436,7 +436,6 @@ class Run:
             timeout=job.timeout,
             governs=governs,
             cores=discover.cpus(),
-            threads=job.most_threads(discover.cpus()),
         )
         return Loop(
             self._setup(doing),

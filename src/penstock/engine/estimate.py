@@ -31,6 +31,8 @@ class Wishes:
     fixed_call: int | None = None
     memory: int | None = None
     """Declared footprint in bytes."""
+    threads: int | None = None
+    """The most threads that a call can make use of."""
 
 
 class Estimate:
@@ -179,6 +181,7 @@ class Estimate:
             items=self.items,
             stage=self._stage,
             cores=self._cores,
+            most_threads=wishes.threads,
             kills_group=budget.kills_group,
         )
 

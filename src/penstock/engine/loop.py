@@ -60,8 +60,6 @@ class Options:
     governs: bool = True
     """Whether there are workers to pause and kill."""
     cores: int = 1
-    threads: int = 1
-    """The most threads that a call can make use of."""
     endless: bool = False
     """Whether items keep coming: nothing that befalls some of them ends it."""
     most_batch_seconds: float = math.inf
@@ -341,9 +339,9 @@ class Loop:
             projected=offer.reserve if offer.known else 0,
             alone=task.alone,
         )
-        threads = self._options.threads
-        if not task.alone:
-            threads = min(threads, self.admission.plan.threads if self.admission.plan else 1)
+        threads = self.admission.plan.threads if self.admission.plan else 1
+        if task.alone:
+            threads = min(self._options.cores, self._options.wishes.threads or self._options.cores)
         self.backend.send(
             worker.number,
             m.Work(

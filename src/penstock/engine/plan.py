@@ -78,6 +78,8 @@ class Plan:
     stage: str = ""
     """The stage's name."""
     cores: int = 1
+    most_threads: int | None = None
+    """That a call can make use of."""
     """Cores that may be used."""
     kills_group: bool = False
     """True when going over the limit would kill this process too."""
@@ -94,8 +96,9 @@ class Plan:
 
     @property
     def threads(self) -> int:
-        """Threads for each worker: workers x threads = cores."""
-        return max(self.cores // self.workers, 1)
+        """Threads for each worker: workers x threads = cores, as far as a call has use for them."""
+        threads = max(self.cores // self.workers, 1)
+        return min(threads, self.most_threads or threads)
 
     @property
     def seconds(self) -> float:

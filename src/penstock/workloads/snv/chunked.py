@@ -67,7 +67,7 @@ class Chunked:
         """Positions of all samples to read at once: those of a chunk, where memory has room for them."""
         planes = min(self.opened.shape[2], STATISTICS) if self.opened.ndim == 3 else 1
         most = _AT_ONCE // (max(self.opened.shape[0], 1) * planes * 8)
-        return max(min(int(self.opened.chunks[1]), most), 1)
+        return int(max(min(self.opened.chunks[1], most), 1))
 
     @property
     def by_sample(self) -> bool:
