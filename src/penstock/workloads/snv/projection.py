@@ -1,7 +1,7 @@
 """What a table of a given shape will take, before there is one: memory, temporary disk, time.
 
-Memory and disk are arithmetic: blocks have a fixed number of cells. Times are rates measured on one core (see
-``README.md``); another machine's differ, in proportion.
+Memory and disk are arithmetic: blocks have a fixed number of cells. Times are rates measured in a run of 700 x
+800,000 (see ``README.md``); another machine's differ, in proportion.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _COPY = 8 + 2 + 2
 """Bytes of a cell in the scratch copy, while no count is over 255; 22 up to 65,535."""
 _FINAL = 6
 """Compressed bytes of a kept cell in the final table, about."""
-_READ, _JUDGED, _FINISHED, _PREDICTED = 25e6, 35e6, 5e6, 0.5e6
-"""Cells a second on one core: inflating and copying, all filters, the final table, the network."""
+_READ, _JUDGED, _FINISHED, _PREDICTED = 16e6, 7e6, 2e6, 0.3e6
+"""Cells a second: inflating and copying; and of each worker: all filters, the final table, the network."""
 _SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
 
 
@@ -66,7 +66,7 @@ def project(samples: int, positions: int, budget: int, cores: int) -> Projection
         memory=_PARENT + workers * each,
         disk=cells * (_COPY + 2 * _FINAL),
         # Members are streams: a second worker reads the small ones meanwhile.
-        filters=cells / _READ + cells / _JUDGED / workers + cells / _FINISHED,
+        filters=cells / _READ + cells / _JUDGED / workers + cells / _FINISHED / workers,
         network=cells / _PREDICTED / workers,
     )
 
@@ -113,10 +113,13 @@ class ShapePlan:
         yield f"budget      {format_size(self.budget)}"
         yield f"projected   {format_size(self.projected)}   headroom {format_size(self.headroom)}"
         yield f"plan        workers: {asked.workers}, blocks of about 65,536 cells"
-        copy = asked.samples * asked.positions * _COPY
-        yield f"disk        {format_size(asked.disk)} at most, of it {format_size(copy)}"
-        yield "            removed in the end; nothing is copied of tables that are not compressed"
-        yield "times       if every position is kept, by rates measured on one core of an AMD EPYC"
+        cells = asked.samples * asked.positions
+        yield f"disk        about {format_size(asked.disk)}, while the final table is put together"
+        yield (
+            f"            {format_size(cells * _COPY)} of it for copies (of compressed tables; "
+            f"{format_size(cells * 22)} where a count is over 255), {format_size(cells * _FINAL)} stay"
+        )
+        yield "times       if every position is kept, by rates measured on two threads of a Xeon at 2.5 GHz"
         yield ""
         head = ("samples", "positions", "memory", "disk", "filters", "network")
         yield "".join(f"{each:>12}" for each in head)
