@@ -1,7 +1,7 @@
 """What a table of a given shape will take, before there is one: memory, temporary disk, time.
 
-Memory and disk are arithmetic: blocks have a fixed number of cells. Times are rates measured in a run of 700 x
-800,000 (see ``README.md``); another machine's differ, in proportion.
+Memory and disk are arithmetic: blocks have a fixed number of cells. Times are rates measured in a run of
+700 x 800,000 (see ``README.md``); another machine's differ, in proportion.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ class ShapePlan:
         yield f"budget      {format_size(self.budget)}"
         yield f"projected   {format_size(self.projected)}   headroom {format_size(self.headroom)}"
         yield f"plan        workers: {asked.workers}, blocks of about 65,536 cells"
-        cells = asked.samples * asked.positions
+        size = asked.samples * asked.positions
         yield f"disk        about {format_size(asked.disk)}, while the final table is put together"
         yield (
-            f"            {format_size(cells * _COPY)} of it for copies (of compressed tables; "
-            f"{format_size(cells * 22)} where a count is over 255), {format_size(cells * _FINAL)} stay"
+            f"            {format_size(size * _COPY)} of it for copies (of compressed tables; "
+            f"{format_size(size * 22)} where a count is over 255), {format_size(size * _FINAL)} stay"
         )
         yield "times       if every position is kept, by rates measured on two threads of a Xeon at 2.5 GHz"
         yield ""
