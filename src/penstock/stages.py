@@ -255,7 +255,10 @@ class Run:
             )
         tally = Tally(name)
         stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key), holes_before(key))
-        if past.closed and not changed:
+        # Changed without anything accepted: there are more items, or other files of items set aside.
+        more = changed and (self._accept or len(past.done) < len(job.source))
+        if past.closed and not more:
+            stored = replace(stored, key=digest_of(past.job))
             return self._finished(stored, past, machinery, len(job.source))
         found = discover.discover(self._budget, [self._gauge])
         doing = _Doing(job, rooms, key, past, changed, results, machinery, tally, found)

@@ -337,6 +337,36 @@ def test_what_was_made_of_a_stage_with_holes_is_made_anew_when_they_are_filled(t
     assert penstock.verify(tmp_path / "run").faults == ()
 
 
+def read_number(path):
+    return int(path.read_text())
+
+
+def add_up(folder, *, numbers):
+    total = sum(number for number in numbers if isinstance(number, int))
+    (folder / "total.txt").write_text(str(total))
+
+
+def test_a_file_that_was_mended_is_no_obstacle_to_its_item(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text("7")
+    (tmp_path / "b").write_text("seven")
+    job = penstock.Job(source=Files([tmp_path / name for name in "abc"]), function=read_number)
+
+    def go(**wishes):
+        with penstock.Run(tmp_path / "r", budget=beside(150), set_aside=True, **wishes) as opened:
+            numbers = opened.stage("numbers", job)
+            opened.step("total", add_up, inputs={"numbers": numbers})
+        return numbers.missing, (tmp_path / "r" / "total" / "total.txt").read_text()
+
+    assert go() == ((1,), "14")
+    (tmp_path / "b").write_text("8")
+    assert go() == ((1,), "14")  # not asked for again, it stays set aside; nothing is done or refused
+    assert go(retry_set_aside=True) == ((), "22")
+    (tmp_path / "a").write_text("9")
+    with pytest.raises(penstock.errors.SourceChanged, match="inputs of finished items"):
+        go()
+
+
 def fail(folder):
     raise ValueError("no such luck")
 

@@ -57,7 +57,7 @@ def _stale_files(past: Past, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     files, spans = new.get("files", {}), new.get("spans", {})
     for file, was in old.get("files", {}).items():
         span = old.get("spans", {}).get(file, [0, old.get("items", 0)])
-        if not past.done.overlaps(*span):
+        if not _kept_of(past, *span):
             continue
         if file not in files:
             told.append(f"{file} is gone")
@@ -68,6 +68,12 @@ def _stale_files(past: Past, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
                 f"{file} now gives items {spans[file][0]} to {spans[file][1]}, it gave {span[0]} to {span[1]}"
             )
     return told
+
+
+def _kept_of(past: Past, start: int, stop: int) -> int:
+    """Items of a span that are done; one that was set aside may have been so because of its file."""
+    missing = sum(b - a for a, b in past.done.gaps(start, stop))
+    return stop - start - missing - sum(start <= item < stop for item in past.aside)
 
 
 def _how(was: str, now: str) -> str:

@@ -54,8 +54,11 @@ class Patients:
         return self._patients[item].pid
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of each patient: its name, and the fingerprints of its files."""
-        return {_key(each): " ".join(_told(path) for path in each.paths) for each in self._patients}
+        """Of each patient: its place, and the fingerprints of its files."""
+        return {
+            _key(each): " ".join([f"number {each.number}", *map(_told, each.paths)])
+            for each in self._patients
+        }
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """Each patient is one item."""
@@ -63,7 +66,7 @@ class Patients:
 
 
 def _key(patient: Patient) -> str:
-    return f"{patient.pid} {patient.number} {patient.fold}"
+    return f"{patient.pid}, fold {patient.fold}" if patient.fold else patient.pid
 
 
 def _size(path: str) -> int:
