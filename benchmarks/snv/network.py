@@ -23,10 +23,11 @@ import make_input
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from penstock.workloads.snv import medians, network
 from penstock.workloads.snv.jobs import MakeFeatures
+from penstock.workloads.snv.network import sparse
+from penstock.workloads.snv.network.weights import load_weights
+from penstock.workloads.snv.reading import medians
 from penstock.workloads.snv.table import Blocks, open_table
-from penstock.workloads.snv.weights import load_weights
 
 BATCHES = (1, 2, 8, 64)
 
@@ -87,7 +88,7 @@ def onnx_network(weights: Weights) -> Forward:
 
 def contestants(weights: Weights) -> Iterator[tuple[str, Forward]]:
     """Ours first, then those that are installed."""
-    yield "penstock", lambda x: network.probabilities(x, weights)
+    yield "penstock", lambda x: sparse.probabilities(x, weights)
     if find_spec("torch"):
         yield "torch", torch_network(weights)
     if find_spec("onnxruntime") and find_spec("onnx"):

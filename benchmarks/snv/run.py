@@ -92,9 +92,10 @@ def rate(cells: int, work: Callable[[], Any], times: int = 5) -> float:
 
 def parts(folder: Path) -> None:
     """Print the speed of each part, on one core, in memory."""
-    from penstock.workloads.snv import copying, kernel, medians, reading
-    from penstock.workloads.snv.final import PackBlock
+    from penstock.workloads.snv import kernel
     from penstock.workloads.snv.jobs import JudgePositions, MakeFeatures
+    from penstock.workloads.snv.reading import copying, medians, members
+    from penstock.workloads.snv.results.final import PackBlock
     from penstock.workloads.snv.table import Blocks, open_table
 
     table = open_table(str(folder / "cmt.npz"), str(folder / "cov.npz"))
@@ -110,7 +111,7 @@ def parts(folder: Path) -> None:
         ("inflate alone", rate(cells, lambda: [sum(map(len, getattr(table, n).pieces())) for n in names]))
     ]
     lines.append(("inflate, check and copy", rate(cells, copy)))
-    copied = reading.mapped(table, copy(), copies)
+    copied = members.mapped(table, copy(), copies)
     blocks = Blocks(copied, features=True)
     streams = Blocks(replace(table, p=copied.p), features=True)
     median = medians.medians(table.coverage)

@@ -25,11 +25,13 @@ from test_snv_kernel import random_weights, slow
 import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
-from penstock.workloads.snv import Snv, arrays, chunked, copying, final, inflating, kernel
-from penstock.workloads.snv.arrays import open_arrays
+from penstock.workloads.snv import Snv, kernel
 from penstock.workloads.snv.jobs import AddUp
-from penstock.workloads.snv.reading import GatherFacts, Members
-from penstock.workloads.snv.rows import open_rows
+from penstock.workloads.snv.reading import arrays, chunked, copying, inflating
+from penstock.workloads.snv.reading.arrays import open_arrays
+from penstock.workloads.snv.reading.members import GatherFacts, Members
+from penstock.workloads.snv.reading.rows import open_rows
+from penstock.workloads.snv.results import final
 from penstock.workloads.snv.table import Blocks, open_table
 from penstock.workloads.snv.verdicts import REASONS
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from penstock.abc import SetAside
 from penstock.testing import SinkSuite
-from penstock.workloads.snv import final, zipping
-from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.final import FinalTable, PackBlock
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.results import final, zipping
+from penstock.workloads.snv.results.final import FinalTable, PackBlock
 from penstock.workloads.snv.table import Block
 
 SAMPLES, ROWS = 3, 4

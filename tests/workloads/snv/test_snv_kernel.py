@@ -16,14 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import BadInput
-from penstock.workloads.snv import final, kernel, network
-from penstock.workloads.snv.arrays import open_arrays
-from penstock.workloads.snv.dense import DenseNetwork
+from penstock.workloads.snv import kernel
 from penstock.workloads.snv.jobs import MakeFeatures, Predict
 from penstock.workloads.snv.kernel import statistics
-from penstock.workloads.snv.medians import medians
+from penstock.workloads.snv.network import sparse
+from penstock.workloads.snv.network.dense import DenseNetwork
+from penstock.workloads.snv.network.weights import SHAPES, load_weights
+from penstock.workloads.snv.reading.arrays import open_arrays
+from penstock.workloads.snv.reading.medians import medians
+from penstock.workloads.snv.results import final
 from penstock.workloads.snv.table import Block
-from penstock.workloads.snv.weights import SHAPES, load_weights
 
 sys.path.insert(0, str(Path(__file__).parent))
 import slow
@@ -119,7 +121,7 @@ def test_the_network_gives_what_plain_convolutions_give(share):
     for samples in (1, 2, 9):
         tensor = rng.normal(0, 3, (4, samples, 8, 4)).astype(np.float32)
         tensor[rng.random(tensor.shape) >= share] = 0
-        found = network.probabilities(tensor, weights)
+        found = sparse.probabilities(tensor, weights)
         assert found.dtype == np.float32
         assert found.tolist() == pytest.approx([slow.network(x, weights) for x in tensor], abs=1e-6)
 
@@ -133,7 +135,7 @@ def test_positions_that_are_not_sparse_give_what_plain_convolutions_give(samples
     # What is left after the rectifiers of the second layer is all of it.
     rows = dense._layer(1, dense._layer(0, np.ones((9, 10, 4), np.float32), 0, 9), 0, 9)
     assert (rows > 0).all()
-    found = network.probabilities(tensor, weights)
+    found = sparse.probabilities(tensor, weights)
     assert found.tolist() == pytest.approx([slow.network(x, weights) for x in tensor], abs=1e-6)
 
 
@@ -150,9 +152,9 @@ def test_a_position_has_the_same_bits_in_any_company(kind, monkeypatch):
     by_products = []
     pooled = DenseNetwork.pooled
     monkeypatch.setattr(DenseNetwork, "pooled", lambda self, x: by_products.append(1) or pooled(self, x))
-    together = network.probabilities(tensor, weights)
+    together = sparse.probabilities(tensor, weights)
     assert len(by_products) == {"sparse": 0, "filled": 7, "some of each": 3}[kind]
-    alone = [network.probabilities(tensor[i : i + 1], weights)[0] for i in range(7)]
+    alone = [sparse.probabilities(tensor[i : i + 1], weights)[0] for i in range(7)]
     assert together.tolist() == [float(each) for each in alone]
     # Threads share positions out, and nothing else.
     predict = Predict(MakeFeatures(np.ones(5), np.ones(5, bool)), weights, 7)

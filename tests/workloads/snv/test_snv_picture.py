@@ -21,8 +21,8 @@ from test_snv import coverage, run, small_table
 from test_snv_kernel import random_weights
 
 from penstock.errors import MissingExtra, UsageError
-from penstock.workloads.snv import binned
-from penstock.workloads.snv.picture import NAMED, draw
+from penstock.workloads.snv.results import binned
+from penstock.workloads.snv.results.picture import NAMED, draw
 from penstock.workloads.snv.verdicts import ONE_ALLELE, REASONS
 
 

@@ -2,24 +2,23 @@
 
 A table of 700 samples and 800,000 positions has 560 million cells of 40 statistics, and the tool that
 reads it whole takes 1.2 KB for each: 0.67 TB. Here each large member of the file is inflated once, as a
-stream, into a narrow scratch copy that can be entered anywhere (``reading``, ``copying``); or, where the disk
-is short, it is read by cursors in lockstep (``rows``). Everything after it reads blocks of a few positions
-(``table``): a filter of one position needs that position's samples and a handful of numbers about the
-whole table.
+stream, into a narrow copy that can be entered anywhere; or, where the disk is short, it is read by cursors
+in lockstep (``reading``). Everything after it reads blocks of a few positions (``table``): a filter of one
+position needs that position's samples and a handful of numbers about the whole table.
 
     .npz, .npy, Zarr -> read -> survey -> judge -> settle -> network -> final -> results -> picture
                          |        |         |        |          |         |        |
-                         |        |         |        |          |         |        positions.parquet, summary.json
-                         |        |         |        |          |         the final table, pred_res.txt
-                         |        |         |        |          tensor.zarr
+                         |        |         |        |          |         |        positions, summary
+                         |        |         |        |          |         final table, pred_res.txt
+                         |        |         |        |          probabilities, tensor.zarr
                          |        |         |        one global switch, clusters of gaps (``verdicts``)
                          |        |         all filters, for both states of the switch
                          |        samples without reads
                          checks, scratch copy, medians of the coverage
 
-``stages`` has them in order, ``jobs`` what they do with a block, ``kernel`` the arithmetic. The rules are those
-of AccuSNV 1.0.0.6 with a stable tie rule: among equal maxima the later of A T C G wins, on every machine. The
-network's weights are read without unpickling and run without torch (``network``).
+``stages`` has them in order, ``jobs`` what they do with a block, ``kernel`` the arithmetic. The rules are
+those of AccuSNV 1.0.0.6 with a stable tie rule: among equal maxima the later of A T C G wins, on every
+machine. The network's weights are read without unpickling and run without torch (``network``).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import numpy as np
 
 import penstock
 from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, UNKNOWN, VARIES
-from penstock.workloads.snv.table import STATISTICS, Block
+from penstock.workloads.snv.reading.chunked import STATISTICS
+from penstock.workloads.snv.table import Block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,10 +184,10 @@ class Predict:
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        from penstock.workloads.snv import network
+        from penstock.workloads.snv.network import sparse
 
         self.features.warm()
-        network.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
+        sparse.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
 
     def __call__(self, block: Block) -> NDArray[np.float32]:
         """Returns float32 (rows,); NaN behind the last position."""
@@ -195,16 +196,16 @@ class Predict:
         return prob
 
     def _probabilities(self, tensor: NDArray[np.float32], threads: int) -> Any:
-        from penstock.workloads.snv import network
+        from penstock.workloads.snv.network import sparse
 
         if threads == 1:
-            return network.probabilities(tensor, self.weights)
+            return sparse.probabilities(tensor, self.weights)
         from threadpoolctl import threadpool_limits
 
         # Positions are alone with their thread, and BLAS must not split what it is given any further.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
             runs = np.array_split(tensor, threads)
-            return np.concatenate(list(pool.map(lambda run: network.probabilities(run, self.weights), runs)))
+            return np.concatenate(list(pool.map(lambda run: sparse.probabilities(run, self.weights), runs)))
 
 
 def flattened(blocks: Sequence[Any], rows: int, start: int, stop: int) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
-from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.table import Blocks, Table, block_rows, open_table
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Stages:
     """
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
-        from penstock.workloads.snv.picture import formats_of
-        from penstock.workloads.snv.weights import load_weights
+        from penstock.workloads.snv.network.weights import load_weights
+        from penstock.workloads.snv.results.picture import formats_of
 
         self._pictures = formats_of(asked.picture)
         self._run, self._asked = run, asked
@@ -104,7 +104,7 @@ class Stages:
     # ------------------------------------------------------------------ stages
 
     def _read(self) -> _Chosen:
-        from penstock.workloads.snv.reading import GatherFacts, Members, ReadMember, Scratch, mapped
+        from penstock.workloads.snv.reading.members import GatherFacts, Members, ReadMember, Scratch, mapped
 
         given = self._given
         function = ReadMember(self._asked.scratch == "auto", _SPARE * len(given.names) * given.positions)
@@ -202,7 +202,7 @@ class Stages:
         self, chosen: _Chosen, inside: NDArray[np.bool_], settled: penstock.Stored
     ) -> penstock.Stored | None:
         from penstock.workloads.snv.jobs import MakeFeatures, Predict
-        from penstock.workloads.snv.tensor import TensorZarr, chunk_shape
+        from penstock.workloads.snv.results.tensor import TensorZarr, chunk_shape
 
         table, samples = chosen.table, chosen.samples
         features = MakeFeatures(chosen.medians, inside)
@@ -223,7 +223,7 @@ class Stages:
         return network
 
     def _final(self, chosen: _Chosen, settled: penstock.Stored, network: penstock.Stored | None) -> None:
-        from penstock.workloads.snv.final import FAST, FinalTable, PackBlock
+        from penstock.workloads.snv.results.final import FAST, FinalTable, PackBlock
 
         table, count = chosen.table, settled.facts["kept"]
         kept = settled.folder / "kept.npy"
@@ -280,7 +280,7 @@ class Stages:
 
     def _draw(self, results: penstock.Stored) -> None:
         """A step for each format, so that the other one can be drawn later."""
-        from penstock.workloads.snv.picture import draw_run
+        from penstock.workloads.snv.results.picture import draw_run
 
         for kind in self._pictures:
             step = f"picture-{kind}"
@@ -324,7 +324,7 @@ def _settle(
 def _write_results(
     folder: Path, *, p: Array, settled: Path, network: Any, rows: int, summary: Mapping[str, Any]
 ) -> None:
-    from penstock.workloads.snv.results import write_positions
+    from penstock.workloads.snv.results.positions import write_positions
 
     write_positions(folder / "positions.parquet", p, settled, network, rows)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

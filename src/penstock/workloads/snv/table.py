@@ -15,14 +15,13 @@ import numpy as np
 
 from penstock import files
 from penstock.errors import BadInput
-from penstock.workloads.snv.arrays import Array, open_arrays, small
-from penstock.workloads.snv.rows import Rows, open_rows
+from penstock.workloads.snv.reading.arrays import Array, open_arrays, small
+from penstock.workloads.snv.reading.chunked import STATISTICS
+from penstock.workloads.snv.reading.rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STATISTICS = 8
-"""Reads of A T C G on the forward strand, then on the reverse; further statistics are not used."""
 CELLS = 1 << 16
 """Cells (samples x positions) of a block, about: 2.5 MiB, whatever the number of samples."""
 _COVERAGE = "all_coverage_per_bp"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.workloads.snv import bits as b
-from penstock.workloads.snv.arrays import Array
+from penstock.workloads.snv.reading.arrays import Array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -126,6 +125,8 @@ class Superres:
             UsageError: options that make no sense together.
             MissingExtra: a package is not installed.
         """
+        from penstock.workloads.superres.jobs import DrawTested, drawing
+
         asked, settings, manifest = _read(options)
         pids = sorted({pid for fold in manifest.folds for pid in (*fold.train, *fold.test)})
         moments = run.stage("moments", _taking(manifest, pids, settings))
@@ -141,7 +142,8 @@ class Superres:
         test = _evaluate(run, manifest, patients, moments, fits, asked["blends"])
         _write_metrics(run, manifest, settings, missing, fits, test)
         if asked["pictures"]:
-            _draw(run, manifest, patients, test, fits)
+            function, inputs = DrawTested(manifest.models), {"test": test, **fits}
+            run.stage("pictures", drawing(patients, test, function, inputs))
             _write_metrics(run, manifest, settings, missing, fits, test)  # pictures can be set aside too
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
@@ -244,23 +246,6 @@ def _evaluate(
                 "metrics": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()
             },
             inputs={"moments": moments, **fits}, threads=1,
-        ),
-    )  # fmt: skip
-
-
-def _draw(
-    run: penstock.Run, manifest: Manifest, patients: Sequence[Patient], test: penstock.Stored,
-    fits: dict[str, penstock.Stored],
-) -> None:  # fmt: skip
-    from penstock.workloads.superres.jobs import DrawTested
-    from penstock.workloads.superres.patients import Patients
-
-    blended = [replace(each, number=at) for at, each in enumerate(patients) if at not in test.missing]
-    run.stage(
-        "pictures",
-        penstock.Job(
-            source=Patients(blended), function=DrawTested(manifest.models), into=penstock.sinks.Files(),
-            inputs={"test": test, **fits}, threads=1,
         ),
     )  # fmt: skip
 

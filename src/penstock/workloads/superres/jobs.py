@@ -15,7 +15,7 @@ import penstock
 from penstock.errors import BadInput
 from penstock.workloads.superres import blending
 from penstock.workloads.superres.moments import Moments, Total, statistics_of, take_moments
-from penstock.workloads.superres.patients import Patient
+from penstock.workloads.superres.patients import Patient, Patients
 from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
 from penstock.workloads.superres.volumes import read_header
 from penstock.workloads.superres.weights import Weights, fit
@@ -241,6 +241,22 @@ def held_out(moments: Moments, weights: Weights) -> float:
     w = learnt[seen.regions + 1]
     errors = np.einsum("ri,rij,rj->", w, seen.Q, w) - 2 * np.einsum("ri,ri->", w, seen.b) + seen.y.sum()
     return float(errors / seen.n.sum())
+
+
+def drawing(
+    patients: Sequence[Patient], blended: penstock.Stored, function: Any, inputs: Mapping[str, Any]
+) -> penstock.Job:
+    """The stage of pictures: one of each patient whose blend is kept.
+
+    Args:
+        patients: those that were to be blended.
+        blended: the stage that did it.
+        function: draws one.
+        inputs: of the function.
+    """
+    kept = [replace(each, number=at) for at, each in enumerate(patients) if at not in blended.missing]
+    into = penstock.sinks.Files()
+    return penstock.Job(source=Patients(kept), function=function, into=into, inputs=inputs, threads=1)
 
 
 def _by_number(paths: Sequence[Path]) -> dict[int, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +47,13 @@ class SuperresBlend:
             BadInput: weights, manifest or a volume that is not what it should be.
             MissingExtra: a package is not installed.
         """
+        from penstock.workloads.superres.jobs import DrawNew, drawing
+
         asked, weights, patients = _read(options)
         new = run.stage("new", _blending(weights, patients))
         if asked["pictures"]:
-            _draw(run, weights, patients, new)
+            inputs = {"new": new, "weights": weights}
+            run.stage("pictures", drawing(patients, new, DrawNew(), inputs))
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that blends."""
@@ -84,18 +86,4 @@ def _blending(weights: Path, patients: Sequence[Patient]) -> penstock.Job:
     return penstock.Job(
         source=Patients(patients), function=BlendNew(), inputs={"weights": weights}, threads=1,
         into={"scales": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()},
-    )  # fmt: skip
-
-
-def _draw(run: penstock.Run, weights: Path, patients: Sequence[Patient], new: penstock.Stored) -> None:
-    from penstock.workloads.superres.jobs import DrawNew
-    from penstock.workloads.superres.patients import Patients
-
-    blended = [replace(each, number=at) for at, each in enumerate(patients) if at not in new.missing]
-    run.stage(
-        "pictures",
-        penstock.Job(
-            source=Patients(blended), function=DrawNew(), into=penstock.sinks.Files(),
-            inputs={"new": new, "weights": weights}, threads=1,
-        ),
     )  # fmt: skip

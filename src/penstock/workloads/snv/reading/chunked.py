@@ -19,12 +19,13 @@ from penstock.errors import BadInput, MissingExtra
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.workloads.snv.arrays import Array
+    from penstock.workloads.snv.reading.arrays import Array
 
 _AT_ONCE = 64 << 20
 """Bytes of an array in memory at a time, at most, as 64-bit values."""
 STATISTICS = 8
-"""Of three axes, the first eight of the last are read."""
+"""Reads of A T C G on the forward strand, then on the reverse: of three axes, the first eight of the last are
+read."""
 
 
 class Chunked:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from penstock.errors import BadInput
-from penstock.workloads.snv.chunked import Chunked
-from penstock.workloads.snv.inflating import Inflater
+from penstock.workloads.snv.reading.chunked import Chunked
+from penstock.workloads.snv.reading.inflating import Inflater
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

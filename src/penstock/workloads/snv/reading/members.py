@@ -18,9 +18,9 @@ import numpy as np
 
 import penstock
 from penstock.abc import Batch, Receipt
-from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.copying import NoRoom, check, copy
-from penstock.workloads.snv.medians import BINS, medians
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.reading.copying import NoRoom, check, copy
+from penstock.workloads.snv.reading.medians import BINS, medians
 from penstock.workloads.snv.table import Table
 
 

@@ -19,10 +19,11 @@ import numpy as np
 import penstock
 from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.sinks.parts import kept, part_name, sweep
-from penstock.workloads.snv.arrays import Array
 from penstock.workloads.snv.jobs import flattened
-from penstock.workloads.snv.table import STATISTICS, Block
-from penstock.workloads.snv.zipping import NpzWriter, append, comment_of, deflate
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.reading.chunked import STATISTICS
+from penstock.workloads.snv.results.zipping import NpzWriter, append, comment_of, deflate
+from penstock.workloads.snv.table import Block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
-from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.chunked import Chunked, order_of
-from penstock.workloads.snv.table import STATISTICS
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.reading.chunked import STATISTICS, Chunked, order_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO

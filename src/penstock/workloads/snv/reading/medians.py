@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
-from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.chunked import Chunked, order_of
-from penstock.workloads.snv.copying import bounds
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.reading.chunked import Chunked, order_of
+from penstock.workloads.snv.reading.copying import bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

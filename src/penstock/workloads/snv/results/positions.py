@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from penstock.workloads.snv import verdicts
-from penstock.workloads.snv.arrays import Array
 from penstock.workloads.snv.jobs import flattened
+from penstock.workloads.snv.reading.arrays import Array
 
 _ROWS = 1 << 16
 

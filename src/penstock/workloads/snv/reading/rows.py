@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from penstock.workloads.snv.arrays import Array
-from penstock.workloads.snv.chunked import Chunked
-from penstock.workloads.snv.inflating import Inflater, cursors
+from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.reading.chunked import Chunked
+from penstock.workloads.snv.reading.inflating import Inflater, cursors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from penstock.workloads.snv.dense import DenseNetwork
-from penstock.workloads.snv.vectors import adder, lowest, signs
+from penstock.workloads.snv.network.dense import DenseNetwork
+from penstock.workloads.snv.network.vectors import adder, lowest, signs
 
 _jit: Any = njit
 _compiled = _jit(cache=True, error_model="numpy", nogil=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from penstock.errors import MissingExtra, UsageError
-from penstock.workloads.snv.binned import LEVELS, Binned, bin_positions
+from penstock.workloads.snv.results.binned import LEVELS, Binned, bin_positions
 from penstock.workloads.snv.verdicts import REASONS
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What a run leaves: positions, the final table, the tensor, pictures."""
