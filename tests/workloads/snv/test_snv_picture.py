@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from test_snv import coverage, run, small_table
+from snv_runs import coverage, run, small_table
 from test_snv_kernel import random_weights
 
 from penstock.errors import MissingExtra, UsageError
