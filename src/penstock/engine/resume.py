@@ -57,16 +57,18 @@ def _stale_files(past: Past, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     files, spans = new.get("files", {}), new.get("spans", {})
     for file, was in old.get("files", {}).items():
         span = old.get("spans", {}).get(file, [0, old.get("items", 0)])
-        if not _kept_of(past, *span):
-            continue
         if file not in files:
-            told.append(f"{file} is gone")
+            what = f"{file} is gone"
         elif files[file] != was:
-            told.append(f"{file} {_how(was, files[file])}")
+            what = f"{file} {_how(was, files[file])}"
         elif spans.get(file, span) != span:
-            told.append(
+            what = (
                 f"{file} now gives items {spans[file][0]} to {spans[file][1]}, it gave {span[0]} to {span[1]}"
             )
+        else:
+            continue
+        if _kept_of(past, *span):
+            told.append(what)
     return told
 
 

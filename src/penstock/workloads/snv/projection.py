@@ -24,7 +24,7 @@ _BRACKET = 2048 * 4
 """Bytes for each sample while medians are counted."""
 _COPY = 8 + 2 + 2
 """Bytes of a cell in the scratch copy, while no count is over 255; 22 up to 65,535."""
-_FINAL = 6
+FINAL_BYTES = 6
 """Compressed bytes of a kept cell in the final table, about."""
 _READ, _JUDGED, _FINISHED, _PREDICTED = 16e6, 7e6, 2e6, 0.3e6
 """Cells a second: inflating and copying; and of each worker: all filters, the final table, the network."""
@@ -64,7 +64,7 @@ def project(samples: int, positions: int, budget: int, cores: int) -> Projection
         positions=positions,
         workers=workers,
         memory=_PARENT + workers * each,
-        disk=cells * (_COPY + 2 * _FINAL),
+        disk=cells * (_COPY + 2 * FINAL_BYTES),
         # Members are streams: a second worker reads the small ones meanwhile.
         filters=cells / _READ + cells / _JUDGED / workers + cells / _FINISHED / workers,
         network=cells / _PREDICTED / workers,
@@ -117,7 +117,7 @@ class ShapePlan:
         yield f"disk        about {format_size(asked.disk)}, while the final table is put together"
         yield (
             f"            {format_size(size * _COPY)} of it for copies (of compressed tables; "
-            f"{format_size(size * 22)} where a count is over 255), {format_size(size * _FINAL)} stay"
+            f"{format_size(size * 22)} where a count is over 255), {format_size(size * FINAL_BYTES)} stay"
         )
         yield "times       if every position is kept, by rates measured on two threads of a Xeon at 2.5 GHz"
         yield ""

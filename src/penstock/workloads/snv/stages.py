@@ -15,6 +15,7 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
+from penstock.workloads.snv.projection import FINAL_BYTES
 from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.table import Blocks, Table, block_rows, open_table
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SCRATCH, _FINAL = "read", "final"
-_SPARE = 12
-"""Bytes for each cell that a scratch copy leaves on the disk: twice those of a final table."""
+_SPARE = 2 * FINAL_BYTES
+"""Bytes for each cell that a copy leaves on the disk: a final table beside the parts it is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
