@@ -13,7 +13,7 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from superres_oracle import DATA, EXPECTED, MODELS, cut, paths_of, read_volume, write_volume
+from superres_oracle import DATA, EXPECTED, MODELS, cut, paths_of, read_volume, small_budget, write_volume
 
 import penstock
 from penstock.errors import BadInput, UsageError
@@ -152,7 +152,7 @@ def test_workers_budgets_kills_and_resumes_change_no_byte(cohort, tmp_path):
     run(tmp_path / "one", base)
     expected = bytes_of(tmp_path / "one")
     assert len(expected) == 2 + 4 + 1
-    run(tmp_path / "two", base, backend="local", workers=2, budget="500MiB")
+    run(tmp_path / "two", base, backend="local", workers=2, budget=small_budget())
     assert bytes_of(tmp_path / "two") == expected
     command = [
         PENSTOCK, "run", "superres", str(base / "manifest.json"), "--root", str(base),

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from superres_oracle import MODELS, paths_of, read_volume, write_volume
+from superres_oracle import MODELS, paths_of, read_volume, small_budget, write_volume
 
 import penstock
 from penstock.errors import FunctionRaised, MissingExtra, UsageError
@@ -246,7 +246,7 @@ def test_every_test_patient_has_a_picture_and_the_same_bytes_always(cohort, tmp_
         rows = panels_of(path)
         assert [len(row) for row in rows] == [2 + 5] * 3
         assert all(colours(panel) > 30 for row in rows for panel in row)
-    assert run(tmp_path / "two", base, fold="1", backend="local", workers=2, budget="500MiB") == made
+    assert run(tmp_path / "two", base, fold="1", backend="local", workers=2, budget=small_budget()) == made
 
 
 def test_pictures_can_be_asked_for_later_and_go_on_where_they_stopped(cohort, tmp_path, monkeypatch):
