@@ -193,9 +193,9 @@ def test_sigkill_from_elsewhere_is_not_put_on_the_kernel():
 
 
 def test_stopping_and_going_on():
-    with started(
-        "--", *python("print('on', flush=True)\nimport time\nfor _ in range(99): time.sleep(.1)")
-    ) as process:
+    program = "print('on', flush=True)\nimport time\nfor _ in range(99): time.sleep(.1)"
+    # A group of its own, with its parent in the session: the kernel stops no orphaned group.
+    with started("--", *python(program), process_group=0) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGTSTP)
         wait_for(lambda: " T " in Path(f"/proc/{process.pid}/stat").read_text())
