@@ -24,7 +24,7 @@ from penstock.calls.pickling import Sent, pack, send_once
 from penstock.calls.work import Call
 from penstock.engine import discover
 from penstock.engine.estimate import Wishes
-from penstock.engine.loop import Options
+from penstock.engine.stage import Options
 from penstock.service import CallFuture, Service
 
 _P = ParamSpec("_P")

@@ -25,9 +25,10 @@ from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
 from penstock.engine import discover, journal, verdicts
 from penstock.engine.governor import headroom
-from penstock.engine.loop import Loop, Options
+from penstock.engine.loop import Loop
 from penstock.engine.meter import Meter
 from penstock.engine.process import THREAD_VARIABLES
+from penstock.engine.stage import Options
 from penstock.engine.worker import Setup
 from penstock.errors import PenstockBug
 from penstock.sinks.collect import Collect
@@ -265,7 +266,7 @@ class Service:
         for call in came:
             self._calls.add(call)
         if came:
-            self._loop.extend(len(self._calls))
+            self._loop.stage.extend(len(self._calls))
         return more
 
     def _deliver(self, first: int, results: list[Any]) -> None:

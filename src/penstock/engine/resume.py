@@ -1,16 +1,22 @@
-"""May this job go on where that journal ends? Compares keys; says what changed and what it means."""
+"""May this job go on where that journal ends, and with what done again?
+
+Compares keys; says what changed and what it means.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from penstock.engine.journal import Past
-from penstock.engine.key import differences
+from penstock.engine.journal import Journal, Past, batches_of, read
+from penstock.engine.key import differences, holes_before
 from penstock.errors import JobChanged, SourceChanged
 
 _NAMED = 5
+_GROWN = 1.02
+"""A budget larger by this factor is worth another try of what was too large."""
 
 
 def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -> bool:
@@ -86,3 +92,45 @@ def _how(was: str, now: str) -> str:
     if old[0] != new[0]:
         return f"has {int(new[0]):,} bytes, it had {int(old[0]):,}"
     return "was written again with other content" if old[2] != new[2] else "was written again (same size)"
+
+
+def begin_again(past: Past, key: Mapping[str, Any], book: Path) -> Past:
+    """Take everything back when an earlier stage has other items than what is done was made from.
+
+    Args:
+        past: what the journal says.
+        key: of the job that wants to go on.
+        book: the journal.
+    """
+    if not past.job or holes_before(past.job) == holes_before(key):
+        return past
+    with closing(Journal(book)) as lines:
+        lines.write({"back": [[0, past.job["source"]["items"]]]}, {"change": key})
+    return read(book)
+
+
+def forgive(past: Past, book: Path, items: int, ceiling: int | None) -> None:
+    """Take back items set aside that should be tried again.
+
+    Args:
+        past: what the journal says; changed where something is taken back.
+        book: the journal.
+        items: of the job.
+        ceiling: bytes that there are now, for what was too large under clearly less; None to try
+            everything again.
+    """
+    again = {
+        item
+        for item, each in past.aside.items()
+        if ceiling is None or (each.reason == "memory" and ceiling > _GROWN * past.under[item])
+    }
+    if not again:
+        return
+    back = batches_of(book, again)
+    if any(told is not None and told.replaced for told in past.rooms.values()):
+        # The parts of the others were put together, and are no longer there to be put together again.
+        back = [[0, items]]
+    with closing(Journal(book)) as lines:
+        lines.write({"back": back})
+    fresh = read(book)
+    past.done, past.aside, past.under, past.closed = fresh.done, fresh.aside, fresh.under, fresh.closed

@@ -21,28 +21,30 @@ def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
 
     A job's only item is never tried. A worker that dies of an item has taught a lower bound.
     """
+    stage = loop.stage
     with loop:
         began = time.monotonic()
         call = setup.fixed_call or 1
-        probes = loop.estimate.probes(_TRIALS - 2)
+        probes = stage.estimate.probes(_TRIALS - 2)
         while probes and setup.items > 1 and time.monotonic() - began < _SECONDS:
             start = min(probes.pop(0), max(setup.items - call, 0))
             _try(loop, setup, start, min(start + call, setup.items), threads)
             if not probes and setup.batched and setup.fixed_call is None:
-                larger = min(loop.admission.make_plan().call, setup.items // 2)
+                larger = min(stage.admission.make_plan().call, setup.items // 2)
                 if larger > call:
-                    call, probes = larger, loop.estimate.probes(2)
-        return loop.admission.make_plan()
+                    call, probes = larger, stage.estimate.probes(2)
+        return stage.admission.make_plan()
 
 
 def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
-    while not (free := [worker for worker in loop.crew if worker.free]):
-        if not len(loop.crew):
-            loop.crew.start()
+    stage = loop.stage
+    while not (free := [worker for worker in stage.crew if worker.free]):
+        if not len(stage.crew):
+            stage.crew.start()
         loop.turn_ears()
     worker = free[0]
     worker.trial = (start, stop)
-    loop.watch.began(worker.number, 0)
+    stage.watch.began(worker.number, 0)
     cargo = setup.source.carry(start, stop) if isinstance(setup.source, Carried) else None
     work = m.Work(
         start=start,
@@ -50,13 +52,13 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
         without=(),
         call=stop - start,
         seconds=math.inf,
-        memory=loop.admission.budget.bytes,
+        memory=stage.admission.budget.bytes,
         fence=0,
         threads=threads,
         attempt=0,
         keep=False,
         cargo=cargo,
     )
-    loop.backend.send(worker.number, work)
-    while worker.trial is not None and loop.crew.get(worker.number) is not None:
+    stage.backend.send(worker.number, work)
+    while worker.trial is not None and stage.crew.get(worker.number) is not None:
         loop.turn_ears()

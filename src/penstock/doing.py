@@ -1,0 +1,159 @@
+"""A stage of a run while it is done: what it is made of, what has become of it, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from penstock import values
+from penstock.abc import SetAside, Sink
+from penstock.engine import discover, journal
+from penstock.engine.keeping import Keeper
+from penstock.engine.key import digest_of
+from penstock.engine.loop import Loop
+from penstock.engine.report import Report, Tally
+from penstock.engine.worker import Setup
+from penstock.errors import CannotFit, PenstockError, RunFailed
+from penstock.stored import Stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.job import Job
+
+_REPORT = "report.json"
+
+
+@dataclass
+class Doing:
+    """One stage, from the moment when it is clear that there is something to do."""
+
+    job: Job
+    key: dict[str, Any]
+    past: journal.Past
+    changed: bool
+    """Whether the key differs from the journal's, and that was accepted."""
+    found: discover.Discovery
+    stored: Stored
+    """What the stage gives; without facts until :meth:`end`."""
+    folder: Path | None
+    """The run's; None for a temporary one."""
+    tally: Tally
+    loop: Loop | None = None
+    made: Any = None
+    """What the reducers of a temporary run made."""
+    collected: dict[int, list[Any]] = field(default_factory=dict)
+    """Results that came to this process, by their first item."""
+    outcome: str = "failed"
+    error: PenstockError | None = None
+
+    @property
+    def items(self) -> int:
+        """How many there are."""
+        return len(self.job.source)
+
+    @property
+    def aside(self) -> Mapping[int, SetAside]:
+        """Items set aside so far."""
+        return self.loop.stage.aside.items if self.loop is not None else self.past.aside
+
+    @property
+    def done(self) -> int:
+        """Items whose results are kept."""
+        return self.loop.stage.done if self.loop is not None else self.past.kept
+
+    @property
+    def peak(self) -> int:
+        """Most bytes that were seen in use."""
+        return self.loop.stage.watch.peak if self.loop is not None else 0
+
+    @property
+    def machinery(self) -> Path:
+        """Where the journal lies."""
+        assert self.stored.machinery is not None
+        return self.stored.machinery
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is kept must outlive this process."""
+        return self.folder is not None
+
+    def setup(self) -> Setup:
+        """The job, as workers get it."""
+        return self.job.setup(self.stored.rooms, self.stored.folder, self.machinery, durable=self.durable)
+
+    def collect(self) -> Callable[[int, list[Any]], None] | None:
+        """Takes results that come to this process; None where none do."""
+        comes_here = not self.durable and isinstance(next(iter(self.stored.rooms.values())), Sink)
+        return self.collected.__setitem__ if comes_here else None
+
+    def begin(self, book: journal.Journal) -> None:
+        """Journal what is about to be done."""
+        if not self.past.job:
+            book.write({"job": self.key})
+        elif self.changed:
+            book.write({"change": self.key})
+        book.write({"budget": self.found.budget.bytes})
+
+    def make_nothing(self, book: journal.Journal) -> Any:
+        """No items: an empty, valid result, made here as there is no data."""
+        rooms = self.stored.rooms
+        keeper = Keeper(rooms, self.stored.folder, self.machinery, batched=False)
+        keeper.open(0)
+        made, told = keeper.close(self.machinery / "journal", durable=self.durable)
+        book.write(journal.opened(name for name, room in rooms.items() if hasattr(room, "merge")))
+        book.write(journal.closed(told))
+        return made
+
+    def end(self) -> Report:
+        """Complete what the stage gives; its report, which is kept beside the journal."""
+        self.stored = _with_facts(self.stored, self.aside, self.items)
+        report = self.tally.report(
+            folder=self.folder,
+            set_aside=self.aside.values(),
+            open_result=self.stored.open
+            if self.durable
+            else _kept_here(self.stored.rooms, self.collected, self.made),
+        )
+        if isinstance(self.error, RunFailed | CannotFit):
+            self.error.report = report
+        with suppress(OSError):  # a full disk must not hide what the run raised
+            (self.machinery / _REPORT).write_text(report.to_json())
+        return report
+
+
+def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:
+    """A stage with nothing left to do: what the report said when it was done holds."""
+    stored = _with_facts(stored, past.aside, items)
+    assert stored.machinery is not None
+    try:
+        before = Report.from_json((stored.machinery / _REPORT).read_text(), open_result=stored.open)
+    except (OSError, ValueError, TypeError):  # only the report was lost
+        before = Report(stage=stored.name, items=items, open_result=stored.open)
+    return stored, replace(
+        before, folder=folder, outcome="done", message="", done=past.kept, resumed_from=past.kept
+    )
+
+
+def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
+    """The same with what is known when it is done: its items, its holes, what the function told of it."""
+    facts: dict[str, Any] = {"items": items, "set_aside": len(aside)}
+    kept = stored.folder / ".facts.json"
+    if kept.is_file():
+        facts.update(values.loads(kept.read_bytes()))
+    missing = tuple(sorted(aside))
+    holes = digest_of({"here": missing, "before": stored.holes}) if missing or stored.holes else ""
+    return replace(stored, facts=facts, missing=missing, holes=holes)
+
+
+def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], made: Any) -> Callable[[], Any]:
+    """What a temporary run gives back: lists put together, and what the reducers made."""
+
+    def opened() -> Any:
+        if list(rooms) == [""] and not hasattr(rooms[""], "merge"):
+            return [each for start in sorted(collected) for each in collected[start]]
+        return made[""] if made is not None and list(rooms) == [""] else made
+
+    return opened

@@ -1,0 +1,162 @@
+"""What becomes of a batch that did not end: it teaches, it runs again, or its culprit is set aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from penstock import events as ev
+from penstock.abc import Death, SetAside
+from penstock.engine import discover, journal, verdicts
+from penstock.engine import messages as m
+from penstock.engine.crew import Worker
+from penstock.engine.faults import item_name
+from penstock.engine.schedule import Failure, Verdict
+from penstock.engine.stage import Stage
+from penstock.errors import PenstockError
+
+
+class Failures:
+    """Hears of failures and deaths in a stage.
+
+    Args:
+        stage: the stage.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def failed(self, worker: Worker, failed: m.Failed) -> None:
+        """A worker lives, but what it worked on failed.
+
+        Raises:
+            PenstockError: the run cannot go on.
+        """
+        stage = self._stage
+        seen = stage.watch.ended(worker.number)
+        chore, worker.chore = worker.chore, None
+        trial, worker.trial = worker.trial, None
+        if failed.cause in ("disk", "prepare"):
+            raise verdicts.of_worker(failed, stage.setup.folder)
+        if chore is not None:
+            failure = Failure("memory", held=max(failed.held, seen))
+            stage.chores.trouble(chore, failure, failed, stage.admission.budget)
+        elif trial is not None:
+            if failed.cause == "memory":
+                stage.estimate.at_least(*trial, max(failed.held, seen))
+        elif worker.task is not None:
+            if failed.cause == "kept" and (stage.options.set_aside is False or failed.item < 0):
+                name = item_name(stage.setup.source, failed.item)
+                raise verdicts.of_worker(failed, stage.setup.folder, name)
+            cause: Any = "memory" if failed.cause == "memory" else "kept"
+            held = max(failed.held, seen)
+            self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
+
+    def died(self, worker: Worker, death: Death) -> None:
+        """A worker is gone, whatever it was doing.
+
+        Raises:
+            PenstockError: the run cannot go on.
+        """
+        stage = self._stage
+        chore, trial = worker.chore, worker.trial
+        failure = self.bury(worker, death)
+        if trial is not None and failure.cause in ("governor", "kernel"):
+            stage.estimate.at_least(*trial, failure.held)
+        if worker.task is not None:
+            self._fell(worker, failure, None)
+        elif chore is not None:
+            stage.chores.trouble(chore, failure, None, stage.admission.budget)
+
+    def bury(self, worker: Worker, death: Death) -> Failure:
+        """Forget a worker, and say what it died of."""
+        stage = self._stage
+        stage.schedule.forget_worker(worker.number)
+        failure = stage.crew.bury(worker, death, lambda: discover.kernel_kills(stage.gauge.read()))
+        why = worker.leaving or failure.detail or failure.cause
+        stage.ledger.say(ev.WorkerEnded, worker=worker.number, why=why)
+        return failure
+
+    def _fell(self, worker: Worker, failure: Failure, failed: m.Failed | None) -> None:
+        """A batch did not end."""
+        stage = self._stage
+        task, worker.task = worker.task, None
+        assert task is not None
+        a, b = failure.call
+        if failure.cause in ("governor", "kernel") and stage.crowded:
+            failure = replace(failure, cause="dropped")  # not its own doing
+        if failure.cause in ("memory", "governor", "kernel") and task.start <= a < b <= task.stop:
+            stage.estimate.at_least(a, b, failure.held)
+        verdict = stage.schedule.fail(worker.number, failure)
+        stage.ledger.say(
+            ev.BatchFailed,
+            batch=worker.batch,
+            worker=worker.number,
+            start=task.start,
+            stop=task.stop,
+            cause="interrupted" if failure.cause == "dropped" else failure.cause,
+            item=failure.item,
+            held=failure.held,
+            message=failed.message if failed else failure.detail,
+        )
+        if verdict is not None:
+            self._set_aside(verdict, failure, failed)
+            self.stop_if_hopeless()
+
+    def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:
+        stage, options = self._stage, self._stage.options
+        sentence = verdicts.sentence(
+            verdict,
+            failure,
+            failed,
+            stage.admission.spare(),
+            stage.admission.budget,
+            options.timeout,
+            options.stall,
+        )
+        stage.aside.count(verdict.reason)
+        for item in verdict.items:
+            each = SetAside(
+                item,
+                item_name(stage.setup.source, item),
+                verdict.reason,
+                sentence,
+                failed.error if failed else "",
+                failed.traceback if failed else "",
+                failure.held if verdict.reason == "memory" else 0,
+            )
+            self.put_aside(each)
+            stage.ledger.keep({"aside": [journal.plain(each)]})
+
+    def put_aside(self, each: SetAside) -> None:
+        """Count an item as given up, and tell so once that is kept."""
+        self._stage.aside.put(each)
+        self._stage.ledger.say_when_kept(
+            ev.ItemSetAside,
+            item=each.item,
+            name=each.name,
+            reason=each.reason,
+            message=each.message.split("\n", 1)[0],
+        )
+
+    def stop_if_hopeless(self) -> None:
+        """End the run where too much was set aside already.
+
+        Raises:
+            PenstockError: it was.
+        """
+        why = self._stage.aside.stops(self._stage.admission.kept)
+        if why:
+            self._stage.ledger.commit()
+            raise self.error(hopeless=why == "hopeless")
+
+    def error(self, *, hopeless: bool = False) -> PenstockError:
+        """What a run fails with that has set aside more than it may."""
+        stage = self._stage
+        return verdicts.failure_of(
+            list(stage.aside),
+            stage.setup.items,
+            stage.admission.budget,
+            stage.admission.reserved(),
+            hopeless=hopeless,
+        )

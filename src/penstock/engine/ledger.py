@@ -1,0 +1,70 @@
+"""What a stage tells: journal lines, and events, of which some wait until the journal has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from penstock.abc import Event
+from penstock.engine import verdicts
+
+
+class Book(Protocol):
+    """Where lines are kept: a journal, or nothing for what is not resumed."""
+
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        """Append and commit."""
+        ...
+
+
+class Ledger:
+    """Journal and events of one stage.
+
+    Args:
+        book: the journal to write to.
+        emit: takes every event.
+        stage: the stage's name.
+        folder: for the message when the disk is full.
+    """
+
+    def __init__(self, book: Book, emit: Callable[[Event], None], stage: str, folder: Path) -> None:
+        self._book = book
+        self._emit = emit
+        self._stage = stage
+        self._folder = folder
+        self._lines: list[Mapping[str, Any]] = []
+        self._events: list[Event] = []
+
+    def say(self, kind: type[Event], **values: Any) -> None:
+        """Tell an event at once."""
+        self._emit(kind(at=time.time(), stage=self._stage, **values))
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Journal a line at once."""
+        self._book.write(line)
+
+    def keep(self, line: Mapping[str, Any]) -> None:
+        """Journal a line with the next :meth:`commit`."""
+        self._lines.append(line)
+
+    def say_when_kept(self, kind: type[Event], **values: Any) -> None:
+        """Tell an event once the lines before it are journaled: what was told is never lost."""
+        self._events.append(kind(at=time.time(), stage=self._stage, **values))
+
+    def commit(self) -> None:
+        """Write the lines that wait; only then tell the events that do.
+
+        Raises:
+            PenstockError: the disk is full.
+        """
+        if self._lines:
+            try:
+                self._book.write(*self._lines)
+            except OSError as error:
+                raise verdicts.disk_full(error.filename or self._folder) from error
+            self._lines.clear()
+        for event in self._events:
+            self._emit(event)
+        self._events.clear()

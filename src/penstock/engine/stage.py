@@ -1,0 +1,135 @@
+"""What a stage is made of while it is worked, put together in one place."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from penstock.abc import Backend, Sequential
+from penstock.budget import Budget
+from penstock.engine import discover, journal
+from penstock.engine.admission import Admission
+from penstock.engine.aside import Aside
+from penstock.engine.chores import Chores
+from penstock.engine.crew import Crew
+from penstock.engine.estimate import Estimate, Wishes
+from penstock.engine.ledger import Ledger
+from penstock.engine.schedule import Schedule
+from penstock.engine.watch import Watch
+from penstock.engine.worker import Setup
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a stage is to be run."""
+
+    budget: Budget
+    requested: str | int = "auto"
+    """What the user asked for as budget."""
+    wishes: Wishes = field(default_factory=Wishes)
+    set_aside: bool | int = False
+    """How many items may be set aside without failing the run."""
+    stall: float = 600.0
+    timeout: float | None = None
+    governs: bool = True
+    """Whether there are workers to pause and kill."""
+    cores: int = 1
+    endless: bool = False
+    """Whether items keep coming: nothing that befalls some of them ends it."""
+    most_batch_seconds: float = math.inf
+    """A batch should not take longer than this."""
+
+
+class Stage:
+    """The parts of one stage, and the few facts that several of them need.
+
+    Args:
+        setup: the job, as workers get it.
+        options: how to run it.
+        backend: opened with the job.
+        gauge: the ceilings.
+        ledger: takes journal lines and events.
+        past: what the journal said before.
+        name: the stage's name.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        options: Options,
+        backend: Backend,
+        gauge: discover.Gauge,
+        ledger: Ledger,
+        past: journal.Past,
+        name: str,
+    ) -> None:
+        self.setup = setup
+        self.options = options
+        self.backend = backend
+        self.gauge = gauge
+        self.ledger = ledger
+        self.collected = 0
+        """Bytes of the results that came to this process."""
+        self.aside = Aside(past.aside, allowed=options.set_aside, endless=options.endless)
+        self.estimate = Estimate(
+            setup.source, batched=setup.batched, wishes=options.wishes, cores=options.cores, stage=name
+        )
+        self.schedule = _schedule(setup, past, self.estimate)
+        self.watch = Watch(
+            backend,
+            gauge,
+            options.budget.bytes,
+            stall=options.stall,
+            timeout=options.timeout,
+            governs=options.governs,
+        )
+        self.crew = Crew(backend, self.watch)
+        self.chores = Chores(backend, self.crew, self.watch)
+        self.admission = Admission(
+            setup.source,
+            self.schedule,
+            self.estimate,
+            self.watch,
+            self.crew,
+            budget=options.budget,
+            fixed_call=setup.fixed_call,
+            results=self._results_to_come,
+            began=time.monotonic(),
+            most_seconds=options.most_batch_seconds,
+        )
+
+    @property
+    def done(self) -> int:
+        """Items whose results are kept."""
+        return len(self.schedule.done) - sum(each.item in self.schedule.done for each in self.aside)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether this process itself holds so much that no worker has room."""
+        return self.options.governs and self.admission.spare() <= 0
+
+    def extend(self, items: int) -> None:
+        """There are so many items now."""
+        self.schedule.extend(items)
+        self.estimate.items = items
+
+    def _results_to_come(self) -> int:
+        """Bytes that collected results will still take in this process, as it is going."""
+        if not self.admission.kept or self.options.endless:
+            return 0
+        return int(self.collected * (self.setup.items / self.admission.kept - 1))
+
+
+def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:
+    grains = [room.grain for room in setup.rooms.values() if room.grain]
+    return Schedule(
+        setup.items,
+        # Fixed calls are the same in every batch of whole grains; without grains, of whole calls.
+        math.lcm(*grains) if grains else setup.fixed_call,
+        done=past.done,
+        set_aside=past.aside,
+        starts=setup.source.starts() if isinstance(setup.source, Sequential) else None,
+        first=estimate.probes() if setup.items > 8 else (),
+        fixed_call=setup.fixed_call is not None,
+    )

@@ -1,0 +1,70 @@
+"""What is due from time to time, whatever a stage is doing: readings, signs of life, a ceiling that moved."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from penstock import events as ev
+from penstock.engine import discover
+from penstock.engine.stage import Stage
+from penstock.errors import PenstockError
+
+_SAMPLE_EVERY = 0.25
+_SAMPLE_AT_LEAST = 0.9
+"""With a turn of the loop, a reading at least every second."""
+_BEAT_EVERY = 5.0
+_MOVED = 0.1
+"""A ceiling that moved by less than this share of the budget is not followed."""
+
+
+class Upkeep:
+    """Readings, signs of life and the budget of a stage.
+
+    Args:
+        stage: the stage.
+        beat: called every few seconds (the run lock's heartbeat).
+    """
+
+    def __init__(self, stage: Stage, beat: Callable[[], None]) -> None:
+        self._stage = stage
+        self._beat = beat
+        self._beaten = time.monotonic()
+        self._sampled = -math.inf
+        self._sample_every = _SAMPLE_EVERY
+
+    def attend(self) -> None:
+        """Do what is due now."""
+        now = time.monotonic()
+        if now - self._sampled >= self._sample_every and self.take_sample():
+            self._sampled = now
+            # A long run needs no fine picture, but should it die, the last reading must be young.
+            self._sample_every = min(self._sample_every * 1.01, _SAMPLE_AT_LEAST)
+        if now - self._beaten >= _BEAT_EVERY:
+            self._beaten = now
+            self._beat()
+            self._reread_budget()
+
+    def take_sample(self) -> bool:
+        """Tell the highest reading since the last; False when there was none."""
+        sample = self._stage.watch.sample()
+        if sample is not None:
+            workers = {str(worker): held for worker, held in sample.workers.items()}
+            self._stage.ledger.say(ev.MemoryRead, used=sample.used, workers=workers, free=sample.free)
+        return sample is not None
+
+    def _reread_budget(self) -> None:
+        """Follow a ceiling that moved during the run, where it moved much."""
+        stage = self._stage
+        if stage.options.requested != "auto":
+            return
+        try:
+            found = discover.choose(stage.watch.ceilings, "auto", stage.watch.used)
+        except PenstockError:
+            return  # others took everything: what is free tells the governor
+        old = stage.admission.budget.bytes
+        if abs(found.bytes - old) > _MOVED * old:
+            stage.admission.budget = found
+            stage.watch.budget = found.bytes
+            stage.ledger.say(ev.BudgetChanged, budget=found.bytes, origin=found.origin)

@@ -1,0 +1,139 @@
+"""The folder of a run in use: whose it is, what happens in it, and what is said of it at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from penstock import events as ev
+from penstock.abc import Event
+from penstock.engine import postmortem
+from penstock.engine.lock import RunLock
+from penstock.engine.report import Report
+from penstock.errors import CannotResume, UsageError
+
+MACHINERY = ".penstock"
+"""Folder for the journal, events and logs inside a run folder."""
+
+
+class RunFolder:
+    """A folder that belongs to one run from :meth:`enter` to :meth:`leave`.
+
+    Args:
+        folder: where; None for a temporary one, which goes at the end.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+        self.temporary = folder is None
+        self.path = Path(tempfile.mkdtemp(prefix="penstock-") if folder is None else folder).absolute()
+        self.machinery = self.path / MACHINERY
+        self.died: postmortem.PostMortem | None = None
+        """What became of the run before, where it died."""
+        self._lock: RunLock | None = None
+        self._events: IO[str] | None = None
+
+    @property
+    def told(self) -> Path | None:
+        """The folder as reports name it: a temporary one is soon gone."""
+        return None if self.temporary else self.path
+
+    @property
+    def entered(self) -> bool:
+        """Whether the folder is in use."""
+        return self._events is not None
+
+    def enter(self) -> None:
+        """Take it.
+
+        Raises:
+            RunLocked: another process runs in it.
+            CannotResume: it holds something that is no run.
+            UsageError: nobody may write in it.
+        """
+        if not self.temporary:
+            self._check()
+        self.machinery.mkdir(parents=True, exist_ok=True)
+        if not self.temporary:
+            self.died = postmortem.of_run(self.path)  # asks the lock of the dead, so before ours
+            self._lock = RunLock(self.machinery)
+            self._clear_scratch()  # of a run that was killed
+        self._events = _appended(self.machinery / "events.jsonl")
+
+    def _check(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise CannotResume(f"{self.path} is a file; a run needs a folder")
+        try:
+            known = self.machinery.is_dir()
+            strangers = [] if known or not self.path.is_dir() else [each.name for each in self.path.iterdir()]
+            self.path.mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise UsageError(f"no permission to write in {error.filename}: choose another folder") from error
+        if strangers:
+            raise CannotResume(
+                f"{self.path} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) "
+                "but no run: "
+                "choose an empty or new folder, so that nothing of yours is written over"
+            )
+        if not os.access(self.path, os.W_OK):
+            raise UsageError(f"no permission to write in {self.path}: choose another folder")
+
+    def write(self, event: Event) -> None:
+        """Add an event to those of the run."""
+        if self._events is not None:
+            with suppress(OSError):  # the disk is full: the journal will say so
+                self._events.write(ev.to_line(event) + "\n")
+                self._events.flush()
+
+    def beat(self) -> None:
+        """A sign of life, for others now and for who asks later what this run died of."""
+        if self._lock is not None and self._events is not None:
+            self._lock.beat()
+            with suppress(OSError):
+                os.fdatasync(self._events.fileno())
+
+    def write_report(self, whole: Report, stages: Sequence[Report]) -> None:
+        """Write ``report.json`` and the page for people.
+
+        Args:
+            whole: all stages together.
+            stages: each.
+        """
+        from penstock.engine.page import write_page
+
+        with suppress(OSError):  # a full disk must not hide what the run raised
+            (self.path / "report.json").write_text(whole.to_json())
+            with open(self.machinery / "events.jsonl", encoding="utf-8") as lines:
+                write_page(self.path, (event for line in lines if (event := ev.from_line(line))), stages)
+
+    def close(self) -> None:
+        """No more events come; scratch is not needed any more."""
+        if self._events is not None:
+            self._events.close()
+        self._clear_scratch()
+
+    def leave(self) -> None:
+        """Give it to others; a temporary one is gone."""
+        if self._lock is not None:
+            self._lock.release()
+        if self.temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _clear_scratch(self) -> None:
+        for stage in self.machinery.iterdir() if self.machinery.is_dir() else ():
+            shutil.rmtree(stage / "scratch", ignore_errors=True)
+
+
+def _appended(path: Path) -> IO[str]:
+    """A file of lines to go on with; a torn last line is ended, so that no line is lost with it."""
+    file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by the run
+    if file.tell():
+        with open(path, "rb") as whole:
+            whole.seek(-1, os.SEEK_END)
+            if whole.read() != b"\n":
+                file.write("\n")
+    return file
