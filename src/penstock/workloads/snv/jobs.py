@@ -104,6 +104,10 @@ class JudgePositions:
     inside: NDArray[np.bool_]
     quality: bool
     rows: int
+    depth: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", float(np.median(self.medians)))
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -118,12 +122,12 @@ class JudgePositions:
         """Judge."""
         from penstock.workloads.snv import kernel
 
-        depth, left = float(np.median(self.medians)), int(self.inside.sum())
+        left = int(self.inside.sum())
         told = np.full(self.rows, UNKNOWN, np.uint16)
         bits = told[: len(block.numbers)]
         kernel.verdict(
-            block.counts, self.inside, left < len(self.inside), self.quality, depth > 9,
-            depth > 20 and left > 50, self.medians, bits,
+            block.counts, self.inside, left < len(self.inside), self.quality,
+            self.depth > 9, self.depth > 20 and left > 50, self.medians, bits,
         )  # fmt: skip
         known = VARIES | MINOR_LOST | LOW_QUALITY
         alive = (bits & known) == VARIES

@@ -105,36 +105,47 @@ class Blocks:
         self.positions = table.positions if kept is None else kept[1]
         self._kept, self._features = kept, features
         self._opened: tuple[Rows, ...] = ()
+        self._room: list[NDArray[np.int32]] | None = None
         self._numbers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return -(-self.positions // self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": (), "_numbers": None}
+        return {**self.__dict__, "_opened": (), "_room": None, "_numbers": None}
 
     def starts(self) -> Sequence[int]:
         """Every block, or the first alone where a member is a stream."""
         return (0,) if any(array.kind == "deflated" for array, _ in self._members()) else range(len(self))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        """The blocks of one call, one by one."""
+        """The blocks of one call, one by one. The next one is written over the one before.
+
+        New memory for each would cost as much as what is done with it: the system clears every page.
+        """
+        if self._room is None:
+            self._room = self._arrays(self.rows)
         for item in range(start, stop):
-            yield self.block(item)
+            yield self._fill(item, self._room)
 
     def block(self, item: int) -> Block:
-        """One of them."""
+        """One of them, which stays as it is."""
+        return self._fill(item, self._arrays(len(self._rows_of(item))))
+
+    def _arrays(self, n: int) -> list[NDArray[np.int32]]:
+        planes = (STATISTICS, 1, 2)
+        return [np.empty((n if at == 0 or self._features else 0, k, self.width), np.int32)
+                for at, k in enumerate(planes)]  # fmt: skip
+
+    def _fill(self, item: int, room: Sequence[NDArray[np.int32]]) -> Block:
         if not self._opened:
             self._opened = tuple(open_rows(*each) for each in self._members())
         numbers = self._rows_of(item)
-        n = len(numbers)
-        shapes = [(n, STATISTICS, self.width), (n, 1, self.width), (n, 2, self.width)]
-        parts = [np.empty(shape if at < len(self._opened) else (0, *shape[1:]), np.int32)
-                 for at, shape in enumerate(shapes)]  # fmt: skip
-        for part, rows in zip(parts, self._opened, strict=False):
+        counts, quals, indel = (part[: len(numbers)] for part in room)
+        for part, rows in zip((counts, quals, indel), self._opened, strict=False):
             for k, plane in enumerate(rows.read(numbers)):
                 part[:, k] = plane if self.samples is None else plane[:, self.samples]
-        return Block(numbers, parts[0], parts[1][:, 0], parts[2])
+        return Block(numbers, counts, quals[:, 0], indel)
 
     def _members(self) -> list[tuple[Array, int]]:
         """What is read, with the planes that are used."""

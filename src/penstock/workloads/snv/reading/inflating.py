@@ -15,7 +15,7 @@ from typing import Any
 
 from penstock.errors import BadInput
 
-_FEED = 1 << 16
+_FEED = 1 << 18
 _FEED_OF_MANY = 1 << 13
 """Compressed bytes read at once; what an inflater has not used yet it holds."""
 _SKIP = 1 << 18
