@@ -15,12 +15,12 @@ grain, and then the grain's items go one by one; a grain that dies without any i
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from penstock.engine.intervals import Intervals
+from penstock.engine.stretches import Stretches
 from penstock.errors import PenstockBug, WorkerDied
 
 Reason = Literal["memory", "died", "stalled", "kept"]
@@ -108,8 +108,7 @@ class Schedule:
         grain: items per part; batches are whole grains. None: any interval is a batch.
         done: items kept by earlier runs.
         set_aside: items that earlier runs set aside and that stay so.
-        starts: for a sequential source, the items where a stretch begins. A stretch begins with a
-            whole grain; what lies before it, the worker of the stretch before reads on.
+        starts: for a sequential source, the items where a stretch begins; see :class:`Stretches`.
         first: items to try first (the first, the last, the largest ...), in this order.
         fixed_call: whether calls may not be made smaller (``batched=256``).
     """
@@ -136,8 +135,7 @@ class Schedule:
         self._alone: list[Task] = []
         self._running: dict[int, Given] = {}
         self._unit = grain or 1
-        self._starts = None if starts is None else self._whole_grains(starts)
-        self._cursors: dict[int, int] = {}
+        self._stretches = None if starts is None else Stretches(starts, items, self._unit)
         self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
         self._fixed_call = fixed_call
 
@@ -188,7 +186,7 @@ class Schedule:
             return self._alone[0]
         if (retry := self._retry()) is not None:
             return retry
-        fresh = self._stretch(worker, size) if self._starts is not None else self._fresh(size)
+        fresh = self._fresh(worker, size)
         if fresh is None and self._alone and not len(self._pending):
             return self._alone[0]
         return fresh
@@ -207,10 +205,8 @@ class Schedule:
             self._pending.remove(task.start, task.stop)
             if self._first and task.start <= self._first[0] < task.stop:
                 self._first.pop(0)
-        if self._starts is not None:
-            stretch = self._stretch_of(task.start)
-            if not self._is_single(stretch):
-                self._cursors[stretch] = worker
+        if self._stretches is not None:
+            self._stretches.enter(worker, task.start)
         without = tuple(sorted(item for item in self.aside if task.start <= item < task.stop))
         given = Given(task, without)
         self._running[worker] = given
@@ -218,12 +214,15 @@ class Schedule:
 
     def _retry(self) -> Task | None:
         """The first task to be tried again whose stretch nobody else reads."""
-        if self._starts is None:
+        if self._stretches is None:
             return self._retries[0] if self._retries else None
-        busy = self._busy()
-        return next((task for task in self._retries if self._stretch_of(task.start) not in busy), None)
+        busy, stretch_of = self._busy(self._stretches), self._stretches.of
+        return next((task for task in self._retries if stretch_of(task.start) not in busy), None)
 
-    def _fresh(self, size: int) -> Task | None:
+    def _fresh(self, worker: int, size: int) -> Task | None:
+        if self._stretches is not None:
+            span = self._stretches.find(worker, self._whole(size), self._pending, self._busy(self._stretches))
+            return None if span is None else Task(*span)
         while self._first and self._first[0] not in self._pending:
             self._first.pop(0)
         if self._first:
@@ -236,69 +235,18 @@ class Schedule:
             stop = min(limit, start + self._whole(size))
         return Task(start, min(stop, self.items))
 
-    def _stretch(self, worker: int, size: int) -> Task | None:
-        """The next blocks of a stretch: the worker's own if its cursor has one, else a free one."""
-        assert self._starts is not None
-        busy = self._busy()
-        mine = [k for k, owner in self._cursors.items() if owner == worker and k not in busy]
-        for stretch in (*mine, None):
-            at = 0 if stretch is None else self._starts[stretch]
-            while (found := self._pending.first(at=at)) is not None:
-                k = self._stretch_of(found[0])
-                if stretch is not None and k != stretch:
-                    break
-                end = self._end_of(k)
-                taken_by_other = stretch is None and self._cursors.get(k, worker) != worker
-                if k in busy or taken_by_other:
-                    at = end
-                    continue
-                stop = min(found[1], found[0] + self._whole(size))
-                # Stretches of one grain each (a plain file's blocks) may be worked in one go.
-                if stop > end:
-                    stop = min(stop, self._end_of(self._last_single(k, stop)))
-                return Task(found[0], min(stop, self.items))
-        return None
-
-    def _last_single(self, stretch: int, stop: int) -> int:
-        """The last of the stretches of a single grain that go on from ``stretch`` before ``stop``."""
-        k = stretch
-        while self._is_single(k) and self._end_of(k) < stop and self._is_single(k + 1):
-            k += 1
-        return k
-
-    def _is_single(self, stretch: int) -> bool:
-        assert self._starts is not None
-        return self._end_of(stretch) - self._starts[stretch] <= self._unit
-
-    def _busy(self) -> set[int]:
+    def _busy(self, stretches: Stretches) -> set[int]:
         """The stretches that are being read."""
-        return {self._stretch_of(given.task.start) for given in self._running.values()}
-
-    def _whole_grains(self, starts: Iterable[int]) -> list[int]:
-        """Where stretches begin: at the first grain that begins in each; where none does, nowhere."""
-        rounded = sorted({-(-start // self._unit) * self._unit for start in (0, *starts)})
-        return [start for start in rounded if start < self.items] or [0]
-
-    def _stretch_of(self, item: int) -> int:
-        assert self._starts is not None
-        return bisect_right(self._starts, item) - 1
-
-    def _end_of(self, stretch: int) -> int:
-        assert self._starts is not None
-        return self._starts[stretch + 1] if stretch + 1 < len(self._starts) else self.items
+        return {stretches.of(given.task.start) for given in self._running.values()}
 
     def forget_worker(self, worker: int) -> None:
         """The worker is gone, and its cursors with it."""
-        self._cursors = {k: owner for k, owner in self._cursors.items() if owner != worker}
+        if self._stretches is not None:
+            self._stretches.forget(worker)
 
     def holds_cursor(self, worker: int) -> bool:
         """Whether the worker is in the middle of a stretch."""
-        if self._starts is None:
-            return False
-        return any(
-            owner == worker and self._pending.overlaps(self._starts[k], self._end_of(k))
-            for k, owner in self._cursors.items()
-        )
+        return self._stretches is not None and self._stretches.holds(worker, self._pending)
 
     def _whole(self, size: int) -> int:
         return max(size // self._unit, 1) * self._unit
@@ -318,10 +266,8 @@ class Schedule:
         self.aside.update(set_aside)
         if stop < task.stop:
             self._requeue(replace(task, start=stop))
-        elif self._starts is not None:
-            stretch = self._stretch_of(task.start)
-            if next(self.done.gaps(self._starts[stretch], self._end_of(stretch)), None) is None:
-                self._cursors.pop(stretch, None)
+        elif self._stretches is not None:
+            self._stretches.leave(task.start, self.done)
         return task
 
     def fail(self, worker: int, failure: Failure) -> Verdict | None:
