@@ -26,7 +26,7 @@ _COPY = 8 + 2 + 2
 """Bytes of a cell in the scratch copy, while no count is over 255; 22 up to 65,535."""
 FINAL_BYTES = 6
 """Compressed bytes of a kept cell in the final table, about."""
-_READ, _JUDGED, _FINISHED, _PREDICTED = 16e6, 7e6, 2e6, 0.3e6
+_READ, _JUDGED, _FINISHED, _PREDICTED = 20e6, 12e6, 3.5e6, 0.65e6
 """Cells a second: inflating and copying; and of each worker: all filters, the final table, the network."""
 _SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
 
@@ -119,7 +119,7 @@ class ShapePlan:
             f"            {format_size(size * _COPY)} of it for copies (of compressed tables; "
             f"{format_size(size * 22)} where a count is over 255), {format_size(size * FINAL_BYTES)} stay"
         )
-        yield "times       if every position is kept, by rates measured on two threads of a Xeon at 2.5 GHz"
+        yield "times       if every position is kept, by rates measured on two cores of a Xeon at 2.1 GHz"
         yield ""
         head = ("samples", "positions", "memory", "disk", "filters", "network")
         yield "".join(f"{each:>12}" for each in head)
