@@ -125,7 +125,8 @@ class Source(Protocol):
     def read(self, start: int, stop: int) -> Any:
         """Read the items of one call, in a worker: a container of them, or an iterator.
 
-        For a job with ``batched=True`` this is what the function gets, whole.
+        For a job with ``batched=True`` this is what the function gets, whole. Else the call with an
+        item has ended before the next item is asked for.
 
         Raises:
             BadInput: naming the file and the place in it.

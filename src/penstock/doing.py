@@ -28,7 +28,7 @@ _REPORT = "report.json"
 
 @dataclass
 class Doing:
-    """One stage, from the moment when it is clear that there is something to do."""
+    """One stage, or one that is only tried out."""
 
     job: Job
     key: dict[str, Any]
@@ -108,7 +108,7 @@ class Doing:
         return made
 
     def end(self) -> Report:
-        """Complete what the stage gives; its report, which is kept beside the journal."""
+        """Complete what the stage gives; its report."""
         self.stored = _with_facts(self.stored, self.aside, self.items)
         report = self.tally.report(
             folder=self.folder,
@@ -119,9 +119,12 @@ class Doing:
         )
         if isinstance(self.error, RunFailed | CannotFit):
             self.error.report = report
+        return report
+
+    def save(self, report: Report) -> None:
+        """Keep the report beside the journal."""
         with suppress(OSError):  # a full disk must not hide what the run raised
             (self.machinery / _REPORT).write_text(report.to_json())
-        return report
 
 
 def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:

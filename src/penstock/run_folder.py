@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +14,14 @@ from typing import IO
 
 from penstock import events as ev
 from penstock.abc import Event
-from penstock.engine import postmortem
+from penstock.engine import discover, postmortem
 from penstock.engine.lock import RunLock
 from penstock.engine.report import Report
 from penstock.errors import CannotResume, UsageError
+from penstock.sinks.parts import remove
 
+_DRAFT = re.compile(r"\..+\.\d+\.tmp")
+"""Names that ``penstock.atomic`` gives."""
 MACHINERY = ".penstock"
 """Folder for the journal, events and logs inside a run folder."""
 
@@ -61,7 +66,12 @@ class RunFolder:
         if not self.temporary:
             self.died = postmortem.of_run(self.path)  # asks the lock of the dead, so before ours
             self._lock = RunLock(self.machinery)
-            self._clear_scratch()  # of a run that was killed
+            self._clear_scratch()  # of a run that was killed, as the drafts
+            for draft in self.path.glob(".*.tmp"):
+                if _DRAFT.fullmatch(draft.name):
+                    remove(draft)
+        if told := discover.in_memory(self.path):
+            warnings.warn(told, RuntimeWarning, stacklevel=4)  # where Run is entered
         self._events = _appended(self.machinery / "events.jsonl")
 
     def _check(self) -> None:

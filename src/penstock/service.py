@@ -167,7 +167,7 @@ class Service:
             discover.Gauge(),
             _NoJournal(),
             journal.Past(opened=True),
-            stage="",
+            name="",
             emit=lambda event: me()._emit(event),
             collect=lambda first, results: me()._deliver(first, results),
             interrupts=self._stop,

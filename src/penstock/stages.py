@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -77,9 +76,6 @@ class Run:
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
     ) -> None:
-        self._run_folder = RunFolder(folder)
-        self.folder = self._run_folder.path
-        self.machinery = self._run_folder.machinery
         self._workers = discover.most_workers(workers)
         self._call = _positive("call", call)
         self._budget = budget
@@ -90,6 +86,9 @@ class Run:
         self._backend_name = backend
         self._backend: Any = None
         self._gauge = discover.Gauge()
+        self._run_folder = RunFolder(folder)  # behind what may refuse: a temporary one is made here
+        self.folder = self._run_folder.path
+        self.machinery = self._run_folder.machinery
         self.reports: list[Report] = []
         """One for each stage so far."""
         self._interrupts = Interrupts()
@@ -100,8 +99,6 @@ class Run:
 
     def __enter__(self) -> Run:
         self._run_folder.enter()
-        if told := discover.in_memory(self.folder):
-            warnings.warn(told, RuntimeWarning, stacklevel=3)
         self._interrupts.install()
         return self
 
@@ -221,7 +218,6 @@ class Run:
     def _do(self, doing: Doing) -> Stored:
         book = journal.Journal(doing.machinery / "journal", durable=doing.durable)
         began, cpu = time.monotonic(), self._cpu()
-        self._worked = True
         try:
             doing.begin(book)
             self._tell_start(doing)
@@ -242,6 +238,8 @@ class Run:
             book.close()
             self._tell_end(doing, time.monotonic() - began, self._cpu() - cpu)
             self.reports.append(doing.end())
+            self._worked = True
+            doing.save(self.reports[-1])
         return doing.stored
 
     def _tell_start(self, doing: Doing) -> None:
@@ -312,7 +310,7 @@ class Run:
             self._gauge,
             book,
             doing.past,
-            stage=doing.stored.name,
+            name=doing.stored.name,
             emit=emit,
             collect=doing.collect(),
             interrupts=self._interrupts,

@@ -42,7 +42,10 @@ def test_drafts_and_parts_without_a_receipt_are_gone_after_close(tmp_path, sink,
     for name in stale:
         (tmp_path / name).write_text("of an attempt that was killed")
     (tmp_path / "notes.txt").write_text("not ours")
-    sink.close(iter([(batch, receipt)]), tmp_path)
+    closed = sink.close(iter([(batch, receipt)]), tmp_path)
+    for made in closed.parts:  # a close that was killed, and is done again
+        (tmp_path / f".{made.name}.999999.tmp").write_text("half of it")
+    assert sink.close(iter([(batch, receipt)]), tmp_path) == closed
     names = {path.name for path in tmp_path.iterdir()}
     assert {part.name, "notes.txt"} <= names
     assert not names & set(stale)

@@ -25,21 +25,21 @@ class Ledger:
     Args:
         book: the journal to write to.
         emit: takes every event.
-        stage: the stage's name.
+        name: the stage's.
         folder: for the message when the disk is full.
     """
 
-    def __init__(self, book: Book, emit: Callable[[Event], None], stage: str, folder: Path) -> None:
+    def __init__(self, book: Book, emit: Callable[[Event], None], name: str, folder: Path) -> None:
         self._book = book
         self._emit = emit
-        self._stage = stage
+        self._name = name
         self._folder = folder
         self._lines: list[Mapping[str, Any]] = []
         self._events: list[Event] = []
 
     def say(self, kind: type[Event], **values: Any) -> None:
         """Tell an event at once."""
-        self._emit(kind(at=time.time(), stage=self._stage, **values))
+        self._emit(kind(at=time.time(), stage=self._name, **values))
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Journal a line at once."""
@@ -51,7 +51,7 @@ class Ledger:
 
     def say_when_kept(self, kind: type[Event], **values: Any) -> None:
         """Tell an event once the lines before it are journaled: what was told is never lost."""
-        self._events.append(kind(at=time.time(), stage=self._stage, **values))
+        self._events.append(kind(at=time.time(), stage=self._name, **values))
 
     def commit(self) -> None:
         """Write the lines that wait; only then tell the events that do.

@@ -46,7 +46,7 @@ class Loop:
         gauge: the ceilings.
         book: the journal to write to.
         past: what it said before.
-        stage: the stage's name.
+        name: the stage's.
         emit: takes every event.
         collect: takes (first item, results) of a run whose results come to this process.
         interrupts: has ``number``, the signal that asks to stop, or 0.
@@ -62,14 +62,14 @@ class Loop:
         book: Book,
         past: journal.Past,
         *,
-        stage: str,
+        name: str,
         emit: Callable[[Event], None],
         collect: Callable[[int, list[Any]], None] | None,
         interrupts: Any,
         beat: Callable[[], None],
     ) -> None:
-        self._ledger = Ledger(book, emit, stage, setup.machinery)
-        self.stage = Stage(setup, options, backend, gauge, self._ledger, past, stage)
+        self._ledger = Ledger(book, emit, name, setup.machinery)
+        self.stage = Stage(setup, options, backend, gauge, self._ledger, past, name)
         self._failures = Failures(self.stage)
         self._upkeep = Upkeep(self.stage, beat)
         self._setup = setup

@@ -51,7 +51,7 @@ class Stage:
         gauge: the ceilings.
         ledger: takes journal lines and events.
         past: what the journal said before.
-        name: the stage's name.
+        name: the stage's.
     """
 
     def __init__(

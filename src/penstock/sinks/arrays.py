@@ -105,6 +105,7 @@ class Arrays:
         arrays: dict[str, Any] | None = None
         first = ""
         items = 0
+        sweep(folder, _INDEX)
         with files.atomic(folder / _INDEX) as draft, open(draft, "w", encoding="utf-8") as index:
             index.write('{"holes": [')
             comma = ""

@@ -92,6 +92,7 @@ class Collect:
             return None
         size = 0
         names: set[str] = set()
+        sweep(folder, _WHOLE)
         with files.atomic(folder / _WHOLE) as draft, open(draft, "wb") as whole:
             for _, receipt in receipts:
                 names.update(part.name for part in receipt.parts)

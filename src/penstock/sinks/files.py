@@ -68,6 +68,7 @@ class Files:
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """List the names of all files in ``files.txt``, and remove what an attempt left under others."""
         names: set[str] = set()
+        sweep(folder, _LISTING)
         with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
             for _, receipt in receipts:
                 listing.writelines(f"{part.name}\n" for part in receipt.parts)

@@ -103,7 +103,8 @@ class Parquet:
         """
         import pyarrow.parquet as pq
 
-        sweep(folder, _WHOLE)  # of a close that was killed
+        for name in (_SCHEMA, _WHOLE):
+            sweep(folder, name)
         with tempfile.TemporaryFile("w+", dir=folder) as names:
             made_of = hashlib.blake2b(digest_size=16)
             for _, receipt in receipts:

@@ -23,7 +23,8 @@ def kept(path: Path, folder: Path) -> Part:
 def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:
     """Remove what killed workers left: drafts of names like ``pattern``, and finals not in ``names``.
 
-    Only at close, when nobody writes any more. ``glob`` and ``tar`` do not read our journal.
+    Only at close, when nobody writes any more. ``glob`` and ``tar`` do not read our journal. A close may
+    be killed too, so what it writes is swept as well, before it is written.
     """
     for draft in folder.glob(f".{pattern}.*.tmp"):
         remove(draft)

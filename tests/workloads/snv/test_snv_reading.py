@@ -12,14 +12,17 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snv_runs import coverage, digests, positions, run, small_table, tensor
+from test_snv_kernel import random_weights
 
 import penstock
 from penstock.errors import BadInput
 from penstock.testing import ReducerSuite, SourceSuite
+from penstock.workloads.snv import jobs
 from penstock.workloads.snv.reading import arrays, chunked, copying, inflating
 from penstock.workloads.snv.reading.arrays import open_arrays
 from penstock.workloads.snv.reading.members import GatherFacts, Members
 from penstock.workloads.snv.reading.rows import open_rows
+from penstock.workloads.snv.results import final
 from penstock.workloads.snv.table import Blocks, open_table
 
 
@@ -239,6 +242,57 @@ class TestBlocks(SourceSuite):
             tuple(part.tolist() for part in (block.numbers, block.counts, block.quals, block.indel))
             for block in source.read(start, stop)
         ]
+
+
+def opened_blocks(folder):
+    np.savez(folder / "cmt.npz", **small_table())
+    table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
+    return Blocks(table, rows=9, features=True)
+
+
+def told(found):
+    """All that an answer holds, as what no array shares."""
+    if isinstance(found, np.ndarray):
+        return found.tobytes()
+    if isinstance(found, dict):
+        return {name: told(value) for name, value in found.items()}
+    return [told(each) for each in found] if isinstance(found, list | tuple) else found
+
+
+def test_a_block_of_its_own_stays_while_reading_goes_on(tmp_path):
+    blocks = opened_blocks(tmp_path)
+    own = blocks.block(0)
+    expected = own.counts.copy()
+    read = blocks.read(0, 2)
+    first = next(read).counts
+    assert (first == expected).all()
+    assert np.shares_memory(first, next(read).counts)
+    assert (own.counts == expected).all()
+    assert not (first == expected).all()
+
+
+@pytest.mark.parametrize("name", ["carriers", "survey", "judge", "features", "predict", "pack"])
+def test_no_answer_lies_in_the_memory_of_its_block(tmp_path, name):
+    blocks = opened_blocks(tmp_path)
+    samples = blocks.width
+    median, every = np.full(samples, 40.0), np.ones(samples, np.bool_)
+    features = jobs.MakeFeatures(median, every)
+    work = {
+        "carriers": jobs.CountCarriers(),
+        "survey": jobs.SurveyPositions(),
+        "judge": jobs.JudgePositions(median, every, True, blocks.rows),
+        "features": features,
+        "predict": jobs.Predict(features, random_weights(), blocks.rows),
+        "pack": lambda block: final.PackBlock(blocks.table.p, 9, predicted=False, fast=False)(
+            block, kept=None
+        ),
+    }[name]
+    block = blocks.block(1)
+    found = work(block)
+    before = told(found)
+    for part in (block.counts, block.quals, block.indel):
+        part[:] = 77
+    assert told(found) == before
 
 
 class TestStreamedBlocks(TestBlocks):

@@ -124,7 +124,7 @@ class Blocks:
         New memory for each would cost as much as what is done with it: the system clears every page.
         """
         if self._room is None:
-            self._room = self._arrays(self.rows)
+            self._room = self._arrays(min(self.rows, self.positions))
         for item in range(start, stop):
             yield self._fill(item, self._room)
 

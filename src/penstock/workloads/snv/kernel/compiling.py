@@ -1,4 +1,8 @@
-"""How this package is compiled."""
+"""How this package is compiled.
+
+numba keeps the compiled code of a function by the date of its own file: after a change in an ``inner``
+one, touch the files that call it.
+"""
 
 from typing import Any
 

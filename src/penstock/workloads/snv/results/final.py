@@ -169,7 +169,7 @@ class FinalTable:
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """Put the parts together, and remove them."""
         for name in (TABLE, PREDICTIONS):
-            sweep(folder, name)  # of a close that was killed; it may be as large as the table
+            sweep(folder, name)  # it may be as large as the table
         names, made_of = [], hashlib.blake2b(digest_size=16)
         for _, receipt in receipts:
             names.append(receipt.parts[0].name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import penstock
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.files import digest
+from penstock.sinks.parts import sweep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class TensorZarr:
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """List the chunks that are not there."""
         holes = [batch.start for batch, receipt in receipts if not receipt.parts]
+        sweep(folder, "zarr.json")
         with penstock.atomic(folder / "zarr.json") as draft:
             draft.write_text(json.dumps(self._description(holes), indent=1) + "\n", encoding="utf-8")
         for draft in (folder / "c").rglob(".*.tmp"):
