@@ -26,7 +26,7 @@ _COPY = 8 + 2 + 2
 """Bytes of a cell in the scratch copy, while no count is over 255; 22 up to 65,535."""
 FINAL_BYTES = 6
 """Compressed bytes of a kept cell in the final table, about."""
-_READ, _JUDGED, _FINISHED, _PREDICTED = 20e6, 12e6, 3.5e6, 0.65e6
+_READ, _JUDGED, _FINISHED, _PREDICTED = 19e6, 11e6, 2.4e6, 0.65e6
 """Cells a second: inflating and copying; and of each worker: all filters, the final table, the network."""
 _SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
 
