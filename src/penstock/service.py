@@ -25,10 +25,11 @@ from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
 from penstock.engine import discover, journal, verdicts
 from penstock.engine.governor import headroom
+from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop
 from penstock.engine.meter import Meter
 from penstock.engine.process import THREAD_VARIABLES
-from penstock.engine.stage import Options
+from penstock.engine.stage import Options, Stage
 from penstock.engine.worker import Setup
 from penstock.errors import PenstockBug
 from penstock.sinks.collect import Collect
@@ -160,15 +161,10 @@ class Service:
         # The loop is a knot of references, this must not be tied into it: its folder and its files go
         # as soon as nobody holds them. While the loop runs, its thread holds this.
         me: Any = weakref.ref(self)
+        ledger = Ledger(_NoJournal(), lambda event: me()._emit(event), "", setup.machinery)
+        past = journal.Past(opened=True)
         return Loop(
-            setup,
-            options,
-            self._backend,
-            discover.Gauge(),
-            _NoJournal(),
-            journal.Past(opened=True),
-            name="",
-            emit=lambda event: me()._emit(event),
+            Stage(setup, options, self._backend, discover.Gauge(), ledger, past, ""),
             collect=lambda first, results: me()._deliver(first, results),
             interrupts=self._stop,
             beat=lambda: None,

@@ -23,12 +23,13 @@ from penstock.doing import Doing, finished
 from penstock.engine import discover, journal
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.key import digest_of, holes_before
+from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop
 from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
 from penstock.engine.report import Report, Tally
 from penstock.engine.resume import begin_again, compare, forgive
-from penstock.engine.stage import Options
+from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
 from penstock.errors import JobChanged, PenstockError, UsageError
 from penstock.run_folder import RunFolder
@@ -303,19 +304,11 @@ class Run:
             governs=governs,
             cores=discover.cpus(),
         )
-        return Loop(
-            doing.setup(),
-            options,
-            self._backend,
-            self._gauge,
-            book,
-            doing.past,
-            name=doing.stored.name,
-            emit=emit,
-            collect=doing.collect(),
-            interrupts=self._interrupts,
-            beat=self._run_folder.beat,
-        )
+        name = doing.stored.name
+        ledger = Ledger(book, emit, name, doing.machinery)
+        stage = Stage(doing.setup(), options, self._backend, self._gauge, ledger, doing.past, name)
+        beat = self._run_folder.beat
+        return Loop(stage, collect=doing.collect(), interrupts=self._interrupts, beat=beat)
 
     def try_out(self, job: Job) -> Plan:
         """Try a few items of a job, throw their results away, and tell the plan."""

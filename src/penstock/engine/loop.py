@@ -13,18 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import events as ev
-from penstock.abc import Backend, Carried, Death, Event, Message, Receipt, Reducer
+from penstock.abc import Carried, Death, Message, Receipt, Reducer
 from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.crew import Worker
 from penstock.engine.failures import Failures
 from penstock.engine.interrupts import Interrupt
-from penstock.engine.ledger import Book, Ledger
 from penstock.engine.plan import Plan
-from penstock.engine.stage import Options, Stage
+from penstock.engine.stage import Stage
 from penstock.engine.upkeep import Upkeep
-from penstock.engine.worker import Setup
 
 _TURN = 0.1
 """Seconds after which the loop looks up though nothing happened."""
@@ -40,14 +38,7 @@ class Loop:
     """Works one stage.
 
     Args:
-        setup: the job, as workers get it.
-        options: how to run it.
-        backend: opened with the job.
-        gauge: the ceilings.
-        book: the journal to write to.
-        past: what it said before.
-        name: the stage's.
-        emit: takes every event.
+        stage: its parts; the backend is open.
         collect: takes (first item, results) of a run whose results come to this process.
         interrupts: has ``number``, the signal that asks to stop, or 0.
         beat: called every few seconds (the run lock's heartbeat).
@@ -55,32 +46,25 @@ class Loop:
 
     def __init__(
         self,
-        setup: Setup,
-        options: Options,
-        backend: Backend,
-        gauge: discover.Gauge,
-        book: Book,
-        past: journal.Past,
+        stage: Stage,
         *,
-        name: str,
-        emit: Callable[[Event], None],
         collect: Callable[[int, list[Any]], None] | None,
         interrupts: Any,
         beat: Callable[[], None],
     ) -> None:
-        self._ledger = Ledger(book, emit, name, setup.machinery)
-        self.stage = Stage(setup, options, backend, gauge, self._ledger, past, name)
-        self._failures = Failures(self.stage)
-        self._upkeep = Upkeep(self.stage, beat)
-        self._setup = setup
-        self._options = options
-        self._backend = backend
+        self.stage = stage
+        self._failures = Failures(stage)
+        self._upkeep = Upkeep(stage, beat)
         self._collect = collect
         self._interrupts = interrupts
-        self._crew = self.stage.crew
-        self._watch = self.stage.watch
-        self._schedule = self.stage.schedule
-        self._admission = self.stage.admission
+        self._ledger = stage.ledger
+        self._setup = stage.setup
+        self._options = stage.options
+        self._backend = stage.backend
+        self._crew = stage.crew
+        self._watch = stage.watch
+        self._schedule = stage.schedule
+        self._admission = stage.admission
         self._batches = 0
         self._announced = (0, 0, 0)
         self._no_room_since = math.inf
