@@ -226,15 +226,21 @@ def test_a_copy_is_as_wide_as_its_largest_value(tmp_path_factory, seed, places, 
     assert (folder / "copy.npy").stat().st_size == told["offset"] + copied.nbytes
 
 
+def opened_blocks(folder, samples=None, save=np.savez):
+    if not (folder / "cmt.npz").exists():
+        save(folder / "cmt.npz", **small_table())
+    table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
+    return Blocks(table, samples, rows=9, features=True)
+
+
 class TestBlocks(SourceSuite):
+    save = staticmethod(np.savez)
+
     def make(self, folder):
-        if not (folder / "cmt.npz").exists():
-            np.savez(folder / "cmt.npz", **small_table())
-        table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
-        return Blocks(table, [0, 1, 3, 5], rows=9, features=True)
+        return opened_blocks(folder, [0, 1, 3, 5], self.save)
 
     def change(self, folder):
-        np.savez(folder / "cmt.npz", **small_table(quals=small_table()["quals"] * 2))
+        self.save(folder / "cmt.npz", **small_table(quals=small_table()["quals"] * 2))
         return True
 
     def items(self, source, start, stop):
@@ -242,12 +248,6 @@ class TestBlocks(SourceSuite):
             tuple(part.tolist() for part in (block.numbers, block.counts, block.quals, block.indel))
             for block in source.read(start, stop)
         ]
-
-
-def opened_blocks(folder):
-    np.savez(folder / "cmt.npz", **small_table())
-    table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
-    return Blocks(table, rows=9, features=True)
 
 
 def told(found):
@@ -296,15 +296,7 @@ def test_no_answer_lies_in_the_memory_of_its_block(tmp_path, name):
 
 
 class TestStreamedBlocks(TestBlocks):
-    def make(self, folder):
-        if not (folder / "cmt.npz").exists():
-            np.savez_compressed(folder / "cmt.npz", **small_table())
-        table = open_table(str(folder / "cmt.npz"), coverage(folder / "cov.npz", (40,) * 12))
-        return Blocks(table, [0, 1, 3, 5], rows=9, features=True)
-
-    def change(self, folder):
-        np.savez_compressed(folder / "cmt.npz", **small_table(quals=small_table()["quals"] * 2))
-        return True
+    save = staticmethod(np.savez_compressed)
 
 
 class TestMembers(SourceSuite):
