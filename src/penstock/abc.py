@@ -85,6 +85,10 @@ class Reading:
     """CPU seconds so far."""
     shared: int = 0
     """The shared part of ``memory``."""
+    peak: int = 0
+    """The most of ``memory`` since the reading before, where that is known; else 0."""
+    pipes: int = 0
+    """Bytes that lie in the tree's pipes, where they are told; not part of ``memory``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +349,26 @@ class Backend(Protocol):
 
     def overhead(self) -> int:
         """Anonymous + shared bytes that the backend holds beside the workers, now."""
+        ...
+
+    def shared(self) -> int:
+        """Bytes of shared memory that workers and backend hold, each page once, now.
+
+        Takes the place of the ``shared`` parts of the readings: what two workers map is in both of
+        these. Optional: without it these are added up.
+        """
+        ...
+
+    def total(self) -> int | None:
+        """Bytes that workers and backend hold together, where a counter tells that exactly; else None.
+
+        Optional, as ``shared`` is. Where it tells, it is believed before any sum.
+        """
+        ...
+
+    @property
+    def measure(self) -> str:
+        """How memory is measured here, and what that way cannot see: a sentence for people. Optional."""
         ...
 
     def pause(self, worker: int) -> None:

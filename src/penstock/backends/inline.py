@@ -83,6 +83,19 @@ class Inline:
         """None."""
         return 0
 
+    def shared(self) -> int:
+        """None beside this process's own."""
+        return 0
+
+    def total(self) -> int | None:
+        """Not counted as one."""
+        return None
+
+    @property
+    def measure(self) -> str:
+        """How memory is measured."""
+        return "memory is measured in this process alone; what its children hold cannot be seen"
+
     def pause(self, worker: int) -> None:
         """Cannot be."""
 

@@ -72,6 +72,7 @@ class Local:
         self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * note.BYTES)).cast("q")
         self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
         self._cpu = 0.0
+        self._mapped = 0
 
     # ------------------------------------------------------------------ the server
 
@@ -351,7 +352,9 @@ class Local:
                 (worker, entry.tree) for worker, entry in self._workers.items() if entry.tree is not None
             ]
             read = ((worker, tree.read()) for worker, tree in trees)
-            return {worker: reading for worker, reading in read if reading is not None}
+            readings = {worker: reading for worker, reading in read if reading is not None}
+        self._mapped = sum(reading.shared for reading in readings.values())
+        return readings
 
     def io(self, worker: int) -> int:
         """Bytes that a worker has read and written."""
@@ -363,6 +366,19 @@ class Local:
         """Bytes of the fork server."""
         server = self._server
         return held(server.pid) if server is not None else 0
+
+    def shared(self) -> int:
+        """Bytes of shared memory that the workers' trees map, as of the last reading."""
+        return self._mapped
+
+    def total(self) -> int | None:
+        """Not counted as one."""
+        return None
+
+    @property
+    def measure(self) -> str:
+        """How memory is measured."""
+        return "memory is measured by adding up processes and shared memory; it cannot see pipes"
 
     def pause(self, worker: int) -> None:
         """SIGSTOP to the tree."""

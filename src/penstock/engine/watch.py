@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from penstock import note
-from penstock.abc import Backend, Ceiling
+from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import MiB
 from penstock.engine import discover, governor
 from penstock.engine.meter import Meter
@@ -41,6 +41,7 @@ class _Life:
     reserved: int = 0
     timed: bool = True
     memory: int = 0
+    rise: int = 0
     highest: int = 0
     paused: bool = False
     cpu: float = 0.0
@@ -53,6 +54,12 @@ class _Life:
     @property
     def busy(self) -> bool:
         return self.began != math.inf
+
+    def read(self, reading: Reading) -> None:
+        """Take what the worker's tree holds now, and the most that it held since the last time."""
+        self.memory = max(reading.memory + reading.pipes - self.idle, 0)
+        self.rise = max(reading.peak - reading.memory, 0)
+        self.highest = max(self.highest, self.memory + self.rise)
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,9 @@ class Watch(threading.Thread):
         self.shared = 0
         """Bytes of shared memory files that appeared since the start and nobody holds."""
         self.ceilings: tuple[Ceiling, ...] = ()
+        # What a backend may tell, and need not.
+        self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
+        self._total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
 
     # ------------------------------------------------------------------ told by the loop
 
@@ -226,11 +236,10 @@ class Watch(threading.Thread):
                 reading = readings.get(worker)
                 if reading is None:
                     continue
-                life.memory = max(reading.memory - life.idle, 0)
-                life.highest = max(life.highest, life.memory)
+                life.read(reading)
                 if reading.cpu != life.cpu or life.paused:
                     life.cpu, life.active = reading.cpu, now
-            self._add_up(sum(reading.shared for reading in readings.values()))
+            self._add_up(readings)
             if self._governs:
                 self._act(now)
                 self._end_stuck(now)
@@ -247,20 +256,28 @@ class Watch(threading.Thread):
         self.ceilings = self._gauge.read()
         self.backend_held = self._backend.overhead()
 
-    def _add_up(self, shared: int) -> None:
+    def _add_up(self, readings: Mapping[int, Reading]) -> None:
         self.parent = self._meter.held()
+        mapped = sum(reading.shared for reading in readings.values())
         # Files in shared memory count though no process holds them.
         grown = discover.shared_files() - self._shared_before
         if grown > _SHARED_GRAIN:
             grown = min(grown, discover.own_shared_files(self._since))
-        self.shared = max(grown - shared, 0)
+        self.shared = max(grown - mapped, 0)
         workers = {worker: life.own + life.memory for worker, life in self._lives.items()}
-        self.used = self.parent + self.backend_held + self.shared + sum(workers.values())
-        self.peak = max(self.peak, self.used)
+        total = self._total()
+        if total is None:
+            each_once = self._shared()
+            total = self.backend_held + sum(workers.values()) + self.shared
+            total += 0 if each_once is None else each_once - mapped
+        self.used = self.parent + total
+        # Of a rise between two readings it is not known what the others held: one alone, then.
+        top = self.used + max((life.rise for life in self._lives.values()), default=0)
+        self.peak = max(self.peak, top)
         self.free = discover.free(self.ceilings, self.budget, self.used)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
-        if self._sample is None or self.used >= self._sample.used:
-            self._sample = Sample(self.used, workers, least)
+        if self._sample is None or top >= self._sample.used:
+            self._sample = Sample(top, workers, least)
         elif least < self._sample.free:
             self._sample = Sample(self._sample.used, self._sample.workers, least)
 
