@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,22 @@ def test_the_drawing_is_the_tree():
     for name, parent in told.items():
         base = getattr(errors, name).__mro__[1].__name__
         assert base == (parent or "Exception")
-    assert {cls.__name__ for cls in CLASSES} - set(told) <= {"UsageError"}
+    assert {cls.__name__ for cls in CLASSES} == set(told)
+
+
+def test_the_drawing_in_the_docs_is_the_same():
+    docs = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+    text = docs[docs.index("```text\nPenstockError") :]
+    shown = re.findall(r"^([│├└─ ]*)([A-Z]\w+)", text[: text.index("\n```\n")], re.MULTILINE)
+    assert [(name, len(left) // 4) for left, name in shown] == drawn()
+
+
+def test_people_catch_what_they_know():
+    """``except MemoryError``, ``except ValueError``: what a caller writes who has never heard of us."""
+    with pytest.raises(MemoryError):
+        raise errors.ItemTooLarge("too large", needed=3)
+    with pytest.raises(ValueError, match="wrong"):
+        raise errors.UsageError("wrong")
 
 
 CODES = {"CannotFit": 3, "BadInput": 4, "SourceChanged": 4, "PluginError": 2, "UsageError": 2}

@@ -1,8 +1,9 @@
 """Everything Penstock raises, in one tree.
 
     PenstockError
+    ├── UsageError           an option or argument that makes no sense; a ValueError too
     ├── CannotFit            the memory is not there
-    │   ├── ItemTooLarge     one item alone needs more than one worker may use
+    │   ├── ItemTooLarge     one item alone needs more than one worker may use; a MemoryError too
     │   └── NoBudget         the budget is under the smallest possible
     ├── RunFailed            the run ended early; carries the report so far and how to resume
     │   ├── WorkerDied       a worker was killed or crashed on the same item again and again
@@ -61,8 +62,11 @@ class CannotFit(PenstockError):
         """The report so far, where a run had begun."""
 
 
-class ItemTooLarge(CannotFit):
-    """One item alone needs more memory than one worker may use."""
+class ItemTooLarge(CannotFit, MemoryError):
+    """One item alone needs more memory than one worker may use.
+
+    Also a :class:`MemoryError`, which is what people catch.
+    """
 
 
 class NoBudget(CannotFit):

@@ -71,3 +71,21 @@ def test_a_sink_that_always_dies_ends_the_run(tmp_path):
     job = penstock.Job(source=penstock.sources.Range(16), function=same, into=Grains(crash=True))
     with pytest.raises(penstock.WorkerDied, match="items 8 to 16 fails again and again"):
         job.run(tmp_path / "run", budget="300MiB", workers=1, set_aside=True)
+
+
+def too_large_inside(item):
+    """A function that runs a job of its own, one item of which does not fit."""
+    if item == 1:
+        raise penstock.ItemTooLarge("item '7' needs more than 3 GiB", needed=4 << 30)
+    return item
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_an_inner_run_says_is_not_taken_for_our_own_memory(batched):
+    """It is a MemoryError too, and yet no reason to try the item again alone, or to fear for the worker."""
+    function = (lambda items: [too_large_inside(item) for item in items]) if batched else too_large_inside
+    report = penstock.run(function, 3, set_aside=True, batched=batched, backend="inline")
+    (aside,) = report.set_aside
+    assert (aside.item, aside.reason, aside.error) == (1, "raised", "penstock.errors.ItemTooLarge")
+    assert not report.failures
+    assert [each for each in report.result if isinstance(each, int)] == [0, 2]

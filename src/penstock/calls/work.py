@@ -18,7 +18,7 @@ from typing import Any
 from penstock.calls import pickling
 from penstock.calls.pickling import disk_full, pack
 from penstock.calls.spool import File, load
-from penstock.errors import DiskFull
+from penstock.errors import DiskFull, ItemTooLarge
 from penstock.sharing import share
 
 _TRAVELS = 200
@@ -175,9 +175,10 @@ class Invoke:
             fn, args, kwargs = load(packed)
             result = fn(*args, **kwargs)
             del fn, args, kwargs, packed
-        except MemoryError:
-            raise
         except BaseException as error:
+            # What an inner run of the function says is an exception like others.
+            if isinstance(error, MemoryError) and not isinstance(error, ItemTooLarge):
+                raise
             if isinstance(error, OSError) and error.errno == errno.ENOMEM:
                 raise MemoryError(str(error)) from None
             return _failed(error, folder)

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock import note
 from penstock.abc import Itemised, SetAside
-from penstock.engine.faults import disk_full, set_aside
+from penstock.engine.faults import disk_full, out_of_memory, set_aside
 from penstock.engine.meter import Meter
 from penstock.engine.process import set_fence
 from penstock.engine.seeding import Seeder
@@ -122,12 +122,11 @@ class Caller:
                     raise BadInput(
                         f"the source gave {len(results)} items where {limit - start} were expected"
                     )
-            except MemoryError:
-                words[note.ITEM] = start + len(results)
-                raise
             except BaseException as error:
                 failed = start + len(results)
                 words[note.ITEM] = failed
+                if out_of_memory(error):
+                    raise
                 append(self._second_chance(failed, error, called == failed, aside))
         return results, aside
 
@@ -143,9 +142,9 @@ class Caller:
                 if self._seeder.each_item:
                     self._seeder.seed(item)
                 return self._call(*self._each(item, item + 1))
-            except MemoryError:
-                raise
             except BaseException as again:
+                if out_of_memory(again):
+                    raise
                 error = again
         aside.append(self._given_up(item, error))
         return aside[-1]
@@ -162,9 +161,9 @@ class Caller:
         culprits: dict[int, SetAside] = {}
         try:
             result = self._call_once(start, stop)
-        except MemoryError:
-            raise
         except BaseException as error:
+            if out_of_memory(error):
+                raise
             self._fence.lift()  # believed only without it
             self._find(start, stop, error, culprits)
         else:
@@ -189,9 +188,9 @@ class Caller:
         for at, end in halves:
             try:
                 self._call_once(at, end)
-            except MemoryError:
-                raise
             except BaseException as again:
+                if out_of_memory(again):
+                    raise
                 if end - at == 1:
                     culprits[at] = self._given_up(at, again)
                 else:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from penstock.abc import SetAside
-from penstock.errors import BadInput
+from penstock.errors import BadInput, PenstockError
 
 _LONGEST_MESSAGE, _LONGEST_TRACEBACK = 2_000, 20_000
 _OURS = str(Path(__file__).parent)
@@ -49,6 +49,11 @@ def qualified(error: BaseException) -> str:
     """Its type's name; with the module where it is no built-in one."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this very process was refused memory: what an inner run of a function says is none."""
+    return isinstance(error, MemoryError) and not isinstance(error, PenstockError)
 
 
 def disk_full(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.calling import Caller, Fence
-from penstock.engine.faults import disk_full, message_of, qualified, traceback_of
+from penstock.engine.faults import disk_full, message_of, out_of_memory, qualified, traceback_of
 from penstock.engine.keeping import Keeper
 from penstock.engine.meter import Meter, own_pages
 from penstock.engine.process import limit_threads, trim
@@ -126,10 +126,8 @@ class Worker:
             prepare = getattr(self._setup.function, "prepare", None)
             if callable(prepare):
                 prepare()
-        except MemoryError as error:
-            return self._failure("memory", -1, error)
         except BaseException as error:
-            return self._failure("prepare", -1, error)
+            return self._failure("memory" if out_of_memory(error) else "prepare", -1, error)
         self._idle = self._meter.held()
         return m.Ready(self._idle, own_pages() + self._meter.children())
 
@@ -149,10 +147,8 @@ class Worker:
                 self._keeper.open(self._setup.items)
                 return m.ChoreDone()
             return m.ChoreDone(self._keeper.close(chore.argument, durable=self._setup.durable))
-        except MemoryError as error:
-            return self._failure("memory", -1, error)
         except BaseException as error:
-            return self._failure("disk" if disk_full(error) else "raised", -1, error)
+            return self._failure(_cause_of(error, "raised"), -1, error)
 
     # ------------------------------------------------------------------ a batch
 
@@ -168,10 +164,10 @@ class Worker:
                 receipts = {}
                 for _ in stream:
                     pass
-        except MemoryError as error:
-            return self._failure("memory", max(self._note[note.ITEM], -1), error)
         except BaseException as error:
-            return self._failure("disk" if disk_full(error) else "kept", self._keeper.at, error)
+            cause = _cause_of(error, "kept")
+            at = max(self._note[note.ITEM], -1) if cause == "memory" else self._keeper.at
+            return self._failure(cause, at, error)
         finally:
             self._fence.lift()
             set_share(None)
@@ -291,6 +287,10 @@ class Worker:
             trim()
             held = self._meter.held() - self._idle
         return max(held, 0)
+
+
+def _cause_of(error: BaseException, otherwise: str) -> str:
+    return "memory" if out_of_memory(error) else "disk" if disk_full(error) else otherwise
 
 
 def _telling(calls: list[m.Call]) -> tuple[m.Call, ...]:
