@@ -140,7 +140,8 @@ class Source(Protocol):
     def fingerprint(self) -> Mapping[str, str]:
         """File or part -> a text that changes when its content does; compared on resume.
 
-        Options that change what is read (columns, a block size) belong into these texts too.
+        Options that change what is read (columns, a block size) belong into these texts too. There is
+        at least one, also where nothing can change: ``{"numbers": "1000"}``.
         """
         ...
 
@@ -189,8 +190,13 @@ class Sequential(Protocol):
 class Carried(Protocol):
     """A source whose items live in the parent and travel with the batch (a list).
 
-    ``read`` is given the cargo of its batch as ``cargo=(first, slice)`` beforehand by ``load``.
+    In a worker ``read`` gives items of the cargo that was loaded last: ``load(start, carry(start, stop))``
+    comes before the reads of a batch, and these ask for nothing outside it.
     """
+
+    def weigh(self, start: int, stop: int) -> int:
+        """Estimated bytes of what ``carry`` would give, in the parent; batches are cut by it."""
+        ...
 
     def carry(self, start: int, stop: int) -> Any:
         """The items of a batch, in the parent; at most about 1 MiB when pickled."""

@@ -66,6 +66,12 @@ class Job:
                 "for a list "
                 "write penstock.sources.Items(...), for numbers penstock.sources.Range(...)"
             )
+        powers = [name for name in ("weigh", "carry", "load") if hasattr(self.source, name)]
+        if "carry" in powers and len(powers) < 3:
+            raise UsageError(
+                f"source is a {type(self.source).__name__}, whose items travel with their batch: it "
+                f"needs weigh, carry and load, and has only {', '.join(powers)}"
+            )
         if not callable(self.function):
             raise UsageError(f"function is a {type(self.function).__name__}, which cannot be called")
         if self.threads is not None and self.threads < 1:

@@ -78,6 +78,19 @@ class NeverChanges(Range):
         return {"range": "always"}
 
 
+class NamesNothing(Range):
+    def fingerprint(self):
+        return {}
+
+
+class TravelsUnweighed(Range):
+    def carry(self, start, stop):
+        return (start, stop)
+
+    def load(self, start, cargo):
+        pass
+
+
 class TooFewSizes(Range):
     def sizes(self, start, stop):
         return [1] * (stop - start - 1)
@@ -103,6 +116,8 @@ class StartsLate(Range):
         (ForgetsItsOffset, {"reads_an_interval_after_pickling"}),
         (RandomFingerprint, {"fingerprint_is_text_and_stays"}),
         (NeverChanges, {"fingerprint_changes_with_the_content"}),
+        (NamesNothing, {"fingerprint_is_text_and_stays"}),
+        (TravelsUnweighed, {"cargo_is_weighed_and_all_that_is_pickled"}),
         (TooFewSizes, {"sizes_are_one_for_each_item"}),
         (SpansOfOthers, {"spans_say_where_each_file_is"}),
         (StartsLate, {"starts_are_where_reading_may_begin"}),

@@ -187,10 +187,9 @@ class Admission:
 
     def _with_light_cargo(self, task: Task) -> Task:
         """Shorten a batch whose items would be heavy to carry."""
-        weigh = getattr(self._source, "weigh", None)
-        if weigh is None or not isinstance(self._source, Carried) or not task.fresh:
+        if not isinstance(self._source, Carried) or not task.fresh:
             return task
-        weight = weigh(task.start, task.stop)
+        weight = self._source.weigh(task.start, task.stop)
         if weight <= _CARGO:
             return task
         grain = self._schedule.grain or 1
