@@ -80,6 +80,18 @@ class TestChainOfChains(SourceSuite):
         return Chain(Chain(Range(2), Items([1, 2])), Chain(Items((3, 4)), Stream(5, 2)))
 
 
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_sources_come_one_by_one_or_as_one_list(kind):
+    chain = Chain(kind([Range(2), Items(["x"])]))
+    assert repr(chain) == repr(Chain(Range(2), Items(["x"])))
+    assert chain.read(0, 3) == [0, 1, "x"]
+    assert len(pickle.loads(pickle.dumps(chain))) == 3
+    with pytest.raises(UsageError, match="at least one source"):
+        Chain(kind([]))
+    with pytest.raises(UsageError, match="not int"):
+        Chain(kind([1, 2]))
+
+
 CUTS = st.lists(st.integers(0, 12), max_size=5)
 
 

@@ -12,7 +12,7 @@ from penstock.errors import BadInput, UsageError
 
 
 class Chain:
-    """The items of several sources, one source after the other.
+    """The items of several sources, one source after the other: ``Chain(a, b)`` or ``Chain([a, b])``.
 
     It has each optional power that it can keep: ``sizes`` when all sources have them (a guess
     for the rest would mislead the predictions), ``name`` when any has, ``starts``, ``carry`` and
@@ -20,32 +20,32 @@ class Chain:
     are chained lazily, Arrow tables and arrays concatenated, other containers become a list.
 
     Args:
-        sources: one or more.
+        sources: one or more; or one iterable of them.
 
     Raises:
         UsageError: no sources, or something that is not one.
     """
 
-    def __init__(self, *sources: Source) -> None:
-        if not sources:
+    def __init__(self, *sources: Source | Iterable[Source]) -> None:
+        self._sources: tuple[Any, ...] = _flat(sources)
+        if not self._sources:
             raise UsageError("Chain() needs at least one source")
-        for source in sources:
+        for source in self._sources:
             if not isinstance(source, Source):
                 raise UsageError(
                     f"Chain takes sources, not {type(source).__name__}: wrap a list in penstock.sources.Items"
                 )
-        self._sources = sources
-        self._ends = list(accumulate(len(source) for source in sources))
+        self._ends = list(accumulate(map(len, self._sources)))
         # Optional powers are found by the engine as methods of the object, so they are there or not.
-        if all(isinstance(source, Sized) for source in sources):
+        if all(isinstance(source, Sized) for source in self._sources):
             self.sizes = self._sizes
-        if any(isinstance(source, Named) for source in sources):
+        if any(isinstance(source, Named) for source in self._sources):
             self.name = self._name
-        if any(isinstance(source, Sequential) for source in sources):
+        if any(isinstance(source, Sequential) for source in self._sources):
             self.starts = self._starts
-        if any(isinstance(source, Carried) for source in sources):
+        if any(isinstance(source, Carried) for source in self._sources):
             self.carry, self.load, self.weigh = self._carry, self._load, self._weigh
-        if any(hasattr(source, "each") for source in sources):
+        if any(hasattr(source, "each") for source in self._sources):
             self.each = self._each
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class Chain:
     def _sizes(self, start: int, stop: int) -> list[int]:
         """Size hints in bytes, those of the sources."""
         places = self._places(start, stop)
-        return list(chain.from_iterable(self._sources[i].sizes(low, high) for i, low, high in places))  # type: ignore[attr-defined]
+        return list(chain.from_iterable(self._sources[i].sizes(low, high) for i, low, high in places))
 
     def _name(self, item: int) -> str:
         """The name in its source, or the number in the chain."""
@@ -165,15 +165,15 @@ class Chain:
     def _load(self, start: int, cargo: list[tuple[int, int, Any]]) -> None:
         """Hand each cargo to its source."""
         for i, low, part in cargo:
-            self._sources[i].load(low, part)  # type: ignore[attr-defined]
+            self._sources[i].load(low, part)
 
     def _weigh(self, start: int, stop: int) -> int:
         """Estimated bytes of what ``carry`` would give."""
         places = self._places(start, stop)
         return sum(
-            self._sources[i].weigh(low, high)  # type: ignore[attr-defined]
+            source.weigh(low, high)
             for i, low, high in places
-            if hasattr(self._sources[i], "weigh")
+            if isinstance(source := self._sources[i], Carried)
         )
 
     def _each(self, container: Any) -> Iterator[Any]:
@@ -182,6 +182,12 @@ class Chain:
             yield from next(source for source in self._sources if hasattr(source, "each")).each(container)
         else:
             yield from container
+
+
+def _flat(sources: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The sources, also where they came as one list of them."""
+    one = sources[0] if len(sources) == 1 else None
+    return tuple(one) if isinstance(one, Iterable) and not isinstance(one, Source) else sources
 
 
 class _Starts(Sequence[int]):
