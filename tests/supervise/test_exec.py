@@ -16,7 +16,7 @@ import pytest
 
 from penstock import events as ev
 from penstock.budget import MiB
-from penstock.engine.page import read_events
+from penstock.events import read as read_events
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import alive, facts, hold, line, python, run, started

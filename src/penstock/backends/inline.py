@@ -22,7 +22,6 @@ class Inline:
     cpu = 0.0
     governs = False
     """There is nobody to pause or kill."""
-    most_workers = 1
 
     def __init__(self) -> None:
         self._job: Any = None

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
+from penstock import events as ev
 from penstock.cli import with_flags
 from penstock.cli.target import path_of
 from penstock.engine import postmortem
 from penstock.engine.lock import holder_of
-from penstock.engine.page import read_events, write_page
+from penstock.engine.page import write_page
 from penstock.engine.postmortem import PostMortem
 from penstock.engine.report import Report, Tally
 from penstock.errors import BadInput
@@ -46,7 +47,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
             how = "penstock resume" if path_of(folder).exists() else "run the same script again, with"
             click.echo(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
-        write_page(folder, read_events(events), stages)
+        write_page(folder, ev.read(events), stages)
     drawn = folder / "report.html"
     if not as_json and drawn.exists():
         click.echo(f"page: {drawn}", err=True)
@@ -56,7 +57,7 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
     """The reports of a run folder's stages, counted from its events, all runs of it together."""
     tallies: dict[str, Tally] = {}
     last = ""
-    for event in read_events(events):
+    for event in ev.read(events):
         tally = tallies.get(event.stage)
         if tally is None:
             tally = tallies[event.stage] = Tally(event.stage)

@@ -7,7 +7,7 @@ memory that is reserved. Pure but for the source's ``sizes``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Sequential, Sized
@@ -195,8 +195,3 @@ class Estimate:
             seconds_per_item=self.seconds_per_item,
             measured_batch=self.measured_batch,
         )
-
-
-def with_results(reserved: Reserved, results: int) -> Reserved:
-    """The same with so many bytes for collected results."""
-    return replace(reserved, results=results)

@@ -47,9 +47,6 @@ _CAUSES = {
 }
 
 
-read_events = ev.read
-
-
 def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[Report] = ()) -> Path:
     """Draw a run and write ``report.html`` at the top of its folder.
 

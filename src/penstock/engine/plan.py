@@ -78,9 +78,9 @@ class Plan:
     stage: str = ""
     """The stage's name."""
     cores: int = 1
-    most_threads: int | None = None
-    """That a call can make use of."""
     """Cores that may be used."""
+    most_threads: int | None = None
+    """The most threads that a call can make use of; None: as many as there are cores for it."""
     kills_group: bool = False
     """True when going over the limit would kill this process too."""
 

@@ -74,6 +74,6 @@ class Record:
         Raises:
             OSError: it cannot be written.
         """
-        from penstock.engine.page import read_events, write_page
+        from penstock.engine.page import write_page
 
-        return write_page(self.folder, read_events(self._machinery / "events.jsonl"))
+        return write_page(self.folder, ev.read(self._machinery / "events.jsonl"))
