@@ -95,3 +95,20 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{format_size(self.bytes)} ({self.origin})"
+
+
+class BudgetInForce:
+    """The budget that counts now, kept in one place: during a run it may follow a limit that moved.
+
+    Args:
+        budget: at the start.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.now = budget
+        """May be set anew at any time, from any thread."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes for all our processes together, now."""
+        return self.now.bytes

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from penstock.abc import Event, Observer, SetAside
-from penstock.budget import Budget
+from penstock.budget import BudgetInForce
 from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
@@ -38,7 +38,7 @@ from penstock.sinks.collect import Collect
 class CallFuture(Future[Any]):
     """A future whose large result is read from its file when it is asked for, and then not held."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: BudgetInForce) -> None:
         super().__init__()
         self._budget = budget
         self._loaded: weakref.ref[Any] | None = None
@@ -68,7 +68,7 @@ class CallFuture(Future[Any]):
         held = Meter().held() + size
         free = self._budget.bytes - held
         if free < headroom(self._budget.bytes) / 2:
-            raise verdicts.crowded(held, max(free, 0), self._budget)
+            raise verdicts.crowded(held, max(free, 0), self._budget.now)
 
 
 class Service:
@@ -100,7 +100,6 @@ class Service:
         arrays: Mapping[str, Any],
         modules: Sequence[str],
     ) -> None:
-        self.budget = options.budget
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
         self.folder = Folder(_where())
@@ -122,6 +121,8 @@ class Service:
         self._stop = _Stop()
         self._started = threading.Event()
         self._loop = self._make_loop(options, self._invoke(initializer, initargs, tuple(modules)))
+        self.budget = self._loop.stage.budget
+        """In force: the one that the loop goes by."""
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
         self._thread.start()
         try:
@@ -283,7 +284,7 @@ class Service:
         """Why a call was given up: not its own doing, where this process has left it no room."""
         held = Meter().held()
         if aside.reason == "memory" and held > self.budget.bytes / 2:
-            return verdicts.crowded(held, max(self.budget.bytes - held, 0), self.budget)
+            return verdicts.crowded(held, max(self.budget.bytes - held, 0), self.budget.now)
         return verdicts.exception_of(aside, name)
 
 

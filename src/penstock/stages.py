@@ -207,7 +207,9 @@ class Run:
         return self._retry or self._set_aside is False
 
     def _discover(self) -> discover.Discovery:
-        return discover.discover(self._budget, [self._gauge])
+        found = discover.discover(self._budget, [self._gauge])
+        self._gauge.tell()
+        return found
 
     def _tell_death(self) -> None:
         """Say once what became of the run before, where it died."""

@@ -232,3 +232,33 @@ def test_without_shared_memory_there_are_no_files(tmp_path):
 def test_a_bare_number_is_hardly_meant_as_bytes(number):
     with pytest.raises(UsageError, match=f"'{number}GiB'.*workers={number}"):
         found.discover(number, [])
+
+
+class _Stranger:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def read(self):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    "answer", [ValueError("no"), OSError(116, "stale"), None, 5, "a text", [1], [tree("8 GiB")]]
+)
+def test_a_strangers_limit_that_fails_is_left_out(answer):
+    gauge = Gauge([_Stranger([tree(GiB)]), _Stranger(answer)])
+    assert gauge.read() == gauge.read() == (tree(GiB),)
+    with pytest.warns(RuntimeWarning, match="memory limit '_Stranger 1' cannot be read and is left out"):
+        gauge.tell()
+    gauge.tell()  # once: a second warning would be an error here
+
+
+def test_what_a_limit_said_before_it_failed_stands():
+    gauge = Gauge([_Stranger([tree(GiB, MiB)], OSError(116, "stale"))])
+    assert gauge.read() == (tree(GiB, MiB),)
+    assert gauge.read() == (tree(GiB, 0),)
+    with pytest.warns(RuntimeWarning, match="is left out: OSError"):
+        gauge.tell()

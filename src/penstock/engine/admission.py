@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Carried
-from penstock.budget import Budget, GiB, MiB
+from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.engine import plan as planning
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate
@@ -51,7 +51,7 @@ class Admission:
     Args:
         source: the items.
         schedule, estimate, watch, crew: of the stage.
-        budget: in force; may be set anew.
+        budget: in force.
         fixed_call: the call may be no other.
         results: tells the bytes that collected results will still take in this process.
         began: when the stage began.
@@ -66,7 +66,7 @@ class Admission:
         watch: Watch,
         crew: Crew,
         *,
-        budget: Budget,
+        budget: BudgetInForce,
         fixed_call: int | None,
         results: Callable[[], int],
         began: float,
@@ -84,12 +84,17 @@ class Admission:
         self._last = self._grew = -math.inf
         self._seen = 0
         self._short_since = math.inf
-        self.budget = budget
+        self._budget = budget
         self.plan: Plan | None = None
         self.kept = 0
         """Items kept in this run."""
 
     # ------------------------------------------------------------------ the arithmetic
+
+    @property
+    def budget(self) -> Budget:
+        """The one in force now."""
+        return self._budget.now
 
     def reserved(self) -> Reserved:
         """What is taken before any item."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,9 @@ def discover(
             f"for a number of workers, workers={requested}"
         )
     word = (os.environ if environ is None else environ).get(VARIABLE, "").strip()
-    ceilings, ours = Gauge(limits).read(), tree_memory()
+    gauge = Gauge(limits)
+    ceilings, ours = gauge.read(), tree_memory()
+    gauge.tell()
     if requested != "auto" or not word:
         return Discovery(choose(ceilings, requested, ours), ceilings, requested)
     try:
@@ -97,18 +100,61 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
 class Gauge:
     """Reads every ceiling again and again: some 100 us, for each turn of the governor.
 
+    A limit may be a stranger's. One that raises, or answers what is no ceiling, ends nothing: it is named
+    once, and left out. What it had said last still stands, as that was true: only what is used there is no
+    longer known.
+
     Args:
         limits: where to look; every registered limit by default.
     """
 
     def __init__(self, limits: Sequence[Limit] | None = None) -> None:
-        if limits is None:
-            limits = [registry.load("limit", name)() for name in registry.names("limit")]
-        self._limits = limits
+        self._limits: list[tuple[str, Limit]] = []
+        self._last: dict[str, tuple[Ceiling, ...]] = {}
+        self._failed: set[str] = set()
+        self._troubles: list[str] = []
+        if limits is not None:
+            self._limits = [
+                (f"{type(each).__qualname__} {number}", each) for number, each in enumerate(limits)
+            ]
+            return
+        for name in registry.names("limit"):
+            try:
+                self._limits.append((name, registry.load("limit", name)()))
+            except Exception as error:
+                self._fail(name, error)
 
     def read(self) -> tuple[Ceiling, ...]:
         """All ceilings as they stand now."""
-        return tuple(ceiling for limit in self._limits for ceiling in limit.read())
+        found: list[Ceiling] = []
+        for name, limit in self._limits:
+            try:
+                ceilings = tuple(limit.read())
+                for each in ceilings:
+                    _check(each)
+                self._last[name] = ceilings
+            except Exception as error:
+                self._fail(name, error)
+                ceilings = tuple(replace(each, used=0) for each in self._last.get(name, ()))
+            found += ceilings
+        return tuple(found)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        if name not in self._failed:
+            self._failed.add(name)
+            self._troubles.append(
+                f"the memory limit {name!r} cannot be read and is left out: {type(error).__name__}"
+            )
+
+    def tell(self) -> None:
+        """Warn of limits that turned out not to be readable since the last call."""
+        while self._troubles:
+            warnings.warn(self._troubles.pop(0), RuntimeWarning, stacklevel=2)
+
+
+def _check(ceiling: object) -> None:
+    if not isinstance(ceiling, Ceiling) or not isinstance(ceiling.bytes, int) or ceiling.bytes < 0:
+        raise TypeError("that is no ceiling")
 
 
 # --------------------------------------------------------------------------- arithmetic, pure

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.abc import Event
 from penstock.engine import verdicts
+from penstock.engine.clock import Clock
 
 
 class Book(Protocol):
@@ -27,9 +27,19 @@ class Ledger:
         emit: takes every event.
         name: the stage's.
         folder: for the message when the disk is full.
+        clock: tells when an event was.
     """
 
-    def __init__(self, book: Book, emit: Callable[[Event], None], name: str, folder: Path) -> None:
+    def __init__(
+        self,
+        book: Book,
+        emit: Callable[[Event], None],
+        name: str,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or Clock()
         self._book = book
         self._emit = emit
         self._name = name
@@ -39,7 +49,7 @@ class Ledger:
 
     def say(self, kind: type[Event], **values: Any) -> None:
         """Tell an event at once."""
-        self._emit(kind(at=time.time(), stage=self._name, **values))
+        self._emit(kind(at=self._clock.wall(), stage=self._name, **values))
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Journal a line at once."""
@@ -51,7 +61,7 @@ class Ledger:
 
     def say_when_kept(self, kind: type[Event], **values: Any) -> None:
         """Tell an event once the lines before it are journaled: what was told is never lost."""
-        self._events.append(kind(at=time.time(), stage=self._name, **values))
+        self._events.append(kind(at=self._clock.wall(), stage=self._name, **values))
 
     def commit(self) -> None:
         """Write the lines that wait; only then tell the events that do.

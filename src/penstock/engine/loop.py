@@ -8,7 +8,6 @@ a death, a notice of the governor, or after a tenth of a second.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -58,6 +57,7 @@ class Loop:
         self._collect = collect
         self._interrupts = interrupts
         self._ledger = stage.ledger
+        self._clock = stage.clock
         self._setup = stage.setup
         self._options = stage.options
         self._backend = stage.backend
@@ -94,7 +94,7 @@ class Loop:
 
     def _do(self, chore: m.Chore) -> Any:
         return self.stage.chores.do(
-            chore, turn=self.turn_ears, no_room=lambda: self._wait_for_room(time.monotonic())
+            chore, turn=self.turn_ears, no_room=lambda: self._wait_for_room(self._clock())
         )
 
     def serve(self, take_in: Callable[[], bool]) -> None:
@@ -134,8 +134,8 @@ class Loop:
         """Leave no worker behind."""
         self._crew.dismiss(self._crew, "done")
         for seconds in (1.0, 5.0):
-            deadline = time.monotonic() + seconds
-            while len(self._crew) and time.monotonic() < deadline:
+            deadline = self._clock() + seconds
+            while len(self._crew) and self._clock() < deadline:
                 for each in self._backend.wait(0.05):
                     worker = self._crew.get(each.worker)
                     if worker is not None and isinstance(each, Death):
@@ -151,12 +151,13 @@ class Loop:
                 self._crew.start()
             self.turn_ears()
         if self._options.governs:
-            self._watch.tick()
+            self._watch.turn()
+            self._watch.check()
             verdicts.check_budget(self._admission.budget, self._admission.reserved())
             self._upkeep.attend()
 
     def _turn(self) -> None:
-        self._admit(time.monotonic())
+        self._admit(self._clock())
         self.turn_ears(EXPLORE_SECONDS if not self.stage.estimate.footprint.known else _TURN)
         self._ledger.commit()
 
@@ -165,18 +166,22 @@ class Loop:
         if self._interrupts.number:
             self._wind_down()
             raise Interrupt(self._interrupts.number)
-        self._hear(self._backend.wait(patience))
+        self._listen(patience)
         self._heed()
+
+    def _listen(self, patience: float) -> None:
+        happened = self._backend.wait(patience)
+        self._watch.check()
+        self._hear(happened)
         self._upkeep.attend()
 
     def _wind_down(self) -> None:
         """Let the running batches end at the next possible place; those that do not are dropped."""
         for worker in self._crew.running:
             self._backend.cut(worker.number)
-        deadline = time.monotonic() + getattr(self._interrupts, "grace", _GRACE)
-        while self._crew.running and time.monotonic() < deadline:
-            self._hear(self._backend.wait(0.05))
-            self._upkeep.attend()
+        deadline = self._clock() + getattr(self._interrupts, "grace", _GRACE)
+        while self._crew.running and self._clock() < deadline:
+            self._listen(0.05)
         self._ledger.commit()
 
     # ------------------------------------------------------------------ down: batches

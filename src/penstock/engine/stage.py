@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from penstock.abc import Backend, Sequential
-from penstock.budget import Budget
+from penstock.budget import Budget, BudgetInForce
 from penstock.engine import discover, journal
 from penstock.engine.admission import Admission
 from penstock.engine.aside import Aside
 from penstock.engine.chores import Chores
+from penstock.engine.clock import Clock
 from penstock.engine.crew import Crew
 from penstock.engine.estimate import Estimate, Wishes
 from penstock.engine.ledger import Ledger
 from penstock.engine.schedule import Schedule
 from penstock.engine.watch import Watch
 from penstock.engine.worker import Setup
+from penstock.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Options:
     """How a stage is to be run."""
 
     budget: Budget
+    """At the start; what counts later is the stage's."""
     requested: str | int = "auto"
     """What the user asked for as budget."""
     wishes: Wishes = field(default_factory=Wishes)
@@ -40,6 +43,14 @@ class Options:
     most_batch_seconds: float = math.inf
     """A batch should not take longer than this."""
 
+    def __post_init__(self) -> None:
+        # Read on the governor's thread, where nobody could be told.
+        for name, value in (("stall", self.stall), ("timeout", self.timeout)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise UsageError(f"{name} must be a number of seconds, not {value!r}")
+            if value is not None and not value > 0:  # not NaN either
+                raise UsageError(f"{name} must be more than 0 seconds, not {value!r}")
+
 
 class Stage:
     """The parts of one stage, and the few facts that several of them need.
@@ -52,6 +63,8 @@ class Stage:
         ledger: takes journal lines and events.
         past: what the journal said before.
         name: the stage's.
+        clock: that time goes by.
+        held: bytes of this process now; as its meter tells by default.
     """
 
     def __init__(
@@ -63,7 +76,13 @@ class Stage:
         ledger: Ledger,
         past: journal.Past,
         name: str,
+        *,
+        clock: Clock | None = None,
+        held: Callable[[], int] | None = None,
     ) -> None:
+        self.clock = clock = clock or Clock()
+        self.budget = BudgetInForce(options.budget)
+        """The one that counts now, for everybody."""
         self.setup = setup
         self.options = options
         self.backend = backend
@@ -79,10 +98,12 @@ class Stage:
         self.watch = Watch(
             backend,
             gauge,
-            options.budget.bytes,
+            self.budget,
             stall=options.stall,
             timeout=options.timeout,
             governs=options.governs,
+            clock=clock,
+            held=held,
         )
         self.crew = Crew(backend, self.watch)
         self.chores = Chores(backend, self.crew, self.watch)
@@ -92,10 +113,10 @@ class Stage:
             self.estimate,
             self.watch,
             self.crew,
-            budget=options.budget,
+            budget=self.budget,
             fixed_call=setup.fixed_call,
             results=self._results_to_come,
-            began=time.monotonic(),
+            began=clock(),
             most_seconds=options.most_batch_seconds,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 from penstock.abc import Carried
 from penstock.engine import messages as m
@@ -23,10 +22,10 @@ def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
     """
     stage = loop.stage
     with loop:
-        began = time.monotonic()
+        began = stage.clock()
         call = setup.fixed_call or 1
         probes = stage.estimate.probes(_TRIALS - 2)
-        while probes and setup.items > 1 and time.monotonic() - began < _SECONDS:
+        while probes and setup.items > 1 and stage.clock() - began < _SECONDS:
             start = min(probes.pop(0), max(setup.items - call, 0))
             _try(loop, setup, start, min(start + call, setup.items), threads)
             if not probes and setup.batched and setup.fixed_call is None:

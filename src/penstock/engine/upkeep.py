@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 from penstock import events as ev
@@ -30,13 +29,15 @@ class Upkeep:
     def __init__(self, stage: Stage, beat: Callable[[], None]) -> None:
         self._stage = stage
         self._beat = beat
-        self._beaten = time.monotonic()
+        self._clock = stage.clock
+        self._beaten = self._clock()
         self._sampled = -math.inf
         self._sample_every = _SAMPLE_EVERY
 
     def attend(self) -> None:
         """Do what is due now."""
-        now = time.monotonic()
+        now = self._clock()
+        self._stage.gauge.tell()
         if now - self._sampled >= self._sample_every and self.take_sample():
             self._sampled = now
             # A long run needs no fine picture, but should it die, the last reading must be young.
@@ -63,8 +64,9 @@ class Upkeep:
             found = discover.choose(stage.watch.ceilings, "auto", stage.watch.used)
         except PenstockError:
             return  # others took everything: what is free tells the governor
-        old = stage.admission.budget.bytes
+        old = stage.budget.bytes
         if abs(found.bytes - old) > _MOVED * old:
-            stage.admission.budget = found
-            stage.watch.budget = found.bytes
+            stage.budget.now = found
+            # What is set aside from now on did not fit into this one.
+            stage.ledger.keep({"budget": found.bytes})
             stage.ledger.say(ev.BudgetChanged, budget=found.bytes, origin=found.origin)

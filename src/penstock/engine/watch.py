@@ -2,7 +2,8 @@
 
 The only place where the governor meets the clock and the processes. It touches no disk and never
 waits for a worker. What it did and saw is fetched by the loop: notices, the highest reading of a
-while, what each worker held at most.
+while, what each worker held at most. Should it fail itself, the loop is woken, and told by
+:meth:`Watch.check`: nothing may go on that nobody watches.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 
 from penstock import note
 from penstock.abc import Backend, Ceiling, Reading
-from penstock.budget import MiB
+from penstock.budget import BudgetInForce, MiB
 from penstock.engine import discover, governor
+from penstock.engine.clock import Clock, Repeated
 from penstock.engine.meter import Meter
+from penstock.errors import PenstockBug
 
 _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
@@ -29,6 +32,12 @@ _IDLE = 0.25
 """Seconds between readings while nobody has a batch."""
 _LOOK_EVERY = 0.1
 """Then, seconds between readings of the ceilings and of the backend."""
+_HUNG = 60.0
+"""Seconds after which a turn of the governor that does not end hangs."""
+_HUNG_LOOKS = 30
+"""How often, at intervals, it must have been seen so: a machine that slept is no hanging thread."""
+_END_SECONDS = 5.0
+"""Seconds for its last turn, at the end."""
 
 
 @dataclass
@@ -83,58 +92,63 @@ class Sample:
     free: int = 0
 
 
-class Watch(threading.Thread):
+class Watch:
     """Watches the workers of one backend under one budget.
 
     Args:
         backend: whose workers.
         gauge: the ceilings, read anew each time.
-        budget: bytes for all our processes together.
+        budget: in force; for all our processes together.
         stall: seconds without CPU and I/O after which a worker is ended.
         timeout: seconds after which a call is ended; None for never.
         governs: False only watches (the backend runs in this process).
+        clock: that time goes by, and the turns are taken by.
+        held: bytes of this process now; as its meter tells by default.
     """
 
     def __init__(
         self,
         backend: Backend,
         gauge: discover.Gauge,
-        budget: int,
+        budget: BudgetInForce,
         *,
         stall: float,
         timeout: float | None,
         governs: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock,
+        held: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(name="penstock-governor", daemon=True)
         self._backend = backend
         self._gauge = gauge
         self._stall = stall
         self._timeout = timeout
         self._governs = governs
         self._clock = clock
-        self._meter = Meter()
+        self._held = held or Meter().held
         self._shared_before = discover.shared_files()
         self._since = time.time() - 1.0  # file times are coarse
-        self._ended = False
-        self._nudge = threading.Event()
+        self._turns: Repeated | None = None
+        self._turned = clock()
+        self._late = 0
+        self._late_at = -math.inf
         self._lock = threading.Lock()
         self._lives: dict[int, _Life] = {}
         self._notices: list[Notice] = []
         self._sample: Sample | None = None
         self._last_kill = self._looked = -math.inf
         self._killed: dict[int, tuple[str, int]] = {}
-        self.budget = budget
-        """Bytes; may be set anew at any time."""
+        self._budget = budget
+        self.error: BaseException | None = None
+        """What ended the governor's turns."""
         self.admit = True
         """Whether new batches may start."""
-        self.free = budget
+        self.free = budget.bytes
         """Bytes free at the last reading."""
         self.used = 0
         """Bytes that our whole tree held at the last reading."""
         self.peak = 0
         """The most that our whole tree held."""
-        self.parent = self._meter.held()
+        self.parent = self._held()
         """Bytes of this process at the last reading."""
         self.backend_held = 0
         """Bytes of the backend beside the workers at the last reading."""
@@ -161,7 +175,8 @@ class Watch(threading.Thread):
             life.reserved = reserved
             life.timed = timed
             life.highest = life.memory
-        self._nudge.set()
+        if self._turns is not None:
+            self._turns.nudge()
 
     def reserve(self, worker: int, reserved: int) -> None:
         """The batch that a worker has needs more than it was admitted with."""
@@ -207,24 +222,53 @@ class Watch(threading.Thread):
             sample, self._sample = self._sample, None
             return sample
 
+    def start(self) -> None:
+        """Begin to take turns."""
+        self._turned = self._clock()
+        self._turns = self._clock.repeat(self.turn, "penstock-governor")
+
     def stop(self) -> None:
-        """End the thread."""
-        self._ended = True
-        self._nudge.set()
-        if self.is_alive():
-            self.join()
+        """Take no more turns."""
+        if self._turns is not None:
+            self._turns.end(_END_SECONDS)
 
-    # ------------------------------------------------------------------ the thread
+    def check(self) -> None:
+        """Nothing may go on that nobody watches.
 
-    def run(self) -> None:
-        """Until stopped."""
-        while not self._ended:
+        Raises:
+            PenstockBug: a turn failed, or does not end.
+        """
+        if self.error is not None:
+            raise PenstockBug(
+                f"the governor, which keeps the run inside its budget, failed: {type(self.error).__name__}: "
+                f"{self.error}. Every worker was stopped; everything done is kept, and the same command goes "
+                "on. Please report this with the run's events.jsonl."
+            ) from self.error
+        now = self._clock()
+        if self._turns is None or now - self._turned < _HUNG:
+            self._late = 0
+        elif now - self._late_at >= 0.1:
+            self._late, self._late_at = self._late + 1, now
+            if self._late > _HUNG_LOOKS:
+                raise PenstockBug(
+                    f"the governor, which keeps the run inside its budget, has not answered for "
+                    f"{now - self._turned:.0f} s: a memory limit that cannot be read, or a process that "
+                    "cannot be looked at, holds it up. Every worker was stopped; everything done is kept."
+                )
+
+    # ------------------------------------------------------------------ its turns
+
+    def turn(self) -> float | None:
+        """One turn; None where it failed, and there will be no other."""
+        try:
             wait = self.tick()
-            if wait > _CALM:  # nobody has a batch: until somebody is given one
-                self._nudge.wait(wait)
-            else:
-                time.sleep(wait)
-            self._nudge.clear()
+        except BaseException as error:  # told by check(), on the thread that can end the run
+            self.error = error
+            self.admit = False
+            self._backend.wake()
+            return None
+        self._turned = self._clock()
+        return wait
 
     def tick(self) -> float:
         """Read, decide, act once; the seconds until the next time."""
@@ -244,12 +288,12 @@ class Watch(threading.Thread):
                 self._act(now)
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
-        pause = governor.interval(self.free, self.budget)
+        pause = governor.interval(self.free, self._budget.bytes)
         return pause if busy else _IDLE
 
     def _look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
-        plenty = governor.interval(self.free, self.budget) >= _CALM
+        plenty = governor.interval(self.free, self._budget.bytes) >= _CALM
         if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
@@ -257,7 +301,7 @@ class Watch(threading.Thread):
         self.backend_held = self._backend.overhead()
 
     def _add_up(self, readings: Mapping[int, Reading]) -> None:
-        self.parent = self._meter.held()
+        self.parent = self._held()
         mapped = sum(reading.shared for reading in readings.values())
         # Files in shared memory count though no process holds them.
         grown = discover.shared_files() - self._shared_before
@@ -274,7 +318,7 @@ class Watch(threading.Thread):
         # Of a rise between two readings it is not known what the others held: one alone, then.
         top = self.used + max((life.rise for life in self._lives.values()), default=0)
         self.peak = max(self.peak, top)
-        self.free = discover.free(self.ceilings, self.budget, self.used)
+        self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
         if self._sample is None or top >= self._sample.used:
             self._sample = Sample(top, workers, least)
@@ -294,7 +338,8 @@ class Watch(threading.Thread):
             for worker, life in self._lives.items()
             if life.busy and worker not in self._killed
         ]
-        orders = governor.decide(self.free, self.budget, watched, now, self._last_kill)
+        budget = self._budget.bytes
+        orders = governor.decide(self.free, budget, watched, now, self._last_kill)
         self.admit = orders.admit
         for worker in orders.pause:
             self._backend.pause(worker)
@@ -303,7 +348,7 @@ class Watch(threading.Thread):
         for worker in orders.resume:
             self._resume(worker, self._lives[worker])
         for worker in orders.kill:
-            critical = self.free < 0.5 * governor.headroom(self.budget)
+            critical = self.free < 0.5 * governor.headroom(budget)
             self._kill(worker, "governor" if critical else "lock", now)
         if orders.drop_idle and any(not life.busy for life in self._lives.values()):
             self._note(Notice("drop_idle", -1, free=self.free))

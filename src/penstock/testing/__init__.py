@@ -1,4 +1,5 @@
-"""For authors of plug-ins: conformance suites, functions that misbehave on schedule, a fake machine.
+"""For authors of plug-ins: conformance suites, functions that misbehave on schedule, a fake machine,
+and a fake backend and clock that run the real engine without a process.
 
 A suite is a class of pytest tests: subclass it in a test module, give what it asks for, and every
 promise that the engine relies on is tested. Names are imported when they are first used; the suites
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.testing.backends import BackendSuite
+    from penstock.testing.fake import Deed, FakeBackend
+    from penstock.testing.fakeclock import FakeClock
+    from penstock.testing.fakerun import FakeLimit, Simulated, simulate, simulation
     from penstock.testing.limits import LimitSuite
     from penstock.testing.machine import FakeMachine
     from penstock.testing.reducer import ReducerSuite
@@ -20,22 +24,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendSuite",
+    "Deed",
+    "FakeBackend",
+    "FakeClock",
+    "FakeLimit",
     "FakeMachine",
     "LimitSuite",
     "ReducerSuite",
+    "Simulated",
     "SinkSuite",
     "SourceSuite",
     "misfortune",
+    "simulate",
+    "simulation",
 ]
 
 _HOMES = {
     "BackendSuite": "backends",
+    "Deed": "fake",
+    "FakeBackend": "fake",
+    "FakeClock": "fakeclock",
+    "FakeLimit": "fakerun",
     "FakeMachine": "machine",
     "LimitSuite": "limits",
     "ReducerSuite": "reducer",
+    "Simulated": "fakerun",
     "SinkSuite": "sink",
     "SourceSuite": "source",
     "misfortune": "misfortune",
+    "simulate": "fakerun",
+    "simulation": "fakerun",
 }
 
 

@@ -1,0 +1,79 @@
+"""The time by which a stage is run: passed in, so that a test may pass another one.
+
+Covers telling the time, sleeping, and doing something again and again (the governor's turns). A
+:class:`Clock` is real: monotonic seconds, and a thread. :class:`penstock.testing.FakeClock` is one whose
+hours take no time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+_NUDGED = 0.02
+"""Seconds from which a wait between two steps can be cut short."""
+
+
+class Repeated(Protocol):
+    """Something that is done again and again until it is ended."""
+
+    def nudge(self) -> None:
+        """The next step is due now, where it was not due soon anyway."""
+        ...
+
+    def end(self, patience: float) -> None:
+        """Do no more steps; wait at most so many seconds for the present one."""
+        ...
+
+
+class Clock:
+    """Real time."""
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for events."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def repeat(self, step: Callable[[], float | None], name: str) -> Repeated:
+        """Do ``step`` again and again, each time after the seconds that it gave; None ends it.
+
+        Args:
+            step: must not raise.
+            name: of the thread.
+        """
+        thread = _Thread(step, name)
+        thread.start()
+        return thread
+
+
+class _Thread(threading.Thread):
+    def __init__(self, step: Callable[[], float | None], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._step = step
+        self._nudge = threading.Event()
+        self._ended = False
+
+    def run(self) -> None:
+        while not self._ended and (wait := self._step()) is not None:
+            if wait > _NUDGED:
+                self._nudge.wait(wait)
+            else:
+                time.sleep(wait)
+            self._nudge.clear()
+
+    def nudge(self) -> None:
+        self._nudge.set()
+
+    def end(self, patience: float) -> None:
+        self._ended = True
+        self._nudge.set()
+        self.join(patience)

@@ -1,0 +1,92 @@
+"""A clock for tests: time goes by only where somebody waits."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+
+from penstock.engine.clock import Clock
+
+
+class FakeClock(Clock):
+    """A clock that stands still until somebody waits for something.
+
+    Args:
+        grain: seconds that go by at least in each wait and between two turns of the governor: larger
+            ones make long runs quick, as a busy machine would make them coarse.
+    """
+
+    def __init__(self, grain: float = 0.0) -> None:
+        self.grain = grain
+        self._now = 1000.0
+        self._count = itertools.count()
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.most_seconds = 100 * 3600.0
+        """A run that takes longer does not end."""
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self._now
+
+    def wall(self) -> float:
+        """Seconds since the epoch, of a day in 2001."""
+        return 1_000_000_000.0 + self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go by."""
+        self.advance(self._now + seconds)
+
+    def at(self, when: float, do: Callable[[], None]) -> None:
+        """Have something done at a time."""
+        heapq.heappush(self._queue, (max(when, self._now), next(self._count), do))
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        """Have something done so many seconds from now."""
+        self.at(self._now + seconds, do)
+
+    def next_due(self) -> float:
+        """When something is to be done next; infinite where nothing is."""
+        return self._queue[0][0] if self._queue else math.inf
+
+    def advance(self, until: float) -> None:
+        """Let time go by to a moment, doing what is due."""
+        while self._queue and self._queue[0][0] <= until:
+            when, _, do = heapq.heappop(self._queue)
+            self._now = max(self._now, when)
+            do()
+        self._now = max(self._now, until)
+        if self._now > self.most_seconds:
+            raise AssertionError(f"the run has not ended after {self._now:,.0f} s")
+
+    def repeat(self, step: Callable[[], float | None], name: str) -> _Steps:
+        """Do it again and again as time goes by, from now on."""
+        return _Steps(self, step)
+
+
+class _Steps:
+    def __init__(self, clock: FakeClock, step: Callable[[], float | None]) -> None:
+        self._clock = clock
+        self._step: Callable[[], float | None] | None = step
+        self._next = clock()
+        clock.at(self._next, self._do)
+
+    def _do(self) -> None:
+        if self._step is None or self._clock() < self._next:
+            return
+        wait = self._step()
+        if wait is None:
+            self._step = None
+            return
+        self._next = self._clock() + max(wait, self._clock.grain)
+        self._clock.at(self._next, self._do)
+
+    def nudge(self) -> None:
+        soon = self._clock() + self._clock.grain
+        if self._step is not None and self._next > soon:
+            self._next = soon
+            self._clock.at(soon, self._do)
+
+    def end(self, patience: float) -> None:
+        self._step = None

@@ -1,0 +1,172 @@
+"""A run of the real loop, schedule, admission and governor with a :class:`FakeBackend`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock.abc import Ceiling, Event
+from penstock.budget import Budget
+from penstock.engine import discover, journal
+from penstock.engine.estimate import Wishes
+from penstock.engine.ledger import Ledger
+from penstock.engine.loop import Loop
+from penstock.engine.stage import Options, Stage
+from penstock.engine.worker import Setup
+from penstock.sources.items import Range
+from penstock.testing.fake import FakeBackend
+
+
+class FakeLimit:
+    """A limit that a script moves, under which a backend's workers count.
+
+    Args:
+        backend: whose memory is used.
+        size: bytes; may be set anew at any time.
+        others: bytes that others use; may be set anew.
+    """
+
+    def __init__(self, backend: FakeBackend, size: int, others: int = 0) -> None:
+        self._backend = backend
+        self.size = size
+        self.others = others
+        self.error: Exception | None = None
+        """Raised when it is read, while it is set."""
+
+    def read(self) -> Sequence[Ceiling]:
+        """As it stands."""
+        if self.error is not None:
+            raise self.error
+        used = self.others + self._backend.held
+        kills = self._backend.kernel_kills
+        return [Ceiling(self.size, "tree", "a limit of a script", used, kernel_kills=kills)]
+
+
+# --------------------------------------------------------------------------- a run of it
+
+
+class _Book:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[Mapping[str, Any]] = []
+
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        self.lines += entries
+
+
+class _NoStop:
+    number = 0
+
+
+@dataclass
+class Simulated:
+    """A run of a :class:`FakeBackend`, under way or over."""
+
+    loop: Loop
+    backend: FakeBackend
+    lines: list[Mapping[str, Any]]
+    """Of the journal."""
+    events: list[Event] = field(default_factory=list)
+    parts: list[tuple[int, list[Any]]] = field(default_factory=list)
+    """Results as they came: the first item, and each result."""
+
+    @property
+    def results(self) -> list[Any]:
+        """In item order; what was kept twice is there twice."""
+        return [each for _, part in sorted(self.parts, key=lambda part: part[0]) for each in part]
+
+    @property
+    def aside(self) -> dict[int, str]:
+        """Items set aside, and why."""
+        return {each.item: each.reason for each in self.loop.stage.aside}
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        """The events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def run(self) -> Simulated:
+        """Do it; whatever comes of it, every worker is gone afterwards.
+
+        Raises:
+            PenstockError: as a run does.
+        """
+        self.loop.run(opened=False)
+        return self
+
+
+def simulate(backend: FakeBackend, items: int, budget: int, **more: Any) -> Simulated:
+    """Run a stage of so many items in a budget; see :func:`simulation` for the rest."""
+    return simulation(backend, items, budget, **more).run()
+
+
+def simulation(
+    backend: FakeBackend,
+    items: int,
+    budget: int,
+    *,
+    workers: int = 4,
+    limits: Sequence[Any] = (),
+    requested: str | int | None = None,
+    set_aside: bool | int = True,
+    stall: float = 600.0,
+    timeout: float | None = None,
+    fixed_call: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+    past: journal.Past | None = None,
+    interrupts: Any = _NoStop,
+    book: Any = None,
+) -> Simulated:
+    """A stage that is ready to run.
+
+    Args:
+        backend: the workers.
+        items: how many.
+        budget: bytes; this process itself holds none of them.
+        workers: at most so many.
+        limits: read by the governor; ``requested="auto"`` lets the budget follow them.
+        set_aside, stall, timeout: as for a job, in seconds.
+        fixed_call: as ``batched=N``.
+        beat: the heartbeat of the run's lock.
+        past: what a journal said before.
+        interrupts: has ``number``, a signal that asks to stop.
+        book: takes the journal's lines in place of a list.
+    """
+    lines = _Book()
+    sink: Any = _Room(backend.grain)
+    nowhere = Path("/nonexistent")
+    setup = Setup(
+        abs, Range(items), {"": sink}, nowhere, nowhere, items, backend.batched, fixed_call, durable=False
+    )
+    options = Options(
+        Budget(budget, "a script"),
+        requested=budget if requested is None else requested,
+        wishes=Wishes(workers=workers, fixed_call=fixed_call),
+        set_aside=set_aside,
+        stall=stall,
+        timeout=timeout,
+        cores=workers,
+    )
+    events: list[Event] = []
+    clock = backend.clock
+    ledger = Ledger(book or lines, events.append, "", nowhere, clock=clock)
+    gauge = discover.Gauge(list(limits))
+    past = past or journal.Past()
+    stage = Stage(setup, options, backend, gauge, ledger, past, "", clock=clock, held=lambda: 0)
+    parts: list[tuple[int, list[Any]]] = []
+    loop = Loop(
+        stage,
+        collect=lambda first, results: parts.append((first, results)),
+        interrupts=interrupts,
+        beat=beat,
+    )
+    return Simulated(loop, backend, lines.lines, events, parts)
+
+
+class _Room:
+    """Stands for a sink: only its grain is asked for."""
+
+    def __init__(self, grain: int | None) -> None:
+        self.grain = grain
