@@ -1,6 +1,7 @@
 """The folder of a run: what is left of it when a run is refused, or ends in an unusual way."""
 
 import json
+import os
 import tempfile
 
 import pytest
@@ -40,11 +41,25 @@ def test_drafts_of_a_killed_run_are_gone_with_the_next_and_nothing_else_is(tmp_p
     into = tmp_path / "run"
     penstock.run(abs, 3, into, backend="inline")
     before = set(into.iterdir())
-    for name in (".results.jsonl.4711.tmp", ".summary.json.1.tmp"):
+    gone = 1 << 23  # the kernel gives no number over 2^22
+    for name in (f".results.jsonl.{gone}.tmp", f".summary.json.{gone}.tmp"):
         (into / name).write_text("half")
-    folder = into / ".000000001-out.4711.tmp"
+    folder = into / f".000000001-out.{gone}.tmp"
     folder.mkdir()
     (folder / "inner").write_text("half")
-    (into / ".notes.tmp").write_text("not ours")
+    others = {into / ".notes.tmp", into / f".summary.json.{os.getpid()}.tmp", into / ".a.draft-12ab.tmp"}
+    for path in others:
+        path.write_text("not ours, or of a process that lives")
+    left = into / ".penstock" / "drafts" / ("0123456789abcdef" * 2)
+    left.mkdir(parents=True)
+    (left / "draft-1.tmp").write_text("half")
     assert penstock.run(abs, 3, into, backend="inline").done == 3
-    assert set(into.iterdir()) == before | {into / ".notes.tmp"}
+    assert set(into.iterdir()) == before | others
+    assert not left.parent.exists()
+
+
+def test_a_stage_cannot_have_the_name_of_something_of_the_engines(tmp_path):
+    with penstock.Run(tmp_path, backend="inline") as run:
+        for name in ("drafts", "lock", "events.jsonl"):
+            with pytest.raises(UsageError, match="the engine keeps something of that name"):
+                run.stage(name, penstock.Job(source=penstock.sources.Range(2), function=abs))

@@ -41,6 +41,8 @@ class Doing:
     folder: Path | None
     """The run's; None for a temporary one."""
     tally: Tally
+    drafts: Path | None = None
+    """The owner's folder for drafts."""
     loop: Loop | None = None
     made: Any = None
     """What the reducers of a temporary run made."""
@@ -82,7 +84,8 @@ class Doing:
 
     def setup(self) -> Setup:
         """The job, as workers get it."""
-        return self.job.setup(self.stored.rooms, self.stored.folder, self.machinery, durable=self.durable)
+        made = self.job.setup(self.stored.rooms, self.stored.folder, self.machinery, durable=self.durable)
+        return replace(made, drafts=self.drafts)
 
     def collect(self) -> Callable[[int, list[Any]], None] | None:
         """Takes results that come to this process; None where none do."""

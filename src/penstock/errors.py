@@ -16,6 +16,7 @@
     │   ├── JobChanged       the function or its options are not what they were
     │   ├── JournalDamaged   a line of the journal does not match its checksum
     │   └── RunLocked        another process is running in this folder
+    ├── RunTakenOver         another process has taken the folder over; this one wrote nothing more
     ├── BadInput             the file, the place in it, what was expected
     ├── PluginError
     │   ├── UnknownPlugin    lists the known names
@@ -126,6 +127,10 @@ class JournalDamaged(CannotResume):
 
 class RunLocked(CannotResume):
     """Another process is running in this folder."""
+
+
+class RunTakenOver(PenstockError):
+    """Another process has taken the run folder over, while this one could not be told from a dead one."""
 
 
 class BadInput(PenstockError):

@@ -5,11 +5,15 @@ Covers atomic writing, digests and fingerprints. A sink writes through :func:`at
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from penstock import drafts
+from penstock.errors import RunTakenOver
 
 _SAMPLE = 64 << 10
 _WHOLE = 8 << 20
@@ -17,28 +21,80 @@ _WHOLE = 8 << 20
 
 @contextmanager
 def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` when the block succeeds.
+    """Give a temporary name on the same disk; rename it to ``path`` when the block succeeds.
 
     Readers see the whole file or none. With ``durable`` the file and its folder are
-    synchronised to disk first. If the block raises, nothing is left behind.
+    synchronised to disk first. If the block raises, nothing is left behind. Inside a run folder in
+    use the draft lies in its owner's folder for drafts, elsewhere beside ``path``.
 
     Raises:
         OSError: the folder is not there, not writable, or full.
+        RunTakenOver: another run has taken the run folder over; nothing was written.
     """
     final = Path(path)
-    # The process id keeps two writers apart; a stale one is overwritten by its successor.
-    draft = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    place = drafts.place_for(final)
+    with _owned(place):
+        beside = place is None or final.parent.stat().st_dev != place.stat().st_dev
+    if place is None or beside:
+        draft = final.with_name(f".{final.name}.{drafts.new_name()}")
+    else:
+        draft = place / drafts.new_name()
     try:
-        yield draft
-        if durable:
-            _sync(draft)
-        os.replace(draft, final)
+        with _owned(place):
+            yield draft
+            if durable:
+                _sync(draft)
+            if place is not None and beside:
+                place.stat()  # no fence there: the best that can be asked for
+            os.replace(draft, final)
     except BaseException:
         with suppress(OSError):
-            draft.unlink()
+            drafts.remove(draft)
         raise
     if durable:
         _sync(final.parent)
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Remove a file or folder that has a final name, or nothing where there is none.
+
+    Inside a run folder in use it is moved among the drafts first: a process whose run was taken over
+    cannot do that, so it never removes what its successor has kept.
+
+    Raises:
+        OSError: it cannot be removed.
+        RunTakenOver: another run has taken the run folder over; nothing was removed.
+    """
+    given = Path(path)
+    place = drafts.place_for(given)
+    if place is not None:
+        with _owned(place):
+            gone = place / drafts.new_name()
+            try:
+                given.rename(gone)
+            except FileNotFoundError:
+                place.stat()
+                return
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                place.stat()
+            else:
+                given = gone
+    drafts.remove(given)
+
+
+@contextmanager
+def _owned(place: Path | None) -> Iterator[None]:
+    """Tell an error that comes from the fence as what it is."""
+    try:
+        yield
+    except OSError as error:
+        if place is None or place.is_dir():
+            raise
+        raise RunTakenOver(
+            f"{place} is gone: another run has taken the run folder over, so this one writes nothing more"
+        ) from error
 
 
 def _sync(path: Path) -> None:

@@ -12,18 +12,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from penstock import drafts
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, postmortem
 from penstock.engine.lock import RunLock
 from penstock.engine.report import Report
 from penstock.errors import CannotResume, UsageError
-from penstock.sinks.parts import remove
 
-_DRAFT = re.compile(r"\..+\.\d+\.tmp")
-"""Names that ``penstock.atomic`` gives."""
+_OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
+"""Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 MACHINERY = ".penstock"
 """Folder for the journal, events and logs inside a run folder."""
+_DRAFTS = "drafts"
+RESERVED = frozenset({_DRAFTS, "lock", "owner", "events.jsonl", "workers.log", "command.json"})
+"""Names inside it that no stage can have."""
 
 
 class RunFolder:
@@ -39,6 +43,8 @@ class RunFolder:
         self.machinery = self.path / MACHINERY
         self.died: postmortem.PostMortem | None = None
         """What became of the run before, where it died."""
+        self.drafts: Path | None = None
+        """Where drafts are made, from :meth:`enter` to :meth:`leave`."""
         self._lock: RunLock | None = None
         self._events: IO[str] | None = None
 
@@ -66,13 +72,30 @@ class RunFolder:
         if not self.temporary:
             self.died = postmortem.of_run(self.path)  # asks the lock of the dead, so before ours
             self._lock = RunLock(self.machinery)
+        self._make_drafts(os.urandom(16).hex())
+        if not self.temporary:
             self._clear_scratch()  # of a run that was killed, as the drafts
-            for draft in self.path.glob(".*.tmp"):
-                if _DRAFT.fullmatch(draft.name):
-                    remove(draft)
+            self._clear_old_drafts()
         if told := discover.in_memory(self.path):
             warnings.warn(told, RuntimeWarning, stacklevel=4)  # where Run is entered
         self._events = _appended(self.machinery / "events.jsonl")
+
+    def _make_drafts(self, token: str) -> None:
+        """Make our folder for drafts, and fence everybody who had one: they own the run no more."""
+        place = self.machinery / _DRAFTS / token
+        place.mkdir(parents=True)
+        for other in place.parent.iterdir():
+            if other != place and _TOKEN.fullmatch(other.name):
+                drafts.fence(other, place)
+        drafts.make_in(place)
+        self.drafts = place
+
+    def _clear_old_drafts(self) -> None:
+        """Remove what a killed run of an earlier version left, where its process is gone."""
+        for draft in self.path.glob(".*.tmp"):
+            told = _OLD_DRAFT.fullmatch(draft.name)
+            if told and not Path(f"/proc/{told[1]}").exists():
+                drafts.remove(draft)
 
     def _check(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -128,6 +151,12 @@ class RunFolder:
 
     def leave(self) -> None:
         """Give it to others; a temporary one is gone."""
+        if self.drafts is not None:
+            drafts.forget(self.drafts)
+            shutil.rmtree(self.drafts, ignore_errors=True)
+            with suppress(OSError):
+                self.drafts.parent.rmdir()
+            self.drafts = None
         if self._lock is not None:
             self._lock.release()
         if self.temporary:

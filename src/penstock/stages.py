@@ -32,7 +32,7 @@ from penstock.engine.resume import begin_again, compare, forgive
 from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
 from penstock.errors import JobChanged, PenstockError, UsageError
-from penstock.run_folder import RunFolder
+from penstock.run_folder import RESERVED, RunFolder
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
 
@@ -140,6 +140,8 @@ class Run:
         """
         if not name or name.startswith(".") or "/" in name:
             raise UsageError(f"a stage cannot be called {name!r}: a plain word names a folder")
+        if name in RESERVED:
+            raise UsageError(f"a stage cannot be called {name!r}: the engine keeps something of that name")
         return self._stage(name, job)
 
     def step(
@@ -200,7 +202,8 @@ class Run:
             self.reports.append(report)
             return stored
         found = self._discover()
-        return self._do(Doing(job, key, past, changed, found, stored, self._run_folder.told, Tally(name)))
+        told, drafts = self._run_folder.told, self._run_folder.drafts
+        return self._do(Doing(job, key, past, changed, found, stored, told, Tally(name), drafts))
 
     def _tries_all(self) -> bool:
         """Whether everything that was set aside is tried again: always, where nothing may be."""
@@ -320,7 +323,8 @@ class Run:
         machinery = self.machinery / "job"
         machinery.mkdir(exist_ok=True)
         stored = Stored("", self.folder, {}, (), job.rooms(temporary=False), machinery)
-        doing = Doing(job, {}, journal.Past(), False, found, stored, self._run_folder.told, Tally())
+        told, drafts = self._run_folder.told, self._run_folder.drafts
+        doing = Doing(job, {}, journal.Past(), False, found, stored, told, Tally(), drafts)
         self._open_backend(doing)
         with closing(journal.Journal(machinery / "trial", durable=False)) as book:
             loop = self._loop(doing, book, lambda event: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from penstock import values
 from penstock.abc import Batch, Part, Receipt
-from penstock.files import proof
+from penstock.files import atomic, discard, proof
 from penstock.sharing import share
 
 _FACTS = ".facts.json"
@@ -50,8 +49,9 @@ class StepFolder:
                     descriptor = os.open(Path(root) / name, os.O_RDONLY)
                     os.fsync(descriptor)
                     os.close(descriptor)
-            shutil.rmtree(folder)
-            Path(made).rename(folder)
+            with atomic(folder) as draft:
+                Path(made).rename(draft)
+                discard(folder)
             return Receipt((Part(".", *proof(folder)),), facts)
         return Receipt()
 

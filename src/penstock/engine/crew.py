@@ -37,6 +37,8 @@ class Worker:
     """Why it was told to end."""
     chore: m.Chore | None = None
     trial: tuple[int, int] | None = None
+    drafts: str = ""
+    """Its folder inside the owner's folder for drafts."""
 
     @property
     def busy(self) -> bool:
@@ -106,7 +108,7 @@ class Crew:
 
     def welcome(self, worker: Worker, ready: m.Ready) -> None:
         """It is there."""
-        worker.ready, worker.idle_own = True, ready.own
+        worker.ready, worker.idle_own, worker.drafts = True, ready.own, ready.drafts
         self._stillborn = 0
         self._watch.ready(worker.number, ready.memory, ready.own)
 

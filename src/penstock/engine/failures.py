@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
 from penstock.abc import Death, SetAside
+from penstock.drafts import remove
 from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.crew import Worker
@@ -73,6 +76,9 @@ class Failures:
         stage = self._stage
         stage.schedule.forget_worker(worker.number)
         failure = stage.crew.bury(worker, death, lambda: discover.kernel_kills(stage.gauge.read()))
+        if stage.setup.drafts is not None and worker.drafts:
+            with suppress(OSError):  # what is left goes with the owner's folder
+                remove(stage.setup.drafts / Path(worker.drafts).name)
         why = worker.leaving or failure.detail or failure.cause
         stage.ledger.say(ev.WorkerEnded, worker=worker.number, why=why)
         return failure

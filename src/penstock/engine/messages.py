@@ -53,6 +53,8 @@ class Ready:
     """Anonymous + shared bytes of the idle worker, pages shared with the fork server included."""
     own: int
     """Of these, bytes that are its own."""
+    drafts: str = ""
+    """The name of its folder inside the owner's folder for drafts; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

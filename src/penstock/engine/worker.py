@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import note
+from penstock import drafts, note
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
@@ -54,6 +54,8 @@ class Setup:
     seed: int = 0
     private: bool = False
     durable: bool = True
+    drafts: Path | None = None
+    """The owner's folder for drafts; None where there is none, and a draft lies beside what it will be."""
 
     def warm(self) -> None:
         """Load what all workers share; called once in the fork server, before any fork."""
@@ -68,7 +70,7 @@ class Setup:
             channel: has ``send(message)`` and ``receive()``; the latter raises EOFError at the end.
             words: the worker's note.
         """
-        worker = self.worker(words)
+        worker = self.worker(words, own_process=True)
         ready = worker.prepare()
         channel.send(ready)
         while isinstance(ready, m.Ready):
@@ -77,9 +79,12 @@ class Setup:
                 return
             channel.send(answer)
 
-    def worker(self, words: MutableSequence[int]) -> Worker:
+    def worker(self, words: MutableSequence[int], *, own_process: bool = False) -> Worker:
         """A worker for this job, not yet prepared; it answers None when it is told to leave."""
-        return Worker(self, words, self.machinery / "scratch")
+        scratch = self.machinery / "scratch"
+        if self.drafts is not None:  # of this owner: one before it may still be writing into its own
+            scratch /= self.drafts.name
+        return Worker(self, words, scratch, own_process=own_process)
 
 
 class Worker:
@@ -89,10 +94,14 @@ class Worker:
         setup: the job.
         words: its note, shared with the parent (see ``penstock.note``).
         scratch: folder for scratch folders of items.
+        own_process: whether this process is the worker's alone, and may die of it.
     """
 
-    def __init__(self, setup: Setup, words: MutableSequence[int], scratch: Path) -> None:
+    def __init__(
+        self, setup: Setup, words: MutableSequence[int], scratch: Path, *, own_process: bool = False
+    ) -> None:
         self._setup = setup
+        self._own_process = own_process
         self._note = words
         self._scratch = scratch
         self._meter = Meter(children=True)
@@ -119,7 +128,10 @@ class Worker:
 
     def prepare(self) -> m.Ready | m.Failed:
         """Open the inputs and let the function prepare itself."""
+        folder = ""
         try:
+            if self._own_process and self._setup.drafts is not None:
+                folder = drafts.make_own_in(self._setup.drafts)
             inputs = {name: open_input(value) for name, value in self._setup.inputs.items()}
             if inputs:
                 self._caller = self._make_caller(functools.partial(self._setup.function, **inputs))
@@ -129,7 +141,7 @@ class Worker:
         except BaseException as error:
             return self._failure("memory" if out_of_memory(error) else "prepare", -1, error)
         self._idle = self._meter.held()
-        return m.Ready(self._idle, own_pages() + self._meter.children())
+        return m.Ready(self._idle, own_pages() + self._meter.children(), folder)
 
     def answer(self, message: Any) -> Any:
         """Do what a message asks for; the answer tells what came of it."""

@@ -91,7 +91,7 @@ class Arrays:
                     rows[name].add(array, item)
         if rows is None:
             for stale in folder.glob(part_name(batch, "*.npy")):  # of an attempt before they were set aside
-                stale.unlink()
+                files.discard(stale)
         shapes = {name: [each.dtype.str, list(each.shape)] for name, each in (rows or {}).items()}
         parts = tuple(kept(path, folder) for path in paths)
         return Receipt(parts=parts, value={"arrays": shapes, "holes": holes})

@@ -15,7 +15,7 @@ from penstock import files
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.errors import UsageError
 from penstock.sharing import share
-from penstock.sinks.parts import kept, remove, sweep
+from penstock.sinks.parts import kept, sweep
 
 _LISTING = "files.txt"
 _NAMES = f"{'[0-9]' * 9}*-*"
@@ -61,7 +61,7 @@ class Files:
                 parts.extend(_keep(item, _paths(item, result), folder))
         except BaseException:
             for part in parts:
-                remove(folder / part.name)
+                files.discard(folder / part.name)
             raise
         return Receipt(parts=tuple(parts))
 
@@ -126,7 +126,7 @@ def _keep(item: int, paths: list[Path], folder: Path) -> Iterator[Part]:
             _move_folder(path, final)
         else:
             if final.is_dir():  # an earlier attempt returned a folder
-                shutil.rmtree(final)
+                files.discard(final)
             with files.atomic(final) as draft:
                 _move(path, draft)
         yield kept(final, folder)
@@ -142,16 +142,11 @@ def _move(path: Path, draft: Path) -> None:
 
 
 def _move_folder(path: Path, final: Path) -> None:
-    try:
-        with files.atomic(final) as draft:
-            remove(draft)
-            _move(path, draft)
-            for inner in files.walk(draft):
-                _synchronise(inner)
-            remove(final)  # of an earlier attempt: a folder does not replace one that is not empty
-    except BaseException:
-        shutil.rmtree(final.with_name(f".{final.name}.{os.getpid()}.tmp"), ignore_errors=True)
-        raise
+    with files.atomic(final) as draft:
+        _move(path, draft)
+        for inner in files.walk(draft):
+            _synchronise(inner)
+        files.discard(final)  # of an earlier attempt: a folder does not replace one that is not empty
 
 
 def _synchronise(path: Path) -> None:

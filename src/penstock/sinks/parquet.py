@@ -82,7 +82,7 @@ class Parquet:
         stream = tables(results, self.schema)
         first = next(stream, None)
         if first is None:
-            path.unlink(missing_ok=True)  # of an attempt whose items were not yet set aside
+            files.discard(path)  # of an attempt whose items were not yet set aside
             return Receipt()
         self._compare(first.schema, path, folder)
         with (
@@ -120,7 +120,7 @@ class Parquet:
                     self._join(_paths(names, folder), schema, tag, folder / _WHOLE)
             if self.one_file:
                 for path in _paths(names, folder):
-                    path.unlink(missing_ok=True)
+                    files.discard(path)
         sweep(folder, _NAMES)
         made = (_SCHEMA, _WHOLE) if self.one_file else (_SCHEMA,)
         return Closed(tuple(kept(folder / name, folder) for name in made), self.one_file, _NAMES)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Container
 from pathlib import Path
 
 from penstock.abc import Batch, Part
-from penstock.files import proof
+from penstock.files import discard, proof
 
 
 def part_name(batch: Batch, suffix: str) -> str:
@@ -21,22 +20,14 @@ def kept(path: Path, folder: Path) -> Part:
 
 
 def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:
-    """Remove what killed workers left: drafts of names like ``pattern``, and finals not in ``names``.
+    """Remove what killed runs left: drafts of names like ``pattern``, and finals not in ``names``.
 
     Only at close, when nobody writes any more. ``glob`` and ``tar`` do not read our journal. A close may
     be killed too, so what it writes is swept as well, before it is written.
     """
     for draft in folder.glob(f".{pattern}.*.tmp"):
-        remove(draft)
+        discard(draft)
     if names is not None:
         for path in folder.glob(pattern):
             if path.name not in names:
-                remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+                discard(path)

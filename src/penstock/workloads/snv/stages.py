@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
+from penstock.files import discard
 from penstock.workloads.snv.projection import FINAL_BYTES
 from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.table import Blocks, Table, block_rows, open_table
@@ -99,7 +101,8 @@ class Stages:
         )  # fmt: skip
         for stage in ("results", _FINAL):
             self._lift(stage)
-        shutil.rmtree(self._run.folder / _SCRATCH, ignore_errors=True)
+        with suppress(OSError):
+            discard(self._run.folder / _SCRATCH)
         self._draw(results)
 
     # ------------------------------------------------------------------ stages
@@ -300,13 +303,11 @@ def _link(path: Path, final: Path) -> None:
     """A second name for a file, or a copy where a disk has no links."""
     if final.exists() and final.samefile(path):
         return  # from before; to rename one name to another of the same file does nothing, and leaves both
-    draft = final.with_name(f".{final.name}.tmp")
-    draft.unlink(missing_ok=True)
-    try:
-        os.link(path, draft)
-    except OSError:
-        shutil.copyfile(path, draft)
-    os.replace(draft, final)
+    with penstock.atomic(final, durable=False) as draft:
+        try:
+            os.link(path, draft)
+        except OSError:
+            shutil.copyfile(path, draft)
 
 
 def _reduced(stored: penstock.Stored, name: str) -> Any:

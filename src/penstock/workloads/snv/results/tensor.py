@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import penstock
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.files import digest
+from penstock.files import digest, discard
 from penstock.sinks.parts import sweep
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TensorZarr:
                 parts.append(Part(name, len(packed), digest(path)))
         if not parts and (folder / "c" / str(batch.start)).exists():
             for column in range(-(-self.shape[1] // width)):
-                (folder / f"c/{batch.start}/{column}/0/0").unlink(missing_ok=True)
+                discard(folder / f"c/{batch.start}/{column}/0/0")
         return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
@@ -85,7 +85,7 @@ class TensorZarr:
         with penstock.atomic(folder / "zarr.json") as draft:
             draft.write_text(json.dumps(self._description(holes), indent=1) + "\n", encoding="utf-8")
         for draft in (folder / "c").rglob(".*.tmp"):
-            draft.unlink()
+            discard(draft)
         told = folder / "zarr.json"
         return Closed(parts=(Part(told.name, told.stat().st_size, digest(told)),))
 
