@@ -1,0 +1,19 @@
+"""Control groups of our own: one for a run, one for its fork server, and one for each worker.
+
+    HOME/penstock-PID-START-NAMESPACE-N/         the run: no process in it
+    HOME/penstock-PID-START-NAMESPACE-N/server   the fork server
+    HOME/penstock-PID-START-NAMESPACE-N/w7       worker 7 and all it starts
+
+HOME is the group of this process, so that its limits hold for the run as well; this process itself
+stays where it is. In such a group the kernel counts each page once, whoever holds it and however it was
+left, and nothing that began in it can leave it: memory is exact, and a kill reaches everybody.
+
+Reading order: ``files`` (the edge), ``member`` (what one group tells and does), ``run`` (the groups of a
+run, and what dead runs left), ``ways`` (where groups can be made, and why not).
+"""
+
+from penstock.groups.member import Held, Member
+from penstock.groups.run import Run
+from penstock.groups.ways import VARIABLE, Found, find
+
+__all__ = ["VARIABLE", "Found", "Held", "Member", "Run", "find"]

@@ -1,0 +1,97 @@
+"""What is done to the files and folders of control groups, in one place, so that tests can make them up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_SHELL = "/bin/sh"
+_ENTER = 'echo 0 >"$1" && shift && { [ $# = 0 ] || exec "$@"; }'
+_ENTER_PYTHON = (
+    "import os, sys; _, procs, *command = sys.argv; open(procs, 'r+b', 0).write(b'0'); "
+    "command and os.execvp(command[0], command)"
+)
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATIENCE = 10.0
+"""Seconds that a shell may take to enter a group."""
+
+
+class Files:
+    """The real ones."""
+
+    def make(self, folder: Path) -> None:
+        """Make a group."""
+        folder.mkdir(0o755)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a group. Raises OSError (EBUSY) while it holds processes or groups."""
+        folder.rmdir()
+
+    def groups(self, folder: Path) -> list[Path]:
+        """The groups directly below; none when the group is gone."""
+        with suppress(OSError), os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return []
+
+    def read(self, file: Path) -> str:
+        """The content; empty where there is none, or where it may not be read."""
+        try:
+            return file.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def write(self, file: Path, text: str) -> None:
+        """Write in one piece; the file is never made."""
+        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    def entered_by(self, procs: Path, command: Sequence[str]) -> list[str]:
+        """A command that enters a group before its first byte of memory, keeping its process id.
+
+        A shell does it in a millisecond, but drops variables with names such as ``BASH_FUNC_module%%``.
+        """
+        if os.access(_SHELL, os.X_OK) and all(map(_PLAIN.fullmatch, os.environ)):
+            return [_SHELL, "-c", _ENTER, "sh", str(procs), *command]
+        return [sys.executable, "-I", "-S", "-c", _ENTER_PYTHON, str(procs), *command]
+
+    def visit(self, procs: Path) -> None:
+        """Have a child enter a group and end there.
+
+        Raises:
+            OSError: it could not; its last words tell why.
+        """
+        try:
+            told = subprocess.run(
+                self.entered_by(procs, []),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(procs)) from None
+        if told.returncode:
+            why = told.stderr.strip().rpartition(": ")[2]
+            raise OSError(errno.EACCES, why or f"exit code {told.returncode}", str(procs))
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Signal a process; one that is gone, or not ours, is no matter."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def pids(content: str) -> list[int]:
+    """The processes that a ``cgroup.procs`` names; 0 is one that cannot be seen from here."""
+    return [int(word) for word in content.split() if word.isdigit()]

@@ -1,0 +1,149 @@
+"""The groups of one run, and what dead runs have left.
+
+The name of a run's folder says which process made it, when that process began, and in which process id
+namespace it counts; so the next run knows, without asking anybody, what may be removed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from penstock import proc
+from penstock.groups.files import Files
+from penstock.groups.member import Member
+
+_NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
+_PATIENCE = 1.0
+"""Seconds that the dead may take to leave a group, where it is waited for."""
+_numbers = itertools.count()
+
+
+def began(pid: int | str, root: Path = proc.SYSTEM) -> int | None:
+    """When a process began, in ticks since the machine did; None when there is no such process."""
+    stat = proc.text(root / f"proc/{pid}/stat")
+    # The command's name may hold anything, blanks and brackets too: count from its end.
+    words = stat[stat.rfind(")") + 1 :].split()
+    return int(words[19]) if len(words) > 19 and words[19].isdigit() else None
+
+
+def namespace(root: Path = proc.SYSTEM) -> int:
+    """The namespace in which our process ids count; 0 where that is not told."""
+    with suppress(OSError):
+        return (root / "proc/self/ns/pid").stat().st_ino
+    return 0
+
+
+def name(root: Path = proc.SYSTEM) -> str:
+    """A name for a run's folder that no other run has or had."""
+    return f"penstock-{os.getpid()}-{began('self', root) or 0}-{namespace(root)}-{next(_numbers)}"
+
+
+def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
+    """Whether a folder was made by a run of ours whose process is gone."""
+    match = _NAME.fullmatch(folder.name)
+    if match is None:
+        return False
+    pid, start, where = map(int, match.groups())
+    try:
+        ours = folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+    # In another namespace that number is somebody else's.
+    return ours and where == namespace(root) and not _lives(pid, start, root)
+
+
+def _lives(pid: int, start: int, root: Path) -> bool:
+    found = began(pid, root)
+    if found is not None:
+        return found == start
+    if root != proc.SYSTEM:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return began(pid, root) is None  # it is there, but /proc hides it
+
+
+def sweep(
+    home: Path, version: Literal[1, 2], files: Files | None = None, root: Path = proc.SYSTEM
+) -> list[str]:
+    """End and remove what dead runs left in a group; the names of what is gone."""
+    files = files or Files()
+    left = [folder for folder in files.groups(home) if is_left(folder, root)]
+    return [folder.name for folder in left if until(Member(folder, version, files).end)]
+
+
+def until(done: Callable[[], bool], patience: float = _PATIENCE) -> bool:
+    """Try again and again, for so many seconds; whether it was done."""
+    deadline = time.monotonic() + patience
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+class Run:
+    """The groups of one run.
+
+    Args:
+        folder: of the run, which is there.
+        version: of the control groups.
+        at_end: called when the groups are gone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        version: Literal[1, 2],
+        files: Files | None = None,
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.version = version
+        self._files = files or Files()
+        self._at_end = at_end
+        self.all = Member(folder, version, files)
+        """Everybody in the run."""
+        self._leaving: list[Member] = []
+        self._closed = False
+
+    def member(self, name: str) -> Member:
+        """A new group in it.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        folder = self.folder / name
+        self._files.make(folder)
+        return Member(folder, self.version, self._files)
+
+    def drop(self, member: Member) -> None:
+        """End whatever is left in a group; it is removed now or by :meth:`tidy`."""
+        self._leaving.append(member)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the groups that were dropped, as far as the dead have left them; never waits."""
+        self._leaving = [member for member in self._leaving if not member.end()]
+
+    def close(self, patience: float = _PATIENCE) -> bool:
+        """End everybody and remove the groups, waiting at most so many seconds; whether all is gone."""
+        if self._closed:
+            return True
+        self._closed = until(self.all.end, patience)
+        self._leaving = []
+        if self._at_end is not None:
+            at_end, self._at_end = self._at_end, None
+            at_end()
+        return self._closed
