@@ -111,7 +111,7 @@ def real_like(samples: int, positions: int) -> np.ndarray:
         folder = Path(name)
         make_input.write(folder, samples, positions)
         table = open_table(str(folder / "cmt.npz"), str(folder / "cov.npz"))
-        features = MakeFeatures(medians.medians(table.coverage), np.ones(samples, bool))
+        features = MakeFeatures(medians.medians(table.coverage)[0], np.ones(samples, bool))
         blocks = Blocks(table, features=True, rows=positions)  # read as streams
         return features(blocks.block(0))
 

@@ -93,6 +93,7 @@ def rate(cells: int, work: Callable[[], Any], times: int = 5) -> float:
 def parts(folder: Path) -> None:
     """Print the speed of each part, on one core, in memory."""
     from penstock.workloads.snv import kernel
+    from penstock.workloads.snv.coverage_unit import Cover
     from penstock.workloads.snv.jobs import JudgePositions, MakeFeatures
     from penstock.workloads.snv.reading import copying, medians, members
     from penstock.workloads.snv.results.final import PackBlock
@@ -114,14 +115,15 @@ def parts(folder: Path) -> None:
     copied = members.mapped(table, copy(), copies)
     blocks = Blocks(copied, features=True)
     streams = Blocks(replace(table, p=copied.p), features=True)
-    median = medians.medians(table.coverage)
-    judge = JudgePositions(median, np.ones(samples, bool), True, blocks.rows)
+    median, _ = medians.medians(table.coverage)
+    cover = Cover(np.zeros(0, np.int64), np.zeros((samples, 0), np.int64))
+    judge = JudgePositions(median, np.ones(samples, bool), True, blocks.rows, cover)
     features = MakeFeatures(median, np.ones(samples, bool))
     number = min(len(blocks), 40)
     some = [blocks.block(i) for i in range(number)]
     seen = sum(len(block.numbers) for block in some) * samples
     keep, zero = np.zeros(blocks.rows, bool), np.zeros(samples, np.int64)
-    pack = PackBlock(copied.p, blocks.rows, predicted=False, fast=False)
+    pack = PackBlock(copied.p, blocks.rows, predicted=False, fast=False, own_rows=blocks.rows)
     for name, work in {
         "read blocks of the copy": lambda: sum(1 for _ in blocks.read(0, number)),
         "first filter": lambda: [kernel.first_filter(b.counts, keep[: len(b.numbers)], zero) for b in some],

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from penstock.stages import Run
     from penstock.stored import Stored
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BadInput",

@@ -364,4 +364,4 @@ def test_version_is_fast_because_verbs_are_imported_when_used():
         "print([m for m in ('rich', 'numpy', 'penstock.stages', 'penstock.engine') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines() == ["penstock 0.1.0", "[]"]
+    assert result.stdout.splitlines() == ["penstock 0.2.0", "[]"]

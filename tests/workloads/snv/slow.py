@@ -52,8 +52,8 @@ def carriers(counts):
     return carried
 
 
-def rescued(position):
-    """Whether a position, (8, samples) of all samples, is rescued: rule 2.9 of the tool."""
+def supported(position):
+    """Whether the reads of a position, (8, samples) of all samples, speak for it: rule 2.9 of the tool."""
     samples = [[int(plane[s]) for plane in position] for s in range(len(position[0]))]
     codes = [major(reads) for reads in samples]
     found = frequencies(codes)

@@ -116,12 +116,13 @@ def test_a_finished_run_that_is_run_again_leaves_no_drafts(small, tmp_path):
     assert list((tmp_path / "run").glob(".*.tmp")) == []
 
 
-def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
+@pytest.mark.parametrize("compat", ["none", "accusnv-1.0"])
+def test_predictions_of_large_tables_are_a_text_too(compat, tmp_path, model, monkeypatch):
     monkeypatch.setattr(final, "FAST", 1)
     told = EXPECTED["shallow"]
     path = DATA / f"{told['table']}_cmt.npz"
     cover = coverage(tmp_path / "cov.npz", told["medians"])
-    rows, _ = run(tmp_path / "run", model=model, table=str(path), coverage=cover)
+    rows, _ = run(tmp_path / "run", model=model, table=str(path), coverage=cover, compat=compat)
     kept = rows["kept"].astype(bool)
     lines = (tmp_path / "run" / "pred_res.txt").read_text().splitlines()
     with np.load(path) as saved:
@@ -134,18 +135,22 @@ def test_predictions_are_written_in_fast_mode(tmp_path, model, monkeypatch):
         reads = counts[:, row]
         assert int(pos) == rows["pos"][row]
         assert letters == ["NATCG"[slow.major(each)] for each in reads.tolist()]
-        rescued = rows["label"][row] == 0 and slow.rescued(reads.T.tolist())
+        supported = slow.supported(reads.T.tolist())
+        assert rows["read_support"][row] == supported
+        rescued = compat != "none" and rows["label"][row] == 0 and supported
         turned += rescued
         expected = np.float32(1) - np.float32(rows["prob"][row]) if rescued else np.float32(rows["prob"][row])
         assert int(label) == (1 if rescued else rows["label"][row])
         assert np.float32(prob) == expected
-    assert 0 < turned < (rows["label"][kept] == 0).sum()
+    assert set(rows["read_support"][~kept]) == {None}
+    # Without --compat a label has nothing to do with how many other positions the table has.
+    assert (0 < turned < (rows["label"][kept] == 0).sum()) if compat != "none" else not turned
 
 
 # ------------------------------------------------------------------ options
 
 
-def test_samples_are_excluded_by_names_file_and_number(small, tmp_path):
+def test_samples_are_excluded_by_names_file_and_number(small, tmp_path, capsys):
     options = small()
     names = small_table()["sample_names"].tolist()
     _, by_name = run(tmp_path / "a", exclude=f"{names[2]}, {names[5]},nosuch", **options)
@@ -157,15 +162,51 @@ def test_samples_are_excluded_by_names_file_and_number(small, tmp_path):
     counts = small_table()["counts"][:, :, :8].transpose(1, 2, 0)
     carried = slow.carriers(counts)
     limit = sorted(carried)[-3]
-    _, by_number = run(tmp_path / "c", exclude=str(limit), **options)
-    assert by_number["excluded"] == [n for n, c in zip(names, carried, strict=True) if c >= limit]
-    assert 0 < len(by_number["excluded"]) < 12
+    expected = [n for n, c in zip(names, carried, strict=True) if c >= limit]
+    for number, asked in enumerate(({"exclude": str(limit)}, {"carriers": limit})):
+        _, summary = run(tmp_path / f"c{number}", compat="accusnv-1.0", **asked, **options)
+        assert summary["excluded"] == expected
+        assert summary["carriers"] == limit
+    assert 0 < len(expected) < 12
+    assert f"--exclude {limit} leaves out samples with the second allele" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="say one of them"):
+        run(tmp_path / "d", exclude="12", carriers=3, **options)
+
+
+def test_an_allele_of_the_outgroup_alone_makes_nobody_a_carrier(small, tmp_path):
+    table = small_table()
+    group = ~table["in_outgroup"].ravel()
+    assert 0 < group.sum() < 12
+    carried = slow.carriers(table["counts"][group][:, :, :8].transpose(1, 2, 0))
+    limit = sorted(carried)[-3]
+    _, summary = run(tmp_path / "run", carriers=limit, **small())
+    names = table["sample_names"][group].tolist()
+    assert summary["excluded"] == [n for n, c in zip(names, carried, strict=True) if c >= limit]
+
+
+def test_a_name_that_is_a_number_is_the_sample(small, tmp_path):
+    names = small_table()["sample_names"].astype("<U8")
+    names[4] = "1001"
+    _, summary = run(tmp_path / "run", exclude="1001", **small(sample_names=names))
+    assert summary["excluded"] == ["1001"]
+    assert summary["unknown_names"] == []
 
 
 def test_the_rules_about_quality_can_be_left_out(small, tmp_path):
-    _, summary = run(tmp_path / "run", min_cov_samp=100, **small())
-    assert "low_quality" not in summary["removed"]
-    assert summary["thresholds"]["quality_rules"] is False
+    found = {}
+    for name, options in {
+        "rules": {"min_cov_samp": 100},
+        "none": {"min_cov_samp": 100, "no_quality_rules": True},
+        "as published": {"min_cov_samp": 100, "compat": "accusnv-1.0"},
+        "nearly": {"min_cov_samp": 99.99},
+    }.items():
+        rows, summary = run(tmp_path / name, **options, **small())
+        found[name] = rows["kept"].tolist()
+        rules = name in ("rules", "nearly")
+        assert summary["thresholds"]["quality_rules"] is rules
+        assert rules or "low_quality" not in summary["removed"]
+    assert found["rules"] == found["nearly"]
+    assert found["none"] == found["as published"]
 
 
 def test_without_a_network_there_are_no_probabilities(small, tmp_path):

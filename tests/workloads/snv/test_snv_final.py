@@ -76,8 +76,8 @@ class TestFinalTable(SinkSuite):
 
     def result_of(self, item):
         prob = [np.linspace(0, 1, ROWS, dtype=np.float32)] * self.count
-        pack = PackBlock(self.p, ROWS, predicted=True, fast=True)
-        return pack(block(item), kept=np.arange(self.count * ROWS), network=prob)
+        pack = PackBlock(self.p, ROWS, predicted=True, fast=True, own_rows=ROWS)
+        return pack(block(item), kept=np.arange(self.count * ROWS), network=prob)["table"]
 
     def opened(self, result):
         with np.load(result, allow_pickle=False) as saved:

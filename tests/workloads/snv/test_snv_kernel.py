@@ -1,4 +1,4 @@
-"""The arithmetic of snv against slow, independent ways: medians, carriers, rescue, t-test, network."""
+"""The arithmetic of snv against slow, independent ways: medians, carriers, reads, t-test, network."""
 
 import io
 import json
@@ -67,8 +67,10 @@ def test_medians_are_exact_however_large_the_values(tmp_path_factory, seed, samp
     coverage[rng.random(coverage.shape) < 0.3] = rng.integers(0, 5)
     path = tmp_path_factory.mktemp("m") / "cov.npz"
     np.savez_compressed(path, all_coverage_per_bp=np.asarray(coverage, order=order))
-    found = medians(open_arrays(str(path))["all_coverage_per_bp"])
+    columns = np.flatnonzero(rng.random(length) < 0.5)
+    found, seen = medians(open_arrays(str(path))["all_coverage_per_bp"], columns)
     assert found.tolist() == np.median(coverage, axis=1).tolist()
+    assert seen.tolist() == coverage[:, columns].tolist()
 
 
 # ------------------------------------------------------------------ rules
@@ -82,17 +84,25 @@ def test_carriers_of_the_second_allele():
     assert carried.sum() > 0
 
 
+def test_ties_are_cells_of_which_the_major_base_is_a_matter_of_order():
+    counts = random_counts(np.random.default_rng(2), 60, 7, most=4)
+    both = counts[:, :4] + counts[:, 4:]
+    top = both.max(axis=1)
+    ties = ((both == top[:, None]).sum(axis=1) > 1) & (top > 0)
+    assert kernel.count_ties(counts) == ties.sum() > 0
+
+
 @pytest.mark.parametrize("samples", [6, 23])
-def test_rescue_is_the_rule(samples):
+def test_support_by_reads_is_the_rule(samples):
     rng = np.random.default_rng(samples)
     counts = random_counts(rng, 150, samples, most=9)
     counts[:75, 1:4, : samples - 2] = 0  # most samples are nearly pure at half of the positions
     counts[:75, 5:8, : samples - 2] //= 4
     counts[:75, 0, : samples - 2] += 90
     block = Block(np.arange(150), counts, counts[:, 0], counts[:, :2])
-    codes, rescued = final.rescue(block)
-    assert rescued.tolist() == [slow.rescued(position) for position in counts.tolist()]
-    assert 0 < rescued.sum() < 150
+    codes, supported = final.read_support(block)
+    assert supported.tolist() == [slow.supported(position) for position in counts.tolist()]
+    assert 0 < supported.sum() < 150
     assert codes[3].tolist() == [
         slow.major([plane[s] for plane in counts[3].tolist()]) for s in range(samples)
     ]

@@ -18,6 +18,7 @@ import penstock
 from penstock.errors import BadInput
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.snv import jobs
+from penstock.workloads.snv.coverage_unit import Cover
 from penstock.workloads.snv.reading import arrays, chunked, copying, inflating
 from penstock.workloads.snv.reading.arrays import open_arrays
 from penstock.workloads.snv.reading.members import GatherFacts, Members
@@ -133,7 +134,7 @@ def test_zarr_is_read(version, scratch, small, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a fixed length is not part of the standard
             group.create_array(name, shape=values.shape, chunks=chunks, dtype=dtype)[...] = values
-    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 19), chunks=(7, 5), dtype="u8")
+    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 7), chunks=(7, 5), dtype="u8")
     cover[...] = 40
     given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr"), "scratch": scratch}
     # Workers open it for themselves.
@@ -161,7 +162,7 @@ def test_zarr_in_chunks_of_samples_is_read_sample_by_sample(small, tmp_path, mon
     for name, values in small_table().items():
         chunks = (2, *values.shape[1:]) if values.ndim > 1 else values.shape
         group.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype)[...] = values
-    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 19), chunks=(1, 19), dtype="u8")
+    cover = zarr.create_array(tmp_path / "cov.zarr", shape=(12, 7), chunks=(1, 7), dtype="u8")
     cover[...] = 40
     given = {"table": str(tmp_path / "cmt.zarr"), "coverage": str(tmp_path / "cov.zarr")}
     monkeypatch.setattr(chunked, "_AT_ONCE", 4000)  # so that a chunk holds more positions than a step
@@ -280,12 +281,14 @@ def test_no_answer_lies_in_the_memory_of_its_block(tmp_path, name):
     work = {
         "carriers": jobs.CountCarriers(),
         "survey": jobs.SurveyPositions(),
-        "judge": jobs.JudgePositions(median, every, True, blocks.rows),
+        "judge": jobs.JudgePositions(
+            median, every, True, blocks.rows, Cover(np.arange(4), np.full((samples, 4), 40))
+        ),
         "features": features,
         "predict": jobs.Predict(features, random_weights(), blocks.rows),
-        "pack": lambda block: final.PackBlock(blocks.table.p, 9, predicted=False, fast=False)(
-            block, kept=None
-        ),
+        "pack": lambda block: final.PackBlock(
+            blocks.table.p, 9, predicted=False, fast=False, own_rows=blocks.rows
+        )(block, kept=None),
     }[name]
     block = blocks.block(1)
     found = work(block)

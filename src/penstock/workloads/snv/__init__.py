@@ -55,12 +55,36 @@ def _whole_path(_context: click.Context, _param: click.Parameter, given: str | N
 )
 @click.option(
     "--min-cov-samp", type=click.FloatRange(0, 100), default=45, show_default=True, metavar="PERCENT",
-    help="Drop samples with no reads at so many of the positions, or more; 100 drops none.",
+    help="Drop samples without reads at so many of the positions, or more; 100 drops none.",
 )  # fmt: skip
 @click.option(
-    "--exclude", metavar="NAMES|FILE|N", callback=_whole_path,
-    help="Samples to leave out: names with commas, a file with one a line, or those that carry the second "
-    "allele at N positions or more.",
+    "--no-quality-rules", is_flag=True, help="Keep positions whose strands do not agree on the minor allele."
+)
+@click.option(
+    "--exclude", metavar="NAMES|FILE", callback=_whole_path,
+    help="Samples to leave out: names with commas, or a file with one a line.",
+)  # fmt: skip
+@click.option(
+    "--carriers", type=click.IntRange(0), metavar="N",
+    help="Leave out samples that carry the second allele at N positions or more.",
+)  # fmt: skip
+@click.option(
+    "--low-depth", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="Filter calls of low depth: as the whole table votes, always, or never.",
+)  # fmt: skip
+@click.option(
+    "--contigs", metavar="FILE", callback=_whole_path,
+    help="Contigs and their lengths, one a line in the order of the positions, as in a .fai file: gaps of "
+    "two contigs are then no neighbours.",
+)  # fmt: skip
+@click.option(
+    "--coverage-unit", type=click.Choice(["auto", "reads", "all40"]), default="auto", show_default=True,
+    help="What the coverage counts: reads, or all statistics of a cell (AccuSNV 1.0); it is measured, and a "
+    "warning says where it is not what it should be.",
+)  # fmt: skip
+@click.option(
+    "--compat", type=click.Choice(["none", "accusnv-1.0"]), default="none", show_default=True,
+    help="Apply rules of that version that depend on what has nothing to do with a position.",
 )  # fmt: skip
 @click.option(
     "--scratch", type=click.Choice(["auto", "never"]), default="auto", show_default=True,
@@ -83,7 +107,7 @@ def _whole_path(_context: click.Context, _param: click.Parameter, given: str | N
 def _command(**options: Any) -> None:
     """Filter a candidate mutation table and predict which positions are real SNVs.
 
-    Writes positions.parquet (pos, kept, removed_by, gap, prob, label), summary.json and
+    Writes positions.parquet (pos, kept, removed_by, gap, prob, label, read_support), summary.json and
     candidate_mutation_table_final.npz into the run folder; above 100,000 kept positions pred_res.txt too.
     """
 
@@ -101,8 +125,16 @@ class Snv:
             table, coverage: paths.
             model: path of the network's weights, or None for the filters alone.
             min_cov_samp: percent of positions without reads at which a sample is dropped from the tensor.
-            exclude: names (a text with commas, or a list), a file with one a line, or a number: samples
-                with the second allele at so many positions.
+            no_quality_rules: keep positions whose strands do not agree on the minor allele.
+            exclude: names (a text with commas, or a list), or a file with one a line. A number that is no
+                sample's name is taken as ``carriers``.
+            carriers: leave out samples with the second allele at so many positions or more.
+            low_depth: ``"auto"``, as the whole table votes, ``"on"`` or ``"off"``.
+            contigs: lengths in the order of the positions, or a file with names and lengths.
+            coverage_unit: ``"auto"``, ``"reads"`` or ``"all40"``: what the coverage is said to count.
+            compat: ``"none"``, or ``"accusnv-1.0"``: labels of pred_res.txt are rescued by reads above
+                100,000 kept positions, min_cov_samp=100 drops the quality rules too, and the outgroup
+                counts for carriers.
             scratch: ``"auto"``, or ``"never"`` to read compressed members as streams again and again
                 instead of copying them.
             tensor: write ``tensor.zarr``.

@@ -14,11 +14,14 @@ import numpy as np
 
 import penstock
 from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, UNKNOWN, VARIES
+from penstock.workloads.snv.coverage_unit import Cover
 from penstock.workloads.snv.reading.chunked import STATISTICS
 from penstock.workloads.snv.table import Block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_NAN = np.float32(np.nan)
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,16 @@ class JudgePositions:
         inside: which of them the tensor has.
         quality: whether the rules about quality apply.
         rows: positions of a block.
+        cover: the samples' coverage at some of the positions.
 
-    Returns ``{"told": uint16 (rows,), see bits, "alive": {"positions", "switch"}}``.
+    Returns ``{"told": uint16 (rows,), see bits, "alive": {"positions", "switch", "ties", "ratio"}}``.
     """
 
     medians: NDArray[np.float64]
     inside: NDArray[np.bool_]
     quality: bool
     rows: int
+    cover: Cover
     depth: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +122,7 @@ class JudgePositions:
         kernel.verdict(
             _no_counts(), one, False, True, True, True, np.ones(1), np.zeros(0, np.uint16)
         )  # fmt: skip
+        kernel.count_ties(_no_counts())
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Judge."""
@@ -132,10 +138,12 @@ class JudgePositions:
         known = VARIES | MINOR_LOST | LOW_QUALITY
         alive = (bits & known) == VARIES
         switch = int((alive & ((bits & SWITCH) != 0)).sum())
-        return {
-            "told": told,
-            "alive": {"positions": int(alive.sum()), "switch": switch},
+        counted = {
+            "positions": int(alive.sum()),
+            "switch": switch,
+            "ties": int(kernel.count_ties(block.counts)),
         }
+        return {"told": told, "alive": counted | {"ratio": self.cover.count(block)}}
 
 
 @dataclass(frozen=True)
@@ -212,19 +220,21 @@ class Predict:
             return np.concatenate(list(pool.map(lambda run: sparse.probabilities(run, self.weights), runs)))
 
 
-def flattened(blocks: Sequence[Any], rows: int, start: int, stop: int) -> NDArray[np.float32]:
+def flattened(
+    blocks: Sequence[Any], rows: int, start: int, stop: int, fill: np.generic = _NAN
+) -> NDArray[Any]:
     """Values ``start`` to ``stop`` of what was kept block by block.
 
     Args:
-        blocks: float32 (rows,) each; one that was set aside is NaN.
+        blocks: (rows,) each, of the type of ``fill``, which stands for one that was set aside.
         rows: positions of a block.
     """
     first, last = start // rows, -(-stop // rows)
     try:
         found = [blocks[item] for item in range(first, last)]
     except IndexError:  # all were set aside
-        return np.full(stop - start, np.nan, np.float32)
-    return np.concatenate([np.empty(0, np.float32), *found])[start - first * rows :][: stop - start]
+        return np.full(stop - start, fill)
+    return np.concatenate([np.empty(0, fill.dtype), *found])[start - first * rows :][: stop - start]
 
 
 def _no_counts() -> NDArray[np.int32]:

@@ -17,6 +17,8 @@ import numpy as np
 import penstock
 from penstock.errors import BadInput
 from penstock.files import discard
+from penstock.workloads.snv.coverage_unit import Cover, measured, warning
+from penstock.workloads.snv.given import Excluded, asked_to_exclude, contig_lengths
 from penstock.workloads.snv.projection import FINAL_BYTES
 from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.table import Blocks, Table, block_rows, open_table
@@ -38,10 +40,26 @@ class Asked:
     model: str | None = None
     min_cov_samp: float = 45
     exclude: str | int | Sequence[str] | None = None
+    carriers: int | None = None
+    no_quality_rules: bool = False
+    low_depth: str = "auto"
+    contigs: str | Sequence[int] | None = None
+    coverage_unit: str = "auto"
+    compat: str = "none"
     scratch: str = "auto"
     tensor: bool = False
     picture: str | Sequence[str] = ()
     tie_rule: str = "stable"
+
+    @property
+    def as_published(self) -> bool:
+        """Whether rules that version 1.0 of the tool has, and that are none of biology, apply."""
+        return self.compat != "none"
+
+    @property
+    def quality_rules(self) -> bool:
+        """Whether the rules about quality apply."""
+        return not (self.no_quality_rules or (self.as_published and self.min_cov_samp == 100))
 
 
 @dataclass(frozen=True)
@@ -53,14 +71,16 @@ class _Chosen:
         samples: the numbers of those that are neither outgroup nor excluded.
         medians: their median coverage.
         all_medians: that of all samples of the table.
-        excluded: names.
+        cover: their coverage at some positions.
+        excluded: names, and how they were chosen.
     """
 
     table: Table
     samples: list[int]
     medians: NDArray[np.float64]
     all_medians: NDArray[np.float64]
-    excluded: frozenset[str]
+    cover: Cover
+    excluded: Excluded
 
 
 class Stages:
@@ -83,6 +103,7 @@ class Stages:
         # The same files have the same names wherever the run is resumed from.
         self._given = open_table(str(Path(asked.table).absolute()), str(Path(asked.coverage).absolute()))
         self._weights = None if asked.model is None else load_weights(asked.model)
+        self._contigs = contig_lengths(asked.contigs)
 
     def do(self) -> None:
         """All of them."""
@@ -90,16 +111,17 @@ class Stages:
         inside = self._survey(chosen)
         settled, alive = self._judge(chosen, inside)
         network = self._on_survivors(chosen, inside, settled)
-        self._final(chosen, settled, network)
+        final = self._final(chosen, settled, network)
         results = self._run.step(
             "results", _write_results, threads=1,
             inputs={
                 "p": chosen.table.p, "settled": settled, "network": network,
                 "rows": block_rows(len(chosen.samples)),
+                "final": final, "support_rows": block_rows(len(chosen.table.names)),
                 "summary": self._summary(chosen, inside, settled, alive),
             },
         )  # fmt: skip
-        for stage in ("results", _FINAL):
+        for stage in ("results", f"{_FINAL}/table"):
             self._lift(stage)
         with suppress(OSError):
             discard(self._run.folder / _SCRATCH)
@@ -111,7 +133,9 @@ class Stages:
         from penstock.workloads.snv.reading.members import GatherFacts, Members, ReadMember, Scratch, mapped
 
         given = self._given
-        function = ReadMember(self._asked.scratch == "auto", _SPARE * len(given.names) * given.positions)
+        function = ReadMember(
+            self._asked.scratch == "auto", _SPARE * len(given.names) * given.positions, given.p
+        )
         into = {"copies": Scratch(), "facts": GatherFacts()}
         job = penstock.Job(source=Members(given), function=function, into=into, threads=1)
         stored = self._run.stage(_SCRATCH, job)
@@ -128,24 +152,27 @@ class Stages:
                 err=True,
             )
         excluded = self._excluded(table)
-        samples = self._samples(table, excluded)
-        medians = facts["coverage"]["medians"]
-        return _Chosen(table, samples, medians[samples], medians, excluded)
+        samples = self._samples(table, excluded.names)
+        cover = facts["coverage"]
+        return _Chosen(
+            table, samples, cover["medians"][samples], cover["medians"],
+            Cover(cover["rows"], cover["seen"][samples]), excluded,
+        )  # fmt: skip
 
-    def _excluded(self, table: Table) -> frozenset[str]:
-        given = self._asked.exclude
-        if given is None:
-            return frozenset()
-        limit = _number(given)
+    def _excluded(self, table: Table) -> Excluded:
+        names, limit = asked_to_exclude(self._asked.exclude, self._asked.carriers, table.names)
         if limit is None:
-            return frozenset(_names(given))
+            return Excluded(names)
         from penstock.workloads.snv.jobs import AddUp, CountCarriers
 
-        job = penstock.Job(source=Blocks(table), function=CountCarriers(), into=AddUp(), threads=1)
+        # An allele that only the outgroup has makes nobody of the group a carrier.
+        group = [s for s, out in enumerate(table.outgroup) if self._asked.as_published or not out]
+        job = penstock.Job(source=Blocks(table, group), function=CountCarriers(), into=AddUp(), threads=1)
         carried = self._run.stage("carriers", job).open().get("carried")
         if carried is None or isinstance(carried, int):  # no positions
-            return frozenset()
-        return frozenset(name for name, count in zip(table.names, carried, strict=True) if count >= limit)
+            return Excluded(names, limit)
+        found = [table.names[s] for s, count in zip(group, carried, strict=True) if count >= limit]
+        return Excluded(names | frozenset(found), limit)
 
     def _samples(self, table: Table, excluded: frozenset[str]) -> list[int]:
         samples = [
@@ -185,22 +212,32 @@ class Stages:
     def _judge(self, chosen: _Chosen, inside: NDArray[np.bool_]) -> tuple[penstock.Stored, Mapping[str, int]]:
         from penstock.workloads.snv.bits import UNKNOWN
         from penstock.workloads.snv.jobs import AddUp, JudgePositions
-        from penstock.workloads.snv.verdicts import uses_low_depth
 
         source = Blocks(chosen.table, chosen.samples)
-        function = JudgePositions(chosen.medians, inside, self._asked.min_cov_samp != 100, source.rows)
+        function = JudgePositions(
+            chosen.medians, inside, self._asked.quality_rules, source.rows, chosen.cover
+        )
         into = {"told": penstock.sinks.Arrays(grain=64, fill=UNKNOWN), "alive": AddUp()}
         judged = self._run.stage(
             "judge", penstock.Job(source=source, function=function, into=into, threads=1)
         )
         alive = _reduced(judged, "alive")
+        if told := warning(measured(alive.get("ratio", 0), self._asked.coverage_unit)):
+            click.echo(f"warning: {told}", err=True)
         settled = self._run.step(
             "settle", _settle, threads=1,
             inputs={
-                "judged": judged, "rows": source.rows, "p": chosen.table.p, "low_depth": uses_low_depth(alive)
+                "judged": judged, "rows": source.rows, "p": chosen.table.p,
+                "low_depth": self._low_depth(alive), "contigs": self._contigs,
             },
         )  # fmt: skip
         return settled, alive
+
+    def _low_depth(self, alive: Mapping[str, int]) -> bool:
+        from penstock.workloads.snv.verdicts import uses_low_depth
+
+        asked = self._asked.low_depth
+        return uses_low_depth(alive) if asked == "auto" else asked == "on"
 
     def _on_survivors(
         self, chosen: _Chosen, inside: NDArray[np.bool_], settled: penstock.Stored
@@ -226,8 +263,10 @@ class Stages:
             )
         return network
 
-    def _final(self, chosen: _Chosen, settled: penstock.Stored, network: penstock.Stored | None) -> None:
-        from penstock.workloads.snv.results.final import FAST, FinalTable, PackBlock
+    def _final(
+        self, chosen: _Chosen, settled: penstock.Stored, network: penstock.Stored | None
+    ) -> penstock.Stored:
+        from penstock.workloads.snv.results.final import FAST, NOT_KNOWN, FinalTable, PackBlock
 
         table, count = chosen.table, settled.facts["kept"]
         kept = settled.folder / "kept.npy"
@@ -235,24 +274,26 @@ class Stages:
         fast = predicted and count > FAST
         sink = FinalTable(
             names=table.names, outgroup=table.outgroup, predicted=predicted, fast=fast,
-            excluded=tuple(name in chosen.excluded for name in table.names),
+            excluded=tuple(name in chosen.excluded.names for name in table.names),
         )  # fmt: skip
+        source = Blocks(table, kept=(kept, count), features=True)
         job = penstock.Job(
-            source=Blocks(table, kept=(kept, count), features=True),
-            function=PackBlock(table.p, block_rows(len(chosen.samples)), predicted, fast),
-            into=sink,
+            source=source,
+            function=PackBlock(
+                table.p, block_rows(len(chosen.samples)), predicted, fast, source.rows,
+                self._asked.as_published,
+            ),
+            into={"table": sink, "support": penstock.sinks.Arrays(grain=FinalTable.grain, fill=NOT_KNOWN)},
             inputs={"kept": kept} | ({"network": network} if network is not None else {}),
             threads=1,
-        )
-        self._run.stage(_FINAL, job)
+        )  # fmt: skip
+        return self._run.stage(_FINAL, job)
 
     # ------------------------------------------------------------------ the end
 
     def _summary(
         self, chosen: _Chosen, inside: NDArray[np.bool_], settled: penstock.Stored, alive: Mapping[str, int]
     ) -> dict[str, Any]:
-        from penstock.workloads.snv.verdicts import uses_low_depth
-
         table = chosen.table
         names = [table.names[s] for s in chosen.samples]
         depth = float(np.median(chosen.medians))
@@ -263,14 +304,19 @@ class Stages:
             "kept": settled.facts["kept"],
             "removed": settled.facts["removed"],
             "outgroup": [name for name, out in zip(table.names, table.outgroup, strict=True) if out],
-            "excluded": [name for name in table.names if name in chosen.excluded],
-            "unknown_names": sorted(chosen.excluded - set(table.names)),
+            "excluded": [name for name in table.names if name in chosen.excluded.names],
+            "unknown_names": sorted(chosen.excluded.names - set(table.names)),
+            "carriers": chosen.excluded.carriers,
             "dropped": [name for name, kept in zip(names, inside, strict=True) if not kept],
             "median_coverage": dict(zip(table.names, chosen.all_medians.tolist(), strict=True)),
+            "coverage": measured(alive.get("ratio", 0), self._asked.coverage_unit),
+            "tied_cells": alive.get("ties", 0),
+            "contigs": len(self._contigs) or None,
             "thresholds": {
                 "min_cov_samp": float(self._asked.min_cov_samp),
-                "quality_rules": self._asked.min_cov_samp != 100,
-                "low_depth_filter": uses_low_depth(alive),
+                "quality_rules": self._asked.quality_rules,
+                "low_depth_filter": self._low_depth(alive),
+                "low_depth": self._asked.low_depth,
                 "low_depth_votes": alive.get("switch", 0),
                 "low_depth_voters": alive.get("positions", 0),
                 "group_depth": depth,
@@ -279,6 +325,7 @@ class Stages:
                 "label": 0.5,
             },
             "tie_rule": self._asked.tie_rule,
+            "compat": self._asked.compat,
             "network": self._weights is not None,
         }
 
@@ -315,32 +362,18 @@ def _reduced(stored: penstock.Stored, name: str) -> Any:
     return stored._open(name, stored.rooms[name])
 
 
-def _settle(
-    folder: Path, *, judged: Mapping[str, Any], rows: int, p: Array, low_depth: bool
-) -> dict[str, Any]:
+def _settle(folder: Path, *, judged: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     from penstock.workloads.snv.verdicts import settle
 
-    return settle(folder, told=judged["told"], rows=rows, p=p, low_depth=low_depth)
+    return settle(folder, told=judged["told"], **options)
 
 
 def _write_results(
-    folder: Path, *, p: Array, settled: Path, network: Any, rows: int, summary: Mapping[str, Any]
-) -> None:
+    folder: Path, *, p: Array, settled: Path, network: Any, rows: int, final: Mapping[str, Any],
+    support_rows: int, summary: Mapping[str, Any],
+) -> None:  # fmt: skip
     from penstock.workloads.snv.results.positions import write_positions
 
-    write_positions(folder / "positions.parquet", p, settled, network, rows)
+    support = final["support"]
+    write_positions(folder / "positions.parquet", p, settled, network, rows, support, support_rows)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-
-
-def _number(given: str | int | Sequence[str]) -> int | None:
-    if isinstance(given, int):
-        return given
-    return int(given) if isinstance(given, str) and given.strip().isdigit() else None
-
-
-def _names(given: str | int | Sequence[str]) -> list[str]:
-    if not isinstance(given, str):
-        return list(given) if isinstance(given, Sequence) else []
-    if Path(given).is_file():
-        given = Path(given).read_text(encoding="utf-8").replace("\n", ",")
-    return [name.strip() for name in given.split(",") if name.strip()]

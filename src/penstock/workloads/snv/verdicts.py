@@ -6,12 +6,13 @@ a few for each position.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.errors import BadInput
 from penstock.workloads.snv import bits as b
 from penstock.workloads.snv.reading.arrays import Array
 
@@ -40,7 +41,9 @@ def uses_low_depth(alive: Mapping[str, int]) -> bool:
     return switch > 10 or (positions > 0 and switch / positions >= 0.1)
 
 
-def settle(folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool) -> dict[str, Any]:
+def settle(
+    folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool, contigs: Sequence[int] = ()
+) -> dict[str, Any]:
     """Decide about each position, as a step.
 
     Args:
@@ -49,8 +52,13 @@ def settle(folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool) -> 
         rows: positions of a block.
         p: the positions.
         low_depth: the global switch.
+        contigs: lengths of the contigs in their order, over which positions are numbered: positions of two
+            contigs are not near each other. Without them, the genome counts as one.
 
     Returns counts by reason, and how many are kept.
+
+    Raises:
+        BadInput: the last position lies behind the last contig.
     """
     positions = p.shape[0]
     codes = _create(folder / "codes.npy", np.uint8, positions)
@@ -64,7 +72,7 @@ def settle(folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool) -> 
             alone = (bits >> shift) & b.WEAK != 0
             passed = (found == KEPT) | (found == NO_VARIATION) | (found == GAP)
             weak.write((first * rows + np.flatnonzero(alone & passed)).astype(np.int64).tobytes())
-    _cluster(folder / "weak", p, codes)
+    _cluster(folder / "weak", p, codes, _ends(contigs, p))
     (folder / "weak").unlink()
     counts = np.zeros(len(REASONS), np.int64)
     with open(folder / "kept", "wb") as file:
@@ -95,8 +103,21 @@ def _codes(bits: NDArray[np.uint16], shift: int) -> NDArray[np.uint8]:
     )
 
 
-def _cluster(path: Path, p: Array, codes: NDArray[np.uint8]) -> None:
-    """Mark as gaps the weak positions with three others near them."""
+def _ends(contigs: Sequence[int], p: Array) -> NDArray[np.int64]:
+    """The last position of each contig."""
+    ends = np.cumsum(np.asarray(contigs, np.int64))
+    last = int(p.map()[-1]) if p.shape[0] else 0
+    if len(ends) and last > ends[-1]:
+        raise BadInput(
+            f"has {len(ends)} contigs of {ends[-1]} bases together, and the last position of the table is "
+            f"{last}: are they of another genome?",
+            file="--contigs",
+        )
+    return ends
+
+
+def _cluster(path: Path, p: Array, codes: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+    """Mark as gaps the weak positions with three others near them, on the same contig."""
     count = path.stat().st_size // 8
     if not count:
         return
@@ -104,7 +125,9 @@ def _cluster(path: Path, p: Array, codes: NDArray[np.uint8]) -> None:
     places = np.memmap(path.with_name("places"), np.int64, "w+", shape=count)
     mapped = p.map()
     for at in range(0, count, 1 << 16):
-        places[at : at + (1 << 16)] = mapped[rows[at : at + (1 << 16)]]
+        here = mapped[rows[at : at + (1 << 16)]].astype(np.int64)
+        # Contigs are moved apart, so that no two of their positions are near.
+        places[at : at + (1 << 16)] = here + 2 * NEAR * np.searchsorted(ends, here)
     for at in range(0, count, 1 << 16):
         here = np.asarray(places[at : at + (1 << 16)])
         low, high = np.searchsorted(places, here - NEAR), np.searchsorted(places, here + NEAR, "right")

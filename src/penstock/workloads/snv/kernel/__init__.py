@@ -6,7 +6,9 @@ stable ascending sort; sites are ordered by a stable descending one. Importing i
 """
 
 from penstock.workloads.snv.kernel.counting import narrow, tally
-from penstock.workloads.snv.kernel.features import features, rescue
-from penstock.workloads.snv.kernel.filters import carriers, first_filter, verdict
+from penstock.workloads.snv.kernel.features import features, read_support
+from penstock.workloads.snv.kernel.filters import carriers, count_ties, first_filter, verdict
 
-__all__ = ["carriers", "features", "first_filter", "narrow", "rescue", "tally", "verdict"]
+__all__ = [
+    "carriers", "count_ties", "features", "first_filter", "narrow", "read_support", "tally", "verdict",
+]  # fmt: skip

@@ -72,17 +72,17 @@ def _minor_base(a, top):
 
 
 @compiled
-def rescue(counts, limit, major, rescued):
-    """Whether the reads speak for a position whose label is 0.
+def read_support(counts, limit, major, supported):
+    """Whether the reads alone speak for a position.
 
     The second most frequent base of the site is real when few samples of the first are ambiguous, and
     the samples with other bases have them deeper than the first's samples have it as noise.
 
     Args:
         counts: int32 (positions, 8, samples), of all samples.
-        limit: the share of ambiguous samples up to which a position is rescued.
+        limit: the share of ambiguous samples up to which a position is supported.
         major: int32 (positions, samples); set to the major bases, 0 for none.
-        rescued: bool (positions,); set.
+        supported: bool (positions,); set.
     """
     positions, _, samples = counts.shape
     n, a = np.empty(5, np.int64), np.empty(4, np.int64)
@@ -110,4 +110,4 @@ def rescue(counts, limit, major, rescued):
                 noise = max(noise, forward2, reverse2)
         if noise > 2:
             noise += 2
-        rescued[i] = same > 0 and ambiguous / same <= limit and not others < noise
+        supported[i] = same > 0 and ambiguous / same <= limit and not others < noise

@@ -70,6 +70,25 @@ def first_filter(counts, keep, zero):
 
 
 @compiled
+def count_ties(counts):
+    """How many cells with reads have two bases or more that are equally frequent and most frequent.
+
+    Args:
+        counts: int32 (positions, 8, samples).
+    """
+    positions, _, samples = counts.shape
+    ties = 0
+    for i in range(positions):
+        reads = counts[i]
+        for s in range(samples):
+            a0, a1 = reads[0, s] + reads[4, s], reads[1, s] + reads[5, s]
+            a2, a3 = reads[2, s] + reads[6, s], reads[3, s] + reads[7, s]
+            top = max(max(a0, a1), max(a2, a3))
+            ties += top > 0 and (a0 == top) + (a1 == top) + (a2 == top) + (a3 == top) > 1
+    return ties
+
+
+@compiled
 def carriers(counts, carried):
     """At how many positions each sample has the second most frequent major base.
 

@@ -18,13 +18,17 @@ BINS = 2048
 """Values that a pass over the coverage tells apart, per sample."""
 
 
-def medians(array: Array) -> NDArray[np.float64]:
-    """The median coverage of each sample, exactly, by counting.
+def medians(
+    array: Array, columns: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The median coverage of each sample, exactly, by counting; and the coverage at some columns.
 
     Args:
         array: (samples, genome length), whole numbers.
+        columns: which, ascending, each at most the genome's length; None for none.
 
-    Returns float64 (samples,): the mean of the two middle values where the length is even.
+    Returns float64 (samples,), the mean of the two middle values where the length is even, and int64
+    (samples, columns).
 
     A pass tells 2,048 values of each sample apart. The first looks at the lowest; a sample whose middle
     lies higher takes more passes, each with a bracket 2,048 times narrower, at most 6.
@@ -33,9 +37,9 @@ def medians(array: Array) -> NDArray[np.float64]:
         BadInput: a negative value, or a damaged file.
     """
     length = array.shape[1]
-    passes = _Passes(array)
+    passes = _Passes(array, np.zeros(0, np.int64) if columns is None else columns)
     low, high = (_ranked(passes, rank) for rank in ((length - 1) // 2, length // 2))
-    return (low.astype(np.float64) + high.astype(np.float64)) / 2
+    return (low.astype(np.float64) + high.astype(np.float64)) / 2, passes.columns
 
 
 _Counts = tuple["NDArray[Any]", "NDArray[Any]", "NDArray[Any]"]
@@ -44,19 +48,52 @@ _Counts = tuple["NDArray[Any]", "NDArray[Any]", "NDArray[Any]"]
 class _Passes:
     """Passes over the coverage, each made once: the two middle values mostly need the same ones."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, columns: NDArray[np.int64]) -> None:
         self.array = array
+        self.columns = np.zeros((array.shape[0], len(columns)), np.int64)
+        """What the first pass picks out."""
+        self._wanted = columns
         self._made: dict[bytes, _Counts] = {}
 
     def count(self, low: NDArray[np.int64], width: NDArray[np.int64]) -> _Counts:
         """Values below each sample's bracket, in its bins, and the highest."""
         asked = low.tobytes() + width.tobytes()
         if asked not in self._made:
-            self._made[asked] = _count(self.array, low, width)
+            pick = _Pick(self.array, self._wanted, self.columns) if not self._made else None
+            self._made[asked] = _count(self.array, low, width, pick)
         return self._made[asked]
 
 
-def _count(array: Array, low: NDArray[np.int64], width: NDArray[np.int64]) -> _Counts:
+class _Pick:
+    """Takes columns out of values as they lie.
+
+    Args:
+        array: whose values.
+        columns: which.
+        out: int64 (samples, columns); set.
+    """
+
+    def __init__(self, array: Array, columns: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+        samples, length = array.shape
+        across = order_of(array) == "ps"
+        rows = np.arange(samples)
+        # The places of all wanted values in the order in which they lie, and where each goes.
+        places = columns[:, None] * samples + rows if across else rows[:, None] * length + columns
+        self._places = places.ravel()
+        self._out = out.T if across else out
+        self._flat = np.empty(self._places.shape, np.int64)
+
+    def take(self, piece: NDArray[Any], at: int) -> None:
+        """From a piece of which the first value is number ``at``."""
+        low, high = np.searchsorted(self._places, (at, at + len(piece)))
+        self._flat[low:high] = piece[self._places[low:high] - at]
+
+    def end(self) -> None:
+        """All values were there."""
+        self._out[...] = self._flat.reshape(self._out.shape)
+
+
+def _count(array: Array, low: NDArray[np.int64], width: NDArray[np.int64], pick: _Pick | None) -> _Counts:
     from penstock.workloads.snv import kernel
 
     samples, length = array.shape
@@ -68,7 +105,11 @@ def _count(array: Array, low: NDArray[np.int64], width: NDArray[np.int64]) -> _C
     for piece in Chunked(array.path).pieces() if array.kind == "zarr" else array.pieces():
         _check_coverage(array, piece)
         kernel.tally(piece.astype(np.int64), at, turn, samples, low, width, below, hist, most)
+        if pick is not None:
+            pick.take(piece, at)
         at += len(piece)
+    if pick is not None:
+        pick.end()
     return below, hist, most
 
 

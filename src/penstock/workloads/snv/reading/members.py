@@ -18,6 +18,7 @@ import numpy as np
 
 import penstock
 from penstock.abc import Batch, Receipt
+from penstock.workloads.snv.coverage_unit import some_positions
 from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.reading.copying import NoRoom, check, copy
 from penstock.workloads.snv.reading.medians import BINS, medians
@@ -59,12 +60,14 @@ class ReadMember:
     Args:
         copies: whether to copy at all.
         spare: bytes of the disk that copies must leave to the results.
+        p: the positions of the table, at some of which the coverage is wanted.
 
     Returns ``{"copies": path or None, "facts": {name: {...}}}``.
     """
 
     copies: bool
     spare: int
+    p: Array
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -85,7 +88,9 @@ class ReadMember:
         """
         name, array = item
         if name == "coverage":
-            return {"copies": None, "facts": {name: {"medians": medians(array)}}}
+            rows, columns = some_positions(self.p, *array.shape)
+            middle, seen = medians(array, columns)
+            return {"copies": None, "facts": {name: {"medians": middle, "rows": rows, "seen": seen}}}
         if array.kind != "mapped" and (self.copies or name == "p"):
             path = penstock.share().folder / f"{name}.npy"
             try:

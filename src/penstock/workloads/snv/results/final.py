@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FAST = 100_000
 """Kept positions above which pred_res.txt is written."""
+NOT_KNOWN = 2
+"""Of a position that was set aside, whether reads speak for it."""
 TABLE, PREDICTIONS = "candidate_mutation_table_final.npz", "pred_res.txt"
 _LETTERS = np.frombuffer(b"NATCG", np.uint8)
 _NAMES = "part-*.pieces"
@@ -51,27 +53,35 @@ class PackBlock:
         rows: positions of a block of the network's stage.
         predicted: whether there are probabilities.
         fast: whether the text of predictions is wanted.
+        own_rows: positions of a block of this stage.
+        rescues: whether a label 0 for which the reads speak becomes 1 in that text.
     """
 
     p: Array
     rows: int
     predicted: bool
     fast: bool
+    own_rows: int
+    rescues: bool = False
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        if self.fast:
-            rescue(Block(np.arange(0), np.zeros((0, STATISTICS, 1), np.int32), *[np.zeros((0, 1), "i4")] * 2))
+        read_support(
+            Block(np.arange(0), np.zeros((0, STATISTICS, 1), np.int32), *[np.zeros((0, 1), "i4")] * 2)
+        )
 
-    def __call__(self, block: Block, *, kept: Any, network: Any = None) -> list[Piece]:
-        """Returns its pieces, in the order of the planes.
+    def __call__(self, block: Block, *, kept: Any, network: Any = None) -> dict[str, Any]:
+        """Its pieces in the order of the planes, and for which positions the reads alone speak.
 
         Args:
             block: of all samples, with quals and indels.
             kept: numbers of the kept positions, int64.
             network: probabilities, as the network's stage kept them.
+
+        Returns ``{"table": [Piece, ...], "support": uint8 (own_rows,)}``, 0, 1, or ``NOT_KNOWN``.
         """
         n = len(block.numbers)
+        major, supported = read_support(block)
         planes: dict[int, NDArray[Any]] = {_P: np.asarray(self.p.map()[block.numbers]).astype("<i8")}
         planes |= {_COUNTS + k: block.counts[:, k].astype("<u8") for k in range(STATISTICS)}
         planes |= {_INDEL + k: block.indel[:, k].astype("<u8") for k in range(2)}
@@ -86,13 +96,15 @@ class PackBlock:
             packed, crc = deflate(values.reshape(-1).view(np.uint8).data)
             pieces.append((plane, packed, values.nbytes, crc))
         if self.fast and prob is not None:
-            text = _lines(planes[_P], prob, *rescue(block))
+            text = _lines(planes[_P], prob, major, supported & self.rescues)
             pieces.append((_TEXT, text, len(text), 0))
-        return pieces
+        support = np.full(self.own_rows, NOT_KNOWN, np.uint8)
+        support[:n] = supported
+        return {"table": pieces, "support": support}
 
 
-def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """The major bases of all samples, and which positions their reads speak for.
+def read_support(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The major bases of all samples, and for which positions their reads alone speak.
 
     Args:
         block: of all samples of the file.
@@ -103,9 +115,9 @@ def rescue(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
 
     limit = 0.1 if block.counts.shape[2] > 20 else 0.25
     major = np.empty((len(block.numbers), block.counts.shape[2]), np.int32)
-    rescued = np.empty(len(block.numbers), np.bool_)
-    kernel.rescue(block.counts, limit, major, rescued)
-    return major, rescued
+    supported = np.empty(len(block.numbers), np.bool_)
+    kernel.read_support(block.counts, limit, major, supported)
+    return major, supported
 
 
 def _lines(
@@ -113,7 +125,7 @@ def _lines(
 ) -> bytes:
     """Position, label, probability and the samples' major bases, tab-separated.
 
-    A label of 0 may be rescued by the reads of all samples, outgroup and excluded ones too.
+    Where ``rescued``, a label of 0 becomes 1 and its probability p 1 - p, as in the tool's version 1.0.
     """
     label = prob > 0.5
     turned = ~label & rescued & ~np.isnan(prob)

@@ -10,12 +10,16 @@ import numpy as np
 from penstock.workloads.snv import verdicts
 from penstock.workloads.snv.jobs import flattened
 from penstock.workloads.snv.reading.arrays import Array
+from penstock.workloads.snv.results.final import NOT_KNOWN
 
 _ROWS = 1 << 16
+_NOT_KNOWN = np.uint8(NOT_KNOWN)
 
 
-def write_positions(path: Path, p: Array, settled: Path, network: Any, rows: int) -> None:
-    """One row for each position of the table: pos, kept, removed_by, gap, prob, label.
+def write_positions(
+    path: Path, p: Array, settled: Path, network: Any, rows: int, support: Any, support_rows: int
+) -> None:
+    """One row for each position of the table: pos, kept, removed_by, gap, prob, label, read_support.
 
     Args:
         path: of the Parquet file.
@@ -23,6 +27,8 @@ def write_positions(path: Path, p: Array, settled: Path, network: Any, rows: int
         settled: the folder of the settled verdicts.
         network: probabilities of the kept positions by blocks; None without a network.
         rows: positions of such a block.
+        support: for which kept positions the reads alone speak, by blocks, as the final stage found it.
+        support_rows: positions of such a block.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -30,7 +36,7 @@ def write_positions(path: Path, p: Array, settled: Path, network: Any, rows: int
     schema = pa.schema(
         [
             ("pos", pa.int64()), ("kept", pa.bool_()), ("removed_by", pa.string()), ("gap", pa.bool_()),
-            ("prob", pa.float32()), ("label", pa.int8()),
+            ("prob", pa.float32()), ("label", pa.int8()), ("read_support", pa.bool_()),
         ]
     )  # fmt: skip
     all_codes = np.load(settled / "codes.npy", mmap_mode="r", allow_pickle=False)
@@ -43,9 +49,12 @@ def write_positions(path: Path, p: Array, settled: Path, network: Any, rows: int
             kept = codes == verdicts.KEPT
             removed = (codes == verdicts.GAP) | (codes == verdicts.NO_VARIATION)
             prob = np.full(len(codes), np.nan, np.float32)
+            spoken = np.full(len(codes), _NOT_KNOWN)
+            stop = done + int(kept.sum())
+            spoken[kept] = flattened(support, support_rows, done, stop, _NOT_KNOWN)
             if network is not None:
-                prob[kept] = flattened(network, rows, done, done + int(kept.sum()))
-                done += int(kept.sum())
+                prob[kept] = flattened(network, rows, done, stop)
+            done = stop
             unknown = np.isnan(prob)
             columns = [
                 pa.array(np.asarray(places[at : at + _ROWS]).astype(np.int64)),
@@ -54,5 +63,6 @@ def write_positions(path: Path, p: Array, settled: Path, network: Any, rows: int
                 pa.array(removed, mask=~(kept | removed)),
                 pa.array(prob, mask=unknown),
                 pa.array((prob > 0.5).astype(np.int8), mask=unknown),
+                pa.array(spoken == 1, mask=spoken == _NOT_KNOWN),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
