@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -117,6 +118,42 @@ def test_rows_left_out_change_shares_but_not_rscu():
     assert len(every) == 64
     assert {row["codon"]: row["rscu"] for row in every}["GGG"] is None
     assert {row["codon"]: row["rscu"] for row in every}["TAA"] == 3
+
+
+def coding(records, codons, seed=0):
+    """FASTA of open reading frames: sense codons, then a stop."""
+    rng = np.random.default_rng(seed)
+    sense = [codon for codon, aa in genetic_codes.translation(1).items() if aa != "*"]
+    return "".join(f">{i}\n{''.join(rng.choice(sense, codons))}TAA\n" for i in range(records))
+
+
+def test_stops_inside_records_are_warned_of(tmp_path, capsys):
+    (tmp_path / "cds.fa").write_text(coding(40, 300))
+    _, told = run(tmp_path / "cds", tmp_path / "cds.fa")
+    assert told["warnings"] == []
+    assert (told["tables"][0]["stops"], told["tables"][0]["internal_stops"]) == (40, 0)
+    _, told = run(tmp_path / "shifted", tmp_path / "cds.fa", frame="1")
+    assert "not coding sequence in this frame" in told["warnings"][0]
+    # Where a coding frame is among those asked for, the others are no fault.
+    _, told = run(tmp_path / "all", tmp_path / "cds.fa", frame="all", strand="both")
+    assert told["warnings"] == []
+    capsys.readouterr()
+    rows, told = run(tmp_path / "genomes", EXAMPLE)
+    stops = sum(row["count"] for row in rows if row["aa"] == "*")
+    assert told["tables"][0]["internal_stops"] == stops - told["records"] > 0.05 * told["codons"]
+    assert "are stops inside records (strand +, frame 0)" in capsys.readouterr().err
+
+
+def test_families_and_codons_of_two_meanings_are_marked(tmp_path):
+    (tmp_path / "a.fa").write_text(coding(3, 50))
+    rows, told = run(tmp_path / "standard", tmp_path / "a.fa")
+    family = {row["codon"]: row["family"] for row in rows}
+    assert (family["ATG"], family["TGG"], family["TAA"], family["CTG"], family["ATA"]) == (1, 1, 3, 6, 3)
+    assert not any(row["dual"] for row in rows)
+    for code, dual in ((27, {"TGA"}), (28, {"TAA", "TAG", "TGA"}), (31, {"TAA", "TAG"})):
+        rows, told = run(tmp_path / f"code{code}", tmp_path / "a.fa", genetic_code=code, skip_stops=True)
+        assert {row["codon"] for row in rows if row["dual"]} == dual
+        assert "are stops and amino acids" in told["warnings"][-1]
 
 
 def test_nothing_counted_gives_no_shares(tmp_path):
@@ -290,11 +327,11 @@ def test_a_sample_of_a_run(tmp_path):
         _, told = run(tmp_path / name, *inputs, sample=77, seed=1)
         assert told["records"] == 77
         assert told["sample"] == {"records": 77, "seed": 1}
-        assert told["warnings"] == []
+        assert [each for each in told["warnings"] if "stops inside" not in each] == []
         assert 3 * told["codons"] + told["partial"] + told["skipped"] == told["bases"]
     _, told = run(tmp_path / "all", DATA / "dirty.fa", sample=77)
     assert told["records"] == 14
-    assert "only 14 records" in told["warnings"][1]
+    assert any("only 14 records" in each for each in told["warnings"])
 
 
 # ------------------------------------------------------------------ bad inputs

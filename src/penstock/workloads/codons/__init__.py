@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _STRANDS = {"forward": "+", "both": "+-"}
 _GAPS = 0.01
 """Share of gap letters above which the input looks aligned."""
+_STOPS = 0.005
+"""Share of codons that are stops inside records above which a frame is not coding."""
 
 
 def _known_code(context: click.Context, param: click.Parameter, number: int) -> int:
@@ -75,8 +77,8 @@ def _command(**options: Any) -> None:
     """Count codons in FASTA files (plain, gzip, bgzip, zstd, bzip2, xz) or Parquet files.
 
     Parquet files have the sequences in a column called sequence. Patterns such as 'genomes/*.fa.gz' may
-    be quoted. Writes codons.parquet (strand, frame, codon, aa, count, freq, per_1000, rscu) and
-    summary.json into the run folder.
+    be quoted. Writes codons.parquet (strand, frame, codon, aa, family, dual, count, freq, per_1000,
+    rscu) and summary.json into the run folder.
     """
 
 
@@ -184,6 +186,8 @@ def _results(
     from penstock.workloads.codons import summary as s
 
     frames = range(3) if asked["frame"] == "all" else [int(asked["frame"])]
+    dual = genetic_codes.dual(asked["genetic_code"])
+    records = int(summary[s.RECORDS])
     rows: list[Row] = []
     ledgers: list[dict[str, Any]] = []
     for strand in _STRANDS[asked["strand"]]:
@@ -192,11 +196,17 @@ def _results(
             counts = dict(zip(s.CODONS, by_frame[frame].tolist(), strict=True))
             kept = codon_rows(
                 counts, meaning, strand=strand, frame=frame, skip_stops=asked["skip_stops"],
-                min_count=asked["min_count"],
+                min_count=asked["min_count"], dual=dual,
             )  # fmt: skip
             ledger = s.ledger(summary, strand, frame)
             in_rows = sum(row["count"] for row in kept)
-            ledgers.append({"strand": strand, "frame": frame, **ledger, "counted": in_rows})
+            stops = sum(count for codon, count in counts.items() if meaning[codon] == "*")
+            ledgers.append(
+                {
+                    "strand": strand, "frame": frame, **ledger, "counted": in_rows, "stops": stops,
+                    "internal_stops": max(stops - records, 0),
+                }
+            )  # fmt: skip
             rows += kept
     letters = s.letters(summary)
     bases = int(summary[s.BASES])
@@ -205,14 +215,17 @@ def _results(
     }
     told = {
         "schema": 1,
-        "records": int(summary[s.RECORDS]),
+        "records": records,
         "bases": bases,
         **totals,
         "tables": ledgers,
         "letters": letters,
         "genetic_code": {"number": asked["genetic_code"], "name": genetic_codes.name(asked["genetic_code"])},
         "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
-        "warnings": _warnings(letters, bases, int(summary[s.RECORDS]), asked["sample"]),
+        "warnings": [
+            *_warnings(letters, bases, records, asked["sample"]),
+            *_of_reading(ledgers, dual, asked),
+        ],
     }
     return rows, told
 
@@ -229,6 +242,29 @@ def _warnings(letters: Mapping[str, int], bases: int, records: int, sample: int 
     return told
 
 
+def _of_reading(
+    ledgers: Sequence[Mapping[str, Any]], dual: frozenset[str], asked: Mapping[str, Any]
+) -> list[str]:
+    """Warnings of what codons mean: no frame asked for is coding, or a stop is an amino acid too."""
+    told = []
+    best = min(ledgers, key=lambda each: each["internal_stops"] / max(each["codons"], 1))
+    if best["internal_stops"] > _STOPS * best["codons"]:
+        share = best["internal_stops"] / best["codons"]
+        told.append(
+            f"{best['internal_stops']} of {best['codons']} codons ({share:.1%}) are stops inside records "
+            f"(strand {best['strand']}, frame {best['frame']}): this is not coding sequence in this frame, "
+            "so neither counts nor RSCU are codon usage. Give coding sequences, or read them as counts of "
+            "triplets"
+        )
+    if dual:
+        skipped = "; --skip-stops leaves none of them out" if asked["skip_stops"] else ""
+        told.append(
+            f"in genetic code {asked['genetic_code']} {', '.join(sorted(dual))} are stops and amino acids; "
+            f"they are counted as amino acids (column dual){skipped}"
+        )
+    return told
+
+
 def _write(run: penstock.Run, rows: list[Row], told: Mapping[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -239,6 +275,8 @@ def _write(run: penstock.Run, rows: list[Row], told: Mapping[str, Any]) -> None:
             ("frame", pa.int8()),
             ("codon", pa.string()),
             ("aa", pa.string()),
+            ("family", pa.int8()),
+            ("dual", pa.bool_()),
             ("count", pa.int64()),
             ("freq", pa.float64()),
             ("per_1000", pa.float64()),

@@ -42,6 +42,9 @@ _CODES: dict[int, tuple[str, dict[str, str]]] = {
     33: ("Cephalodiscidae mitochondrial", {"K": "AGG", "S": "AGA", "W": "TGA", "Y": "TAA"}),
 }
 
+# Codons that are both stop and amino acid, by where they stand.
+_DUAL = {27: "TGA", 28: "TAA TAG TGA", 31: "TAA TAG"}
+
 
 def numbers() -> list[int]:
     """The numbers of all tables."""
@@ -51,6 +54,11 @@ def numbers() -> list[int]:
 def name(number: int) -> str:
     """What a table is for."""
     return _CODES[number][0]
+
+
+def dual(number: int) -> frozenset[str]:
+    """The codons that are both a stop and an amino acid."""
+    return frozenset(_DUAL.get(number, "").split())
 
 
 def translation(number: int) -> dict[str, str]:

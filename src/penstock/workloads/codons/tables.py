@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 Row = dict[str, Any]
@@ -17,13 +17,15 @@ def codon_rows(
     frame: int,
     skip_stops: bool = False,
     min_count: int = 0,
+    dual: Collection[str] = (),
 ) -> list[Row]:
     """The rows of one strand and frame, by count descending, then codon.
 
     ``freq`` and ``per_1000`` are shares of the rows that are left, and null when these count
     nothing. ``rscu`` is count x family size / family total (Sharp and Li 1987), where a family is all
     codons of one amino acid in the genetic code, zeros and rows left out included; the stops are
-    a family, ``*``. It is null when the family was not seen.
+    a family, ``*``. It is null when the family was not seen. ``family`` is how many codons the
+    family has: in one of 1 there is no usage to speak of, and ``rscu`` is 1 by definition.
 
     Args:
         counts: of all 64 codons.
@@ -32,6 +34,7 @@ def codon_rows(
         frame: 0, 1 or 2.
         skip_stops: leave the stop codons out.
         min_count: leave codons that were counted less often out.
+        dual: codons that are stops too; marked in the column of that name.
     """
     sizes = Counter(meaning.values())
     totals: Counter[str] = Counter()
@@ -53,6 +56,8 @@ def codon_rows(
                 "frame": frame,
                 "codon": codon,
                 "aa": amino_acid,
+                "family": sizes[amino_acid],
+                "dual": codon in dual,
                 "count": count,
                 "freq": count / whole if whole else None,
                 "per_1000": 1000 * count / whole if whole else None,
