@@ -26,10 +26,17 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take the signals, where this is the main thread."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
+        """Take the signals, where this is the main thread.
+
+        Ctrl-C stays ignored where it is: a shell starts a job in the background of a script so, and the
+        Ctrl-C that ends the script's foreground job is not meant for that one. SIGTERM names its process.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if number == signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            self._before[number] = signal.signal(number, self._take)
 
     def restore(self) -> None:
         """Give them back."""
