@@ -9,23 +9,16 @@ import time
 import uuid
 from pathlib import Path
 
+from waiting import LIMIT, MARK, left_behind, until
+
 from penstock.proc import held
 
 MiB = 1 << 20
-MARK = "PENSTOCK_TEST_MARK"
 
 
 def beside(mib):
     """A budget with so many MiB beside what this process holds already."""
     return held(os.getpid()) + mib * MiB
-
-
-def until(there, seconds=20.0):
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 # --------------------------------------------------------------------------- functions
@@ -110,7 +103,7 @@ def does_not_load():
 
 
 def until_there(path):
-    until(Path(path).exists, 60)
+    until(Path(path).exists)
     return 1
 
 
@@ -223,26 +216,15 @@ def start(folder, text, *arguments, environ=None, command=(sys.executable,)):
 def python(folder, text, *arguments, **options):
     """Run such a script to its end."""
     program = start(folder, text, *arguments, **options)
-    program.args_out, program.args_err = program.communicate(timeout=90)
+    program.args_out, program.args_err = program.communicate(timeout=LIMIT)
     done = subprocess.CompletedProcess(program.args, program.returncode, program.args_out, program.args_err)
     done.mark = program.mark
     return done
 
 
-def left_of(done, seconds=3.0):
+def left_of(done):
     """Processes that a script has left behind."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            try:
-                if done.mark.encode() in (place / "environ").read_bytes():
-                    found.append(place.name)
-            except OSError:
-                continue
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
+    return list(left_behind(done.mark))
 
 
 POOLS = ["penstock.Executor('300MiB', 2)", "concurrent.futures.ProcessPoolExecutor(2)"]
@@ -402,7 +384,7 @@ import penstock
 
 def slow(n):
     open("began", "w").close()
-    time.sleep(30)
+    time.sleep(900)
     open(f"done-{n}", "w").close()
 
 try:

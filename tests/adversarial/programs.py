@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
+
+from waiting import LIMIT, read_bytes
 
 import penstock
 from penstock.budget import MiB
@@ -86,29 +87,16 @@ def python(script, *words, cwd, **more):
     return start(sys.executable, script, *words, cwd=cwd, **more)
 
 
-def finished(program, code=0, timeout=60):
+def finished(program, code=0):
     """Its stdout and stderr, when it has ended with this exit code."""
-    out, told = program.communicate(timeout=timeout)
+    out, told = program.communicate(timeout=LIMIT)
     assert program.returncode == code, told
     return out, told
 
 
-def until(true, seconds=20.0, program=None):
-    """Wait for something; fail when it does not come, or when the program has ended before."""
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, "it did not come"
-        assert program is None or program.poll() is None, program.communicate()
-        time.sleep(0.005)
-    return value
-
-
 def lines(folder):
     """Lines in the journal so far."""
-    try:
-        return (Path(folder) / JOURNAL).read_bytes().count(b"\n")
-    except OSError:
-        return 0
+    return read_bytes(Path(folder) / JOURNAL).count(b"\n")
 
 
 def descendants(pid):

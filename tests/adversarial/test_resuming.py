@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from functions import Tell
-from programs import Told, answers, beside, digest, finished, lines, python, start, until, write
+from programs import Told, answers, beside, digest, finished, lines, python, start, write
+from waiting import LIMIT, until
 
 import penstock
 from penstock.budget import MiB
@@ -22,33 +23,41 @@ from penstock.testing import misfortune as mf
 from penstock.testing.misfortune import answer
 
 MODULE = """
-import time
+import os, time
 import penstock
 def work(item):
     with open("worked", "a") as file:
         file.write(f"{item}\\n")
-    time.sleep(0.02)
+    while item > 150 and os.path.exists("hold"):
+        time.sleep(0.01)
     return item * FACTOR
 FACTOR = 2
 """
 RUN = """
-import sys
+import os, signal, sys
 import penstock, module
+
+batches = []
+
+def interrupt(event):
+    if event.kind == "batch_done":
+        batches.append(event)
+        if len(batches) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
 accept = "accept" in sys.argv
 job = penstock.Job(source=penstock.sources.Range(200), function=module.work)
-report = job.run("r", budget="300MiB", accept_changes=accept)
+observers = [interrupt] if "interrupt" in sys.argv else []
+report = job.run("r", budget="300MiB", accept_changes=accept, observers=observers)
 print(report.done)
 """
 
 
-def begun(tmp_path, *, at_least=4):
+def begun(tmp_path):
     """A run that was interrupted after some batches."""
     write(tmp_path, "module.py", MODULE)
     script = write(tmp_path, "script.py", RUN)
-    program = python(script, cwd=tmp_path)
-    until(lambda: lines(tmp_path / "r") > at_least + 3, program=program)
-    program.send_signal(signal.SIGINT)
-    program.communicate(timeout=20)
+    finished(python(script, "interrupt", cwd=tmp_path), -signal.SIGINT)
     return script
 
 
@@ -98,11 +107,13 @@ def test_inputs_that_changed(tmp_path):
 def test_a_second_run_in_the_same_folder_at_the_same_time(tmp_path):
     write(tmp_path, "module.py", MODULE)
     script = write(tmp_path, "script.py", RUN)
+    (tmp_path / "hold").touch()
     first = python(script, cwd=tmp_path)
     until(lambda: lines(tmp_path / "r") > 3, program=first)
     _, told = finished(python(script, cwd=tmp_path), 1)
     assert "RunLocked" in told
     assert f"process {first.pid} on {socket.gethostname()}" in told
+    (tmp_path / "hold").unlink()
     out, _ = finished(first)
     assert out == "200\n"
 
@@ -235,7 +246,7 @@ def test_a_limit_on_file_size_is_no_hang(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     program = python(script, cwd=tmp_path, preexec_fn=limit)
-    _, told = program.communicate(timeout=30)
+    _, told = program.communicate(timeout=LIMIT)
     assert program.returncode == 9, told
     assert "File too large" in told
     out, _ = finished(python(script, cwd=tmp_path))
@@ -267,7 +278,7 @@ def test_what_is_done_is_not_done_again_under_another_budget_and_worker_count(tm
 
     def stop(event):
         told(event)
-        if len(told.of("batch_done")) == 6:
+        if len(told.of("batch_done")) == 4:  # each takes half of what is left at most
             raise Stop
 
     with pytest.raises(Stop):
