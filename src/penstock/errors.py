@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock import foreign
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,6 +40,10 @@ class PenstockError(Exception):
     """Base of everything Penstock raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        # File names, items and messages of others stand in it, and this goes to a terminal.
+        return foreign.lines(super().__str__())
 
 
 class UsageError(PenstockError, ValueError):
@@ -145,7 +151,7 @@ class BadInput(PenstockError):
     exit_code = 4
 
     def __init__(self, message: str, *, file: object = None, place: str | None = None) -> None:
-        where = ", ".join(str(part) for part in (file, place) if part is not None)
+        where = ", ".join(foreign.line(str(part)) for part in (file, place) if part is not None)
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.file = None if file is None else str(file)
@@ -229,7 +235,7 @@ class SetAside(Exception):
         self.needed = needed
 
     def __str__(self) -> str:
-        return f"item {self.name}: {self.message}"
+        return f"item {foreign.line(self.name)}: {foreign.lines(self.message)}"
 
     def __repr__(self) -> str:
         # Without the traceback: lists of results are printed with these inside.

@@ -23,7 +23,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from penstock import note
+from penstock import foreign, note
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 
@@ -103,7 +103,7 @@ class Server:
             self._job.warm()
         except BaseException as error:
             text = traceback.format_exc()
-            self._say("failed", (type(error).__name__, str(error)[:2000], text[-20_000:]))
+            self._say("failed", (foreign.kind_of(error), foreign.told(error), text[-20_000:]))
             return
         # What is here stays: collections in the workers need not look at it, nor unshare it. Nor is it looked
         # at again for the next job: all that is left of this one then is what its cycles hold.

@@ -7,7 +7,6 @@ import io
 import os
 import pickle
 import reprlib
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -15,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from penstock import foreign
 from penstock.calls import pickling
 from penstock.calls.pickling import disk_full, pack
 from penstock.calls.spool import File, load
@@ -23,7 +23,6 @@ from penstock.sharing import share
 
 _TRAVELS = 200
 """Bytes of a call that waits in a file, on its way."""
-_TRACEBACK = 20_000
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 40
 
@@ -180,7 +179,7 @@ class Invoke:
             if isinstance(error, MemoryError) and not isinstance(error, ItemTooLarge):
                 raise
             if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-                raise MemoryError(str(error)) from None
+                raise MemoryError(foreign.told(error)) from None
             return _failed(error, folder)
         try:
             return pack((True, result), folder)
@@ -190,7 +189,7 @@ class Invoke:
             if disk_full(error):
                 error = DiskFull(_no_room(folder))
             else:
-                error.add_note(f"The result, of type {type(result).__qualname__}, cannot be sent back.")
+                _note(error, f"The result, of type {foreign.kind_of(result)}, cannot be sent back.")
             return _failed(error, folder)
 
 
@@ -212,9 +211,10 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
     be pickled at all is told of.
     """
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
-    text = "".join(traceback.format_exception(type(error), error, trace))[-_TRACEBACK:]
-    error.__traceback__ = None  # its frames hold memory
-    error.add_note(f"In a worker:\n{text}")
+    text = foreign.trace_of(error, trace)
+    with suppress(Exception):  # a frozen dataclass refuses
+        error.__traceback__ = None  # its frames hold memory
+    _note(error, f"In a worker:\n{text}")
     for form in (error, _Parts(error)):
         try:
             packed = pack((False, form), folder)
@@ -226,7 +226,15 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
         except Exception:  # what a class may do here is anybody's guess
             continue
     kind = type(error)
-    return pickle.dumps((None, (f"{kind.__module__}.{kind.__qualname__}", str(error), text)), protocol=5)
+    return pickle.dumps(
+        (None, (f"{kind.__module__}.{foreign.kind_of(error)}", foreign.lines(foreign.told(error)), text)),
+        protocol=5,
+    )
+
+
+def _note(error: BaseException, text: str) -> None:
+    with suppress(Exception):  # of a class that takes no attributes
+        error.add_note(text)
 
 
 class _Parts:

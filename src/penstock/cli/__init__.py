@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
+from penstock import foreign
 from penstock.errors import FunctionRaised, PenstockBug, PenstockError
 
-__all__ = ["main"]
+__all__ = ["main", "tell"]
 
 VERBS = ("limits", "plan", "run", "resume", "exec", "report", "verify", "plugins", "completion")
 """Each is the command of the same name in the module of the same name."""
@@ -63,20 +64,23 @@ class Verbs(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
                 return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except click.ClickException as error:  # it names what was given to it: file names, say
+            vars(error)["message"] = foreign.lines(error.message)
+            raise
+        except (click.Abort, click.exceptions.Exit):
             raise
         except PenstockError as error:
             if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
-                traceback.print_exc(file=sys.stderr)
+                tell(traceback.format_exc().rstrip(), err=True)
             say(error, verbose=ctx.meta.get("penstock.verbose", 0))
             ctx.exit(error.exit_code)
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
             if ctx.meta.get("penstock.verbose", 0) >= 2:
-                traceback.print_exc(file=sys.stderr)
+                tell(traceback.format_exc().rstrip(), err=True)
             say(error)
             ctx.exit(4)
         except Exception as error:
-            traceback.print_exc(file=sys.stderr)
+            tell(traceback.format_exc().rstrip(), err=True)
             say(error)
             click.echo("This is no mistake of yours: please report it, with the lines above.", err=True)
             ctx.exit(1)
@@ -85,10 +89,15 @@ class Verbs(click.Group):
             ctx.exit(130)
 
 
+def tell(text: str, *, err: bool = False) -> None:
+    """Print lines; whoever wrote what stands in them, the terminal obeys none of it."""
+    click.echo(foreign.lines(text, sys.maxsize), err=err)
+
+
 def _warn(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
 ) -> None:
-    click.echo(f"penstock: warning: {message}", err=True)
+    tell(f"penstock: warning: {foreign.told(message)}", err=True)
 
 
 def with_flags(message: str) -> str:
@@ -100,15 +109,15 @@ def with_flags(message: str) -> str:
 
 def say(error: Exception, *, verbose: int = 0) -> None:
     """Print an error as one paragraph on stderr; of the user's function its place, or all when verbose."""
-    message = str(error)
+    message = foreign.told(error, sys.maxsize)
     if isinstance(error, OSError) and error.filename is not None:
-        message = f"{error.filename}: {error.strerror}"
-    click.echo(f"penstock: {type(error).__name__}: {with_flags(message)}", err=True)
+        message = f"{foreign.line(foreign.told(error.filename))}: {error.strerror}"
+    tell(f"penstock: {type(error).__name__}: {with_flags(message)}", err=True)
     if isinstance(error, FunctionRaised):  # the traceback is of their function, as its worker told it
         for note in getattr(error.__cause__, "__notes__", ()):
-            click.echo(note.rstrip() if verbose else _place(note), err=True)
+            tell(note.rstrip() if verbose else _place(note), err=True)
     for note in getattr(error, "__notes__", ()):
-        click.echo(note, err=True)
+        tell(note, err=True)
 
 
 def _place(trace: str) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from penstock import foreign
 from penstock.budget import Budget, format_size
-from penstock.cli import options
+from penstock.cli import options, tell
 from penstock.cli.statusline import StatusLine
 from penstock.supervise import advice
 
@@ -96,7 +97,7 @@ def exec(  # noqa: A001 - the verb's name
         try:
             ending = supervisor.run()
         except CannotStart as error:
-            click.echo(f"penstock exec: {error}", err=True)
+            tell(f"penstock exec: {error}", err=True)
             sys.exit(error.code)
         teller.clear()
         if record is not None:
@@ -157,7 +158,10 @@ class Teller:
         """A line of its own."""
         self.clear()
         with suppress(OSError):  # the terminal is gone, the command goes on
-            os.write(2, f"penstock exec: {time.strftime('%H:%M:%S')} {text}\n".encode(errors="replace"))
+            os.write(
+                2,
+                f"penstock exec: {time.strftime('%H:%M:%S')} {foreign.line(text)}\n".encode(errors="replace"),
+            )
 
     def clear(self) -> None:
         """Take the live line away."""
@@ -165,7 +169,7 @@ class Teller:
 
     def end(self, ending: Ending, system: str) -> None:
         """What it needed, and who killed it."""
-        lines = list(ending.verdict.lines)
+        lines = [foreign.line(each) for each in ending.verdict.lines]
         if lines:
             lines[0] = f"penstock exec: {lines[0]}"
         ask = advice.request(system, ending.advised)

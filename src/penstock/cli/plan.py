@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from penstock.cli import options
+from penstock.cli import options, tell
 from penstock.cli.options import Asked
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
@@ -35,7 +35,7 @@ def _do(found: Target, values: dict[str, Any]) -> None:
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "plans": [_values(plan) for plan in plans]}))
     else:
-        click.echo("\n\n".join(str(plan) for plan in plans))
+        tell("\n\n".join(str(plan) for plan in plans))
 
 
 def _values(plan: Any) -> dict[str, Any]:

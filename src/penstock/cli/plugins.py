@@ -7,6 +7,7 @@ import json
 import click
 
 from penstock import registry
+from penstock.cli import tell
 
 SCHEMA = 1
 
@@ -25,4 +26,4 @@ def plugins(as_json: bool) -> None:
         return
     kinds, names = (max((len(each[key]) for each in found), default=0) for key in ("kind", "name"))
     for each in found:
-        click.echo(f"{each['kind']:<{kinds}}  {each['name']:<{names}}  {each['package']}")
+        tell(f"{each['kind']:<{kinds}}  {each['name']:<{names}}  {each['package']}")

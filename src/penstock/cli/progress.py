@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from penstock import events as ev
+from penstock import foreign
 from penstock.budget import format_size
 from penstock.engine.report import Report, format_seconds
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 30.0
 _LIVE_SECONDS = 0.15
 _BAR = 24
+_LONGEST = 20_000
+"""Letters of a line."""
 _OURS = ("report.html", "report.json")
 
 
@@ -183,9 +186,9 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _say(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            self._live.console.print(foreign.line(line, _LONGEST), markup=False, highlight=False)
         else:
-            print(line, file=self._stream, flush=True)
+            print(foreign.line(line, _LONGEST), file=self._stream, flush=True)
 
     def _draw(self) -> None:
         if self._live is None:
@@ -206,7 +209,7 @@ class Progress(AbstractContextManager["Progress"]):
         parts = self._parts()
         line = Text(no_wrap=True, overflow="ellipsis")
         if self._stage:
-            line.append(f"{self._stage}  ", style="bold")
+            line.append(f"{foreign.line(self._stage)}  ", style="bold")
         # The bar takes what the words leave of the line; on a narrow one there is none.
         bar = min(_BAR, width - len(line) - sum(len(part) + 2 for part in parts) - 1)
         if bar >= 6:
@@ -240,12 +243,15 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
         measured = f"measured peak {format_size(report.peak)} of {format_size(report.budget)}"
         projected = f", projected {format_size(report.projected)}" if report.projected else ""
         lines.append(f"  {measured} ({report.origin}){projected}")
-    lines += [f"  set aside {item.name}: {item.message}" for item in report.set_aside[:5]]
+    lines += [
+        f"  set aside {foreign.line(item.name)}: {foreign.line(item.message)}"
+        for item in report.set_aside[:5]
+    ]
     if report.set_aside_total > 5:
         lines.append(f"  and {report.set_aside_total - 5:,} more set aside")
     results = _results(folder)
     if results:
-        lines.append(f"  results in {folder}: {', '.join(results)}")
+        lines.append(f"  results in {folder}: {', '.join(map(foreign.line, results))}")
     log = folder / ".penstock" / "workers.log"
     if log.exists() and log.stat().st_size:
         lines.append(f"  what workers printed {log}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from penstock import events as ev
-from penstock.cli import with_flags
+from penstock.cli import tell, with_flags
 from penstock.cli.target import path_of
 from penstock.engine import postmortem
 from penstock.engine.lock import holder_of
@@ -40,17 +40,17 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
         values = json.loads(whole.to_json())
         click.echo(json.dumps({**values, "died": None if died is None else died.as_json()}, indent=1))
     else:
-        click.echo(with_flags(str(whole)))
+        tell(with_flags(str(whole)))
         if died is not None and whole.outcome != "died":  # every stage that began had ended
-            click.echo(str(died))
+            tell(str(died))
         if whole.outcome in ("died", "failed", "interrupted"):
             how = "penstock resume" if path_of(folder).exists() else "run the same script again, with"
-            click.echo(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
+            tell(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
         write_page(folder, ev.read(events), stages)
     drawn = folder / "report.html"
     if not as_json and drawn.exists():
-        click.echo(f"page: {drawn}", err=True)
+        tell(f"page: {drawn}", err=True)
 
 
 def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> list[Report]:

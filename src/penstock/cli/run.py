@@ -12,7 +12,7 @@ import click
 from penstock import registry
 from penstock.abc import Event, Observer
 from penstock.budget import MiB
-from penstock.cli import options, target
+from penstock.cli import options, target, tell
 from penstock.cli.options import Asked
 from penstock.cli.progress import Progress, summary
 from penstock.cli.target import Target
@@ -110,7 +110,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
             report = _run(found, folder, asked, (keep, progress))
         except (KeyboardInterrupt, SystemExit) as stop:  # Ctrl-C or SIGTERM
             progress.close()
-            click.echo(f"penstock: interrupted{progress.reached()}", err=True)
+            tell(f"penstock: interrupted{progress.reached()}", err=True)
             _tell_resume(folder)
             click.get_current_context().exit(
                 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 1)
@@ -123,13 +123,13 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
                 error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}{more}")
             raise
     if not asked.quiet:
-        click.echo(summary(report, folder, began=progress.began), err=True)
+        tell(summary(report, folder, began=progress.began), err=True)
     context = click.get_current_context()
     if report.outcome == "interrupted":
         _tell_resume(folder)
         context.exit(130)
     if report.outcome == "failed":
-        click.echo(f"penstock: RunFailed: {report.message}", err=True)
+        tell(f"penstock: RunFailed: {report.message}", err=True)
         context.exit(1)
     context.exit(5 if report.set_aside_total else 0)
 
@@ -147,4 +147,4 @@ def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Observer, .
 
 def _tell_resume(folder: Path) -> None:
     if target.path_of(folder).exists():
-        click.echo(f"to go on: penstock resume {shlex.quote(str(folder))}", err=True)
+        tell(f"to go on: penstock resume {shlex.quote(str(folder))}", err=True)

@@ -11,6 +11,8 @@ import os
 import time
 from contextlib import suppress
 
+from penstock import foreign
+
 _FIRST, _EVERY = 1.0, 0.25
 _SMALLEST = 5
 
@@ -47,7 +49,7 @@ class StatusLine:
             # Make room for the row, then leave it out of what scrolls; the cursor stays where it was.
             begin = f"\n\0337\033[1;{rows - 1}r\0338\033[1A"
             self._rows = rows
-        line = text[: columns - 1]
+        line = foreign.line(text)[: columns - 1]
         self._write(f"{begin}\0337\033[{rows};1H\033[7m{line:<{columns - 1}}\033[0m\0338")
 
     def clear(self) -> None:

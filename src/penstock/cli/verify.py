@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from penstock.cli import tell
 from penstock.engine.verify import verify as verify_folder
 
 
@@ -20,5 +21,5 @@ def verify(folder: Path, as_json: bool) -> None:
     each fault named, 2 for a folder that is no run. Changes nothing, and needs none of your code.
     """
     found = verify_folder(folder)
-    click.echo(found.to_json() if as_json else str(found))
+    tell(found.to_json() if as_json else str(found))
     click.get_current_context().exit(0 if found.ok else 1)

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import errno
-import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from penstock import foreign
 from penstock.abc import SetAside
 from penstock.errors import BadInput, PenstockError
 
-_LONGEST_MESSAGE, _LONGEST_TRACEBACK = 2_000, 20_000
+_LONGEST_NAME = 1_000
 _OURS = str(Path(__file__).parent)
 
 
 def set_aside(source: Any, item: int, error: BaseException, *, private: bool) -> SetAside:
     """The item's place holder, with the reason; without any words of the function's for a private job."""
-    name, kind = item_name(source, item), type(error).__qualname__
-    error.__context__ = None  # the first of two tries says nothing more
+    name, kind = item_name(source, item), foreign.kind_of(error)
+    _drop(error, "__context__")  # the first of two tries says nothing more
     if private:
         return SetAside(item, name, "raised", f"raised {kind}", kind)
-    sentence = str(error) if isinstance(error, BadInput) else f"raised {kind}: {error}"
-    return SetAside(item, name, "raised", sentence[:_LONGEST_MESSAGE], qualified(error), traceback_of(error))
+    message = message_of(error)
+    sentence = message if isinstance(error, BadInput) else f"raised {kind}: {message}"
+    return SetAside(item, name, "raised", sentence, qualified(error), traceback_of(error))
 
 
 def message_of(error: BaseException) -> str:
-    """Its message, not endless."""
-    return str(error)[:_LONGEST_MESSAGE]
+    """Its message, not endless, and with nothing in it that a terminal would obey."""
+    return foreign.lines(foreign.told(error))
 
 
 def traceback_of(error: BaseException) -> str:
     """Its traceback from the function on: our own frames say nothing to its author."""
-    text = "".join(traceback.format_exception(type(error), error, _user_frames(error)))
-    return text[-_LONGEST_TRACEBACK:]
+    return foreign.trace_of(error, _user_frames(error))
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of its traceback, whose frames hold memory."""
+    _drop(error, "__traceback__")
+
+
+def _drop(error: BaseException, name: str) -> None:
+    # Not by assignment: the exception may be a frozen dataclass.
+    with suppress(Exception):
+        BaseException.__dict__[name].__set__(error, None)
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:
@@ -47,8 +59,8 @@ def _user_frames(error: BaseException) -> TracebackType | None:
 
 def qualified(error: BaseException) -> str:
     """Its type's name; with the module where it is no built-in one."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name, module = foreign.kind_of(error), getattr(type(error), "__module__", "builtins")
+    return foreign.line(name if module == "builtins" else f"{module}.{name}", 200)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -63,8 +75,9 @@ def disk_full(error: BaseException) -> bool:
 
 def item_name(source: Any, item: int) -> str:
     """What the source calls the item, or its number."""
-    name = getattr(source, "name", None)
     try:
-        return str(name(item)) if callable(name) else str(item)
+        name = getattr(source, "name", None)
+        called = name(item) if callable(name) else item
     except Exception:  # a name is never worth a failure
-        return str(item)
+        called = item
+    return foreign.told(called, _LONGEST_NAME)

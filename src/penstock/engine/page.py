@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from pathlib import Path
 
 from penstock import events as ev
@@ -20,6 +19,7 @@ from penstock.engine.pagestyle import CSS
 from penstock.engine.report import Report, format_seconds, over_all_runs
 from penstock.engine.timeline import Timeline
 from penstock.files import atomic
+from penstock.foreign import in_html, line
 
 _ROWS = 200
 """The most rows of a table."""
@@ -96,7 +96,7 @@ def render(run_folder: Path, timeline: Timeline, stages: Sequence[Report]) -> st
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<link rel="icon" href="{_ICON}"><title>{escape(name)} · Penstock</title>'
+        f'<link rel="icon" href="{_ICON}"><title>{in_html(name)} · Penstock</title>'
         f"<style>{CSS}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
 
@@ -111,8 +111,8 @@ def _head(name: str, run_folder: Path, timeline: Timeline, whole: Report, *, rec
     when = str(run_folder)
     if timeline.start is not None:
         when += f" · {time.strftime('%Y-%m-%d %H:%M', time.localtime(timeline.start))}"
-    badge = f'<span class="badge {escape(whole.outcome)}">{escape(outcome)}</span>'
-    return f'<header><h1>{escape(name)}</h1>{badge}<p class="when">{escape(when)}</p></header>'
+    badge = f'<span class="badge {in_html(whole.outcome)}">{in_html(outcome)}</span>'
+    return f'<header><h1>{in_html(name)}</h1>{badge}<p class="when">{in_html(when)}</p></header>'
 
 
 _ENDINGS = {"interrupted": "Interrupted", "died": "Died without a word"}
@@ -122,8 +122,8 @@ def _ending(run_folder: Path, whole: Report) -> str:
     if whole.outcome == "done":
         return ""
     if whole.outcome == "running":
-        return _section("Still running", f"<p>{escape(_short(whole.message))}</p>")
-    said = f"<p>{escape(_short(whole.message))}</p>" if whole.message else ""
+        return _section("Still running", f"<p>{in_html(_short(whole.message))}</p>")
+    said = f"<p>{in_html(_short(whole.message))}</p>" if whole.message else ""
     return _section(_ENDINGS.get(whole.outcome, "Failed"),
                     f"{said}<p>{_resume(run_folder)}</p>", css="note")  # fmt: skip
 
@@ -133,7 +133,7 @@ def _resume(run_folder: Path) -> str:
         return "To do it again, run the command again with the same folder."
     if (run_folder / ".penstock" / "command.json").exists():
         command = f"penstock resume {shlex.quote(str(run_folder))}"
-        return f"What is done is kept. To go on: <code>{escape(command)}</code>"
+        return f"What is done is kept. To go on: <code>{in_html(command)}</code>"
     return "What is done is kept. To go on, run your script again with the same folder."
 
 
@@ -153,7 +153,7 @@ def _budget_bar(whole: Report) -> str:
         ("budget", f"budget {budget}, {_short(whole.origin)}"),
     )
     numbers = "".join(
-        f"<div><dt>{escape(term)}</dt><dd>{escape(value)}<small>{escape(about)}</small></dd></div>"
+        f"<div><dt>{in_html(term)}</dt><dd>{in_html(value)}<small>{in_html(about)}</small></dd></div>"
         for term, value, about in _numbers(whole)
     )
     bar = f'<p class="lead">{lead}</p>{charts.pipe(whole)}{legend}'
@@ -301,16 +301,16 @@ def _set_aside(whole: Report) -> str:
 
 
 def _section(title: str, content: str, *, css: str = "") -> str:
-    return f'<section class="{css}"><h2>{escape(title)}</h2>{content}</section>'
+    return f'<section class="{css}"><h2>{in_html(title)}</h2>{content}</section>'
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of plain texts; a heading that begins with ``>`` is of a column of numbers."""
     css = [' class="right"' if word.startswith(">") else "" for word in head]
     css[0] = css[0] or ' class="name"'
-    top = "".join(f"<th{c}>{escape(word.lstrip('>'))}</th>" for c, word in zip(css, head, strict=True))
+    top = "".join(f"<th{c}>{in_html(word.lstrip('>'))}</th>" for c, word in zip(css, head, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{c}>{escape(cell)}</td>" for c, cell in zip(css, row, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{c}>{in_html(cell)}</td>" for c, cell in zip(css, row, strict=True)) + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
@@ -325,9 +325,9 @@ def _legend(*entries: tuple[str, str]) -> str:
         look = f"border-color:var(--{colour})" if shape else f"background:var(--{colour})"
         if css == "paused":
             look = "background:repeating-linear-gradient(45deg,var(--soft) 0 2px,var(--done) 2px 4px)"
-        spans.append(f'<span><i class="{shape or ""}" style="{look}"></i>{escape(word)}</span>')
+        spans.append(f'<span><i class="{shape or ""}" style="{look}"></i>{in_html(word)}</span>')
     return f'<p class="legend">{"".join(spans)}</p>'
 
 
 def _short(message: str) -> str:
-    return message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
+    return line(message, _LONGEST)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from penstock.budget import format_size
 from penstock.engine.governor import headroom
+from penstock.foreign import in_html, line
 
 _CALL_SECONDS = 0.5
 """A batched call longer than this gains nothing from being longer."""
@@ -139,17 +140,15 @@ class Plan:
         return rows
 
     def __str__(self) -> str:
-        title = [f"{self.stage}:"] if self.stage else []
-        lines = [f"{word:<10} {number:>9}   {text}".rstrip() for word, number, text in self.rows()]
+        title = [f"{line(self.stage)}:"] if self.stage else []
+        lines = [f"{word:<10} {number:>9}   {line(text)}".rstrip() for word, number, text in self.rows()]
         return "\n".join(title + lines)
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(word)}</th><td "
-            f"style='text-align:right'>{escape(number)}</td>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            f"<tr><th style='text-align:left'>{in_html(word)}</th><td "
+            f"style='text-align:right'>{in_html(number)}</td>"
+            f"<td style='text-align:left'>{in_html(text)}</td></tr>"
             for word, number, text in self.rows()
         )
         return f"<table>{cells}</table>"

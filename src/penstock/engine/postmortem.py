@@ -19,6 +19,7 @@ from penstock.engine import journal
 from penstock.engine.intervals import Intervals
 from penstock.engine.lock import holder_of
 from penstock.errors import CannotResume
+from penstock.foreign import line
 
 _TAIL = 64 << 10
 """Bytes at the end of the events that tell whether the last run ended well."""
@@ -65,7 +66,7 @@ class PostMortem:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
         seen = ", ".join(part for part in (self.process, "no sign of life after") if part)
         again = "; the machine was started again since" if self.rebooted else ""
-        return f"{run} died at {when} ({seen}){again}: {'; '.join(self._known())}"
+        return line(f"{run} died at {when} ({seen}){again}: {'; '.join(self._known())}")
 
     def _known(self) -> list[str]:
         memory = "its memory was not read yet"

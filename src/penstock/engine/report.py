@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
 from penstock.budget import format_size
 from penstock.errors import SetAside
+from penstock.foreign import in_html, line
 
 SCHEMA = 1
 NAMED = 10_000
@@ -181,19 +181,19 @@ class Report:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(left)}</th>"
-            f"<td style='text-align:right'>{escape(middle)}</td>"
-            f"<td style='text-align:left'>{escape(right)}</td></tr>"
+            f"<tr><th style='text-align:left'>{in_html(left)}</th>"
+            f"<td style='text-align:right'>{in_html(middle)}</td>"
+            f"<td style='text-align:left'>{in_html(right)}</td></tr>"
             for left, middle, right in self._rows()
         )
         return f"<table>{cells}</table>"
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         """The printed table: a word, a number, and what is to be said about it."""
-        yield self.stage or "run", self.outcome, self.progress()
+        yield line(self.stage) or "run", line(self.outcome), self.progress()
         if self.message:
-            yield "", "", self.message
-        yield "budget", format_size(self.budget), self.origin
+            yield "", "", line(self.message)
+        yield "budget", format_size(self.budget), line(self.origin)
         yield "reserved", format_size(self.reserved), "before any item"
         if self.projected:
             yield "projected", format_size(self.projected), "by the plan"
@@ -205,21 +205,21 @@ class Report:
         )
         yield "batches", f"{self.batches:,}", self._batches()
         if self.failures:
-            causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(self.failures.items()))
+            causes = ", ".join(f"{line(cause)} {count:,}" for cause, count in sorted(self.failures.items()))
             yield "failures", f"{sum(self.failures.values()):,}", f"batches did not end: {causes}"
         for number, item in enumerate(self.set_aside[:5]):
             count = f"{self.set_aside_total:,}" if number == 0 else ""
-            yield "set aside" if number == 0 else "", count, f"{item.name}: {item.message}"
+            yield "set aside" if number == 0 else "", count, f"{line(item.name)}: {line(item.message)}"
         if self.set_aside_total > 5:
             yield "", "", f"and {self.set_aside_total - min(5, len(self.set_aside)):,} more"
         for number, stage in enumerate(self.stages):
             yield (
                 ("stages" if number == 0 else ""),
-                stage.stage,
-                f"{stage.outcome}, {stage.progress()}, peak {format_size(stage.peak)}",
+                line(stage.stage),
+                f"{line(stage.outcome)}, {stage.progress()}, peak {format_size(stage.peak)}",
             )
         if self.folder is not None:
-            yield "folder", "", str(self.folder)
+            yield "folder", "", line(str(self.folder))
 
     def progress(self) -> str:
         """One line: how many items, set aside, from before, in what time."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from penstock.budget import GiB, KiB, MiB, TiB
+from penstock.foreign import in_html
 
 WIDTH = 1080.0
 LEFT, RIGHT = 76.0, 12.0
@@ -55,12 +55,12 @@ def number(value: float) -> str:
 def drawing(height: float, label: str, parts: Iterable[str], *, width: float = WIDTH) -> str:
     """A whole ``<svg>``, as wide as the page lets it be."""
     view = f"0 0 {number(width)} {number(height)}"
-    return f'<svg viewBox="{view}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="{view}" role="img" aria-label="{in_html(label)}">{"".join(parts)}</svg>'
 
 
 def text(x: float, y: float, content: str, css: str = "") -> str:
     """A line of text; classes ``end`` and ``mid`` move its anchor."""
-    return f'<text class="{css}" x="{number(x)}" y="{number(y)}">{escape(content)}</text>'
+    return f'<text class="{css}" x="{number(x)}" y="{number(y)}">{in_html(content)}</text>'
 
 
 def path(css: str, shape: str, about: str = "") -> str:
@@ -82,7 +82,7 @@ def dot(css: str, x: float, y: float, radius: float, about: str = "") -> str:
 
 
 def _end(about: str, tag: str) -> str:
-    return f"><title>{escape(about)}</title></{tag}>" if about else "/>"
+    return f"><title>{in_html(about)}</title></{tag}>" if about else "/>"
 
 
 def steps(frame: Frame, changes: Sequence[tuple[float, int, str]]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock import foreign
 from penstock.abc import SetAside
 from penstock.budget import Budget, MiB, format_size
 from penstock.engine.governor import headroom
@@ -43,6 +44,7 @@ class RemoteError(Exception):
 
 def stand_in(kind: str, message: str, traceback: str) -> BaseException:
     """The function's exception: itself where it is a built-in one, else a :class:`RemoteError`."""
+    message = foreign.lines(message)
     known = getattr(builtins, kind, None)
     error: BaseException
     if isinstance(known, type) and issubclass(known, Exception):
@@ -151,7 +153,9 @@ def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
             failed,
         )
     named = failed.message.startswith("item ")  # as sinks name it
-    what = f"the result of item {item} cannot be kept: " if failed.item >= 0 and not named else ""
+    what = (
+        f"the result of item {foreign.line(item)} cannot be kept: " if failed.item >= 0 and not named else ""
+    )
     return _caused(CannotKeep(f"{what}{failed.message}"), failed)
 
 
@@ -210,7 +214,7 @@ def _caused(error: RunFailed, failed: Failed) -> RunFailed:
 
 def exception_of(aside: SetAside, call: str) -> PenstockError:
     """The exception that stands for one call of an executor."""
-    what = f"the call {call} {aside.message}"
+    what = f"the call {foreign.line(call)} {aside.message}"
     if aside.reason == "memory":
         return ItemTooLarge(f"{what}. Raise the budget, or make the call smaller.", needed=aside.needed)
     return _KINDS.get(aside.reason, FunctionRaised)(what)
@@ -233,7 +237,7 @@ def failure_of(
     """
     first = min(aside, key=lambda each: each.item)
     same = [each for each in aside if each.reason == first.reason]
-    names = [each.name for each in sorted(same, key=lambda each: each.item)[:_NAMED]]
+    names = [foreign.line(each.name, 200) for each in sorted(same, key=lambda each: each.item)[:_NAMED]]
     named = ("; " if any(", " in name for name in names) else ", ").join(names)
     more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
     tail = f" All of the first {len(aside)} items failed, so the run stopped." if hopeless else ""
@@ -244,7 +248,7 @@ def failure_of(
         return BadInput(first.message + rest + tail)
     some = len(aside) < items
     advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True." if some else ""
-    what = f"item {first.name}: {first.message}.{rest}{tail or advice}"
+    what = f"item {foreign.line(first.name)}: {first.message}.{rest}{tail or advice}"
     error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")

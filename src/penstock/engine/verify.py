@@ -23,6 +23,7 @@ from penstock.engine.lock import Holder, holder_of
 from penstock.engine.postmortem import PostMortem
 from penstock.engine.report import Report, Tally
 from penstock.errors import CannotResume, UsageError
+from penstock.foreign import line
 
 SCHEMA = 1
 _OURS = frozenset({".penstock", "report.html", "report.json"})
@@ -40,7 +41,7 @@ class Fault:
     found: str
 
     def __str__(self) -> str:
-        return f"{self.file}: expected {self.expected}, found {self.found}"
+        return f"{line(self.file)}: expected {line(self.expected)}, found {line(self.found)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +103,15 @@ class Verification:
         return not self.faults
 
     def __str__(self) -> str:
-        lines = [f"{stage.stage or 'run'}: {stage}" for stage in self.stages]
+        lines = [f"{line(stage.stage) or 'run'}: {stage}" for stage in self.stages]
         if len(self.stages) > 1:
             total = _sums(self.stages)
             aside = f", {total['set_aside']:,} set aside" if total["set_aside"] else ""
             lines.append(f"in all: {total['done']:,} of {total['items']:,} items kept{aside}")
         if self.beside:
-            lines.append(f"not verified, as no receipt tells of them: {', '.join(self.beside)}")
+            lines.append(f"not verified, as no receipt tells of them: {', '.join(map(line, self.beside))}")
         if self.running is not None:
-            lines.append(f"running: {self.running} has been at it since {self.running.since}")
+            lines.append(line(f"running: {self.running} has been at it since {self.running.since}"))
         if self.died is not None:
             lines.append(str(self.died))
         lines += [f"FAULT {fault}" for fault in self.faults]

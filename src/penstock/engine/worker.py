@@ -16,12 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, note
+from penstock import drafts, foreign, note
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.calling import Caller, Fence
-from penstock.engine.faults import disk_full, message_of, out_of_memory, qualified, traceback_of
+from penstock.engine.faults import (
+    disk_full,
+    forget_frames,
+    message_of,
+    out_of_memory,
+    qualified,
+    traceback_of,
+)
 from penstock.engine.keeping import Keeper
 from penstock.engine.meter import Meter, own_pages
 from penstock.engine.process import limit_threads, trim
@@ -275,11 +282,10 @@ class Worker:
             error=qualified(error),
             message="" if private else message_of(error),
             traceback="" if private else traceback_of(error),
-            file=str(error.filename) if isinstance(error, OSError) and error.filename else "",
+            file=_file_of(error),
         )
         self._note[note.ITEM] = -1
-        # The traceback holds the frames that hold the memory.
-        error.__traceback__ = None
+        forget_frames(error)
         self._give_back()
         return failed
 
@@ -303,6 +309,12 @@ class Worker:
 
 def _cause_of(error: BaseException, otherwise: str) -> str:
     return "memory" if out_of_memory(error) else "disk" if disk_full(error) else otherwise
+
+
+def _file_of(error: BaseException) -> str:
+    """The file that an OSError names."""
+    name = error.filename if isinstance(error, OSError) else None
+    return name if type(name) is str else "" if name is None else foreign.told(name)
 
 
 def _telling(calls: list[m.Call]) -> tuple[m.Call, ...]:

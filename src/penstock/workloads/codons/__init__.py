@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.errors import BadInput, MissingExtra
 from penstock.workloads.codons import genetic_codes
 from penstock.workloads.codons.tables import Row, codon_rows
@@ -288,4 +289,4 @@ def _write(run: penstock.Run, rows: list[Row], told: Mapping[str, Any]) -> None:
     with penstock.atomic(run.folder / "summary.json") as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     for warning in told["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {foreign.line(str(warning))}", err=True)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.errors import BadInput, UsageError
 from penstock.workloads.superres.options import (
     check_names,
@@ -309,12 +310,11 @@ def _write_metrics(
         "set_aside": aside,
     })  # fmt: skip
     for each in folds:
+        label = foreign.line(str(each["fold"]))
         for told in each["constant"]:
-            click.echo(f"warning: fold {each['fold']}: {told} has one value everywhere", err=True)
+            click.echo(f"warning: fold {label}: {told} has one value everywhere", err=True)
         if each["uncertified"]:
-            click.echo(
-                f"warning: fold {each['fold']}: {each['uncertified']} regions are not certified", err=True
-            )
+            click.echo(f"warning: fold {label}: {each['uncertified']} regions are not certified", err=True)
 
 
 def _write(run: penstock.Run, name: str, content: dict[str, Any]) -> None:

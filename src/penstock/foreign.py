@@ -1,0 +1,211 @@
+"""Texts and files that somebody else wrote, made safe: the one place through which they all pass.
+
+Covers what an exception, an item's name or a line of a run folder says, on its way to a terminal, log
+or page; JSON read in bounded depth and size; and names of parts, which may not lead out of their folder.
+Nothing here raises anything but ValueError and OSError for what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+LONGEST = 2_000
+"""Letters of a message; what is longer loses its middle."""
+DEEPEST = 200
+"""Lists and objects within each other that are read or written."""
+_GiB = 1 << 30
+
+_LINES = "\t\n"
+_HIDDEN = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # control characters: ESC begins what moves the cursor, or fills the clipboard
+    "\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # unseen, or turned round
+    "\U000e0000-\U000e007f"  # tags
+    "\ud800-\udfff"  # bytes of a file name that are no text: nobody can print these
+    "]"
+)
+
+
+def line(text: str, most: int = LONGEST) -> str:
+    """A text as one line in which everything can be seen: ``\\x1b``, ``\\n``, ``\\u202e``.
+
+    Args:
+        text: anybody's.
+        most: letters at most; of a longer text the beginning and the end are kept.
+    """
+    text = _bounded(text, most)
+    return text if text.isascii() and text.isprintable() else _HIDDEN.sub(_seen, text)
+
+
+def lines(text: str, most: int = 20 * LONGEST) -> str:
+    """The same for a text of several lines: newlines and tabs stay."""
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in _LINES else _seen(found), _bounded(text, most))
+
+
+def in_html(text: str, most: int = LONGEST) -> str:
+    """The same for a page: newlines stay, and nothing of it is markup."""
+    from html import escape
+
+    return escape(lines(text, most))
+
+
+def _seen(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if found[0] in "\t\n\r":
+        return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}[found[0]]
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _bounded(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end]} ... {text[-end:] if end else ''}"
+
+
+# --------------------------------------------------------------------------- objects
+
+
+def told(value: object, most: int = LONGEST) -> str:
+    """``str(value)`` of anybody's object, bounded; its ``__str__`` may raise, or return anything."""
+    return _said(value, str, most)
+
+
+def shown(value: object, most: int = LONGEST) -> str:
+    """``repr(value)`` in the same way."""
+    return _said(value, repr, most)
+
+
+def _said(value: object, say: Any, most: int) -> str:
+    try:
+        # Of a class of its own, even a str may do anything when it is cut or added.
+        return str.__str__(_bounded(str.__str__(say(value)), most))
+    except MemoryError:
+        raise
+    except BaseException as error:
+        return f"<{kind_of(value)} whose {say.__name__}() raises {kind_of(error)}>"
+
+
+def kind_of(value: object) -> str:
+    """The name of an object's type."""
+    return str.__str__(type.__dict__["__qualname__"].__get__(type(value)))
+
+
+def trace_of(error: BaseException, frames: TracebackType | None, most: int = 10 * LONGEST) -> str:
+    """A traceback as lines, its end where it is long.
+
+    Args:
+        error: the exception.
+        frames: of its traceback, those to be told.
+        most: letters at most.
+    """
+    import traceback
+
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except MemoryError:
+        raise
+    except BaseException as broken:  # it asks the exception for more than its message
+        text = f"{kind_of(error)}, whose traceback cannot be told: {kind_of(broken)}\n"
+    return lines(text[-most:])
+
+
+# --------------------------------------------------------------------------- JSON
+
+
+def parse(text: str | bytes) -> Any:
+    """JSON text as values, in bounded depth.
+
+    Raises:
+        ValueError: it is none, or nested deeper than 200.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST}") from None
+    if _too_deep(value):
+        raise ValueError(f"nested deeper than {DEEPEST}")
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def read_json(path: Path, most: int = _GiB) -> Any:
+    """The JSON value in a regular file.
+
+    Raises:
+        OSError: it is not there or not readable.
+        ValueError: it is no such file, larger than ``most`` bytes, or no JSON.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{size:,} bytes, where at most {most:,} are read")
+        return parse(file.read(most))
+
+
+# --------------------------------------------------------------------------- files
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading: no device, no pipe that nobody writes.
+
+    Raises:
+        OSError: it is not there or not readable.
+        ValueError: it is something else.
+    """
+    # Without waiting: a pipe would have us wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a regular file")
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def is_plain(name: object) -> bool:
+    """Whether this is a name of a part: one or more plain names, ``a/b``, or ``.`` for the folder itself."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    return name == "." or all(each not in ("", ".", "..") for each in name.split("/"))
+
+
+def within(folder: Path, name: str) -> Path:
+    """Where a part lies.
+
+    Args:
+        folder: of its sink.
+        name: as its receipt tells.
+
+    Raises:
+        ValueError: the name, or a link on the way, leads out of the folder.
+    """
+    if not is_plain(name):
+        raise ValueError(f"{shown(name, 200)} is no plain name")
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError("a link out of the folder")
+    return path
