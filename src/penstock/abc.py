@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from penstock.budget import Budget, Ceiling
 from penstock.errors import SetAside
 from penstock.events import Event
+from penstock.peaks import Mark
 
 if TYPE_CHECKING:
     import click
@@ -89,6 +90,8 @@ class Reading:
     """The most of ``memory`` since the reading before, where that is known; else 0."""
     pipes: int = 0
     """Bytes that lie in the tree's pipes, where they are told; not part of ``memory``."""
+    mark: Mark | None = None
+    """The kernel's own marks of the worker's process, without its children, behind ``peak``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from penstock import note
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
-from penstock.backends.processes import Tree, cpu_seconds, end_sessions
+from penstock.backends.processes import Resetter, Tree, cpu_seconds, end_sessions
 from penstock.errors import PenstockError
+from penstock.peaks import HugePages
 from penstock.proc import held
 
 _BOOT = (
@@ -73,6 +74,8 @@ class Local:
         self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
         self._cpu = 0.0
         self._mapped = 0
+        self._huge = HugePages()
+        self._resetter = Resetter()
 
     # ------------------------------------------------------------------ the server
 
@@ -248,7 +251,7 @@ class Local:
             slot, pid = argument
             entry = self._workers[self._slots[slot]]
             with suppress(OSError), self._lock:  # it may be gone already: its death follows
-                entry.tree = Tree(pid)
+                entry.tree = Tree(pid, self._huge)
                 if entry.doomed:
                     entry.tree.send(signal.SIGKILL)
         elif what == "died":
@@ -352,7 +355,11 @@ class Local:
                 (worker, entry.tree) for worker, entry in self._workers.items() if entry.tree is not None
             ]
             read = ((worker, tree.read()) for worker, tree in trees)
+            self._huge.recent()  # so that what is counted from here on is ours, mostly
             readings = {worker: reading for worker, reading in read if reading is not None}
+            for _, tree in trees:
+                if tree.hidden:
+                    self._resetter.ask(tree)
         self._mapped = sum(reading.shared for reading in readings.values())
         return readings
 
@@ -413,6 +420,7 @@ class Local:
         self._end_server()
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
+        self._resetter.stop()
         self._selector.close()
         self._notes.release()
         for descriptor in (self._wake, self._notes_file):

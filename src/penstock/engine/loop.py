@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock import events as ev
@@ -303,6 +304,7 @@ class Loop:
 
     def _done(self, worker: Worker, done: m.Done) -> None:
         estimate = self.stage.estimate
+        done = replace(done, calls=self._watch.refine(worker.number, done.calls))
         seen = self._watch.ended(worker.number)
         start = worker.trial[0] if worker.trial is not None else worker.task.start if worker.task else 0
         predicted = worker.reserved if estimate.footprint.known else 0

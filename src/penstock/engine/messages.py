@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Receipt, SetAside
+from penstock.peaks import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ class Call:
     start: int
     stop: int
     peak: int
-    """Bytes above idle."""
+    """Bytes above idle; a little too high where files were mapped, never too low."""
     seconds: float
+    between: tuple[Mark, Mark] | None = None
+    """The readings at its begin and end, where others taken in between may tell the peak better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """This process's own memory, read exactly and cheaply from ``/proc/self``.
 
-VmHWM is the kernel's own high-water mark: no spike is missed between two readings. It counts
-mapped files too, which are no memory that can run out, so they are taken off. Resetting and
-reading costs about 20 us. Where the mark cannot be reset (no /proc, hardened containers) the
-governor's samples stand in.
+Two readings, at the begin and the end of a call, and the rule of :mod:`penstock.peaks` between them:
+no spike is missed, and files that were mapped count at most for the page faults that they took. The
+governor's readings in between make that exact for calls that last longer than one of its turns.
+Where the mark cannot be reset (no /proc, hardened containers) the governor's samples stand in.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from contextlib import suppress
 
 from penstock import proc
+from penstock.peaks import HugePages, Mark, between, fault_size, resident
 
-_FIELDS = (b"VmHWM:", b"RssAnon:", b"RssFile:", b"RssShmem:", b"VmData:")
+_DATA = b"VmData:"
+_LONG = 0.005
+"""Seconds of a call beside which a reading of the huge pages costs nothing."""
+_CLEAR = 1 << 20
+"""Where the mark is so close to what is held there is nothing to be told apart."""
 
 
 class Meter:
@@ -38,6 +44,10 @@ class Meter:
             self.peaks = True
         except OSError:
             pass
+        self._page = fault_size()
+        self._huge = HugePages()
+        self._lasted = 0.0
+        self._begin = self._mark()._replace(huge=self._huge.latest)
 
     def __del__(self) -> None:
         for descriptor in (self._status, self._clear):
@@ -45,14 +55,19 @@ class Meter:
                 with suppress(OSError):
                     os.close(descriptor)
 
-    def reset(self) -> None:
-        """Begin a new peak."""
+    def reset(self) -> Mark:
+        """Begin a new peak; the reading that it begins with."""
+        huge = self._huge.recent() if self._lasted > _LONG else self._huge.latest
+        before = _faults()
         if self.peaks:
             os.pwrite(self._clear, b"5", 0)
+        self._begin = self._mark(before)._replace(huge=huge)
+        return self._begin
 
     def held(self) -> int:
         """Anonymous + shared bytes held now."""
-        return self._read()[0] + self.children()
+        _, held, _ = self._read()
+        return held + self.children()
 
     def children(self) -> int:
         """The part of it that children hold; 0 where they do not count."""
@@ -60,26 +75,52 @@ class Meter:
             return 0
         return sum(proc.held(pid) for pid in proc.descendants(os.getpid()))
 
-    def peak(self) -> tuple[int, int]:
-        """(highest since :meth:`reset`, held now): anonymous + shared bytes."""
-        held, files, mark, _ = self._read()
+    def peak(self) -> tuple[int, int, Mark | None]:
+        """The most since :meth:`reset`, what is held now, and the reading behind these, in bytes.
+
+        There is no reading where the two numbers cannot be far apart, or no peak is told.
+        """
+        begin, end = self._begin, self._mark()
+        self._lasted = end.at - begin.at
         others = self.children()
-        return (max(mark - files, held) if self.peaks else held) + others, held + others
+        held = end.held + others
+        if not self.peaks:
+            return held, held, None
+        if end.mark - min(begin.files, end.files) - max(begin.held, end.held) <= _CLEAR:
+            return max(end.mark - end.files, begin.held, end.held) + others, held, None
+        end = end._replace(huge=self._huge.read())
+        return between(begin, end, self._page) + others, held, end
 
     def data(self) -> int:
         """Private writable bytes mapped, as RLIMIT_DATA counts them."""
-        return self._read()[3]
+        if self._status < 0:
+            return _most_resident()
+        return (proc.find(os.pread(self._status, 4096, 0), _DATA) or 0) << 10
 
-    def _read(self) -> tuple[int, int, int, int]:
+    def _mark(self, before: int | None = None) -> Mark:
+        mark, held, files = self._read()
+        faults = _faults()
+        return Mark(time.monotonic(), mark, held, files, faults if before is None else before, faults, 0)
+
+    def _read(self) -> tuple[int, int, int]:
+        """(high-water mark, held, file pages)."""
         if self._status < 0:
             # macOS: no current reading in the standard library; the highest one is all there is.
-            top = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-                1 if sys.platform == "darwin" else 1024
-            )
-            return top, 0, top, top
-        text = os.pread(self._status, 4096, 0)
-        mark, anonymous, files, shared, data = (_field(text, name) for name in _FIELDS)
-        return anonymous + shared, files, mark, data
+            top = _most_resident()
+            return top, top, 0
+        mark, anonymous, files, shared = resident(os.pread(self._status, 4096, 0))
+        return mark, anonymous + shared, files
+
+
+def _faults() -> int:
+    """Page faults of this process so far, of all its threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt + usage.ru_majflt
+
+
+def _most_resident() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _has_children() -> bool:
@@ -89,14 +130,6 @@ def _has_children() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _field(text: bytes, name: bytes) -> int:
-    place = text.find(name)
-    if place < 0:
-        return 0
-    end = text.index(b"kB", place)
-    return int(text[place + len(name) : end]) << 10
 
 
 def own_pages(pid: int | str = "self") -> int:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from penstock import note
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce, MiB
 from penstock.engine import discover, governor
 from penstock.engine.clock import Clock, Repeated
+from penstock.engine.messages import Call
 from penstock.engine.meter import Meter
 from penstock.errors import PenstockBug
+from penstock.peaks import Trail, fault_size
 
 _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
@@ -59,6 +61,7 @@ class _Life:
     io_at: float = 0.0
     at: tuple[int, int, int] = (-1, -1, -1)
     at_since: float = 0.0
+    trail: Trail = field(default_factory=Trail)
 
     @property
     def busy(self) -> bool:
@@ -68,6 +71,8 @@ class _Life:
         """Take what the worker's tree holds now, and the most that it held since the last time."""
         self.memory = max(reading.memory + reading.pipes - self.idle, 0)
         self.rise = max(reading.peak - reading.memory, 0)
+        if reading.mark is not None:
+            self.trail.add(reading.mark, max(reading.peak, reading.memory))
         self.highest = max(self.highest, self.memory + self.rise)
 
 
@@ -90,6 +95,11 @@ class Sample:
     used: int
     workers: dict[int, int] = field(default_factory=dict)
     free: int = 0
+
+
+def _refined(call: Call, life: _Life, page: int) -> Call:
+    most = None if call.between is None else life.trail.most(*call.between, page)
+    return call if most is None else replace(call, peak=min(call.peak, max(most - life.idle, 0)))
 
 
 class Watch:
@@ -175,6 +185,7 @@ class Watch:
             life.reserved = reserved
             life.timed = timed
             life.highest = life.memory
+            life.trail.clear()
         if self._turns is not None:
             self._turns.nudge()
 
@@ -194,6 +205,18 @@ class Watch:
             if life.paused:
                 self._resume(worker, life)
             return life.highest
+
+    def refine(self, worker: int, calls: Iterable[Call]) -> tuple[Call, ...]:
+        """The calls of a worker's batch, their peaks told by the readings in between where there were some.
+
+        A worker knows two readings, and must take for memory what page faults explain of the files
+        that it mapped. Neither it nor the readings are ever too low by themselves: the lesser counts.
+        """
+        with self._lock:
+            life = self._lives.get(worker)
+            if life is None:
+                return tuple(calls)
+            return tuple(_refined(call, life, fault_size()) for call in calls)
 
     def gone(self, worker: int) -> tuple[str, int]:
         """A worker is gone; (why the governor killed it or "", the most it was seen to hold)."""

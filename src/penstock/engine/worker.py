@@ -35,6 +35,8 @@ from penstock.engine.process import limit_threads, trim
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
+_SEEN = 0.001
+"""Seconds of a call below which the governor cannot have looked in between."""
 _TRIM_ABOVE = 4 * MiB
 """Retained memory under this is not worth a collection."""
 
@@ -250,13 +252,13 @@ class Worker:
         words[note.CALL_START], words[note.CALL_STOP] = start, stop
         if self._warm and self._work is not None and not self._keeper.threaded:
             self._fence.put(self._work.fence)
-        self._meter.reset()
+        begin = self._meter.reset()
         began = time.perf_counter()
         # The results are handed on only when the call has ended: what the sink does with them
         # is measured with the next call.
         results = list(worked(start, stop))
         seconds = time.perf_counter() - began
-        peak, held = self._meter.peak()
+        peak, held, end = self._meter.peak()
         # The fence is the call's: a sink that first imports Arrow maps more at once than it allows.
         self._fence.lift()
         words[note.STEPS] += 1
@@ -265,7 +267,8 @@ class Worker:
         if not self._warm:
             self._warm = True
             self._settled = self._held
-        self._calls.append(m.Call(start, stop, max(peak - self._idle, 0), seconds))
+        readings = (begin, end) if end is not None and seconds > _SEEN else None
+        self._calls.append(m.Call(start, stop, max(peak - self._idle, 0), seconds, readings))
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))
         yield from results
