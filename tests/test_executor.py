@@ -300,7 +300,7 @@ def test_map_reads_its_input_only_as_results_are_taken():
     read = []
 
     def numbers():
-        for n in range(100_000):
+        for n in range(10_000):
             read.append(n)
             yield n
 
