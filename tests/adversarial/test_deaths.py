@@ -72,15 +72,25 @@ def test_every_way_to_die_fails_the_run_with_its_own_error():
             assert caught.value.report.done == 19  # the others were finished first
 
 
-def test_all_items_failing_stops_after_a_batch_or_so_and_says_so():
+def test_all_items_failing_stops_after_a_sample_and_says_so():
     with pytest.raises(
-        penstock.errors.FunctionRaised, match=r"All of the first [0-9]{2,3} items failed"
+        penstock.errors.FunctionRaised, match="All of a sample of items spread over the input failed"
     ) as caught:
         penstock.run(mf.Raise(range(100_000)), 100_000, budget=beside(150))
     assert isinstance(caught.value.__cause__, ValueError)
     assert "was asked to fail" in str(caught.value)
-    with pytest.raises(penstock.errors.WorkerDied, match="items failed, so the run stopped"):
+    with pytest.raises(penstock.errors.WorkerDied, match="failed, so the run stopped before"):
         penstock.run(mf.Exit(1, range(1000)), 1000, budget=beside(150))
+
+
+@pytest.mark.parametrize(
+    "how", [mf.Raise, lambda items: mf.Exit(1, items), lambda items: mf.Spike(400 * MiB, items)]
+)
+def test_the_first_of_the_items_fail_and_all_others_are_done(how):
+    first = range(20) if how is mf.Raise else range(6)
+    report = run(how(first), 60, set_aside=True)
+    assert [each.item for each in report.set_aside] == list(first)
+    assert report.done == 60 - len(first)
 
 
 def test_killed_at_the_first_try_is_no_fault_of_the_item(tmp_path):

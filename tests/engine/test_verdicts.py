@@ -181,7 +181,8 @@ def test_names_with_commas_are_told_apart():
 
 def test_a_hopeless_run_says_so():
     error = error_of(*(aside("raised", item) for item in range(20)), hopeless=True)
-    assert "All of the first 20 items failed" in str(error)
+    assert "sample of items spread over the input failed" in str(error)
+    assert "set_aside=True (--set-aside all) goes on" in str(error)
     assert "do without" not in str(error)
 
 

@@ -1,4 +1,10 @@
-"""The items that were given up, and whether the run may still succeed."""
+"""The items that were given up, and whether the run may still succeed.
+
+Covers the one case in which a run ends early although it would finish the other items first: nothing
+may be set aside, and a sample spread over the whole input fails to the last item. Then it is the
+function that is wrong. The sample follows from the number of items and the grain alone, so the answer
+is the same for any budget, number of workers and size of batches.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,46 @@ from collections.abc import Iterator, Mapping
 
 from penstock.abc import SetAside
 
-_ALL_FAIL = 20
-"""So many failures before anything succeeds: the function is wrong, not the items."""
-_ALL_TOO_LARGE = 5
-"""The same for memory, where each costs a worker."""
+_SAMPLE = 20
+"""Items that must all fail before the function is held to be wrong, and not the items."""
+_TOGETHER = 4
+"""The most of them that may come from one place: a part of a sink is worked as a whole."""
+_TOO_LARGE = 5
+"""Places whose first item must be too large for memory, where each costs a worker."""
+_STREAMED, _STREAMED_LEAST = 20, 200
+"""Of a stream, the sample lies in this part of it, and in so many units at least."""
+_GOLDEN = 0.6180339887498949
+"""Steps of it (modulo 1) spread evenly, however many there are, and keep in step with no period."""
+
+
+def sample(items: int, unit: int, *, stream: bool = False) -> tuple[tuple[int, ...], ...]:
+    """The items that decide together, place by place, in the order in which they are to be tried.
+
+    Args:
+        items: how many there are.
+        unit: items that are worked together in any case (the grain).
+        stream: whether they must be read in order: then the sample is spread over the first twentieth
+            of them (and 200 units at least), as a look at the end would cost a reading of everything.
+
+    Returns:
+        The first items of a few units: of the first, the last, and others between. Nothing where this
+        would be nearly all there is.
+    """
+    each = min(unit, _TOGETHER)
+    places = -(-_SAMPLE // each)
+    units = -(-items // unit)
+    if stream:
+        units = min(units, max(units // _STREAMED, _STREAMED_LEAST))
+    if places >= units:
+        return ()
+    chosen = dict.fromkeys((0, units - 1))
+    step = 0.0
+    while len(chosen) < places:
+        step = (step + _GOLDEN) % 1
+        chosen[int(step * units)] = None
+    return tuple(
+        tuple(range(at * unit, min(at * unit + each, items))) for at in (sorted(chosen) if stream else chosen)
+    )
 
 
 class Aside:
@@ -18,29 +60,34 @@ class Aside:
     Args:
         before: those of earlier runs, which stay so.
         allowed: True: any number; False: none; a number: at most so many.
-        endless: items keep coming, and nothing that befalls some of them ends the run.
+        decisive: of :func:`sample`; looked at where none are allowed.
     """
 
-    def __init__(self, before: Mapping[int, SetAside], *, allowed: bool | int, endless: bool) -> None:
+    def __init__(
+        self,
+        before: Mapping[int, SetAside],
+        *,
+        allowed: bool | int,
+        decisive: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
         self.items = dict(before)
         self._allowed = allowed
-        self._endless = endless
-        self._failures = {"memory": 0, "other": 0}
+        self._places = decisive if allowed is False else ()
+        self._left = [item for place in reversed(self._places) for item in reversed(place)]
+        self._untried = tuple(place[0] for place in self._places)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def put(self, each: SetAside) -> None:
-        """One more."""
+    def put(self, each: SetAside) -> tuple[int, ...]:
+        """Add an item; the items that should be tried next because of it: they decide."""
         self.items[each.item] = each
+        next_tried, self._untried = self._untried, ()
+        return next_tried
 
     def among(self, start: int, stop: int) -> list[SetAside]:
         """Those of some items, in item order."""
         return [self.items[item] for item in sorted(self.items) if start <= item < stop]
-
-    def count(self, reason: str, times: int = 1) -> None:
-        """So many failures for a reason; a call that may not be split is one, however many items it has."""
-        self._failures["memory" if reason == "memory" else "other"] += times
 
     def __iter__(self) -> Iterator[SetAside]:
         return iter(self.items.values())
@@ -54,14 +101,18 @@ class Aside:
             else self._allowed is not True and len(self) > self._allowed
         )
 
-    def stops(self, kept: int) -> str:
+    def abort_reason(self) -> str:
         """Why the run should stop at once: ``"hopeless"``, ``"too many"``, or ``""``.
 
-        Where none are allowed, the other items are finished first.
+        Where none are allowed, the other items are finished first; where any number is, nothing that
+        befalls items ends the run.
         """
-        if self._endless:
-            return ""
-        failures = self._failures
-        if kept == 0 and (failures["other"] >= _ALL_FAIL or failures["memory"] >= _ALL_TOO_LARGE):
+        if self._places and self._hopeless():
             return "hopeless"
         return "too many" if not isinstance(self._allowed, bool) and self.too_many else ""
+
+    def _hopeless(self) -> bool:
+        while self._left and self._left[-1] in self.items:
+            self._left.pop()
+        firsts = [self.items.get(place[0]) for place in self._places[:_TOO_LARGE]]
+        return not self._left or all(each is not None and each.reason == "memory" for each in firsts)

@@ -120,7 +120,6 @@ class Failures:
             options.timeout,
             options.stall,
         )
-        stage.aside.count(verdict.reason)
         for item in verdict.items:
             each = SetAside(
                 item,
@@ -136,7 +135,7 @@ class Failures:
 
     def put_aside(self, each: SetAside) -> None:
         """Count an item as given up, and tell so once that is kept."""
-        self._stage.aside.put(each)
+        self._stage.schedule.try_first(self._stage.aside.put(each))
         self._stage.ledger.say_when_kept(
             ev.ItemSetAside,
             item=each.item,
@@ -151,7 +150,7 @@ class Failures:
         Raises:
             PenstockError: it was.
         """
-        why = self._stage.aside.stops(self._stage.admission.kept)
+        why = self._stage.aside.abort_reason()
         if why:
             self._stage.ledger.commit()
             raise self.error(hopeless=why == "hopeless")

@@ -317,7 +317,6 @@ class Loop:
             return
         self._schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
         worker.task = None
-        self.stage.aside.count("raised", len(done.set_aside))
         for each in done.set_aside:
             self._failures.put_aside(each)
         self._keep(start, done)

@@ -134,8 +134,8 @@ class Schedule:
         self._retries: list[Task] = []
         self._alone: list[Task] = []
         self._running: dict[int, Given] = {}
-        self._unit = grain or 1
-        self._stretches = None if starts is None else Stretches(starts, items, self._unit)
+        self.unit = grain or 1
+        self._stretches = None if starts is None else Stretches(starts, items, self.unit)
         self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
         self._fixed_call = fixed_call
 
@@ -143,6 +143,10 @@ class Schedule:
         """There are more items now: the source of an executor grows."""
         self._pending.add(self.items, items)
         self.items = items
+
+    def try_first(self, items: Iterable[int]) -> None:
+        """Give these before all that is as new, where it is still to be done and can be entered anywhere."""
+        self._first = [*items, *self._first]
 
     # ------------------------------------------------------------------ questions
 
@@ -249,11 +253,11 @@ class Schedule:
         return self._stretches is not None and self._stretches.holds(worker, self._pending)
 
     def _whole(self, size: int) -> int:
-        return max(size // self._unit, 1) * self._unit
+        return max(size // self.unit, 1) * self.unit
 
     def _grain_of(self, item: int) -> tuple[int, int]:
-        start = item // self._unit * self._unit
-        return start, min(start + self._unit, self.items)
+        start = item // self.unit * self.unit
+        return start, min(start + self.unit, self.items)
 
     # ------------------------------------------------------------------ taking back
 
@@ -391,7 +395,7 @@ class Schedule:
 
     def _middle(self, task: Task) -> int:
         """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""
-        unit = self._unit
+        unit = self.unit
         half = (task.start + (task.stop - task.start) // 2) // unit * unit
         return max(half, task.start // unit * unit + unit)
 

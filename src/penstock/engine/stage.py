@@ -10,7 +10,7 @@ from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
 from penstock.engine import discover, journal
 from penstock.engine.admission import Admission
-from penstock.engine.aside import Aside
+from penstock.engine.aside import Aside, sample
 from penstock.engine.chores import Chores
 from penstock.engine.clock import Clock
 from penstock.engine.crew import Crew
@@ -90,11 +90,12 @@ class Stage:
         self.ledger = ledger
         self.collected = 0
         """Bytes of the results that came to this process."""
-        self.aside = Aside(past.aside, allowed=options.set_aside, endless=options.endless)
         self.estimate = Estimate(
             setup.source, batched=setup.batched, wishes=options.wishes, cores=options.cores, stage=name
         )
         self.schedule = _schedule(setup, past, self.estimate)
+        decisive = sample(setup.items, self.schedule.unit, stream=isinstance(setup.source, Sequential))
+        self.aside = Aside(past.aside, allowed=options.set_aside, decisive=decisive)
         self.watch = Watch(
             backend,
             gauge,

@@ -223,6 +223,12 @@ def exception_of(aside: SetAside, call: str) -> PenstockError:
 _KINDS: dict[str, type[RunFailed]] = {"died": WorkerDied, "stalled": Stalled, "kept": CannotKeep}
 
 
+_HOPELESS = (
+    " All of a sample of items spread over the input failed, so the run stopped before it tried the others: "
+    "set_aside=True (--set-aside all) goes on whatever fails."
+)
+
+
 def failure_of(
     aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool
 ) -> PenstockError:
@@ -240,7 +246,7 @@ def failure_of(
     names = [foreign.line(each.name, 200) for each in sorted(same, key=lambda each: each.item)[:_NAMED]]
     named = ("; " if any(", " in name for name in names) else ", ").join(names)
     more = f" and {len(same) - _NAMED} more" if len(same) > _NAMED else ""
-    tail = f" All of the first {len(aside)} items failed, so the run stopped." if hopeless else ""
+    tail = _HOPELESS if hopeless else ""
     rest = f" ({len(aside):,} of {items:,} items were set aside: {named}{more}.)" if len(aside) > 1 else ""
     if first.reason == "memory":
         return _too_large(first, budget, reserved, rest + tail)
