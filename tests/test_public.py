@@ -1,7 +1,9 @@
 """The public names: complete, sorted, documented, typed, and cheap to import."""
 
+import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +70,86 @@ def test_typed_user_code_passes_a_strict_checker(tmp_path):
         cwd=TYPED.parent.parent.parent,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --------------------------------------------------------------------------- one way in and another
+
+
+def options_of(function, *, without=()):
+    """Name -> default of what may be given by name."""
+    parameters = list(inspect.signature(function).parameters.values())
+    return {each.name: each.default for each in parameters if each.name not in {"self", *without}}
+
+
+def test_every_way_to_run_takes_the_same_options():
+    """``penstock.run`` takes those of Job and Run, ``Job.run`` those of Run, ``Run.step`` those of a Job."""
+    job = options_of(penstock.Job, without=("source", "function"))
+    run = options_of(penstock.Run)
+    assert options_of(penstock.run, without=("function", "items")) == {**run, **job, "inputs": None}
+    assert options_of(penstock.Job.run) == run
+    step = options_of(penstock.Run.step, without=("name", "function"))
+    assert step == {
+        **{name: default for name, default in job.items() if name not in ("into", "batched")},
+        "inputs": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["seed", "private", "timeout", "memory", "threads", "stall", "inputs", "batched"]
+)
+def test_what_run_takes_reaches_the_job(name, monkeypatch):
+    from penstock import job
+
+    made = {}
+    monkeypatch.setattr(job.Job, "run", lambda self, folder, **options: made.update(vars(self), **options))
+    given = {"seed": 3, "private": True, "timeout": "5s", "memory": "3MiB", "threads": 2, "stall": "2h",
+             "inputs": {"a": 1}, "batched": 4}  # fmt: skip
+    penstock.run(str, 3, **{name: given[name]})
+    assert made[name] == given[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["workers", "call", "set_aside", "accept_changes", "retry_set_aside", "private", "budget"]
+)
+def test_what_run_takes_reaches_the_run(name, monkeypatch):
+    from penstock import job
+
+    class Reached(Exception):
+        pass
+
+    def made(folder, **options):
+        raise Reached(options[name])
+
+    monkeypatch.setattr(job, "Run", made)
+    given = {"workers": 2, "call": 3, "budget": "1GiB"}.get(name, True)
+    with pytest.raises(Reached, match=str(given)):
+        penstock.run(str, 3, **{name: given})
+
+
+TABLES = {"### Sources": [penstock.sources], "### Sinks and reducers": [penstock.sinks, penstock.reducers]}
+
+
+def documented_calls():
+    """(class, call) of the first column of the tables of sources, sinks and reducers."""
+    text = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+    for title, homes in TABLES.items():
+        table = text[text.index(f"{title}\n") :].split("\n\n```", 1)[0].split("\n### ", 1)[0]
+        for row in re.findall(r"^\| (`[A-Z].*?) \|", table, re.MULTILINE):
+            for call in re.findall(r"`([A-Z]\w+\(.*?\))`(?=,|$)", row):
+                name = call[: call.index("(")]
+                yield next(getattr(home, name) for home in homes if hasattr(home, name)), call
+
+
+@pytest.mark.parametrize(("kind", "call"), list(documented_calls()))
+def test_what_the_tables_show_can_be_called_so(kind, call):
+    """``Chain([...])`` was shown, and a list refused: names, number and defaults of arguments are as told."""
+    tree = ast.parse(call.replace(", ...)", ")"), mode="eval").body
+    signature = inspect.signature(kind)
+    signature.bind_partial(*tree.args, **{each.arg: None for each in tree.keywords})
+    for each in tree.keywords:  # a value that is shown is the default
+        if isinstance(each.value, ast.Constant) and each.value.value is not ...:
+            assert signature.parameters[each.arg].default == each.value.value or each.arg == "item"
+
+
+def test_the_tables_are_found():
+    assert {kind.__name__ for kind, _ in documented_calls()} >= {"Range", "Chain", "Fold", "Parquet", "Files"}

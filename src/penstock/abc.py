@@ -415,7 +415,10 @@ class Observer(Protocol):
 
 
 class Workload(Protocol):
-    """A job with a name, for the command line: ``penstock run NAME ...``."""
+    """A job with a name, for the command line: ``penstock run NAME ...``.
+
+    With an attribute ``private = True`` its runs are private, as ``penstock.Run(private=True)`` is.
+    """
 
     command: click.Command
     """Its arguments and options; its docstring is the help. The callback is not used."""

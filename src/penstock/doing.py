@@ -82,6 +82,14 @@ class Doing:
         """Whether what is kept must outlive this process."""
         return self.folder is not None
 
+    @property
+    def why(self) -> str:
+        """What is kept of why it failed: of a private job only what we say ourselves."""
+        if self.error is None:
+            return ""
+        ours = isinstance(self.error, RunFailed | CannotFit)
+        return str(self.error) if ours or not self.job.private else type(self.error).__name__
+
     def setup(self) -> Setup:
         """The job, as workers get it."""
         made = self.job.setup(self.stored.rooms, self.stored.folder, self.machinery, durable=self.durable)

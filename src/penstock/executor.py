@@ -22,6 +22,7 @@ from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
 from penstock.calls.work import Call
+from penstock.durations import parse_duration
 from penstock.engine import discover
 from penstock.engine.estimate import Wishes
 from penstock.engine.stage import Options
@@ -52,8 +53,8 @@ class Executor(AbstractExecutor):
         workers: at most so many; None lets memory and cores decide.
         max_workers: the same, as ``ProcessPoolExecutor`` calls it.
         memory: the most that a call takes, stated instead of learnt.
-        timeout: seconds that one call may take; None for no limit.
-        stall: seconds without CPU and I/O after which a worker counts as hung.
+        timeout: how long one call may take: seconds, or ``"30s"``; None for no limit.
+        stall: how long a worker may go without CPU and I/O before it counts as hung.
         initializer, initargs: called once in every worker, also in one that replaces another.
         observers: called with every event of the engine, on its thread.
         backend: ``"local"``, or a backend, which is then left open at the end.
@@ -75,8 +76,8 @@ class Executor(AbstractExecutor):
         *,
         max_workers: int | None = None,
         memory: str | int | None = None,
-        timeout: float | None = None,
-        stall: float = 600.0,
+        timeout: str | float | None = None,
+        stall: str | float = "10min",
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         observers: Sequence[Observer] = (),
@@ -93,8 +94,8 @@ class Executor(AbstractExecutor):
             requested=found.requested,
             wishes=Wishes(workers=workers, memory=None if memory is None else parse_size(memory)),
             set_aside=True,
-            stall=stall,
-            timeout=timeout,
+            stall=parse_duration(stall, "stall"),
+            timeout=None if timeout is None else parse_duration(timeout, "timeout"),
             cores=discover.cpus(),
             endless=True,
             most_batch_seconds=_BATCH_SECONDS,
@@ -167,7 +168,7 @@ class Executor(AbstractExecutor):
         self,
         fn: Callable[..., _T],
         *iterables: Iterable[Any],
-        timeout: float | None = None,
+        timeout: str | float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[_T]:
@@ -179,7 +180,7 @@ class Executor(AbstractExecutor):
 
         Args:
             fn: called with one item of each iterable; the shortest decides how many there are.
-            timeout: seconds from now in which every result must have come.
+            timeout: in which, from now on, every result must have come: seconds, or ``"30s"``.
             chunksize: as for ``ProcessPoolExecutor``; not needed, calls are put together by their time.
             buffersize: the most calls whose results have not been taken.
 
@@ -192,6 +193,8 @@ class Executor(AbstractExecutor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        if isinstance(timeout, str):  # a number may be 0 here, as in the standard library
+            timeout = parse_duration(timeout, "timeout")
         end = None if timeout is None else time.monotonic() + timeout
         ahead = self.ahead(fn, zip(*iterables, strict=False), buffersize)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from penstock import registry
 from penstock.abc import Observer, Sink, Source
 from penstock.budget import MiB, format_size, parse_size
+from penstock.durations import parse_duration
 from penstock.engine.estimate import Wishes
 from penstock.engine.key import job_key
 from penstock.engine.plan import Plan
@@ -22,8 +22,6 @@ from penstock.errors import UnknownPlugin, UsageError
 from penstock.stages import Run
 
 _LARGEST_FUNCTION = 16 * MiB
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|min|h)\s*")
-_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +40,10 @@ class Job:
         memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked.
         threads: the most threads that a call can make use of; None for as many as there are cores for it.
         seed: of the global random generators, which are reseeded from (seed, item).
-        private: keep messages and tracebacks of exceptions out of journal, events and report.
-        timeout: seconds that one item (one call, if batched) may take; None for no limit.
-        stall: seconds, or ``"10min"``, without CPU and I/O after which a worker counts as hung.
+        private: keep names of items, and messages and tracebacks of exceptions, out of journal, events
+            and report, and drop what workers print; see :class:`penstock.Run`.
+        timeout: how long one item (one call, if batched) may take: seconds, or ``"30s"``; None for no limit.
+        stall: how long a worker may go without CPU and I/O before it counts as hung.
     """
 
     source: Source
@@ -56,7 +55,7 @@ class Job:
     threads: int | None = None
     seed: int = 0
     private: bool = False
-    timeout: float | None = None
+    timeout: str | float | None = None
     stall: str | float = "10min"
 
     def __post_init__(self) -> None:
@@ -76,11 +75,9 @@ class Job:
             raise UsageError(f"function is a {type(self.function).__name__}, which cannot be called")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, not {self.threads}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise UsageError(f"timeout must be positive, not {self.timeout}")
         if not isinstance(self.batched, bool) and self.batched < 1:
             raise UsageError(f"batched must be True, False or a number of items, not {self.batched}")
-        _ = self.stall_seconds, self.wishes(None, None)
+        _ = self.timeout_seconds, self.stall_seconds, self.wishes(None, None)
 
     # ------------------------------------------------------------------ doing it
 
@@ -107,10 +104,13 @@ class Job:
         set_aside: bool | int = False,
         accept_changes: bool = False,
         retry_set_aside: bool = False,
+        private: bool = False,
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
     ) -> Report:
         """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
+
+        The run of a private job is private.
 
         Raises:
             PenstockError: see :mod:`penstock.errors`.
@@ -123,6 +123,7 @@ class Job:
             set_aside=set_aside,
             accept_changes=accept_changes,
             retry_set_aside=retry_set_aside,
+            private=private or self.private,
             observers=observers,
             backend=backend,
         ) as run:
@@ -160,12 +161,12 @@ class Job:
     @property
     def stall_seconds(self) -> float:
         """``stall`` in seconds."""
-        if not isinstance(self.stall, str):
-            return float(self.stall)
-        match = _DURATION.fullmatch(self.stall)
-        if match is None:
-            raise UsageError(f"cannot read the duration {self.stall!r}: write 30s, 10min or 2h")
-        return float(match[1]) * _UNITS[match[2]]
+        return parse_duration(self.stall, "stall")
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """``timeout`` in seconds."""
+        return None if self.timeout is None else parse_duration(self.timeout, "timeout")
 
     def most_threads(self, cores: int) -> int:
         """Threads that a call may have when all cores are its own."""
@@ -229,13 +230,17 @@ def run(
     inputs: Mapping[str, Any] | None = None,
     batched: bool | int = False,
     memory: str | int | None = None,
+    threads: int | None = None,
     seed: int = 0,
-    timeout: float | None = None,
+    private: bool = False,
+    timeout: str | float | None = None,
     stall: str | float = "10min",
     budget: str | int = "auto",
     workers: int | None = None,
     call: int | None = None,
     set_aside: bool | int = False,
+    accept_changes: bool = False,
+    retry_set_aside: bool = False,
     observers: Sequence[Observer] = (),
     backend: str | Any = "local",
 ) -> Report:
@@ -246,8 +251,10 @@ def run(
         items: a list, tuple, array, range, number of items, or a source.
         folder: where to keep results and journal, so that the same call resumes; None for a
             temporary run.
-        into, inputs, batched, memory, seed, timeout, stall: as for :class:`Job`.
-        budget, workers, call, set_aside, observers, backend: as for :class:`Run`.
+        into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
+        private: as for :class:`Job` and :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend: as for
+            :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
@@ -259,7 +266,9 @@ def run(
         inputs=inputs or {},
         batched=batched,
         memory=memory,
+        threads=threads,
         seed=seed,
+        private=private,
         timeout=timeout,
         stall=stall,
     )
@@ -269,6 +278,8 @@ def run(
         workers=workers,
         call=call,
         set_aside=set_aside,
+        accept_changes=accept_changes,
+        retry_set_aside=retry_set_aside,
         observers=observers,
         backend=backend,
     )

@@ -49,8 +49,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     ``max_nbytes`` says from which size, None for never. Workers may write to them, to a copy of their
     own; of a ``numpy.memmap`` of the caller's, opened for writing, to the file.
 
-    Options of ``parallel_config(backend="penstock", ...)`` or of ``Parallel``: ``budget``, ``memory``
-    and ``timeout_per_call``, as ``budget``, ``memory`` and ``timeout`` of the executor. What else
+    Options of ``parallel_config(backend="penstock", ...)`` or of ``Parallel``: ``budget``, ``memory``,
+    ``stall`` and ``timeout_per_call``, the ``timeout`` of the executor; the others as there. What else
     joblib's own process backends take is taken, and ignored where it has no meaning here.
     """
 
@@ -79,6 +79,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             "budget": options.get("budget", "auto"),
             "memory": options.get("memory"),
             "timeout": options.get("timeout_per_call"),
+            "stall": options.get("stall", "10min"),
             "arrays": {
                 "least": options.get("max_nbytes", _MAPPED),
                 "unchanged": True,

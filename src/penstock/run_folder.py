@@ -35,9 +35,13 @@ class RunFolder:
 
     Args:
         folder: where; None for a temporary one, which goes at the end.
+        private: nobody else may read what is written while it is ours.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None, *, private: bool = False) -> None:
+        self._private = private
+        self._umask: int | None = None
+        """The umask to go back to."""
         self.temporary = folder is None
         self.path = Path(tempfile.mkdtemp(prefix="penstock-") if folder is None else folder).absolute()
         self.machinery = self.path / MACHINERY
@@ -64,8 +68,17 @@ class RunFolder:
         Raises:
             RunLocked: another process runs in it.
             CannotResume: it holds something that is no run.
-            UsageError: nobody may write in it.
+            UsageError: nobody may write in it, or it cannot be kept private.
         """
+        if self._private:
+            self._umask = os.umask(0o077)
+        try:
+            self._enter()
+        except BaseException:
+            self._restore_umask()
+            raise
+
+    def _enter(self) -> None:
         if not self.temporary:
             self._check()
         self.machinery.mkdir(parents=True, exist_ok=True)
@@ -114,6 +127,25 @@ class RunFolder:
             )
         if not os.access(self.path, os.W_OK):
             raise UsageError(f"no permission to write in {self.path}: choose another folder")
+        if self._private:
+            self._close_to_others()
+
+    def _close_to_others(self) -> None:
+        """One made before, perhaps by a run that was not private, is closed to others too."""
+        mode = self.path.stat().st_mode
+        if mode & 0o077:
+            try:
+                self.path.chmod(mode & 0o700)
+            except PermissionError as error:
+                raise UsageError(
+                    f"{self.path} is another user's, and others may read it: choose another folder for a "
+                    "private run"
+                ) from error
+
+    def _restore_umask(self) -> None:
+        if self._umask is not None:
+            os.umask(self._umask)
+            self._umask = None
 
     def write(self, event: Event) -> None:
         """Add an event to those of the run."""
@@ -161,6 +193,7 @@ class RunFolder:
             self._lock.release()
         if self.temporary:
             shutil.rmtree(self.path, ignore_errors=True)
+        self._restore_umask()
 
     def _clear_scratch(self) -> None:
         for stage in self.machinery.iterdir() if self.machinery.is_dir() else ():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,9 +31,9 @@ class Share:
     def folder(self) -> Path:
         """A fresh, empty folder for this item, on the disk of the run; removed afterwards."""
         if self._folder is None:
-            if self.scratch is not None:
-                self.scratch.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="item-", dir=self.scratch))
+            self._folder = (
+                Path(tempfile.mkdtemp(prefix="item-")) if self.scratch is None else _new_in(self.scratch)
+            )
         return self._folder
 
     @property
@@ -42,6 +44,16 @@ class Share:
     def next_item(self) -> None:
         """Let the next item have a folder of its own."""
         self._folder = None
+
+
+def _new_in(scratch: Path) -> Path:
+    """A new folder, as the umask says: it may become a step's, and one of ``mkdtemp`` is closed to others."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = scratch / f"item-{os.urandom(8).hex()}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
 
 
 _current: Share | None = None

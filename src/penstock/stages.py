@@ -55,6 +55,8 @@ class Run:
             True: the run succeeds without them; a number: at most so many.
         accept_changes: go on although the job or finished inputs changed.
         retry_set_aside: try items again that an earlier run set aside.
+        private: every stage and step is private, as a :class:`penstock.Job` can be, and nobody else may
+            read what the run writes (umask 077, until it ends; a folder that is there is closed to others).
         observers: called with every event.
         backend: ``"local"`` or ``"inline"``, or a backend.
 
@@ -74,6 +76,7 @@ class Run:
         set_aside: bool | int = False,
         accept_changes: bool = False,
         retry_set_aside: bool = False,
+        private: bool = False,
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
     ) -> None:
@@ -87,7 +90,10 @@ class Run:
         self._backend_name = backend
         self._backend: Any = None
         self._gauge = discover.Gauge()
-        self._run_folder = RunFolder(folder)  # behind what may refuse: a temporary one is made here
+        self._private = private
+        self._run_folder = RunFolder(
+            folder, private=private
+        )  # behind what may refuse: a temporary one is made here
         self.folder = self._run_folder.path
         self.machinery = self._run_folder.machinery
         self.reports: list[Report] = []
@@ -152,12 +158,16 @@ class Run:
         inputs: Mapping[str, Any] | None = None,
         memory: str | int | None = None,
         threads: int | None = None,
+        seed: int = 0,
+        private: bool = False,
+        timeout: str | float | None = None,
+        stall: str | float = "10min",
     ) -> Stored:
         """Do one thing that is no list of items: ``function(folder, **inputs)``.
 
         The function writes into a temporary folder, which takes the step's name when it succeeds.
-        A dict that it returns becomes the ``facts`` of the :class:`Stored`. ``memory`` and ``threads``
-        are as for a :class:`Job`.
+        A dict that it returns becomes the ``facts`` of the :class:`Stored`. The other options are those
+        of a :class:`Job`.
         """
         from penstock.job import Job
         from penstock.sources.items import Range
@@ -171,6 +181,10 @@ class Run:
                 inputs=inputs or {},
                 memory=memory,
                 threads=threads,
+                seed=seed,
+                private=private,
+                timeout=timeout,
+                stall=stall,
             ),
         )
 
@@ -178,6 +192,7 @@ class Run:
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         self._tell_death()
+        job = self._as_private(job)
         results = self.folder / name if name else self.folder
         machinery = self.machinery / (name or "job")
         machinery.mkdir(exist_ok=True)
@@ -204,6 +219,9 @@ class Run:
         found = self._discover()
         told, drafts = self._run_folder.told, self._run_folder.drafts
         return self._do(Doing(job, key, past, changed, found, stored, told, Tally(name), drafts))
+
+    def _as_private(self, job: Job) -> Job:
+        return replace(job, private=True) if self._private and not job.private else job
 
     def _tries_all(self) -> bool:
         """Whether everything that was set aside is tried again: always, where nothing may be."""
@@ -272,7 +290,7 @@ class Run:
             cpu=cpu,
             peak=doing.peak,
             projected=doing.tally.projected,
-            message=str(doing.error) if doing.error is not None else "",
+            message=doing.why,
         )
         self._emit(ended, doing.tally)
 
@@ -292,7 +310,7 @@ class Run:
         self._backend.open(
             doing.job.pack(doing.setup()),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
-            self.machinery / "workers.log",
+            None if doing.job.private else self.machinery / "workers.log",
         )
 
     def _loop(self, doing: Doing, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
@@ -305,7 +323,7 @@ class Run:
             # A step has nothing to go on with when its only item is set aside.
             set_aside=self._set_aside if not isinstance(job.function, Step) else False,
             stall=job.stall_seconds,
-            timeout=job.timeout,
+            timeout=job.timeout_seconds,
             governs=governs,
             cores=discover.cpus(),
         )

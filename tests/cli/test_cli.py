@@ -93,7 +93,7 @@ def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
     runner.invoke(main, ["run", "fake", str(data), "--code", "4", "--into", str(tmp_path / "r"), *ours])
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": 5, "set_aside": 7, "accept_changes": True,
-        "retry_set_aside": True,
+        "retry_set_aside": True, "private": False,
     }  # fmt: skip
     assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
 
@@ -153,6 +153,19 @@ def test_resume_builds_the_same_command_again_from_elsewhere(told, runner, tmp_p
     assert (told.asked["budget"], told.asked["workers"]) == ("1GiB", 2)
 
 
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_a_private_workload_runs_privately(verb, told, stranger, runner, tmp_path):
+    file = stranger / "fake_workload.py"
+    file.write_text(file.read_text().replace("class Fake:\n", "class Fake:\n    private = True\n"))
+    told.events = list(tiny())
+    folder = str(tmp_path / "r")
+    assert runner.invoke(main, ["run", "fake", "--into", folder]).exit_code == 0
+    if verb == "resume":
+        told.asked = None
+        assert runner.invoke(main, ["resume", folder]).exit_code == 0
+    assert told.asked["private"] is True
+
+
 def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
     told.events = list(tiny())
     folder = str(tmp_path / "r")
@@ -161,7 +174,7 @@ def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
     assert runner.invoke(main, ["resume", folder]).exit_code == 0
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": None, "set_aside": True, "accept_changes": False,
-        "retry_set_aside": False,
+        "retry_set_aside": False, "private": False,
     }  # fmt: skip
     assert runner.invoke(main, ["resume", folder, "--budget", "auto", "--workers", "2"]).exit_code == 0
     assert (told.asked["budget"], told.asked["workers"]) == ("auto", 2)

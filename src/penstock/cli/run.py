@@ -140,8 +140,10 @@ def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Observer, .
         return report
     import penstock
 
-    with penstock.Run(folder, **asked.for_run(), observers=observers) as run:
-        found.workload().run(run, **found.options)
+    workload = found.workload()
+    private = bool(getattr(workload, "private", False))
+    with penstock.Run(folder, **asked.for_run(), private=private, observers=observers) as run:
+        workload.run(run, **found.options)
     return run.report()
 
 

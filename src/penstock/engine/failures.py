@@ -13,7 +13,6 @@ from penstock.drafts import remove
 from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.crew import Worker
-from penstock.engine.faults import item_name
 from penstock.engine.schedule import Failure, Verdict
 from penstock.engine.stage import Stage
 from penstock.errors import PenstockError
@@ -49,7 +48,7 @@ class Failures:
                 stage.estimate.at_least(*trial, max(failed.held, seen))
         elif worker.task is not None:
             if failed.cause == "kept" and (stage.options.set_aside is False or failed.item < 0):
-                name = item_name(stage.setup.source, failed.item)
+                name = stage.item_name(failed.item)
                 raise verdicts.of_worker(failed, stage.setup.folder, name)
             cause: Any = "memory" if failed.cause == "memory" else "kept"
             held = max(failed.held, seen)
@@ -123,7 +122,7 @@ class Failures:
         for item in verdict.items:
             each = SetAside(
                 item,
-                item_name(stage.setup.source, item),
+                stage.item_name(item),
                 verdict.reason,
                 sentence,
                 failed.error if failed else "",

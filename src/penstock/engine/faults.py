@@ -18,7 +18,7 @@ _OURS = str(Path(__file__).parent)
 
 def set_aside(source: Any, item: int, error: BaseException, *, private: bool) -> SetAside:
     """The item's place holder, with the reason; without any words of the function's for a private job."""
-    name, kind = item_name(source, item), foreign.kind_of(error)
+    name, kind = item_name(source, item, private=private), foreign.kind_of(error)
     _drop(error, "__context__")  # the first of two tries says nothing more
     if private:
         return SetAside(item, name, "raised", f"raised {kind}", kind)
@@ -73,10 +73,10 @@ def disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def item_name(source: Any, item: int) -> str:
-    """What the source calls the item, or its number."""
+def item_name(source: Any, item: int, *, private: bool) -> str:
+    """What the source calls the item, or its number; of a private job always that."""
     try:
-        name = getattr(source, "name", None)
+        name = None if private else getattr(source, "name", None)
         called = name(item) if callable(name) else item
     except Exception:  # a name is never worth a failure
         called = item

@@ -15,6 +15,7 @@ from penstock.engine.chores import Chores
 from penstock.engine.clock import Clock
 from penstock.engine.crew import Crew
 from penstock.engine.estimate import Estimate, Wishes
+from penstock.engine.faults import item_name
 from penstock.engine.ledger import Ledger
 from penstock.engine.schedule import Schedule
 from penstock.engine.watch import Watch
@@ -120,6 +121,10 @@ class Stage:
             began=clock(),
             most_seconds=options.most_batch_seconds,
         )
+
+    def item_name(self, item: int) -> str:
+        """What an item is called in what is kept and said."""
+        return item_name(self.setup.source, item, private=self.setup.private)
 
     @property
     def done(self) -> int:

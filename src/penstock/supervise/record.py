@@ -45,7 +45,7 @@ class Record:
         self._lock = RunLock(self._machinery)
         self.facts({"outcome": "interrupted"})  # until there are better ones
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(self._machinery / "events.jsonl", flags, 0o644)
+        self._events = os.open(self._machinery / "events.jsonl", flags, 0o666)
         return self
 
     def __exit__(

@@ -1,0 +1,45 @@
+"""Durations as people write them (``"5s"``, ``"10min"``, a number of seconds), read in one place."""
+
+from __future__ import annotations
+
+import re
+
+from penstock.errors import UsageError
+
+_UNITS = {
+    "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
+}  # fmt: skip
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+
+
+def parse_duration(value: str | float, what: str = "a duration") -> float:
+    """Read a duration into seconds.
+
+    Args:
+        value: a number of seconds, or a number with one of the units ms, s, min, h, d.
+        what: what it is called in the message: ``"timeout"``.
+
+    Raises:
+        UsageError: no unit, an unknown unit, no number, or nothing left of it.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{what} is a {type(value).__name__}; give seconds, or a text such as 30s or 10min")
+    seconds = _seconds(value, what) if isinstance(value, str) else float(value)
+    if not seconds > 0:
+        raise UsageError(f"{what} must be positive, not {value}")
+    return seconds
+
+
+def _seconds(text: str, what: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        bare = text.strip()
+        hint = f"; write {bare}s or {bare}min" if bare.replace(".", "", 1).isdigit() else ""
+        raise UsageError(
+            f"cannot read the duration {text!r} of {what}: a number and a unit, as in 30s, 10min or 2h{hint}"
+        )
+    if match[2].lower() not in _UNITS:
+        raise UsageError(
+            f"cannot read the duration {text!r} of {what}: unknown unit {match[2]!r}; known: ms, s, min, h, d"
+        )
+    return float(match[1]) * _UNITS[match[2].lower()]
