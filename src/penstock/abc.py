@@ -113,6 +113,8 @@ class Death:
     """Its exit code, or None."""
     noted: tuple[int, int, int] = (-1, -1, -1)
     """The item, and start and stop of the call, that it was at."""
+    why: str = ""
+    """Why it never was, where it could not be started."""
 
 
 # --------------------------------------------------------------------------- source

@@ -11,6 +11,7 @@ from penstock.engine import messages as m
 from penstock.engine.crew import Crew, Worker, diagnose
 from penstock.engine.schedule import Cause
 from penstock.errors import WorkerDied
+from penstock.testing import FakeClock
 
 
 def death(number=None, code=None, noted=(3, 2, 5)):
@@ -102,6 +103,9 @@ class Backend:
 
 
 class Watch:
+    def expect(self, worker):
+        pass
+
     def ready(self, worker, memory, own):
         pass
 
@@ -114,7 +118,7 @@ class Watch:
 
 @pytest.fixture
 def crew():
-    return Crew(Backend(), Watch())
+    return Crew(Backend(), Watch(), FakeClock())
 
 
 def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):
@@ -131,11 +135,15 @@ def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):
 
 def test_five_stillborn_in_a_row_end_the_run(crew):
     def bury():
+        crew._clock.sleep(10)  # the next is not started at once
         crew.start()
         return crew.bury(list(crew)[-1], death(signal.SIGSEGV), lambda: 0)
 
     for _ in range(4):
         bury()
+    crew.start()
+    assert len(crew) == 0
+    crew._clock.sleep(10)
     crew.start()
     crew.welcome(list(crew)[-1], m.Ready(10, 4))
     for _ in range(4):

@@ -10,6 +10,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
 from penstock.backends.processes import Resetter, Tree, cpu_seconds, end_sessions
+from penstock.backends.silence import Silence, Silent
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
 from penstock.proc import held
@@ -37,6 +39,10 @@ _BOOT = (
 _END_SECONDS = 2.0
 _LOAD_SECONDS = 300.0
 """A fork server that uses no CPU for so long while it loads a job hangs."""
+_LOADS = 3
+"""So often a job is loaded where the fork server did not answer."""
+_SEND_SECONDS = struct.pack("ll", 5, 0)
+"""Seconds (and microseconds) in which what is said to the fork server has room."""
 
 
 @dataclass
@@ -46,8 +52,9 @@ class _Worker:
     incoming: Unpacker = field(default_factory=Unpacker)
     outgoing: bytearray = field(default_factory=bytearray)
     tree: Tree | None = None
-    paused: bool = False
     doomed: bool = False
+    owed: bool = True
+    """Whether the server owes an answer: that it is born, or that it is dead."""
 
 
 class Local:
@@ -73,6 +80,7 @@ class Local:
         self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * note.BYTES)).cast("q")
         self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
         self._cpu = 0.0
+        self._silence = Silence()
         self._mapped = 0
         self._huge = HugePages()
         self._resetter = Resetter()
@@ -88,6 +96,18 @@ class Local:
         self._load()
 
     def _load(self) -> None:
+        for _ in range(_LOADS):
+            try:
+                self._try_to_load()
+                return
+            except Silent:  # another one is started
+                self._server_lost()
+        raise PenstockError(
+            f"the fork server did not answer, {_LOADS} times: somebody stops it, or there is no CPU for it. "
+            "See workers.log in the run folder, then run the same command again."
+        )
+
+    def _try_to_load(self) -> None:
         setup, environment, log = self._start_with
         if self._server is not None and self._server.poll() is not None:
             self._server_lost()  # wait() has not noticed yet
@@ -99,7 +119,10 @@ class Local:
             with open(job, "wb", closefd=False) as file:
                 file.write(setup)
             os.lseek(job, 0, os.SEEK_SET)
-            socket.send_fds(self._control, [pickle.dumps(("load", None))], [job])
+            try:
+                socket.send_fds(self._control, [pickle.dumps(("load", None))], [job])
+            except OSError as error:  # it is gone, or takes nothing
+                raise Silent from error
         finally:
             os.close(job)
         while True:
@@ -137,21 +160,23 @@ class Local:
             finally:
                 if log is not None:
                     out.close()
-        self._control = ours
+        # What is said to a server that does not listen must not hold up who says it.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_SECONDS)
+        self._control, self._silence = ours, Silence()
         self._selector.register(ours, selectors.EVENT_READ, "control")
 
     def _hear(self) -> tuple[str, Any]:
         """The server's next word; waits for it while the server uses CPU, or for its death."""
         assert self._control is not None
         assert self._server is not None
-        cpu, active = 0.0, time.monotonic()
+        silence = Silence(_LOAD_SECONDS)
         ear = select.poll()  # select() takes no descriptor over 1,023
         ear.register(self._control, select.POLLIN)
         while not ear.poll(500):
-            used = cpu_seconds(self._server.pid)
-            if used != cpu:
-                cpu, active = used, time.monotonic()
-            elif time.monotonic() - active > _LOAD_SECONDS:
+            over = silence.over(self._server.pid)
+            if over == "stopped":
+                raise Silent
+            if over:
                 self._server.kill()
                 raise PenstockError(
                     f"loading the job hung: the fork server used no CPU for {_LOAD_SECONDS:.0f} s while it "
@@ -178,9 +203,15 @@ class Local:
         try:
             self._server.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._server.kill()  # its workers die with it
-            self._server.wait()
+            self._kill_server()
         self._server = self._control = None
+
+    def _kill_server(self) -> None:
+        """Its workers die with it."""
+        assert self._server is not None
+        self._server.kill()
+        with suppress(subprocess.TimeoutExpired):  # in the midst of I/O that does not end
+            self._server.wait(_END_SECONDS)
 
     # ------------------------------------------------------------------ workers
 
@@ -234,9 +265,17 @@ class Local:
                     self._flush(key.data, entry)
                 if mask & selectors.EVENT_READ:
                     self._collect(key.data, entry)
+        self._mind_server()
         happened = list(self._events)
         self._events.clear()
         return happened
+
+    def _mind_server(self) -> None:
+        """A server that owes an answer and does not give it goes; the next worker starts another."""
+        if self._server is None or not any(entry.owed for entry in self._workers.values()):
+            self._silence.renew()
+        elif self._silence.over(self._server.pid):
+            self._server_lost()
 
     def _listen(self) -> None:
         assert self._control is not None
@@ -247,9 +286,11 @@ class Local:
         self._take_word(*pickle.loads(data))
 
     def _take_word(self, what: str, argument: Any) -> None:
+        self._silence.renew()
         if what == "born":
             slot, pid = argument
             entry = self._workers[self._slots[slot]]
+            entry.owed = entry.doomed
             with suppress(OSError), self._lock:  # it may be gone already: its death follows
                 entry.tree = Tree(pid, self._huge)
                 if entry.doomed:
@@ -259,7 +300,8 @@ class Local:
             self._cpu += cpu
             self._bury(self._slots[slot], status)
         elif what == "unborn":
-            self._bury(self._slots[argument[0]], int(signal.SIGKILL))
+            slot, why = argument
+            self._bury(self._slots[slot], int(signal.SIGKILL), f"no process could be started: {why}")
 
     def _server_lost(self) -> None:
         """Without the server no status is told: its workers were killed with it, their children not."""
@@ -268,14 +310,14 @@ class Local:
                 self._selector.unregister(self._control)
             self._control.close()
         if self._server is not None:
-            self._server.wait()
+            self._kill_server()
         self._server = self._control = None
         sessions = {entry.tree.pid for entry in self._workers.values() if entry.tree is not None}
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         end_sessions(sessions)
 
-    def _bury(self, worker: int, status: int) -> None:
+    def _bury(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
         self._collect(worker, entry)  # what it said before it died counts
         noted = self.noted(worker)
@@ -294,6 +336,7 @@ class Local:
                 os.WTERMSIG(status) if killed else None,
                 None if killed else os.WEXITSTATUS(status),
                 noted,
+                why,
             )
         )
 
@@ -306,6 +349,7 @@ class Local:
             except OSError:
                 data = b""
             if not data:  # its end; the server tells how
+                entry.owed = True
                 with suppress(KeyError, ValueError):
                     self._selector.unregister(entry.connection)
                 return
@@ -405,7 +449,7 @@ class Local:
             if entry is None:
                 return
             if number == signal.SIGKILL:
-                entry.doomed = True
+                entry.doomed = entry.owed = True
             if entry.tree is not None:
                 entry.tree.send(number)
 

@@ -177,6 +177,15 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
+def state(pid: int) -> str:
+    """One letter, as ``ps`` tells it: ``"T"`` is stopped; "" when it is gone."""
+    try:
+        stat = _slurp(f"/proc/{pid}/stat")
+        return stat[stat.rindex(b")") + 2 :][:1].decode()
+    except (OSError, ValueError):
+        return ""
+
+
 def _slurp(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

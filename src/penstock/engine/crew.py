@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from penstock.abc import Backend, Death
 from penstock.engine import messages as m
+from penstock.engine.clock import Clock
 from penstock.engine.schedule import Failure, Task
 from penstock.engine.watch import Watch
 from penstock.errors import WorkerDied
 
 _STILLBORN = 5
 """So many workers in a row that die before they begin are no accident."""
+_BACK_OFF = 0.1
+"""Seconds until the next is started when one could not be; twice as many each time."""
+_LEAVE_SECONDS = 5.0
+"""In which a worker that was told to leave leaves."""
 
 
 @dataclass
@@ -35,6 +41,8 @@ class Worker:
     """The kernel's count of kills when its batch began."""
     leaving: str = ""
     """Why it was told to end."""
+    left_at: float = math.inf
+    """When."""
     chore: m.Chore | None = None
     trial: tuple[int, int] | None = None
     drafts: str = ""
@@ -57,9 +65,12 @@ class Crew:
     Args:
         backend: that starts and ends them.
         watch: that knows what they hold.
+        clock: that time goes by.
     """
 
-    def __init__(self, backend: Backend, watch: Watch) -> None:
+    def __init__(self, backend: Backend, watch: Watch, clock: Clock) -> None:
+        self._clock = clock
+        self._not_before = -math.inf
         self._backend = backend
         self._watch = watch
         self._workers: dict[int, Worker] = {}
@@ -102,9 +113,12 @@ class Crew:
     # ------------------------------------------------------------------ coming and going
 
     def start(self) -> None:
-        """Ask for one more."""
+        """Ask for one more; not just now, where the last one could not be started."""
+        if self._clock() < self._not_before:
+            return
         number = self._backend.start()
         self._workers[number] = Worker(number)
+        self._watch.expect(number)
 
     def welcome(self, worker: Worker, ready: m.Ready) -> None:
         """It is there."""
@@ -117,10 +131,18 @@ class Crew:
         for worker in workers:
             if worker.leaving:
                 continue
-            worker.leaving = why
+            worker.leaving, worker.left_at = why, self._clock()
             if worker.ready:
                 self._backend.send(worker.number, m.Leave())
             else:
+                self._backend.kill(worker.number)
+
+    def hurry(self) -> None:
+        """End those that were told to leave, and do not."""
+        now = self._clock()
+        for worker in self:
+            if now - worker.left_at > _LEAVE_SECONDS:
+                worker.left_at = now
                 self._backend.kill(worker.number)
 
     def drop(self, why: str) -> None:
@@ -146,6 +168,7 @@ class Crew:
         why, held = self._watch.gone(worker.number)
         failure = diagnose(worker, death, why, held, kernel_kills)
         if not worker.ready and not worker.leaving:
+            self._not_before = self._clock() + _BACK_OFF * 2**self._stillborn
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise WorkerDied(
@@ -176,6 +199,8 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
 
     if worker.leaving:
         return failure("dropped", worker.leaving)
+    if death.why:
+        return failure("crashed", death.why)
     if why == "lock":
         return failure("dropped", "paused while the others waited for something")
     if why:

@@ -107,7 +107,7 @@ class Stage:
             clock=clock,
             held=held,
         )
-        self.crew = Crew(backend, self.watch)
+        self.crew = Crew(backend, self.watch, clock)
         self.chores = Chores(backend, self.crew, self.watch)
         self.admission = Admission(
             setup.source,

@@ -38,6 +38,7 @@ class Upkeep:
         """Do what is due now."""
         now = self._clock()
         self._stage.gauge.tell()
+        self._stage.crew.hurry()
         if now - self._sampled >= self._sample_every and self.take_sample():
             self._sampled = now
             # A long run needs no fine picture, but should it die, the last reading must be young.

@@ -22,6 +22,7 @@ from penstock.engine.clock import Clock, Repeated
 from penstock.engine.messages import Call
 from penstock.engine.meter import Meter
 from penstock.errors import PenstockBug
+from penstock.patience import Patience
 from penstock.peaks import Trail, fault_size
 
 _IO_EVERY = 1.0
@@ -36,8 +37,10 @@ _LOOK_EVERY = 0.1
 """Then, seconds between readings of the ceilings and of the backend."""
 _HUNG = 60.0
 """Seconds after which a turn of the governor that does not end hangs."""
-_HUNG_LOOKS = 30
-"""How often, at intervals, it must have been seen so: a machine that slept is no hanging thread."""
+_SLEPT = 5.0
+"""Seconds between two turns from which all of us were stopped, or asleep: nobody stalled meanwhile."""
+_UNBORN_LEAST = 16 * MiB
+"""What a worker that is not ready yet may hold without being looked at as one that has a batch."""
 _END_SECONDS = 5.0
 """Seconds for its last turn, at the end."""
 
@@ -139,10 +142,12 @@ class Watch:
         self._since = time.time() - 1.0  # file times are coarse
         self._turns: Repeated | None = None
         self._turned = clock()
-        self._late = 0
-        self._late_at = -math.inf
+        self._wait = 0.0
+        self._looked_for = clock()
+        self._patience = Patience(_HUNG)
         self._lock = threading.Lock()
         self._lives: dict[int, _Life] = {}
+        self._unborn: dict[int, _Life] = {}
         self._notices: list[Notice] = []
         self._sample: Sample | None = None
         self._last_kill = self._looked = -math.inf
@@ -171,9 +176,18 @@ class Watch:
 
     # ------------------------------------------------------------------ told by the loop
 
+    def expect(self, worker: int) -> None:
+        """A worker was asked for: it loads what it needs until it is ready."""
+        with self._lock:
+            now = self._clock()
+            self._unborn[worker] = _Life(0, 0, began=now, active=now, timed=False)
+
     def ready(self, worker: int, idle: int, own: int) -> None:
         """A worker is there, holding ``idle`` bytes of which ``own`` are its own."""
         with self._lock:
+            before = self._unborn.pop(worker, None)
+            if before is not None and before.paused:
+                self._resume(worker, before)
             self._lives[worker] = _Life(idle, own, active=self._clock())
 
     def began(self, worker: int, reserved: int, *, timed: bool = True) -> None:
@@ -221,7 +235,7 @@ class Watch:
     def gone(self, worker: int) -> tuple[str, int]:
         """A worker is gone; (why the governor killed it or "", the most it was seen to hold)."""
         with self._lock:
-            life = self._lives.pop(worker, None)
+            life = self._lives.pop(worker, None) or self._unborn.pop(worker, None)
             why, held = self._killed.pop(worker, ("", 0))
             if why:
                 self._last_kill = -math.inf  # its memory is back
@@ -267,17 +281,15 @@ class Watch:
                 f"{self.error}. Every worker was stopped; everything done is kept, and the same command goes "
                 "on. Please report this with the run's events.jsonl."
             ) from self.error
-        now = self._clock()
-        if self._turns is None or now - self._turned < _HUNG:
-            self._late = 0
-        elif now - self._late_at >= 0.1:
-            self._late, self._late_at = self._late + 1, now
-            if self._late > _HUNG_LOOKS:
-                raise PenstockBug(
-                    f"the governor, which keeps the run inside its budget, has not answered for "
-                    f"{now - self._turned:.0f} s: a memory limit that cannot be read, or a process that "
-                    "cannot be looked at, holds it up. Every worker was stopped; everything done is kept."
-                )
+        if self._turns is None or self._turned != self._looked_for:
+            self._looked_for = self._turned
+            self._patience.renew()
+        elif self._patience.over(self._clock()):
+            raise PenstockBug(
+                f"the governor, which keeps the run inside its budget, has not ended a turn for {_HUNG:.0f} "
+                "s: a memory limit that cannot be read, or a process that cannot be looked at, holds it up. "
+                "Every worker was stopped; everything done is kept, and the same command goes on."
+            )
 
     # ------------------------------------------------------------------ its turns
 
@@ -290,7 +302,7 @@ class Watch:
             self.admit = False
             self._backend.wake()
             return None
-        self._turned = self._clock()
+        self._turned, self._wait = self._clock(), wait
         return wait
 
     def tick(self) -> float:
@@ -299,6 +311,11 @@ class Watch:
         self._look_around(now)
         readings = self._backend.read()
         with self._lock:
+            slept = now - self._turned - self._wait
+            if slept > _SLEPT:
+                for life in self._everybody().values():
+                    life.active, life.at_since = life.active + slept, life.at_since + slept
+            self._read_unborn(readings, now)
             for worker, life in self._lives.items():
                 reading = readings.get(worker)
                 if reading is None:
@@ -313,6 +330,18 @@ class Watch:
             busy = any(life.busy for life in self._lives.values())
         pause = governor.interval(self.free, self._budget.bytes)
         return pause if busy else _IDLE
+
+    def _everybody(self) -> dict[int, _Life]:
+        return {**self._lives, **self._unborn}
+
+    def _read_unborn(self, readings: Mapping[int, Reading], now: float) -> None:
+        """What workers hold that are not ready yet, beyond the pages that they have from the fork server."""
+        for worker, life in self._unborn.items():
+            if (reading := readings.get(worker)) is not None:
+                life.idle = self.backend_held
+                life.read(reading)
+                if reading.cpu != life.cpu or life.paused:
+                    life.cpu, life.active = reading.cpu, now
 
     def _look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
@@ -331,7 +360,7 @@ class Watch:
         if grown > _SHARED_GRAIN:
             grown = min(grown, discover.own_shared_files(self._since))
         self.shared = max(grown - mapped, 0)
-        workers = {worker: life.own + life.memory for worker, life in self._lives.items()}
+        workers = {worker: life.own + life.memory for worker, life in self._everybody().items()}
         total = self._total()
         if total is None:
             each_once = self._shared()
@@ -349,6 +378,7 @@ class Watch:
             self._sample = Sample(self._sample.used, self._sample.workers, least)
 
     def _act(self, now: float) -> None:
+        everybody = self._everybody()
         watched = [
             governor.Watched(
                 worker,
@@ -358,18 +388,20 @@ class Watch:
                 life.paused,
                 0.0 if life.paused else now - life.active,
             )
-            for worker, life in self._lives.items()
-            if life.busy and worker not in self._killed
+            for worker, life in everybody.items()
+            if life.busy
+            and worker not in self._killed
+            and (worker in self._lives or life.memory > _UNBORN_LEAST)
         ]
         budget = self._budget.bytes
         orders = governor.decide(self.free, budget, watched, now, self._last_kill)
         self.admit = orders.admit
         for worker in orders.pause:
             self._backend.pause(worker)
-            self._lives[worker].paused = True
+            everybody[worker].paused = True
             self._note(Notice("paused", worker, free=self.free))
         for worker in orders.resume:
-            self._resume(worker, self._lives[worker])
+            self._resume(worker, everybody[worker])
         for worker in orders.kill:
             critical = self.free < 0.5 * governor.headroom(budget)
             self._kill(worker, "governor" if critical else "lock", now)
@@ -383,7 +415,7 @@ class Watch:
         self._note(Notice("resumed", worker))
 
     def _kill(self, worker: int, why: str, now: float) -> None:
-        life = self._lives[worker]
+        life = self._everybody()[worker]
         self._backend.kill(worker)
         self._killed[worker] = (why, life.highest)
         if why == "governor":
@@ -391,7 +423,7 @@ class Watch:
         self._note(Notice("killed", worker, why, self.free))
 
     def _end_stuck(self, now: float) -> None:
-        for worker, life in self._lives.items():
+        for worker, life in self._everybody().items():
             if not life.busy or life.paused or worker in self._killed:
                 continue
             if self._timeout is not None and life.timed:

@@ -370,6 +370,24 @@ class BackendSuite:
 
     # ------------------------------------------------------------------ the server
 
+    @pytest.mark.parametrize("owes", ["a birth", "a death", "a job"])
+    def test_a_server_that_does_not_answer_is_replaced(self, backend: Any, owes: str) -> None:
+        server = self.server(backend)
+        if server is None:
+            pytest.skip("this backend has no server")
+        worker, _ = self.begin(backend)
+        os.kill(server, signal.SIGSTOP)
+        if owes == "a birth":
+            backend.start()
+        elif owes == "a death":
+            backend.kill(worker)
+        else:
+            self.open(backend, Puppet("another"))
+        assert self.next(backend, worker, patience=90.0).signal == signal.SIGKILL
+        self.gone(server)
+        worker, _ = self.begin(backend)
+        assert self.ask(backend, worker, puppet.Echo(1)) == 1
+
     @pytest.mark.parametrize("noticed", [True, False])
     def test_a_server_that_is_killed_is_replaced(self, backend: Any, noticed: bool) -> None:
         server = self.server(backend)

@@ -184,7 +184,7 @@ class FakeBackend:
         worker = self._workers[self._number] = _Worker(self._number)
         fate = self._births(self._number)
         if fate == "unborn":
-            self._die(worker, signal.SIGKILL)
+            self._die(worker, signal.SIGKILL, why="the fork failed, as the script says")
         elif fate == "dies":
             self.clock.after(0.01, lambda: self._die(worker, None, code=1))
         elif fate == "prepare":
@@ -425,20 +425,20 @@ class FakeBackend:
         worker.said_at = max(worker.said_at, self.clock() + self._latency())
         self.clock.at(worker.said_at, lambda: self._events.append(Message(worker.number, content)))
 
-    def _die(self, worker: _Worker, by: signal.Signals | None, code: int | None = None) -> None:
+    def _die(
+        self, worker: _Worker, by: signal.Signals | None, code: int | None = None, why: str = ""
+    ) -> None:
         if worker.gone:
             return
         worker.gone = True
         worker.token += 1
         if worker.paused_at is None:
             worker.paused_at = self.clock()
-        noted = (worker.item, *worker.call)
+        death = Death(worker.number, by, code if by is None else None, (worker.item, *worker.call), why)
         told = max(worker.said_at, self.clock() + (0.04 if by else 0.001) + self._latency())
-        self.clock.at(told, lambda: self._buried(worker, by, code, noted))
+        self.clock.at(told, lambda: self._bury(worker, death))
 
-    def _buried(
-        self, worker: _Worker, by: signal.Signals | None, code: int | None, noted: tuple[int, int, int]
-    ) -> None:
+    def _bury(self, worker: _Worker, death: Death) -> None:
         self.cpu += worker.cpu
         self._workers.pop(worker.number, None)
-        self._events.append(Death(worker.number, by, code if by is None else None, noted))
+        self._events.append(death)
