@@ -1,10 +1,14 @@
 """The engine's loop, its governor and its recovery, without a process: see penstock.testing.fake."""
 
+import re
+import signal
+
 import pytest
 
 from penstock import events as ev
 from penstock.budget import GiB, MiB
-from penstock.errors import PenstockBug, UsageError
+from penstock.engine.messages import Leave, Work
+from penstock.errors import CannotKeep, FunctionRaised, PenstockBug, UsageError, WorkerDied
 from penstock.testing import Deed, FakeBackend, FakeClock, FakeLimit, simulate, simulation
 
 
@@ -150,3 +154,204 @@ def test_nothing_invalid_reaches_the_governor(value):
     for name in ("stall", "timeout"):
         with pytest.raises(UsageError, match=f"{name} must be"):
             simulation(FakeBackend(), 3, GiB, **{name: value})
+
+
+# --------------------------------------------------------------------------- the recovery table, row by row
+
+
+def failed(run):
+    """(cause, alone) of each batch that failed."""
+    begun = {event.batch: event for event in run.told(ev.BatchStarted)}
+    return [(event.cause, begun[event.batch].alone) for event in run.told(ev.BatchFailed)]
+
+
+def test_an_item_that_is_too_large_runs_alone_before_it_is_set_aside():
+    run = simulate(FakeBackend(at(12, seconds=1.0, memory=900 * MiB)), 25, 300 * MiB)
+    everything_but(run, 25, 12)
+    assert run.aside == {12: "memory"}
+    assert failed(run)[-1] == ("governor", True)
+    (aside,) = run.loop.stage.aside
+    assert "needs more than" in aside.message
+    assert "one worker alone may use" in aside.message
+
+
+@pytest.mark.parametrize("end", ["memory error", "kernel"])
+def test_other_ways_to_run_out_of_memory(end):
+    once = simulate(backend := FakeBackend(at(12, end, times=1)), 25, 300 * MiB, limits=[])
+    everything_but(once, 25)
+    backend = FakeBackend(at(12, end))
+    run = simulate(backend, 25, GiB, limits=[FakeLimit(backend, GiB)])
+    everything_but(run, 25, 12)
+    assert run.aside == {12: "memory"}
+    assert failed(run) == [({"memory error": "memory"}.get(end, end), alone) for alone in (False, True)]
+
+
+def test_a_call_that_is_too_large_is_halved():
+    backend = FakeBackend(lambda item, tries: Deed(0.001, MiB), batched=True)
+    held = backend._held  # a call takes what its items take together, once calls have grown
+
+    def together(worker):
+        items = worker.call[1] - worker.call[0] if worker.deed is not None else 0
+        return 300 * MiB if items > 16 else held(worker)
+
+    backend._held = together
+    run = simulate(backend, 2000, 300 * MiB)
+    everything_but(run, 2000)
+    assert {work.call for work in backend.given} >= {1, 16}
+    assert {cause for cause, _ in failed(run)} == {"governor"}
+
+
+def test_who_was_ended_to_make_room_runs_again():
+    # They grow at once, behind those that were tried first: the youngest goes.
+    large = range(20, 33)
+    backend = FakeBackend(lambda item, tries: Deed(1.0, (200 if item in large else 20) * MiB))
+    run = simulate(backend, 100, 300 * MiB)
+    everything_but(run, 100)
+    assert "governor" in {cause for cause, _ in failed(run)}
+
+
+def test_who_is_killed_by_somebody_else_runs_again_ten_times_the_last_three_alone():
+    everything_but(simulate(FakeBackend(at(5, "killed", times=10)), 25, GiB), 25)
+    run = simulate(FakeBackend(at(5, "killed")), 25, GiB)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "died"}
+    assert [alone for _, alone in failed(run)] == [False] * 8 + [True] * 3
+    (aside,) = run.loop.stage.aside
+    assert "signal 9 from outside" in aside.message
+
+
+@pytest.mark.parametrize(("end", "told"), [("crashes", r"signal 11 \(SIGSEGV\)"), ("exits", "exit code 3")])
+def test_a_crash_is_tried_twice_more(end, told):
+    everything_but(simulate(FakeBackend(at(5, end, times=2)), 25, GiB), 25)
+    run = simulate(FakeBackend(at(5, end)), 25, GiB)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "died"}
+    assert run.backend.tries[5] == 3
+    (aside,) = run.loop.stage.aside
+    assert re.search(told, aside.message)
+
+
+def test_a_batch_that_dies_before_any_item_is_halved_and_its_grain_fails_the_run():
+    class Touchy(FakeBackend):
+        def send(self, worker, content):
+            if isinstance(content, Work) and content.start <= 37 < content.stop:
+                self.kill_from_outside(worker, signal.SIGSEGV)
+            else:
+                super().send(worker, content)
+
+    run = simulation(Touchy(), 60, GiB)
+    with pytest.raises(WorkerDied, match="the worker that should keep items 37 to 38 fails again and again"):
+        run.run()
+    assert run.backend.alive == []
+    assert run.aside == {37: "died"}
+
+
+def test_a_stalled_worker_is_ended_and_its_item_set_aside():
+    run = simulate(FakeBackend(at(5, "hangs")), 25, GiB, stall=60.0)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "stalled"}
+    assert run.backend.tries[5] == 3
+    everything_but(simulate(FakeBackend(at(5, "hangs", times=2)), 25, GiB, stall=60.0), 25)
+
+
+def test_an_item_over_its_timeout_is_tried_once_more():
+    run = simulate(FakeBackend(at(5, "spins")), 25, GiB, timeout=60.0)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "stalled"}
+    assert run.backend.tries[5] == 2
+    everything_but(simulate(FakeBackend(at(5, "spins", times=1)), 25, GiB, timeout=60.0), 25)
+
+
+def test_an_item_that_raises_is_set_aside_or_fails_the_run_behind_the_others():
+    run = simulate(FakeBackend(at(5, "raises")), 25, GiB)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "raised"}
+    run = simulation(FakeBackend(at(5, "raises")), 25, GiB, set_aside=False)
+    with pytest.raises(FunctionRaised, match="item 5"):
+        run.run()
+    everything_but(run, 25, 5)
+
+
+def test_a_result_that_cannot_be_kept():
+    run = simulate(FakeBackend(at(5, "cannot keep")), 25, GiB)
+    everything_but(run, 25, 5)
+    assert run.aside == {5: "kept"}
+    with pytest.raises(CannotKeep, match="item 5"):
+        simulate(FakeBackend(at(5, "cannot keep")), 25, GiB, set_aside=False)
+
+
+# --------------------------------------------------------------------------- who does not answer
+
+
+def test_a_worker_that_never_gets_ready_is_ended_after_the_stall():
+    backend = FakeBackend(births=lambda number: "hangs" if number in (1, 3) else "ready")
+    run = simulate(backend, 25, GiB, stall=60.0)
+    everything_but(run, 25)
+    assert 1 in backend.killed
+
+
+def test_workers_that_cannot_be_started_are_tried_again_with_growing_waits():
+    backend = FakeBackend(births=lambda number: "ready" if number > 4 else "unborn")
+    began = backend.clock()
+    everything_but(simulate(backend, 25, GiB), 25)
+    assert backend.clock() - began > 1.5
+    with pytest.raises(WorkerDied, match=r"5 workers in a row .*the fork failed, as the script says"):
+        simulate(FakeBackend(births=lambda number: "unborn"), 25, GiB)
+
+
+def test_a_worker_that_was_told_to_leave_and_does_not_is_ended():
+    """One that somebody stopped while it was idle would be waited for, where an item must be alone."""
+
+    class Deaf(FakeBackend):
+        asked = 0
+
+        def send(self, worker, content):
+            if isinstance(content, Leave):
+                self.asked += 1
+                self.stop_from_outside(worker)
+            super().send(worker, content)
+
+    backend = Deaf(at(30, "kernel", times=1))
+    run = simulate(backend, 40, GiB, limits=[FakeLimit(backend, GiB)])
+    everything_but(run, 40)
+    assert failed(run) == [("kernel", False)]
+    assert backend.asked > 1
+    assert backend.clock() < 1060
+
+
+def test_a_chore_that_hangs_is_tried_again_and_fails_the_run():
+    chores = {"open": 1, "close": 2}
+    backend = FakeBackend(
+        chores=lambda what, tries: Deed(0.01, 0, end="hangs" if tries < chores[what] else "done")
+    )
+    everything_but(simulate(backend, 25, GiB, stall=60.0), 25)
+    chores["close"] = 3
+    backend = FakeBackend(chores=backend._chores)
+    run = simulation(backend, 25, GiB, stall=60.0)
+    with pytest.raises(WorkerDied, match="should close the results died 3 times: it used no CPU"):
+        run.run()
+    assert backend.alive == []
+
+
+def test_a_fork_server_that_is_lost_takes_its_workers_and_the_run_goes_on():
+    backend = FakeBackend(lambda item, tries: Deed(1.0))
+    for when in (1005.0, 1006.5, 1010.0):
+        backend.clock.at(when, backend.lose_server)
+    everything_but(simulate(backend, 60, GiB), 60)
+
+
+def test_a_machine_that_slept_stalls_nobody():
+    backend = FakeBackend(lambda item, tries: Deed(50.0, cpu=0.0))
+    run = simulation(backend, 8, GiB, stall=60.0)
+    clock = backend.clock
+
+    def sleep():
+        """Nobody runs for a while: neither workers nor we."""
+        for worker in backend._workers.values():
+            worker.began += 600
+        clock._now += 600
+
+    clock.at(1045.0, sleep)
+    run.run()
+    everything_but(run, 8)
+    assert backend.killed == []

@@ -34,6 +34,8 @@ class Deed:
     seconds: float = 0.01
     memory: int = 1 * MiB
     """The most that is held above the idle worker, in bytes, reached half-way through."""
+    cpu: float = 1.0
+    """Seconds of CPU in each second."""
     end: str = "done"
     """How it ends: ``"done"``, ``"raises"``, ``"memory error"``, ``"cannot keep"``, ``"no space"``,
     ``"crashes"`` (signal 11), ``"exits"``, ``"killed"`` (signal 9 from outside), ``"kernel"`` (the kernel's
@@ -312,7 +314,7 @@ class FakeBackend:
     def _cpu(self, worker: _Worker, now: float) -> float:
         if worker.deed is None or worker.deed.end == "hangs":
             return 0.0
-        return worker.elapsed(now)
+        return worker.deed.cpu * worker.elapsed(now)
 
     def _begin_call(self, worker: _Worker, start: int) -> None:
         work = worker.work
@@ -341,7 +343,7 @@ class FakeBackend:
         worker.at, worker.item = item, -1 if self.batched else item
         fence = worker.work.fence if worker.work is not None and worker.warm else 0
         if fence and deed.memory > fence:
-            deed = worker.deed = Deed(deed.seconds / 4, fence, "memory error")
+            deed = worker.deed = Deed(deed.seconds / 4, fence, end="memory error")
         self._expect(worker)
 
     def _expect(self, worker: _Worker) -> None:
