@@ -14,7 +14,7 @@
     ├── CannotResume         the run folder is not a beginning of this job
     │   ├── SourceChanged    an input of finished items is not what it was
     │   ├── JobChanged       the function or its options are not what they were
-    │   ├── JournalDamaged   a line of the journal does not match its checksum
+    │   ├── JournalDamaged   a line of the journal does not match its checksum, or two keep one item
     │   └── RunLocked        another process is running in this folder
     ├── RunTakenOver         another process has taken the folder over; this one wrote nothing more
     ├── BadInput             the file, the place in it, what was expected
@@ -128,7 +128,7 @@ class JobChanged(CannotResume):
 
 
 class JournalDamaged(CannotResume):
-    """A line of the journal does not match its checksum."""
+    """A line of the journal does not match its checksum, or two lines keep the same item."""
 
 
 class RunLocked(CannotResume):

@@ -1,5 +1,7 @@
 """The journal: what is written is read, a torn end is dropped, damage is never taken for the truth."""
 
+from contextlib import ExitStack, closing
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 
 from penstock.abc import Batch, Part, Receipt, SetAside
 from penstock.engine import journal
+from penstock.engine.intervals import Intervals
 from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
-from penstock.errors import JournalDamaged
+from penstock.errors import JournalDamaged, RunTakenOver
 from penstock.testing.comparing import comparable
 
 
@@ -219,3 +222,152 @@ def test_is_flat_text_with_a_checksum_each(tmp_path):
     assert len(lines) == len(ENTRIES)
     assert all(line[8:10] == b" {" for line in lines)
     assert journal._parse(lines[0] + b"\n") == ENTRIES[0]
+
+
+# --------------------------------------------------------------------------- owners
+
+
+class Owner:
+    """Owns the folder until it is said not to."""
+
+    def __init__(self, number):
+        self.number = number
+        self.mine = True
+
+    def prove(self):
+        if not self.mine:
+            raise RunTakenOver("another has it")
+
+
+@pytest.fixture
+def book():
+    """Opens journals, which are closed in the end."""
+    with ExitStack() as stack:
+        yield lambda path, owner: stack.enter_context(closing(Journal(path, durable=False, owner=owner)))
+
+
+def batch(start, stop, value="old"):
+    return kept(start, stop, {"": [(start, stop, receipt(value))]}, [])
+
+
+def all_readers(path):
+    """What each reader says is kept: they must agree."""
+    past = read(path)
+    covered = Intervals()
+    values = {}
+    for each, found in receipts(path, ""):
+        covered.add(each.start, each.stop)
+        values[each.start] = found.value
+    assert list(covered) == list(past.done)
+    wanted = {item for start, stop in past.done for item in range(start, stop)}
+    spans = Intervals(tuple(pair) for pair in batches_of(path, wanted))
+    assert list(spans) == list(past.done)
+    return list(past.done), values
+
+
+def test_every_line_carries_its_owners_number(tmp_path, book):
+    path = tmp_path / "journal"
+    book(path, Owner(3)).write({"budget": 1}, batch(0, 2))
+    assert [line.split(b" ", 1)[1].count(b'"owner":3') for line in path.read_bytes().splitlines()] == [1, 1]
+    assert read(path).owner == 3
+
+
+def test_lines_of_an_owner_that_was_taken_over_do_not_count(tmp_path, book):
+    path = tmp_path / "journal"
+    old, new = book(path, Owner(1)), book(path, Owner(2))
+    old.write({"job": {"n": 1}}, batch(0, 2))
+    new.write({})
+    old.write(batch(2, 4), {"closed": True}, {"back": [[0, 2]]}, {"change": {"n": 9}})
+    assert all_readers(path) == ([(0, 2)], {0: "old"})
+    assert not read(path).closed
+    assert read(path).job == {"n": 1}
+    new.write(batch(2, 4, "new"))
+    old.write(batch(4, 6))
+    assert all_readers(path) == ([(0, 4)], {0: "old", 2: "new"})
+    assert read(path).owner == 2
+
+
+def test_lines_without_a_number_are_of_owner_0(tmp_path, book):
+    path = write(tmp_path / "journal", ENTRIES)
+    assert read(path).owner == 0
+    book(path, Owner(1)).write({})
+    write(path, [{"back": [[0, 10]]}])  # an earlier version that woke up
+    assert list(read(path).done) == [(0, 10)]
+
+
+def test_an_owner_that_is_it_no_more_writes_nothing(tmp_path, book):
+    path = tmp_path / "journal"
+    owner = Owner(1)
+    mine = book(path, owner)
+    mine.write(batch(0, 2))
+    before = path.read_bytes()
+    owner.mine = False
+    with pytest.raises(RunTakenOver):
+        mine.write(batch(2, 4))
+    path.write_bytes(before + b"torn")
+    with pytest.raises(RunTakenOver):
+        book(path, owner)
+    assert path.read_bytes() == before + b"torn", "not even cut"
+
+
+def test_after_a_taking_over_the_old_owner_appends_to_a_file_without_a_name(tmp_path, book):
+    path = tmp_path / "journal"
+    old = book(path, Owner(1))
+    old.write(batch(0, 2))
+    path.write_bytes(path.read_bytes() + b"torn")
+    journal.take_over(path, Owner(2))
+    before = path.read_bytes()
+    assert b"torn" not in before
+    old._file.write(b"late")
+    assert path.read_bytes() == before
+    assert all_readers(path) == ([(0, 2)], {0: "old"})
+
+
+@pytest.mark.parametrize("again", [(0, 4), (3, 5), (0, 1), (3, 4), (0, 9)])
+@pytest.mark.parametrize("reader", [read, lambda p: list(receipts(p, "")), lambda p: batches_of(p, [1])])
+def test_batches_that_overlap_are_refused_by_every_reader(tmp_path, again, reader):
+    """Two owners wrote it, and whose parts lie there nobody can say."""
+    path = write(tmp_path / "journal", [batch(0, 4), batch(*again)])
+    with pytest.raises(JournalDamaged, match=f"items {again[0]} to {again[1] - 1} are kept here"):
+        reader(path)
+
+
+def test_batches_that_were_taken_back_may_come_again(tmp_path):
+    path = write(tmp_path / "journal", [batch(0, 4), {"back": [[0, 4]]}, batch(0, 4, "new"), batch(4, 6)])
+    assert all_readers(path) == ([(0, 6)], {0: "new", 4: "old"})
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("keep"), st.integers(0, 1)),
+        st.tuples(st.just("take over"), st.integers(0, 1)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+@settings(deadline=None, max_examples=200)
+def test_whoever_writes_when_each_item_is_kept_once(tmp_path_factory, steps):
+    """Two owners that take the folder from each other, of which neither sees that it lost it."""
+    path = tmp_path_factory.mktemp("owners") / "journal"
+    with ExitStack() as stack:
+
+        def book(number):
+            return stack.enter_context(closing(Journal(path, durable=False, owner=Owner(number))))
+
+        number, latest = 1, 0
+        books = [book(1), None]
+        plans = [Intervals(), Intervals()]
+        for step, who in steps:
+            if step == "take over":
+                number, latest = number + 1, who
+                journal.take_over(path, Owner(number))
+                books[who], plans[who] = book(number), Intervals(read(path).done)
+            elif books[who] is not None:
+                start, _ = next(plans[who].gaps(0, 100))
+                plans[who].add(start, start + 1)
+                books[who].write(batch(start, start + 1, who))
+    done, values = all_readers(path)
+    assert done == list(plans[latest])
+    assert sorted(values) == [item for start, stop in done for item in range(start, stop)]

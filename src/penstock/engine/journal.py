@@ -11,28 +11,29 @@ Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"
 ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
 ``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
 ``{"closed": true, "rooms": {...}}`` last, with what each room wrote in the end.
+
+Every line of a run folder carries its writer's number, ``"owner": 3``; a run that takes a folder over has
+a higher one than those before, and begins with a line ``{"owner": 4}``. From that line on, lines of a lower
+number do not count: their writer was taken over, and did not know it yet. A line without a number is of
+owner 0. Of lines that count no two keep the same item, unless it was taken back between them.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
-from penstock import foreign, values
+from penstock import values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.engine.intervals import Intervals
-from penstock.engine.lines import check
 from penstock.errors import JournalDamaged
-
-_LONGEST = 512 << 20
-"""Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""
-
-_TRACEBACKS = 8 << 20
-"""Letters of tracebacks in one line."""
+from penstock.files import atomic
 
 
 @dataclass
@@ -51,11 +52,26 @@ class Past:
     """The rooms that are reducers."""
     rooms: dict[str, Closed | None] = field(default_factory=dict)
     """What each room said when it was closed."""
+    owner: int = 0
+    """The number of the last owner that wrote."""
 
     @property
     def kept(self) -> int:
         """How many items are kept, those set aside not counted."""
         return len(self.done) - sum(item in self.done for item in self.aside)
+
+
+class Owner(Protocol):
+    """Who owns a run folder, as a journal asks."""
+
+    @property
+    def number(self) -> int:
+        """Higher than that of every owner before."""
+        ...
+
+    def prove(self) -> None:
+        """Raise RunTakenOver where it owns the folder no more."""
+        ...
 
 
 class Journal:
@@ -64,10 +80,16 @@ class Journal:
     Args:
         path: the file; made when it is not there. A torn last line is cut off.
         durable: whether each commit is synchronised to disk.
+        owner: who writes; proves before each commit that it still may. None where nobody else can.
+
+    Raises:
+        RunTakenOver: the owner is it no more.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(self, path: Path, *, durable: bool = True, owner: Owner | None = None) -> None:
         self._durable = durable
+        self._owner = owner
+        self._prove()
         whole = sum(size for _, size, _ in _lines(path)) if path.exists() else 0
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
         if whole != self._file.tell():
@@ -78,17 +100,36 @@ class Journal:
 
         Raises:
             OSError: the disk is full; the file is cut back to whole lines when it is opened next.
+            RunTakenOver: the owner is it no more; nothing was written.
         """
-        data = b"".join(_line(entry) for entry in entries)
+        self._prove()
+        by = {"owner": self._owner.number} if self._owner is not None else {}
+        data = b"".join(_line({**entry, **by}) for entry in entries)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
         if self._durable:
             os.fdatasync(self._file.fileno())
 
+    def _prove(self) -> None:
+        if self._owner is not None:
+            self._owner.prove()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def take_over(path: Path, owner: Owner) -> None:
+    """Put a copy in the journal's place, so that an owner before appends to a file without a name.
+
+    Raises:
+        OSError: there is no room for the copy.
+    """
+    with atomic(path) as draft:
+        shutil.copyfile(path, draft)
+    with closing(Journal(path, owner=owner)) as book:
+        book.write({})
 
 
 def kept(
@@ -105,7 +146,7 @@ def kept(
     }
     if told:
         entry["receipts"] = told
-    if listed := list(_bounded(aside)):
+    if listed := [plain(each) for each in aside]:
         entry["aside"] = listed
     return entry
 
@@ -136,28 +177,19 @@ def plain(each: SetAside) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bounded(aside: Iterable[SetAside]) -> Iterator[dict[str, Any]]:
-    """As JSON values; of many in one line, the tracebacks of the first ones only."""
-    size = 0
-    for each in aside:
-        told = plain(each)
-        size += len(each.traceback)
-        if size > _TRACEBACKS:
-            told["traceback"] = ""
-        yield told
-
-
 def read(path: Path) -> Past:
     """What the journal at ``path`` says; an empty past when there is none.
 
     Raises:
-        JournalDamaged: a line that is not a torn last one does not match its checksum.
+        JournalDamaged: a line that is not a torn last one does not match its checksum, or an item is
+            kept twice.
     """
     past = Past()
     if not path.exists():
         return past
     budget = 0
-    for _, _, entry in _lines(path):
+    for _, _, entry in _counting(path):
+        past.owner = entry.get("owner", 0)
         if "job" in entry:
             past.job = entry["job"]
         budget = entry.get("budget", budget)
@@ -198,7 +230,7 @@ def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
     """The kept batches, whole, that hold any of these items; an item in none of them by itself."""
     wanted = sorted(items)
     found: dict[int, int] = {}
-    for _, _, entry in _lines(path):
+    for _, _, entry in _counting(path):
         if "kept" in entry:
             start, stop = entry["kept"]
             if any(start <= item < stop for item in wanted):
@@ -216,14 +248,14 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
     """The receipts of one room in item order, read as they are asked for."""
     # A batch that was taken back and worked again has two lines: the later one counts.
     places: dict[int, tuple[int, int, int]] = {}
-    for offset, size, entry in _lines(path):
+    for offset, size, entry in _counting(path):
         if "kept" in entry:
             start, stop = entry["kept"]
             places[start] = (stop, offset, size)
         for a, b in entry.get("back", ()):
             for start in [start for start in places if a <= start < b]:
                 del places[start]
-    with _opened(path) as file:
+    with open(path, "rb") as file:
         for start in sorted(places):
             _, offset, size = places[start]
             file.seek(offset)
@@ -235,8 +267,7 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    # A value of a receipt lies a little deeper here than by itself.
-    text = values.dumps(dict(entry), deepest=foreign.DEEPEST + 20).encode()
+    text = values.dumps(dict(entry)).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -245,39 +276,50 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
         return None
     entry: dict[str, Any] = values.loads(text)
-    check(entry)
     return entry
 
 
-def _opened(path: Path) -> BinaryIO:
-    if path.exists() and not path.is_file():
-        raise JournalDamaged(f"{path} is no file; start anew in another folder")
-    return foreign.opened(path)
+def _counting(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(offset, size, entry) of every line that counts: all readers see the same.
 
-
-def _damaged(path: Path, number: int, why: str) -> JournalDamaged:
-    return JournalDamaged(
-        f"{path}, line {number}: {why}, so what was kept cannot be told. Restore the file from a backup, or "
-        "start anew in another folder."
-    )
+    Raises:
+        JournalDamaged: an item is kept twice.
+    """
+    latest = 0
+    done = Intervals()
+    for offset, size, entry in _lines(path):
+        number = entry.get("owner", 0)
+        if number < latest:
+            continue
+        latest = number
+        if "kept" in entry:
+            start, stop = entry["kept"]
+            if done.overlaps(start, stop):
+                raise JournalDamaged(
+                    f"{path}, at byte {offset:,}: items {start} to {stop - 1} are kept here, and some of "
+                    "them before: two runs wrote into this folder, and it cannot be told whose results lie "
+                    "there. Start anew in another folder, or restore this one from a backup."
+                )
+            done.add(start, stop)
+        for start, stop in entry.get("back", ()):
+            done.remove(start, stop)
+        yield offset, size, entry
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """(offset, size, entry) of every whole line."""
     offset = 0
-    with _opened(path) as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
-            if len(line) == _LONGEST and not line.endswith(b"\n"):
-                raise _damaged(path, number, f"more than {_LONGEST:,} bytes in a line")
-            try:
-                entry = _parse(line)
-            except ValueError as error:
-                raise _damaged(path, number, f"whoever wrote it, it says {error}") from error
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            entry = _parse(line)
             if entry is None:
                 # Torn: it has no end, or a hole of zeros where a page had not reached the disk.
                 torn = not line.endswith(b"\n") or b"\0" in line
                 if not torn or file.read(1):
-                    raise _damaged(path, number, "the checksum does not match")
+                    raise JournalDamaged(
+                        f"{path}, line {number}: the checksum does not match, so what was kept cannot be "
+                        "told. Restore the file from a backup, or start anew in another folder."
+                    )
                 return
             yield offset, len(line), entry
             offset += len(line)

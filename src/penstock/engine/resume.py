@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from penstock.engine.journal import Journal, Past, batches_of, read
+from penstock.engine.journal import Journal, Owner, Past, batches_of, read
 from penstock.engine.key import differences, holes_before
 from penstock.errors import JobChanged, SourceChanged
 
@@ -87,29 +87,30 @@ def _kept_of(past: Past, start: int, stop: int) -> int:
 def _how(was: str, now: str) -> str:
     """In words, what differs between two fingerprints of a file."""
     old, new = was.split(":"), now.split(":")
-    if len(old) != 3 or len(new) != 3 or not (old[0].isdecimal() and new[0].isdecimal()):
+    if len(old) != 3 or len(new) != 3:
         return "is not what it was"
     if old[0] != new[0]:
         return f"has {int(new[0]):,} bytes, it had {int(old[0]):,}"
     return "was written again with other content" if old[2] != new[2] else "was written again (same size)"
 
 
-def begin_again(past: Past, key: Mapping[str, Any], book: Path) -> Past:
+def begin_again(past: Past, key: Mapping[str, Any], book: Path, owner: Owner | None = None) -> Past:
     """Take everything back when an earlier stage has other items than what is done was made from.
 
     Args:
         past: what the journal says.
         key: of the job that wants to go on.
         book: the journal.
+        owner: who writes it.
     """
     if not past.job or holes_before(past.job) == holes_before(key):
         return past
-    with closing(Journal(book)) as lines:
+    with closing(Journal(book, owner=owner)) as lines:
         lines.write({"back": [[0, past.job["source"]["items"]]]}, {"change": key})
     return read(book)
 
 
-def forgive(past: Past, book: Path, items: int, ceiling: int | None) -> None:
+def forgive(past: Past, book: Path, items: int, ceiling: int | None, owner: Owner | None = None) -> None:
     """Take back items set aside that should be tried again.
 
     Args:
@@ -118,6 +119,7 @@ def forgive(past: Past, book: Path, items: int, ceiling: int | None) -> None:
         items: of the job.
         ceiling: bytes that there are now, for what was too large under clearly less; None to try
             everything again.
+        owner: who writes it.
     """
     again = {
         item
@@ -130,7 +132,7 @@ def forgive(past: Past, book: Path, items: int, ceiling: int | None) -> None:
     if any(told is not None and told.replaced for told in past.rooms.values()):
         # The parts of the others were put together, and are no longer there to be put together again.
         back = [[0, items]]
-    with closing(Journal(book)) as lines:
+    with closing(Journal(book, owner=owner)) as lines:
         lines.write({"back": back})
     fresh = read(book)
     past.done, past.aside, past.under, past.closed = fresh.done, fresh.aside, fresh.under, fresh.closed
