@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 import penstock
 from penstock import events as ev
 from penstock import sinks
 from penstock.engine import journal, postmortem
 from penstock.engine.intervals import Intervals
+from penstock.engine.lock import Holder
 from penstock.engine.postmortem import PostMortem, examine
 from penstock.sources import Range
 
@@ -373,14 +372,28 @@ def dead_lock(folder, *, boot="another"):
     os.utime(path, (110.0, 110.0))
 
 
-@pytest.mark.parametrize("boot", [None, "another"])
-def test_the_dead_holder_is_named_and_its_last_beat_counts(boot, tmp_path):
+def test_one_that_cannot_be_seen_is_not_called_dead(tmp_path):
     put(tmp_path, [*EVENTS, ended()])
-    dead_lock(tmp_path, boot=boot)
+    dead_lock(tmp_path, boot=None)
+    assert postmortem.of_run(tmp_path) is None, "it may run"
+
+
+def test_the_holder_before_a_boot_is_named_and_its_last_beat_counts(tmp_path):
+    put(tmp_path, [*EVENTS, ended()])
+    dead_lock(tmp_path)
     found = postmortem.of_run(tmp_path)
     assert (found.at, found.between) == (110.0, True)
-    assert f"(process 77 on {socket.gethostname() if boot else 'node7'}, no sign of life after)" in str(found)
-    assert ("the machine was started again since" in str(found)) == (boot is not None)
+    assert f"(process 77 on {socket.gethostname()}, no sign of life after)" in str(found)
+    assert "the machine was started again since" in str(found)
+    assert "the last run gave no sign of life that can be seen from here since" in str(found)
+    assert "died" not in str(found), "a clone of this machine may have its name"
+
+
+def test_a_dead_holder_is_named(tmp_path):
+    put(tmp_path, [*EVENTS, ended()])
+    found = postmortem.of_dead(tmp_path, Holder(77, "node7", "2026-01-01 00:00:00", 110.0, alive=False))
+    assert "the last run died at" in str(found)
+    assert "(process 77 on node7, no sign of life after)" in str(found)
 
 
 def test_a_dead_holder_without_events_is_told_of(tmp_path):

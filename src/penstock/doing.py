@@ -15,7 +15,8 @@ from penstock.engine.key import digest_of
 from penstock.engine.loop import Loop
 from penstock.engine.report import Report, Tally
 from penstock.engine.worker import Setup
-from penstock.errors import CannotFit, PenstockError, RunFailed
+from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
+from penstock.files import atomic
 from penstock.stored import Stored
 
 if TYPE_CHECKING:
@@ -134,8 +135,10 @@ class Doing:
 
     def save(self, report: Report) -> None:
         """Keep the report beside the journal."""
-        with suppress(OSError):  # a full disk must not hide what the run raised
-            (self.machinery / _REPORT).write_text(report.to_json())
+        path = self.machinery / _REPORT
+        # A full disk must not hide what the run raised.
+        with suppress(OSError, RunTakenOver), atomic(path, durable=False) as draft:
+            draft.write_text(report.to_json())
 
 
 def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:

@@ -15,10 +15,11 @@ from typing import IO
 from penstock import drafts
 from penstock import events as ev
 from penstock.abc import Event
-from penstock.engine import discover, postmortem
+from penstock.engine import discover, journal, postmortem
 from penstock.engine.lock import RunLock
 from penstock.engine.report import Report
-from penstock.errors import CannotResume, UsageError
+from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
+from penstock.files import atomic
 
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 """Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
@@ -82,26 +83,46 @@ class RunFolder:
         if not self.temporary:
             self._check()
         self.machinery.mkdir(parents=True, exist_ok=True)
-        if not self.temporary:
-            self.died = postmortem.of_run(self.path)  # asks the lock of the dead, so before ours
-            self._lock = RunLock(self.machinery)
-        self._make_drafts(os.urandom(16).hex())
-        if not self.temporary:
-            self._clear_scratch()  # of a run that was killed, as the drafts
-            self._clear_old_drafts()
+        try:
+            self._take()
+        except BaseException:
+            self.leave()
+            raise
         if told := discover.in_memory(self.path):
             warnings.warn(told, RuntimeWarning, stacklevel=4)  # where Run is entered
         self._events = _appended(self.machinery / "events.jsonl")
 
-    def _make_drafts(self, token: str) -> None:
-        """Make our folder for drafts, and fence everybody who had one: they own the run no more."""
+    def _take(self) -> None:
+        """Become its one owner; whoever was it before and lives can write nothing more."""
+        if self.temporary:
+            self._make_drafts(os.urandom(16).hex())
+            return
+        self._lock = lock = RunLock(self.machinery)
+        left = self._make_drafts(lock.token)
+        if left or lock.taken:
+            for path in self.machinery.glob("*/journal"):
+                with suppress(JournalDamaged):  # told to whoever reads it
+                    journal.take_over(path, lock)
+            _copy_over(self.machinery / "events.jsonl")
+        for scratch in self.machinery.glob("*/scratch"):  # of runs that were killed, as the drafts
+            shutil.rmtree(scratch, ignore_errors=True)
+        self._clear_old_drafts()
+        self.died = postmortem.of_dead(self.path, lock.dead)
+
+    def _make_drafts(self, token: str) -> bool:
+        """Make our folder for drafts, and fence everybody who had one: they own the run no more.
+
+        Returns:
+            Whether there was anybody.
+        """
         place = self.machinery / _DRAFTS / token
         place.mkdir(parents=True)
-        for other in place.parent.iterdir():
-            if other != place and _TOKEN.fullmatch(other.name):
-                drafts.fence(other, place)
-        drafts.make_in(place)
         self.drafts = place
+        others = [path for path in place.parent.iterdir() if path != place and _TOKEN.fullmatch(path.name)]
+        for other in others:
+            drafts.fence(other, place)
+        drafts.make_in(place)
+        return bool(others)
 
     def _clear_old_drafts(self) -> None:
         """Remove what a killed run of an earlier version left, where its process is gone."""
@@ -147,17 +168,62 @@ class RunFolder:
             os.umask(self._umask)
             self._umask = None
 
+    # ------------------------------------------------------------------ whose it is
+
+    @property
+    def owner(self) -> RunLock | None:
+        """Its owner, who signs the journal; None for a temporary one, which nobody else can find."""
+        return self._lock
+
+    @property
+    def owned(self) -> bool:
+        """Whether it was not seen to be another's now."""
+        return self._lock is None or not self._lock.lost
+
+    def prove(self) -> None:
+        """See that it is still ours.
+
+        Raises:
+            RunTakenOver: it is not.
+        """
+        if self._lock is not None:
+            self._lock.prove()
+
+    def awake(self) -> None:
+        """Called often: proves it after each pause of more than a few seconds.
+
+        Raises:
+            RunTakenOver: it is another's now.
+        """
+        if self._lock is not None:
+            self._lock.awake()
+
+    def reason(self, error: BaseException) -> BaseException:
+        """What an error comes from: a run that is another's now may fail in any way."""
+        if isinstance(error, PenstockError | OSError):
+            try:
+                self.prove()
+            except RunTakenOver as reason:
+                return reason
+        return error
+
+    # ------------------------------------------------------------------ what is said in it
+
     def write(self, event: Event) -> None:
-        """Add an event to those of the run."""
-        if self._events is not None:
+        """Add an event to those of the run.
+
+        Raises:
+            RunTakenOver: the run is seen to be another's now; told once.
+        """
+        if self._events is not None and self.owned:
+            self.awake()
             with suppress(OSError):  # the disk is full: the journal will say so
                 self._events.write(ev.to_line(event) + "\n")
                 self._events.flush()
 
     def beat(self) -> None:
-        """A sign of life, for others now and for who asks later what this run died of."""
+        """Have the last events survive, for who asks later what this run died of."""
         if self._lock is not None and self._events is not None:
-            self._lock.beat()
             with suppress(OSError):
                 os.fdatasync(self._events.fileno())
 
@@ -170,9 +236,12 @@ class RunFolder:
         """
         from penstock.engine.page import write_page
 
+        self.prove()
         with suppress(OSError):  # a full disk must not hide what the run raised
-            (self.path / "report.json").write_text(whole.to_json())
-            write_page(self.path, ev.read(self.machinery / "events.jsonl"), stages)
+            with atomic(self.path / "report.json", durable=False) as draft:
+                draft.write_text(whole.to_json())
+            with open(self.machinery / "events.jsonl", encoding="utf-8") as lines:
+                write_page(self.path, (event for line in lines if (event := ev.from_line(line))), stages)
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""
@@ -195,8 +264,20 @@ class RunFolder:
         self._restore_umask()
 
     def _clear_scratch(self) -> None:
-        for stage in self.machinery.iterdir() if self.machinery.is_dir() else ():
-            shutil.rmtree(stage / "scratch", ignore_errors=True)
+        """Remove our own, and nobody else's."""
+        if self.drafts is None:
+            return
+        for scratch in self.machinery.glob("*/scratch"):
+            shutil.rmtree(scratch / self.drafts.name, ignore_errors=True)
+            with suppress(OSError):
+                scratch.rmdir()
+
+
+def _copy_over(path: Path) -> None:
+    """Put a copy in a file's place, so that who still has it open appends to one without a name."""
+    if path.exists():
+        with atomic(path) as draft:
+            shutil.copyfile(path, draft)
 
 
 def _appended(path: Path) -> IO[str]:

@@ -62,6 +62,7 @@ class Run:
 
     Raises:
         RunLocked: another process runs in the folder.
+        RunTakenOver: from anything in it: another process took the folder over while this one slept.
         CannotResume: the folder holds something that is no run.
         UsageError: an argument that makes no sense.
     """
@@ -116,7 +117,11 @@ class Run:
             if self._backend is not None:
                 self._backend.close()
             self._run_folder.close()
-            if not self._run_folder.temporary and self._worked:
+            if error is not None:
+                reason = self._run_folder.reason(error)
+                if reason is not error:
+                    raise reason from error
+            if not self._run_folder.temporary and self._worked and self._run_folder.owned:
                 self._run_folder.write_report(self.report(), self.reports)
         finally:
             self._interrupts.restore()
@@ -192,6 +197,8 @@ class Run:
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         self._tell_death()
+        self._run_folder.prove()
+        owner = self._run_folder.owner
         job = self._as_private(job)
         results = self.folder / name if name else self.folder
         machinery = self.machinery / (name or "job")
@@ -199,10 +206,14 @@ class Run:
         key = job.key()
         rooms = job.rooms(temporary=self._run_folder.temporary)
         book = machinery / "journal"
-        past = begin_again(journal.read(book), key, book)
+        past = journal.read(book)
+        if owner is not None:
+            owner.outnumber(past.owner)
+        past = begin_again(past, key, book, owner)
         changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
         if past.aside:
-            forgive(past, book, len(job.source), None if self._tries_all() else self._discover().budget.bytes)
+            ceiling = None if self._tries_all() else self._discover().budget.bytes
+            forgive(past, book, len(job.source), ceiling, owner)
         if changed and self._accept and len(past.done) >= len(job.source) and past.closed:
             raise JobChanged(
                 f"{self.folder} is finished: every item was done the old way, so nothing is left to do the "
@@ -240,7 +251,8 @@ class Run:
             self._emit(ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message), Tally())
 
     def _do(self, doing: Doing) -> Stored:
-        book = journal.Journal(doing.machinery / "journal", durable=doing.durable)
+        path, owner = doing.machinery / "journal", self._run_folder.owner
+        book = journal.Journal(path, durable=doing.durable, owner=owner)
         began, cpu = time.monotonic(), self._cpu()
         try:
             doing.begin(book)
@@ -255,15 +267,19 @@ class Run:
         except Interrupt:
             doing.outcome = "interrupted"
             raise
-        except PenstockError as error:
-            doing.error = error
+        except (PenstockError, OSError) as error:
+            reason = self._run_folder.reason(error)
+            doing.error = reason if isinstance(reason, PenstockError) else None
+            if reason is not error:
+                raise reason from error
             raise
         finally:
             book.close()
             self._tell_end(doing, time.monotonic() - began, self._cpu() - cpu)
             self.reports.append(doing.end())
             self._worked = True
-            doing.save(self.reports[-1])
+            if self._run_folder.owned:
+                doing.save(self.reports[-1])
         return doing.stored
 
     def _tell_start(self, doing: Doing) -> None:
@@ -330,8 +346,9 @@ class Run:
         name = doing.stored.name
         ledger = Ledger(book, emit, name, doing.machinery)
         stage = Stage(doing.setup(), options, self._backend, self._gauge, ledger, doing.past, name)
-        beat = self._run_folder.beat
-        return Loop(stage, collect=doing.collect(), interrupts=self._interrupts, beat=beat)
+        beat, awake = self._run_folder.beat, self._run_folder.awake
+        collect = doing.collect()
+        return Loop(stage, collect=collect, interrupts=self._interrupts, beat=beat, awake=awake)
 
     def try_out(self, job: Job) -> Plan:
         """Try a few items of a job, throw their results away, and tell the plan."""

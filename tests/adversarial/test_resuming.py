@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from waiting import LIMIT, until
 
 import penstock
 from penstock.budget import MiB
+from penstock.engine import holding
 from penstock.engine.lock import RunLock
 from penstock.sources import Files, Range
 from penstock.testing import misfortune as mf
@@ -124,12 +125,13 @@ def test_a_second_run_in_the_same_folder_at_the_same_time(tmp_path):
         {"boot": "another", "pid": 1},
         {"pid": 4_000_000},
         {"pid": os.getpid(), "started": "1"},
-        {"host": "node-that-died", "silent": 100},
+        {"host": "node-that-died", "boot": "its own"},
         {"torn": True},
     ],
     ids=["an earlier boot", "no such process", "the number of another process", "a silent host", "torn"],
 )
-def test_a_lock_left_by_a_dead_run_is_taken_over(holder, tmp_path):
+def test_a_lock_left_by_a_dead_run_is_taken_over(holder, tmp_path, monkeypatch):
+    monkeypatch.setattr(holding, "SILENT", 0.5)  # of what cannot be seen from here
     job = penstock.Job(source=Range(5), function=answer)
     lock = tmp_path / "r" / ".penstock" / "lock"
     lock.parent.mkdir(parents=True)
@@ -137,7 +139,6 @@ def test_a_lock_left_by_a_dead_run_is_taken_over(holder, tmp_path):
     whole = json.loads(lock.read_text()) | {"pid": 1, "started": "7"} | holder
     mine.release()
     lock.write_text('{"host": "no' if holder.get("torn") else json.dumps(whole))
-    os.utime(lock, (time.time() - holder.get("silent", 5),) * 2)
     assert list(job.run(tmp_path / "r", budget=beside(150)).result) == answers(5)
     assert not lock.exists()
 
@@ -146,8 +147,20 @@ def test_a_lock_of_a_living_host_is_respected(tmp_path):
     lock = tmp_path / "r" / ".penstock" / "lock"
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "elsewhere", "boot": "b", "pid": 9, "started": "1", "since": "now"}))
-    with pytest.raises(penstock.errors.RunLocked, match="process 9 on elsewhere"):
-        penstock.run(answer, 5, tmp_path / "r", budget=beside(150))
+    ended = threading.Event()
+
+    def live():
+        while not ended.wait(0.05):
+            os.utime(lock)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(penstock.errors.RunLocked, match="process 9 on elsewhere"):
+            penstock.run(answer, 5, tmp_path / "r", budget=beside(150))
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs /dev/shm")

@@ -104,6 +104,8 @@ def exec(  # noqa: A001 - the verb's name
             record.facts({"command": list(command), **asdict(ending)})
             with suppress(OSError):
                 record.draw()
+            if record.taken_over is not None:
+                click.echo(f"penstock exec: no record was written: {record.taken_over}", err=True)
         teller.end(ending, system or advice.here(os.environ))
     _leave(ending)
 

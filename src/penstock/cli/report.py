@@ -68,8 +68,7 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
     running = holder if holder is not None and holder.alive else None
     for place, stage in enumerate(stages):
         if running is not None and stage.stage == last and stage.outcome == "interrupted":
-            told = f"{running} has been at it since {running.since}"
-            stages[place] = replace(stage, outcome="running", message=told)
+            stages[place] = replace(stage, outcome="running", message=running.at_it)
         elif died is not None and stage.stage == died.stage and not died.between:
             stages[place] = replace(stage, outcome="died", message=str(died), done=died.kept)
     return stages

@@ -1,29 +1,37 @@
-"""One run at a time in a folder: a lock file that a dead holder cannot keep.
+"""One owner of a run folder at a time: a lock file that a dead holder cannot keep, nor a sleeper get back.
 
-The file names host, boot, process and its start time, and is touched every few seconds. On the
-same host a holder is dead when its process is gone (or its number belongs to another process
-now); on another host, or in another container of this one, when the file has not been touched
-for a minute. Who looks at the file and takes it away holds a second, kernel's lock meanwhile, so
-that of several who find a dead holder none takes away the lock of the first to replace it.
+The file holds a random token and a counter that a thread moves every few seconds. It is made by one link, so
+it is never half there, and only written over through the descriptor it was made with: an owner that was
+taken over moves nobody else's counter. ``penstock.engine.holding`` decides who is dead.
+
+Who owned the folder last, and with which number, stands in ``owner`` beside it, also when it is free.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
 import os
 import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from penstock.errors import RunLocked
+from penstock.engine import holding
+from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
+from penstock.errors import PenstockError, RunLocked, RunTakenOver
 
-_SILENT = 60.0
 _NAME = "lock"
+_OWNER = "owner"
+_BEAT = 5.0
+_SLEPT = 3.0
+"""Seconds without a sign of ourselves after which we may have been taken for dead."""
+_LOOK = 0.5
+"""Seconds between two looks at the lock of somebody who cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,125 +43,350 @@ class Holder:
     since: str
     """When it began, as people write it."""
     seen: float
-    """Its last sign of life, in seconds since the epoch."""
+    """Its last sign of life by its own clock, in seconds since the epoch."""
     alive: bool
+    """False where it is known to be dead."""
     rebooted: bool = False
     """Whether its machine, this one, was started again since."""
+    known: bool = True
+    """Whether that can be told from here: elsewhere it may be dead, or not."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
+    @property
+    def at_it(self) -> str:
+        """In words, that it runs."""
+        unseen = "" if self.known else " (whether it lives cannot be seen from here)"
+        return f"{self} has been at it since {self.since}{unseen}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Clocks and the rest of the world, as a lock meets them."""
+
+    here: Callable[[], Here]
+    started: Callable[[int], str]
+    """When a process began; empty when there is none."""
+    clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Seconds of a clock of ours that never jumps, and goes on while the machine sleeps."""
+    sleep: Callable[[float], None] = time.sleep
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+    beats: bool = True
+    """Whether a thread moves the counter."""
+
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+"""What a file system says that has no links."""
+
 
 def holder_of(machinery: Path) -> Holder | None:
     """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
-    try:
-        path = machinery / _NAME
-        seen = path.stat().st_mtime
-        entry: dict[str, Any] = json.loads(path.read_text())
-        here = _here()
-        rebooted = entry["host"] == here["host"] and entry["boot"] != here["boot"]
-        alive = _alive(entry, time.time() - seen, here)
-        return Holder(int(entry["pid"]), str(entry["host"]), str(entry["since"]), seen, alive, rebooted)
-    except (OSError, ValueError, KeyError, TypeError):
+    found = _read(machinery / _NAME)
+    if found is None or found.entry is None:
         return None
+    here = _here()
+    life = life_of(found.entry, here, _started)
+    return _told(found, here, life)
+
+
+def _told(found: _Found, here: Here, life: holding.Life) -> Holder:
+    assert found.entry is not None
+    entry, where = found.entry, found.entry.where
+    rebooted = life != "alive" and where.host == here.host and where.boot != here.boot
+    seen = entry.at or found.changed
+    alive, known = life != "dead", life != "unknown"
+    return Holder(entry.pid, where.host, entry.since, seen, alive, rebooted, known)
 
 
 class RunLock:
-    """The lock of a run folder.
+    """The lock of a run folder, from its making to :meth:`release`.
 
     Args:
         machinery: the folder ``.penstock`` of the run.
+        edge: clocks and the like; those of this machine.
+
+    Attributes:
+        token: random, as no other owner has it.
+        number: higher than that of every owner before.
+        taken: whether it was taken from somebody who did not give it back.
+        dead: who that was; None where the lock could not be read.
 
     Raises:
         RunLocked: another process runs there; the message names it.
     """
 
-    def __init__(self, machinery: Path) -> None:
+    def __init__(self, machinery: Path, edge: Edge | None = None) -> None:
         self._path = machinery / _NAME
-        self._mine = {
-            **_here(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        self._take()
+        self._edge = edge or Edge(_here, _started)
+        self._mutex = threading.Lock()
+        self._lost: RunTakenOver | None = None
+        self._ended = threading.Event()
+        self.token = os.urandom(16).hex()
+        self.number = 0
+        self.taken = False
+        self.dead: Holder | None = None
+        self._before = 0
+        self._file = self._take()
+        self._turned = self._edge.clock()
+        _write_owner(self._path.with_name(_OWNER), self._mine)
+        if self._edge.beats:
+            threading.Thread(target=self._keep_beating, name="penstock-lock", daemon=True).start()
 
-    def _take(self) -> None:
+    # ------------------------------------------------------------------ taking it
+
+    def _take(self) -> int:
+        silence: Silence | None = None
         for _ in range(20):
-            try:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            except FileExistsError:
-                with self._guard() as mine:
-                    if mine:
-                        self._clear_dead()
-                continue
-            with open(descriptor, "w") as file:
-                json.dump(self._mine, file)
-            return
-        raise RunLocked(
-            f"{self._path.parent.parent} is being taken over by several processes at once; try again"
+            made = self._make()
+            if made is not None:
+                return made
+            while (found := _read(self._path)) is not None:
+                silence = silence or Silence(found.mark, self._edge.clock())
+                if not silence.look(found.mark, self._edge.clock()):
+                    raise self._refusal(found)
+                life = life_of(found.entry, self._edge.here(), self._edge.started, silence.seconds)
+                if life == "alive":
+                    raise self._refusal(found)
+                if life == "dead":
+                    self._clear(found)
+                    silence = None
+                    break
+                if silence.seconds == 0:
+                    self._edge.say(self._waiting(found))
+                self._edge.sleep(_LOOK)
+        raise RunLocked(f"{self._folder} is being taken over by several processes at once; try again")
+
+    def _make(self) -> int | None:
+        """Make the lock, whole or not at all; its descriptor, or None where there is one."""
+        last = read_owner(self._path.parent)
+        self.number = max(last.number if last else 0, self._before) + 1
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        pid = os.getpid()
+        self._mine = Entry(
+            self._edge.here(), pid, self._edge.started(pid), since, self.token, self.number, 0, time.time()
         )
+        new = self._path.with_name(f"{_NAME}.{self.token}")
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(descriptor, self._mine.to_bytes())
+            os.fsync(descriptor)
+            try:
+                os.link(new, self._path)
+            except FileExistsError:
+                if os.fstat(descriptor).st_nlink != 2:  # not our own, of which a file server told too late
+                    os.close(descriptor)
+                    return None
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.close(descriptor)
+                return self._make_without_links()
+        finally:
+            new.unlink()
+        return descriptor
+
+    def _make_without_links(self) -> int | None:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            return None
+        os.write(descriptor, self._mine.to_bytes())
+        os.fsync(descriptor)
+        return descriptor
+
+    def _clear(self, dead: _Found) -> None:
+        """Take a dead holder's lock away, and no other that has come in its place meanwhile."""
+        with self._guard():
+            now = _read(self._path)
+            if now is None or now.mark != dead.mark:
+                return
+            away = self._path.with_name(f"{_NAME}.{self.token}.dead")
+            with suppress(FileNotFoundError):
+                self._path.rename(away)
+                moved = _read(away)
+                if moved is not None and moved.mark != dead.mark:
+                    # Without a kernel's lock over several machines somebody may have been quicker.
+                    with suppress(OSError):
+                        os.link(away, self._path)
+                else:
+                    self.taken = True
+                    if dead.entry is not None:
+                        self._before = max(self._before, dead.entry.number)
+                        self.dead = _told(dead, self._edge.here(), "dead")
+                away.unlink()
 
     @contextmanager
-    def _guard(self) -> Iterator[bool]:
-        """Whether this process alone may judge the lock now; given back when it dies."""
+    def _guard(self) -> Iterator[None]:
+        """Nobody else on this machine judges the lock meanwhile; given back when this process dies."""
         with open(self._path.with_name(_NAME + ".guard"), "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.05)
-                yield False
-                return
-            except OSError:  # a file system without such locks
-                pass
-            yield True
+            with suppress(OSError):  # a file system without such locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
-    def _clear_dead(self) -> None:
-        """Take a dead holder's file away."""
-        try:
-            age = time.time() - self._path.stat().st_mtime
-            holder: dict[str, Any] = json.loads(self._path.read_text() or "{}")
-        except FileNotFoundError:
-            return
-        except ValueError:
-            holder = {}
-        if not holder and age < 2.0:  # it is being written right now
-            time.sleep(0.2)
-            return
-        if holder and _alive(holder, age, self._mine):
-            raise RunLocked(
-                f"{self._path.parent.parent} is in use: process {holder.get('pid')} on {holder.get('host')} "
-                f"has been running there since {holder.get('since')} (last sign of life {age:.0f} s ago). "
-                "Wait for it, end it, or choose another folder."
-            )
-        self._path.unlink(missing_ok=True)
+    @property
+    def _folder(self) -> Path:
+        return self._path.parents[1]
+
+    def _waiting(self, found: _Found) -> str:
+        who = "somebody whose lock cannot be read"
+        if found.entry is not None:
+            who = f"{found.entry}, there since {found.entry.since}"
+        return (
+            f"penstock: {self._folder} is held by {who}. Whether that lives cannot be seen from here: "
+            f"waiting up to {holding.SILENT:.0f} s for a sign of life"
+        )
+
+    def _refusal(self, found: _Found) -> RunLocked:
+        who = "another process runs there"
+        if found.entry is not None:
+            who = f"{found.entry} has been running there since {found.entry.since}"
+        return RunLocked(
+            f"{self._folder} is in use: {who}. Wait for it, end it (one that is suspended runs too), or "
+            "choose another folder."
+        )
+
+    # ------------------------------------------------------------------ having it
+
+    def prove(self) -> None:
+        """See that the folder is still ours.
+
+        Raises:
+            RunTakenOver: it is not; names who has it.
+        """
+        with self._mutex:
+            self._prove()
+
+    def _prove(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+        found = None
+        for attempt in range(3):
+            if attempt:
+                self._edge.sleep(0.1)
+            found = _read(self._path)
+            if found is not None and found.entry is not None:
+                break
+        entry = found.entry if found is not None else None
+        ours = entry is not None and entry.token == self.token
+        # Where the last beat failed, its line may be there or not.
+        if not (ours and entry is not None and 0 <= entry.count - self._mine.count <= 1):
+            self._lost = self._taken_over_by(entry)
+            raise self._lost
+        self._turned = self._edge.clock()
+
+    def _taken_over_by(self, entry: Entry | None) -> RunTakenOver:
+        if entry is None or entry.token == self.token:
+            last = read_owner(self._path.parent)
+            entry = last if last is not None and last.token != self.token else None
+        who = "somebody, who left no name,"
+        if entry is not None:
+            who = f"{entry} ({entry.since})"
+        return RunTakenOver(
+            f"{self._folder} was taken over by {who} while this run gave no sign of life or its lock was "
+            "removed. This run has ended and wrote nothing more: what it had kept is kept, and the other one "
+            "goes on from there."
+        )
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was seen to be ours no more."""
+        return self._lost is not None
+
+    def awake(self) -> None:
+        """Called often; proves the lock after each pause of more than a few seconds.
+
+        Raises:
+            RunTakenOver: the folder is ours no more.
+        """
+        if self._lost is not None:
+            raise self._lost
+        now = self._edge.clock()
+        slept, self._turned = now - self._turned > _SLEPT, now
+        if slept:
+            self.prove()
 
     def beat(self) -> None:
-        """A sign of life."""
-        with suppress(OSError):
-            os.utime(self._path)
+        """A sign of life; none where the folder is ours no more."""
+        with self._mutex:
+            self._prove()
+            beaten = self._mine.beaten(time.time())
+            os.pwrite(self._file, beaten.to_bytes(), 0)
+            self._mine = beaten
+            os.fsync(self._file)
+
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(_BEAT):
+            with suppress(PenstockError, OSError):  # the run will see for itself
+                self.beat()
+
+    def outnumber(self, number: int) -> None:
+        """Have a number higher than this one too: the note of the last owner was lost."""
+        with self._mutex:
+            self._prove()
+            if number >= self.number:
+                self.number = number + 1
+                self._mine = replace(self._mine, number=self.number)
+                _write_owner(self._path.with_name(_OWNER), self._mine)
 
     def release(self) -> None:
-        """Give the folder free, if the lock is still ours."""
-        with suppress(OSError, ValueError):
-            if json.loads(self._path.read_text()) == self._mine:
+        """Give the folder free, if it is still ours."""
+        self._ended.set()
+        with self._mutex:
+            with suppress(PenstockError, OSError):
+                self._prove()
                 self._path.unlink()
+            self._lost = self._lost or RunTakenOver(f"{self._folder} was given back by this run")
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
 
 
-def _here() -> dict[str, Any]:
-    """Where this process runs, as far as it matters for who can be seen from here."""
-    return {"host": socket.gethostname(), "boot": _boot(), "processes": _namespace()}
+# --------------------------------------------------------------------------- files and processes
 
 
-def _alive(holder: dict[str, Any], age: float, here: dict[str, Any]) -> bool:
-    if holder.get("host") != here["host"]:
-        return age < _SILENT
-    if holder.get("boot") != here["boot"]:
-        return False
-    if holder.get("processes") != here["processes"]:
-        return age < _SILENT
-    pid = int(holder.get("pid", 0))
-    return pid > 0 and _started(pid) == holder.get("started") != ""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A lock as it was read."""
+
+    entry: Entry | None
+    mark: Hashable
+    """Moves while the holder lives."""
+    changed: float
+    """When the file was written, by its server's clock; only ever told to people."""
+
+
+def _read(path: Path) -> _Found | None:
+    """None where there is none."""
+    try:
+        with open(path, "rb") as file:
+            data, status = file.read(1 << 16), os.fstat(file.fileno())
+    except OSError:
+        return None
+    entry = read_entry(data)
+    mark: Hashable = data
+    if entry is None or not entry.token:  # an earlier version only touches it: compared with itself alone
+        mark = (data, status.st_mtime_ns)
+    return _Found(entry, mark, status.st_mtime)
+
+
+def read_owner(machinery: Path) -> Entry | None:
+    """Who owned the folder last."""
+    found = _read(machinery / _OWNER)
+    return None if found is None else found.entry
+
+
+def _write_owner(path: Path, entry: Entry) -> None:
+    draft = path.with_name(f"{_OWNER}.{entry.token}")
+    with open(draft, "wb") as file:
+        file.write(entry.to_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _here() -> Here:
+    return Here(socket.gethostname(), _boot(), _namespace())
 
 
 def _boot() -> str:
@@ -164,7 +397,7 @@ def _boot() -> str:
 
 
 def _namespace() -> str:
-    """Which processes can be seen from here: a container has numbers of its own."""
+    """Which processes can be seen from here."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:

@@ -23,6 +23,7 @@ from penstock.engine.interrupts import Interrupt
 from penstock.engine.plan import Plan
 from penstock.engine.stage import Stage
 from penstock.engine.upkeep import Upkeep
+from penstock.errors import RunTakenOver
 
 _TURN = 0.1
 """Seconds after which the loop looks up though nothing happened."""
@@ -41,7 +42,8 @@ class Loop:
         stage: its parts; the backend is open.
         collect: takes (first item, results) of a run whose results come to this process.
         interrupts: has ``number``, the signal that asks to stop, or 0.
-        beat: called every few seconds (the run lock's heartbeat).
+        beat: called every few seconds, so that the last events survive.
+        awake: called with each turn; raises RunTakenOver where we slept and the run is another's now.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Loop:
         collect: Callable[[int, list[Any]], None] | None,
         interrupts: Any,
         beat: Callable[[], None],
+        awake: Callable[[], None] = lambda: None,
     ) -> None:
         self.stage = stage
+        self._awake = awake
         self._failures = Failures(stage)
         self._upkeep = Upkeep(stage, beat)
         self._collect = collect
@@ -127,7 +131,9 @@ class Loop:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, RunTakenOver):
+            self._crew.kill_all()  # before anything else: they work on another's items
+        elif kind is not None:
             self._crew.drop("interrupted")
         self._end()
 
@@ -172,6 +178,7 @@ class Loop:
 
     def _listen(self, patience: float) -> None:
         happened = self._backend.wait(patience)
+        self._awake()  # where the run is another's now, nothing counts that was heard
         self._watch.check()
         self._hear(happened)
         self._upkeep.attend()

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
-from penstock import foreign
 from penstock.budget import format_size
 from penstock.engine import journal
 from penstock.engine.intervals import Intervals
-from penstock.engine.lock import holder_of
+from penstock.engine.lock import Holder, holder_of
 from penstock.errors import CannotResume
 from penstock.foreign import line
 
@@ -58,6 +57,8 @@ class PostMortem:
     """The process that held the folder and its host, as its lock tells."""
     rebooted: bool = False
     """Whether the machine was started again since."""
+    known: bool = True
+    """Whether it is known to be dead: one elsewhere cannot be seen from here."""
 
     def __str__(self) -> str:
         return self.sentence("the last run")
@@ -67,7 +68,8 @@ class PostMortem:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
         seen = ", ".join(part for part in (self.process, "no sign of life after") if part)
         again = "; the machine was started again since" if self.rebooted else ""
-        return line(f"{run} died at {when} ({seen}){again}: {'; '.join(self._known())}")
+        died = "died at" if self.known else "gave no sign of life that can be seen from here since"
+        return line(f"{run} {died} {when} ({seen}){again}: {'; '.join(self._known())}")
 
     def _known(self) -> list[str]:
         memory = "its memory was not read yet"
@@ -145,24 +147,40 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
 
 def of_run(folder: Path) -> PostMortem | None:
     """What became of the last run in a folder; None when it ended by itself, or runs still."""
+    holder = holder_of(folder / ".penstock")
+    if holder is not None and holder.alive and not holder.rebooted:
+        return None
+    return of_dead(folder, holder)
+
+
+def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
+    """The same, of one that runs no more.
+
+    Args:
+        folder: the run folder.
+        holder: whose lock was found; None where there was none.
+    """
     machinery = folder / ".penstock"
     path = machinery / "events.jsonl"
-    holder = holder_of(machinery)
-    if holder is not None and holder.alive:
-        return None
     if holder is None and not _ends_open(path):
         return None
     found = examine(ev.read(path)) if path.is_file() else None
     if holder is not None:
         found = found or PostMortem(at=holder.seen)
-        found = replace(found, at=max(found.at, holder.seen), process=str(holder), rebooted=holder.rebooted)
+        found = replace(
+            found,
+            at=max(found.at, holder.seen),
+            process=str(holder),
+            rebooted=holder.rebooted,
+            known=holder.known,
+        )
     return None if found is None else _with_kept(found, machinery / (found.stage or "job") / "journal")
 
 
 def _ends_open(path: Path) -> bool:
     """Whether the events end within a stage."""
     try:
-        with foreign.opened(path) as file:
+        with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:

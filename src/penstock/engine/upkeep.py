@@ -23,7 +23,7 @@ class Upkeep:
 
     Args:
         stage: the stage.
-        beat: called every few seconds (the run lock's heartbeat).
+        beat: called every few seconds, so that the last events survive.
     """
 
     def __init__(self, stage: Stage, beat: Callable[[], None]) -> None:

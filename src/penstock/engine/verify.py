@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from penstock import events as ev
-from penstock import files, foreign
+from penstock import files
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
 from penstock.engine import journal, postmortem
@@ -111,7 +111,7 @@ class Verification:
         if self.beside:
             lines.append(f"not verified, as no receipt tells of them: {', '.join(map(line, self.beside))}")
         if self.running is not None:
-            lines.append(line(f"running: {self.running} has been at it since {self.running.since}"))
+            lines.append(line(f"running: {self.running.at_it}"))
         if self.died is not None:
             lines.append(str(self.died))
         lines += [f"FAULT {fault}" for fault in self.faults]
@@ -271,10 +271,10 @@ class _Stage:
                 (_told(self.folder, report.parents[1] / "events.jsonl"), self.tallies[self.name].report())
             )
         try:
-            told.append((_told(self.folder, report), Report.from_json(foreign.read_text(report))))
+            told.append((_told(self.folder, report), Report.from_json(report.read_text())))
         except FileNotFoundError:  # written last, so a run that was killed has none
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             self._fault(report, "the stage's report", f"what cannot be read ({error})")
         for file, each in told:
             if each.peak > each.budget > 0:
@@ -313,14 +313,12 @@ class _Stage:
         path = folder / part.name
         self.parts += 1
         try:
-            size, digest = files.proof(foreign.within(folder, part.name))
+            size, digest = files.proof(path)
         except FileNotFoundError:
             self._fault(path, f"{part.bytes:,} bytes, as kept", "no such file")
             return
         except OSError as error:
-            self._fault(
-                path, f"{part.bytes:,} bytes, as kept", f"what cannot be read: {error.strerror or error}"
-            )
+            self._fault(path, f"{part.bytes:,} bytes, as kept", f"what cannot be read: {error.strerror}")
             return
         self.bytes += size
         if size != part.bytes:

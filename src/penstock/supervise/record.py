@@ -15,7 +15,7 @@ from typing import Any
 
 from penstock import events as ev
 from penstock.engine.lock import RunLock
-from penstock.errors import UsageError
+from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic
 
 MACHINERY = ".penstock"
@@ -37,6 +37,8 @@ class Record:
         self._machinery = folder / MACHINERY
         self._events = -1
         self._lock: RunLock | None = None
+        self.taken_over: RunTakenOver | None = None
+        """Why nothing is written any more: the command goes on, and its record is another's."""
 
     def __enter__(self) -> Record:
         if self._machinery.exists() and not (self._machinery / FACTS).exists():
@@ -57,23 +59,36 @@ class Record:
         if self._lock is not None:
             self._lock.release()
 
+    def _lost(self, *, slept: bool = False) -> bool:
+        """Whether the folder is another's now; asked only after a pause, with ``slept``."""
+        if self._lock is not None and self.taken_over is None:
+            try:
+                self._lock.awake() if slept else self._lock.prove()
+            except RunTakenOver as error:
+                self.taken_over = error
+        return self.taken_over is not None
+
     def __call__(self, event: ev.Event) -> None:
         """Write one event."""
+        if self._lost(slept=True):
+            return
         os.write(self._events, ev.to_line(event).encode(errors="replace") + b"\n")
-        if self._lock is not None and isinstance(event, ev.MemoryRead):
-            self._lock.beat()
 
     def facts(self, values: Mapping[str, Any]) -> None:
         """Write what is known at the end, as JSON."""
+        if self._lost():
+            return
         with atomic(self._machinery / FACTS, durable=False) as draft:
             draft.write_text(json.dumps({"schema": SCHEMA, **values}, indent=1) + "\n", errors="replace")
 
-    def draw(self) -> Path:
+    def draw(self) -> Path | None:
         """Draw ``report.html``.
 
         Raises:
             OSError: it cannot be written.
         """
+        if self._lost():
+            return None
         from penstock.engine.page import write_page
 
         return write_page(self.folder, ev.read(self._machinery / "events.jsonl"))
