@@ -66,6 +66,7 @@ class Executor(AbstractExecutor):
     Raises:
         UsageError: an argument that makes no sense.
         NoBudget: the budget is under the smallest possible.
+        ItemTooLarge: ``memory`` is more than one worker may use.
         FunctionRaised: the initializer failed.
     """
 

@@ -37,7 +37,8 @@ class Job:
         inputs: passed as keywords. Files and earlier stages are opened once per worker.
         batched: the function takes what ``source.read`` gives for a whole call; a number fixes
             the items a call, for functions whose floats depend on it.
-        memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked.
+        memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked; more
+            than one worker may use is ItemTooLarge before any call.
         threads: the most threads that a call can make use of; None for as many as there are cores for it.
         seed: of the global random generators, which are reseeded from (seed, item).
         private: keep names of items, and messages and tracebacks of exceptions, out of journal, events
@@ -90,6 +91,7 @@ class Job:
 
         Raises:
             NoBudget: the budget is under the smallest possible.
+            ItemTooLarge: ``memory`` is more than one worker may use.
         """
         with Run(budget=budget, workers=workers, call=call) as run:
             return run.try_out(self)

@@ -19,7 +19,8 @@ class Share:
     """
 
     memory: int
-    """Bytes that this call was admitted with."""
+    """Bytes that this call was admitted with: what it is predicted to take, or what was stated with
+    ``memory=``; where nothing is known yet, or it is alone, all that one worker may use."""
     threads: int
     """Threads that this worker may run."""
     attempt: int

@@ -161,6 +161,12 @@ class Loop:
             self._watch.turn()
             self._watch.check()
             verdicts.check_budget(self._admission.budget, self._admission.reserved())
+            verdicts.check_stated(
+                self._options.wishes.memory,
+                self._admission.spare(),
+                self._admission.budget,
+                self._admission.reserved(),
+            )
             self._upkeep.attend()
 
     def _turn(self) -> None:
@@ -259,6 +265,7 @@ class Loop:
                 seconds=2 * self._admission.batch_seconds(now),
                 memory=self._admission.retainable(),
                 fence=self._admission.fence(task),
+                granted=max(self._admission.spare() if task.alone else offer.reserve, 0),
                 threads=self._threads(alone=task.alone),
                 attempt=task.attempt,
                 cargo=source.carry(task.start, task.stop) if isinstance(source, Carried) else None,

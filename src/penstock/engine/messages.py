@@ -25,6 +25,8 @@ class Work:
     """Cut it when, between calls, this much more is held than after the worker's first call."""
     fence: int
     """Allow this many bytes of private memory above what is mapped now; 0: no fence."""
+    granted: int
+    """Bytes that a call was admitted with; what its function is told."""
     threads: int
     attempt: int
     keep: bool = True

@@ -53,6 +53,7 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
         seconds=math.inf,
         memory=stage.admission.budget.bytes,
         fence=0,
+        granted=max(stage.admission.spare(), 0),
         threads=threads,
         attempt=0,
         keep=False,

@@ -119,6 +119,37 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     )
 
 
+def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reserved) -> None:
+    """Refuse calls that by the user's own word take more than one worker may use, before any begins.
+
+    Args:
+        memory: bytes that a call takes, as stated; None where nothing is.
+        alone: bytes that one worker alone may use.
+        budget: in force.
+        reserved: what is taken before any item.
+
+    Raises:
+        ItemTooLarge: naming the smallest budget that would do, where one would.
+    """
+    if memory is None or memory <= alone:
+        return
+    said = (
+        f"a call takes up to {format_size(memory)} by memory=, and one worker alone may use "
+        f"{format_size(alone)} (budget {budget}; before any item {format_size(reserved.total(1))} are taken)"
+    )
+    if budget.per_process is not None and budget.per_process < memory:
+        limit = format_size(budget.per_process)
+        raise ItemTooLarge(f"{said}: no single process may have more than {limit}. Raise that limit.")
+    needed = memory + reserved.total(1)
+    while room(needed, reserved, 1, kills_group=budget.kills_group) < memory:
+        needed += MiB
+    raise ItemTooLarge(
+        f"{said}. The smallest budget that would do is {format_size(needed)}; or state less, or make a call "
+        "smaller.",
+        needed=needed,
+    )
+
+
 def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
     """The error when nothing could run for a while.
 

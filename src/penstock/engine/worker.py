@@ -211,7 +211,7 @@ class Worker:
         self._calls, self._held = [], 0
         self._stop = work.start
         self._note[note.CUT] = 0
-        share = Share(work.memory, work.threads, work.attempt, self._scratch)
+        share = Share(work.granted, work.threads, work.attempt, self._scratch)
         self._caller.begin({each.item: each for each in work.without}, share)
         set_share(share)
         if work.threads != self._threads:

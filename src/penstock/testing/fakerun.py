@@ -114,6 +114,7 @@ def simulation(
     stall: float = 600.0,
     timeout: float | None = None,
     fixed_call: int | None = None,
+    memory: int | None = None,
     beat: Callable[[], None] = lambda: None,
     past: journal.Past | None = None,
     interrupts: Any = _NoStop,
@@ -129,6 +130,7 @@ def simulation(
         limits: read by the governor; ``requested="auto"`` lets the budget follow them.
         set_aside, stall, timeout: as for a job, in seconds.
         fixed_call: as ``batched=N``.
+        memory: bytes that a call takes, as stated.
         beat: the heartbeat of the run's lock.
         past: what a journal said before.
         interrupts: has ``number``, a signal that asks to stop.
@@ -143,7 +145,7 @@ def simulation(
     options = Options(
         Budget(budget, "a script"),
         requested=budget if requested is None else requested,
-        wishes=Wishes(workers=workers, fixed_call=fixed_call),
+        wishes=Wishes(workers=workers, fixed_call=fixed_call, memory=memory),
         set_aside=set_aside,
         stall=stall,
         timeout=timeout,
