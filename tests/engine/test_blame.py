@@ -89,3 +89,21 @@ def test_what_an_inner_run_says_is_not_taken_for_our_own_memory(batched):
     assert (aside.item, aside.reason, aside.error) == (1, "raised", "penstock.errors.ItemTooLarge")
     assert not report.failures
     assert [each for each in report.result if isinstance(each, int)] == [0, 2]
+
+
+def dies_of_five(items):
+    if 5 in items:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return [item + len(items) / 16 for item in items]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_a_fixed_call_the_items_beside_the_one_that_dies_are_done(workers, tmp_path):
+    """In the calls that are left of it: what each of them saw does not depend on workers either."""
+    job = penstock.Job(source=penstock.sources.Items(list(range(16))), function=dies_of_five, batched=8)
+    report = job.run(tmp_path / "r", workers=workers, set_aside=True, budget="400MiB")
+    (aside,) = report.set_aside
+    assert (aside.item, aside.reason) == (5, "died")
+    assert "batched= keeps whole" in aside.message
+    kept = [each for each in report.result if not isinstance(each, SetAside)]
+    assert kept == [item + (5 if item < 5 else 2 if item < 8 else 8) / 16 for item in range(16) if item != 5]

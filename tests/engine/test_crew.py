@@ -9,7 +9,7 @@ import pytest
 from penstock.abc import Death
 from penstock.engine import messages as m
 from penstock.engine.crew import Crew, Worker, diagnose
-from penstock.engine.schedule import Cause
+from penstock.engine.tasks import Cause
 from penstock.errors import WorkerDied
 from penstock.testing import FakeClock
 

@@ -102,6 +102,38 @@ def test_a_limit_that_cannot_be_read_any_more_does_not_move_the_budget():
     assert run.told(ev.BudgetChanged) == []
 
 
+# --------------------------------------------------------------------------- calls that may not be split
+
+
+@pytest.mark.parametrize("end", ["crashes", "exits", "killed", "kernel"])
+def test_of_a_fixed_call_only_the_item_that_does_it_is_set_aside(end):
+    backend = FakeBackend(at(13, end, memory=50 * MiB), batched=True)
+    run = simulate(backend, 32, GiB, fixed_call=8, workers=2)
+    everything_but(run, 32, 13)
+    (aside,) = run.loop.stage.aside
+    assert "the call of items 8 to 15, which batched= keeps whole" in aside.message
+    assert "other items are done" in aside.message
+    searched = [work for work in backend.given if not work.keep]
+    assert {work.call for work in searched} == {4, 2, 1}
+    assert all((work.start, work.stop) == (8, 16) for work in searched)
+    ended = [event.batch for event in run.events if isinstance(event, ev.BatchDone | ev.BatchFailed)]
+    assert sorted(ended) == [event.batch for event in run.told(ev.BatchStarted)]
+
+
+def test_a_fixed_call_that_only_fails_whole_is_set_aside_whole_and_says_so():
+    whole = {"times": 0}
+
+    def deeds(item, tries):
+        whole["times"] += item == 8
+        return Deed(end="crashes") if item == 8 and whole["times"] <= 3 else Deed()
+
+    run = simulate(FakeBackend(deeds, batched=True), 32, GiB, fixed_call=8)
+    everything_but(run, 32, *range(8, 16))
+    for aside in run.loop.stage.aside:
+        assert "its worker died, 3 times: signal 11 (SIGSEGV)" in aside.message
+        assert "none of its parts does, so that all its items are set aside" in aside.message
+
+
 # --------------------------------------------------------------------------- our own machinery
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -15,7 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from penstock.engine.schedule import Cause, Failure, Schedule, Task
+from penstock.engine.schedule import Schedule
+from penstock.engine.tasks import Cause, Failure, Task
 from penstock.errors import PenstockBug, WorkerDied
 
 CAUSES = get_args(Cause)
@@ -102,6 +104,9 @@ class ScheduleMachine(RuleBasedStateMachine):
     def finish(self, data):
         worker = data.draw(st.sampled_from(sorted(self.has)))
         task = self.has.pop(worker)
+        if task.suspicion is not None:
+            self.tried(worker, task, whole=data.draw(st.booleans()))
+            return
         cuts = [i for i in range(task.start + 1, task.stop + 1) if i % self.unit == 0 or i == task.stop]
         stop = data.draw(st.sampled_from(cuts))
         raised = data.draw(st.sets(st.integers(task.start, stop - 1), max_size=2))
@@ -110,6 +115,18 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.suspects |= raised
         self.place.update(dict.fromkeys(range(task.start, stop), "done"))
         self.place.update(dict.fromkeys(range(stop, task.stop), "left"))
+
+    def tried(self, worker, task, *, whole):
+        """The parts of a call did not fail: nothing of them is kept, and the whole call is given up."""
+        before = set(self.aside)
+        verdict = self.schedule.tried(worker, task.stop if whole else task.start)
+        self.place.update(dict.fromkeys(range(task.start, task.stop), "left"))
+        assert (verdict is not None) == whole
+        if verdict is not None:
+            a, b = task.suspicion.call
+            assert set(verdict.items) == set(range(a, b)) - before
+            assert len(verdict.items) > 1
+            self.aside |= set(verdict.items)
 
     @precondition(lambda self: self.has)
     @rule(
@@ -174,8 +191,8 @@ class ScheduleMachine(RuleBasedStateMachine):
         if not hasattr(self, "place") or self.dead_end:
             return
         for worker in list(self.has):
-            self.schedule.finish(worker, self.has.pop(worker).stop)
-        for _ in range(self.items + 1):
+            self.end(worker, self.has.pop(worker))
+        for _ in range(2 * self.items + 1):
             if self.schedule.finished:
                 break
             task = self.schedule.propose(0, 4) or self.schedule.propose(1, 4)
@@ -185,9 +202,15 @@ class ScheduleMachine(RuleBasedStateMachine):
                 task = self.schedule.propose(0, 4)
             assert task is not None, "work is left and nobody is given any"
             self.schedule.give(0, task)
-            self.schedule.finish(0, task.stop)
+            self.end(0, task)
         assert self.schedule.finished
         assert list(self.schedule.done) == [(0, self.items)]
+
+    def end(self, worker, task):
+        if task.suspicion is None:
+            self.schedule.finish(worker, task.stop)
+        else:
+            self.schedule.tried(worker, task.stop)
 
 
 TestSchedule = ScheduleMachine.TestCase
@@ -197,7 +220,9 @@ TestSchedule.settings = settings(max_examples=150, stateful_step_count=40, deadl
 # --------------------------------------------------------------------------- workers that really execute
 
 
-def work(schedule, deadly, *, workers=1, size=8, call=4, batched=False, fixed=False, transient=()):
+def work(
+    schedule, deadly, *, workers=1, size=8, call=4, batched=False, fixed=False, transient=(), together=()
+):
     """Run a schedule with workers that note what they do and die of it; how often somebody died."""
     deaths, transient = 0, list(transient)
     cap = 200 * schedule.items + 200
@@ -210,9 +235,12 @@ def work(schedule, deadly, *, workers=1, size=8, call=4, batched=False, fixed=Fa
                 schedule.give(worker, task)
         assert schedule.running, "work is left and nobody works"
         for worker, given_to in list(schedule.running.items()):
-            failure = transient.pop() if transient else execute(given_to, deadly, call, batched, fixed)
+            failure = (
+                transient.pop() if transient else execute(given_to, deadly, call, batched, fixed, together)
+            )
             if failure is None:
-                schedule.finish(worker, given_to.task.stop)
+                end = schedule.finish if given_to.task.suspicion is None else schedule.tried
+                end(worker, given_to.task.stop)
                 continue
             deaths += 1
             assert deaths < cap, "it never ends"
@@ -221,19 +249,28 @@ def work(schedule, deadly, *, workers=1, size=8, call=4, batched=False, fixed=Fa
     return deaths
 
 
-def execute(given_to, deadly, call, batched, fixed):
+def execute(given_to, deadly, call, batched, fixed, together=()):
     task, at = given_to.task, given_to.task.start
-    call = call if fixed else min(1 if task.alone else call, task.call or call)
+    size = min(1 if task.alone and not fixed else call, task.call or call)
     while at < task.stop:
-        stop = min(at + call, task.stop)
+        stop = min(at + size, task.stop)
         if fixed:
             stop = min(stop, at // call * call + call)
-        for item in range(at, stop):
-            if item in deadly and item not in given_to.without:
-                noted = item if not batched or stop - at == 1 else -1
-                return Failure(deadly[item], noted, (at, stop), held=100, reserved=50)
+        for a, b in runs(at, stop, given_to.without) if batched else [(at, stop)]:
+            for item in range(a, b):
+                if item in deadly and item not in given_to.without:
+                    noted = item if not batched or b - a == 1 else -1
+                    return Failure(deadly[item], noted, (a, b), held=100, reserved=50)
+            if batched and {each for each in together if a <= each < b} == set(together) != set():
+                return Failure("crashed", -1, (a, b), held=100, reserved=50)
         at = stop
     return None
+
+
+def runs(start, stop, without):
+    """The calls that a worker makes of a call with items left out."""
+    edges = [start - 1, *(item for item in without if start <= item < stop), stop]
+    return [(a + 1, b) for a, b in pairwise(edges) if a + 1 < b]
 
 
 GUILTY = [cause for cause in CAUSES if cause != "dropped"]
@@ -259,11 +296,54 @@ def test_exactly_the_deadly_items_are_set_aside(data, items, grain, workers, siz
     assert list(schedule.done) == [(0, items)]
 
 
-@given(item=st.integers(0, 19), cause=st.sampled_from(GUILTY), call=st.sampled_from([2, 4, 5]))
-def test_with_a_fixed_call_the_call_is_set_aside(item, cause, call):
-    schedule = Schedule(20, call, fixed_call=True)
-    work(schedule, {item: cause}, call=call, batched=True, fixed=True)
-    assert schedule.aside == set(range(item // call * call, item // call * call + call))
+@settings(deadline=None, max_examples=200)
+@given(
+    data=st.data(),
+    items=st.integers(1, 40),
+    grain=st.none() | st.integers(1, 3),
+    call=st.integers(1, 9),
+    workers=st.integers(1, 3),
+    size=st.integers(1, 20),
+)
+def test_of_a_fixed_call_only_the_deadly_items_are_set_aside(data, items, grain, call, workers, size):
+    deadly = data.draw(st.dictionaries(st.integers(0, items - 1), st.sampled_from(GUILTY), max_size=4))
+    schedule = Schedule(items, call * (grain or 1), fixed_call=True)
+    work(schedule, deadly, workers=workers, size=size, call=call, batched=True, fixed=True)
+    assert schedule.aside == set(deadly)
+    assert list(schedule.done) == [(0, items)]
+
+
+@given(workers=st.integers(1, 3), together=st.sampled_from([(0, 7), (8, 12), (9, 10)]))
+def test_a_fixed_call_that_fails_only_as_a_whole_is_set_aside_whole(workers, together):
+    """No item does it: a call too large for the budget, or two that may not meet."""
+    schedule = Schedule(24, 8, fixed_call=True)
+    work(schedule, {}, workers=workers, call=8, batched=True, fixed=True, together=together)
+    a = together[0] // 8 * 8
+    assert schedule.aside == set(range(a, a + 8))
+
+
+def test_how_often_workers_die_until_an_item_of_a_fixed_call_is_found():
+    schedule = Schedule(256, 256, fixed_call=True)
+    deaths = work(schedule, {77: "crashed"}, call=256, batched=True, fixed=True)
+    assert schedule.aside == {77}
+    assert deaths <= 3 + 8 + 3  # the call whole, its halves, the item
+
+
+def test_a_search_that_was_told_to_end_goes_on_where_it_was():
+    schedule = Schedule(8, 8, fixed_call=True)
+    while (task := schedule.propose(0, 8)).suspicion is None:
+        schedule.give(0, task)
+        schedule.fail(0, Failure("crashed", -1, (0, 8)))
+    schedule.give(0, task)
+    assert schedule.tried(0, 4) is None
+    assert schedule.propose(0, 8) == task
+    schedule.give(0, task)
+    verdict = schedule.tried(0, 8)
+    assert (verdict.items, verdict.reason, verdict.times) == (tuple(range(8)), "died", 3)
+    assert verdict.suspicion.failure.call == (0, 8)
+    schedule.give(0, schedule.propose(0, 8))
+    with pytest.raises(PenstockBug, match="not looking for a culprit"):
+        schedule.tried(0, 8)
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from penstock.budget import Budget, GiB, MiB
 from penstock.engine import messages as m
 from penstock.engine import verdicts
 from penstock.engine.plan import Reserved, room
-from penstock.engine.schedule import Cause, Failure, Reason, Verdict
+from penstock.engine.tasks import Cause, Failure, Reason, Verdict
 from penstock.errors import BadInput, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
 
 BUDGET = Budget(2 * GiB, "as asked for")

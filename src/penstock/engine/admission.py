@@ -19,7 +19,8 @@ from penstock.engine.crew import Crew, Worker
 from penstock.engine.estimate import Estimate
 from penstock.engine.governor import headroom
 from penstock.engine.plan import Plan, Reserved
-from penstock.engine.schedule import Schedule, Task
+from penstock.engine.schedule import Schedule
+from penstock.engine.tasks import Task
 from penstock.engine.watch import Watch
 
 EXPLORE_SECONDS = 0.05
@@ -186,7 +187,7 @@ class Admission:
 
     def _call(self, task: Task, plan: Plan) -> int:
         if self._fixed_call is not None:
-            return self._fixed_call
+            return min(self._fixed_call, task.call or self._fixed_call)
         call = 1 if task.alone else plan.call
         return min(call, task.call) if task.call is not None else call
 

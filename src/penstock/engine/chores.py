@@ -10,7 +10,7 @@ from penstock.budget import Budget
 from penstock.engine import discover, verdicts
 from penstock.engine import messages as m
 from penstock.engine.crew import Crew, Worker
-from penstock.engine.schedule import Failure
+from penstock.engine.tasks import Failure
 from penstock.engine.watch import Watch
 
 _TRIES = 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from penstock.abc import Backend, Death
 from penstock.engine import messages as m
 from penstock.engine.clock import Clock
-from penstock.engine.schedule import Failure, Task
+from penstock.engine.tasks import Failure, Task
 from penstock.engine.watch import Watch
 from penstock.errors import WorkerDied
 

@@ -13,8 +13,8 @@ from penstock.drafts import remove
 from penstock.engine import discover, journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.crew import Worker
-from penstock.engine.schedule import Failure, Verdict
 from penstock.engine.stage import Stage
+from penstock.engine.tasks import Failure, Verdict
 from penstock.errors import PenstockError
 
 
@@ -106,6 +106,31 @@ class Failures:
         )
         if verdict is not None:
             self._set_aside(verdict, failure, failed)
+            self.stop_if_hopeless()
+
+    def tried(self, worker: Worker, stop: int) -> None:
+        """A call that fails was made in parts, to find the item that does it, and no part failed."""
+        stage = self._stage
+        task, worker.task = worker.task, None
+        assert task is not None
+        assert task.suspicion is not None
+        verdict = stage.schedule.tried(worker.number, stop)
+        failure = task.suspicion.failure
+        stage.ledger.say(
+            ev.BatchFailed,
+            batch=worker.batch,
+            worker=worker.number,
+            start=task.start,
+            stop=task.stop,
+            cause="interrupted" if verdict is None else failure.cause,
+            item=-1,
+            held=failure.held,
+            message=""
+            if verdict is None
+            else "made in parts, no part fails: the call is set aside as a whole",
+        )
+        if verdict is not None:
+            self._set_aside(verdict, failure, None)
             self.stop_if_hopeless()
 
     def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:

@@ -239,6 +239,7 @@ class Loop:
     def _give(self, worker: Worker, offer: Offer, now: float) -> None:
         task, source = offer.task, self._setup.source
         given = self._schedule.give(worker.number, task)
+        searching = task.suspicion is not None
         self._batches += 1
         worker.task, worker.batch = task, self._batches
         worker.reserved, worker.guessed = offer.reserve, not offer.known
@@ -262,12 +263,13 @@ class Loop:
                 stop=task.stop,
                 without=tuple(self.stage.aside.items[item] for item in given.without),
                 call=offer.call,
-                seconds=2 * self._admission.batch_seconds(now),
-                memory=self._admission.retainable(),
+                seconds=math.inf if searching else 2 * self._admission.batch_seconds(now),
+                memory=self._admission.budget.bytes if searching else self._admission.retainable(),
                 fence=self._admission.fence(task),
                 granted=max(self._admission.spare() if task.alone else offer.reserve, 0),
                 threads=self._threads(alone=task.alone),
                 attempt=task.attempt,
+                keep=not searching,
                 cargo=source.carry(task.start, task.stop) if isinstance(source, Carried) else None,
             ),
         )
@@ -328,6 +330,9 @@ class Loop:
             preload(done.imported)
         if worker.trial is not None:
             worker.trial = None
+            return
+        if worker.task is not None and worker.task.suspicion is not None:
+            self._failures.tried(worker, done.stop)
             return
         self._schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
         worker.task = None

@@ -9,6 +9,8 @@ The recovery ladder (each step is recorded in the task's history):
     killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
     crashed         twice more, isolating the item that was being worked; then set aside
     stalled         as crashed; over ``timeout=``: once more, then set aside
+A call that may not be made smaller (``batched=256``) is not set aside for one of its items: its parts
+are tried, their results thrown away, until the item is found; then the call is made without it.
 Only the item or call that was executing is blamed. Where none was, the batch is halved down to a
 grain, and then the grain's items go one by one; a grain that dies without any is a failed run.
 """
@@ -16,15 +18,12 @@ grain, and then the grain's items go one by one; a grain that dies without any i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from penstock.engine.intervals import Intervals
 from penstock.engine.stretches import Stretches
+from penstock.engine.tasks import Failure, Given, Reason, Suspicion, Task, Verdict
 from penstock.errors import PenstockBug, WorkerDied
-
-Reason = Literal["memory", "died", "stalled", "kept"]
-Cause = Literal["memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "dropped"]
 
 _KILLS = 10
 _LAST_ALONE = 3
@@ -32,72 +31,6 @@ _CRASHES = 2
 _TIMEOUTS = 1
 _EVICTIONS = 3
 """So often may a batch run out of memory, alone, before it has begun an item."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Items that are to be worked together, and what has befallen them so far."""
-
-    start: int
-    stop: int
-    call: int | None = None
-    """The most items a call; None: as the plan says."""
-    alone: bool = False
-    """Whether everything else must be drained first."""
-    floor: int = 0
-    """Bytes that it was seen to need at least."""
-    suspect: int = -1
-    """The item that was being worked when it last failed."""
-    crashes: int = 0
-    kills: int = 0
-    timeouts: int = 0
-    evictions: int = 0
-    """How often the governor ended it to make room."""
-
-    @property
-    def attempt(self) -> int:
-        """How often it has been tried before."""
-        return self.crashes + self.kills + self.timeouts + self.evictions
-
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing has befallen it yet."""
-        return self.attempt == 0 and self.call is None and not self.alone
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A task that a worker has, with the items that are left out of it."""
-
-    task: Task
-    without: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a batch failed."""
-
-    cause: Cause
-    item: int = -1
-    """The item being worked; -1 when no item was."""
-    call: tuple[int, int] = (-1, -1)
-    """The call being worked."""
-    held: int = 0
-    """The most that it was seen to hold, in bytes above idle."""
-    reserved: int = 0
-    """What it was admitted with."""
-    detail: str = ""
-    """``"signal 11 (SIGSEGV)"``, ``"exit code 3"``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Items that are to be set aside, and why."""
-
-    items: tuple[int, ...]
-    reason: Reason
-    times: int
-    """How often they were tried."""
 
 
 class Schedule:
@@ -289,10 +222,23 @@ class Schedule:
         if failure.cause in ("memory", "governor", "kernel"):
             return self._out_of_memory(task, failure, blamed)
         if failure.cause == "killed":
-            return self._killed(task, blamed)
+            return self._killed(task, failure, blamed)
         if failure.cause == "kept" and blamed is not None:
-            return self._give_up(task, blamed, "kept")
+            return self._give_up(task, blamed, "kept", failure)
         return self._died(task, failure, blamed)
+
+    def tried(self, worker: int, stop: int) -> Verdict | None:
+        """The parts of a suspected call, up to ``stop``, did not fail: it is the call as a whole."""
+        task = self._take(worker)
+        suspicion = task.suspicion
+        if suspicion is None:
+            raise PenstockBug(f"worker {worker} was not looking for a culprit")
+        if stop < task.stop:  # it was asked to end
+            self._requeue(task)
+            return None
+        verdict = self._verdict(suspicion.call, suspicion.reason, suspicion.times, suspicion)
+        self._without(task, suspicion.call)
+        return verdict
 
     def _take(self, worker: int) -> Task:
         given = self._running.pop(worker, None)
@@ -307,30 +253,34 @@ class Schedule:
             a, b = failure.item, failure.item + 1
         elif task.stop - task.start == 1:
             a, b = task.start, task.stop
-        elif not (task.start <= a < b <= task.stop and (self._fixed_call or b - a == 1)):
+        elif not (task.start <= a < b <= task.stop and (self._is_whole(task) or b - a == 1)):
             return None
         # What is set aside is not worked: it cannot have done it.
         return None if all(item in self.aside for item in range(a, b)) else (a, b)
 
+    def _is_whole(self, task: Task) -> bool:
+        """Whether its calls may not be made smaller."""
+        return self._fixed_call and task.suspicion is None
+
     def _may_split(self, task: Task, failure: Failure) -> bool:
         a, b = failure.call
-        if self._fixed_call or not task.start <= a < b <= task.stop:
+        if self._is_whole(task) or not task.start <= a < b <= task.stop:
             return False
         return b - a > 1 and (task.call is None or b - a <= task.call)
 
     def _out_of_memory(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
         if self._may_split(task, failure):
-            self._requeue(replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1)))
+            self._requeue(self._with_smaller_call(task, failure))
             return None
         # Ended while it held less than it was granted: others took the memory.
         evicted = failure.cause == "governor" and failure.held <= failure.reserved
         if task.alone and blamed is not None and not evicted:
-            return self._give_up(task, blamed, "memory")
+            return self._give_up(task, blamed, "memory", failure)
         if task.alone or evicted:
             # Ended to make room, or before any item: not proven guilty, but more room next time.
             evictions = task.evictions + 1
             if task.alone and evictions > _EVICTIONS:
-                return self._halve_or_give_up(task, "memory")
+                return self._halve_or_give_up(task, "memory", failure)
             self._requeue(
                 replace(task, evictions=evictions, floor=int(task.floor * 1.25), alone=evictions >= 2)
             )
@@ -338,10 +288,13 @@ class Schedule:
         self._isolate(replace(task, evictions=task.evictions + 1, alone=True), blamed)
         return None
 
-    def _killed(self, task: Task, blamed: tuple[int, int] | None) -> Verdict | None:
+    def _killed(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
+        if task.suspicion is not None and self._may_split(task, failure):
+            self._requeue(self._with_smaller_call(task, failure))
+            return None
         task = replace(task, kills=task.kills + 1)
         if task.kills > _KILLS:
-            return self._give_up(task, blamed, "died") if blamed else self._halve_or_give_up(task, "died")
+            return self._give_up_or_halve(task, blamed, "died", failure)
         alone = task.kills > _KILLS - _LAST_ALONE
         middle = self._middle(task)
         if task.start < middle < task.stop and not alone:
@@ -361,7 +314,7 @@ class Schedule:
     def _died(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
         if self._may_split(task, failure) and blamed is None:
             # Which of the call's items it was is not known: a smaller call tells.
-            self._requeue(replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1)))
+            self._requeue(self._with_smaller_call(task, failure))
             return None
         if blamed is not None and task.suspect not in (-1, blamed[0]):
             task = replace(task, crashes=0, timeouts=0)  # another item than last time
@@ -371,11 +324,21 @@ class Schedule:
             task = replace(task, crashes=task.crashes + 1)
         if task.crashes > _CRASHES or task.timeouts > _TIMEOUTS:
             reason: Reason = "stalled" if failure.cause in ("stalled", "timeout") else "died"
-            return self._give_up(task, blamed, reason) if blamed else self._halve_or_give_up(task, reason)
+            return self._give_up_or_halve(task, blamed, reason, failure)
         self._isolate(replace(task, suspect=blamed[0] if blamed else -1), blamed)
         return None
 
-    def _halve_or_give_up(self, task: Task, reason: Reason) -> Verdict | None:
+    def _with_smaller_call(self, task: Task, failure: Failure) -> Task:
+        return replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1))
+
+    def _give_up_or_halve(
+        self, task: Task, blamed: tuple[int, int] | None, reason: Reason, failure: Failure
+    ) -> Verdict | None:
+        if blamed is None:
+            return self._halve_or_give_up(task, reason, failure)
+        return self._give_up(task, blamed, reason, failure)
+
+    def _halve_or_give_up(self, task: Task, reason: Reason, failure: Failure) -> Verdict | None:
         """It fails before any item is begun: look for the grain, then leave its items out one by one."""
         middle = self._middle(task)
         if task.start < middle < task.stop:
@@ -391,7 +354,7 @@ class Schedule:
                 "though none of them is worked any more: the sink or reducer may be at fault; see "
                 "workers.log in the run folder. Everything done is kept."
             )
-        return self._give_up(task, (left, left + 1), reason)
+        return self._give_up(task, (left, left + 1), reason, failure)
 
     def _middle(self, task: Task) -> int:
         """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""
@@ -409,14 +372,37 @@ class Schedule:
         self._requeue(replace(task, start=start, stop=stop))
         for a, b in ((task.start, start), (stop, task.stop)):
             if a < b:
-                self._requeue(Task(a, b, call=task.call))
+                self._requeue(Task(a, b, call=task.call if task.suspicion is None else None))
 
-    def _give_up(self, task: Task, blamed: tuple[int, int], reason: Reason) -> Verdict:
-        items = tuple(item for item in range(*blamed) if item not in self.aside)
+    def _give_up(
+        self, task: Task, blamed: tuple[int, int], reason: Reason, failure: Failure
+    ) -> Verdict | None:
+        times = max(task.attempt, 1)
+        left = [item for item in range(*blamed) if item not in self.aside]
+        if len(left) > 1:
+            self._suspect(task, Suspicion(blamed, reason, times, failure))
+            return None
+        verdict = self._verdict(blamed, reason, times, task.suspicion)
+        self._without(task, blamed)
+        return verdict
+
+    def _suspect(self, task: Task, suspicion: Suspicion) -> None:
+        """Look for the item of a call that may not be split, half of it at a time."""
+        a, b = suspicion.call
+        smaller = replace(task, call=max((b - a) // 2, 1), suspect=-1, evictions=0, suspicion=suspicion)
+        self._isolate(smaller, suspicion.call)
+
+    def _verdict(
+        self, call: tuple[int, int], reason: Reason, times: int, suspicion: Suspicion | None
+    ) -> Verdict:
+        items = tuple(item for item in range(*call) if item not in self.aside)
         self.aside.update(items)
-        # The rest of the grain is worked once more, without the items. What befell it is forgotten.
-        self._isolate(Task(task.start, task.stop, call=task.call), blamed)
-        return Verdict(items, reason, max(task.attempt, 1))
+        return Verdict(items, reason, times, suspicion)
+
+    def _without(self, task: Task, blamed: tuple[int, int]) -> None:
+        """Work the rest of the grain once more, without what is set aside; what befell it is forgotten."""
+        call = task.call if task.suspicion is None else None
+        self._isolate(Task(task.start, task.stop, call=call), blamed)
 
     def _requeue(self, task: Task) -> None:
         if task.alone:

@@ -15,7 +15,7 @@ from penstock.budget import Budget, MiB, format_size
 from penstock.engine.governor import headroom
 from penstock.engine.messages import Failed
 from penstock.engine.plan import Reserved, room
-from penstock.engine.schedule import Failure, Verdict
+from penstock.engine.tasks import Failure, Verdict
 from penstock.errors import (
     BadInput,
     CannotFit,
@@ -68,7 +68,7 @@ def sentence(
     timeout: float | None,
     stall: float,
 ) -> str:
-    """Why an item is set aside, in one sentence with the numbers.
+    """Why an item is set aside, in one sentence with the numbers; and what that means for its call.
 
     Args:
         verdict, failure: of the schedule.
@@ -77,6 +77,26 @@ def sentence(
         budget: in force.
         timeout, stall: in seconds.
     """
+    why = _why(verdict, failure, failed, alone, budget, timeout, stall)
+    suspicion = verdict.suspicion
+    if suspicion is None:
+        return why
+    a, b = suspicion.call
+    call = f"the call of items {a:,} to {b - 1:,}, which batched= keeps whole,"
+    if len(verdict.items) > 1:
+        return f"{why}: {call} fails and none of its parts does, so that all its items are set aside"
+    return f"{why}; found in parts of {call} whose other items are done in the smaller calls beside it"
+
+
+def _why(
+    verdict: Verdict,
+    failure: Failure,
+    failed: Failed | None,
+    alone: int,
+    budget: Budget,
+    timeout: float | None,
+    stall: float,
+) -> str:
     times = f"{verdict.times} time{'' if verdict.times == 1 else 's'}"
     if verdict.reason == "memory" and failure.cause == "memory":
         limit = f"; one process may map {format_size(budget.per_process)}" if budget.per_process else ""

@@ -1,0 +1,91 @@
+"""What a schedule gives out and hears back: tasks, failures, and verdicts on items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal["memory", "died", "stalled", "kept"]
+Cause = Literal["memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items that are to be worked together, and what has befallen them so far."""
+
+    start: int
+    stop: int
+    call: int | None = None
+    """The most items a call; None: as the plan says."""
+    alone: bool = False
+    """Whether everything else must be drained first."""
+    floor: int = 0
+    """Bytes that it was seen to need at least."""
+    suspect: int = -1
+    """The item that was being worked when it last failed."""
+    crashes: int = 0
+    kills: int = 0
+    timeouts: int = 0
+    evictions: int = 0
+    """How often the governor ended it to make room."""
+    suspicion: Suspicion | None = None
+    """Set while the culprit is looked for in a call that may not be split: nothing that is done is kept."""
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been tried before."""
+        return self.crashes + self.kills + self.timeouts + self.evictions
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has befallen it yet."""
+        return self.attempt == 0 and self.call is None and not self.alone
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task that a worker has, with the items that are left out of it."""
+
+    task: Task
+    without: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a batch failed."""
+
+    cause: Cause
+    item: int = -1
+    """The item being worked; -1 when no item was."""
+    call: tuple[int, int] = (-1, -1)
+    """The call being worked."""
+    held: int = 0
+    """The most that it was seen to hold, in bytes above idle."""
+    reserved: int = 0
+    """What it was admitted with."""
+    detail: str = ""
+    """``"signal 11 (SIGSEGV)"``, ``"exit code 3"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A call that may not be split and fails whenever it is made: which of its items is it?"""
+
+    call: tuple[int, int]
+    reason: Reason
+    times: int
+    """How often it failed whole."""
+    failure: Failure
+    """The last of these times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Items that are to be set aside, and why."""
+
+    items: tuple[int, ...]
+    reason: Reason
+    times: int
+    """How often they were tried."""
+    suspicion: Suspicion | None = None
+    """The call that they were found in, or which fails though none of its parts does."""
