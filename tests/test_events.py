@@ -23,7 +23,11 @@ def made(kind):
     for name, hint in get_type_hints(kind).items():
         if name == "kind":
             continue
-        values[name] = {"1": 5} if hint == Mapping[str, int] else SAMPLES.get(hint, 2)
+        values[name] = (
+            {"1": 5}
+            if hint == Mapping[str, int]
+            else SAMPLES.get(hint, ("ls", "ü") if hint == tuple[str, ...] else 2)
+        )
     return kind(**values)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from penstock import drafts
+from penstock import drafts, foreign
 from penstock.errors import RunTakenOver
 
 _SAMPLE = 64 << 10
@@ -125,13 +125,14 @@ def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
     if Path(path).is_dir():
         for inner in walk(Path(path)):
             if inner.is_file():
+                foreign.within(Path(path), inner.relative_to(path).as_posix())
                 more, told = proof(inner)
                 size += more
                 state.update(
                     f"{inner.relative_to(path).as_posix()} {told}\n".encode(errors="surrogateescape")
                 )
         return size, state.hexdigest()
-    with open(path, "rb", buffering=0) as file:
+    with foreign.opened(path, buffering=0) as file:
         while block := file.read(1 << 20):
             size += len(block)
             state.update(block)

@@ -7,6 +7,7 @@ Nothing here raises anything but ValueError and OSError for what it is given.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -151,36 +152,50 @@ def _too_deep(value: Any) -> bool:
     return True
 
 
+def is_count(value: object) -> bool:
+    """Whether a JSON value is a whole number that can be reckoned with."""
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number at all, finite."""
+    return is_count(value) or (type(value) is float and -(2.0**63) < value < 2.0**63)
+
+
 def read_json(path: Path, most: int = _GiB) -> Any:
     """The JSON value in a regular file.
 
     Raises:
-        OSError: it is not there or not readable.
-        ValueError: it is no such file, larger than ``most`` bytes, or no JSON.
+        OSError: it is not there, not readable, or no regular file.
+        ValueError: larger than ``most`` bytes, or no JSON.
     """
+    return parse(read_text(path, most))
+
+
+def read_text(path: Path, most: int = _GiB) -> str:
+    """The text in a regular file; raises as :func:`read_json`."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise ValueError(f"{size:,} bytes, where at most {most:,} are read")
-        return parse(file.read(most))
+        return file.read(most).decode(errors="replace")
 
 
 # --------------------------------------------------------------------------- files
 
 
-def opened(path: str | os.PathLike[str]) -> BinaryIO:
+def opened(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading: no device, no pipe that nobody writes.
 
     Raises:
-        OSError: it is not there or not readable.
-        ValueError: it is something else.
+        OSError: it is not there, not readable, or something else.
     """
     # Without waiting: a pipe would have us wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a regular file")
-        return open(descriptor, "rb")
+            raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
+        return open(descriptor, "rb", buffering=buffering)
     except BaseException:
         os.close(descriptor)
         raise
@@ -201,11 +216,11 @@ def within(folder: Path, name: str) -> Path:
         name: as its receipt tells.
 
     Raises:
-        ValueError: the name, or a link on the way, leads out of the folder.
+        OSError: the name, or a link on the way, leads out of the folder.
     """
     if not is_plain(name):
-        raise ValueError(f"{shown(name, 200)} is no plain name")
+        raise OSError(errno.EINVAL, "no plain name", shown(name, 200))
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError("a link out of the folder")
+        raise OSError(errno.EINVAL, "a link that leads out of the folder", os.fspath(path))
     return path

@@ -240,8 +240,7 @@ class RunFolder:
         with suppress(OSError):  # a full disk must not hide what the run raised
             with atomic(self.path / "report.json", durable=False) as draft:
                 draft.write_text(whole.to_json())
-            with open(self.machinery / "events.jsonl", encoding="utf-8") as lines:
-                write_page(self.path, (event for line in lines if (event := ev.from_line(line))), stages)
+            write_page(self.path, ev.read(self.machinery / "events.jsonl"), stages)
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""

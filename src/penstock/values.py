@@ -9,46 +9,64 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from typing import Any
+
+from penstock import foreign
 
 _ARRAY, _ESCAPE = "__array__", "__dict__"
 _LONG = 10_000
 """Bits from which an int is kept as hexadecimal: Python refuses to read one of 4,300 digits or more."""
 
 
-def dumps(value: Any) -> str:
+_DTYPE = re.compile(r"[<>|=]?[?bhilqBHILQefdgFDGiucSUVmM]\d{0,9}(\[\d{0,9}[a-zA-Z]{1,9}\])?")
+"""Types of elements that are read: nothing made of others, no objects."""
+
+
+def dumps(value: Any, *, deepest: int = foreign.DEEPEST) -> str:
     """Write a value made of JSON values and NumPy arrays or scalars as one line of text.
 
+    Args:
+        value: the value.
+        deepest: lists and dicts within each other, at most.
+
     Raises:
-        TypeError: something in it is neither; the message names its type and place.
+        TypeError: something in it is neither, or lies too deep; the message names its type and place.
     """
-    return json.dumps(_plain(value, "the value"), separators=(",", ":"), allow_nan=True)
+    return json.dumps(_plain(value, "the value", deepest), separators=(",", ":"), allow_nan=True)
 
 
 def loads(text: str | bytes) -> Any:
     """Read what :func:`dumps` wrote.
 
     Raises:
-        ValueError: not such text.
+        ValueError: not such text, whatever else it is.
     """
-    return _rich(json.loads(text))
+    try:
+        return _rich(json.loads(text))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError(f"no value that was kept: {error}") from error
 
 
-def _plain(value: Any, place: str) -> Any:
+def _plain(value: Any, place: str, depth: int) -> Any:
     if type(value) is int and value.bit_length() > _LONG:
         return {_ESCAPE: hex(value)}
     if value is None or (isinstance(value, bool | int | str) and type(value).__module__ == "builtins"):
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {_ESCAPE: repr(value)}
+    if isinstance(value, list | tuple | dict) and depth == 0:
+        raise TypeError("the value is nested too deep: keep it in fewer lists and dicts within each other")
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        return [_plain(item, f"{place}[{i}]", depth - 1) for i, item in enumerate(value)]
     if isinstance(value, dict):
         plain = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"{place} has the key {key!r}: keys must be strings")
-            plain[key] = _plain(item, f"{place}[{key!r}]")
+                raise TypeError(f"{place} has the key {foreign.shown(key, 200)}: keys must be strings")
+            plain[key] = _plain(item, f"{place}[{key!r}]", depth - 1)
         return {_ESCAPE: plain} if _ARRAY in plain or _ESCAPE in plain else plain
     if type(value).__module__ == "numpy":
         return _numpy(value, place)
@@ -71,19 +89,36 @@ def _numpy(value: Any, place: str) -> Any:
 
 
 def _rich(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rich(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if _ARRAY in value:
-        import numpy as np
+    """Arrays and escapes in JSON values as what they stand for; in place, and without recursion."""
+    root = [value]
+    left: list[Any] = [root]
+    while left:
+        box = left.pop()
+        for place, each in list(enumerate(box) if isinstance(box, list) else box.items()):
+            if isinstance(each, dict):
+                if _ARRAY in each:
+                    box[place] = _array(each)
+                    continue
+                if _ESCAPE in each:
+                    each = box[place] = _escaped(each[_ESCAPE])
+            if isinstance(each, list | dict):
+                left.append(each)
+    return root[0]
 
-        dtype, shape, text = value[_ARRAY]
-        array = np.frombuffer(base64.b64decode(text), np.dtype(dtype)).reshape(shape).copy()
-        return array[()] if value.get("scalar") else array
-    if _ESCAPE in value:
-        inner = value[_ESCAPE]
-        if isinstance(inner, str):
-            return int(inner, 16) if "0x" in inner else float(inner)
-        return {key: _rich(item) for key, item in inner.items()}
-    return {key: _rich(item) for key, item in value.items()}
+
+def _escaped(inner: Any) -> Any:
+    if isinstance(inner, dict):
+        return inner
+    return int(inner, 16) if "0x" in inner else float(inner)
+
+
+def _array(kept: dict[str, Any]) -> Any:
+    import numpy as np
+
+    dtype, shape, text = kept[_ARRAY]
+    if not _DTYPE.fullmatch(dtype) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"no array that was kept: {foreign.shown(dtype, 100)}")
+    array = np.frombuffer(base64.b64decode(text, validate=True), np.dtype(dtype)).reshape(shape).copy()
+    if array.dtype.kind == "U" and array.size and array.reshape(-1).view("<u4").max() > 0x10FFFF:
+        raise ValueError("no array that was kept: letters that there are not")
+    return array[()] if kept.get("scalar") else array

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import events as ev
@@ -163,15 +163,19 @@ def test_result_is_opened_when_asked_for_and_once():
     assert Report().result is None
 
 
+COUNTS = st.integers(0, 1 << 60)
+
+
+@settings(deadline=None)
 @given(
     st.builds(
         Report,
         stage=st.text(), outcome=st.sampled_from(["done", "failed", "interrupted"]), message=st.text(),
-        folder=st.none() | st.just(Path("a/b")), items=st.integers(0), done=st.integers(0),
-        budget=st.integers(0),
-        peak=st.integers(0), seconds=st.floats(0, 1e6), failures=st.dictionaries(st.text(), st.integers(1)),
-        predictions=st.tuples(st.integers(0), st.integers(0)),
-        set_aside=st.lists(st.builds(SetAside, st.integers(0), st.text(), st.text(), st.text())).map(tuple),
+        folder=st.none() | st.just(Path("a/b")), items=COUNTS, done=COUNTS,
+        budget=COUNTS,
+        peak=COUNTS, seconds=st.floats(0, 1e6), failures=st.dictionaries(st.text(), COUNTS),
+        predictions=st.tuples(COUNTS, COUNTS),
+        set_aside=st.lists(st.builds(SetAside, COUNTS, st.text(), st.text(), st.text())).map(tuple),
     )
 )  # fmt: skip
 def test_json_gives_the_same_report_back_and_every_form_can_be_printed(report):

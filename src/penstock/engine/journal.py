@@ -27,13 +27,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from penstock import values
+from penstock import foreign, values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.engine.intervals import Intervals
+from penstock.engine.lines import check
 from penstock.errors import JournalDamaged
 from penstock.files import atomic
+
+_LONGEST = 512 << 20
+"""Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""
+
+_TRACEBACKS = 8 << 20
+"""Letters of tracebacks in one line."""
 
 
 @dataclass
@@ -146,7 +153,7 @@ def kept(
     }
     if told:
         entry["receipts"] = told
-    if listed := [plain(each) for each in aside]:
+    if listed := list(_bounded(aside)):
         entry["aside"] = listed
     return entry
 
@@ -175,6 +182,17 @@ def plain(each: SetAside) -> dict[str, Any]:
         "item": each.item, "name": each.name, "reason": each.reason, "message": each.message,
         "error": each.error, "traceback": each.traceback, "needed": each.needed,
     }  # fmt: skip
+
+
+def _bounded(aside: Iterable[SetAside]) -> Iterator[dict[str, Any]]:
+    """As JSON values; of many in one line, the tracebacks of the first ones only."""
+    size = 0
+    for each in aside:
+        told = plain(each)
+        size += len(each.traceback)
+        if size > _TRACEBACKS:
+            told["traceback"] = ""
+        yield told
 
 
 def read(path: Path) -> Past:
@@ -255,7 +273,7 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
         for a, b in entry.get("back", ()):
             for start in [start for start in places if a <= start < b]:
                 del places[start]
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         for start in sorted(places):
             _, offset, size = places[start]
             file.seek(offset)
@@ -267,7 +285,8 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    text = values.dumps(dict(entry)).encode()
+    # A value of a receipt lies a little deeper here than by itself.
+    text = values.dumps(dict(entry), deepest=foreign.DEEPEST + 20).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -276,6 +295,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
         return None
     entry: dict[str, Any] = values.loads(text)
+    check(entry)
     return entry
 
 
@@ -306,20 +326,35 @@ def _counting(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         yield offset, size, entry
 
 
+def _opened(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file():
+        raise JournalDamaged(f"{path} is no file; start anew in another folder")
+    return foreign.opened(path)
+
+
+def _damaged(path: Path, number: int, why: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path}, line {number}: {why}, so what was kept cannot be told. Restore the file from a backup, or "
+        "start anew in another folder."
+    )
+
+
 def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """(offset, size, entry) of every whole line."""
     offset = 0
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            entry = _parse(line)
+    with _opened(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
+            if len(line) == _LONGEST and not line.endswith(b"\n"):
+                raise _damaged(path, number, f"more than {_LONGEST:,} bytes in a line")
+            try:
+                entry = _parse(line)
+            except ValueError as error:
+                raise _damaged(path, number, f"whoever wrote it, it says {error}") from error
             if entry is None:
                 # Torn: it has no end, or a hole of zeros where a page had not reached the disk.
                 torn = not line.endswith(b"\n") or b"\0" in line
                 if not torn or file.read(1):
-                    raise JournalDamaged(
-                        f"{path}, line {number}: the checksum does not match, so what was kept cannot be "
-                        "told. Restore the file from a backup, or start anew in another folder."
-                    )
+                    raise _damaged(path, number, "the checksum does not match")
                 return
             yield offset, len(line), entry
             offset += len(line)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
+from penstock import foreign
 from penstock.budget import format_size
 from penstock.engine import journal
 from penstock.engine.intervals import Intervals
@@ -180,7 +181,7 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
 def _ends_open(path: Path) -> bool:
     """Whether the events end within a stage."""
     try:
-        with open(path, "rb") as file:
+        with foreign.opened(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
+from penstock import foreign
 from penstock.budget import format_size
 from penstock.errors import SetAside
 from penstock.foreign import in_html, line
@@ -160,14 +161,17 @@ class Report:
         Raises:
             ValueError: not such text.
         """
-        values = json.loads(text)
+        values = foreign.parse(text)
         if not isinstance(values, dict) or "schema" not in values:
             raise ValueError("not a report: expected a JSON object with the key 'schema'")
         return cls._from_values(values, open_result)
 
     @classmethod
     def _from_values(cls, values: Mapping[str, Any], open_result: Callable[[], Any] | None) -> Report:
-        known = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        known = {name: value for name, value in values.items() if name in _CHECKS}
+        for name, value in known.items():
+            if not _CHECKS[name](value):
+                raise ValueError(f"not a report: what {name!r} may not be: {foreign.shown(value, 200)}")
         known["folder"] = None if known.get("folder") is None else Path(known["folder"])
         known["set_aside"] = tuple(SetAside(**item) for item in known.get("set_aside", ()))
         known["predictions"] = tuple(known.get("predictions", (0, 0)))
@@ -245,6 +249,47 @@ class Report:
                 f"{self.predictions[1]:,} of {self.predictions[0]:,} stayed under their predicted peak"
             )
         return ", ".join(parts)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_aside(value: Any) -> bool:
+    fields = {"item": foreign.is_count, "needed": foreign.is_count} | dict.fromkeys(
+        ("name", "reason", "message", "error", "traceback"), _is_text
+    )
+    return (
+        isinstance(value, dict)
+        and {"item", "name", "reason", "message"} <= value.keys() <= fields.keys()
+        and all(fields[key](each) for key, each in value.items())
+    )
+
+
+def _is_failures(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(foreign.is_count, value.values()))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("stage", "message", "origin"), _is_text),
+    **dict.fromkeys(
+        (
+            "items", "done", "set_aside_total", "budget", "reserved", "projected", "peak", "batches",
+            "workers_started", "paused", "recycled", "resumed_from",
+        ),
+        foreign.is_count,
+    ),
+    **dict.fromkeys(("seconds", "cpu"), foreign.is_number),
+    "folder": lambda value: value is None or (isinstance(value, str) and "\0" not in value),
+    "outcome": lambda value: value in _WORST_FIRST,
+    "failures": _is_failures,
+    "set_aside": lambda value: isinstance(value, list) and all(map(_is_aside, value)),
+    "predictions": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(map(foreign.is_count, value))
+    ),
+    "stages": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
+}  # fmt: skip
+"""By its name, what a field may be that was read."""
 
 
 def _fields_of(item: SetAside) -> dict[str, Any]:

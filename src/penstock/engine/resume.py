@@ -87,7 +87,7 @@ def _kept_of(past: Past, start: int, stop: int) -> int:
 def _how(was: str, now: str) -> str:
     """In words, what differs between two fingerprints of a file."""
     old, new = was.split(":"), now.split(":")
-    if len(old) != 3 or len(new) != 3:
+    if len(old) != 3 or len(new) != 3 or not (old[0].isdecimal() and new[0].isdecimal()):
         return "is not what it was"
     if old[0] != new[0]:
         return f"has {int(new[0]):,} bytes, it had {int(old[0]):,}"

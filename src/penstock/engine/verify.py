@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from penstock import events as ev
-from penstock import files
+from penstock import files, foreign
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
 from penstock.engine import journal, postmortem
@@ -271,10 +271,10 @@ class _Stage:
                 (_told(self.folder, report.parents[1] / "events.jsonl"), self.tallies[self.name].report())
             )
         try:
-            told.append((_told(self.folder, report), Report.from_json(report.read_text())))
+            told.append((_told(self.folder, report), Report.from_json(foreign.read_text(report))))
         except FileNotFoundError:  # written last, so a run that was killed has none
             pass
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError) as error:
             self._fault(report, "the stage's report", f"what cannot be read ({error})")
         for file, each in told:
             if each.peak > each.budget > 0:
@@ -313,12 +313,14 @@ class _Stage:
         path = folder / part.name
         self.parts += 1
         try:
-            size, digest = files.proof(path)
+            size, digest = files.proof(foreign.within(folder, part.name))
         except FileNotFoundError:
             self._fault(path, f"{part.bytes:,} bytes, as kept", "no such file")
             return
         except OSError as error:
-            self._fault(path, f"{part.bytes:,} bytes, as kept", f"what cannot be read: {error.strerror}")
+            self._fault(
+                path, f"{part.bytes:,} bytes, as kept", f"what cannot be read: {error.strerror or error}"
+            )
             return
         self.bytes += size
         if size != part.bytes:
