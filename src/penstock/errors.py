@@ -10,7 +10,8 @@
     │   ├── FunctionRaised   your function raised; its exception is the __cause__
     │   ├── Stalled          no CPU and no I/O, or over ``timeout=``
     │   ├── CannotKeep       a result is of a type, or a size, that its sink does not keep
-    │   └── DiskFull         the run folder has no room left
+    │   └── StorageFailed    the run folder cannot be written, with the system's own word
+    │       └── DiskFull     it has no room left
     ├── CannotResume         the run folder is not a beginning of this job
     │   ├── SourceChanged    an input of finished items is not what it was
     │   ├── JobChanged       the function or its options are not what they were
@@ -109,7 +110,11 @@ class CannotKeep(RunFailed):
     """A result is of a type, or of a size, that its sink does not keep."""
 
 
-class DiskFull(RunFailed):
+class StorageFailed(RunFailed):
+    """The run folder, or the temporary folder, cannot be read or written: what the system says of it."""
+
+
+class DiskFull(StorageFailed):
     """The disk of the run folder, or of the temporary folder, is full."""
 
 

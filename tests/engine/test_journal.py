@@ -1,5 +1,7 @@
 """The journal: what is written is read, a torn end is dropped, damage is never taken for the truth."""
 
+import errno
+import os
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -371,3 +373,49 @@ def test_whoever_writes_when_each_item_is_kept_once(tmp_path_factory, steps):
     done, values = all_readers(path)
     assert done == list(plans[latest])
     assert sorted(values) == [item for start, stop in done for item in range(start, stop)]
+
+
+class _Failing:
+    """A file whose first write fails half-way; where ``cut`` is False, so does taking it back."""
+
+    def __init__(self, file, *, cut=True):
+        self.file, self.cut, self.times = file, cut, 1
+
+    def write(self, data):
+        if self.times:
+            self.times = 0
+            self.file.write(data[: len(data) // 2])
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.file.write(data)
+
+    def truncate(self, size):
+        if not self.cut:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.file.truncate(size)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_write_that_failed_may_be_done_again(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES[:3])
+    book = Journal(path, durable=True)
+    book._file = _Failing(book._file)
+    with pytest.raises(OSError, match="Input/output") as error:
+        book.write(ENTRIES[3])
+    assert error.value.filename == str(path)
+    book.write(ENTRIES[3])
+    book.write(*ENTRIES[4:])
+    book.close()
+    assert path.read_bytes() == write(tmp_path / "plain", ENTRIES).read_bytes()
+
+
+def test_nothing_follows_a_failed_write_that_cannot_be_taken_back(tmp_path):
+    path = write(tmp_path / "journal", ENTRIES[:3])
+    book = Journal(path)
+    book._file = _Failing(book._file, cut=False)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output"):
+            book.write(ENTRIES[3])
+    book.close()
+    assert told(read(path)) == told(read(write(tmp_path / "plain", ENTRIES[:3])))

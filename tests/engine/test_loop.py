@@ -1,5 +1,7 @@
 """The engine's loop, its governor and its recovery, without a process: see penstock.testing.fake."""
 
+import errno
+import os
 import re
 import signal
 
@@ -8,7 +10,15 @@ import pytest
 from penstock import events as ev
 from penstock.budget import GiB, MiB
 from penstock.engine.messages import Leave, Work
-from penstock.errors import CannotKeep, FunctionRaised, PenstockBug, UsageError, WorkerDied
+from penstock.errors import (
+    CannotKeep,
+    DiskFull,
+    FunctionRaised,
+    PenstockBug,
+    StorageFailed,
+    UsageError,
+    WorkerDied,
+)
 from penstock.testing import Deed, FakeBackend, FakeClock, FakeLimit, simulate, simulation
 
 
@@ -310,6 +320,67 @@ def test_a_result_that_cannot_be_kept():
     assert run.aside == {5: "kept"}
     with pytest.raises(CannotKeep, match="item 5"):
         simulate(FakeBackend(at(5, "cannot keep")), 25, GiB, set_aside=False)
+
+
+class Book:
+    """A journal whose writes fail a few times, from a moment on."""
+
+    def __init__(self, number, *, good=3, times=10**9):
+        self.number, self.good, self.times = number, good, times
+        self.lines = []
+
+    def write(self, *entries):
+        if len(self.lines) >= self.good and self.times > 0:
+            self.times -= 1
+            raise OSError(self.number, os.strerror(self.number), "/runs/x/.penstock/job/journal")
+        self.lines += entries
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_journal_that_cannot_be_written_for_a_moment_loses_nothing(number):
+    run = simulate(FakeBackend(), 60, GiB, book=(book := Book(number, times=4)))
+    everything_but(run, 60)
+    kept = [line["kept"] for line in book.lines if "kept" in line]
+    assert sorted(item for start, stop in kept for item in range(start, stop)) == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EIO, StorageFailed, r"job/journal cannot be read or written: Input/output error \(EIO\)"),
+        (errno.EROFS, StorageFailed, r"Read-only file system \(EROFS\)"),
+        (errno.ENOSPC, DiskFull, "is full"),
+    ],
+)
+def test_a_journal_that_cannot_be_written_ends_the_run_and_says_why(number, kind, words):
+    run = simulation(FakeBackend(), 60, GiB, book=(book := Book(number)))
+    with pytest.raises(kind, match=words) as told:
+        run.run()
+    assert type(told.value) is kind
+    assert run.backend.alive == []
+    journaled = [line["kept"] for line in book.lines if "kept" in line]
+    assert [[event.start, event.stop] for event in run.told(ev.BatchDone)] == journaled  # no more is told
+
+
+def test_a_part_that_cannot_be_written_is_tried_again_and_then_told():
+    run = simulate(FakeBackend(at(12, "io error", times=4)), 60, GiB)
+    everything_but(run, 60)
+    run = simulation(FakeBackend(at(12, "io error")), 60, GiB)
+    with pytest.raises(StorageFailed, match=r"Input/output error \(EIO\)"):
+        run.run()
+    assert run.backend.tries[12] == 6
+    with pytest.raises(DiskFull):
+        simulate(FakeBackend(at(12, "no space")), 60, GiB)
+
+
+@pytest.mark.parametrize("what", ["open", "close"])
+def test_a_chore_that_cannot_write_is_tried_again_and_then_told(what):
+    def chores(times):
+        return lambda name, tries: Deed(0.01, 0, end="io error" if name == what and tries < times else "done")
+
+    everything_but(simulate(FakeBackend(chores=chores(2)), 25, GiB), 25)
+    with pytest.raises(StorageFailed, match=r"\(EIO\)"):
+        simulate(FakeBackend(chores=chores(3)), 25, GiB)
 
 
 # --------------------------------------------------------------------------- who does not answer

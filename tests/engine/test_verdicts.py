@@ -2,12 +2,13 @@
 
 import errno
 import inspect
-import os
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 import penstock.errors as errors
+from penstock import storage
 from penstock.budget import Budget, GiB, MiB
 from penstock.engine import messages as m
 from penstock.engine import verdicts
@@ -52,7 +53,7 @@ def test_error_of_reason(reason):
 def test_every_error_of_the_run_is_reached():
     """Each class under CannotFit and RunFailed comes from one of these functions."""
     told = {type(error_of(aside(reason))) for reason in ERRORS}
-    told |= {type(verdicts.disk_full("/")), NoBudget}
+    told |= {type(storage.failure(errno.EIO, "/")), NoBudget}
     leaves = {cls for base in (errors.CannotFit, errors.RunFailed) for cls in base.__subclasses__()}
     assert told == leaves
 
@@ -127,7 +128,7 @@ def test_what_a_living_worker_tells(cause, kind, tmp_path):
 )
 def test_a_chore_that_failed(what, cause, error, kind, words):
     failed = m.Failed(cause, -1, (-1, -1), 0, error, "no")
-    told = verdicts.of_chore(what, failed)
+    told = verdicts.of_chore(what, failed, Path("/"))
     assert type(told) is kind
     assert words in str(told)
 
@@ -201,13 +202,6 @@ def test_no_budget_names_one_that_would_do(taken):
     with pytest.raises(NoBudget, match="smallest budget") as told:
         verdicts.check_budget(Budget(taken, "as asked for"), reserved)
     verdicts.check_budget(Budget(told.value.needed, "as asked for"), reserved)
-
-
-def test_a_full_disk_names_a_folder_that_exists(tmp_path):
-    error = verdicts.disk_full(tmp_path / "no" / "such" / "file")
-    assert f"the disk of {tmp_path} is full" in str(error)
-    assert isinstance(error, DiskFull)
-    assert os.strerror(errno.ENOSPC) not in str(error), "said in our words"
 
 
 def test_weight_of_results():

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from penstock import storage
 from penstock.calls.spool import File, Folder, Spool
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
         except MemoryError:
             raise
         except Exception as error:  # a lambda, a closure, a class of the main script: by value
-            if disk_full(error):
+            if storage.is_full(error):
                 raise
         spool.drop()
         spool = Spool(folder)
@@ -80,11 +81,6 @@ def _by_value(spool: Spool, sent: Sender | None) -> Any:
     pickler = by_value.Pickler(spool, sent.bindings)
     pickler.dispatch_table = sent.table(pickler.dispatch_table)
     return pickler
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether there was no room on a disk."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Sent:

@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign
+from penstock import foreign, storage
 from penstock.calls import pickling
-from penstock.calls.pickling import disk_full, pack
+from penstock.calls.pickling import pack
 from penstock.calls.spool import File, load
 from penstock.errors import DiskFull, ItemTooLarge
 from penstock.sharing import share
@@ -186,11 +186,16 @@ class Invoke:
         except MemoryError:
             raise
         except Exception as error:
-            if disk_full(error):
+            if storage.is_full(error):
                 error = DiskFull(_no_room(folder))
+            elif isinstance(error, OSError) and storage.is_at_fault(error, folder):
+                error = storage.failure(error.errno or 0, error.filename or folder, _ELSEWHERE)
             else:
                 _note(error, f"The result, of type {foreign.kind_of(result)}, cannot be sent back.")
             return _failed(error, folder)
+
+
+_ELSEWHERE = "The result could not be handed over: see to it, or set TMPDIR to another disk."
 
 
 def _no_room(folder: Path) -> str:

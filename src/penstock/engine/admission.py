@@ -85,6 +85,7 @@ class Admission:
         self._last = self._grew = -math.inf
         self._seen = 0
         self._short_since = math.inf
+        self._held_until = -math.inf
         self._budget = budget
         self.plan: Plan | None = None
         self.kept = 0
@@ -140,6 +141,14 @@ class Admission:
         return min(planning.batch_seconds(now - self._began), self._most_seconds)
 
     # ------------------------------------------------------------------ what starts
+
+    def hold(self, until: float) -> None:
+        """Let nothing start before a moment: what is written cannot be kept just now."""
+        self._held_until = max(self._held_until, until)
+
+    def held(self, now: float) -> bool:
+        """Whether nothing may start yet."""
+        return now < self._held_until
 
     def offer(self, worker: Worker, plan: Plan, now: float) -> Offer | str:
         """What ``worker`` should do now; else ``"nothing"`` for it, ``"full"``, or ``"alone"``: a task

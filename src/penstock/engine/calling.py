@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from typing import Any
 
-from penstock import note
+from penstock import note, storage
 from penstock.abc import Itemised, SetAside
-from penstock.engine.faults import disk_full, out_of_memory, set_aside
+from penstock.engine.faults import out_of_memory, set_aside
 from penstock.engine.meter import Meter
 from penstock.engine.process import set_fence
 from penstock.engine.seeding import Seeder
@@ -134,7 +134,7 @@ class Caller:
         self, item: int, error: BaseException, in_function: bool, aside: list[SetAside]
     ) -> Any:
         """Believe an exception only without the fence: libraries turn a refused allocation into anything."""
-        if disk_full(error):
+        if storage.is_full(error):
             raise error
         if self._fence.up and in_function:
             self._fence.lift()
@@ -181,7 +181,7 @@ class Caller:
 
     def _find(self, start: int, stop: int, error: BaseException, culprits: dict[int, SetAside]) -> None:
         """Halve a failing call until single items fail; results are dropped on the way."""
-        if disk_full(error):
+        if storage.is_full(error):
             raise error
         middle = (start + stop) // 2
         halves = ((start, middle), (middle, stop)) if stop - start > 1 else ((start, stop),)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from penstock import storage
 from penstock.abc import Backend
 from penstock.budget import Budget
 from penstock.engine import discover, verdicts
 from penstock.engine import messages as m
+from penstock.engine.clock import Clock
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.tasks import Failure
 from penstock.engine.watch import Watch
 
 _TRIES = 3
+_BACK_OFF = 0.5
+"""Seconds before a chore is done again where files could not be written; twice as many each time."""
 
 
 class Chores:
     """Gives chores to workers of a stage, one at a time, again when a worker dies of one.
 
     Args:
-        backend, crew, watch: of the stage.
+        backend, crew, watch, clock: of the stage.
     """
 
-    def __init__(self, backend: Backend, crew: Crew, watch: Watch) -> None:
+    def __init__(self, backend: Backend, crew: Crew, watch: Watch, clock: Clock) -> None:
+        self._clock = clock
+        self._not_before = -math.inf
         self._backend = backend
         self._crew = crew
         self._watch = watch
@@ -54,6 +62,8 @@ class Chores:
         if not self._watch.admit:
             no_room()
             return
+        if self._clock() < self._not_before:
+            return
         worker = free[0]
         self._crew.dismiss(free[1:], "room")
         worker.chore = chore
@@ -67,7 +77,9 @@ class Chores:
         self._watch.ended(worker.number)
         self._done = message
 
-    def trouble(self, chore: m.Chore, failure: Failure, failed: m.Failed | None, budget: Budget) -> None:
+    def trouble(
+        self, chore: m.Chore, failure: Failure, failed: m.Failed | None, budget: Budget, folder: Path
+    ) -> None:
         """A worker failed at it, or died of it.
 
         Raises:
@@ -75,6 +87,8 @@ class Chores:
         """
         times = self._failed[chore.what] = self._failed.get(chore.what, 0) + 1
         if failed is not None and failed.cause != "memory":
-            raise verdicts.of_chore(chore.what, failed)
+            if not (failed.cause == "disk" and storage.may_pass(failed.errno) and times < _TRIES):
+                raise verdicts.of_chore(chore.what, failed, folder)
+            self._not_before = self._clock() + _BACK_OFF * 2**times
         if times >= _TRIES:
             raise verdicts.chore_died(chore.what, times, failure, budget)

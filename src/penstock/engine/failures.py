@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
+from penstock import storage
 from penstock.abc import Death, SetAside
 from penstock.drafts import remove
 from penstock.engine import discover, journal, verdicts
@@ -16,6 +17,11 @@ from penstock.engine.crew import Worker
 from penstock.engine.stage import Stage
 from penstock.engine.tasks import Failure, Verdict
 from penstock.errors import PenstockError
+
+_TRIES = 5
+"""So often a batch is worked again whose results could not be written."""
+_BACK_OFF = 0.1
+"""Seconds until then; twice as many each time."""
 
 
 class Failures:
@@ -27,6 +33,8 @@ class Failures:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._unwritten: dict[int, int] = {}
+        """How often batches could not be written, by their first item."""
 
     def failed(self, worker: Worker, failed: m.Failed) -> None:
         """A worker lives, but what it worked on failed.
@@ -38,11 +46,13 @@ class Failures:
         seen = stage.watch.ended(worker.number)
         chore, worker.chore = worker.chore, None
         trial, worker.trial = worker.trial, None
-        if failed.cause in ("disk", "prepare"):
+        if failed.cause == "prepare":
             raise verdicts.of_worker(failed, stage.setup.folder)
         if chore is not None:
             failure = Failure("memory", held=max(failed.held, seen))
-            stage.chores.trouble(chore, failure, failed, stage.admission.budget)
+            stage.chores.trouble(chore, failure, failed, stage.admission.budget, stage.setup.folder)
+        elif failed.cause == "disk":
+            self._storage_failed(worker, failed)
         elif trial is not None:
             if failed.cause == "memory":
                 stage.estimate.at_least(*trial, max(failed.held, seen))
@@ -53,6 +63,26 @@ class Failures:
             cause: Any = "memory" if failed.cause == "memory" else "kept"
             held = max(failed.held, seen)
             self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
+
+    def _storage_failed(self, worker: Worker, failed: m.Failed) -> None:
+        """What a batch made could not be written: again in a while, where that may help.
+
+        Raises:
+            StorageFailed: it may not, or did not.
+        """
+        stage, task = self._stage, worker.task
+        if task is not None and storage.may_pass(failed.errno):
+            tries = self._unwritten[task.start] = self._unwritten.get(task.start, 0) + 1
+            if tries <= _TRIES:
+                stage.admission.hold(stage.clock() + _BACK_OFF * 2**tries)
+                dropped = Failure("dropped", failed.item, failed.call, failed.held, worker.reserved)
+                self._fell(worker, dropped, failed)
+                return
+        raise verdicts.of_worker(failed, stage.setup.folder)
+
+    def written(self, start: int) -> None:
+        """The batch that begins with this item is kept."""
+        self._unwritten.pop(start, None)
 
     def died(self, worker: Worker, death: Death) -> None:
         """A worker is gone, whatever it was doing.
@@ -68,7 +98,7 @@ class Failures:
         if worker.task is not None:
             self._fell(worker, failure, None)
         elif chore is not None:
-            stage.chores.trouble(chore, failure, None, stage.admission.budget)
+            stage.chores.trouble(chore, failure, None, stage.admission.budget, stage.setup.folder)
 
     def bury(self, worker: Worker, death: Death) -> Failure:
         """Forget a worker, and say what it died of."""

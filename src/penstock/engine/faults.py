@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -66,11 +65,6 @@ def qualified(error: BaseException) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether this very process was refused memory: what an inner run of a function says is none."""
     return isinstance(error, MemoryError) and not isinstance(error, PenstockError)
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether it says that a disk or quota is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def item_name(source: Any, item: int, *, private: bool) -> str:

@@ -97,7 +97,9 @@ class Journal:
         self._durable = durable
         self._owner = owner
         self._prove()
-        whole = sum(size for _, size, _ in _lines(path)) if path.exists() else 0
+        self._path = path
+        self._whole = whole = sum(size for _, size, _ in _lines(path)) if path.exists() else 0
+        self._broken: OSError | None = None
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
         if whole != self._file.tell():
             self._file.truncate(whole)
@@ -106,17 +108,37 @@ class Journal:
         """Append lines and commit them together.
 
         Raises:
-            OSError: the disk is full; the file is cut back to whole lines when it is opened next.
+            OSError: none of it is written, and it may be tried again; the file is cut back to whole lines.
             RunTakenOver: the owner is it no more; nothing was written.
         """
         self._prove()
         by = {"owner": self._owner.number} if self._owner is not None else {}
         data = b"".join(_line({**entry, **by}) for entry in entries)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        if self._durable:
-            os.fdatasync(self._file.fileno())
+        if self._broken is not None:
+            raise self._broken
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+            if self._durable:
+                os.fdatasync(self._file.fileno())
+        except OSError as error:
+            error.filename = error.filename or str(self._path)
+            self._cut_back(len(data), error)
+            raise
+        self._whole += len(data)
+
+    def _cut_back(self, size: int, error: OSError) -> None:
+        """Behind a failed write of so many bytes, so that they are there once when they are written again.
+
+        Pages that could not be brought to the disk count as clean afterwards: only new ones are tried again.
+        """
+        try:
+            if not self._whole <= os.fstat(self._file.fileno()).st_size <= self._whole + size:
+                raise error  # somebody else has written too
+            self._file.truncate(self._whole)
+        except OSError:
+            self._broken = error  # whether they are there cannot be told: nothing may follow them
 
     def _prove(self) -> None:
         if self._owner is not None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from penstock import storage
 from penstock.abc import Event
-from penstock.engine import verdicts
 from penstock.engine.clock import Clock
 
 
@@ -15,7 +15,7 @@ class Book(Protocol):
     """Where lines are kept: a journal, or nothing for what is not resumed."""
 
     def write(self, *entries: Mapping[str, Any]) -> None:
-        """Append and commit."""
+        """Append and commit; when it raises an OSError, nothing was written, and it may be called again."""
         ...
 
 
@@ -26,7 +26,7 @@ class Ledger:
         book: the journal to write to.
         emit: takes every event.
         name: the stage's.
-        folder: for the message when the disk is full.
+        folder: for the message when it cannot be written.
         clock: tells when an event was.
     """
 
@@ -52,8 +52,12 @@ class Ledger:
         self._emit(kind(at=self._clock.wall(), stage=self._name, **values))
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Journal a line at once."""
-        self._book.write(line)
+        """Journal a line at once.
+
+        Raises:
+            StorageFailed: the journal cannot be written.
+        """
+        storage.insist(lambda: self._book.write(line), self._folder, self._clock.sleep)
 
     def keep(self, line: Mapping[str, Any]) -> None:
         """Journal a line with the next :meth:`commit`."""
@@ -67,13 +71,10 @@ class Ledger:
         """Write the lines that wait; only then tell the events that do.
 
         Raises:
-            PenstockError: the disk is full.
+            StorageFailed: the journal cannot be written.
         """
         if self._lines:
-            try:
-                self._book.write(*self._lines)
-            except OSError as error:
-                raise verdicts.disk_full(error.filename or self._folder) from error
+            storage.insist(lambda: self._book.write(*self._lines), self._folder, self._clock.sleep)
             self._lines.clear()
         for event in self._events:
             self._emit(event)

@@ -205,6 +205,8 @@ class Loop:
             self._wait_for_room(now)
             return
         self._no_room_since = math.inf
+        if self._admission.held(now):
+            return
         plan = self._admission.make_plan()
         self._announce(plan)
         for worker in self._crew:
@@ -334,6 +336,7 @@ class Loop:
         if worker.task is not None and worker.task.suspicion is not None:
             self._failures.tried(worker, done.stop)
             return
+        self._failures.written(start)
         self._schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
         worker.task = None
         for each in done.set_aside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -116,3 +117,5 @@ class Failed:
     traceback: str = ""
     file: str = ""
     """The file that an OSError names."""
+    errno: int = errno.ENOSPC
+    """The number of the OSError that ``"disk"`` tells of."""

@@ -108,7 +108,7 @@ class Stage:
             held=held,
         )
         self.crew = Crew(backend, self.watch, clock)
-        self.chores = Chores(backend, self.crew, self.watch)
+        self.chores = Chores(backend, self.crew, self.watch, clock)
         self.admission = Admission(
             setup.source,
             self.schedule,

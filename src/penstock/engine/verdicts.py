@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import builtins
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign
+from penstock import foreign, storage
 from penstock.abc import SetAside
 from penstock.budget import Budget, MiB, format_size
 from penstock.engine.governor import headroom
@@ -20,7 +19,6 @@ from penstock.errors import (
     BadInput,
     CannotFit,
     CannotKeep,
-    DiskFull,
     FunctionRaised,
     ItemTooLarge,
     NoBudget,
@@ -197,7 +195,7 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
 def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
     """The error for what a worker told and no retry mends."""
     if failed.cause == "disk":
-        return disk_full(failed.file or folder)
+        return storage.failure(failed.errno, failed.file or folder)
     if failed.cause == "prepare":
         return _caused(
             FunctionRaised(f"an input or prepare() failed in a worker: {failed.error}: {failed.message}"),
@@ -210,10 +208,10 @@ def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
     return _caused(CannotKeep(f"{what}{failed.message}"), failed)
 
 
-def of_chore(what: str, failed: Failed) -> RunFailed:
+def of_chore(what: str, failed: Failed, folder: Path) -> RunFailed:
     """The error for a sink or reducer that failed before the first or after the last batch."""
     if failed.cause == "disk":
-        return disk_full(failed.file or ".")
+        return storage.failure(failed.errno, failed.file or folder)
     kind = CannotKeep if failed.error.endswith("CannotKeep") else FunctionRaised
     doing = "finishing the results" if what == "close" else "preparing the result folder"
     return _caused(kind(f"{doing} failed: {failed.error}: {failed.message}"), failed)
@@ -232,20 +230,6 @@ def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFa
     return WorkerDied(
         f"the worker that should {what} the results died {times} times: {why}. Everything done is kept. "
         f"{advice} the same command again."
-    )
-
-
-def disk_full(place: str | os.PathLike[str]) -> DiskFull:
-    """The error for a full disk, naming the folder and what is left there."""
-    folder = Path(place)
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    status = os.statvfs(folder)
-    free = format_size(status.f_bavail * status.f_frsize)
-    return DiskFull(
-        f"the disk of {folder} is full ({free} left). What is journaled is kept: make room, then run "
-        "the same "
-        "command again."
     )
 
 

@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, foreign, note
+from penstock import drafts, foreign, note, storage
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.calling import Caller, Fence
 from penstock.engine.faults import (
-    disk_full,
     forget_frames,
     message_of,
     out_of_memory,
@@ -169,7 +168,7 @@ class Worker:
                 return m.ChoreDone()
             return m.ChoreDone(self._keeper.close(chore.argument, durable=self._setup.durable))
         except BaseException as error:
-            return self._failure(_cause_of(error, "raised"), -1, error)
+            return self._failure(_cause_of(error, self._setup.folder, "raised"), -1, error)
 
     # ------------------------------------------------------------------ a batch
 
@@ -186,7 +185,7 @@ class Worker:
                 for _ in stream:
                     pass
         except BaseException as error:
-            cause = _cause_of(error, "kept")
+            cause = _cause_of(error, self._setup.folder, "kept")
             at = max(self._note[note.ITEM], -1) if cause == "memory" else self._keeper.at
             return self._failure(cause, at, error)
         finally:
@@ -286,6 +285,7 @@ class Worker:
             message="" if private else message_of(error),
             traceback="" if private else traceback_of(error),
             file=_file_of(error),
+            errno=getattr(error, "errno", None) or 0 if isinstance(error, OSError) else 0,
         )
         self._note[note.ITEM] = -1
         forget_frames(error)
@@ -310,8 +310,10 @@ class Worker:
         return max(held, 0)
 
 
-def _cause_of(error: BaseException, otherwise: str) -> str:
-    return "memory" if out_of_memory(error) else "disk" if disk_full(error) else otherwise
+def _cause_of(error: BaseException, folder: Path, otherwise: str) -> str:
+    if out_of_memory(error):
+        return "memory"
+    return "disk" if storage.is_full(error) or storage.is_at_fault(error, folder) else otherwise
 
 
 def _file_of(error: BaseException) -> str:

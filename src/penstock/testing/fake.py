@@ -12,6 +12,7 @@ side. Does not cover what happens inside a worker, nor files.
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Deed:
     """Seconds of CPU in each second."""
     end: str = "done"
     """How it ends: ``"done"``, ``"raises"``, ``"memory error"``, ``"cannot keep"``, ``"no space"``,
+    ``"io error"`` (a write that fails, and may succeed when it is tried again),
     ``"crashes"`` (signal 11), ``"exits"``, ``"killed"`` (signal 9 from outside), ``"kernel"`` (the kernel's
     kill, which it counts), ``"hangs"`` (no CPU, no end), ``"spins"`` (CPU, no end)."""
 
@@ -48,7 +50,9 @@ _ANSWERS = {
     "memory error": ("memory", "MemoryError"),
     "cannot keep": ("kept", "CannotKeep"),
     "no space": ("disk", "OSError"),
+    "io error": ("disk", "OSError"),
 }
+_NUMBERS = {"no space": errno.ENOSPC, "io error": errno.EIO}
 
 
 @dataclass
@@ -367,7 +371,15 @@ class FakeBackend:
         worker.deed = None
         if deed.end in _ANSWERS:
             cause, error = _ANSWERS[deed.end]
-            failed = m.Failed(cause, item, worker.call, deed.memory, error, "as the script says")
+            failed = m.Failed(
+                cause,
+                item,
+                worker.call,
+                deed.memory,
+                error,
+                "as the script says",
+                errno=_NUMBERS.get(deed.end, 0),
+            )
             worker.work = worker.chore = None
             worker.item = -1
             self._say(worker, failed)

@@ -1,0 +1,150 @@
+"""What the system says of files that cannot be read or written, told as what it is.
+
+Covers which errors are the storage's fault and not an item's, which of them may pass by themselves, trying
+again, and the error for people: with the file, the system's own word, and what to do. Does not open files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock import foreign
+from penstock.budget import format_size
+from penstock.errors import DiskFull, StorageFailed
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PASSING = {
+    errno.EIO: "the disk, or the connection to it, fails",
+    errno.ESTALE: "the file server does not know the file any more",
+    errno.ETIMEDOUT: "the file server does not answer",
+    errno.EHOSTDOWN: "the file server does not answer",
+    errno.EHOSTUNREACH: "the file server cannot be reached",
+    errno.ENETUNREACH: "the file server cannot be reached",
+    errno.ENETDOWN: "the network is down",
+    errno.ECONNREFUSED: "the file server does not answer",
+    errno.ECONNRESET: "the connection to the file server broke",
+    errno.ENOTCONN: "the file system is not connected any more",
+    errno.EREMOTEIO: "the disk, or the connection to it, fails",
+    errno.EBUSY: "something else uses it",
+    errno.EAGAIN: "something else uses it",
+    errno.EINTR: "it was interrupted",
+    errno.ENOLCK: "the file server gives no locks",
+    errno.ENOBUFS: "the system is short of memory for it",
+    errno.EMFILE: "too many files are open in this process: ulimit -n says how many may be",
+    errno.ENFILE: "too many files are open on this machine",
+}
+"""May pass by themselves."""
+_LASTING = {
+    errno.EROFS: "the file system is mounted read-only, as it is after a failure of the disk",
+    errno.EACCES: "there is no permission for it any more",
+    errno.EPERM: "there is no permission for it any more",
+    errno.ENODEV: "the disk is gone",
+    errno.ENXIO: "the disk is gone",
+}
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_TRIES = 6
+_FIRST_WAIT = 0.1
+"""Seconds before the second try; each further wait is twice as long: 3 s in all."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room on a disk."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def is_at_fault(error: BaseException, folder: Path) -> bool:
+    """Whether an error of writing into ``folder`` is the storage's fault, whatever was to be written."""
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in _GONE:
+        return not folder.is_dir()
+    return error.errno in _FULL or error.errno in _PASSING or error.errno in _LASTING
+
+
+def may_pass(number: int) -> bool:
+    """Whether what failed with this error number may succeed when it is tried again."""
+    return number in _PASSING
+
+
+_ADVICE = "What is journaled is kept: see to it, then run the same command again."
+
+
+def failure(number: int, place: str | os.PathLike[str], advice: str = _ADVICE) -> StorageFailed:
+    """The error for people.
+
+    Args:
+        number: of the error, as :mod:`errno` has it.
+        place: the file or folder that could not be read or written.
+        advice: what to do, where the disk is not full.
+    """
+    named = foreign.line(os.fspath(place))
+    if number in _FULL:
+        return _full(number, Path(place))
+    why = _PASSING.get(number) or _LASTING.get(number)
+    if number in _GONE:
+        why = "the folder was removed, or renamed"
+    word = errno.errorcode.get(number, str(number))
+    what = f"{os.strerror(number)} ({word}){f': {why}' if why else ''}"
+    return StorageFailed(f"{named} cannot be read or written: {what}. {advice}")
+
+
+def _full(number: int, place: Path) -> DiskFull:
+    folder = place
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        status = os.statvfs(folder)
+        left = f" ({format_size(status.f_bavail * status.f_frsize)} left)"
+    except OSError:
+        left = ""
+    what = "your quota on the disk of" if number == errno.EDQUOT else "the disk of"
+    full = "is used up" if number == errno.EDQUOT else "is full"
+    return DiskFull(
+        f"{what} {foreign.line(os.fspath(folder))} {full}{left}. What is journaled is kept: make room, "
+        "then run the same command again."
+    )
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Tell errors of the files in a folder as what they are.
+
+    Raises:
+        StorageFailed: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if isinstance(name, str) and error.errno and Path(name).is_relative_to(folder):
+            raise failure(error.errno, name) from error
+        raise
+
+
+def insist(
+    do: Callable[[], None], place: str | os.PathLike[str], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Do something with files, again where that may help.
+
+    Args:
+        do: may be done again when it has failed.
+        place: what it writes, for where the error does not say.
+        sleep: waits so many seconds.
+
+    Raises:
+        StorageFailed: it failed, again and again where the error was one that may pass.
+    """
+    for attempt in range(_TRIES):
+        try:
+            do()
+            return
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if not may_pass(number) or attempt == _TRIES - 1:
+                raise failure(number, error.filename or place) from error
+            sleep(_FIRST_WAIT * 2**attempt)

@@ -1,0 +1,83 @@
+"""Errors of files are told as what they are, and tried again where that may help."""
+
+import errno
+import os
+
+import pytest
+
+from penstock import storage
+from penstock.errors import DiskFull, StorageFailed
+
+
+def error(number, name=None):
+    return OSError(number, os.strerror(number), name)
+
+
+def test_a_full_disk_names_a_folder_that_exists(tmp_path):
+    told = storage.failure(errno.ENOSPC, tmp_path / "no" / "such" / "file")
+    assert f"the disk of {tmp_path} is full (" in str(told)
+    assert isinstance(told, DiskFull)
+    assert os.strerror(errno.ENOSPC) not in str(told), "said in our words"
+    assert "quota" in str(storage.failure(errno.EDQUOT, tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOENT, errno.EMFILE, 10**6])
+def test_what_is_no_full_disk_is_not_called_one(number, tmp_path):
+    told = storage.failure(number, tmp_path / "journal")
+    assert type(told) is StorageFailed
+    assert f"{tmp_path}/journal cannot be read or written: {os.strerror(number)}" in str(told)
+    assert errno.errorcode.get(number, str(number)) in str(told)
+    assert "is full" not in str(told)
+    assert " left)" not in str(told)
+
+
+def test_whose_fault_an_error_is(tmp_path):
+    for number in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ESTALE,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.EACCES,
+    ):
+        assert storage.is_at_fault(error(number), tmp_path)
+    # What is written has such a name, or such a size.
+    for number in (errno.ENAMETOOLONG, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ENOENT):
+        assert not storage.is_at_fault(error(number), tmp_path)
+    assert storage.is_at_fault(error(errno.ENOENT), tmp_path / "gone")
+    assert not storage.is_at_fault(ValueError("no"), tmp_path)
+    assert not storage.is_at_fault(OSError("of a library"), tmp_path)
+
+
+def test_what_may_pass_is_tried_again_with_growing_waits(tmp_path):
+    waits, left = [], [error(errno.EIO)] * 3
+
+    def do():
+        if left:
+            raise left.pop()
+
+    storage.insist(do, tmp_path, waits.append)
+    assert waits == [0.1, 0.2, 0.4]
+
+
+@pytest.mark.parametrize(("number", "tries"), [(errno.EIO, 6), (errno.ENOSPC, 1), (errno.EROFS, 1)])
+def test_what_does_not_pass_is_told(number, tries, tmp_path):
+    count = []
+
+    def do():
+        count.append(1)
+        raise error(number, str(tmp_path / "journal"))
+
+    with pytest.raises(StorageFailed) as told:
+        storage.insist(do, "elsewhere", lambda seconds: None)
+    assert len(count) == tries
+    assert str(tmp_path) in str(told.value)
+    assert isinstance(told.value.__cause__, OSError)
+
+
+def test_errors_of_others_files_stay(tmp_path):
+    with pytest.raises(StorageFailed, match="job"), storage.told(tmp_path):
+        (tmp_path / "job" / "journal").read_bytes()
+    with pytest.raises(FileNotFoundError), storage.told(tmp_path / "a"):
+        (tmp_path / "b").read_bytes()
