@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 
 import pytest
 
+import penstock
 from penstock import storage
 from penstock.errors import DiskFull, StorageFailed
+from penstock.sinks import Files
 
 
 def error(number, name=None):
@@ -81,3 +84,39 @@ def test_errors_of_others_files_stay(tmp_path):
         (tmp_path / "job" / "journal").read_bytes()
     with pytest.raises(FileNotFoundError), storage.told(tmp_path / "a"):
         (tmp_path / "b").read_bytes()
+
+
+class Bad(Files):
+    """A sink whose folder cannot be written."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def write(self, batch, results, folder):
+        list(results)
+        raise error(self.number, str(folder / "part"))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EACCES])
+def test_a_run_whose_results_cannot_be_written_says_so(number, tmp_path):
+    with pytest.raises(StorageFailed, match=re.escape(f"{tmp_path}/r/part")) as told:
+        penstock.run(
+            str,
+            range(3),
+            folder=tmp_path / "r",
+            budget="2GiB",
+            into=Bad(number),
+            backend="inline",
+            set_aside=True,
+        )
+    assert errno.errorcode[number] in str(told.value)
+
+
+def test_a_run_whose_journal_cannot_be_read_says_so(tmp_path):
+    penstock.run(str, range(3), folder=tmp_path / "r", budget="2GiB", into="collect", backend="inline")
+    journal = tmp_path / "r" / ".penstock" / "job" / "journal"
+    journal.unlink()
+    journal.symlink_to(journal)
+    with pytest.raises(StorageFailed, match="job/journal cannot be read or written: Too many levels"):
+        penstock.run(str, range(3), folder=tmp_path / "r", budget="2GiB", into="collect", backend="inline")

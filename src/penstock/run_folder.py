@@ -245,7 +245,8 @@ class RunFolder:
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):  # what it could not write was no more than told
+                self._events.close()
         self._clear_scratch()
 
     def leave(self) -> None:

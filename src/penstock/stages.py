@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from penstock import events as ev
-from penstock import registry
+from penstock import registry, storage
 from penstock.abc import Event, Observer, Sequential
 from penstock.doing import Doing, finished
 from penstock.engine import discover, journal
@@ -106,7 +106,8 @@ class Run:
     # ------------------------------------------------------------------ entering and leaving
 
     def __enter__(self) -> Run:
-        self._run_folder.enter()
+        with storage.told(self.machinery):
+            self._run_folder.enter()
         self._interrupts.install()
         return self
 
@@ -194,6 +195,10 @@ class Run:
         )
 
     def _stage(self, name: str, job: Job) -> Stored:
+        with storage.told(self.machinery):
+            return self._work_stage(name, job)
+
+    def _work_stage(self, name: str, job: Job) -> Stored:
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         self._tell_death()
