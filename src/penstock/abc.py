@@ -11,8 +11,9 @@ parent and must be cheap; everything else runs in a worker.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -90,6 +91,13 @@ class Reading:
     """The most of ``memory`` since the reading before, where that is known; else 0."""
     pipes: int = 0
     """Bytes that lie in the tree's pipes, where they are told; not part of ``memory``."""
+    charged: int | None = None
+    """What a control group of the worker alone is charged with: anonymous + shared, each page once,
+    those that it has in common with others not at all, or all. None without such a group."""
+    charged_peak: int = 0
+    """The most of ``charged`` since the reading before, as far as that is sure: never too high."""
+    charged_bound: float = math.inf
+    """More than ``charged`` was at no moment since the reading before."""
     mark: Mark | None = None
     """The kernel's own marks of the worker's process, without its children, behind ``peak``."""
 
@@ -115,6 +123,9 @@ class Death:
     """The item, and start and stop of the call, that it was at."""
     why: str = ""
     """Why it never was, where it could not be started."""
+    kernel_killed: bool | None = field(default=None, compare=False)
+    """Whether the kernel took a process of it for memory since it was last sent something; None where
+    that is not told."""
 
 
 # --------------------------------------------------------------------------- source
@@ -375,6 +386,14 @@ class Backend(Protocol):
 
         Optional, as ``shared`` is. Where it tells, it is believed before any sum.
         """
+        ...
+
+    def top(self) -> int:
+        """The most that ``total`` was between its last two calls. Optional, as it is."""
+        ...
+
+    def fence(self, worker: int, most: int) -> None:
+        """Have the kernel end a worker, and no other, rather than let it hold more bytes. Optional."""
         ...
 
     @property

@@ -4,11 +4,11 @@ import ctypes
 import json
 import os
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from memory_groups import Kills, remove
 from programs import finished, python, write
 
 from penstock.budget import MiB
@@ -24,11 +24,27 @@ pytestmark = [
 LIMIT = 300 * MiB
 
 SCRIPT = """
+# A parent that is stopped goes on when the kernel has taken somebody, however long that takes.
 CONTINUE = '''
 import os, signal, time
+def kills():
+    total = 0
+    for folder, _, _ in os.walk(os.environ["GROUP"]):
+        try:
+            total += int(open(folder + "/memory.oom_control").read().split()[-1])
+        except OSError:
+            pass
+    return total
+parent = os.getppid()
 while True:
-    time.sleep(0.6)
-    os.kill(os.getppid(), signal.SIGCONT)
+    before, end = kills(), time.monotonic() + 60
+    while open(f"/proc/{parent}/stat").read().rpartition(") ")[2][0] != "T":
+        before = kills()
+        time.sleep(0.05)
+    while kills() <= before and time.monotonic() < end:
+        time.sleep(0.05)
+    os.kill(parent, signal.SIGCONT)
+    time.sleep(0.05)
 '''
 import json, os, signal, subprocess, sys
 import penstock
@@ -76,19 +92,7 @@ def groups(*names):
     try:
         yield folders
     finally:
-        for folder in reversed(folders):
-            for _ in range(100):
-                with suppress(OSError):
-                    for pid in (folder / "cgroup.procs").read_text().split():
-                        os.kill(int(pid), 9)
-                    folder.rmdir()
-                    break
-                time.sleep(0.02)
-
-
-def kernel_kills(folder):
-    fields = dict(line.split() for line in (folder / "memory.oom_control").read_text().splitlines())
-    return int(fields["oom_kill"])
+        remove(top)
 
 
 def in_group(tmp_path, mix, view):
@@ -98,6 +102,7 @@ def in_group(tmp_path, mix, view):
     with groups(*names) as folders:
         top, inner = folders[0], folders[-1]
         (top / "memory.limit_in_bytes").write_text(str(LIMIT))
+        kills = Kills(top)
 
         def enter():
             (inner / "cgroup.procs").write_text(str(os.getpid()))
@@ -109,12 +114,14 @@ def in_group(tmp_path, mix, view):
         path = os.pathsep.join((str(Path(__file__).parent), *filter(None, sys.path)))
         program = python(
             write(tmp_path, "script.py", SCRIPT), mix, cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path}, preexec_fn=enter,
+            env={**os.environ, "PYTHONPATH": path, "GROUP": str(ROOT if view == "container" else top)},
+            preexec_fn=enter,
         )  # fmt: skip
         out, _ = finished(program)
         report = json.loads(out)
         assert report["budget"] == LIMIT
-        return report, sum(kernel_kills(folder) for folder in folders)
+        kills.end()
+        return report, kills.count
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,15 @@ def test_lines_for_people():
     assert any("this one too" in line for line in lines)
 
 
+def test_it_says_how_memory_is_measured_and_what_cannot_be_seen(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_GROUPS", "none")
+    (line,) = [line for line in draw(FOUND, 50 * MiB) if line.startswith("memory ")]
+    assert line.startswith("memory  is measured by ")
+    assert "cannot see" in line
+    assert line.endswith("no control group of our own: PENSTOCK_GROUPS=none")
+    assert describe(FOUND, 50 * MiB)["measure"] == "memory " + line.split(maxsplit=1)[1]
+
+
 def test_json_for_programs():
     answer = describe(FOUND, 50 * MiB, 512 * MiB)
     assert json.loads(json.dumps(answer)) == answer

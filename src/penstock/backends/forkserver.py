@@ -118,26 +118,30 @@ class Server:
         gc.collect()
         gc.freeze()
 
-    def _fork(self, slot: int, connection: int) -> bool:
+    def _fork(self, slot: int, connection: int, entrance: int = -1) -> bool:
         sys.stdout.flush()
         sys.stderr.flush()
         server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no memory, no process left: the parent tries again later
-            os.close(connection)
+            _close(connection, entrance)
             self._say("unborn", (slot, str(error)))
             return True
         if pid == 0:
-            self._be_worker(server, slot, connection)
-        os.close(connection)
+            self._be_worker(server, slot, connection, entrance)
+        _close(connection, entrance)
         self._workers[pid] = slot
         self._say("born", (slot, pid))
         return True
 
-    def _be_worker(self, server: int, slot: int, connection: int) -> None:
+    def _be_worker(self, server: int, slot: int, connection: int, entrance: int) -> None:
         code = 1
         try:
+            if entrance >= 0:  # into the control group that was made for it
+                with suppress(OSError):
+                    os.write(entrance, b"0")
+                os.close(entrance)
             offer_to_kernel(1000)
             die_with_parent(server)
             os.setsid()
@@ -203,6 +207,12 @@ class Server:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             select.select([], [], [], 0.01)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _children(pid: int) -> list[int]:

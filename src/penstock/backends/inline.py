@@ -90,6 +90,13 @@ class Inline:
         """Not counted as one."""
         return None
 
+    def top(self) -> int:
+        """Nor the most of it."""
+        return 0
+
+    def fence(self, worker: int, most: int) -> None:
+        """No kernel is there to end a worker."""
+
     @property
     def measure(self) -> str:
         """How memory is measured."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from penstock import note
 from penstock.abc import Death, Message, Reading
+from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
 from penstock.backends.processes import Resetter, Tree, cpu_seconds, end_sessions
@@ -56,6 +57,11 @@ class _Worker:
     owed: bool = True
     """Whether the server owes an answer: that it is born, or that it is dead."""
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, once it is known."""
+        return None if self.tree is None else self.tree.pid
+
 
 class Local:
     """The backend ``local``: a fork server and its workers."""
@@ -64,6 +70,7 @@ class Local:
         self.output = False
         """Whether workers write to this process's stdout and stderr, where no log takes it."""
         self._server: subprocess.Popen[bytes] | None = None
+        self._enclosure: Enclosure | None = None
         self._control: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -135,21 +142,16 @@ class Local:
             self._take_word(what, argument)
 
     def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
+        self._enclosure = Enclosure()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             out: Any = None if self.output else subprocess.DEVNULL
             if log is not None:
                 out = open(log, "ab", buffering=0)  # noqa: SIM115
             try:
+                boot = [sys.executable, "-c", _BOOT, json.dumps((sys.path, sys.argv))]
                 self._server = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-c",
-                        _BOOT,
-                        json.dumps((sys.path, sys.argv)),
-                        str(theirs.fileno()),
-                        str(self._notes_file),
-                    ],
+                    self._enclosure.command([*boot, str(theirs.fileno()), str(self._notes_file)]),
                     pass_fds=(theirs.fileno(), self._notes_file),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
@@ -157,6 +159,9 @@ class Local:
                     env={**os.environ, **environment},
                     start_new_session=True,
                 )
+            except OSError:
+                self._end_enclosure()
+                raise
             finally:
                 if log is not None:
                     out.close()
@@ -205,6 +210,13 @@ class Local:
         except subprocess.TimeoutExpired:
             self._kill_server()
         self._server = self._control = None
+        self._end_enclosure()
+
+    def _end_enclosure(self) -> None:
+        """End whoever is left of the server's and its workers' groups, and the groups."""
+        if self._enclosure is not None:
+            self._enclosure.close()
+            self._enclosure = None
 
     def _kill_server(self) -> None:
         """Its workers die with it."""
@@ -230,8 +242,12 @@ class Local:
             self._workers[worker] = _Worker(slot, ours)
             self._slots[slot] = worker
             self._selector.register(ours, selectors.EVENT_READ, worker)
+            entrance = None if self._enclosure is None else self._enclosure.entrance(worker)
+            descriptors = [theirs.fileno()] if entrance is None else [theirs.fileno(), entrance]
             with suppress(OSError):  # the server has just died: wait() notices
-                socket.send_fds(self._control, [pickle.dumps(("fork", slot))], [theirs.fileno()])
+                socket.send_fds(self._control, [pickle.dumps(("fork", slot))], descriptors)
+            if entrance is not None:
+                os.close(entrance)
         return worker
 
     def send(self, worker: int, content: Any) -> None:
@@ -239,6 +255,8 @@ class Local:
         with self._lock:
             entry = self._workers.get(worker)
             if entry is not None:
+                if self._enclosure is not None:
+                    self._enclosure.order(worker, entry.pid)
                 entry.outgoing += pack(content)
                 self._flush(worker, entry)
 
@@ -266,6 +284,8 @@ class Local:
                 if mask & selectors.EVENT_READ:
                     self._collect(key.data, entry)
         self._mind_server()
+        if self._enclosure is not None:
+            self._enclosure.tidy()
         happened = list(self._events)
         self._events.clear()
         return happened
@@ -316,11 +336,16 @@ class Local:
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         end_sessions(sessions)
+        self._end_enclosure()
 
     def _bury(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
         self._collect(worker, entry)  # what it said before it died counts
         noted = self.noted(worker)
+        for_memory = None
+        if self._enclosure is not None:
+            for_memory = self._enclosure.kernel_killed(worker)  # told no more once the group is gone
+            self._enclosure.bury(worker)
         with self._lock:
             del self._workers[worker], self._slots[entry.slot]
             self._free_slots.append(entry.slot)
@@ -337,6 +362,7 @@ class Local:
                 None if killed else os.WEXITSTATUS(status),
                 noted,
                 why,
+                for_memory,
             )
         )
 
@@ -401,6 +427,10 @@ class Local:
             read = ((worker, tree.read()) for worker, tree in trees)
             self._huge.recent()  # so that what is counted from here on is ours, mostly
             readings = {worker: reading for worker, reading in read if reading is not None}
+            if self._enclosure is not None:
+                for worker, tree in trees:
+                    if worker in readings:
+                        readings[worker] = self._enclosure.read(worker, readings[worker], tree.pid)
             for _, tree in trees:
                 if tree.hidden:
                     self._resetter.ask(tree)
@@ -423,13 +453,31 @@ class Local:
         return self._mapped
 
     def total(self) -> int | None:
-        """Not counted as one."""
-        return None
+        """Bytes of the control group of the run, where there is one."""
+        enclosure = self._enclosure
+        return None if enclosure is None else enclosure.total()
+
+    def top(self) -> int:
+        """The most that :meth:`total` was between its last two calls."""
+        enclosure = self._enclosure
+        return 0 if enclosure is None else enclosure.top()
+
+    def fence(self, worker: int, most: int) -> None:
+        """Have the kernel end a worker rather than let it hold more, where it is in a group of its own."""
+        enclosure = self._enclosure
+        if enclosure is not None:
+            enclosure.fence(worker, most)
 
     @property
     def measure(self) -> str:
-        """How memory is measured."""
-        return "memory is measured by adding up processes and shared memory; it cannot see pipes"
+        """How memory is measured; without a server, how it would be."""
+        if self._enclosure is not None:
+            return self._enclosure.measure
+        enclosure = Enclosure()
+        try:
+            return enclosure.measure
+        finally:
+            enclosure.close()
 
     def pause(self, worker: int) -> None:
         """SIGSTOP to the tree."""
@@ -450,7 +498,9 @@ class Local:
                 return
             if number == signal.SIGKILL:
                 entry.doomed = entry.owed = True
-            if entry.tree is not None:
+            in_group = self._enclosure is not None and self._enclosure.send(worker, entry.pid, number)
+            # A group's kill on v1 may miss who is born meanwhile; the tree's then takes its parent.
+            if entry.tree is not None and (not in_group or number == signal.SIGKILL):
                 entry.tree.send(number)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from penstock import registry
 from penstock.budget import Budget, Ceiling, format_size, parse_size
 from penstock.engine.discover import Discovery, cpus, discover, in_memory, room, tree_memory
 from penstock.engine.governor import headroom
@@ -26,7 +27,7 @@ def limits(budget: str, per_worker: str | None, as_json: bool) -> None:
     """Show what limits memory here, who set it, and the budget.
 
     Looks at every control group that holds this process, the batch system's variables, the limits
-    on one process, and the machine.
+    on one process, and the machine. Says how a run's memory is measured here, and what cannot be seen.
     """
     each = None if per_worker is None else parse_size(per_worker)
     ours = tree_memory()
@@ -52,6 +53,7 @@ def describe(found: Discovery, ours: int, per_worker: int | None = None) -> dict
         "budget": asdict(found.budget),
         "ceilings": [asdict(ceiling) for ceiling in found.ceilings],
         "cpus": cpus(),
+        "measure": measure(),
         "notes": notes(found.budget),
     }
     if per_worker is not None:
@@ -72,7 +74,17 @@ def draw(found: Discovery, ours: int, per_worker: int | None = None) -> list[str
         lines.append(
             f"workers {count} of {format_size(per_worker)} each{_why(found.budget, ours, per_worker)}"
         )
+    lines.append(f"memory  {measure().removeprefix('memory ')}")
     return lines + [f"note    {note}" for note in notes(found.budget)]
+
+
+def measure() -> str:
+    """How a run's memory is measured here; tried by making control groups where that is allowed."""
+    backend = registry.load("backend", "local")()
+    try:
+        return str(backend.measure)
+    finally:
+        backend.close()
 
 
 def _row(ceiling: Ceiling, ours: int) -> str:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from penstock.abc import Backend, Death
+from penstock.budget import GiB
 from penstock.engine import messages as m
 from penstock.engine.clock import Clock
 from penstock.engine.tasks import Failure, Task
 from penstock.engine.watch import Watch
 from penstock.errors import WorkerDied
 
+_LEAST_FENCE = 1 * GiB
+_MOVED = 0.02
+"""A fence that moved by less than this share of itself is left where it is."""
 _STILLBORN = 5
 """So many workers in a row that die before they begin are no accident."""
 _BACK_OFF = 0.1
@@ -45,6 +49,8 @@ class Worker:
     """When."""
     chore: m.Chore | None = None
     trial: tuple[int, int] | None = None
+    fence: int = 0
+    """What the kernel lets it hold at most; 0: not told yet."""
     drafts: str = ""
     """Its folder inside the owner's folder for drafts."""
 
@@ -109,6 +115,18 @@ class Crew:
         if worker.task is None:
             return held
         return 2 * held if worker.guessed else max(worker.reserved, held)
+
+    def fence(self, worker: Worker, budget: int) -> None:
+        """Have the kernel end it, and no other, should it outrun the governor: the last fence.
+
+        It may hold what the budget leaves beside this process and the fork server. Pages of mapped files
+        count for the kernel, and are read again and again where they have no room: so never under 1 GiB.
+        """
+        most = max(budget - self._watch.parent - self._watch.backend_held, _LEAST_FENCE)
+        fence = getattr(self._backend, "fence", None)
+        if fence is not None and abs(most - worker.fence) > _MOVED * worker.fence:
+            worker.fence = most
+            fence(worker.number, most)
 
     # ------------------------------------------------------------------ coming and going
 
@@ -206,7 +224,10 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
     if why:
         return failure(why)
     if death.signal in (signal.SIGKILL, signal.SIGTERM):
-        if death.signal == signal.SIGKILL and kernel_kills() > worker.kills_before:
+        by_kernel = death.kernel_killed
+        if by_kernel is None and death.signal == signal.SIGKILL:
+            by_kernel = kernel_kills() > worker.kills_before
+        if death.signal == signal.SIGKILL and by_kernel:
             return failure("kernel", "signal 9, out-of-memory kill")
         return failure("killed", f"signal {death.signal} from outside")
     if death.signal is not None:

@@ -328,6 +328,7 @@ class Loop:
         predicted = worker.reserved if estimate.footprint.known else 0
         estimate.learn(done.calls, done.stop - start, done.seconds, first=done.first, seen=seen)
         worker.warm = True
+        self._crew.fence(worker, self._admission.budget.bytes)
         if done.imported and callable(preload := getattr(self._backend, "preload", None)):
             preload(done.imported)
         if worker.trial is not None:

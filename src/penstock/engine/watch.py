@@ -31,6 +31,8 @@ _CALM = 0.02
 """Seconds between readings when nothing can run out soon."""
 _SHARED_GRAIN = 1 * MiB
 """Growth of the shared memory files that is worth a look at whose they are."""
+_BETWEEN = 2 * MiB
+"""By so much a call's own peak may be above what a control group told until then."""
 _IDLE = 0.25
 """Seconds between readings while nobody has a batch."""
 _LOOK_EVERY = 0.1
@@ -65,6 +67,8 @@ class _Life:
     at: tuple[int, int, int] = (-1, -1, -1)
     at_since: float = 0.0
     trail: Trail = field(default_factory=Trail)
+    bound: float = math.inf
+    """What it was never above since its batch began; infinite where that is not told."""
 
     @property
     def busy(self) -> bool:
@@ -72,8 +76,14 @@ class _Life:
 
     def read(self, reading: Reading) -> None:
         """Take what the worker's tree holds now, and the most that it held since the last time."""
-        self.memory = max(reading.memory + reading.pipes - self.idle, 0)
-        self.rise = max(reading.peak - reading.memory, 0)
+        if reading.charged is None:
+            self.memory = max(reading.memory + reading.pipes - self.idle, 0)
+            self.rise = max(reading.peak - reading.memory, 0)
+            self.bound = math.inf
+        else:  # each page once, and none of the fork server's
+            self.memory = max(reading.charged + reading.pipes - self.own, 0)
+            self.rise = max(reading.charged_peak - reading.charged, 0)
+            self.bound = max(self.bound, reading.charged_bound + reading.pipes - self.own)
         if reading.mark is not None:
             self.trail.add(reading.mark, max(reading.peak, reading.memory))
         self.highest = max(self.highest, self.memory + self.rise)
@@ -173,6 +183,7 @@ class Watch:
         # What a backend may tell, and need not.
         self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
         self._total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
+        self._top: Callable[[], int] = getattr(backend, "top", lambda: 0)
 
     # ------------------------------------------------------------------ told by the loop
 
@@ -199,6 +210,7 @@ class Watch:
             life.reserved = reserved
             life.timed = timed
             life.highest = life.memory
+            life.bound = life.memory
             life.trail.clear()
         if self._turns is not None:
             self._turns.nudge()
@@ -230,7 +242,14 @@ class Watch:
             life = self._lives.get(worker)
             if life is None:
                 return tuple(calls)
-            return tuple(_refined(call, life, fault_size()) for call in calls)
+            refined = tuple(_refined(call, life, fault_size()) for call in calls)
+        if max((call.peak for call in refined), default=0) <= life.bound + _BETWEEN:
+            return refined
+        # Processes were added up that have pages in common, or something happened since the last reading.
+        self._absorb(self._backend.read())
+        with self._lock:
+            bound = life.bound
+        return tuple(call if call.peak <= bound else replace(call, peak=int(bound)) for call in refined)
 
     def gone(self, worker: int) -> tuple[str, int]:
         """A worker is gone; (why the governor killed it or "", the most it was seen to hold)."""
@@ -262,6 +281,7 @@ class Watch:
     def start(self) -> None:
         """Begin to take turns."""
         self._turned = self._clock()
+        self._total()  # what was before is no peak of ours
         self._turns = self._clock.repeat(self.turn, "penstock-governor")
 
     def stop(self) -> None:
@@ -310,6 +330,7 @@ class Watch:
         now = self._clock()
         self._look_around(now)
         readings = self._backend.read()
+        self._absorb(readings)
         with self._lock:
             slept = now - self._turned - self._wait
             if slept > _SLEPT:
@@ -317,12 +338,8 @@ class Watch:
                     life.active, life.at_since = life.active + slept, life.at_since + slept
             self._read_unborn(readings, now)
             for worker, life in self._lives.items():
-                reading = readings.get(worker)
-                if reading is None:
-                    continue
-                life.read(reading)
-                if reading.cpu != life.cpu or life.paused:
-                    life.cpu, life.active = reading.cpu, now
+                if worker in readings and (readings[worker].cpu != life.cpu or life.paused):
+                    life.cpu, life.active = readings[worker].cpu, now
             self._add_up(readings)
             if self._governs:
                 self._act(now)
@@ -342,6 +359,12 @@ class Watch:
                 life.read(reading)
                 if reading.cpu != life.cpu or life.paused:
                     life.cpu, life.active = reading.cpu, now
+
+    def _absorb(self, readings: Mapping[int, Reading]) -> None:
+        with self._lock:
+            for worker, life in self._lives.items():
+                if worker in readings:
+                    life.read(readings[worker])
 
     def _look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
@@ -366,9 +389,12 @@ class Watch:
             each_once = self._shared()
             total = self.backend_held + sum(workers.values()) + self.shared
             total += 0 if each_once is None else each_once - mapped
+            # Of a rise between two readings it is not known what the others held: one alone, then.
+            rise = max((life.rise for life in self._lives.values()), default=0)
+        else:
+            rise = self._rise(total, readings)
         self.used = self.parent + total
-        # Of a rise between two readings it is not known what the others held: one alone, then.
-        top = self.used + max((life.rise for life in self._lives.values()), default=0)
+        top = self.used + rise
         self.peak = max(self.peak, top)
         self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
@@ -376,6 +402,13 @@ class Watch:
             self._sample = Sample(top, workers, least)
         elif least < self._sample.free:
             self._sample = Sample(self._sample.used, self._sample.workers, least)
+
+    def _rise(self, total: int, readings: Mapping[int, Reading]) -> int:
+        """By how much the sum was higher between two readings, as far as what the workers did explains it."""
+        known = [reading for reading in readings.values() if reading.charged is not None]
+        others = max(total - sum(reading.charged or 0 for reading in known), self.backend_held)
+        explained = sum(reading.charged_peak + reading.pipes for reading in known) + others
+        return max(min(self._top(), explained) - total, 0)
 
     def _act(self, now: float) -> None:
         everybody = self._everybody()

@@ -7,12 +7,13 @@ at most, so only what is above that counts.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from penstock.budget import MiB
 from penstock.groups.files import Files, pids
@@ -66,11 +67,29 @@ def of_v2(stat: bytes) -> Held:
 def highest(mark: int, before: Held, after: Held) -> int:
     """The most anonymous + shared bytes between two readings, by the high-water mark of all that is charged.
 
-    What was cached at that moment is not told: the most that either reading saw is taken off, so the
-    answer may be too low and is never too high.
+    What was cached at that moment is not told: the most that either reading saw is taken off. So the answer
+    may be too low, and is too high only by files that came and went in between.
     """
     other = max(before.cache, after.cache) + max(before.kernel, after.kernel)
     return max(before.memory, after.memory, mark - other)
+
+
+def bound(mark: float, before: Held, after: Held) -> float:
+    """What the anonymous + shared bytes between two readings were never above, by the same mark."""
+    other = min(before.cache, after.cache) + min(before.kernel, after.kernel)
+    return max(before.memory, after.memory, mark - other)
+
+
+class Told(NamedTuple):
+    """A reading of a group."""
+
+    held: Held
+    top: int
+    """The most of ``held.memory`` since the last reading: never too high."""
+    bound: float
+    """It was never above that; infinite where no mark tells."""
+    before: int
+    """``held.memory`` at the last reading."""
 
 
 class Member:
@@ -104,15 +123,14 @@ class Member:
         text = self._kernel.read().strip()
         return of_v1(stat, int(text) if text.isdigit() else 0)
 
-    def read(self) -> tuple[Held, int] | None:
-        """(what it holds, the most of memory since the last call); None when it is gone."""
-        mark = self._mark.take()
+    def read(self) -> Told | None:
+        """What it holds now, and held since the last call; None when it is gone."""
+        mark, most = self._mark.take()
         held = self.held()
         if held is None:
             return None
-        top = highest(mark, self._before, held)
-        self._before = held
-        return held, top
+        before, self._before = self._before, held
+        return Told(held, highest(mark, before, held), bound(most, before, held), before.memory)
 
     def kernel_kills(self) -> int | None:
         """Processes of it that the kernel has killed for memory so far; None where that is not told."""
@@ -214,16 +232,18 @@ class _Mark:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def take(self) -> int:
-        """The mark since the last call; 0 when it tells nothing."""
+    def take(self) -> tuple[int, float]:
+        """(where it was for sure since the last call, or 0; what was never exceeded, or infinite)."""
         if self._file is not None:
             text = self._file.read().strip()
-            mark, last = int(text) if text.isdigit() else 0, self._last
-            self._last = max(mark, last)
-            return mark if mark > last else 0
+            if not text.isdigit():
+                return 0, math.inf
+            mark, last = int(text), self._last
+            self._last = mark
+            return (mark if mark > last else 0), mark
         try:
             text = os.pread(self._descriptor, 64, 0).strip()
             os.pwrite(self._descriptor, self._reset, 0)
         except OSError:  # the group is gone
-            return 0
-        return int(text) if text.isdigit() else 0
+            return 0, math.inf
+        return (int(text), int(text)) if text.isdigit() else (0, math.inf)

@@ -22,6 +22,8 @@ from penstock.groups.member import Member
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
 _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
+_SHOWN = 1.0
+"""Seconds that a group stays in which the kernel took somebody."""
 _numbers = itertools.count()
 
 
@@ -115,7 +117,7 @@ class Run:
         self._at_end = at_end
         self.all = Member(folder, version, files)
         """Everybody in the run."""
-        self._leaving: list[Member] = []
+        self._leaving: list[tuple[Member, float]] = []
         self._closed = False
 
     def member(self, name: str) -> Member:
@@ -130,12 +132,20 @@ class Run:
 
     def drop(self, member: Member) -> None:
         """End whatever is left in a group; it is removed now or by :meth:`tidy`."""
-        self._leaving.append(member)
+        if member.kernel_kills():
+            # On v1 only the victim's own group tells of it: who counts kills in groups further out must
+            # find it there.
+            member.kill()
+            self._leaving.append((member, time.monotonic() + _SHOWN))
+        else:
+            self._leaving.append((member, 0.0))
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the groups that were dropped, as far as the dead have left them; never waits."""
-        self._leaving = [member for member in self._leaving if not member.end()]
+        if self._leaving:
+            now = time.monotonic()
+            self._leaving = [(each, at) for each, at in self._leaving if now < at or not each.end()]
 
     def close(self, patience: float = _PATIENCE) -> bool:
         """End everybody and remove the groups, waiting at most so many seconds; whether all is gone."""

@@ -278,6 +278,13 @@ class FakeBackend:
         """No counter tells it: the workers are added up."""
         return None
 
+    def top(self) -> int:
+        """Nor the most of it."""
+        return 0
+
+    def fence(self, worker: int, most: int) -> None:
+        """No kernel is there to end a worker."""
+
     @property
     def measure(self) -> str:
         """Nothing is measured."""
