@@ -142,6 +142,7 @@ class RunLock:
             if made is not None:
                 return made
             while (found := _read(self._path)) is not None:
+                first = silence is None
                 silence = silence or Silence(found.mark, self._edge.clock())
                 if not silence.look(found.mark, self._edge.clock()):
                     raise self._refusal(found)
@@ -152,7 +153,7 @@ class RunLock:
                     self._clear(found)
                     silence = None
                     break
-                if silence.seconds == 0:
+                if first:
                     self._edge.say(self._waiting(found))
                 self._edge.sleep(_LOOK)
         raise RunLocked(f"{self._folder} is being taken over by several processes at once; try again")
