@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from penstock import registry
+from penstock import forks, registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
@@ -102,6 +102,7 @@ class Executor(AbstractExecutor):
             most_batch_seconds=_BATCH_SECONDS,
         )
         self._a_few = _A_FEW * (workers or options.cores)
+        self._here = forks.Here()
         self._service = Service(
             options,
             initializer,
@@ -243,6 +244,8 @@ class Executor(AbstractExecutor):
             wait: return only then.
             cancel_futures: cancel what has not begun.
         """
+        if self._here.left():  # a child that the caller forked: the calls are its parent's
+            return
         if not cancel_futures:
             for ahead in list(self._aheads):
                 ahead.read_all()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from penstock import drafts, foreign
+from penstock import drafts, foreign, forks
 from penstock.errors import RunTakenOver
 
 _SAMPLE = 64 << 10
@@ -31,6 +31,7 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
         OSError: the folder is not there, not writable, or full.
         RunTakenOver: another run has taken the run folder over; nothing was written.
     """
+    here = forks.Here()
     final = Path(path)
     place = drafts.place_for(final)
     with _owned(place):
@@ -42,12 +43,14 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
     try:
         with _owned(place):
             yield draft
+            here.stay()  # a child that was forked meanwhile has no part in it
             if durable:
                 _sync(draft)
             if place is not None and beside:
                 place.stat()  # no fence there: the best that can be asked for
             os.replace(draft, final)
-    except BaseException:
+    except BaseException as error:
+        here.stay(error)
         with suppress(OSError):
             drafts.remove(draft)
         raise
@@ -124,13 +127,14 @@ def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
     size = 0
     if Path(path).is_dir():
         for inner in walk(Path(path)):
-            if inner.is_file():
-                foreign.within(Path(path), inner.relative_to(path).as_posix())
+            name = inner.relative_to(path).as_posix()
+            if inner.is_symlink() and not inner.resolve().is_relative_to(Path(path).resolve()):
+                # Where it leads is not kept here, and may be anything: a device, or somebody's secret.
+                state.update(f"{name} -> {inner.readlink()}\n".encode(errors="surrogateescape"))
+            elif inner.is_file():
                 more, told = proof(inner)
                 size += more
-                state.update(
-                    f"{inner.relative_to(path).as_posix()} {told}\n".encode(errors="surrogateescape")
-                )
+                state.update(f"{name} {told}\n".encode(errors="surrogateescape"))
         return size, state.hexdigest()
     with foreign.opened(path, buffering=0) as file:
         while block := file.read(1 << 20):

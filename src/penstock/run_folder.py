@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import drafts
+from penstock import drafts, forks
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, journal, postmortem
@@ -40,6 +40,7 @@ class RunFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, *, private: bool = False) -> None:
+        self._here = forks.Here()
         self._private = private
         self._umask: int | None = None
         """The umask to go back to."""
@@ -215,7 +216,7 @@ class RunFolder:
         Raises:
             RunTakenOver: the run is seen to be another's now; told once.
         """
-        if self._events is not None and self.owned:
+        if self._events is not None and self.owned and not self._here.left():
             self.awake()
             with suppress(OSError):  # the disk is full: the journal will say so
                 self._events.write(ev.to_line(event) + "\n")
@@ -236,6 +237,8 @@ class RunFolder:
         """
         from penstock.engine.page import write_page
 
+        if self._here.left():
+            return
         self.prove()
         with suppress(OSError):  # a full disk must not hide what the run raised
             with atomic(self.path / "report.json", durable=False) as draft:
@@ -244,6 +247,8 @@ class RunFolder:
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""
+        if self._here.left():  # a child that the caller forked leaves the run to its parent
+            return
         if self._events is not None:
             with suppress(OSError):  # what it could not write was no more than told
                 self._events.close()
@@ -251,6 +256,8 @@ class RunFolder:
 
     def leave(self) -> None:
         """Give it to others; a temporary one is gone."""
+        if self._here.left():
+            return
         if self.drafts is not None:
             drafts.forget(self.drafts)
             shutil.rmtree(self.drafts, ignore_errors=True)

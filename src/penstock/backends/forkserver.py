@@ -23,7 +23,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from penstock import foreign, note
+from penstock import foreign, forks, note
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 
@@ -97,11 +97,14 @@ class Server:
 
     def _load(self, descriptor: int) -> None:
         self._job = None
+        here = forks.Here()
         try:
             with open(descriptor, "rb") as file:
                 self._job = pickle.load(file)
             self._job.warm()
+            here.stay()  # a module that forks when it is imported gives us no second server
         except BaseException as error:
+            here.stay(error)
             text = traceback.format_exc()
             self._say("failed", (foreign.kind_of(error), foreign.told(error), text[-20_000:]))
             return
@@ -112,9 +115,11 @@ class Server:
         self._say("loaded", None)
 
     def _import(self, modules: tuple[str, ...]) -> None:
+        here = forks.Here()
         for module in modules:
             with suppress(Exception):  # it worked in a worker; if not here, each imports its own
                 import_module(module)
+            here.stay()
         gc.collect()
         gc.freeze()
 

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from penstock import forks
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -51,9 +53,11 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._here = forks.Here()
 
     def send(self, message: Any) -> None:
-        """Send a whole message."""
+        """Send a whole message; a child of this process does not, it ends."""
+        self._here.stay()
         self._connection.sendall(pack(message))
 
     def receive(self) -> Any:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import note
+from penstock import forks, note
 from penstock.abc import Death, Message, Reading
 from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
@@ -69,6 +69,7 @@ class Local:
     def __init__(self) -> None:
         self.output = False
         """Whether workers write to this process's stdout and stderr, where no log takes it."""
+        self._here = forks.Here()
         self._server: subprocess.Popen[bytes] | None = None
         self._enclosure: Enclosure | None = None
         self._control: socket.socket | None = None
@@ -504,7 +505,9 @@ class Local:
                 entry.tree.send(number)
 
     def close(self) -> None:
-        """End all workers, then the server."""
+        """End all workers, then the server; a child that this process's own code forked has none to end."""
+        if self._here.left():
+            return
         with self._lock:
             for worker in list(self._workers):
                 self.kill(worker)

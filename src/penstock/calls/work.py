@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign, storage
+from penstock import foreign, forks, storage
 from penstock.calls import pickling
 from penstock.calls.pickling import pack
 from penstock.calls.spool import File, load
@@ -170,11 +170,14 @@ class Invoke:
             return None
         folder = share().scratch
         assert folder is not None
+        here = forks.Here()
         try:
             fn, args, kwargs = load(packed)
             result = fn(*args, **kwargs)
+            here.stay()
             del fn, args, kwargs, packed
         except BaseException as error:
+            here.stay(error)
             # What an inner run of the function says is an exception like others.
             if isinstance(error, MemoryError) and not isinstance(error, ItemTooLarge):
                 raise

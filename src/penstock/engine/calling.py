@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from typing import Any
 
-from penstock import note, storage
+from penstock import forks, note, storage
 from penstock.abc import Itemised, SetAside
 from penstock.engine.faults import out_of_memory, set_aside
 from penstock.engine.meter import Meter
@@ -69,6 +69,7 @@ class Caller:
         self._seeder = Seeder(seed)
         self._fence = fence
         self._private = private
+        self._here = forks.Here()
         self.begin({}, Share(memory=0, threads=1, attempt=0))
 
     def begin(self, known: Mapping[int, SetAside], share: Share) -> None:
@@ -97,7 +98,8 @@ class Caller:
         yield start, stop, results
 
     def _items(self, start: int, stop: int) -> tuple[list[Any], list[SetAside]]:
-        call, words, share = self._call, self._note, self.share
+        self._here.stay()  # a sink that forked asks for more
+        call, words, share, here = self._call, self._note, self.share, self._here.count
         seed = self._seeder.seed if self._seeder.each_item else None
         results: list[Any] = []
         aside: list[SetAside] = []
@@ -115,6 +117,8 @@ class Caller:
                     if seed is not None:
                         seed(item_number)
                     append(call(item))
+                    if forks.count != here:
+                        forks.end()
                     words[note.ITEM] = item_number + 1
                     if share.used_folder:
                         share.next_item()
@@ -123,6 +127,7 @@ class Caller:
                         f"the source gave {len(results)} items where {limit - start} were expected"
                     )
             except BaseException as error:
+                self._here.stay(error)
                 failed = start + len(results)
                 words[note.ITEM] = failed
                 if out_of_memory(error):
@@ -141,8 +146,11 @@ class Caller:
             try:
                 if self._seeder.each_item:
                     self._seeder.seed(item)
-                return self._call(*self._each(item, item + 1))
+                result = self._call(*self._each(item, item + 1))
+                self._here.stay()
+                return result
             except BaseException as again:
+                self._here.stay(again)
                 if out_of_memory(again):
                     raise
                 error = again
@@ -174,10 +182,17 @@ class Caller:
             yield at, end, culprits[at] if at in culprits else self._call_once(at, end)
 
     def _call_once(self, start: int, stop: int) -> Any:
+        self._here.stay()
         self._note[note.ITEM] = start if stop - start == 1 else -1
         self._note[note.CALL_START], self._note[note.CALL_STOP] = start, stop
         self._seeder.seed(start)
-        return self._call(self._read(start, stop))
+        try:
+            result = self._call(self._read(start, stop))
+        except BaseException as error:
+            self._here.stay(error)
+            raise
+        self._here.stay()
+        return result
 
     def _find(self, start: int, stop: int, error: BaseException, culprits: dict[int, SetAside]) -> None:
         """Halve a failing call until single items fail; results are dropped on the way."""

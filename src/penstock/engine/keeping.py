@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from penstock import values
+from penstock import forks, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.engine import journal
 from penstock.files import atomic, digest, proof
@@ -45,6 +45,7 @@ class Keeper:
         self._folder = folder
         self._machinery = machinery
         self._batched = batched
+        self._here = forks.Here()
         self._grains = [room.grain for room in rooms.values() if room.grain]
         self._whole = math.lcm(*self._grains) if self._grains else 1
         self.at = -1
@@ -100,6 +101,7 @@ class Keeper:
             receipts = journal.receipts(journal_path, name)
             if isinstance(room, Reducer):
                 made[name] = room.finish(self._states(receipts))
+                self._here.stay()
                 if durable:
                     kept = self._machinery / result_name(name)
                     with atomic(kept) as path:
@@ -139,6 +141,7 @@ class Keeper:
                 receipt = self._fold(name, room, results, at)
             else:
                 receipt = room.write(Batch(at, end, without), results, self._folder_of(name))
+                self._here.stay()
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
             kept.append((at, segment.at, receipt))
@@ -163,6 +166,7 @@ class Keeper:
         for result in results:
             if not isinstance(result, SetAside):
                 state = step(state, result)
+        self._here.stay()
         text = values.dumps(state)
         if len(text) <= INLINE:
             return Receipt(value=state)
@@ -193,6 +197,7 @@ class Keeper:
             try:
                 kept[name] = self._one(name, room, iter(feed), start, stop, known, feed.place)
             except BaseException as error:  # carried to the thread that feeds
+                self._here.stay(error)
                 feed.error = error
             finally:
                 feed.ended.set()
@@ -272,12 +277,20 @@ def _one_each(results: Any, items: int) -> Iterator[Any]:
         raise TypeError(f"the function gave a {type(results).__qualname__} {_wanted(items)}")
     if isinstance(results, Sized) and len(results) != items:
         raise TypeError(f"the function gave {len(results)} results {_wanted(items)}")
+    here = forks.Here()
     given = iter(results)
     for count in range(items):
         try:
-            yield next(given)
+            result = next(given)
         except StopIteration:
+            here.stay()
             raise TypeError(f"the function gave {count} results {_wanted(items)}") from None
+        except BaseException as error:
+            here.stay(error)
+            raise
+        if forks.count != here.count:  # a child that the function forked must not write the rest too
+            forks.end()
+        yield result
     if next(given, given) is not given:
         raise TypeError(f"the function gave more than {items} results {_wanted(items)}")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, foreign, note, storage
+from penstock import drafts, foreign, forks, note, storage
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
@@ -110,6 +110,7 @@ class Worker:
     ) -> None:
         self._setup = setup
         self._own_process = own_process
+        self._here = forks.Here()
         self._note = words
         self._scratch = scratch
         self._meter = Meter(children=True)
@@ -146,6 +147,7 @@ class Worker:
             prepare = getattr(self._setup.function, "prepare", None)
             if callable(prepare):
                 prepare()
+                self._here.stay()
         except BaseException as error:
             return self._failure("memory" if out_of_memory(error) else "prepare", -1, error)
         self._idle = self._meter.held()
@@ -153,10 +155,10 @@ class Worker:
 
     def answer(self, message: Any) -> Any:
         """Do what a message asks for; the answer tells what came of it."""
-        if isinstance(message, m.Work):
-            return self._batch(message)
-        if isinstance(message, m.Chore):
-            return self._chore(message)
+        if isinstance(message, m.Work | m.Chore):
+            answer = self._batch(message) if isinstance(message, m.Work) else self._chore(message)
+            self._here.stay()  # who came back with it is no child that was forked on the way
+            return answer
         if isinstance(message, m.Leave):
             return None
         raise TypeError(f"a worker cannot do a {type(message).__name__}")
@@ -256,6 +258,7 @@ class Worker:
         # The results are handed on only when the call has ended: what the sink does with them
         # is measured with the next call.
         results = list(worked(start, stop))
+        self._here.stay()
         seconds = time.perf_counter() - began
         peak, held, end = self._meter.peak()
         # The fence is the call's: a sink that first imports Arrow maps more at once than it allows.
@@ -275,6 +278,7 @@ class Worker:
     # ------------------------------------------------------------------ failures and memory
 
     def _failure(self, cause: str, item: int, error: BaseException) -> m.Failed:
+        self._here.stay(error)
         private = self._setup.private
         failed = m.Failed(
             cause,
