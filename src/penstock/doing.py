@@ -44,6 +44,8 @@ class Doing:
     tally: Tally
     drafts: Path | None = None
     """The owner's folder for drafts."""
+    again: int = 0
+    """Items that were kept before and were taken back."""
     loop: Loop | None = None
     made: Any = None
     """What the reducers of a temporary run made."""

@@ -47,6 +47,10 @@ class StageStarted(Event):
     """Who set the budget."""
     workers: int | None
     """The number asked for; None when the plan chooses."""
+    again: int = 0
+    """Items that were kept before and are done again: in one batch with items that are tried again, say."""
+    set_aside: int = 0
+    """Items that were set aside before and stay so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

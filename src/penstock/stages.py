@@ -212,6 +212,7 @@ class Run:
         rooms = job.rooms(temporary=self._run_folder.temporary)
         book = machinery / "journal"
         past = journal.read(book)
+        kept = past.kept
         if owner is not None:
             owner.outnumber(past.owner)
         past = begin_again(past, key, book, owner)
@@ -234,7 +235,8 @@ class Run:
             return stored
         found = self._discover()
         told, drafts = self._run_folder.told, self._run_folder.drafts
-        return self._do(Doing(job, key, past, changed, found, stored, told, Tally(name), drafts))
+        again = max(kept - past.kept, 0)
+        return self._do(Doing(job, key, past, changed, found, stored, told, Tally(name), drafts, again=again))
 
     def _as_private(self, job: Job) -> Job:
         return replace(job, private=True) if self._private and not job.private else job
@@ -297,6 +299,8 @@ class Run:
             budget=budget.bytes,
             origin=budget.origin,
             workers=self._workers,
+            again=doing.again,
+            set_aside=len(doing.past.aside),
         )
         self._emit(started, doing.tally)
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 from made_up_runs import failed, resumed, tiny, usual
 
+import penstock
 from penstock import errors
 from penstock.cli import VERBS, main
 from penstock.engine.report import Report
@@ -311,6 +312,43 @@ def test_report_prints_numbers_and_draws_the_page_when_asked(told, runner, tmp_p
     report = Report.from_json(result.stdout)
     assert (report.done, report.set_aside_total, report.folder) == (898, 2, folder)
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def fail_on_three(item):
+    if item == 3:
+        raise ValueError("three is no number of ours")
+    return item
+
+
+def reported(runner, folder):
+    return json.loads(runner.invoke(main, ["report", str(folder), "--json"], catch_exceptions=False).stdout)
+
+
+@pytest.mark.parametrize("stage", ["", "numbers"])
+def test_report_has_the_error_and_the_traceback_of_what_was_set_aside(stage, runner, tmp_path):
+    folder = tmp_path / "r"
+    with penstock.Run(folder, set_aside=True, backend="inline") as run:
+        job = penstock.Job(source=penstock.sources.Range(9), function=fail_on_three)
+        run.stage(stage, job) if stage else run._stage("", job)
+    (aside,) = reported(runner, folder)["set_aside"]
+    assert (aside["item"], aside["error"]) == (3, "ValueError")
+    assert "three is no number of ours" in aside["traceback"]
+    assert "in fail_on_three" in aside["traceback"]
+    assert (
+        reported(runner, folder)["set_aside"] == json.loads((folder / "report.json").read_text())["set_aside"]
+    )
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged", "empty"])
+def test_report_tells_what_the_events_know_where_the_journal_is_no_help(damage, runner, tmp_path):
+    folder = tmp_path / "r"
+    penstock.run(fail_on_three, 9, folder, set_aside=True, backend="inline")
+    journal = folder / ".penstock/job/journal"
+    {"gone": journal.unlink, "damaged": lambda: journal.write_text("nonsense\n" * 3),
+     "empty": lambda: journal.write_text("")}[damage]()  # fmt: skip
+    (aside,) = reported(runner, folder)["set_aside"]
+    assert (aside["item"], aside["error"], aside["traceback"]) == (3, "", "")
+    assert "three is no number of ours" in aside["message"]
 
 
 def test_report_says_how_to_go_on(told, runner, tmp_path):

@@ -38,6 +38,8 @@ def told(events, **options):
 
 def test_elsewhere_than_on_a_terminal_a_plain_line_comes_every_30_s():
     beginning, plan, *lines = told(Stage(batches=250)).splitlines()  # about 120 s
+    (changed,) = [line for line in lines if line.startswith("plan now: ")]
+    lines.remove(changed)
     assert "; budget 4.0 GiB (" in beginning
     assert plan.startswith("plan: 4 workers, calls of ")
     assert "= projected" in plan
@@ -66,7 +68,7 @@ def test_a_terminal_has_one_live_line_that_goes_away():
     assert "survey" in text
     assert "about" in text
     assert "\x1b[2K" in text  # erased
-    assert text.count("\n") < 20
+    assert text.count("\n") < 24
 
 
 def test_no_color_is_heeded(monkeypatch):
@@ -156,3 +158,70 @@ def test_the_tally_and_the_progress_agree():
     for event in usual():
         tally(event)
     assert "898 of 900 items" in summary(tally.report(), Path("no such folder"))
+
+
+# --------------------------------------------------------------------------- a plan that changes
+
+
+def planned(at, workers, footprint, reserved=100):
+    projected = (reserved + workers * footprint) << 20
+    return ev.Planned(
+        at=at,
+        workers=workers,
+        call=1,
+        batch=1,
+        reserved=reserved << 20,
+        footprint=footprint << 20,
+        projected=projected,
+    )
+
+
+def plans(*events, end=100):
+    start = ev.StageStarted(at=0, items=9, done=0, budget=GiB, origin="", workers=None)
+    ended = ev.StageEnded(
+        at=end, outcome="done", done=9, set_aside=0, seconds=9, cpu=9, peak=1, projected=1, message=""
+    )
+    return [line for line in told([start, *events, ended]).splitlines() if line.startswith("plan")]
+
+
+def test_a_plan_that_misleads_by_now_is_told_anew():
+    first, now = plans(planned(0, 2, 1), planned(7, 2, 107))
+    assert first.startswith("plan: 2 workers")
+    assert "2 workers x 107 MiB = projected 314 MiB" in now
+
+
+def test_a_plan_that_changes_within_seconds_is_told_as_it_is_then():
+    assert len(plans(planned(0, 2, 1), planned(1, 2, 50), planned(2, 1, 107), planned(6, 1, 108))) == 2
+    told_last = plans(planned(0, 2, 1), planned(1, 2, 107), end=2)[-1]
+    assert "2 workers x 107 MiB" in told_last, "in a short run, at its end"
+
+
+def test_a_plan_that_comes_back_or_hardly_changes_is_not_told():
+    assert len(plans(planned(0, 2, 100), planned(1, 1, 100), planned(2, 2, 100), planned(50, 2, 101))) == 1
+
+
+def test_a_plan_that_changes_to_and_fro_is_told_seldom():
+    many = [planned(at / 10, 1 + at % 2, 100) for at in range(300)]
+    assert 2 <= len(plans(*many, end=31)) <= 8
+
+
+# --------------------------------------------------------------------------- numbers that agree
+
+
+def set_aside(at, item):
+    return ev.ItemSetAside(at=at, item=item, name=str(item), reason="raised", message="no")
+
+
+def test_items_set_aside_are_not_counted_as_done():
+    stream = io.StringIO()
+    progress = Progress(stream=stream, live=False, clock=Clock())
+    tally = Tally()
+    started = ev.StageStarted(at=0, items=20, done=4, budget=GiB, origin="", workers=None, set_aside=1)
+    done = ev.BatchDone(at=2, batch=1, worker=1, start=5, stop=15, seconds=1, peak=1, projected=0, retained=0)
+    for event in (started, set_aside(1, 7), set_aside(1, 9), done):
+        progress(event)
+        tally(event)
+    assert progress.reached() == " at 12 of 20 items; these are kept"
+    assert tally.report().done == 12
+    assert stream.getvalue().startswith("20 items, 4 done before, 1 set aside before; budget")
+    assert "3 set aside" in progress._plain()

@@ -1,8 +1,16 @@
 """May a job go on where a journal ends?"""
 
+import io
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import penstock
+from penstock import events as ev
+from penstock.cli.progress import Progress
+from penstock.engine import postmortem
 from penstock.engine.journal import Past
 from penstock.engine.resume import compare
 from penstock.errors import JobChanged, SourceChanged
@@ -126,3 +134,51 @@ def test_files_change_under_a_run(folder):
         go(folder, fail_on_b, set_aside=True)
     with pytest.raises(JobChanged, match=r"the function is .*size_of now"):
         go(folder, size_of)
+
+
+# --------------------------------------------------------------------------- numbers that agree
+
+
+def fail_on_some(item):
+    if item in (10, 11, 77) and not Path("mended").exists():
+        raise ValueError(f"no {item}")
+    return item
+
+
+@pytest.mark.parametrize("grain", [None, 8])
+def test_what_is_told_of_a_death_and_what_is_done_before_are_the_same_items(grain, tmp_path, monkeypatch):
+    """Items in one batch with some that are tried again are done again: the second line says how many."""
+    monkeypatch.chdir(tmp_path)
+    into = {"a": penstock.reducers.Sum(), "b": penstock.sinks.Arrays(grain=grain)} if grain else "collect"
+    function = both if grain else fail_on_some
+
+    def go():
+        told = []
+        with suppress(penstock.FunctionRaised):
+            penstock.run(function, 100, "r", into=into, backend="inline", call=4, observers=[told.append])
+        return told
+
+    go()
+    dead = tmp_path / "r/.penstock/events.jsonl"  # as it is left by one that died: without its end
+    lines = [line for line in dead.read_text().splitlines() if "stage_ended" not in line]
+    dead.write_text("\n".join(lines) + "\n")
+    died = postmortem.of_run(tmp_path / "r")
+    assert died.kept == 97
+    assert " 97 of 100 items are kept" in str(died)
+    assert postmortem.examine(ev.read(dead)).kept == 97, "the events by themselves say so too"
+    (started,) = [event for event in go() if isinstance(event, ev.StageStarted)]
+    assert started.done + started.again == died.kept
+    assert started.again > 0
+    said = io.StringIO()
+    Progress(stream=said, live=False)(started)
+    assert (
+        f"{started.done} done before ({started.again} more were kept, and are done again)" in said.getvalue()
+    )
+    Path("mended").touch()
+    (report,) = [event for event in go() if isinstance(event, ev.StageEnded)]
+    assert report.done == 100
+
+
+def both(item):
+    value = fail_on_some(item)
+    return {"a": value, "b": np.full(2, value)}

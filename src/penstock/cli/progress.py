@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PLAIN_SECONDS = 30.0
+_PLAN_SECONDS = 5.0
+"""A plan that changes to and fro is not told more often."""
 _LIVE_SECONDS = 0.15
 _BAR = 24
 _LONGEST = 20_000
@@ -63,8 +65,11 @@ class Progress(AbstractContextManager["Progress"]):
         self._budget = self._used = 0
         self._workers: set[int] = set()
         self._started = clock()
-        self._planned = False
-        """Whether this stage's first plan was told."""
+        self._plan: ev.Planned | None = None
+        """This stage's plan as it was told last."""
+        self._next_plan: ev.Planned | None = None
+        """What it is now, where that is very different."""
+        self._plan_at = clock()
 
     def __exit__(self, *failure: object) -> None:
         self.close()
@@ -80,8 +85,9 @@ class Progress(AbstractContextManager["Progress"]):
         self._take(event)
         if self._quiet:
             return
-        said = self._worth_saying(event)
-        if said:
+        if said := self._changed_plan(event):
+            self._say(said)
+        if said := self._worth_saying(event):
             self._say(said)
         ended = isinstance(event, ev.StageEnded)
         now = self._clock()
@@ -99,7 +105,8 @@ class Progress(AbstractContextManager["Progress"]):
                 self.began = True
                 self._stage, self._items = event.stage, event.items
                 self._done = self._before = event.done
-                self._budget, self._used, self._set_aside = event.budget, 0, 0
+                self._budget, self._used, self._set_aside = event.budget, 0, event.set_aside
+                self._plan = self._next_plan = None
                 self._started = self._clock()
                 self._workers.clear()
             case ev.BudgetChanged():
@@ -114,6 +121,7 @@ class Progress(AbstractContextManager["Progress"]):
                 self._done += event.stop - event.start
             case ev.ItemSetAside():
                 self._set_aside += 1
+                self._done -= 1  # its batch is counted whole
             case ev.StageEnded():
                 self._done, self._set_aside = event.done, event.set_aside
 
@@ -123,9 +131,9 @@ class Progress(AbstractContextManager["Progress"]):
             return event.message
         if isinstance(event, ev.StageStarted):
             return self._beginning(event)
-        if isinstance(event, ev.Planned) and not self._planned:
-            self._planned = True
-            return _planned(event)
+        if isinstance(event, ev.Planned) and self._plan is None:
+            self._plan, self._plan_at = event, self._clock()
+            return f"plan: {_planned(event)}"
         at = time.strftime("%H:%M:%S", time.localtime(event.at))
         if self._verbose >= 2 and not isinstance(event, ev.MemoryRead):
             return f"{at} {event.kind} {ev.to_line(event)}"
@@ -143,10 +151,21 @@ class Progress(AbstractContextManager["Progress"]):
                 return f"{at} worker {event.worker} ended: {event.why}"
         return ""
 
+    def _changed_plan(self, event: ev.Event) -> str:
+        """The plan anew, where it is no more what was told: seldom, and at the end of the stage."""
+        if isinstance(event, ev.Planned) and self._plan is not None:
+            self._next_plan = event if _is_other(self._plan, event) else None
+        due = self._clock() - self._plan_at >= _PLAN_SECONDS or isinstance(event, ev.StageEnded)
+        if self._next_plan is None or not due:
+            return ""
+        self._plan, self._next_plan, self._plan_at = self._next_plan, None, self._clock()
+        return f"plan now: {_planned(self._plan)}"
+
     def _beginning(self, event: ev.StageStarted) -> str:
-        self._planned = False
         name = f"{event.stage}: " if event.stage else ""
         before = f", {event.done:,} done before" if event.done else ""
+        before += f" ({event.again:,} more were kept, and are done again)" if event.again else ""
+        before += f", {event.set_aside:,} set aside before" if event.set_aside else ""
         items = f"{event.items:,} item{'' if event.items == 1 else 's'}"
         return f"{name}{items}{before}; budget {format_size(event.budget)} ({event.origin})"
 
@@ -225,11 +244,16 @@ class Progress(AbstractContextManager["Progress"]):
         return line
 
 
+def _is_other(told: ev.Planned, now: ev.Planned) -> bool:
+    """Whether what was told of the plan misleads by now."""
+    return told.workers != now.workers or not 0.67 < now.projected / max(told.projected, 1) < 1.5
+
+
 def _planned(event: ev.Planned) -> str:
     workers = f"{event.workers} worker{'' if event.workers == 1 else 's'}"
     calls = f"calls of {event.call:,} item{'' if event.call == 1 else 's'}"
     return (
-        f"plan: {workers}, {calls}; reserved {format_size(event.reserved)} + {workers} x "
+        f"{workers}, {calls}; reserved {format_size(event.reserved)} + {workers} x "
         f"{format_size(event.footprint)} = projected {format_size(event.projected)}"
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import click
 from penstock import events as ev
 from penstock.cli import tell, with_flags
 from penstock.cli.target import path_of
-from penstock.engine import postmortem
+from penstock.engine import journal, postmortem
 from penstock.engine.lock import holder_of
 from penstock.engine.page import write_page
 from penstock.engine.postmortem import PostMortem
 from penstock.engine.report import Report, Tally
-from penstock.errors import BadInput
+from penstock.errors import BadInput, CannotResume, SetAside
+from penstock.foreign import within
 
 
 @click.command()
@@ -63,7 +66,11 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
             tally = tallies[event.stage] = Tally(event.stage)
         tally(event)
         last = event.stage
-    stages = [tally.report(folder=folder) for name, tally in tallies.items() if name or tally.items]
+    stages = [
+        tally.report(folder=folder, set_aside=_set_aside(folder, tally))
+        for name, tally in tallies.items()
+        if name or tally.items
+    ]
     holder = holder_of(folder / ".penstock")
     running = holder if holder is not None and holder.alive else None
     for place, stage in enumerate(stages):
@@ -72,3 +79,12 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
         elif died is not None and stage.stage == died.stage and not died.between:
             stages[place] = replace(stage, outcome="died", message=str(died), done=died.kept)
     return stages
+
+
+def _set_aside(folder: Path, tally: Tally) -> Iterable[SetAside] | None:
+    """The items given up as the journal tells them, with error and traceback, which events do not have."""
+    if tally.set_aside_total:
+        with suppress(OSError, ValueError, CannotResume):  # damaged, or gone: what the events tell is left
+            past = journal.read(within(folder / ".penstock", f"{tally.stage or 'job'}/journal"))
+            return past.aside.values() if past.job else None
+    return None

@@ -139,6 +139,8 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
             return replace(last, at=at, budget=event.budget)
         case ev.BatchDone():
             return replace(last, at=at, kept=last.kept + event.stop - event.start)
+        case ev.ItemSetAside():
+            return replace(last, at=at, kept=last.kept - 1)  # its batch is counted whole
         case ev.CommandStarted():
             return replace(last, at=at, command=True)
         case ev.StageEnded():

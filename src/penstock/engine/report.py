@@ -408,6 +408,7 @@ class Tally:
             self.held += event.peak <= event.projected
 
     def _item_set_aside(self, event: ev.ItemSetAside) -> None:
+        self.done -= 1  # its batch is counted whole
         if event.item in self.set_aside:
             return
         self.set_aside_total += 1
