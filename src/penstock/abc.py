@@ -72,7 +72,8 @@ class Closed:
     parts: tuple[Part, ...] = ()
     """What ``close`` itself wrote: a few files, however many items there are."""
     replaced: bool = False
-    """True: the parts of the receipts are gone, these stand in their place."""
+    """True: these stand in the place of the parts of all receipts, which the engine removes once that is
+    journaled."""
     pattern: str = ""
     """A glob of the names of parts: what matches it and was never told of does not belong there."""
 

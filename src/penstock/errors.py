@@ -10,6 +10,7 @@
     │   ├── FunctionRaised   your function raised; its exception is the __cause__
     │   ├── Stalled          no CPU and no I/O, or over ``timeout=``
     │   ├── CannotKeep       a result is of a type, or a size, that its sink does not keep
+    │   ├── ResultsDamaged   a file of the results is gone, or is not what was kept
     │   └── StorageFailed    the run folder cannot be written, with the system's own word
     │       └── DiskFull     it has no room left
     ├── CannotResume         the run folder is not a beginning of this job
@@ -104,6 +105,26 @@ class FunctionRaised(RunFailed):
 
 class Stalled(RunFailed):
     """A worker did nothing for ``stall=``, or an item took longer than ``timeout=``."""
+
+
+class ResultsDamaged(RunFailed):
+    """A file of the results is gone, or is not what was kept.
+
+    Args:
+        message: the file, what was expected, what was found, and what to do next.
+        file: the file.
+    """
+
+    def __init__(self, message: str, *, file: object = None, report: Any = None) -> None:
+        super().__init__(message, report=report)
+        self.file = None if file is None else str(file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _results_damaged, (str(self), self.file)
+
+
+def _results_damaged(message: str, file: str | None) -> ResultsDamaged:
+    return ResultsDamaged(message, file=file)
 
 
 class CannotKeep(RunFailed):

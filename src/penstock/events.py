@@ -255,6 +255,17 @@ class RunDied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack(Event):
+    """Kept files are gone or are not what was kept: items that count as done no more."""
+
+    kind: ClassVar[str] = "taken_back"
+    items: int
+    """How many; 0 when the results are only put together again."""
+    message: str
+    """One sentence: which files, what was expected and found, and where they are put."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarted(Event):
     """A supervised command has started (`penstock exec`); it is a stage of one item."""
 
@@ -288,7 +299,7 @@ _KINDS: dict[str, type[Event]] = {
     for cls in (
         StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
         BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
-        RunDied, CommandStarted, ProcessSeen,
+        RunDied, TakenBack, CommandStarted, ProcessSeen,
     )
 }  # fmt: skip
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import drafts, foreign, forks
-from penstock.errors import RunTakenOver
+from penstock.errors import ResultsDamaged, RunTakenOver
 
 _SAMPLE = 64 << 10
 _WHOLE = 8 << 20
@@ -87,6 +89,20 @@ def discard(path: str | os.PathLike[str]) -> None:
     drafts.remove(given)
 
 
+def put_aside(path: Path, target: Path) -> None:
+    """Move a file or folder that has a final name to another place on the same disk, by way of the drafts.
+
+    Raises:
+        OSError: it cannot be moved.
+        RunTakenOver: another run has taken the run folder over; nothing was moved.
+    """
+    place = drafts.place_for(path)
+    if place is not None:
+        with _owned(place):
+            path = path.rename(place / drafts.new_name())
+    path.rename(target)
+
+
 @contextmanager
 def _owned(place: Path | None) -> Iterator[None]:
     """Tell an error that comes from the fence as what it is."""
@@ -117,8 +133,12 @@ def digest(path: str | os.PathLike[str]) -> str:
     return proof(path)[1]
 
 
-def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
+def proof(path: str | os.PathLike[str], *, pulse: Callable[[], None] | None = None) -> tuple[int, str]:
     """Bytes and digest of a file; of a folder, the bytes of its files and a digest of names and digests.
+
+    Args:
+        path: the file or folder.
+        pulse: called for each MiB that was read.
 
     Raises:
         OSError: it is not there or not readable.
@@ -128,11 +148,11 @@ def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
     if Path(path).is_dir():
         for inner in walk(Path(path)):
             name = inner.relative_to(path).as_posix()
-            if inner.is_symlink() and not inner.resolve().is_relative_to(Path(path).resolve()):
+            if _leads_out(inner, Path(path)):
                 # Where it leads is not kept here, and may be anything: a device, or somebody's secret.
                 state.update(f"{name} -> {inner.readlink()}\n".encode(errors="surrogateescape"))
             elif inner.is_file():
-                more, told = proof(inner)
+                more, told = proof(inner, pulse=pulse)
                 size += more
                 state.update(f"{name} {told}\n".encode(errors="surrogateescape"))
         return size, state.hexdigest()
@@ -140,7 +160,90 @@ def proof(path: str | os.PathLike[str]) -> tuple[int, str]:
         while block := file.read(1 << 20):
             size += len(block)
             state.update(block)
+            if pulse is not None:
+                pulse()
     return size, state.hexdigest()
+
+
+def differs(
+    path: str | os.PathLike[str],
+    size: int,
+    digest: str,
+    *,
+    since: float | None = None,
+    pulse: Callable[[], None] | None = None,
+) -> tuple[str, str] | None:
+    """How a file or folder differs from what was kept: (expected, found); None where it does not.
+
+    Args:
+        path: the file or folder. A link, a pipe or a device is neither.
+        size: its bytes as they were kept.
+        digest: as :func:`proof` tells it.
+        since: a time in ns of its own file system. It is read only if it was touched later than that.
+        pulse: called for each MiB that was read.
+
+    Raises:
+        ResultsDamaged: it cannot be read now, so that it cannot be told.
+    """
+    kept = f"{size:,} bytes, as kept"
+    try:
+        there, touched = _seen(path)
+        if there is None:
+            return kept, "no regular file"
+        if there != size:
+            return kept, f"{there:,} bytes"
+        if since is not None and touched <= since:
+            return None
+        found = proof(path, pulse=pulse)[1]
+    except (FileNotFoundError, NotADirectoryError):
+        return kept, "no such file"
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # of ours: there is something, and it is no file of this folder
+            return kept, str(error.strerror)
+        raise ResultsDamaged(
+            f"{path} cannot be read ({error.strerror}), so whether it is what was kept cannot be told. See "
+            "to the disk and to its permissions, then run the same command again.",
+            file=path,
+        ) from error
+    return None if found == digest else (f"the digest {digest}, as kept", f"{found} in as many bytes")
+
+
+def prove(path: str | os.PathLike[str], size: int, digest: str, *, read: bool = True) -> None:
+    """Make sure that a part is what was kept, before it is believed.
+
+    Args:
+        path: the file or folder.
+        size: its bytes.
+        digest: as :func:`proof` tells it.
+        read: whether it is read whole, or only its size is looked at.
+
+    Raises:
+        ResultsDamaged: it is not, or cannot be read.
+    """
+    odd = differs(path, size, digest, since=None if read else math.inf)
+    if odd is not None:
+        raise ResultsDamaged(f"{path}: expected {odd[0]}, found {odd[1]}", file=path)
+
+
+def _seen(path: str | os.PathLike[str]) -> tuple[int | None, int]:
+    """Bytes of a file or of the files in a folder, None for anything else; and when it was last touched."""
+    status = os.lstat(path)
+    touched = max(status.st_mtime_ns, status.st_ctime_ns)  # a tool may set the first, and not the second
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size, touched
+    if not stat.S_ISDIR(status.st_mode):
+        return None, touched
+    size = 0
+    for inner in walk(Path(path)):
+        status = inner.lstat()
+        touched = max(touched, status.st_mtime_ns, status.st_ctime_ns)
+        if inner.is_file() and not _leads_out(inner, Path(path)):
+            size += inner.stat().st_size
+    return size, touched
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -10,9 +10,11 @@ import os
 import resource
 import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from penstock import events as ev
 from penstock import registry, storage
 from penstock.abc import Event, Observer, Sequential
 from penstock.doing import Doing, finished
-from penstock.engine import discover, journal
+from penstock.engine import discover, journal, standing
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.key import digest_of, holes_before
 from penstock.engine.ledger import Ledger
@@ -31,13 +33,18 @@ from penstock.engine.report import Report, Tally
 from penstock.engine.resume import begin_again, compare, forgive
 from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
-from penstock.errors import JobChanged, PenstockError, UsageError
+from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
 from penstock.run_folder import RESERVED, RunFolder
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
 
 if TYPE_CHECKING:
     from penstock.job import Job
+
+_BEAT = 2.0
+"""Seconds between signs of life while parts are read."""
+_TIMES = 3
+"""How often a stage is worked when parts of it turn out damaged in the end."""
 
 
 class Run:
@@ -210,13 +217,16 @@ class Run:
         machinery.mkdir(exist_ok=True)
         key = job.key()
         rooms = job.rooms(temporary=self._run_folder.temporary)
-        book = machinery / "journal"
+        place = standing.Place(results, machinery)
+        book = place.book
+        since = standing.written(book)  # before a line of ours is added
         past = journal.read(book)
         kept = past.kept
         if owner is not None:
             owner.outnumber(past.owner)
         past = begin_again(past, key, book, owner)
         changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
+        past = self._look(name, place, past, since)
         if past.aside:
             ceiling = None if self._tries_all() else self._discover().budget.bytes
             forgive(past, book, len(job.source), ceiling, owner)
@@ -225,7 +235,10 @@ class Run:
                 f"{self.folder} is finished: every item was done the old way, so nothing is left to do the "
                 "new way. Choose another folder."
             )
-        stored = Stored(name, results, {}, (), dict(rooms), machinery, digest_of(key), holes_before(key))
+        check = partial(standing.must_stand, place) if not self._run_folder.temporary else None
+        stored = Stored(
+            name, results, {}, (), dict(rooms), machinery, digest_of(key), holes_before(key), check
+        )
         # Changed without anything accepted: there are more items, or other files of items set aside.
         more = changed and (self._accept or len(past.done) < len(job.source))
         if past.closed and not more:
@@ -240,6 +253,44 @@ class Run:
 
     def _as_private(self, job: Job) -> Job:
         return replace(job, private=True) if self._private and not job.private else job
+
+    def _look(self, name: str, place: standing.Place, past: journal.Past, since: int | None) -> journal.Past:
+        """Believe no part before it was looked at; what the journal says without those that do not stand.
+
+        Args:
+            name: the stage's.
+            place: where its parts lie.
+            past: what the journal says.
+            since: when it was written last; None to read every part.
+
+        Raises:
+            ResultsDamaged: a part that cannot be read, so that it cannot be told.
+        """
+        if not past.job:
+            return past
+        owner = self._run_folder.owner
+        taken = standing.take_back(place, past, since=since, pulse=self._pulse(), owner=owner)
+        if taken is None:
+            return past
+        event = ev.TakenBack(at=time.time(), stage=name, items=len(taken.items), message=str(taken))
+        self._emit(event, Tally())
+        if not self._observers:
+            warnings.warn(str(taken), RuntimeWarning, stacklevel=5)  # where the stage is asked for
+        return journal.read(place.book)
+
+    def _pulse(self) -> Callable[[], None]:
+        """Gives a sign of life every few seconds of a long look, and heeds the signals."""
+        due = time.monotonic() + _BEAT
+
+        def pulse() -> None:
+            nonlocal due
+            if self._interrupts.number:
+                raise Interrupt(self._interrupts.number)
+            if time.monotonic() > due:
+                self._run_folder.beat()
+                due = time.monotonic() + _BEAT
+
+        return pulse
 
     def _tries_all(self) -> bool:
         """Whether everything that was set aside is tried again: always, where nothing may be."""
@@ -266,8 +317,7 @@ class Run:
             self._tell_start(doing)
             if doing.items:
                 self._open_backend(doing)
-                doing.loop = self._loop(doing, book, lambda event: self._emit(event, doing.tally))
-                doing.made = doing.loop.run(opened=doing.past.opened)
+                self._work(doing, book)
             else:
                 doing.made = doing.make_nothing(book)
             doing.outcome = "done"
@@ -288,6 +338,22 @@ class Run:
             if self._run_folder.owned:
                 doing.save(self.reports[-1])
         return doing.stored
+
+    def _work(self, doing: Doing, book: journal.Journal) -> None:
+        """Work the items; again those whose parts turn out not to be what was kept."""
+        for times in range(_TIMES):
+            doing.loop = self._loop(doing, book, lambda event: self._emit(event, doing.tally))
+            try:
+                doing.made = doing.loop.run(opened=doing.past.opened)
+                return
+            except ResultsDamaged:
+                if times == _TIMES - 1:  # the next run will see to it
+                    raise
+                place = standing.Place(doing.stored.folder, doing.machinery)
+                doing.past = self._look(doing.stored.name, place, past := journal.read(place.book), None)
+                if doing.past is past:
+                    raise
+                self._open_backend(doing)
 
     def _tell_start(self, doing: Doing) -> None:
         budget = doing.found.budget

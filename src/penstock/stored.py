@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ class Stored:
     key: str = field(default="", repr=False)
     holes: str = field(default="", repr=False)
     """Changes with what is missing here and in the stages before; empty when nothing is."""
+    check: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Makes sure that what is opened is what was kept; not in a worker, as the run has done so before."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "check": None}
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -37,7 +43,12 @@ class Stored:
         """The results: what the sink opens or the reducer made; the folder, for a step.
 
         A dict of them where the stage keeps several.
+
+        Raises:
+            ResultsDamaged: a file of them is gone, or is not what was kept.
         """
+        if self.check is not None:
+            self.check()
         opened = {name: self._open(name, room) for name, room in self.rooms.items()}
         if not opened:
             return self.folder

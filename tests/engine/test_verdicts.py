@@ -54,6 +54,8 @@ def test_every_error_of_the_run_is_reached():
     """Each class under CannotFit and RunFailed comes from one of these functions."""
     told = {type(error_of(aside(reason))) for reason in ERRORS}
     told |= {type(storage.failure(errno.EIO, "/")), NoBudget}
+    damaged = m.Failed("damaged", -1, (-1, -1), 0, "ResultsDamaged", "part-3")
+    told |= {type(verdicts.of_chore("close", damaged, Path("run")))}
     leaves = {cls for base in (errors.CannotFit, errors.RunFailed) for cls in base.__subclasses__()}
     assert told == leaves
 

@@ -119,6 +119,8 @@ class Progress(AbstractContextManager["Progress"]):
                 self._workers.discard(event.worker)
             case ev.BatchDone():
                 self._done += event.stop - event.start
+            case ev.TakenBack():
+                self._done -= event.items
             case ev.ItemSetAside():
                 self._set_aside += 1
                 self._done -= 1  # its batch is counted whole
@@ -127,7 +129,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _worth_saying(self, event: ev.Event) -> str:
         """A line of its own: for a death before this run, and for what -v or -vv asks to hear."""
-        if isinstance(event, ev.RunDied):
+        if isinstance(event, ev.RunDied | ev.TakenBack):
             return event.message
         if isinstance(event, ev.StageStarted):
             return self._beginning(event)

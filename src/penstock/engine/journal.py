@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -152,13 +153,17 @@ class Journal:
 def take_over(path: Path, owner: Owner) -> None:
     """Put a copy in the journal's place, so that an owner before appends to a file without a name.
 
+    Its time stays that of the last line, so that it is seen what was touched since.
+
     Raises:
         OSError: there is no room for the copy.
     """
+    written = path.stat().st_mtime_ns
     with atomic(path) as draft:
         shutil.copyfile(path, draft)
     with closing(Journal(path, owner=owner)) as book:
         book.write({})
+    os.utime(path, ns=(written, written))
 
 
 def kept(
@@ -273,7 +278,8 @@ def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
     for _, _, entry in _counting(path):
         if "kept" in entry:
             start, stop = entry["kept"]
-            if any(start <= item < stop for item in wanted):
+            first = bisect_left(wanted, start)
+            if first < len(wanted) and wanted[first] < stop:
                 found[start] = stop
         for start, stop in entry.get("back", ()):
             for gone in [each for each in found if start <= each < stop]:

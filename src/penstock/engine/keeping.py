@@ -16,7 +16,7 @@ from typing import Any
 from penstock import forks, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.engine import journal
-from penstock.files import atomic, digest, proof
+from penstock.files import atomic, digest, proof, prove
 from penstock.stored import result_name
 
 INLINE = 64 << 10
@@ -94,6 +94,9 @@ class Keeper:
 
         Returns:
             What the reducers made, or None where it is kept; and what each room wrote in the end.
+
+        Raises:
+            ResultsDamaged: a part is gone, or is not what was kept.
         """
         made: dict[str, Any] = {}
         told: dict[str, Closed | None] = {}
@@ -108,7 +111,8 @@ class Keeper:
                         path.write_text(values.dumps(made[name]))
                     told[name] = Closed((Part(kept.name, *proof(kept)),))
             else:
-                answer = room.close(receipts, self._folder_of(name))
+                folder = self._folder_of(name)
+                answer = room.close(_standing(receipts, folder), folder)
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
         return (None if durable else made), told
@@ -180,7 +184,10 @@ class Keeper:
     def _states(self, receipts: Iterable[tuple[Batch, Receipt]]) -> Iterator[Any]:
         for _, receipt in receipts:
             if receipt.parts:
-                yield values.loads((self._machinery / "states" / receipt.parts[0].name).read_bytes())
+                part = receipt.parts[0]
+                path = self._machinery / "states" / part.name
+                prove(path, part.bytes, part.digest)
+                yield values.loads(path.read_bytes())
             else:
                 yield receipt.value
 
@@ -241,6 +248,18 @@ class Keeper:
                 f"into= names {', '.join(map(repr, self._rooms))}, so the function must return a dict with "
                 f"these names; {name!r} was not in what it returned"
             ) from error
+
+
+def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterator[tuple[Batch, Receipt]]:
+    """The same receipts, each once its parts were seen to be there, in their size.
+
+    Raises:
+        ResultsDamaged: one is not.
+    """
+    for batch, receipt in receipts:
+        for part in receipt.parts:
+            prove(folder / part.name, part.bytes, part.digest, read=False)
+        yield batch, receipt
 
 
 class _Place:

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt, Reducer
-from penstock.engine import discover, journal, verdicts
+from penstock.engine import discover, journal, standing, verdicts
 from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.crew import Worker
@@ -81,6 +81,7 @@ class Loop:
 
         Raises:
             Interrupt: a signal asked to stop; the running batches were finished or dropped.
+            ResultsDamaged: a part that was kept is gone, or is not what it was.
             PenstockError: the run cannot go on.
         """
         with self:
@@ -95,6 +96,7 @@ class Loop:
                 raise self._failures.error()
             made, told = self._do(m.Chore("close", self._setup.machinery / "journal"))
             self._ledger.write(journal.closed(told))
+            standing.clear(standing.Place(self._setup.folder, self._setup.machinery), told)
             return made
 
     def _do(self, chore: m.Chore) -> Any:

@@ -107,7 +107,8 @@ class Failed:
     """Up: the batch or chore did not end well, and the worker lives."""
 
     cause: str
-    """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``."""
+    """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``,
+    ``"damaged"`` (a part is not what was kept)."""
     item: int
     call: tuple[int, int]
     held: int

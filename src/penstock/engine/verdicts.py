@@ -23,6 +23,7 @@ from penstock.errors import (
     ItemTooLarge,
     NoBudget,
     PenstockError,
+    ResultsDamaged,
     RunFailed,
     Stalled,
     WorkerDied,
@@ -212,6 +213,11 @@ def of_chore(what: str, failed: Failed, folder: Path) -> RunFailed:
     """The error for a sink or reducer that failed before the first or after the last batch."""
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
+    if failed.cause == "damaged":
+        return ResultsDamaged(
+            f"{failed.message}. It was not used, and is left as it is. Run the same command again: what is "
+            "damaged is put aside and done again. Should it happen again, have disk and memory tested."
+        )
     kind = CannotKeep if failed.error.endswith("CannotKeep") else FunctionRaised
     doing = "finishing the results" if what == "close" else "preparing the result folder"
     return _caused(kind(f"{doing} failed: {failed.error}: {failed.message}"), failed)

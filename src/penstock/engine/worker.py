@@ -31,6 +31,7 @@ from penstock.engine.faults import (
 from penstock.engine.keeping import Keeper
 from penstock.engine.meter import Meter, own_pages
 from penstock.engine.process import limit_threads, trim
+from penstock.errors import ResultsDamaged
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -286,7 +287,7 @@ class Worker:
             call=(self._note[note.CALL_START], self._note[note.CALL_STOP]),
             held=max(self._meter.peak()[0] - self._idle, 0),
             error=qualified(error),
-            message="" if private else message_of(error),
+            message="" if private and not isinstance(error, ResultsDamaged) else message_of(error),
             traceback="" if private else traceback_of(error),
             file=_file_of(error),
             errno=getattr(error, "errno", None) or 0 if isinstance(error, OSError) else 0,
@@ -315,6 +316,8 @@ class Worker:
 
 
 def _cause_of(error: BaseException, folder: Path, otherwise: str) -> str:
+    if isinstance(error, ResultsDamaged):
+        return "damaged"
     if out_of_memory(error):
         return "memory"
     return "disk" if storage.is_full(error) or storage.is_at_fault(error, folder) else otherwise

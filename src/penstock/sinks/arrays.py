@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from penstock import files
 from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept, part_name, sweep
+from penstock.sinks.parts import another, kept, part_name, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,12 +105,14 @@ class Arrays:
         arrays: dict[str, Any] | None = None
         first = ""
         items = 0
+        names: set[str] = set()
         sweep(folder, _INDEX)
         with files.atomic(folder / _INDEX) as draft, open(draft, "w", encoding="utf-8") as index:
             index.write('{"holes": [')
             comma = ""
             for batch, receipt in receipts:
                 items = batch.stop
+                names.update(part.name for part in receipt.parts)
                 place = f"items {batch.start} to {batch.stop - 1}"
                 found = receipt.value["arrays"]
                 if found and arrays is None:
@@ -126,7 +128,7 @@ class Arrays:
             fill = None if self.fill is None else float(self.fill)
             rest = {"items": items, "arrays": arrays or {}, "fill": fill}
             index.write(f"], {json.dumps(rest)[1:]}\n")
-        sweep(folder, _NAMES)
+        sweep(folder, _NAMES, names)
         return Closed((kept(folder / _INDEX, folder),), pattern=_NAMES)
 
     def result(self, folder: Path) -> ArrayParts:
@@ -269,13 +271,12 @@ def _compare(array: np.ndarray, item: int, path: Path, folder: Path, name: str) 
     """Fail early, not in the end, when this part will differ from one that is there."""
     import numpy as np
 
-    pattern = f"part-*-{name}.npy" if name else "part-*.npy"
-    other = next((found for found in folder.glob(pattern) if found.name != path.name), None)
+    other = another(folder, f"part-*-{name}.npy" if name else _NAMES, path.name)
     if other is None:
         return
     try:
         there = np.load(other, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:  # removed meanwhile
+    except (OSError, ValueError, EOFError):  # removed meanwhile, or damaged
         return
     if there.dtype != array.dtype or there.shape[1:] != array.shape:
         start, stop = _span(other)

@@ -13,7 +13,7 @@ from penstock import files, values
 from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.budget import format_size, parse_size
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept, sweep
+from penstock.sinks.parts import check, kept, sweep
 
 _INLINE = 64 << 10
 _HOLE = '{"__set_aside__":'
@@ -137,7 +137,7 @@ def _lines(receipt: Receipt, folder: Path) -> Iterator[bytes]:
     for line in receipt.value or ():
         yield f"{line}\n".encode()
     for part in receipt.parts:
-        with open(folder / part.name, "rb") as file:
+        with open(check(part, folder), "rb") as file:
             yield from file
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock import files
-from penstock.abc import Batch, Closed, Receipt
+from penstock.abc import Batch, Closed, Part, Receipt
 from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import kept, part_name, sweep
+from penstock.sinks.parts import another, check, kept, part_name, sweep
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +20,6 @@ _SCHEMA = "_common_metadata"
 """The usual name, in a folder of Parquet files, of a file with their schema and no rows."""
 _WHOLE = "results.parquet"
 _NAMES = "part-*.parquet"
-_MADE_OF = b"penstock.parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,32 +93,28 @@ class Parquet:
         return Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """Find the schema of all parts; with ``one_file`` put them together, and remove them.
+        """Find the schema of all parts; with ``one_file`` put them together.
 
         Raises:
             CannotKeep: a column has types in two parts that do not agree.
+            ResultsDamaged: a part that is read is not what was kept.
         """
         import pyarrow.parquet as pq
 
         for name in (_SCHEMA, _WHOLE):
             sweep(folder, name)
-        with tempfile.TemporaryFile("w+", dir=folder) as names:
-            made_of = hashlib.blake2b(digest_size=16)
+        with tempfile.TemporaryFile("w+", dir=folder) as listed:
+            names = set()
             for _, receipt in receipts:
                 for part in receipt.parts:
-                    names.write(f"{part.name}\n")
-                    made_of.update(f"{part.name} {part.digest}\n".encode())
-            tag = made_of.hexdigest().encode()
-            if not (self.one_file and _tag(folder / _WHOLE) == tag):
-                schema = self._agreed(_paths(names, folder))
-                with files.atomic(folder / _SCHEMA) as draft:
-                    pq.write_metadata(schema, draft)
-                if self.one_file:
-                    self._join(_paths(names, folder), schema, tag, folder / _WHOLE)
+                    listed.write(f"{part.bytes} {part.digest} {part.name}\n")
+                    names.add(part.name)
+            schema = self._agreed(_parts(listed), folder)
+            with files.atomic(folder / _SCHEMA) as draft:
+                pq.write_metadata(schema, draft)
             if self.one_file:
-                for path in _paths(names, folder):
-                    files.discard(path)
-        sweep(folder, _NAMES)
+                self._join(_parts(listed), schema, folder)
+        sweep(folder, _NAMES, names)
         made = (_SCHEMA, _WHOLE) if self.one_file else (_SCHEMA,)
         return Closed(tuple(kept(folder / name, folder) for name in made), self.one_file, _NAMES)
 
@@ -140,13 +133,15 @@ class Parquet:
         """Fail early, not in the end, when this part does not agree with one that is there."""
         import pyarrow.parquet as pq
 
-        other = next((entry for entry in folder.glob("part-*.parquet") if entry.name != path.name), None)
-        if other is None or self.schema is not None:
+        if self.schema is not None or (other := another(folder, _NAMES, path.name)) is None:
             return
-        with suppress(FileNotFoundError):  # removed meanwhile
-            _unified(pq.read_schema(other), schema, other, path, TypeError)
+        try:
+            there = pq.read_schema(other)
+        except (OSError, pa.ArrowException):  # removed meanwhile, or damaged: whoever reads it will say so
+            return
+        _unified(there, schema, other, path, TypeError)
 
-    def _agreed(self, paths: Iterator[Path]) -> pa.Schema:
+    def _agreed(self, parts: Iterator[Part], folder: Path) -> pa.Schema:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -155,41 +150,42 @@ class Parquet:
 
             return plain_schema(self.schema)
         schema, first = pa.schema([]), None
-        for path in paths:
-            found = pq.read_schema(path)
-            schema = found if first is None else _unified(schema, found, first, path, CannotKeep)
-            first = first or path
+        for part in parts:
+            path = folder / part.name
+            try:
+                found = pq.read_schema(path)
+                schema = (
+                    found if first is None else _unified(schema, found, folder / first.name, path, CannotKeep)
+                )
+            except (OSError, pa.ArrowException, CannotKeep):
+                for each in (first or part, part):  # are they what was kept?
+                    check(each, folder)
+                raise
+            first = first or part
         return schema
 
-    def _join(self, paths: Iterator[Path], schema: pa.Schema, tag: bytes, whole: Path) -> None:
+    def _join(self, parts: Iterator[Part], schema: pa.Schema, folder: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         from penstock.sinks.rows import RowGroups
 
-        tagged = schema.with_metadata({_MADE_OF: tag})
-        with files.atomic(whole) as draft, RowGroups(draft, tagged, self.rows, self.compression) as groups:
-            for path in paths:
-                with pq.ParquetFile(path, buffer_size=1 << 20) as part:
-                    for group in range(part.num_row_groups):
-                        for piece in part.iter_batches(self.rows, row_groups=[group], use_threads=False):
+        with (
+            files.atomic(folder / _WHOLE) as draft,
+            RowGroups(draft, schema, self.rows, self.compression) as groups,
+        ):
+            for part in parts:
+                with pq.ParquetFile(check(part, folder), buffer_size=1 << 20) as rows:
+                    for group in range(rows.num_row_groups):
+                        for piece in rows.iter_batches(self.rows, row_groups=[group], use_threads=False):
                             groups.add(pa.Table.from_batches([piece]).select(schema.names).cast(schema))
 
 
-def _paths(names: Any, folder: Path) -> Iterator[Path]:
-    names.seek(0)
-    for line in names:
-        yield folder / line.rstrip("\n")
-
-
-def _tag(whole: Path) -> bytes | None:
-    """What a joined file was made of, if there is one."""
-    import pyarrow.parquet as pq
-
-    with suppress(FileNotFoundError):
-        tag: bytes | None = (pq.read_schema(whole).metadata or {}).get(_MADE_OF)
-        return tag
-    return None
+def _parts(listed: Any) -> Iterator[Part]:
+    listed.seek(0)
+    for line in listed:
+        size, digest, name = line.rstrip("\n").split(" ", 2)
+        yield Part(name, int(size), digest)
 
 
 def _unified(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container
+from fnmatch import fnmatch
 from pathlib import Path
 
 from penstock.abc import Batch, Part
-from penstock.files import discard, proof
+from penstock.files import discard, proof, prove
 
 
 def part_name(batch: Batch, suffix: str) -> str:
@@ -17,6 +19,24 @@ def part_name(batch: Batch, suffix: str) -> str:
 def kept(path: Path, folder: Path) -> Part:
     """The proof that a file or folder is kept: its name in the run folder, its bytes, its digest."""
     return Part(path.relative_to(folder).as_posix(), *proof(path))
+
+
+def check(part: Part, folder: Path) -> Path:
+    """The path of a part that is about to be read, once its digest was seen to be that of its receipt.
+
+    Raises:
+        ResultsDamaged: it is not, or the part is gone.
+    """
+    path = folder / part.name
+    prove(path, part.bytes, part.digest)
+    return path
+
+
+def another(folder: Path, pattern: str, name: str) -> Path | None:
+    """Some part that is there besides ``name``; found without listing a folder that may hold 10^5 of them."""
+    with os.scandir(folder) as entries:
+        found = (entry.name for entry in entries if entry.name != name and fnmatch(entry.name, pattern))
+        return next((folder / each for each in found), None)
 
 
 def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:

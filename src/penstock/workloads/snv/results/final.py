@@ -6,7 +6,6 @@ and in the end the parts are put together, plane by plane, without inflating any
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ import numpy as np
 
 import penstock
 from penstock.abc import Batch, Closed, Receipt, SetAside
-from penstock.sinks.parts import kept, part_name, sweep
+from penstock.sinks.parts import check, kept, part_name, sweep
 from penstock.workloads.snv.jobs import flattened
 from penstock.workloads.snv.reading.arrays import Array
 from penstock.workloads.snv.reading.chunked import STATISTICS
-from penstock.workloads.snv.results.zipping import NpzWriter, append, comment_of, deflate
+from penstock.workloads.snv.results.zipping import NpzWriter, append, deflate
 from penstock.workloads.snv.table import Block
 
 if TYPE_CHECKING:
@@ -179,28 +178,22 @@ class FinalTable:
         return Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """Put the parts together, and remove them."""
+        """Put the parts together.
+
+        Raises:
+            ResultsDamaged: a part is not what was kept.
+        """
         for name in (TABLE, PREDICTIONS):
             sweep(folder, name)  # it may be as large as the table
-        names, made_of = [], hashlib.blake2b(digest_size=16)
-        for _, receipt in receipts:
-            names.append(receipt.parts[0].name)
-            made_of.update(f"{receipt.parts[0].digest}\n".encode())
-        tag = made_of.hexdigest().encode()
         made = [TABLE, PREDICTIONS] if self.fast else [TABLE]
-        # A close that was killed behind its end may have removed parts already.
-        if not (comment_of(folder / TABLE) == tag and all((folder / name).exists() for name in made)):
-            parts = [folder / name for name in names]
-            if self.fast:
-                with penstock.atomic(folder / PREDICTIONS) as draft, open(draft, "wb") as file:
-                    self._write_text(file, parts)
-            with (
-                penstock.atomic(folder / TABLE) as draft,
-                open(draft, "wb") as file,
-                NpzWriter(file, tag) as table,
-            ):
-                self._write_table(table, parts)
-        sweep(folder, _NAMES, names=())
+        # They are read piece by piece, and several times.
+        parts = [check(receipt.parts[0], folder) for _, receipt in receipts]
+        if self.fast:
+            with penstock.atomic(folder / PREDICTIONS) as draft, open(draft, "wb") as file:
+                self._write_text(file, parts)
+        with penstock.atomic(folder / TABLE) as draft, open(draft, "wb") as file, NpzWriter(file) as table:
+            self._write_table(table, parts)
+        sweep(folder, _NAMES, {path.name for path in parts})
         return Closed(tuple(kept(folder / name, folder) for name in made), replaced=True, pattern=_NAMES)
 
     def result(self, folder: Path) -> Path:

@@ -92,11 +92,10 @@ class NpzWriter:
 
     Args:
         file: new and empty; can seek.
-        comment: of the archive.
     """
 
-    def __init__(self, file: BinaryIO, comment: bytes = b"") -> None:
-        self._file, self._comment = file, comment
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._entries: list[_Entry] = []
 
     def __enter__(self) -> NpzWriter:
@@ -165,8 +164,7 @@ class NpzWriter:
         file.write(
             struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, end - begin, begin)
             + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
-            + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, _LARGE, _LARGE, len(self._comment))
-            + self._comment
+            + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, _LARGE, _LARGE, 0)
         )
 
 
@@ -182,14 +180,3 @@ def append(target: int, source: int, at: int, count: int) -> None:
         if not moved:
             raise OSError(f"a part ends {count} bytes before its end: was it changed?")
         at, count = at + moved, count - moved
-
-
-def comment_of(path: str | os.PathLike[str]) -> bytes:
-    """The comment of an archive that this module wrote; empty where there is none."""
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.comment
-    except (OSError, zipfile.BadZipFile):
-        return b""
