@@ -9,6 +9,7 @@ import errno
 import hashlib
 import math
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +59,17 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
         raise
     if durable:
         _sync(final.parent)
+
+
+def renew(path: Path) -> None:
+    """Put a copy in a file's place, if there is one: who still has it open appends to one without a name.
+
+    Raises:
+        OSError: there is no room for the copy.
+    """
+    if path.exists():
+        with atomic(path) as draft:
+            shutil.copyfile(path, draft)
 
 
 def discard(path: str | os.PathLike[str]) -> None:

@@ -16,10 +16,10 @@ from penstock import drafts, forks
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, journal, postmortem
-from penstock.engine.lock import RunLock
+from penstock.engine.lock import Edge, RunLock
 from penstock.engine.report import Report
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
-from penstock.files import atomic
+from penstock.files import atomic, renew
 
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 """Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
@@ -37,11 +37,15 @@ class RunFolder:
     Args:
         folder: where; None for a temporary one, which goes at the end.
         private: nobody else may read what is written while it is ours.
+        edge: clocks and the like for its lock; those of this machine.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, *, private: bool = False) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, *, private: bool = False, edge: Edge | None = None
+    ) -> None:
         self._here = forks.Here()
         self._private = private
+        self._edge = edge
         self._umask: int | None = None
         """The umask to go back to."""
         self.temporary = folder is None
@@ -86,25 +90,25 @@ class RunFolder:
         self.machinery.mkdir(parents=True, exist_ok=True)
         try:
             self._take()
+            if told := discover.in_memory(self.path):
+                warnings.warn(told, RuntimeWarning, stacklevel=5)  # where Run is entered
+            self._events = _appended(self.machinery / "events.jsonl")
         except BaseException:
             self.leave()
             raise
-        if told := discover.in_memory(self.path):
-            warnings.warn(told, RuntimeWarning, stacklevel=4)  # where Run is entered
-        self._events = _appended(self.machinery / "events.jsonl")
 
     def _take(self) -> None:
         """Become its one owner; whoever was it before and lives can write nothing more."""
         if self.temporary:
             self._make_drafts(os.urandom(16).hex())
             return
-        self._lock = lock = RunLock(self.machinery)
+        self._lock = lock = RunLock(self.machinery, self._edge)
         left = self._make_drafts(lock.token)
         if left or lock.taken:
             for path in self.machinery.glob("*/journal"):
                 with suppress(JournalDamaged):  # told to whoever reads it
                     journal.take_over(path, lock)
-            _copy_over(self.machinery / "events.jsonl")
+            renew(self.machinery / "events.jsonl")
         for scratch in self.machinery.glob("*/scratch"):  # of runs that were killed, as the drafts
             shutil.rmtree(scratch, ignore_errors=True)
         self._clear_old_drafts()
@@ -278,13 +282,6 @@ class RunFolder:
             shutil.rmtree(scratch / self.drafts.name, ignore_errors=True)
             with suppress(OSError):
                 scratch.rmdir()
-
-
-def _copy_over(path: Path) -> None:
-    """Put a copy in a file's place, so that who still has it open appends to one without a name."""
-    if path.exists():
-        with atomic(path) as draft:
-            shutil.copyfile(path, draft)
 
 
 def _appended(path: Path) -> IO[str]:

@@ -21,7 +21,6 @@ owner 0. Of lines that count no two keep the same item, unless it was taken back
 from __future__ import annotations
 
 import os
-import shutil
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +34,7 @@ from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.engine.intervals import Intervals
 from penstock.engine.lines import check
 from penstock.errors import JournalDamaged
-from penstock.files import atomic
+from penstock.files import renew
 
 _LONGEST = 512 << 20
 """Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""
@@ -159,8 +158,7 @@ def take_over(path: Path, owner: Owner) -> None:
         OSError: there is no room for the copy.
     """
     written = path.stat().st_mtime_ns
-    with atomic(path) as draft:
-        shutil.copyfile(path, draft)
+    renew(path)
     with closing(Journal(path, owner=owner)) as book:
         book.write({})
     os.utime(path, ns=(written, written))

@@ -325,7 +325,7 @@ class RunLock:
         """Have a number higher than this one too: the note of the last owner was lost."""
         with self._mutex:
             self._prove()
-            if number >= self.number:
+            if number > self.number:  # one that is equal is ours
                 self.number = number + 1
                 self._mine = replace(self._mine, number=self.number)
                 _write_owner(self._path.with_name(_OWNER), self._mine)

@@ -16,7 +16,7 @@ from typing import Any
 from penstock import events as ev
 from penstock.engine.lock import RunLock
 from penstock.errors import RunTakenOver, UsageError
-from penstock.files import atomic
+from penstock.files import atomic, renew
 
 MACHINERY = ".penstock"
 FACTS = "exec.json"
@@ -45,6 +45,8 @@ class Record:
             raise UsageError(f"{self.folder} is the run folder of a job; choose another for the command")
         self._machinery.mkdir(parents=True, exist_ok=True)
         self._lock = RunLock(self._machinery)
+        if self._lock.taken:
+            renew(self._machinery / "events.jsonl")
         self.facts({"outcome": "interrupted"})  # until there are better ones
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._events = os.open(self._machinery / "events.jsonl", flags, 0o666)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock import values
+from penstock import drafts, values
 from penstock.abc import Batch, Closed, Receipt, SetAside, Sink
+from penstock.errors import RunTakenOver
 from penstock.files import digest, proof
 from penstock.testing.comparing import comparable
 
@@ -162,6 +164,35 @@ class SinkSuite:
         for path in list(folder.iterdir()):
             (folder / f".{path.name}.999999.tmp").write_bytes(b"half a")
         assert comparable(self.opened(self.make().result(folder))) == kept
+
+    def test_behind_a_fence_nothing_is_written_or_removed(self, tmp_path: Path) -> None:
+        """A worker that slept while its run was taken over leaves alone what its successor has kept."""
+        folder, sink = tmp_path / "run" / "kept", self.make()
+        folder.mkdir(parents=True)
+        sink.open(folder, self.count)
+        batch = self.batches(sink)[0]
+        sink.write(batch, self.results(batch), folder)
+        before = self.contents(folder)
+        place = tmp_path / "run" / ".penstock" / "drafts" / ("0" * 32)
+
+        def fenced(results: Iterator[Any], *, fail: bool) -> Iterator[Any]:
+            yield next(results)
+            drafts.fence(place, place.parent)
+            yield from results
+            if fail:
+                raise RuntimeError("a late failure")
+
+        for without in ((), tuple(range(batch.start, batch.stop))):
+            late = Batch(batch.start, batch.stop, without)
+            for fail in (False, True):
+                place.mkdir(parents=True)
+                drafts.make_in(place)
+                try:
+                    with suppress(RunTakenOver, RuntimeError):
+                        sink.write(late, fenced(self.results(late), fail=fail), folder)
+                finally:
+                    drafts.forget(place)
+                assert self.contents(folder) == before
 
     def test_items_set_aside_have_their_place(self, tmp_path: Path) -> None:
         sink = self.make()
