@@ -2,12 +2,18 @@
 
 import errno
 import os
+import random
 import re
 import signal
+import warnings
+from functools import partial
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from penstock import events as ev
+from penstock.abc import SetAside
 from penstock.budget import GiB, MiB
 from penstock.engine import discover
 from penstock.engine.messages import Leave, Work
@@ -16,6 +22,7 @@ from penstock.errors import (
     DiskFull,
     FunctionRaised,
     PenstockBug,
+    RunTakenOver,
     StorageFailed,
     UsageError,
     WorkerDied,
@@ -470,3 +477,141 @@ def test_a_machine_that_slept_stalls_nobody():
     run.run()
     everything_but(run, 8)
     assert backend.killed == []
+
+
+def test_a_run_that_is_anothers_now_kills_its_workers_first_and_writes_nothing():
+    backend = FakeBackend(lambda item, tries: Deed(1.0))
+    said = []
+
+    class Told(Book):
+        def write(self, *entries):
+            said.append("written")
+            super().write(*entries)
+
+    kill = backend.kill
+    backend.kill = lambda worker: (said.append("killed"), kill(worker))
+
+    def awake():
+        if backend.clock() > 1010:
+            if "taken over" not in said:
+                said.append("taken over")
+            raise RunTakenOver("process 7 on another host has it")
+
+    run = simulation(backend, 60, GiB, awake=awake, book=Told(0, times=0))
+    with pytest.raises(RunTakenOver):
+        run.run()
+    after = said[said.index("taken over") + 1 :]
+    assert after
+    assert set(after) == {"killed"}
+    assert backend.alive == []
+    assert backend.clock() < 1011
+
+
+# --------------------------------------------------------------------------- whatever happens
+
+ENDS = [
+    "raises",
+    "memory error",
+    "cannot keep",
+    "io error",
+    "crashes",
+    "exits",
+    "killed",
+    "kernel",
+    "hangs",
+    "spins",
+]
+TROUBLES = ["killed", "crashed", "stopped", "continued", "server", "limit", "limit fails"]
+
+
+@st.composite
+def scripts(draw):
+    items = draw(st.integers(1, 80))
+    fates = draw(
+        st.dictionaries(st.integers(0, items - 1), st.lists(st.sampled_from(ENDS), max_size=4), max_size=6)
+    )
+    sizes = draw(st.lists(st.sampled_from([1, 5, 40, 90, 400]), min_size=1, max_size=5))
+    trouble = st.tuples(st.floats(0, 30), st.sampled_from(TROUBLES), st.integers(0, 7), st.integers(1, 40))
+    happens = draw(st.lists(trouble, max_size=12))
+    return {
+        "items": items,
+        "fates": fates,
+        "sizes": sizes,
+        "happens": happens,
+        "seconds": draw(st.sampled_from([0.001, 0.1, 3.0])),
+        "late": draw(st.sampled_from([0.0, 0.02, 1.5])),
+        "workers": draw(st.integers(1, 6)),
+        "grain": draw(st.sampled_from([None, 1, 7])),
+        "batched": draw(st.booleans()),
+        "fixed_call": draw(st.sampled_from([None, 4])),
+        "coarse": draw(st.sampled_from([0.0, 0.3])),
+        "seed": draw(st.integers(0, 99)),
+    }
+
+
+def perform(script):
+    chance = random.Random(script["seed"])
+    fates, sizes = script["fates"], script["sizes"]
+
+    def deeds(item, tries):
+        ends = fates.get(item, [])
+        end = ends[tries] if tries < len(ends) else "done"
+        return Deed(script["seconds"], sizes[item % len(sizes)] * MiB, end=end)
+
+    backend = FakeBackend(
+        deeds,
+        clock=FakeClock(grain=script["coarse"]),
+        latency=lambda: chance.random() * script["late"],
+        batched=script["batched"],
+        grain=script["grain"],
+    )
+    limit, clock = FakeLimit(backend, GiB), backend.clock
+
+    def happen(what, number, size):
+        alive = backend.alive
+        worker = alive[number % len(alive)] if alive else -1
+        if what == "killed":
+            backend.kill_from_outside(worker)
+        elif what == "crashed":
+            backend.kill_from_outside(worker, signal.SIGSEGV)
+        elif what == "stopped":
+            backend.stop_from_outside(worker)
+        elif what == "continued":
+            backend.continue_from_outside(worker)
+        elif what == "server":
+            backend.lose_server()
+        elif what == "limit":
+            limit.size = 300 * MiB + size * 20 * MiB
+        else:
+            limit.error = None if limit.error else OSError("stale")
+
+    for when, *what in script["happens"]:
+        clock.after(when, partial(happen, *what))
+    run = simulation(
+        backend,
+        script["items"],
+        GiB,
+        workers=script["workers"],
+        limits=[limit],
+        requested="auto",
+        stall=60.0,
+        timeout=90.0,
+        fixed_call=script["fixed_call"] if script["batched"] and script["grain"] is None else None,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run.run()
+    return run
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts())
+def test_whatever_happens_every_item_is_done_once_or_set_aside_and_the_run_ends(script):
+    run = perform(script)
+    items, aside = script["items"], run.aside
+    given = [each.item if isinstance(each, SetAside) else each for each in run.results]
+    assert given == list(range(items)), "each item exactly once, in order"
+    assert sorted(aside) == [each.item for each in run.results if isinstance(each, SetAside)]
+    journaled = [line["kept"] for line in run.lines if "kept" in line]
+    assert sorted(item for start, stop in journaled for item in range(start, stop)) == list(range(items))
+    assert run.backend.alive == []

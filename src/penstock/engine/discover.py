@@ -114,9 +114,7 @@ class Gauge:
         self._failed: set[str] = set()
         self._troubles: list[str] = []
         if limits is not None:
-            self._limits = [
-                (f"{type(each).__qualname__} {number}", each) for number, each in enumerate(limits)
-            ]
+            self._limits = [(f"{type(each).__name__} {number}", each) for number, each in enumerate(limits)]
             return
         for name in registry.names("limit"):
             try:

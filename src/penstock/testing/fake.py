@@ -161,6 +161,13 @@ class FakeBackend:
             self.pause(number)
             worker.stopped = True
 
+    def continue_from_outside(self, number: int) -> None:
+        """Somebody else lets a stopped worker go on."""
+        worker = self._workers.get(number)
+        if worker is not None and worker.stopped:
+            worker.stopped = False
+            self.resume(number)
+
     def lose_server(self) -> None:
         """What workers are forked from is gone, and they with it."""
         for worker in list(self._workers.values()):

@@ -116,6 +116,7 @@ def simulation(
     fixed_call: int | None = None,
     memory: int | None = None,
     beat: Callable[[], None] = lambda: None,
+    awake: Callable[[], None] = lambda: None,
     past: journal.Past | None = None,
     interrupts: Any = _NoStop,
     book: Any = None,
@@ -131,7 +132,8 @@ def simulation(
         set_aside, stall, timeout: as for a job, in seconds.
         fixed_call: as ``batched=N``.
         memory: bytes that a call takes, as stated.
-        beat: the heartbeat of the run's lock.
+        beat: called every few seconds.
+        awake: called with each turn; raises where the run is another's now.
         past: what a journal said before.
         interrupts: has ``number``, a signal that asks to stop.
         book: takes the journal's lines in place of a list.
@@ -163,6 +165,7 @@ def simulation(
         collect=lambda first, results: parts.append((first, results)),
         interrupts=interrupts,
         beat=beat,
+        awake=awake,
     )
     return Simulated(loop, backend, lines.lines, events, parts)
 
