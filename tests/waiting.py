@@ -6,6 +6,7 @@ far beyond what the busiest machine needs.
 
 import os
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,36 @@ def left_behind(mark, seconds=60.0):
     while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.01)
     return left
+
+
+class Lateness:
+    """How late this machine was to wake somebody who slept, at most, inside ``with``.
+
+    What is bounded in time is late with everybody else on a busy machine: a test allows it ``slack``
+    besides, which is next to nothing on an idle one.
+    """
+
+    def __enter__(self):
+        self._worst, self._over = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._sleep, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _sleep(self):
+        over = False
+        while not over:
+            began = time.monotonic()
+            over = self._over.wait(0.02)
+            self._worst = max(self._worst, time.monotonic() - began - 0.02)
+
+    @property
+    def slack(self):
+        """Seconds: who works a little between two rests is woken late several times."""
+        return 20 * self._worst
 
 
 def heed_interrupts():

@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from waiting import LIMIT
+
 MAIN = [sys.executable, "-c", "from penstock.cli import main; main(prog_name='penstock')", "exec"]
 
 
@@ -16,7 +18,7 @@ def line(*words):
 
 def run(*words, **options):
     """Run it to its end."""
-    options = {"capture_output": True, "text": True, "timeout": 60} | options
+    options = {"capture_output": True, "text": True, "timeout": LIMIT} | options
     return subprocess.run(line(*words), **options)
 
 
@@ -25,9 +27,47 @@ def python(program):
     return [sys.executable, "-c", program]
 
 
+WATCHED = """
+import time
+
+def until_read(times=2):
+    "Go on when our supervisor has read our memory so often; a while later where there is none."
+    def count():
+        with open({events!r}, "rb") as file:
+            return file.read().count(b'"memory_read"')
+    try:
+        goal = count() + times
+        while count() < goal:
+            time.sleep(0.02)
+    except FileNotFoundError:
+        time.sleep(0.3)
+
+"""
+
+
+def watched(folder, program):
+    """A Python program that has ``until_read()``, supervised with this run folder.
+
+    The first of two readings may have begun before the call; the second sees what is held in it.
+    """
+    return python(WATCHED.format(events=str(Path(folder) / ".penstock" / "events.jsonl")) + program)
+
+
 def hold(mebibytes, seconds=0.3):
     """A program that holds memory for a while."""
     return python(f"import time; kept = bytearray(b'x') * ({mebibytes} << 20); time.sleep({seconds})")
+
+
+def hold_until_read(mebibytes, folder, times=2):
+    """A program that holds memory until its supervisor has read it so often."""
+    return watched(folder, f"kept = bytearray(b'x') * ({mebibytes} << 20)\nuntil_read({times})\n")
+
+
+def children(pid):
+    """Children of a process."""
+    return [
+        int(pid) for task in Path(f"/proc/{pid}/task").glob("*/children") for pid in task.read_text().split()
+    ]
 
 
 def facts(folder):
