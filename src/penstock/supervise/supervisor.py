@@ -200,7 +200,7 @@ class Supervisor:
         number = found.si_signo
         by_terminal = found.si_code == _FROM_KERNEL
         sender = 0 if by_terminal else found.si_pid
-        if not by_terminal and (sender == self._pid or sender in self._watch.tree.processes):
+        if not by_terminal and (sender == self._pid or sender in self._watch.tree.members()):
             return  # meant for the whole group, from inside it
         if number in _ENDING:
             name = "" if by_terminal else slurp(f"/proc/{sender}/comm").decode(errors="replace").strip()
@@ -209,7 +209,7 @@ class Supervisor:
         if self._status is not None:
             if number in _ENDING:  # what was left behind, perhaps in sessions of its own
                 self._asked += 1
-                for pid in list(self._watch.tree.processes):
+                for pid in self._watch.tree.members():
                     command.send(pid, number if self._asked == 1 else signal.SIGKILL)
             return
         if number == signal.SIGCONT and not command.is_stopped(self._pid):

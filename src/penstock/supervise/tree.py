@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from penstock import proc
 from penstock.proc import KernelFile, find
 
 _THREADS_EVERY = 8
@@ -162,6 +163,10 @@ class Tree:
             self.processes[pid] = process
             todo += [(child, process) for child in process.children(of_threads=of_threads)]
         return ended
+
+    def members(self) -> set[int]:
+        """Those alive at the last reading, and those that have come since: none is too young for a signal."""
+        return {*self.processes, *proc.descendants(self._root)}
 
     @property
     def memory(self) -> int:
