@@ -182,6 +182,11 @@ def ones(count):
     return np.ones(count, "u1")
 
 
+def ones_told(count, path):
+    Path(path).touch()
+    return ones(count)
+
+
 def total(a, b):
     a[1] += 0  # its own
     return int(a.sum()), float(b.sum()), a.flags.writeable, b.flags.c_contiguous

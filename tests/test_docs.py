@@ -25,6 +25,7 @@ from pathlib import Path
 
 import click
 import pytest
+from waiting import LIMIT
 
 import penstock
 from penstock import abc, errors, registry
@@ -112,7 +113,7 @@ def python(*arguments, cwd):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-W", "default::RuntimeWarning", *arguments],
-        cwd=cwd, env=environ | {"PENSTOCK_BUDGET": BUDGET}, capture_output=True, text=True, timeout=100,
+        cwd=cwd, env=environ | {"PENSTOCK_BUDGET": BUDGET}, capture_output=True, text=True, timeout=LIMIT,
     )  # fmt: skip
 
 

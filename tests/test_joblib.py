@@ -13,6 +13,7 @@ import pytest
 from executor_programs import MiB, beside, python
 from joblib import Parallel, delayed
 from memory_groups import group, needs_groups
+from waiting import LIMIT, until
 
 import penstock
 import penstock.joblib
@@ -61,12 +62,13 @@ def test_generators():
         results.close()
 
 
-def test_results_of_a_slow_consumer_wait_in_files():
+def test_results_of_a_slow_consumer_wait_in_files(tmp_path):
     meter = Meter()
-    results = Parallel(n_jobs=2, return_as="generator")(delayed(programs.ones)(8 * MiB) for _ in range(30))
+    calls = (delayed(programs.ones_told)(8 * MiB, str(tmp_path / str(n))) for n in range(30))
+    results = Parallel(n_jobs=2, return_as="generator", pre_dispatch="all")(calls)
     next(results)
     before, most = meter.held(), 0
-    time.sleep(1.5)  # they are all done by now
+    until(lambda: len(list(tmp_path.iterdir())) == 30)
     for result in results:
         assert len(result) == 8 * MiB
         most = max(most, meter.held())
@@ -105,12 +107,12 @@ def test_calls_that_die_together_are_tried_alone(tmp_path):
 
 def test_a_timeout_of_the_whole_and_of_a_call():
     with pytest.raises(multiprocessing.TimeoutError):
-        Parallel(n_jobs=2, timeout=0.3)(delayed(time.sleep)(30) for _ in range(2))
+        Parallel(n_jobs=2, timeout=0.3)(delayed(time.sleep)(2 * LIMIT) for _ in range(2))
     with (
         joblib.parallel_config(backend="penstock", budget=beside(400), timeout_per_call=0.3),
         pytest.raises(penstock.Stalled),
     ):
-        Parallel(n_jobs=2)(delayed(time.sleep)(30) for _ in range(2))
+        Parallel(n_jobs=2)(delayed(time.sleep)(2 * LIMIT) for _ in range(2))
 
 
 def test_the_budget_is_heeded():

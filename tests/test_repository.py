@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 import penstock
 
@@ -34,7 +35,7 @@ def python(*arguments, **options):
         env=environ | options.pop("environ", {}),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
         **options,
     )
 

@@ -180,14 +180,14 @@ if __name__ == "__main__":
         assert sorted(pool.imap_unordered(work, range(50), 3)) == squares
         assert list(pool.imap_unordered(work, [])) == [] == pool.map(work, [])
         assert pool.starmap(add, [(1, 2), (3,)]) == [3, 13]
-        assert pool.starmap_async(add, [(1, 2)]).get(20) == [3]
+        assert pool.starmap_async(add, [(1, 2)]).get(300) == [3]
         assert pool.apply(add, (1,), {"b": 5}) == 6
         result = pool.apply_async(add, (1, 2), callback=seen.append)
-        assert result.get(timeout=20) == 3 and result.ready() and result.successful()
+        assert result.get(timeout=300) == 3 and result.ready() and result.successful()
         result = pool.map_async(work, range(50), callback=seen.append)
         assert result.get() == squares and result.get() is result.get()
         failed = pool.apply_async(fails_at_two, (2,), error_callback=wrong.append)
-        failed.wait(20)
+        failed.wait(300)
         assert not failed.successful()
         results = pool.imap(fails_at_two, range(4))
         told = []
@@ -216,7 +216,8 @@ if __name__ == "__main__":
             queue = manager.Queue()
             pool.starmap(put, [(queue, 1), (queue, 2)])
             assert {queue.get(), queue.get()} == {1, 2}
-        time.sleep(0.2)
+        while len(seen) < 2 or not wrong:
+            time.sleep(0.01)
         assert seen == [3, squares] and len(wrong) == 1
     try:
         pool.map(work, [1])
@@ -227,7 +228,7 @@ if __name__ == "__main__":
     pool.close()
     pool.join()
     assert late.get() == squares[:5]
-    Pool(2).apply_async(slow, (60,))  # forgotten: ends with the script
+    Pool(2).apply_async(slow, (1000,))  # forgotten: ends with the script
     print("ok")
 """
 

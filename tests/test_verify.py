@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from waiting import LIMIT
 
 import penstock
 from penstock import events as ev
@@ -504,4 +505,4 @@ def test_the_jobs_code_is_not_imported(run):
         "odd = [name for name in sys.modules if name.startswith(('penstock.sinks', 'penstock.sources', "
         "'penstock.workloads', 'pyarrow', 'numpy', 'test_verify'))]; assert not odd, odd"
     )
-    subprocess.run([sys.executable, "-c", code, str(run("parquet"))], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(run("parquet"))], check=True, timeout=LIMIT)

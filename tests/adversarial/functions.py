@@ -113,7 +113,7 @@ class Grandchildren:
                 with open(self.pids, "a") as file:
                     file.write(f"{os.getpid()}\n")
                 held = bytearray(b"\1") * self.bytes
-                time.sleep(60)
+                time.sleep(10_000)
                 del held
             os._exit(0)
         os.waitpid(child, 0)
@@ -146,7 +146,7 @@ class Outrun:
 class BlindParent:
     """Stop the process that watches, then take memory: only the kernel is left to end this one.
 
-    Somebody has to let the process ``PARENT`` go on again.
+    Somebody has to let the process ``PARENT`` go on again when that has come about.
     """
 
     bytes: int
@@ -156,7 +156,7 @@ class BlindParent:
         if item in self.items:
             os.kill(int(os.environ["PARENT"]), signal.SIGSTOP)
             held = bytearray(b"\1") * self.bytes
-            time.sleep(1)
+            time.sleep(10_000)
             del held
         return answer(item)
 
@@ -225,7 +225,7 @@ def count(state, result):
 
 
 def slow_count(state, result):
-    time.sleep(0.05)
+    time.sleep(0.1)
     return [state[0] + 1]
 
 
@@ -238,7 +238,7 @@ def join(left, right):
 
 
 def slow_finish(states):
-    time.sleep(0.8)
+    time.sleep(1.5)
     return sum(state[0] for state in states)
 
 

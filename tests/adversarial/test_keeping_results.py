@@ -13,10 +13,10 @@ from penstock.testing.misfortune import answer
 
 def test_a_timeout_is_for_items_and_not_for_what_is_done_with_their_results():
     fold = Fold(slow_count, nothing, join)
-    report = penstock.run(answers_of, 30, into=fold, batched=15, timeout=0.3, budget=beside(200))
+    report = penstock.run(answers_of, 30, into=fold, batched=15, timeout=1.0, budget=beside(200))
     assert (report.result, report.failures) == ([30], {})
     fold = Fold(count, nothing, finish=slow_finish)
-    assert penstock.run(answer, 30, into=fold, timeout=0.3, budget=beside(200)).result == 30
+    assert penstock.run(answer, 30, into=fold, timeout=1.0, budget=beside(200)).result == 30
 
 
 def test_a_reducer_that_is_too_large_at_the_end_says_so_and_is_done_with_more(tmp_path):
@@ -35,7 +35,7 @@ def test_a_reducer_that_is_too_large_at_the_end_says_so_and_is_done_with_more(tm
 def test_a_reducer_that_hangs_at_the_end_is_ended():
     fold = Fold(count, nothing, finish=hanging_finish)
     with pytest.raises(penstock.errors.WorkerDied, match="used no CPU and did no I/O"):
-        penstock.run(answer, 10, into=fold, stall="300ms", budget=beside(200))
+        penstock.run(answer, 10, into=fold, stall="1s", budget=beside(200))
 
 
 def test_following_the_advice_on_an_item_that_is_too_large_ends_in_success():

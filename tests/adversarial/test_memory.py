@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,7 @@ def test_files_in_shared_memory_count_though_no_process_holds_them():
 
 def test_children_are_killed_with_the_worker_that_started_them():
     # 300 MiB in a child where 200 are: the tree goes, the item is named.
-    told = Told()
-    started = time.monotonic()
-    report = run(mf.Children(300 * MiB, 1, 20), 1, mib=200, set_aside=True, told=told)
-    assert time.monotonic() - started < 10  # nobody waited for the child's 20 s
+    report = run(mf.Children(300 * MiB, 1, 10_000), 1, mib=200, set_aside=True)  # nobody waits so long
     (aside,) = report.set_aside
     assert aside.reason == "memory"
     assert aside.needed > 60 * MiB
@@ -103,10 +99,9 @@ def test_an_item_that_is_too_large_is_named_with_numbers_and_the_others_are_done
 
 
 def test_every_item_too_large_ends_soon():
-    started = time.monotonic()
     with pytest.raises(penstock.errors.ItemTooLarge, match="items failed, so the run stopped"):
-        penstock.run(mf.Allocate(400 * MiB), 1000, budget=beside(150))
-    assert time.monotonic() - started < 15
+        penstock.run(mf.Allocate(400 * MiB), 1000, budget=beside(150), observers=[told := Told()])
+    assert len(told.of("batch_failed")) < 150
 
 
 def test_as_many_may_be_set_aside_as_was_said(tmp_path):

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT, read_bytes, until
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
 CODE = """
@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 def penstock(folder, *words, **more):
     return subprocess.run(
-        [PENSTOCK, *words], cwd=folder, capture_output=True, text=True, timeout=100, check=False, **more
+        [PENSTOCK, *words], cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False, **more
     )
 
 
@@ -87,13 +87,9 @@ def test_a_signal_leaves_a_run_that_resume_finishes_from_elsewhere(number, code,
     command = [PENSTOCK, "run", "mine.py:slow", "--into", "r", "--budget", "1GiB", "--workers", "1"]
     run = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = folder / "r" / ".penstock" / "job" / "journal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.05)
+    until(lambda: read_bytes(journal).count(b"\n") > 3, program=run)
     run.send_signal(number)
-    out, told = run.communicate(timeout=60)
+    out, told = run.communicate(timeout=LIMIT)
     assert (run.returncode, out) == (code, ""), told
     assert "to go on: penstock resume r" in told
     resumed = penstock(folder.parent, "resume", str(folder / "r"), "--budget", "800MiB", "--workers", "2")
@@ -185,7 +181,7 @@ def test_environment_variables_stand_in_for_options(folder):
 
 def test_a_script_of_ours_is_resumed_by_the_script(folder):
     script = "import penstock, mine\nif __name__ == '__main__': mine.squares.run('r', budget='1GiB')"
-    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, timeout=LIMIT)
     resumed = penstock(folder, "resume", "r")
     assert resumed.returncode == 1
     assert "run your script again" in resumed.stderr

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from penstock.budget import MiB
 from penstock.proc import hierarchies
@@ -73,7 +74,7 @@ def run(folder, body, container=None):
     program = READ + textwrap.dedent(body)
     # A child of this process makes no difference to pytest: it only enters a group before it starts.
     out = subprocess.run(
-        [sys.executable, "-c", program], preexec_fn=enter, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], preexec_fn=enter, capture_output=True, text=True, timeout=LIMIT
     )
     assert out.returncode == 0, out.stderr
     return [json.loads(line) for line in out.stdout.splitlines()]

@@ -2,10 +2,10 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT, until
 
 from penstock.testing import misfortune as m
 
@@ -33,7 +33,7 @@ def start(function, *items):
 def run(function, *items):
     """Peak and retained MiB of a child that calls a function with these items."""
     child = start(function, *items)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=LIMIT)
     assert child.returncode == 0, err
     peak, kept = out.split()[-2:]
     return int(peak) / 1024, int(kept) / 1024
@@ -41,7 +41,7 @@ def run(function, *items):
 
 def code(function, *items):
     child = start(function, *items)
-    child.communicate(timeout=60)
+    child.communicate(timeout=LIMIT)
     return child.returncode
 
 
@@ -114,7 +114,7 @@ def test_runs_for_ever(function):
     with pytest.raises(subprocess.TimeoutExpired):
         child.communicate(timeout=1)
     child.kill()
-    child.communicate(timeout=10)
+    child.communicate(timeout=LIMIT)
 
 
 def ignores(pid, number):
@@ -125,12 +125,9 @@ def ignores(pid, number):
 
 def test_ignores_being_asked_to_end():
     child = start(m.IgnoreTerm(1.0), 0)
-    until = time.monotonic() + 30
-    while not ignores(child.pid, signal.SIGTERM):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: ignores(child.pid, signal.SIGTERM))
     child.terminate()
-    child.communicate(timeout=10)
+    child.communicate(timeout=LIMIT)
     assert child.returncode == 0
 
 

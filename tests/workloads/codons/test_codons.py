@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from waiting import LIMIT
 
 import penstock
 from penstock.errors import BadInput, PenstockError, UsageError
@@ -447,7 +448,7 @@ def penstock_cli(*arguments):
         [sys.executable, "-c", "from penstock.cli import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
     )
 
 

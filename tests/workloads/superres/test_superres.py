@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from superres_oracle import DATA, EXPECTED, MODELS, cut, paths_of, read_volume, small_budget, write_volume
+from waiting import LIMIT, until
 
 import penstock
 from penstock.errors import BadInput, UsageError
@@ -159,14 +159,12 @@ def test_workers_budgets_kills_and_resumes_change_no_byte(cohort, tmp_path):
         "--patch", "8", "--stride", "4", "--no-maps", "--into", str(tmp_path / "three"), "--workers", "1",
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not list((tmp_path / "three").glob("moments/*.npz")):
-        time.sleep(0.01)
+    until(lambda: list((tmp_path / "three").glob("moments/*.npz")))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     done = subprocess.run(
         [PENSTOCK, "resume", str(tmp_path / "three"), "--workers", "2"], capture_output=True, text=True,
-        timeout=100, cwd=tmp_path,
+        timeout=LIMIT, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert bytes_of(tmp_path / "three") == expected
@@ -460,11 +458,11 @@ def test_the_command_line_says_what_was_set_aside(cohort, tmp_path):
     truncated(place("P2", "A"), None, None)
     command = [PENSTOCK, "run", "superres", "manifest.json", "--patch", "8", "--stride", "4", "--no-maps",
                "--no-blends", "--into", "run"]  # fmt: skip
-    failed = subprocess.run(command, cwd=base, capture_output=True, text=True, timeout=100)
+    failed = subprocess.run(command, cwd=base, capture_output=True, text=True, timeout=LIMIT)
     assert failed.returncode == 4, failed.stderr
     assert "Traceback" not in failed.stderr
     done = subprocess.run(
-        [*command, "--set-aside", "all"], cwd=base, capture_output=True, text=True, timeout=100
+        [*command, "--set-aside", "all"], cwd=base, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 5, done.stderr
     assert "P2" in (base / "run/metrics.json").read_text()
