@@ -93,6 +93,7 @@ class RunFolder:
             if told := discover.in_memory(self.path):
                 warnings.warn(told, RuntimeWarning, stacklevel=5)  # where Run is entered
             self._events = _appended(self.machinery / "events.jsonl")
+            self.prove()  # behind the opening: by name it may be a successor's
         except BaseException:
             self.leave()
             raise
@@ -109,6 +110,7 @@ class RunFolder:
                 with suppress(JournalDamaged):  # told to whoever reads it
                     journal.take_over(path, lock)
             renew(self.machinery / "events.jsonl")
+        lock.prove()
         for scratch in self.machinery.glob("*/scratch"):  # of runs that were killed, as the drafts
             shutil.rmtree(scratch, ignore_errors=True)
         self._clear_old_drafts()
@@ -125,6 +127,7 @@ class RunFolder:
         self.drafts = place
         others = [path for path in place.parent.iterdir() if path != place and _TOKEN.fullmatch(path.name)]
         for other in others:
+            self.prove()  # or it is we who slept, and the other is our successor
             drafts.fence(other, place)
         drafts.make_in(place)
         return bool(others)

@@ -325,6 +325,31 @@ def test_after_a_taking_over_the_old_owner_appends_to_a_file_without_a_name(tmp_
     assert all_readers(path) == ([(0, 2)], {0: "old"})
 
 
+def test_a_sleeper_does_not_cut_the_journal_of_its_successor(tmp_path, book):
+    """It slept between its proof and the opening, and opens the successor's by name."""
+    path = tmp_path / "journal"
+    book(path, Owner(1)).write(batch(0, 2))
+
+    class Sleeper(Owner):
+        proofs = 0
+
+        def prove(self):
+            self.proofs += 1
+            if self.proofs == 1:
+                journal.take_over(path, Owner(3))
+                path.write_bytes(path.read_bytes() + b"a line that the successor is writing")
+            else:
+                super().prove()
+
+    sleeper = Sleeper(2)
+    sleeper.mine = False
+    before = path.stat().st_size
+    with pytest.raises(RunTakenOver):
+        Journal(path, owner=sleeper)
+    assert path.read_bytes().endswith(b"is writing")
+    assert path.stat().st_size > before
+
+
 @pytest.mark.parametrize("again", [(0, 4), (3, 5), (0, 1), (3, 4), (0, 9)])
 @pytest.mark.parametrize("reader", [read, lambda p: list(receipts(p, "")), lambda p: batches_of(p, [1])])
 def test_batches_that_overlap_are_refused_by_every_reader(tmp_path, again, reader):

@@ -360,6 +360,23 @@ def test_a_lock_that_was_taken_away_by_mistake_is_put_back(machinery, world, mon
     quick[0].prove()
 
 
+def test_a_sleeper_that_gives_it_back_does_not_give_back_its_successors(machinery, world, monkeypatch):
+    """Between its proof and the removal."""
+    lock = RunLock(machinery, world.edge())
+    rename = locks.Path.rename
+    successor = []
+
+    def between(path, target):
+        if not successor and path.name == "lock":
+            successor.append(None)
+            successor.append(RunLock(machinery, world.edge(ELSEWHERE)))
+        return rename(path, target)
+
+    monkeypatch.setattr(locks.Path, "rename", between)
+    lock.release()
+    successor[1].prove()
+
+
 # --------------------------------------------------------------------------- having it
 
 

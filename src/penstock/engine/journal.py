@@ -98,11 +98,16 @@ class Journal:
         self._owner = owner
         self._prove()
         self._path = path
-        self._whole = whole = sum(size for _, size, _ in _lines(path)) if path.exists() else 0
         self._broken: OSError | None = None
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-        if whole != self._file.tell():
-            self._file.truncate(whole)
+        try:
+            self._whole = whole = sum(size for _, size, _ in _lines(path))
+            self._prove()  # behind the opening: by name we may have opened a successor's
+            if whole != self._file.tell():
+                self._file.truncate(whole)
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, *entries: Mapping[str, Any]) -> None:
         """Append lines and commit them together.

@@ -202,20 +202,26 @@ class RunLock:
             now = _read(self._path)
             if now is None or now.mark != dead.mark:
                 return
-            away = self._path.with_name(f"{_NAME}.{self.token}.dead")
-            with suppress(FileNotFoundError):
-                self._path.rename(away)
-                moved = _read(away)
-                if moved is not None and moved.mark != dead.mark:
-                    # Without a kernel's lock over several machines somebody may have been quicker.
-                    with suppress(OSError):
-                        os.link(away, self._path)
-                else:
-                    self.taken = True
-                    if dead.entry is not None:
-                        self._before = max(self._before, dead.entry.number)
-                        self.dead = _told(dead, self._edge.here(), "dead")
-                away.unlink()
+            if self._take_away(lambda moved: moved.mark == dead.mark):
+                self.taken = True
+                if dead.entry is not None:
+                    self._before = max(self._before, dead.entry.number)
+                    self.dead = _told(dead, self._edge.here(), "dead")
+
+    def _take_away(self, is_meant: Callable[[_Found], bool]) -> bool:
+        """Remove the lock where it is the one that is meant; another, that came meanwhile, is put back."""
+        away = self._path.with_name(f"{_NAME}.{self.token}.away")
+        try:
+            self._path.rename(away)
+        except FileNotFoundError:
+            return False
+        moved = _read(away)
+        meant = moved is None or is_meant(moved)
+        if not meant:
+            with suppress(OSError):
+                os.link(away, self._path)
+        away.unlink()
+        return meant
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -336,7 +342,7 @@ class RunLock:
         with self._mutex:
             with suppress(PenstockError, OSError):
                 self._prove()
-                self._path.unlink()
+                self._take_away(lambda moved: moved.entry is not None and moved.entry.token == self.token)
             self._lost = self._lost or RunTakenOver(f"{self._folder} was given back by this run")
             if self._file >= 0:
                 os.close(self._file)
