@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Itemised", "Limit",
-    "Message", "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink",
-    "Sized", "Source", "Spanned", "Workload",
+    "Message", "MoreOfABackend", "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential",
+    "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
 ]  # fmt: skip
 
 
@@ -317,7 +317,16 @@ class Reducer(Protocol):
 class Backend(Protocol):
     """Starts, watches and stops workers on one node.
 
-    A worker is known by a small number. Nothing here waits for a worker.
+    A worker is known by a small number. Nothing here waits for a worker without an end: one that does
+    not answer, or what starts them, is given up and told of as dead. This is all that a backend must have;
+    what it may have besides is in :class:`MoreOfABackend`, and the engine does without.
+
+    What ``open`` is given unpickles to an object with ``warm()``, called once where workers are forked from;
+    ``serve(channel, words)``, a worker's whole life; and ``worker(words)``, for a backend that has no
+    processes: its ``prepare()`` gives the first message, its ``answer(content)`` the answer to each that is
+    sent, None when it leaves. ``channel`` has ``send(content)`` and ``receive()``, which raises EOFError
+    when the parent is gone. ``words`` is the worker's note (:mod:`penstock.note`): eight 64-bit words, shared
+    with the parent and kept when the worker dies, from which ``noted`` reads and into which ``cut`` writes.
     """
 
     @property
@@ -339,7 +348,7 @@ class Backend(Protocol):
         ...
 
     def start(self) -> int:
-        """Start a worker and return its number; it says ``("ready", ...)`` when it is."""
+        """Start a worker and return its number; what ``prepare()`` gave arrives when it is ready."""
         ...
 
     def send(self, worker: int, content: Any) -> None:
@@ -374,34 +383,6 @@ class Backend(Protocol):
         """Anonymous + shared bytes that the backend holds beside the workers, now."""
         ...
 
-    def shared(self) -> int:
-        """Bytes of shared memory that workers and backend hold, each page once, now.
-
-        Takes the place of the ``shared`` parts of the readings: what two workers map is in both of
-        these. Optional: without it these are added up.
-        """
-        ...
-
-    def total(self) -> int | None:
-        """Bytes that workers and backend hold together, where a counter tells that exactly; else None.
-
-        Optional, as ``shared`` is. Where it tells, it is believed before any sum.
-        """
-        ...
-
-    def top(self) -> int:
-        """The most that ``total`` was between its last two calls. Optional, as it is."""
-        ...
-
-    def fence(self, worker: int, most: int) -> None:
-        """Have the kernel end a worker, and no other, rather than let it hold more bytes. Optional."""
-        ...
-
-    @property
-    def measure(self) -> str:
-        """How memory is measured here, and what that way cannot see: a sentence for people. Optional."""
-        ...
-
     def pause(self, worker: int) -> None:
         """Stop a worker's whole process tree from running, keeping its memory."""
         ...
@@ -416,6 +397,47 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """End everything and leave no process behind."""
+        ...
+
+
+class MoreOfABackend(Protocol):
+    """What a backend may have besides; what it does not have, the engine does without."""
+
+    governs: bool
+    """False: there is nobody to pause or kill, so memory is only watched. Taken for True."""
+    output: bool
+    """Set to True to have workers write to this process's stdout and stderr, where no log takes it."""
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Import what workers were seen to import where workers are forked from, so that they share it."""
+        ...
+
+    def shared(self) -> int:
+        """Bytes of shared memory that workers and backend hold, each page once, now.
+
+        Takes the place of the ``shared`` parts of the readings, which are added up without it: what
+        two workers map is in both of these.
+        """
+        ...
+
+    def total(self) -> int | None:
+        """Bytes that workers and backend hold together, where a counter tells that exactly; else None.
+
+        Where it tells, it is believed before any sum.
+        """
+        ...
+
+    def top(self) -> int:
+        """The most that ``total`` was between its last two calls."""
+        ...
+
+    def fence(self, worker: int, most: int) -> None:
+        """Have the kernel end a worker, and no other, rather than let it hold more bytes."""
+        ...
+
+    @property
+    def measure(self) -> str:
+        """How memory is measured here, and what that way cannot see: a sentence for people."""
         ...
 
 

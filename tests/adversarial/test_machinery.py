@@ -5,12 +5,13 @@ import signal
 import threading
 import time
 from concurrent.futures import BrokenExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import penstock
-from penstock.abc import Ceiling
+from penstock.abc import Backend, Ceiling, MoreOfABackend
 from penstock.budget import GiB
 from penstock.engine import discover
 from penstock.errors import PenstockBug
@@ -125,3 +126,31 @@ def test_a_strangers_limit_that_raises_now_and_then_ends_nothing(monkeypatch):
     with pytest.warns(RuntimeWarning, match="memory limit 'Now 0' cannot be read"):
         done = penstock.run(nap, range(30), budget="1GiB", workers=2)
     assert done.result == list(range(30))
+
+
+NEEDED = [name for name in vars(Backend) if not name.startswith("_")]
+
+
+class Plain:
+    """A backend with what it must have, and nothing besides."""
+
+    def __init__(self):
+        from penstock.backends.local import Local
+
+        local = Local()
+        for name in set(NEEDED) - {"cpu"}:
+            setattr(self, name, getattr(local, name))
+        self._local = local
+
+    @property
+    def cpu(self):
+        return self._local.cpu
+
+
+def test_the_engine_does_without_what_a_backend_need_not_have():
+    assert len(NEEDED) == 15
+    assert not any(name in NEEDED for name in vars(MoreOfABackend) if not name.startswith("_"))
+    done = penstock.run(nap, range(40), budget="2GiB", workers=2, backend=Plain())
+    assert done.result == list(range(40))
+    with closing(Plain()) as backend, penstock.Executor("2GiB", workers=2, backend=backend) as pool:
+        assert list(pool.map(nap, range(10))) == list(range(10))

@@ -1,5 +1,6 @@
 """One owner of a run folder; a dead one keeps nobody out, a sleeping one writes nothing more."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -529,3 +530,12 @@ def test_of_one_elsewhere_it_is_said_that_nothing_is_known(machinery):
 
 def test_the_time_of_silence_is_a_minute():
     assert holding.SILENT == 60.0
+
+
+def test_who_stopped_in_the_midst_of_judging_a_lock_is_not_waited_for_for_ever(world, machinery):
+    (machinery / "lock").write_text("{}")
+    with open(machinery / "lock.guard", "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RunLocked, match="does not get on: it may be stopped"):
+            RunLock(machinery, world.edge())
+    assert 30 <= world.now < 150

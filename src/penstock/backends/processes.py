@@ -18,6 +18,7 @@ from penstock.proc import descendants
 _TICK = os.sysconf("SC_CLK_TCK")
 _NEAR = 1 << 20
 """Where the mark is so close to what is held there is nothing to be told apart."""
+_END_SECONDS = 2.0
 _THREADS_EVERY = 8
 """Children of threads other than the main one are looked for at every eighth reading."""
 
@@ -152,7 +153,7 @@ class Resetter(threading.Thread):
         """End the thread."""
         if self.is_alive():
             self._wanted.put(None)
-            self.join()
+            self.join(_END_SECONDS)  # a process in the midst of I/O may hold it up
 
     def run(self) -> None:
         """Until stopped."""

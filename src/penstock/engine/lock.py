@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from penstock.engine import holding
 from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
@@ -76,8 +77,19 @@ class Edge:
     """Whether a thread moves the counter."""
 
 
+_GUARD_SECONDS = 30.0
+"""In which another process on this machine has judged the lock."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 """What a file system says that has no links."""
+
+
+def _guarded(file: IO[bytes]) -> bool:
+    """Whether the kernel's lock on a file is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder_of(machinery: Path) -> Holder | None:
@@ -227,8 +239,15 @@ class RunLock:
     def _guard(self) -> Iterator[None]:
         """Nobody else on this machine judges the lock meanwhile; given back when this process dies."""
         with open(self._path.with_name(_NAME + ".guard"), "ab") as file:
+            until = self._edge.clock() + _GUARD_SECONDS
             with suppress(OSError):  # a file system without such locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+                while not _guarded(file):
+                    if self._edge.clock() > until:  # it was stopped in the midst of that
+                        raise RunLocked(
+                            f"another process has been taking {self._folder} over for {_GUARD_SECONDS:.0f} s "
+                            "and does not get on: it may be stopped. End it or let it go on, then try again."
+                        )
+                    self._edge.sleep(0.02)
             yield
 
     @property
