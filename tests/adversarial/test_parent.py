@@ -55,7 +55,7 @@ def kill_again_and_again(tmp_path, rounds, seed):
         program = python(tmp_path / "script.py", "r", cwd=tmp_path)
         begun = lines(tmp_path / "r")
         if chance.random() < 0.7:
-            until(lambda begun=begun, p=program: p.poll() is not None or lines(tmp_path / "r") > begun + 1)
+            until(lambda begun=begun, p=program: p.poll() is not None or lines(tmp_path / "r") > begun + 2)
         time.sleep(chance.random() * 0.4)
         program.kill()
         program.communicate()
@@ -95,7 +95,7 @@ def test_only_the_running_batches_are_repeated(tmp_path):
         worked = len((tmp_path / "worked").read_text().split())
         program = python(tmp_path / "script.py", "r", cwd=tmp_path, env=slow(0.05))
         begun = lines(tmp_path / "r")
-        until(lambda begun=begun: lines(tmp_path / "r") > begun + 2, program=program)
+        until(lambda begun=begun: lines(tmp_path / "r") > begun + 3, program=program)
         program.kill()
         program.communicate()
         nobody_left()
