@@ -12,7 +12,7 @@ import pytest
 
 import penstock
 from penstock.abc import Backend, Ceiling, MoreOfABackend
-from penstock.budget import GiB
+from penstock.budget import Budget, GiB, MiB
 from penstock.engine import discover
 from penstock.errors import PenstockBug
 
@@ -154,3 +154,15 @@ def test_the_engine_does_without_what_a_backend_need_not_have():
     assert done.result == list(range(40))
     with closing(Plain()) as backend, penstock.Executor("2GiB", workers=2, backend=backend) as pool:
         assert list(pool.map(nap, range(10))) == list(range(10))
+
+
+def test_an_executor_goes_by_the_budget_in_force():
+    """One that followed a limit counts for the room of a result that is asked for, too."""
+    with penstock.Executor("2GiB", workers=1) as pool:
+        future = pool.submit(nap, 1)
+        assert future.result() == 1
+        in_force = pool._service._loop.stage.budget
+        in_force.now = Budget(64 * MiB, "a limit that moved")
+        assert pool._service.budget is in_force
+        with pytest.raises(penstock.CannotFit, match=r"64.0 MiB \(a limit that moved\)"):
+            future._check_room(64 * MiB)
