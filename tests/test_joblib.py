@@ -109,7 +109,7 @@ def test_a_timeout_of_the_whole_and_of_a_call():
     with pytest.raises(multiprocessing.TimeoutError):
         Parallel(n_jobs=2, timeout=0.3)(delayed(time.sleep)(2 * LIMIT) for _ in range(2))
     with (
-        joblib.parallel_config(backend="penstock", budget=beside(400), timeout_per_call=0.3),
+        joblib.parallel_config(backend="penstock", budget=beside(400), timeout_per_call="300ms"),
         pytest.raises(penstock.Stalled),
     ):
         Parallel(n_jobs=2)(delayed(time.sleep)(2 * LIMIT) for _ in range(2))

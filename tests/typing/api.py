@@ -83,7 +83,8 @@ peak: int = report.peak
 for aside in report.set_aside:
     words: tuple[int, str, str] = (aside.item, aside.name, aside.message)
 
-quick = penstock.run(embed, range(10), workers=4, set_aside=True)
+quick = penstock.run(embed, range(10), workers=4, set_aside=True, timeout="5s", private=True)
+chained = penstock.sources.Chain([penstock.sources.Range(3), source])
 anything: Any = quick.result
 
 
@@ -91,9 +92,9 @@ def sort(folder: Path, table: object) -> dict[str, Any]:
     return {"rows": 3}
 
 
-with penstock.Run("runs/all", budget="80%") as run:
+with penstock.Run("runs/all", budget="80%", private=True) as run:
     survey: penstock.Stored = run.stage("survey", job)
-    order = run.step("sort", sort, inputs={"table": survey}, memory="600MiB")
+    order = run.step("sort", sort, inputs={"table": survey}, memory="600MiB", seed=3, stall="2h")
     facts: dict[str, Any] = order.facts
     opened: Any = survey.open()
     whole: penstock.Report = run.report()

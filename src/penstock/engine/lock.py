@@ -180,7 +180,7 @@ class RunLock:
             self._edge.here(), pid, self._edge.started(pid), since, self.token, self.number, 0, time.time()
         )
         new = self._path.with_name(f"{_NAME}.{self.token}")
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             os.write(descriptor, self._mine.to_bytes())
             os.fsync(descriptor)
@@ -201,7 +201,7 @@ class RunLock:
 
     def _make_without_links(self) -> int | None:
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             return None
         os.write(descriptor, self._mine.to_bytes())
