@@ -73,17 +73,21 @@ class Aside:
         self.items = dict(before)
         self._allowed = allowed
         self._places = decisive if allowed is False else ()
-        self._left = [item for place in reversed(self._places) for item in reversed(place)]
+        self._left = tuple(item for place in reversed(self._places) for item in reversed(place))
         self._untried = tuple(place[0] for place in self._places)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def put(self, each: SetAside) -> tuple[int, ...]:
-        """Add an item; the items that should be tried next because of it: they decide."""
+        """Add an item; the items that should be tried next because of it: they decide.
+
+        The first time all places of the sample; then, as a place may be tried again and again without
+        the items that its workers died of, the first item that has not failed.
+        """
         self.items[each.item] = each
         next_tried, self._untried = self._untried, ()
-        return next_tried
+        return next_tried or self._undecided()[-1:]
 
     def among(self, start: int, stop: int) -> list[SetAside]:
         """Those of some items, in item order."""
@@ -111,8 +115,12 @@ class Aside:
             return "hopeless"
         return "too many" if not isinstance(self._allowed, bool) and self.too_many else ""
 
-    def _hopeless(self) -> bool:
+    def _undecided(self) -> tuple[int, ...]:
+        """Items of the sample, the last to be tried first, from the first on that has not failed."""
         while self._left and self._left[-1] in self.items:
-            self._left.pop()
+            self._left = self._left[:-1]
+        return self._left
+
+    def _hopeless(self) -> bool:
         firsts = [self.items.get(place[0]) for place in self._places[:_TOO_LARGE]]
-        return not self._left or all(each is not None and each.reason == "memory" for each in firsts)
+        return not self._undecided() or all(each is not None and each.reason == "memory" for each in firsts)

@@ -78,8 +78,9 @@ class Schedule:
         self.items = items
 
     def try_first(self, items: Iterable[int]) -> None:
-        """Give these before all that is as new, where it is still to be done and can be entered anywhere."""
-        self._first = [*items, *self._first]
+        """Give these before all that is as new; a stream is read in order nevertheless."""
+        if self._stretches is None:
+            self._first = [*items, *self._first]
 
     # ------------------------------------------------------------------ questions
 
