@@ -1,11 +1,15 @@
-"""Every test here leaves no process behind, whatever it did to them."""
+"""Every test here leaves no process and no control group behind, whatever it did to them."""
 
 import os
 import uuid
 from contextlib import suppress
 
 import pytest
-from waiting import MARK, left_behind
+from waiting import MARK, left_behind, until
+
+from penstock.groups import ways
+from penstock.groups.files import Files
+from penstock.groups.run import is_left, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +23,21 @@ def no_process_left(monkeypatch):
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
     assert not left
+
+
+@pytest.fixture(autouse=True)
+def no_group_left():
+    """Of this process none is there; of those that were killed none after the next start, which sweeps."""
+    yield
+    try:
+        version, home = ways.home(Files())
+    except OSError:  # none can be made here
+        return
+    ours = f"penstock-{os.getpid()}-"
+    assert [each.name for each in Files().groups(home) if each.name.startswith(ours)] == []
+
+    def swept():
+        sweep(home, version)
+        return not any(is_left(each) for each in Files().groups(home))
+
+    until(swept)

@@ -18,6 +18,8 @@ from penstock.groups import Found, Member
 _SLACK = 64 * 4096
 """Bytes for each CPU by which the kernel's counters may lag."""
 _MANY_CPUS = 64
+_STOCK = 1 << 20
+"""What a group is charged with ahead, about: not worth asking whose it is."""
 _BY_PROCESS = "memory is measured by adding up processes and shared memory; it cannot see pipes"
 
 
@@ -83,7 +85,7 @@ class Enclosure:
         # The mark counts what was cached as well: a file that came and went between two readings is no
         # memory. Page faults tell that apart, of one process.
         rise = held + max(reading.peak - reading.memory, 0)
-        if top > rise and member is not None and len(member.pids()) == 1:
+        if top > rise + _STOCK and member is not None and len(member.pids()) == 1:
             top = max(rise, told.before)
         return replace(
             reading, pipes=told.held.pipes, charged=held, charged_peak=top, charged_bound=told.bound

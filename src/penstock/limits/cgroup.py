@@ -65,7 +65,7 @@ class _V1:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._limits = [KernelFile(folder / "memory.limit_in_bytes") for folder in folders]
         self._stats = [KernelFile(folder / "memory.stat") for folder in folders]
-        self._kills = _V1Kills(folders)
+        self._kills = V1Kills(folders)
 
     def read(self) -> list[Ceiling]:
         found = [
@@ -94,7 +94,7 @@ class _V1:
         return Ceiling(bytes_, "tree", origin, used, kernel_kills=kills)
 
 
-class _V1Kills:
+class V1Kills:
     """Counts kernel kills on v1, where each counts in the victim's own group, not where the limit is.
 
     Our workers are victims in this process's group or in groups below it, so a ceiling's count is

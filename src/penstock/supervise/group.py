@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from penstock.limits.cgroup import V1Kills
 from penstock.proc import SYSTEM, KernelFile, find, hierarchies, text
 from penstock.supervise.tree import ancestors, has_ended
 
@@ -34,6 +35,8 @@ class Group:
                 self._fields, kills = (b"total_rss ", b"total_shmem "), "memory.oom_control"
         self._stat = KernelFile(own / "memory.stat")
         self._kills = KernelFile(own / kills)
+        # On v1 a kill counts in the victim's own group, which may be one that a run of ours makes.
+        self._below = V1Kills([own]) if kills == "memory.oom_control" else None
         self._above = {os.getpid(), *ancestors(os.getpid())}
 
     def _is_new(self, pid: int) -> bool:
@@ -47,7 +50,12 @@ class Group:
         return None if values[0] is None else values[0] + (values[1] or 0)
 
     def kernel_kills(self) -> int | None:
-        """Processes of the group that the kernel has killed for memory so far; None where not counted."""
+        """Processes of the group, and of those below it, that the kernel has killed for memory so far.
+
+        None where that is not counted.
+        """
+        if self._below is not None:
+            return self._below.read()[0]
         return self._kills.value(b"oom_kill ")
 
     def is_ours(self, tree: Collection[int]) -> bool:

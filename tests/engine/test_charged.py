@@ -1,0 +1,142 @@
+"""What the governor makes of control groups' counters, with a backend of straw."""
+
+import math
+
+import pytest
+
+from penstock.abc import Reading
+from penstock.budget import Budget, BudgetInForce, GiB, MiB
+from penstock.engine.discover import Gauge
+from penstock.engine.messages import Call
+from penstock.engine.watch import Watch
+from penstock.testing import FakeClock
+
+
+class Straw:
+    """Worker 1 and the run, as they are set."""
+
+    def __init__(self):
+        self.reading = Reading(20 * MiB, 0.0, charged=5 * MiB, charged_peak=5 * MiB, charged_bound=5 * MiB)
+        self.sum = self.most = 15 * MiB
+
+    def read(self):
+        return {1: self.reading}
+
+    def hold(self, charged, *, peak=None, bound=None, pipes=0, memory=20 * MiB):
+        peak = charged if peak is None else peak
+        bound = peak if bound is None else bound
+        self.reading = Reading(
+            memory, 0.0, pipes=pipes, charged=charged, charged_peak=peak, charged_bound=bound
+        )
+
+    def overhead(self):
+        return 10 * MiB
+
+    def total(self):
+        return self.sum
+
+    def top(self):
+        return self.most
+
+    def wake(self):
+        pass
+
+
+@pytest.fixture
+def straw():
+    return Straw()
+
+
+@pytest.fixture
+def watch(straw):
+    """Worker 1 is idle, holds 20 MiB, and 5 of them alone; this process holds 100."""
+    made = Watch(
+        straw,
+        Gauge([]),
+        BudgetInForce(Budget(GiB, "test")),
+        stall=600,
+        timeout=None,
+        governs=False,
+        clock=FakeClock(),
+        held=lambda: 100 * MiB,
+    )
+    made.ready(1, 20 * MiB, 5 * MiB)
+    made.tick()
+    return made
+
+
+def test_the_sum_is_the_runs_own(watch):
+    assert watch.used == 115 * MiB
+
+
+def test_what_a_worker_holds_is_what_its_group_is_charged_with(straw, watch):
+    """Its processes, added up, hold four times as much: they have it in common."""
+    watch.began(1, 0)
+    straw.hold(55 * MiB, memory=220 * MiB)
+    watch.tick()
+    assert watch.held(1) == 50 * MiB
+    assert watch.ended(1) == 50 * MiB
+
+
+def test_pipes_count(straw, watch):
+    watch.began(1, 0)
+    straw.hold(5 * MiB, pipes=60 * MiB)
+    watch.tick()
+    assert watch.held(1) == 60 * MiB
+
+
+def test_a_call_whose_processes_were_added_up_took_no_more_than_its_group_held(straw, watch):
+    watch.began(1, 0)
+    straw.hold(55 * MiB)
+    watch.tick()
+    (call,) = watch.refine(1, [Call(0, 1, 200 * MiB, 1.0)])
+    assert call.peak == 50 * MiB
+
+
+def test_a_call_that_no_reading_saw_is_believed_as_far_as_the_next_one_goes(straw, watch):
+    """It ended before the governor looked: it is looked at once more before anything is taken off."""
+    watch.began(1, 0)
+    straw.hold(6 * MiB, peak=6 * MiB, bound=85 * MiB)
+    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    assert call.peak == 80 * MiB
+
+
+def test_without_a_mark_nothing_is_taken_off(straw, watch):
+    watch.began(1, 0)
+    straw.hold(6 * MiB, bound=math.inf)
+    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    assert call.peak == 80 * MiB
+
+
+def test_without_a_group_nothing_is_taken_off(straw, watch):
+    watch.began(1, 0)
+    straw.reading = Reading(30 * MiB, 0.0)
+    watch.tick()
+    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    assert call.peak == 80 * MiB
+
+
+def test_a_spike_between_two_readings_is_in_the_runs_peak(straw, watch):
+    watch.began(1, 0)
+    straw.hold(5 * MiB, peak=305 * MiB)
+    straw.most = 315 * MiB
+    watch.tick()
+    assert watch.peak == 415 * MiB
+    assert watch.used == 115 * MiB
+
+
+def test_spikes_of_several_at_once_are_one_sum(straw, watch):
+    """What the workers held at most is not added up where the run's own mark says less."""
+    watch.began(1, 0)
+    straw.hold(5 * MiB, peak=305 * MiB)
+    straw.most = 200 * MiB
+    watch.tick()
+    assert watch.peak == 300 * MiB
+
+
+def test_a_file_that_came_and_went_is_no_memory(straw, watch):
+    """The run's mark counts its pages; no worker's page faults explain them."""
+    watch.began(1, 0)
+    straw.most = 315 * MiB
+    watch.tick()
+    assert watch.peak == 115 * MiB
