@@ -39,7 +39,7 @@ def test_a_limit_of_the_users_own_stays(tmp_path):
     folder = __file__.rpartition("/")[0]
     program = PROGRAM.format(folder=folder)
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     limits = [int(word) for word in done.stdout.strip("[]\n").split(", ")]

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from waiting import LIMIT, until
 
 from penstock.engine import holding
 from penstock.engine import lock as locks
@@ -300,7 +301,7 @@ def take(folder, barrier, winners):
         winners.put(False)
     else:
         winners.put(True)
-        barrier.wait(60)  # a winner lives until all have tried
+        barrier.wait(LIMIT)  # a winner lives until all have tried
 
 
 def test_of_many_who_find_a_dead_holder_one_wins(tmp_path):
@@ -317,7 +318,7 @@ def test_of_many_who_find_a_dead_holder_one_wins(tmp_path):
         ]
         for taker in takers:
             taker.start()
-        won = [winners.get(timeout=60) for _ in range(count)]
+        won = [winners.get(timeout=LIMIT) for _ in range(count)]
         barrier.abort()
         for taker in takers:
             taker.join()
@@ -465,10 +466,7 @@ def test_a_beat_that_failed_is_no_loss(machinery, world, monkeypatch):
 def test_the_counter_moves_by_itself(machinery, monkeypatch):
     monkeypatch.setattr(locks, "_BEAT", 0.01)
     lock = RunLock(machinery)
-    deadline = time.monotonic() + 60
-    while read_entry((machinery / "lock").read_bytes()).count < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: read_entry((machinery / "lock").read_bytes()).count >= 3)
     lock.prove()
     lock.release()
 
