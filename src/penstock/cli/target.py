@@ -7,8 +7,9 @@ elsewhere), and the file ``.penstock/command.json`` from which ``resume`` builds
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,14 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock import registry
-from penstock.errors import BadInput, CannotResume, JobChanged, PenstockError, PluginError
+from penstock import foreign, registry
+from penstock.budget import parse_size
+from penstock.errors import BadInput, CannotResume, JobChanged, PenstockError, PluginError, UsageError
 from penstock.files import atomic
 
 if TYPE_CHECKING:
     from penstock.abc import Workload
 
 SCHEMA = 1
+_LARGEST = 256 << 20
+"""Bytes of a command; one names every input file."""
+_KINDS: dict[str, type] = {"workload": str, "job": str, "where": str, "options": dict, "asked": dict}
+_JOB = re.compile(r"(/[^\0]*\.py|[^\W\d]\w*(\.[^\W\d]\w*)*):[^\W\d]\w*", re.DOTALL)
+"""FILE.py:JOB with the file's whole path, or module:JOB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +237,48 @@ def _brief(value: Any) -> str:
 def _read(folder: Path) -> dict[str, Any]:
     path = path_of(folder)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = foreign.read_json(path, _LARGEST)
     except ValueError as error:
         raise BadInput(f"not the command of a run: {error}", file=path) from error
-    if not isinstance(kept, dict) or not ("workload" in kept or "job" in kept):
-        raise BadInput("not the command of a run: it names neither a workload nor a job", file=path)
+    if not isinstance(kept, dict) or ("workload" in kept) == ("job" in kept):
+        what = "both" if isinstance(kept, dict) and "job" in kept else "neither"
+        raise BadInput(f"not the command of a run: of a workload and a job it names {what}", file=path)
     if kept.get("schema") != SCHEMA:
-        raise BadInput(f"is of version {kept.get('schema')}, this penstock reads {SCHEMA}", file=path)
+        version = foreign.shown(kept.get("schema"), 40)
+        raise BadInput(f"is of version {version}, this penstock reads {SCHEMA}", file=path)
+    for name, kind in _KINDS.items():
+        if not isinstance(kept.get(name, kind()), kind):
+            wanted = "object" if kind is dict else "text"
+            raise BadInput(f"not the command of a run: its {name!r} is no {wanted}", file=path)
+    if "job" in kept and not _JOB.fullmatch(kept["job"]):
+        raise BadInput(
+            f"not the command of a run: no job is called {foreign.shown(kept['job'], 200)}", file=path
+        )
     return kept
+
+
+def _is_size(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    share = value.removesuffix("%")
+    if value == "auto" or (share != value and share.replace(".", "", 1).isdecimal()):
+        return True
+    try:
+        return parse_size(value) > 0
+    except UsageError:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (foreign.is_count(value) and value > 0)
+
+
+_ASKED: dict[str, Callable[[Any], bool]] = {
+    "budget": _is_size,
+    "workers": _is_number,
+    "call": _is_number,
+    "set_aside": lambda value: type(value) is bool or (foreign.is_count(value) and value >= 0),
+}
 
 
 def read_asked(folder: Path) -> dict[str, Any]:
@@ -246,9 +287,11 @@ def read_asked(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: its command cannot be read.
     """
-    asked = _read(folder).get("asked", {})
-    if not isinstance(asked, dict):
-        raise BadInput("not the command of a run: what it asks for is no object", file=path_of(folder))
+    path = path_of(folder)
+    asked: dict[str, Any] = _read(folder).get("asked", {})
+    for name, value in asked.items():
+        if name not in _ASKED or not _ASKED[name](value):
+            raise BadInput(f"not the command of a run: {foreign.shown(name, 60)} asked for", file=path)
     return asked
 
 
@@ -289,3 +332,5 @@ def _cast(command: click.Command, options: Mapping[str, Any], file: Path) -> dic
         }
     except click.UsageError as error:
         raise BadInput(error.format_message(), file=file) from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # of a type that no option has
+        raise BadInput(f"an option of it has no value of its type: {error}", file=file) from error
