@@ -2,6 +2,7 @@
 #   make demo     run the example, and look at its result
 #   make test     every check: lint, format, types, directions of import, tests
 #   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 3 minutes)
+#   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
 #   make bench    list the benchmarks and how to run them
 # PYTHON is the interpreter the environment is made with (3.11 or later).
 
@@ -11,8 +12,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The memory that the demonstration may use.
 BUDGET ?= 512MiB
+# How long each reader is fed by `make fuzz`, in seconds.
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check tests test-v2 bench clean
+.PHONY: demo test check tests test-v2 fuzz bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
@@ -33,6 +36,14 @@ tests: $(STAMP)
 
 test-v2: $(STAMP)
 	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh
+
+# atheris is installed where there is one for this Python; without it the files are those of the tests, for longer.
+fuzz: $(STAMP)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris || \
+		uv pip install --quiet --python $(BIN)/python atheris || echo "no atheris for this Python"
+	@set -e; for target in $$(cd tests/fuzz && $(abspath $(BIN)/python) -c 'import targets; print(*targets.TARGETS)'); do \
+		echo "== $$target"; $(BIN)/python tests/fuzz/run.py $$target $(FUZZ_SECONDS); \
+	done
 
 bench:
 	@for script in $(sort $(wildcard benchmarks/*/run.py benchmarks/*/overhead.py)); do \

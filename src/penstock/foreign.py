@@ -201,6 +201,66 @@ def opened(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
         raise
 
 
+def load_npz(path: str | os.PathLike[str], most: int = _GiB) -> dict[str, Any]:
+    """The arrays of an ``.npz`` file, none of them larger than what lies in it.
+
+    Args:
+        path: the file.
+        most: bytes of all arrays together.
+
+    Raises:
+        OSError: it is not there or not readable.
+        ValueError: anything else that is wrong with it, whatever NumPy or zipfile say.
+    """
+    import zipfile
+    from math import prod
+
+    import numpy as np
+
+    found = {}
+    with opened(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+                if sum(entry.file_size for entry in entries) > most:
+                    raise ValueError(f"its arrays have more than {most:,} bytes")
+                for entry in entries:
+                    with archive.open(entry) as member:
+                        shape, _, dtype = npy_header(member)
+                    if prod(shape) * dtype.itemsize > entry.file_size:
+                        raise ValueError(f"{line(entry.filename, 100)} is shorter than it says")
+                    with archive.open(entry) as member:
+                        found[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member)
+        except (MemoryError, ValueError):
+            raise
+        except Exception as error:  # each library, and each compression, has its own
+            raise ValueError(told(error, 200)) from error
+    return found
+
+
+def npy_header(file: Any) -> tuple[tuple[int, ...], bool, Any]:
+    """Shape, Fortran order and dtype of the ``.npy`` that begins here.
+
+    Raises:
+        ValueError: none begins here.
+    """
+    import numpy as np
+
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            found = np.lib.format.read_array_header_1_0(file)
+        else:
+            found = np.lib.format.read_array_header_2_0(file)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # its header is Python text, which may fail to be read in many ways
+        raise ValueError(told(error, 200)) from error
+    if any(size < 0 for size in found[0]):
+        raise ValueError(f"a shape of {found[0]}")
+    return found
+
+
 def is_plain(name: object) -> bool:
     """Whether this is a name of a part: one or more plain names, ``a/b``, or ``.`` for the folder itself."""
     if not isinstance(name, str) or "\0" in name:

@@ -47,6 +47,8 @@ def group_blocks(path: str, size: int, span: int) -> tuple[array[int], array[int
             if not is_bgzf(head):
                 return None
             block = int.from_bytes(head[16:18], "little") + 1
+            if block < len(_END) - 2:  # not even an empty one: the header is not to be believed
+                raise BadInput("a damaged BGZF block", file=path, place=f"byte {at}")
             # The last four bytes of a block are its length inflated; the next header follows.
             there = os.pread(descriptor, 4 + _HEAD, at + block - 4)
             if at + block > size or len(there) < 4:

@@ -15,6 +15,9 @@ from penstock.errors import BadInput, MissingExtra
 PIECE = 256 << 10
 """Most bytes that come out at once."""
 
+_XZ_MEMORY = 512 << 20
+"""Bytes that reading xz may take: a dictionary of so much."""
+
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -139,7 +142,8 @@ def _decompressors(kind: str) -> Callable[[], _Decompressor]:
     if kind == "xz":
         import lzma
 
-        return lzma.LZMADecompressor
+        # A file may ask for 4 GiB before it gives a byte; xz -9 takes 65 MiB.
+        return lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
 

@@ -190,7 +190,7 @@ def _load(path: str | Path) -> list[Any]:
         content = json.loads(Path(path).read_bytes(), object_pairs_hook=_once)
     except FileNotFoundError:
         raise BadInput("no such file", file=path) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"is no manifest: {error}", file=path) from error
     folds = content.get("folds") if isinstance(content, dict) else None
     if not isinstance(folds, list) or not folds:

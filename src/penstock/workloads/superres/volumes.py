@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ _DTYPES = {
 _SAME_PLACE = 1e-3
 """Millimetres that the corners of two volumes on one grid may lie apart."""
 _FLOAT32 = 16
-_BROKEN = (EOFError, OSError, zlib.error)
+_PIECE = 64 << 20
+"""Bytes read at once: a header may ask for more than there is memory, or file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ def read_header(path: str | Path) -> Header:
             raw = file.read(_HEADER)
     except FileNotFoundError:
         raise BadInput("no such file", file=path) from None
-    except _BROKEN as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own
         raise BadInput(f"its header cannot be read: {error}", file=path) from error
     return _parse(raw, path)
 
@@ -115,7 +117,11 @@ class Planes:
         self.header = read_header(path)
         self._file = _open(path)
         self._next = 0
-        self._take(self.header.offset)
+        try:
+            self._take(self.header.offset)
+        except BaseException:
+            self._file.close()
+            raise
 
     def read_into(self, plane: NDArray[np.float32]) -> None:
         """Read the next plane into ``plane``, float32 (voxels along j, voxels along i).
@@ -150,20 +156,32 @@ class Planes:
         self._file.close()
 
     def _take(self, count: int) -> bytes:
-        try:
-            taken = self._file.read(count)
-        except _BROKEN as error:
-            raise BadInput(f"is damaged: {error}", file=self.path, place=f"plane {self._next}") from error
+        taken = self._file_read(min(count, _PIECE))
+        if len(taken) == _PIECE < count:
+            pieces = [taken]
+            while (left := count - sum(map(len, pieces))) and (piece := self._file_read(min(left, _PIECE))):
+                pieces.append(piece)
+            taken = b"".join(pieces)
         if len(taken) < count:
             raise BadInput(
                 f"ends early: {len(taken)} of {count} bytes", file=self.path, place=f"plane {self._next}"
             )
         return taken
 
+    def _file_read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise BadInput(f"is damaged: {error}", file=self.path, place=f"plane {self._next}") from error
+
     def _end(self) -> None:
         try:
             self._file.read(1)  # gzip compares its checksum when it comes to the end
-        except _BROKEN as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             raise BadInput(f"is damaged: {error}", file=self.path, place="its end") from error
 
 
@@ -260,6 +278,10 @@ def _parse(raw: bytes, path: str | Path) -> Header:
             f"its voxels are of NIfTI type {code}; real numbers of 1 to 8 bytes are read", file=path
         )
     offset, slope, inter = struct.unpack_from(order + "3f", raw, 108)
+    if not 0 <= offset <= 1 << 30:  # nor is it a number, perhaps
+        raise BadInput(
+            f"its voxels begin at byte {offset:g}; a header and its extensions are shorter", file=path
+        )
     if not np.isfinite(slope) or slope == 0:  # which says: no scale
         slope, inter = 1.0, 0.0
     return Header(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.workloads.superres.moments import Moments, Statistics, Total, statistics_of
 from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
@@ -91,11 +91,12 @@ class Weights:
             BadInput: it is something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as kept:
-                return cls.of(kept)
+            return cls.of(foreign.load_npz(path))
         except FileNotFoundError:
             raise BadInput("no such file", file=path) from None
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # what is missing, or of another shape, shows in many ways
             raise BadInput(f"is no weights.npz of a fit: {error}", file=path) from error
 
 

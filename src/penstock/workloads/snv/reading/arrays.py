@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.workloads.snv.reading.chunked import Chunked
 from penstock.workloads.snv.reading.inflating import Inflater
@@ -178,7 +178,9 @@ def _open_npz(path: str) -> dict[str, Array]:
                         begin, entry.compress_size, entry.CRC,
                     )  # fmt: skip
                 found[name] = array
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OSError) as error:
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # zipfile and each compression have their own
         raise BadInput(
             f"is no whole .npz file ({error}): was it copied or written to its end?", file=path
         ) from error
@@ -188,11 +190,7 @@ def _open_npz(path: str) -> dict[str, Array]:
 def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Array:
     label = f"{path}, {name}" if name else path
     try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = foreign.npy_header(file)
     except ValueError as error:
         raise BadInput(f"is no NumPy array: {error}", file=label) from error
     if dtype.hasobject:
