@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import click
 
 __all__ = [
-    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Itemised", "Limit",
-    "Message", "MoreOfABackend", "Named", "Observer", "Part", "Reading", "Receipt", "Reducer", "Sequential",
-    "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Fingerprinted",
+    "Itemised", "Limit", "Message", "MoreOfABackend", "Named", "Observer", "Part", "Reading", "Receipt",
+    "Reducer", "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
 ]  # fmt: skip
 
 
@@ -178,6 +178,19 @@ class Named(Protocol):
 
     def name(self, item: int) -> str:
         """``"sub-031"``, ``"genomes.fa, bytes 0 to 4194304"``."""
+        ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A source that can tell its files in several ways, of which the key keeps the one that was taken."""
+
+    def fingerprint_kind(self) -> str:
+        """The way that it takes when nothing was done yet: ``"content"``, ``"stat"``, a word of its own."""
+        ...
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """As ``fingerprint``, told in this way; ``"sample"`` is that of folders of an earlier version."""
         ...
 
 

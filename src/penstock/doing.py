@@ -12,6 +12,7 @@ from penstock.abc import SetAside, Sink
 from penstock.engine import discover, journal
 from penstock.engine.keeping import Keeper
 from penstock.engine.key import digest_of
+from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
 from penstock.engine.report import Report, Tally
 from penstock.engine.worker import Setup
@@ -44,6 +45,8 @@ class Doing:
     tally: Tally
     drafts: Path | None = None
     """The owner's folder for drafts."""
+    listing: Listing = field(default_factory=Listing)
+    """Of the source's files."""
     again: int = 0
     """Items that were kept before and were taken back."""
     loop: Loop | None = None
@@ -106,9 +109,12 @@ class Doing:
     def begin(self, book: journal.Journal) -> None:
         """Journal what is about to be done."""
         if not self.past.job:
+            self.listing.keep(self.machinery)
             book.write({"job": self.key})
         elif self.changed:
+            self.listing.keep(self.machinery)
             book.write({"change": self.key})
+            self.listing.clear(self.machinery)
         book.write({"budget": self.found.budget.bytes})
 
     def make_nothing(self, book: journal.Journal) -> Any:

@@ -255,6 +255,15 @@ class RunDied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looking(Event):
+    """Something that takes a while is done before a stage can begin."""
+
+    kind: ClassVar[str] = "looking"
+    message: str
+    """What."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack(Event):
     """Kept files are gone or are not what was kept: items that count as done no more."""
 
@@ -299,7 +308,7 @@ _KINDS: dict[str, type[Event]] = {
     for cls in (
         StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
         BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
-        RunDied, TakenBack, CommandStarted, ProcessSeen,
+        RunDied, Looking, TakenBack, CommandStarted, ProcessSeen,
     )
 }  # fmt: skip
 

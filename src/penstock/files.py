@@ -275,10 +275,33 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     Raises:
         OSError: the file is not there or not readable.
     """
+    return _fingerprint(path, _WHOLE)
+
+
+def fingerprint_content(path: str | os.PathLike[str]) -> str:
+    """The same by the whole content, however large: a copy is the same file.
+
+    Raises:
+        OSError: the file is not there or not readable.
+    """
+    return _fingerprint(path, None)
+
+
+def fingerprint_stat(path: str | os.PathLike[str]) -> str:
+    """The same by size and time of writing alone; a copy that keeps its time is the same file.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    status = os.stat(path)  # noqa: PTH116 - there may be 10^5 of them
+    return f"{status.st_size}:{status.st_mtime_ns}:-"
+
+
+def _fingerprint(path: str | os.PathLike[str], most: int | None) -> str:
     state = hashlib.blake2b(digest_size=12)
     with open(path, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
-        if status.st_size <= _WHOLE:
+        if most is None or status.st_size <= most:
             while block := file.read(1 << 20):
                 state.update(block)
             return f"{status.st_size}:-:{state.hexdigest()}"

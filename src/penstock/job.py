@@ -15,6 +15,7 @@ from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
 from penstock.engine.estimate import Wishes
 from penstock.engine.key import job_key
+from penstock.engine.listing import Listing
 from penstock.engine.plan import Plan
 from penstock.engine.report import Report
 from penstock.engine.worker import Setup
@@ -134,14 +135,15 @@ class Job:
 
     # ------------------------------------------------------------------ for the engine
 
-    def key(self) -> dict[str, Any]:
-        """What resume compares."""
+    def key(self, listing: Listing | None = None) -> dict[str, Any]:
+        """What resume compares; with the listing of the source's files, where it was made."""
         return job_key(
             function=self.function,
             source=self.source,
             rooms=self.rooms(temporary=False),
             inputs=self.inputs,
             options={"batched": self.batched, "seed": self.seed},
+            listing=listing,
         )
 
     def rooms(self, *, temporary: bool) -> dict[str, Any]:

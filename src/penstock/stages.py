@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import events as ev
 from penstock import registry, storage
-from penstock.abc import Event, Observer, Sequential
+from penstock.abc import Event, Observer, Sequential, Sized
+from penstock.budget import MiB, format_size
 from penstock.doing import Doing, finished
 from penstock.engine import discover, journal, standing
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.key import digest_of, holes_before
 from penstock.engine.ledger import Ledger
+from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
 from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
@@ -41,6 +43,9 @@ from penstock.stored import Stored
 if TYPE_CHECKING:
     from penstock.job import Job
 
+_MANY = 10_000
+_HEAVY = 256 * MiB
+"""So many items, or bytes of their files that are read, take a while to look at."""
 _BEAT = 2.0
 """Seconds between signs of life while parts are read."""
 _TIMES = 3
@@ -215,7 +220,6 @@ class Run:
         results = self.folder / name if name else self.folder
         machinery = self.machinery / (name or "job")
         machinery.mkdir(exist_ok=True)
-        key = job.key()
         rooms = job.rooms(temporary=self._run_folder.temporary)
         place = standing.Place(results, machinery)
         book = place.book
@@ -224,8 +228,14 @@ class Run:
         kept = past.kept
         if owner is not None:
             owner.outnumber(past.owner)
+        listing = self._list(name, job, past.job.get("source"))
+        key = job.key(listing)
+        if past.job and past.job.get("source") != key["source"]:
+            listing.keep(machinery)  # before a key that needs it is journaled
         past = begin_again(past, key, book, owner)
-        changed = bool(past.job) and compare(past, key, self.folder, accept=self._accept)
+        changed = bool(past.job) and compare(
+            past, key, self.folder, accept=self._accept, listing=listing, machinery=machinery
+        )
         past = self._look(name, place, past, since)
         if past.aside:
             ceiling = None if self._tries_all() else self._discover().budget.bytes
@@ -249,7 +259,21 @@ class Run:
         found = self._discover()
         told, drafts = self._run_folder.told, self._run_folder.drafts
         again = max(kept - past.kept, 0)
-        return self._do(Doing(job, key, past, changed, found, stored, told, Tally(name), drafts, again=again))
+        doing = Doing(job, key, past, changed, found, stored, told, Tally(name), drafts, listing, again=again)
+        return self._do(doing)
+
+    def _list(self, name: str, job: Job, before: Mapping[str, Any] | None) -> Listing:
+        """The files of the source, told as before; says so where that takes a while."""
+        source, how = job.source, Listing.way_of(job.source, before)
+        items = len(source)
+        weight = sum(source.sizes(0, items)) if isinstance(source, Sized) and how != "stat" else 0
+        if how and (items >= _MANY or weight >= _HEAVY):
+            ways = {"stat": "by their size and time", "content": f"by their content, {format_size(weight)}"}
+            told = (
+                f"looking whether the files of {items:,} items are what they were, {ways.get(how, 'in part')}"
+            )
+            self._emit(ev.Looking(at=time.time(), stage=name, message=told), Tally())
+        return Listing.of(source, before)
 
     def _as_private(self, job: Job) -> Job:
         return replace(job, private=True) if self._private and not job.private else job

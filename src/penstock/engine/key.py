@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import files, values
-from penstock.abc import Spanned
+from penstock.engine.listing import Listing
 from penstock.stored import Stored
 
 
@@ -24,6 +24,7 @@ def job_key(
     rooms: Mapping[str, Any],
     inputs: Mapping[str, Any],
     options: Mapping[str, Any],
+    listing: Listing | None = None,
 ) -> dict[str, Any]:
     """The parts of a job's key, JSON values all of them.
 
@@ -34,15 +35,15 @@ def job_key(
         rooms: sinks and reducers with their options.
         inputs: files by fingerprint, stages by their key, values by themselves.
         options: of the job: batched, seed.
+        listing: of the source's files, where it was made.
     """
-    spans = {k: list(v) for k, v in source.spans().items()} if isinstance(source, Spanned) else {}
+    listing = listing or Listing.of(source)
     key = {
         "function": function_key(function),
         "source": {
             "type": type(source).__qualname__,
             "items": len(source),
-            "files": dict(source.fingerprint()),
-            "spans": spans,
+            **listing.in_key(),
         },
         "rooms": {name: describe(room) for name, room in rooms.items()},
         "inputs": {name: input_key(value) for name, value in inputs.items()},

@@ -112,7 +112,7 @@ def examine(events: Iterable[ev.Event]) -> PostMortem | None:
     running: dict[int, tuple[int, int]] = {}
     for event in events:
         match event:
-            case ev.RunDied() | ev.TakenBack():
+            case ev.RunDied() | ev.Looking() | ev.TakenBack():
                 continue  # a sign of life of another run
             case ev.StageStarted():
                 running.clear()

@@ -354,7 +354,9 @@ class Tally:
 
     def __call__(self, event: ev.Event) -> None:
         """Count one event."""
-        if self._open is not None and not isinstance(event, ev.RunDied | ev.TakenBack | ev.StageStarted):
+        if self._open is not None and not isinstance(
+            event, ev.RunDied | ev.Looking | ev.TakenBack | ev.StageStarted
+        ):
             self._open = self._open[0], event.at
         match event:
             case ev.MemoryRead():

@@ -12,6 +12,7 @@ from typing import Any
 
 from penstock.engine.journal import Journal, Owner, Past, batches_of, read
 from penstock.engine.key import differences, holes_before
+from penstock.engine.listing import Listing, whole
 from penstock.errors import JobChanged, SourceChanged
 
 _NAMED = 5
@@ -19,7 +20,15 @@ _GROWN = 1.02
 """A budget larger by this factor is worth another try of what was too large."""
 
 
-def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -> bool:
+def compare(
+    past: Past,
+    key: Mapping[str, Any],
+    folder: Path,
+    *,
+    accept: bool,
+    listing: Listing | None = None,
+    machinery: Path | None = None,
+) -> bool:
     """Whether the key differs in ways that are accepted and should be journaled.
 
     Args:
@@ -27,6 +36,8 @@ def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -
         key: of the job that wants to go on.
         folder: for the message.
         accept: whether the user accepts changes.
+        listing: of the source's files, where the key holds digests of it.
+        machinery: where what was kept of them before lies, beside the journal.
 
     Raises:
         SourceChanged: a file of finished items is not what it was.
@@ -42,8 +53,8 @@ def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -
             "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
             "(--accept-changes) to keep what is done and do the rest the new way."
         )
-    stale = _stale_files(past, past.job.get("source", {}), key["source"])
-    if stale and not accept:
+    stale = [] if accept else _stale(past, key["source"], machinery or folder, listing)
+    if stale:
         names = "; ".join(stale[:_NAMED]) + (
             f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
         )
@@ -53,6 +64,18 @@ def compare(past: Past, key: Mapping[str, Any], folder: Path, *, accept: bool) -
             "or pass accept_changes=True (--accept-changes) to keep what is done."
         )
     return True
+
+
+def _stale(past: Past, now: Mapping[str, Any], machinery: Path, listing: Listing | None) -> list[str]:
+    was = past.job.get("source", {})
+    if was == now:
+        return []
+    old = whole(machinery, was)
+    if old is None:  # which of them has changed cannot be told: not that none of finished items has
+        return [
+            f"the files cannot be told from changed ones, as what was kept of them in {machinery} is gone"
+        ]
+    return _stale_files(past, old, listing.as_source(now) if listing is not None else now)
 
 
 def _stale_files(past: Past, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -144,7 +144,10 @@ class Timeline:
         if self.start is None:
             self.start = event.at
         now = event.at - self.start - self._idle
-        if isinstance(event, ev.StageStarted | ev.RunDied | ev.TakenBack) and now - self.seconds > _IDLE:
+        if (
+            isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack)
+            and now - self.seconds > _IDLE
+        ):
             self._idle += now - self.seconds
             now = self.seconds
         self.seconds = max(self.seconds, now)  # a clock that is set back stands still

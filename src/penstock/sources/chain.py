@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, TypeVar
 
-from penstock.abc import Carried, Named, Sequential, Sized, Source, Spanned
+from penstock.abc import Carried, Fingerprinted, Named, Sequential, Sized, Source, Spanned
 from penstock.errors import BadInput, UsageError
+
+T = TypeVar("T")
 
 
 class Chain:
@@ -45,6 +48,8 @@ class Chain:
             self.starts = self._starts
         if any(isinstance(source, Carried) for source in self._sources):
             self.carry, self.load, self.weigh = self._carry, self._load, self._weigh
+        if any(isinstance(source, Fingerprinted) for source in self._sources):
+            self.fingerprint_kind, self.fingerprint_by = self._kind, self._by
         if any(hasattr(source, "each") for source in self._sources):
             self.each = self._each
 
@@ -85,21 +90,36 @@ class Chain:
 
     def fingerprint(self) -> Mapping[str, str]:
         """Those of the sources; a key that came before is numbered: ``"range (2)"``."""
-        found: dict[str, str] = {}
-        for source, keys in zip(self._sources, self._keys(), strict=True):
-            found.update(zip(keys, source.fingerprint().values(), strict=True))
-        return found
+        return _numbered([source.fingerprint() for source in self._sources])
+
+    def _kind(self) -> str:
+        """Those of the sources, as JSON."""
+        kinds = [each.fingerprint_kind() if isinstance(each, Fingerprinted) else "" for each in self._sources]
+        return json.dumps(kinds)
+
+    def _by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, each source told in its way of ``kind``; one that has come since in its own."""
+        kinds = zip(self._sources, _kinds(kind, len(self._sources)), strict=True)
+        return _numbered(
+            [
+                source.fingerprint_by(each or source.fingerprint_kind())
+                if isinstance(source, Fingerprinted)
+                else source.fingerprint()
+                for source, each in kinds
+            ]
+        )
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """Those of the sources; all items of a source that does not know them."""
-        found = {}
-        for i, (source, keys) in enumerate(zip(self._sources, self._keys(), strict=True)):
+        found = []
+        for i, source in enumerate(self._sources):
             offset = self._offset(i)
-            own = source.spans() if isinstance(source, Spanned) else {}
-            for key, original in zip(keys, source.fingerprint(), strict=True):
-                low, high = own.get(original, (0, len(source)))
-                found[key] = (offset + low, offset + high)
-        return found
+            whole = (0, len(source))
+            own = (
+                source.spans() if isinstance(source, Spanned) else dict.fromkeys(source.fingerprint(), whole)
+            )
+            found.append({key: (offset + low, offset + high) for key, (low, high) in own.items()})
+        return _numbered(found)
 
     def _offset(self, i: int) -> int:
         return self._ends[i - 1] if i else 0
@@ -118,20 +138,6 @@ class Chain:
             if low < high:
                 yield i, low, high
             i += 1
-
-    def _keys(self) -> Iterator[list[str]]:
-        """The keys of each source's fingerprint, made different from all before."""
-        seen: set[str] = set()
-        for source in self._sources:
-            keys = []
-            for key in source.fingerprint():
-                unique, count = key, 1
-                while unique in seen:
-                    count += 1
-                    unique = f"{key} ({count})"
-                seen.add(unique)
-                keys.append(unique)
-            yield keys
 
     def _sizes(self, start: int, stop: int) -> list[int]:
         """Size hints in bytes, those of the sources."""
@@ -188,6 +194,29 @@ def _flat(sources: tuple[Any, ...]) -> tuple[Any, ...]:
     """The sources, also where they came as one list of them."""
     one = sources[0] if len(sources) == 1 else None
     return tuple(one) if isinstance(one, Iterable) and not isinstance(one, Source) else sources
+
+
+def _numbered(each: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    """The values of all sources by their keys, made different from all before."""
+    found: dict[str, T] = {}
+    for values in each:
+        for key, value in values.items():
+            unique, count = key, 1
+            while unique in found:
+                count += 1
+                unique = f"{key} ({count})"
+            found[unique] = value
+    return found
+
+
+def _kinds(text: str, count: int) -> list[str]:
+    """The kinds that a chain of so many sources was told by; empty for those that were not there."""
+    try:
+        told = json.loads(text)
+    except ValueError:  # one word for all: of an earlier version
+        told = [text] * count
+    kinds = [each if isinstance(each, str) else "" for each in told] if isinstance(told, list) else []
+    return (kinds + [""] * count)[:count]
 
 
 class _Starts(Sequence[int]):

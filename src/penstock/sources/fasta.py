@@ -12,9 +12,9 @@ from pathlib import Path
 from penstock.budget import MiB
 from penstock.errors import BadInput, UsageError
 from penstock.sources.bgzf import group_blocks, is_bgzf
-from penstock.sources.files import fingerprints
 from penstock.sources.paths import AnyPath, find_files
 from penstock.sources.streams import PIECE, Inflater, find_kind
+from penstock.sources.telling import Fingerprint, Telling
 
 _FEED = 64 << 10
 """Compressed bytes inflated at a time."""
@@ -32,17 +32,25 @@ class Fasta:
     Args:
         paths: one or more paths or glob patterns; files come in this order.
         block: bytes of a block, in the file as it is stored.
+        fingerprint: how a changed file is told, as for :class:`~penstock.sources.Files`.
 
     Raises:
         BadInput: a file that is missing, empty, unreadable, a folder, an archive or no regular
             file; a bgzip file that is cut off; a pattern without a match.
-        UsageError: a block under one byte.
+        UsageError: a block under one byte, or another ``fingerprint``.
     """
 
-    def __init__(self, paths: AnyPath | Iterable[AnyPath], *, block: int = 4 * MiB) -> None:
+    def __init__(
+        self,
+        paths: AnyPath | Iterable[AnyPath],
+        *,
+        block: int = 4 * MiB,
+        fingerprint: Fingerprint = "auto",
+    ) -> None:
         if block < 1:
             raise UsageError(f"Fasta(block={block}): a block has at least one byte")
         self._paths = find_files(paths)
+        self._telling = Telling(self._paths, fingerprint, "Fasta")
         self._block = block
         self._sizes = array("q")
         self._kinds: list[str | None] = []
@@ -111,8 +119,16 @@ class Fasta:
         return starts
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Size, time, first and last 64 KiB of each file, by path."""
-        return fingerprints(self._paths)
+        """What tells each file from a changed one, by path."""
+        return self._telling.tell()
+
+    def fingerprint_kind(self) -> str:
+        """``"content"`` or ``"stat"``."""
+        return self._telling.choose()
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, told in this way."""
+        return self._telling.tell(kind)
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """The blocks of each file."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from penstock import files
-from penstock.errors import BadInput
 from penstock.sources.paths import AnyPath, find_files
+from penstock.sources.telling import Fingerprint, Telling
 
 
 class Files:
@@ -18,14 +18,19 @@ class Files:
         paths: one or more paths or glob patterns (``*``, ``?``, ``[...]``, ``**``). Files come in
             the order given, those of one pattern sorted by name.
 
+        fingerprint: how a changed file is told: ``"content"``, ``"stat"`` (size and time of writing), or
+            ``"auto"``: by content up to 1,000 files and 64 MiB in all, else by size and time.
+
     Raises:
         BadInput: a file that is missing, unreadable, a folder or given twice; a pattern without a
             match; nothing given at all.
+        UsageError: another ``fingerprint``.
     """
 
-    def __init__(self, paths: AnyPath | Iterable[AnyPath]) -> None:
+    def __init__(self, paths: AnyPath | Iterable[AnyPath], *, fingerprint: Fingerprint = "auto") -> None:
         self._paths = find_files(paths)
-        self._sizes = array("q", (Path(path).stat().st_size for path in self._paths))
+        self._telling = Telling(self._paths, fingerprint, "Files")
+        self._sizes: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -38,7 +43,9 @@ class Files:
         return [Path(path) for path in self._paths[start:stop]]
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Bytes of each file, as they were when the source was made."""
+        """Bytes of each file, as they were when it was first asked for them; 0 of one that is gone."""
+        if self._sizes is None:
+            self._sizes = array("q", map(_size, self._paths))
         return self._sizes[start:stop].tolist()
 
     def name(self, item: int) -> str:
@@ -46,28 +53,28 @@ class Files:
         return self._paths[item]
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Size, time, first and last 64 KiB of each file, by path.
+        """What tells each file from a changed one, by path.
 
         Raises:
             BadInput: a file is gone, or no longer readable.
         """
-        return fingerprints(self._paths)
+        return self._telling.tell()
+
+    def fingerprint_kind(self) -> str:
+        """``"content"`` or ``"stat"``."""
+        return self._telling.choose()
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, told in this way."""
+        return self._telling.tell(kind)
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """Each file is one item."""
         return {path: (item, item + 1) for item, path in enumerate(self._paths)}
 
 
-def fingerprints(paths: Iterable[str]) -> dict[str, str]:
-    """The fingerprint of each file, by path.
-
-    Raises:
-        BadInput: a file is gone, or no longer readable.
-    """
-    found = {}
-    for path in paths:
-        try:
-            found[path] = files.fingerprint(path)
-        except OSError as error:
-            raise BadInput(f"was there, and cannot be read now: {error.strerror}", file=path) from error
-    return found
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - there may be 10^5 of them
+    except OSError:  # told to whoever reads it
+        return 0

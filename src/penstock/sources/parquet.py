@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.errors import BadInput, UsageError
-from penstock.sources.files import fingerprints
 from penstock.sources.paths import AnyPath, find_files
+from penstock.sources.telling import Fingerprint, Telling
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,11 +37,12 @@ class ParquetRows:
         columns: the columns to read, in this order; None for all. Nothing else is decoded.
         item: what an item is: ``"row"``, or ``"group"`` for a whole row group. A call of groups is
             an iterator that gives one table for each, so that only one is in memory at a time.
+        fingerprint: how a changed file is told, as for :class:`~penstock.sources.Files`.
 
     Raises:
         BadInput: a file that is missing, cut off or not Parquet, a column that is not there,
             columns or types that do not agree between files.
-        UsageError: no columns, a column twice, or another ``item``.
+        UsageError: no columns, a column twice, or another ``item`` or ``fingerprint``.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class ParquetRows:
         columns: Sequence[str] | None = None,
         *,
         item: Literal["row", "group"] = "row",
+        fingerprint: Fingerprint = "auto",
     ) -> None:
         if item not in ("row", "group"):
             raise UsageError(f"ParquetRows(item={item!r}): an item is a 'row' or a 'group'")
         self._paths = find_files(paths)
+        self._telling = Telling(self._paths, fingerprint, "ParquetRows")
         self._item = item
         self._columns = _distinct(columns)
         self._rows = array("q")  # of each row group
@@ -123,9 +126,17 @@ class ParquetRows:
         return f"{self._paths[file]}, row {item - self._rows_before(first)}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Size, time, first and last 64 KiB (the footer) of each file, and the chosen columns, by path."""
+        """What tells each file from a changed one, and the chosen columns, by path."""
+        return self.fingerprint_by("")
+
+    def fingerprint_kind(self) -> str:
+        """``"content"`` or ``"stat"``."""
+        return self._telling.choose()
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, told in this way."""
         chosen = "" if self._columns is None else f" {self._columns}"
-        return {path: text + chosen for path, text in fingerprints(self._paths).items()}
+        return {path: text + chosen for path, text in self._telling.tell(kind).items()}
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """The items of each file."""

@@ -83,6 +83,14 @@ class RowRuns:
         """Of each file, by path."""
         return self._rows.fingerprint()
 
+    def fingerprint_kind(self) -> str:
+        """``"content"`` or ``"stat"``."""
+        return self._rows.fingerprint_kind()
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, told in this way."""
+        return self._rows.fingerprint_by(kind)
+
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """The runs of each file."""
         place = {first: item for item, first in enumerate(self._firsts)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BadInput
-from penstock.files import fingerprint
+from penstock.sources.telling import Telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Patients:
     def __init__(self, patients: Sequence[Patient]) -> None:
         self._patients = tuple(patients)
         self._sizes = [sum(_size(path) for path in each.paths) for each in self._patients]
+        self._telling = Telling([path for each in self._patients for path in each.paths], "auto", "Patients")
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -55,8 +56,17 @@ class Patients:
 
     def fingerprint(self) -> Mapping[str, str]:
         """Of each patient: its place, and the fingerprints of its files."""
+        return self.fingerprint_by("")
+
+    def fingerprint_kind(self) -> str:
+        """``"content"`` or ``"stat"``."""
+        return self._telling.choose()
+
+    def fingerprint_by(self, kind: str) -> Mapping[str, str]:
+        """The fingerprint, told in this way."""
+        told = self._telling.tell(kind)
         return {
-            _key(each): " ".join([f"number {each.number}", *map(_told, each.paths)])
+            _key(each): " ".join([f"number {each.number}", *(f"{path}={told[path]}" for path in each.paths)])
             for each in self._patients
         }
 
@@ -72,12 +82,5 @@ def _key(patient: Patient) -> str:
 def _size(path: str) -> int:
     try:
         return Path(path).stat().st_size
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
-
-
-def _told(path: str) -> str:
-    try:
-        return f"{path}={fingerprint(path)}"
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
