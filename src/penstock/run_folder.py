@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import drafts, forks
+from penstock import drafts, forks, temporary
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, journal, postmortem
@@ -49,7 +48,7 @@ class RunFolder:
         self._umask: int | None = None
         """The umask to go back to."""
         self.temporary = folder is None
-        self.path = Path(tempfile.mkdtemp(prefix="penstock-") if folder is None else folder).absolute()
+        self.path = Path(temporary.make("penstock-") if folder is None else folder).absolute()
         self.machinery = self.path / MACHINERY
         self.died: postmortem.PostMortem | None = None
         """What became of the run before, where it died."""

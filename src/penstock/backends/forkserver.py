@@ -10,6 +10,7 @@ Started as ``python -c`` by :mod:`penstock.backends.local`; speaks over a SOCK_S
 from __future__ import annotations
 
 import gc
+import math
 import mmap
 import os
 import pickle
@@ -17,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 import warnings
 from contextlib import suppress
@@ -24,6 +26,7 @@ from importlib import import_module
 from typing import Any
 
 from penstock import foreign, forks, note
+from penstock.backends import segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 
@@ -59,6 +62,9 @@ class Server:
         self._notes = memoryview(notes).cast("q")
         self._parent = os.getppid()
         self._workers: dict[int, int] = {}
+        self._lives: dict[int, tuple[float, float]] = {}
+        """When each worker began, and ended: at infinity while it lives."""
+        self._told_to_end = False
         self._job: Any = None
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -78,6 +84,8 @@ class Server:
             if self._control.fileno() in ready and not self._command():
                 break
         self._end()
+        if not self._told_to_end and not _children(os.getpid()):
+            segments.remove_left(self._lives)  # of a run that was killed: nobody waits for them
 
     def _command(self) -> bool:
         try:
@@ -93,7 +101,8 @@ class Server:
             self._import(argument)
         elif what == "fork":
             return self._fork(argument, *descriptors)
-        return bool(what != "end")
+        self._told_to_end = what == "end"
+        return not self._told_to_end
 
     def _load(self, descriptor: int) -> None:
         self._job = None
@@ -137,6 +146,7 @@ class Server:
             self._be_worker(server, slot, connection, entrance)
         _close(connection, entrance)
         self._workers[pid] = slot
+        self._lives[pid] = time.time(), math.inf
         self._say("born", (slot, pid))
         return True
 
@@ -180,6 +190,8 @@ class Server:
             if pid == 0:
                 break
             slot = self._workers.pop(pid, None)
+            if pid in self._lives:
+                self._lives[pid] = self._lives[pid][0], time.time()
             if slot is not None:
                 lost = True
                 self._say("died", (slot, pid, status, usage.ru_utime + usage.ru_stime))

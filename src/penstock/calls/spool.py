@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from penstock import temporary
+
 SPOOLED = 64 << 10
 """What takes more bytes than this, pickled, waits in a file."""
 _FRAME = 128 << 10
@@ -29,7 +31,7 @@ class Folder:
     """
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="penstock-calls-", dir=where))
+        self.path = temporary.make("penstock-calls-", where)
         weakref.finalize(self, _remove, self.path, os.getpid())
 
 

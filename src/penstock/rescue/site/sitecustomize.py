@@ -41,6 +41,12 @@ def _lend(places: "list[str]") -> None:
         os.symlink(place, os.path.join(folder, os.path.basename(place)))
     sys.path.append(folder)
 
+    from pathlib import Path
+
+    from penstock.temporary import own
+
+    own(Path(folder))
+
 
 if _places:
     try:

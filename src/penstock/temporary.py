@@ -1,0 +1,98 @@
+"""Folders for a while: each says whose it is, so that the next of us removes what a killed one left.
+
+A process that is killed removes nothing. Its folders are known to be nobody's when their owner's process,
+on this very boot and among the processes that can be seen from here, is gone; any other folder is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from penstock import foreign
+
+PREFIX = "penstock-"
+_OWNER = ".owner"
+
+
+def make(prefix: str, where: str | os.PathLike[str] | None = None) -> Path:
+    """A new folder that only its user can enter; what others of ours left beside it is removed.
+
+    Args:
+        prefix: of its name; begins with ``penstock-``.
+        where: the folder to make it in; the one for temporary files where there is none.
+    """
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    own(path)
+    return path
+
+
+def own(path: Path) -> None:
+    """Say in a folder that it is this process's."""
+    sweep(path.parent)
+    with suppress(OSError):  # a full disk: who uses the folder is told
+        (path / _OWNER).write_text(json.dumps(_here(os.getpid())))
+
+
+@functools.cache
+def sweep(where: Path) -> None:
+    """Remove the folders here whose owners are gone; once in a process."""
+    with suppress(OSError), os.scandir(where) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and is_left(Path(entry.path)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def is_left(path: Path) -> bool:
+    """Whether a folder is ours, and its owner is gone for certain."""
+    try:
+        status = path.lstat()
+        if not path.is_dir() or path.is_symlink() or status.st_uid != os.geteuid():
+            return False
+        owner = foreign.read_json(path / _OWNER, 4096)
+        pid = owner["pid"]
+        if type(pid) is not int or pid <= 0 or not isinstance(owner["started"], str):
+            return False
+        here = _here(pid)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    seen = all(owner.get(key) == here[key] != "" for key in ("boot", "processes"))
+    return seen and owner["started"] != "" and owner["started"] != here["started"]
+
+
+def _here(pid: int) -> dict[str, Any]:
+    """A process as it can be told from any other: which, of what time, where it can be seen from."""
+    return {"pid": pid, "started": _started(pid), "boot": _boot(), "processes": _namespace()}
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in ticks since boot; a word where it is gone or ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return "gone"
+    except ProcessLookupError:  # while it was read
+        return "gone"
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return "gone" if fields[0] in (b"Z", b"X") else fields[19].decode()

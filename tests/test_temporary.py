@@ -1,0 +1,131 @@
+"""What killed runs left is removed by the next, and nothing else is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from penstock import temporary
+from penstock.backends import segments
+from penstock.backends.segments import Segment, is_left
+
+RUN = """
+import ctypes, os, sys, tempfile, penstock
+
+def hold(item):
+    libc = ctypes.CDLL(None)
+    number = libc.shmget(0, 1 << 16, 0o1600)
+    print(number, flush=True)
+    import time
+    while True:
+        time.sleep(1)
+
+if __name__ == "__main__":
+    with penstock.Executor(budget="600MiB", workers=1) as executor:
+        executor.submit(hold, 1).result()
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    temporary.sweep.cache_clear()
+    yield tmp_path
+    temporary.sweep.cache_clear()
+
+
+def left(place, name="penstock-x", **more):
+    """A folder of a process that is gone."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    folder = place / name
+    folder.mkdir()
+    here = temporary._here(os.getpid())
+    (folder / ".owner").write_text(json.dumps({**here, "pid": child.pid, "started": "1", **more}))
+    return folder
+
+
+def test_what_a_process_that_is_gone_left_is_removed(place):
+    folder, reused = left(place), left(place, "penstock-reused", pid=os.getpid())
+    made = temporary.make("penstock-calls-", place)
+    assert not folder.exists()
+    assert not reused.exists()  # the number is ours now, and it began at another time
+    assert made.is_dir()
+    assert not temporary.is_left(made)
+
+
+def test_what_may_be_somebodys_stays(place):
+    alive = temporary.make("penstock-", place)
+    temporary.sweep.cache_clear()
+    outside = place / "outside"
+    outside.mkdir()
+    (place / "penstock-link").symlink_to(outside)
+    kept = [
+        alive, outside, place / "penstock-link", left(place, "another-name"),
+        left(place, "penstock-boot", boot="another"), left(place, "penstock-container", processes="pid:[1]"),
+        left(place, "penstock-number", pid="7"), left(place, "penstock-negative", pid=-1),
+    ]  # fmt: skip
+    for name, text in (
+        ("none", None),
+        ("nonsense", "{"),
+        ("deep", "[" * 5000),
+        ("list", "[]"),
+        ("word", '"x"'),
+    ):
+        folder = place / f"penstock-{name}"
+        folder.mkdir()
+        if text is not None:
+            (folder / ".owner").write_text(text)
+        kept.append(folder)
+    fifo = place / "penstock-fifo"
+    fifo.mkdir()
+    os.mkfifo(fifo / ".owner")
+    temporary.sweep(place)
+    assert all(folder.exists() for folder in [*kept, fifo])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to others")
+def test_another_users_folder_stays(place):
+    folder = left(place)
+    os.chown(folder, 12345, 12345)
+    temporary.sweep(place)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("segment", "gone"),
+    [
+        (Segment(1, 7, 0, 0, 100.0), True),
+        (Segment(1, 7, 0, 0, 200.0), True),
+        (Segment(1, 7, 1, 0, 100.0), False),  # somebody has it mapped
+        (Segment(1, 8, 0, 0, 100.0), False),  # another's
+        (Segment(1, 7, 0, 5, 100.0), False),  # another user's
+        (Segment(1, 7, 0, 0, 50.0), False),  # of a process before that had the number
+        (Segment(1, 7, 0, 0, 250.0), False),  # of one after
+    ],
+)
+def test_a_segment_is_left_only_where_that_is_certain(segment, gone):
+    assert is_left(segment, {7: (99.0, 200.0)}, 0) is gone
+
+
+def test_what_a_killed_run_left_is_gone_before_or_with_the_next(place):
+    script = place / "killed_run.py"
+    script.write_text(RUN)
+    environment = {**os.environ, "TMPDIR": str(place)}
+    child = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    number = int(child.stdout.readline())
+    assert number in {segment.number for segment in segments.read()}
+    assert list(place.glob("penstock-calls-*"))
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    until = time.monotonic() + 60
+    while number in {segment.number for segment in segments.read()}:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    temporary.make("penstock-", place)
+    assert len(list(place.glob("penstock-*"))) == 1
