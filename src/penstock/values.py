@@ -19,8 +19,8 @@ _LONG = 10_000
 """Bits from which an int is kept as hexadecimal: Python refuses to read one of 4,300 digits or more."""
 
 
-_DTYPE = re.compile(r"[<>|=]?[?bhilqBHILQefdgFDGiucSUVmM]\d{0,9}(\[\d{0,9}[a-zA-Z]{1,9}\])?")
-"""Types of elements that are read: nothing made of others, no objects."""
+_DTYPE = re.compile(r"[<|][?bhilqBHILQefdgFDGiucSUVmM]\d{0,9}(\[\d{0,9}[a-zA-Z]{1,9}\])?")
+"""Types of elements that are read: little-endian as they are written, none made of others, no objects."""
 
 
 def dumps(value: Any, *, deepest: int = foreign.DEEPEST) -> str:
