@@ -93,6 +93,11 @@ def said_by(folder, *words):
     return done
 
 
+def doing(found):
+    """What is said of the batches; none runs between the end of one and the beginning of the next."""
+    return f"working on items {postmortem.told(found.running)}" if found.running else "no batch running"
+
+
 def test_kills_of_everything_at_random_moments(tmp_path):
     """Each names time, items and memory, and only items of running batches are lost."""
     chance = random.Random(20)
@@ -112,9 +117,7 @@ def test_kills_of_everything_at_random_moments(tmp_path):
         assert found.lost == len(lost), "none, when it was killed with a batch just journaled"
         assert all(item in past.done or item in running for item in calls(folder)), "what was being worked"
         assert str(found).startswith("the last run died at 20")
-        assert f"working on items {postmortem.told(found.running)}; {past.kept} of 240 items are kept" in str(
-            found
-        )
+        assert f"{doing(found)}; {past.kept} of 240 items are kept" in str(found)
         return bool(running)
 
     with ThreadPoolExecutor(2) as pool:  # cores
@@ -131,7 +134,7 @@ def test_report_verify_and_resume_say_it_and_resume_repeats_only_what_was_runnin
     assert str(found) in report.stdout
     assert " died " in report.stdout
     assert "Died without a word" in (folder / "r" / "report.html").read_text()
-    assert f"working on items {postmortem.told(found.running)}" in (folder / "r" / "report.html").read_text()
+    assert doing(found) in (folder / "r" / "report.html").read_text()
     as_json = json.loads(said_by(folder, "report", "r", "--json").stdout)
     assert as_json["outcome"] == "died"
     assert as_json["died"]["message"] == str(found)
