@@ -429,7 +429,7 @@ class MoreOfABackend(Protocol):
         """Bytes of shared memory that workers and backend hold, each page once, now.
 
         Takes the place of the ``shared`` parts of the readings, which are added up without it: what
-        two workers map is in both of these.
+        two workers map is in both of these. Without what this process maps, which counts with it.
         """
         ...
 

@@ -21,9 +21,12 @@ from penstock import proc
 
 _FIELDS = (b"VmHWM:", b"RssAnon:", b"RssFile:", b"RssShmem:")
 _HUGE_PAGE = 2 << 20
+_AROUND = 16
+"""Pages of a file that one fault maps."""
 _SLACK = 1 << 20
 _HUGE_EVERY = 0.1
 """Seconds for which a count of huge pages is good enough, as long as nothing depends on it."""
+_HUGE_COUNTS = (b"thp_fault_alloc ", b"thp_collapse_alloc ")
 _KEPT = 512
 """Even, so that all but the first of one more are pairs."""
 
@@ -44,7 +47,9 @@ class Mark(NamedTuple):
     faults: int
     """Page faults so far, counted after they were read."""
     huge: int
-    """Huge pages that the whole machine has handed out so far."""
+    """Huge pages that the whole machine has handed out at page faults so far."""
+    collapsed: int = 0
+    """Huge pages that it has put together without a fault."""
 
 
 def resident(status: bytes) -> tuple[int, int, int, int]:
@@ -75,14 +80,35 @@ def between(first: Mark, last: Mark, page: int, *, known: int = 0) -> int:
         page: bytes of memory that one fault may bring in.
         known: bytes of shared files that it may have mapped without a fault for each page.
     """
-    held = max(first.held, last.held)
-    if last.mark == first.mark and last.files >= first.files:
-        return held  # nothing new: it stood there before
+    return max(first.held, last.held, _risen(first, last, page, known))
+
+
+def _risen(first: Mark, last: Mark, page: int, known: int) -> int:
+    """What the mark says of the time between two readings; 0 where it says nothing new."""
+    rose = last.mark > first.mark or _was_reset(first.mark, last.mark)
+    if not rose and last.files >= first.files:
+        return 0  # it stood there before
     top = last.mark - min(first.files, last.files)
-    if top <= held:
-        return held
-    faulted = page * (last.faults - first.before) + _HUGE_PAGE * (last.huge - first.huge)
-    return max(held, min(top, first.held + faulted + known))
+    if top <= max(first.held, last.held):
+        return 0
+    faults = last.faults - first.before
+    # Others' huge pages are counted with ours, but none of ours came without a fault.
+    huge = min(last.huge - first.huge, faults) + last.collapsed - first.collapsed
+    return min(top, first.held + page * faults + _HUGE_PAGE * huge + known)
+
+
+def _was_reset(before: int, now: int) -> bool:
+    """Whether somebody lowered the mark; the kernel's own count of it is a few pages off now and then."""
+    return now < before - _SLACK
+
+
+def _closely(first: Mark, last: Mark, page: int, known: int) -> int:
+    """The same for two readings that are close: the faults by which file pages came are taken off.
+
+    It is too low by a sixteenth of these at most, where fewer faults brought them.
+    """
+    came = max(last.files - first.files, 0)
+    return _risen(first, last, page, known - came // _AROUND)
 
 
 class Peak:
@@ -106,11 +132,11 @@ class Peak:
         self._since = first.held
 
     def feed(self, reading: Mark, *, known: int = 0) -> int:
-        """Take the next reading; the most that was held since the one before."""
-        most = between(self.last, reading, self._page, known=known)
+        """Take the next reading; the most that was held since the one before, and that was not told then."""
+        most = max(reading.held, _closely(self.last, reading, self._page, known))
         self.best = max(self.best, most)
         # Whatever lowered the mark, the worker itself or we: it tells what was held since then.
-        self._since = most if reading.mark < self.last.mark else max(self._since, most)
+        self._since = most if _was_reset(self.last.mark, reading.mark) else max(self._since, most)
         over = reading.mark - reading.files - self._since
         self.hidden = over > max(_SLACK, self._since // 100)
         self.last = reading
@@ -128,38 +154,46 @@ class Trail:
 
     def clear(self) -> None:
         """Another batch begins."""
-        self._steps: list[tuple[Mark, int]] = []
+        self._steps: list[tuple[Mark, int, int]] = []
         self._stride = 1
         self._merged = 0
 
     def add(self, reading: Mark, most: int) -> None:
         """A reading, and the most that was held since the one before."""
+        step = (reading, most, reading.mark)
         if 0 < self._merged < self._stride:
-            self._steps[-1] = (reading, max(self._steps[-1][1], most))
+            self._steps[-1] = _merge(self._steps[-1], step)
         else:
-            self._steps.append((reading, most))
+            self._steps.append(step)
             self._merged = 0
         self._merged += 1
         if len(self._steps) > _KEPT:  # the first stays as it was, and says how a call began
-            pairs = zip(self._steps[1::2], self._steps[2::2], strict=True)
-            self._steps[1:] = [(late, max(before, most)) for (_, before), (late, most) in pairs]
+            self._steps[1:] = map(_merge, self._steps[1::2], self._steps[2::2])
             self._stride *= 2
             self._merged = self._stride
 
-    def most(self, begin: Mark, end: Mark, page: int) -> int | None:
-        """The most that was held during a call; None when it was not read in between.
+    def peak(self, begin: Mark, end: Mark, told: int) -> int:
+        """The most that was held during a call: by these readings and by its own two.
 
         Args:
-            begin: the process's own reading at the beginning, when the mark had been reset.
+            begin: the process's own reading at the beginning, when it had reset the mark.
             end: the same at the end.
-            page: bytes of memory that one fault may bring in.
+            told: what these two say.
         """
         during = [step for step in self._steps if begin.at < step[0].at < end.at]
         if not during:
-            return None
-        head = between(begin, during[0][0], page)
-        tail = between(during[-1][0], end, page)
-        return max(head, tail, *(most for _, most in during[1:]), during[0][0].held)
+            return told
+        head = _closely(begin, during[0][0], fault_size(), 0)
+        tail = _closely(during[-1][0], end, fault_size(), 0)
+        samples = max(begin.held, end.held, during[0][0].held)
+        most = max(samples, head, tail, *(most for _, most, _ in during[1:]))
+        # Where the mark was reset in between, its end tells of the time since then only.
+        lost = _was_reset(max(mark for _, _, mark in during), end.mark)
+        return most if lost else min(told, most)
+
+
+def _merge(early: tuple[Mark, int, int], late: tuple[Mark, int, int]) -> tuple[Mark, int, int]:
+    return late[0], max(early[1], late[1]), max(early[2], late[2])
 
 
 # --------------------------------------------------------------------------- the machine
@@ -186,21 +220,20 @@ class HugePages:
     def __init__(self) -> None:
         never = "[never]" in proc.text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
         self._file = None if never else proc.KernelFile(Path("/proc/vmstat"))
-        self.latest = 0
-        """How many at the last reading."""
+        self.latest = (0, 0)
+        """How many at the last reading: handed out at faults, put together without."""
         self._at = 0.0
         self.read()
 
-    def recent(self) -> int:
+    def recent(self) -> tuple[int, int]:
         """How many, at most a tenth of a second ago."""
         return self.latest if time.monotonic() - self._at <= _HUGE_EVERY else self.read()
 
-    def read(self) -> int:
+    def read(self) -> tuple[int, int]:
         """How many so far."""
         if self._file is not None:
             text = self._file.read()
             self._at = time.monotonic()
-            self.latest = sum(
-                proc.find(text, name) or 0 for name in (b"thp_fault_alloc ", b"thp_collapse_alloc ")
-            )
+            faulted, collapsed = (proc.find(text, name) or 0 for name in _HUGE_COUNTS)
+            self.latest = faulted, collapsed
         return self.latest

@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -212,20 +211,6 @@ def test_a_later_mount_hides_an_earlier_one(tmp_path):
     machine.mount("/scratch", "tmpfs")
     machine.mount("/scratch", "ext4")
     assert in_memory("/scratch", machine.root) is None
-
-
-def test_files_in_shared_memory_are_seen():
-    before = found.shared_files()
-    path = Path(f"/dev/shm/penstock-test-{os.getpid()}")
-    try:
-        path.write_bytes(bytes(4 * MiB))
-        assert found.shared_files() >= before + 3 * MiB
-    finally:
-        path.unlink()
-
-
-def test_without_shared_memory_there_are_no_files(tmp_path):
-    assert found.shared_files(tmp_path / "nothing") == 0
 
 
 @pytest.mark.parametrize("number", [1, 4, 512, MiB - 1])

@@ -20,7 +20,12 @@ _SLACK = 64 * 4096
 _MANY_CPUS = 64
 _STOCK = 1 << 20
 """What a group is charged with ahead, about: not worth asking whose it is."""
-_BY_PROCESS = "memory is measured by adding up processes and shared memory; it cannot see pipes"
+_BY_PROCESS = (
+    "memory is measured by adding up processes and the shared memory that they hold; it cannot see pipes and "
+    "socket buffers, files in memory on their way through a socket or open for less than 2 ms, a process "
+    "without its environment after the fork server's end, and what is started elsewhere for us (systemd-run, "
+    "at, docker)"
+)
 
 
 class Enclosure:
@@ -38,6 +43,11 @@ class Enclosure:
         self._entered: set[int] = set()
         self._kills: dict[int, int] = {}
         self._top = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether there are groups, so that nobody can slip away."""
+        return self._run is not None
 
     @property
     def measure(self) -> str:

@@ -29,6 +29,7 @@ from penstock import foreign, forks, note
 from penstock.backends import segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
+from penstock.backends.marks import mark_worker, worker_of
 
 SLOTS = 1024
 """Notes for workers that live at the same time."""
@@ -161,6 +162,7 @@ class Server:
             die_with_parent(server)
             os.setsid()
             adopt_orphans()
+            mark_worker()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -181,7 +183,7 @@ class Server:
             os._exit(code)
 
     def _reap(self) -> None:
-        lost = False
+        lost = False  # somebody, so that there may be children of theirs
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -189,21 +191,27 @@ class Server:
                 break
             if pid == 0:
                 break
+            lost = True
             slot = self._workers.pop(pid, None)
             if pid in self._lives:
                 self._lives[pid] = self._lives[pid][0], time.time()
             if slot is not None:
-                lost = True
                 self._say("died", (slot, pid, status, usage.ru_utime + usage.ru_stime))
         if lost:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Children that a dead worker left behind were given to us."""
+        """Children that a dead worker left behind were given to us; not those of one that lives."""
         for pid in _children(os.getpid()):
-            if pid not in self._workers:
+            if pid not in self._workers and not self._is_of_living(pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+    def _is_of_living(self, pid: int) -> bool:
+        try:
+            return worker_of(pid) in self._workers
+        except LookupError:
+            return False
 
     def _say(self, what: str, argument: Any) -> None:
         with suppress(OSError):

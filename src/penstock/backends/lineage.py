@@ -6,10 +6,13 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from functools import cache
 from typing import Any
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
+_lock = threading.Lock()
+_adopting = 0
 
 
 @cache
@@ -29,6 +32,29 @@ def adopt_orphans() -> None:
     """Become the parent of children whose own parent ends, so that none is left behind."""
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def adopt_for_now() -> None:
+    """Adopt orphans until :func:`adopt_no_more` was called as often; for a process that is not only ours."""
+    global _adopting
+    with _lock:
+        if sys.platform == "linux" and not _adopting:
+            before = ctypes.c_int(0)
+            _libc().prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+            if before.value:  # it is one already, and stays one
+                return
+            adopt_orphans()
+        _adopting += 1
+
+
+def adopt_no_more() -> None:
+    """Leave orphans to whom they went before."""
+    global _adopting
+    with _lock:
+        if _adopting:
+            _adopting -= 1
+            if not _adopting:
+                _libc().prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def offer_to_kernel(score: int) -> None:

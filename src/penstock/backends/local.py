@@ -24,10 +24,12 @@ from typing import Any
 
 from penstock import forks, note
 from penstock.abc import Death, Message, Reading
+from penstock.backends.census import Census
 from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
-from penstock.backends.processes import Resetter, Tree, cpu_seconds, end_sessions
+from penstock.backends.marks import VARIABLE, new_run, of_server
+from penstock.backends.processes import Helper, Tree, cpu_seconds, end_sessions
 from penstock.backends.silence import Silence, Silent
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
@@ -89,9 +91,11 @@ class Local:
         self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
         self._cpu = 0.0
         self._silence = Silence()
-        self._mapped = 0
+        self._census: Census | None = None
+        self.short = False
+        """Whether memory is short: then what is ours is looked for whatever it costs."""
         self._huge = HugePages()
-        self._resetter = Resetter()
+        self._helper = Helper()
 
     # ------------------------------------------------------------------ the server
 
@@ -145,6 +149,8 @@ class Local:
     def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
         self._enclosure = Enclosure()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        run = new_run()
+        environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
         with theirs:
             out: Any = None if self.output else subprocess.DEVNULL
             if log is not None:
@@ -157,7 +163,7 @@ class Local:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
-                    env={**os.environ, **environment},
+                    env={VARIABLE: of_server(run), **environ, **environment},
                     start_new_session=True,
                 )
             except OSError:
@@ -168,6 +174,8 @@ class Local:
                     out.close()
         # What is said to a server that does not listen must not hold up who says it.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_SECONDS)
+        if not self._enclosure.active:
+            self._census = Census(self._server.pid, run)
         self._control, self._silence = ours, Silence()
         self._selector.register(ours, selectors.EVENT_READ, "control")
 
@@ -212,12 +220,19 @@ class Local:
             self._kill_server()
         self._server = self._control = None
         self._end_enclosure()
+        self._end_census()
 
     def _end_enclosure(self) -> None:
         """End whoever is left of the server's and its workers' groups, and the groups."""
         if self._enclosure is not None:
             self._enclosure.close()
             self._enclosure = None
+
+    def _end_census(self) -> None:
+        """End whoever the server and its workers left behind."""
+        census, self._census = self._census, None
+        if census is not None:
+            census.close()
 
     def _kill_server(self) -> None:
         """Its workers die with it."""
@@ -338,6 +353,7 @@ class Local:
             self._bury(worker, int(signal.SIGKILL))
         end_sessions(sessions)
         self._end_enclosure()
+        self._end_census()
 
     def _bury(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
@@ -355,6 +371,8 @@ class Local:
             entry.connection.close()
             if entry.tree is not None:
                 entry.tree.close()
+        if entry.tree is not None and (census := self._census) is not None:
+            census.end(entry.tree.pid)
         killed = os.WIFSIGNALED(status)
         self._events.append(
             Death(
@@ -422,20 +440,21 @@ class Local:
     def read(self) -> Mapping[int, Reading]:
         """Memory and CPU of every worker's tree."""
         with self._lock:
-            trees = [
-                (worker, entry.tree) for worker, entry in self._workers.items() if entry.tree is not None
-            ]
-            read = ((worker, tree.read()) for worker, tree in trees)
             self._huge.recent()  # so that what is counted from here on is ours, mostly
+            trees = {worker: entry.tree for worker, entry in self._workers.items() if entry.tree is not None}
+            read = ((worker, tree.read()) for worker, tree in trees.items())
             readings = {worker: reading for worker, reading in read if reading is not None}
             if self._enclosure is not None:
-                for worker, tree in trees:
+                for worker, tree in trees.items():
                     if worker in readings:
                         readings[worker] = self._enclosure.read(worker, readings[worker], tree.pid)
-            for _, tree in trees:
-                if tree.hidden:
-                    self._resetter.ask(tree)
-        self._mapped = sum(reading.shared for reading in readings.values())
+            for tree in trees.values():
+                if (what := tree.slow()) is not None:
+                    self._helper.ask(what)
+            census = self._census
+            if census is not None:
+                census.short = self.short
+                readings = census.read(trees, readings)
         return readings
 
     def io(self, worker: int) -> int:
@@ -445,13 +464,16 @@ class Local:
             return entry.tree.io() if entry is not None and entry.tree is not None else 0
 
     def overhead(self) -> int:
-        """Bytes of the fork server."""
-        server = self._server
+        """Bytes of the fork server, and of processes that belong to no living worker."""
+        census, server = self._census, self._server
+        if census is not None:
+            return census.beside
         return held(server.pid) if server is not None else 0
 
     def shared(self) -> int:
-        """Bytes of shared memory that the workers' trees map, as of the last reading."""
-        return self._mapped
+        """Bytes of shared memory that all of them hold, as of the last reading."""
+        census = self._census
+        return 0 if census is None else census.shared
 
     def total(self) -> int | None:
         """Bytes of the control group of the run, where there is one."""
@@ -503,6 +525,8 @@ class Local:
             # A group's kill on v1 may miss who is born meanwhile; the tree's then takes its parent.
             if entry.tree is not None and (not in_group or number == signal.SIGKILL):
                 entry.tree.send(number)
+                if (census := self._census) is not None:
+                    census.send(entry.tree.pid, number)
 
     def close(self) -> None:
         """End all workers, then the server; a child that this process's own code forked has none to end."""
@@ -517,7 +541,7 @@ class Local:
         self._end_server()
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
-        self._resetter.stop()
+        self._helper.stop()
         self._selector.close()
         self._notes.release()
         for descriptor in (self._wake, self._notes_file):

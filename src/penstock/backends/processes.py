@@ -7,18 +7,20 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from penstock.abc import Reading
 from penstock.peaks import HugePages, Mark, Peak, fault_size, resident
-from penstock.proc import descendants
+from penstock.proc import descendants, held_apart, image, share
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _NEAR = 1 << 20
 """Where the mark is so close to what is held there is nothing to be told apart."""
 _END_SECONDS = 2.0
+_SHARES_EVERY = 0.25
+"""Seconds between looks at what forked children have in common with their worker, at least."""
 _THREADS_EVERY = 8
 """Children of threads other than the main one are looked for at every eighth reading."""
 
@@ -42,14 +44,18 @@ class Tree:
         with suppress(OSError):
             self._clear = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self._count = 0
-        self._children: list[int] = []
+        self.children: list[int] = []
+        """Its descendants at the last reading."""
+        self.strays: list[int] = []
+        """Others that belong to it, wherever they are; set by whoever knows."""
+        self._forked = Forked(pid, _parent(pid))
         self._huge = huge
         self._page = fault_size()
         self._peak: Peak | None = None
         self._before_reset: Mark | None = None
         self._lock = threading.Lock()
         self.asked = False
-        """Whether somebody was asked to reset its mark, and has not yet."""
+        """Whether its mark is to be reset, and is not yet."""
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -77,16 +83,19 @@ class Tree:
         except (OSError, KeyError, ValueError):
             return None
         rise = self._feed(mark) - mark.held
-        memory = mark.held
+        private = mark.held - shared
         self._count += 1
-        if children or self._children or self._count % _THREADS_EVERY == 0:
-            self._children = list(descendants(self.pid))
-            for pid in self._children:
-                with suppress(OSError):
-                    more, more_shared = _resident(_slurp(f"/proc/{pid}/status"))
-                    memory, shared = memory + more, shared + more_shared
-                    cpu += _cpu(_slurp(f"/proc/{pid}/stat"))
-        return Reading(memory, cpu, shared, peak=memory + rise, mark=mark)
+        if children or self.children or self.strays or self._count % _THREADS_EVERY == 0:
+            self.children = list(descendants(self.pid))
+            sizes = {}
+            for pid in (*self.children, *self.strays):
+                with suppress(OSError, ValueError):
+                    _, anonymous, _, more = resident(_slurp(f"/proc/{pid}/status"))
+                    stat = _slurp(f"/proc/{pid}/stat")
+                    sizes[pid], shared = anonymous, shared + more
+                    cpu += _cpu(stat)
+            private += self._forked.beside(private, sizes)
+        return Reading(private + shared, cpu, shared, peak=private + shared + rise, mark=mark)
 
     def _mark(self) -> tuple[Mark, int, float]:
         """What the kernel tells of the worker alone, with its shared memory and its CPU."""
@@ -99,7 +108,7 @@ class Tree:
         if top - files > held + _NEAR:
             # Only then does it matter how many faults there were: those after the reading count too.
             faults, huge = _faults(_fields(os.pread(self._files["stat"], 1024, 0))), self._huge.read()
-        return Mark(at, top, held, files, before, faults, huge), shared, _cpu_of(stat)
+        return Mark(at, top, held, files, before, faults, *huge), shared, _cpu_of(stat)
 
     def _feed(self, mark: Mark) -> int:
         if self._peak is None:
@@ -110,6 +119,13 @@ class Tree:
         if before is not None and before.at > self._peak.last.at:
             most = self._peak.feed(before)
         return max(most, self._peak.feed(mark))
+
+    def slow(self) -> Callable[[], None] | None:
+        """What should be looked at that takes long, to be called in a thread of its own; None: nothing."""
+        if self.hidden:
+            self.asked = True
+            return self.reset
+        return self._forked.slow() if self.children or self.strays else None
 
     @property
     def hidden(self) -> bool:
@@ -135,19 +151,100 @@ class Tree:
         return 0
 
 
-class Resetter(threading.Thread):
-    """Resets high-water marks beside the governor's thread, which waits for no process."""
+class Forked:
+    """What forked children hold beside their worker: pages that they have in common count once.
+
+    A child that runs another program has pages of its own; one that was forked and does not has its
+    parent's, until either writes. How many is told by the kernel's proportional shares, which take 20 ms
+    a GiB to add up. Until they are known, such a child counts with what it grew by since it was forked.
+
+    Args:
+        pid: of the worker.
+        parent: of the process that it was forked from.
+    """
+
+    def __init__(self, pid: int, parent: int) -> None:
+        self._pid = pid
+        self._image = b""
+        self._is_forked: dict[int, bool] = {}
+        self._parent = parent
+        self._told: tuple[int, dict[int, int]] = (0, {})
+        self._sizes: dict[int, int] = {}
+        self._next = 0.0
+        self._asked = False
+
+    def beside(self, worker: int, sizes: dict[int, int]) -> int:
+        """Bytes that children hold which the worker does not.
+
+        Args:
+            worker: anonymous memory of the worker.
+            sizes: anonymous memory of each child.
+        """
+        if not self._image:
+            self._image = image(self._pid)
+        for pid in self._is_forked.keys() - sizes.keys():
+            del self._is_forked[pid]
+        # Read once more, after the children: it may have grown before it forked them.
+        worker = max(worker, held_apart(self._pid)[0]) if sizes else worker
+        extra, before = self._told
+        total = most = grown = 0
+        forked = {}
+        for pid, size in sizes.items():
+            if pid not in self._is_forked:
+                self._is_forked[pid] = bool(self._image) and image(pid) == self._image
+            if self._is_forked[pid]:
+                forked[pid] = size
+                grown += max(size - before.setdefault(pid, min(size, worker)), 0)
+                most = max(most, size - worker)
+            else:
+                total += size
+        self._sizes = forked
+        if not forked:
+            self._told = (0, {})
+        # As it was told and grew since; at least what one of them holds more than the worker.
+        return total + max(extra + grown if forked else 0, most)
+
+    def slow(self) -> Callable[[], None] | None:
+        """What adds up the shares, where it is time to."""
+        large = any(size > _NEAR for size in self._sizes.values())
+        if not large or self._asked or time.monotonic() < self._next:
+            return None
+        self._asked = True
+        return self.add_up
+
+    def add_up(self) -> None:
+        """Ask for the shares of the worker and of its forked children."""
+        begin, before = time.monotonic(), self._held()
+        shares = {pid: told for pid in self._sizes if (told := share(pid))[0]}
+        whole, part = share(self._pid)
+        part += sum(of_child for _, of_child in shares.values())
+        # Pages that all of them have in common with the fork server are the worker's here, whole.
+        server, of_server = share(self._parent)
+        part += (server - of_server) // (2 + len(shares))
+        wait = max(_SHARES_EVERY, 20 * (time.monotonic() - begin))
+        if before and self._held() == before:
+            self._told = (max(part - whole, 0), {pid: size for pid, (size, _) in shares.items()})
+        else:  # the shares are of different moments: somebody ended, or gave much back
+            wait = _SHARES_EVERY
+        self._next, self._asked = time.monotonic() + wait, False
+
+    def _held(self) -> list[int]:
+        """What each of them holds, in MiB."""
+        return [sum(held_apart(pid)) >> 20 for pid in (self._pid, *self._sizes)]
+
+
+class Helper(threading.Thread):
+    """Does what takes long beside the governor's thread, which waits for no process."""
 
     def __init__(self) -> None:
-        super().__init__(name="penstock-resetter", daemon=True)
-        self._wanted: queue.SimpleQueue[Tree | None] = queue.SimpleQueue()
+        super().__init__(name="penstock-helper", daemon=True)
+        self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
-    def ask(self, tree: Tree) -> None:
-        """Reset a tree's mark soon."""
+    def ask(self, what: Callable[[], None]) -> None:
+        """Do this soon."""
         if not self.is_alive():
             self.start()
-        tree.asked = True
-        self._wanted.put(tree)
+        self._wanted.put(what)
 
     def stop(self) -> None:
         """End the thread."""
@@ -157,8 +254,14 @@ class Resetter(threading.Thread):
 
     def run(self) -> None:
         """Until stopped."""
-        while (tree := self._wanted.get()) is not None:
-            tree.reset()
+        while (what := self._wanted.get()) is not None:
+            what()
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError, ValueError, IndexError):
+        return int(_fields(_slurp(f"/proc/{pid}/stat"))[1])
+    return 0
 
 
 def end_sessions(leaders: Collection[int]) -> None:
@@ -193,17 +296,6 @@ def _slurp(path: str) -> bytes:
         return os.read(descriptor, 4096)
     finally:
         os.close(descriptor)
-
-
-def _resident(status: bytes) -> tuple[int, int]:
-    """(anonymous + shared, shared) bytes, from the text of ``/proc/PID/status``."""
-    place = status.find(b"RssAnon:")
-    if place < 0:
-        return 0, 0  # a zombie has no memory
-    at = status.index(b"RssShmem:", place)
-    anonymous = int(status[place + 8 : status.index(b"kB", place)]) << 10
-    shared = int(status[at + 9 : status.index(b"kB", at)]) << 10
-    return anonymous + shared, shared
 
 
 def _cpu(stat: bytes) -> float:

@@ -142,7 +142,9 @@ class Crew:
         """It is there."""
         worker.ready, worker.idle_own, worker.drafts = True, ready.own, ready.drafts
         self._stillborn = 0
-        self._watch.ready(worker.number, ready.memory, ready.own)
+        self._watch.ready(
+            worker.number, ready.memory, ready.own, mapped=ready.mapped, own_mapped=ready.own_mapped
+        )
 
     def dismiss(self, workers: Iterable[Worker], why: str) -> None:
         """Have workers end that do nothing."""

@@ -284,43 +284,6 @@ def _quota(folder: Path, version: int) -> float:
     return quota / period if period else math.inf
 
 
-def shared_files(root: Path = proc.SYSTEM) -> int:
-    """Bytes of files in ``/dev/shm`` now: memory, though no process may hold it.
-
-    A group's ``used`` and the machine's have it; where neither is there, its growth since the start of
-    a run is ours.
-    """
-    try:
-        status = os.statvfs(root / "dev/shm")
-    except OSError:
-        return 0
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
-
-
-def own_shared_files(since: float, root: Path = proc.SYSTEM) -> int:
-    """Bytes of the files in ``/dev/shm`` that are this user's and were changed after ``since``.
-
-    Files that others put there are no memory of ours.
-
-    Args:
-        since: seconds since the epoch.
-    """
-    total, todo = 0, [root / "dev/shm"]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(Path(entry.path))
-                        continue
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_uid == os.getuid() and status.st_ctime >= since:
-                        total += status.st_blocks * 512
-        except OSError:
-            continue  # gone meanwhile, or not ours to read
-    return total
-
-
 def in_memory(path: str | os.PathLike[str], root: Path = proc.SYSTEM) -> str | None:
     """Say so when a folder's files are kept in memory, where they count against the budget; else None."""
     where = os.path.realpath(path)

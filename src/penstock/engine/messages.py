@@ -59,6 +59,10 @@ class Ready:
     """Of these, bytes that are its own."""
     drafts: str = ""
     """The name of its folder inside the owner's folder for drafts; empty where it has none."""
+    mapped: int = 0
+    """The shared part of ``memory``."""
+    own_mapped: int = 0
+    """The shared part of ``own``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Meter:
         self._page = fault_size()
         self._huge = HugePages()
         self._lasted = 0.0
-        self._begin = self._mark()._replace(huge=self._huge.latest)
+        self._begin = self._mark(huge=self._huge.latest)
 
     def __del__(self) -> None:
         for descriptor in (self._status, self._clear):
@@ -61,7 +61,7 @@ class Meter:
         before = _faults()
         if self.peaks:
             os.pwrite(self._clear, b"5", 0)
-        self._begin = self._mark(before)._replace(huge=huge)
+        self._begin = self._mark(before, huge)
         return self._begin
 
     def held(self) -> int:
@@ -70,26 +70,43 @@ class Meter:
         return held + self.children()
 
     def children(self) -> int:
-        """The part of it that children hold; 0 where they do not count."""
-        if not self._children or not _has_children():
-            return 0
-        return sum(proc.held(pid) for pid in proc.descendants(os.getpid()))
+        """What children hold besides; 0 where they do not count.
 
-    def peak(self) -> tuple[int, int, Mark | None]:
+        Children that were forked, and run no program of their own, have our pages and each other's until
+        somebody writes: of these the one counts that holds most more than we do. The governor, who has
+        the time to ask for shares, tells that better.
+        """
+        return self._beside(self._read()[1]) if self._children and _has_children() else 0
+
+    def _beside(self, own: int) -> int:
+        """What children hold beside ``own`` bytes that we hold."""
+        image = proc.image(os.getpid())
+        others = most = 0
+        for pid in proc.descendants(os.getpid()):
+            if image and proc.image(pid) == image:
+                most = max(most, proc.held(pid) - own)
+            else:
+                others += proc.held(pid)
+        return others + most
+
+    def peak(self) -> tuple[int, int, Mark]:
         """The most since :meth:`reset`, what is held now, and the reading behind these, in bytes.
 
-        There is no reading where the two numbers cannot be far apart, or no peak is told.
+        What the reading says of huge pages counts only where the two numbers are far apart.
         """
         begin, end = self._begin, self._mark()
         self._lasted = end.at - begin.at
-        others = self.children()
-        held = end.held + others
+        children = self._children and _has_children()
+        held = end.held + (self._beside(end.held) if children else 0)
         if not self.peaks:
-            return held, held, None
+            return held, held, end
         if end.mark - min(begin.files, end.files) - max(begin.held, end.held) <= _CLEAR:
-            return max(end.mark - end.files, begin.held, end.held) + others, held, None
-        end = end._replace(huge=self._huge.read())
-        return between(begin, end, self._page) + others, held, end
+            most = max(end.mark - end.files, begin.held, end.held)
+        else:
+            huge, collapsed = self._huge.read()
+            end = end._replace(huge=huge, collapsed=collapsed)
+            most = between(begin, end, self._page)
+        return max(most + (self._beside(most) if children else 0), held), held, end
 
     def data(self) -> int:
         """Private writable bytes mapped, as RLIMIT_DATA counts them."""
@@ -97,10 +114,10 @@ class Meter:
             return _most_resident()
         return (proc.find(os.pread(self._status, 4096, 0), _DATA) or 0) << 10
 
-    def _mark(self, before: int | None = None) -> Mark:
+    def _mark(self, before: int | None = None, huge: tuple[int, int] = (0, 0)) -> Mark:
         mark, held, files = self._read()
         faults = _faults()
-        return Mark(time.monotonic(), mark, held, files, faults if before is None else before, faults, 0)
+        return Mark(time.monotonic(), mark, held, files, faults if before is None else before, faults, *huge)
 
     def _read(self) -> tuple[int, int, int]:
         """(high-water mark, held, file pages)."""
@@ -133,16 +150,23 @@ def _has_children() -> bool:
 
 
 def own_pages(pid: int | str = "self") -> int:
-    """Anonymous bytes that belong to this process alone, not shared with its fork server.
+    """Anonymous + shared bytes that belong to this process alone, not in common with its fork server.
 
     Slow (0.7 to 20 ms): for a worker at its birth, never in a loop. 0 where it cannot be read.
     """
-    total = 0
+    return sum(own_pages_apart(pid))
+
+
+def own_pages_apart(pid: int | str = "self") -> tuple[int, int]:
+    """The same as (anonymous bytes, its part of the shared bytes that it maps)."""
+    private = mapped = 0
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:
-                if line.startswith((b"Private_Dirty:", b"Pss_Shmem:")):
-                    total += int(line.split()[1]) << 10
+                if line.startswith(b"Private_Dirty:"):
+                    private += int(line.split()[1]) << 10
+                elif line.startswith(b"Pss_Shmem:"):
+                    mapped += int(line.split()[1]) << 10
     except OSError:
-        return 0
-    return total
+        return 0, 0
+    return private, mapped

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -23,14 +22,12 @@ from penstock.engine.messages import Call
 from penstock.engine.meter import Meter
 from penstock.errors import PenstockBug
 from penstock.patience import Patience
-from penstock.peaks import Trail, fault_size
+from penstock.peaks import Trail
 
 _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""
 _CALM = 0.02
 """Seconds between readings when nothing can run out soon."""
-_SHARED_GRAIN = 1 * MiB
-"""Growth of the shared memory files that is worth a look at whose they are."""
 _BETWEEN = 2 * MiB
 """By so much a call's own peak may be above what a control group told until then."""
 _IDLE = 0.25
@@ -53,11 +50,14 @@ class _Life:
 
     idle: int
     own: int
+    mapped: int = 0
+    own_mapped: int = 0
     began: float = math.inf
     reserved: int = 0
     timed: bool = True
     memory: int = 0
     rise: int = 0
+    private: int = 0
     highest: int = 0
     paused: bool = False
     cpu: float = 0.0
@@ -84,6 +84,9 @@ class _Life:
             self.memory = max(reading.charged + reading.pipes - self.own, 0)
             self.rise = max(reading.charged_peak - reading.charged, 0)
             self.bound = max(self.bound, reading.charged_bound + reading.pipes - self.own)
+        # Without what it shares with anybody: with the fork server pages, with all shared memory.
+        grown = reading.memory - reading.shared - (self.idle - self.mapped)
+        self.private = max(self.own - self.own_mapped + grown, 0) + reading.pipes
         if reading.mark is not None:
             self.trail.add(reading.mark, max(reading.peak, reading.memory))
         self.highest = max(self.highest, self.memory + self.rise)
@@ -110,9 +113,11 @@ class Sample:
     free: int = 0
 
 
-def _refined(call: Call, life: _Life, page: int) -> Call:
-    most = None if call.between is None else life.trail.most(*call.between, page)
-    return call if most is None else replace(call, peak=min(call.peak, max(most - life.idle, 0)))
+def _refined(call: Call, life: _Life) -> Call:
+    if call.between is None:
+        return call
+    begin, end = call.between
+    return replace(call, peak=max(life.trail.peak(begin, end, call.peak + life.idle) - life.idle, 0))
 
 
 class Watch:
@@ -148,8 +153,6 @@ class Watch:
         self._governs = governs
         self._clock = clock
         self._held = held or Meter().held
-        self._shared_before = discover.shared_files()
-        self._since = time.time() - 1.0  # file times are coarse
         self._turns: Repeated | None = None
         self._turned = clock()
         self._wait = 0.0
@@ -178,7 +181,7 @@ class Watch:
         self.backend_held = 0
         """Bytes of the backend beside the workers at the last reading."""
         self.shared = 0
-        """Bytes of shared memory files that appeared since the start and nobody holds."""
+        """Bytes of shared memory that is ours and no worker's."""
         self.ceilings: tuple[Ceiling, ...] = ()
         # What a backend may tell, and need not.
         self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
@@ -193,13 +196,16 @@ class Watch:
             now = self._clock()
             self._unborn[worker] = _Life(0, 0, began=now, active=now, timed=False)
 
-    def ready(self, worker: int, idle: int, own: int) -> None:
-        """A worker is there, holding ``idle`` bytes of which ``own`` are its own."""
+    def ready(self, worker: int, idle: int, own: int, *, mapped: int = 0, own_mapped: int = 0) -> None:
+        """A worker is there, holding ``idle`` bytes of which ``own`` are its own.
+
+        ``mapped`` and ``own_mapped`` are the parts of these that are shared memory.
+        """
         with self._lock:
             before = self._unborn.pop(worker, None)
             if before is not None and before.paused:
                 self._resume(worker, before)
-            self._lives[worker] = _Life(idle, own, active=self._clock())
+            self._lives[worker] = _Life(idle, own, mapped, own_mapped, active=self._clock())
 
     def began(self, worker: int, reserved: int, *, timed: bool = True) -> None:
         """A worker has been given a batch, or a chore, for which there is no timeout."""
@@ -242,7 +248,7 @@ class Watch:
             life = self._lives.get(worker)
             if life is None:
                 return tuple(calls)
-            refined = tuple(_refined(call, life, fault_size()) for call in calls)
+            refined = tuple(_refined(call, life) for call in calls)
         if max((call.peak for call in refined), default=0) <= life.bound + _BETWEEN:
             return refined
         # Processes were added up that have pages in common, or something happened since the last reading.
@@ -377,18 +383,17 @@ class Watch:
 
     def _add_up(self, readings: Mapping[int, Reading]) -> None:
         self.parent = self._held()
-        mapped = sum(reading.shared for reading in readings.values())
-        # Files in shared memory count though no process holds them.
-        grown = discover.shared_files() - self._shared_before
-        if grown > _SHARED_GRAIN:
-            grown = min(grown, discover.own_shared_files(self._since))
-        self.shared = max(grown - mapped, 0)
         workers = {worker: life.own + life.memory for worker, life in self._everybody().items()}
+        shared = self._shared()
+        if shared is None:
+            self.shared, private = 0, sum(workers.values())
+        else:  # each page once, where two readings may both have it
+            of_workers = sum(reading.shared for reading in readings.values())
+            self.shared = max(shared - of_workers, 0)
+            private = sum(life.private for life in self._everybody().values()) + shared
         total = self._total()
         if total is None:
-            each_once = self._shared()
-            total = self.backend_held + sum(workers.values()) + self.shared
-            total += 0 if each_once is None else each_once - mapped
+            total = self.backend_held + private
             # Of a rise between two readings it is not known what the others held: one alone, then.
             rise = max((life.rise for life in self._lives.values()), default=0)
         else:
@@ -397,6 +402,8 @@ class Watch:
         top = self.used + rise
         self.peak = max(self.peak, top)
         self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
+        if hasattr(self._backend, "short"):
+            self._backend.short = self.free < 2 * governor.headroom(self._budget.bytes)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
         if self._sample is None or top >= self._sample.used:
             self._sample = Sample(top, workers, least)

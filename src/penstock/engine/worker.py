@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, foreign, forks, note, storage
+from penstock import drafts, foreign, forks, note, proc, storage
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
@@ -29,7 +30,7 @@ from penstock.engine.faults import (
     traceback_of,
 )
 from penstock.engine.keeping import Keeper
-from penstock.engine.meter import Meter, own_pages
+from penstock.engine.meter import Meter, own_pages_apart
 from penstock.engine.process import limit_threads, trim
 from penstock.errors import ResultsDamaged
 from penstock.sharing import Share, set_share
@@ -152,7 +153,9 @@ class Worker:
         except BaseException as error:
             return self._failure("memory" if out_of_memory(error) else "prepare", -1, error)
         self._idle = self._meter.held()
-        return m.Ready(self._idle, own_pages() + self._meter.children(), folder)
+        private, mapped = own_pages_apart()
+        own = private + mapped + self._meter.children()
+        return m.Ready(self._idle, own, folder, proc.held_apart(os.getpid())[1], mapped)
 
     def answer(self, message: Any) -> Any:
         """Do what a message asks for; the answer tells what came of it."""
@@ -270,7 +273,7 @@ class Worker:
         if not self._warm:
             self._warm = True
             self._settled = self._held
-        readings = (begin, end) if end is not None and seconds > _SEEN else None
+        readings = (begin, end) if seconds > _SEEN and self._meter.peaks else None
         self._calls.append(m.Call(start, stop, max(peak - self._idle, 0), seconds, readings))
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))

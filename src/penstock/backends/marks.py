@@ -1,0 +1,154 @@
+"""A mark in the environment by which a process that slipped away is known as a worker's.
+
+The fork server is started with ``PENSTOCK_MARK=RUN-...`` of a fixed length. Each worker writes its own
+number behind it: in ``os.environ``, which programs that it starts inherit, and in place, over the bytes of
+its first environment, which ``/proc/PID/environ`` shows of it and of all that it forks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from penstock.proc import KernelFile
+
+VARIABLE = "PENSTOCK_MARK"
+_LENGTH = 24
+_RUN = 8
+_EVERY = 0.05
+"""Seconds between looks through /proc, at least."""
+_TRIES = 3
+"""A process without an environment is between two programs, or has none."""
+_LONGEST = 1 << 18
+
+
+def new_run() -> str:
+    """What all marks of one run begin with."""
+    return os.urandom(_RUN // 2).hex()
+
+
+def of_server(run: str) -> str:
+    """The mark that a fork server is started with."""
+    return f"{run}-".ljust(_LENGTH, ".")
+
+
+def mark_worker() -> None:
+    """Make this process's mark its own; without a mark there is nothing to do."""
+    before = os.environ.get(VARIABLE, "")
+    if len(before) != _LENGTH:
+        return
+    mark = f"{before[:_RUN]}-{os.getpid()}".ljust(_LENGTH, ".")
+    os.environ[VARIABLE] = mark
+    with suppress(OSError, ValueError, IndexError):
+        stat = Path("/proc/self/stat").read_bytes()
+        start, end = (int(field) for field in stat[stat.rindex(b")") + 2 :].split()[47:49])
+        place = ctypes.string_at(start, end - start).find(f"{VARIABLE}=".encode())
+        if start and place >= 0:
+            ctypes.memmove(start + place + len(VARIABLE) + 1, mark.encode(), _LENGTH)
+
+
+def worker_of(pid: int, run: str | None = None) -> int | None:
+    """The worker whose mark a process bears, 0 for the fork server's; None: no mark, or another run's.
+
+    Raises:
+        LookupError: it has no environment, for now at least.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            text = file.read(_LONGEST)
+    except OSError:  # gone, or another user's
+        return None
+    if not text:
+        raise LookupError(pid)
+    name = f"{VARIABLE}=".encode()
+    place = 0 if text.startswith(name) else text.find(b"\0" + name) + 1
+    if place == 0 and not text.startswith(name):
+        return None
+    mark = text[place + len(name) : place + len(name) + _LENGTH].partition(b"\0")[0].decode(errors="replace")
+    of_run, _, number = mark.partition("-")
+    if run is not None and of_run != run:
+        return None
+    number = number.rstrip(".")
+    return int(number) if number.isdigit() else 0
+
+
+class Marked:
+    """All processes that bear marks of one run, wherever they went.
+
+    Args:
+        run: what its marks begin with.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._load = KernelFile(Path("/proc/loadavg"))
+        self._last: bytes | None = None
+        self._at = float("-inf")
+        self._seen: set[str] = set()
+        self._tries: dict[str, int] = {}
+        self._processes: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def look(self, *, now: bool = False) -> dict[int, int]:
+        """The worker's process of each, by its own number; 0 where it is the fork server's.
+
+        New ones are looked for where processes were started since the last time.
+
+        Args:
+            now: although it is not long since the last time.
+        """
+        with self._lock:
+            last = self._load.read().rsplit(None, 1)[-1:]
+            moment = time.monotonic()
+            moved = not last or last[0] != self._last
+            if now or ((moved or self._tries) and moment - self._at >= _EVERY):
+                self._at, self._last = moment, last[0] if last else None
+                self._look()
+            return dict(self._processes)
+
+    def _look(self) -> None:
+        there = {name for name in os.listdir("/proc") if name.isdigit()}
+        for name in there - self._seen:
+            try:
+                worker = worker_of(int(name), self._run)
+            except LookupError:
+                self._tries[name] = self._tries.get(name, 0) + 1
+                if self._tries[name] < _TRIES:
+                    there.discard(name)  # to be looked at again
+                else:
+                    self._tries.pop(name)
+                continue
+            self._tries.pop(name, None)
+            if worker is not None:
+                self._processes[int(name)] = worker
+        self._seen = there
+        for name in [
+            name for name in self._tries if name not in there and not Path(f"/proc/{name}").exists()
+        ]:
+            del self._tries[name]
+        for pid in [pid for pid in self._processes if str(pid) not in there]:
+            del self._processes[pid]
+
+
+def end(pids: Iterable[int], run: str) -> int:
+    """Kill those of these processes that still bear a mark of the run; how many that were."""
+    ended = 0
+    for pid in pids:
+        with suppress(OSError, LookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                # Looked at while the number is held: it may have been given to another process.
+                if worker_of(pid, run) is not None:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    ended += 1
+            finally:
+                os.close(descriptor)
+            with suppress(ChildProcessError):  # adopted by us
+                os.waitpid(pid, os.WNOHANG)
+    return ended
