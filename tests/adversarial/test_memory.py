@@ -99,7 +99,7 @@ def test_an_item_that_is_too_large_is_named_with_numbers_and_the_others_are_done
 
 
 def test_every_item_too_large_ends_soon():
-    with pytest.raises(penstock.errors.ItemTooLarge, match="items failed, so the run stopped"):
+    with pytest.raises(penstock.errors.ItemTooLarge, match="failed, so the run stopped"):
         penstock.run(mf.Allocate(400 * MiB), 1000, budget=beside(150), observers=[told := Told()])
     assert len(told.of("batch_failed")) < 150
 

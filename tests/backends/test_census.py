@@ -17,6 +17,7 @@ from waiting import until
 
 from penstock.abc import Death
 from penstock.backends import lineage, marks
+from penstock.backends.inline import Inline
 from penstock.backends.local import Local
 from penstock.budget import MiB
 from penstock.groups.ways import VARIABLE
@@ -260,6 +261,18 @@ def test_marks_are_read_as_what_they_are(environ, worker, tmp_path, monkeypatch)
     real = open
     monkeypatch.setattr("builtins.open", lambda path, *a: real(tmp_path / "environ", *a))
     assert marks.worker_of(1, "aaaaaaaa") == worker
+
+
+def test_a_backend_in_this_process_counts_what_it_holds_in_memory_files():
+    backend = Inline()
+    before = backend.shared()
+    descriptor = os.memfd_create("test")
+    try:
+        os.write(descriptor, b"x" * (20 * MiB))
+        assert 18 * MiB <= backend.shared() - before <= 22 * MiB
+    finally:
+        os.close(descriptor)
+    assert backend.shared() - before < MiB
 
 
 def test_orphans_are_adopted_as_long_as_somebody_wants_that():

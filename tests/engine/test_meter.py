@@ -64,3 +64,26 @@ def test_own_pages_of_another_process():
         child.stdin.close()
     assert own_pages(child.pid) == 0
     assert own_pages() > 0
+
+
+def test_forked_children_count_with_what_is_theirs_alone():
+    program = (
+        "import os\n"
+        "from penstock.engine.meter import Meter\n"
+        "ours = bytearray(b'x') * (60 << 20)\n"
+        "meter = Meter(children=True)\n"
+        "before = meter.held()\n"
+        "here, there = os.pipe()\n"
+        "gate, ends = os.pipe()\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        theirs = bytearray(b'x') * (20 << 20)\n"
+        "        os.write(there, b'1')\n"
+        "        os.close(ends)\n"
+        "        os.read(gate, 1)\n"
+        "        os._exit(0)\n"
+        "for _ in range(3): os.read(here, 1)\n"
+        "print(meter.held() - before)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    assert 58 * MiB <= int(told.stdout) <= 72 * MiB

@@ -41,6 +41,7 @@ class Census:
         self._marked = marks.Marked(run)
         self._children = KernelFile(Path(f"/proc/{server}/task/{server}/children"))
         self._status = KernelFile(Path("/proc/self/status"))
+        self._of_server = KernelFile(Path(f"/proc/{server}/status"))
         self._shared = held_memory.Shared()
         self._sentinel = Sentinel(self._heard)
         adopt_for_now()
@@ -63,7 +64,7 @@ class Census:
             processes[tree.pid] = worker
             processes |= dict.fromkeys(tree.children, worker)
         found = dict(readings)
-        beside, _ = held_apart(self._server)
+        beside = (find(self._of_server.read(), b"RssAnon:") or 0) << 10
         mapped = sum(reading.shared for reading in readings.values())
         strays: dict[int, list[int]] = {worker: [] for worker in trees}
         for pid, worker in self._strays(processes, workers).items():

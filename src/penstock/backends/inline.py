@@ -5,6 +5,7 @@ Promises nothing about memory: there is no other process to pause, kill or repla
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from typing import Any
 
 from penstock import note
 from penstock.abc import Death, Message, Reading
+from penstock.held_memory import Shared
+from penstock.proc import descendants, held_apart
 
 
 class Inline:
@@ -28,6 +31,7 @@ class Inline:
         self._events: deque[Message | Death] = deque()
         self._number = 0
         self._worker: Any = None
+        self._shared = Shared()
         self._words = memoryview(bytearray(note.BYTES)).cast("q")
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
@@ -83,8 +87,10 @@ class Inline:
         return 0
 
     def shared(self) -> int:
-        """None beside this process's own."""
-        return 0
+        """Bytes of shared memory that this process and its children hold, and this process does not map."""
+        processes = dict.fromkeys((os.getpid(), *descendants(os.getpid())), 0)
+        mapped = {pid: held_apart(pid)[1] for pid in processes}
+        return self._shared.read(processes, sum(mapped.values()), mapped[os.getpid()]).beside
 
     def total(self) -> int | None:
         """Not counted as one."""

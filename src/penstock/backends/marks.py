@@ -21,7 +21,7 @@ from penstock.proc import KernelFile
 VARIABLE = "PENSTOCK_MARK"
 _LENGTH = 24
 _RUN = 8
-_EVERY = 0.05
+_EVERY = 0.2
 """Seconds between looks through /proc, at least."""
 _TRIES = 3
 """A process without an environment is between two programs, or has none."""

@@ -47,6 +47,7 @@ class Meter:
         self._page = fault_size()
         self._huge = HugePages()
         self._lasted = 0.0
+        self._forked: dict[int, tuple[int, int]] = {}
         self._begin = self._mark(huge=self._huge.latest)
 
     def __del__(self) -> None:
@@ -72,22 +73,29 @@ class Meter:
     def children(self) -> int:
         """What children hold besides; 0 where they do not count.
 
-        Children that were forked, and run no program of their own, have our pages and each other's until
-        somebody writes: of these the one counts that holds most more than we do. The governor, who has
-        the time to ask for shares, tells that better.
+        Children that were forked, and run no program of their own, have our pages until either writes:
+        they count with what was theirs alone when they were first seen, and what they grew by since.
+        The governor, who has the time to ask for shares, tells that better.
         """
         return self._beside(self._read()[1]) if self._children and _has_children() else 0
 
     def _beside(self, own: int) -> int:
         """What children hold beside ``own`` bytes that we hold."""
         image = proc.image(os.getpid())
-        others = most = 0
+        total = most = apart = 0
+        known, self._forked = self._forked, {}
         for pid in proc.descendants(os.getpid()):
-            if image and proc.image(pid) == image:
-                most = max(most, proc.held(pid) - own)
-            else:
-                others += proc.held(pid)
-        return others + most
+            held = proc.held(pid)
+            if not image or proc.image(pid) != image:
+                total += held
+                continue
+            before, private = known.get(pid, (0, 0))
+            if abs(held - before) > max(before // 20, _CLEAR):  # dear: not at each call
+                before, private = held, own_pages(pid)
+            self._forked[pid] = before, private
+            apart += private + max(held - before, 0)
+            most = max(most, held - own)
+        return total + max(apart, most)
 
     def peak(self) -> tuple[int, int, Mark]:
         """The most since :meth:`reset`, what is held now, and the reading behind these, in bytes.
