@@ -27,9 +27,10 @@ import numpy as np
 
 from penstock.budget import format_size, parse_size
 from penstock.workloads.superres import blending, pictures
+from penstock.workloads.superres.headers import Header
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.settings import Settings
-from penstock.workloads.superres.volumes import Header, PlaneWriter
+from penstock.workloads.superres.volumes import PlaneWriter
 from penstock.workloads.superres.weights import fit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "oom"))

@@ -19,13 +19,13 @@ import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.testing import SourceSuite
 from penstock.workloads.superres import Superres, summary
+from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.making import SuperresManifest
 from penstock.workloads.superres.manifest import read_manifest, split
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.new import SuperresBlend
 from penstock.workloads.superres.patients import Patient, Patients
 from penstock.workloads.superres.settings import Settings
-from penstock.workloads.superres.volumes import read_header
 from penstock.workloads.superres.weights import Weights
 
 SMALL = Settings(patch=8, stride=4)

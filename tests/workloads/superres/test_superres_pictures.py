@@ -13,10 +13,11 @@ from superres_oracle import MODELS, paths_of, read_volume, small_budget, write_v
 import penstock
 from penstock.errors import FunctionRaised, MissingExtra, UsageError
 from penstock.workloads.superres import Superres, blending, options, pictures, views
+from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.new import SuperresBlend
 from penstock.workloads.superres.settings import Settings
-from penstock.workloads.superres.volumes import read_header, read_planes
+from penstock.workloads.superres.volumes import read_planes
 from penstock.workloads.superres.weights import fit
 
 PID = "SYN-0000"

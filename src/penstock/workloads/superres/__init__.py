@@ -184,9 +184,9 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
 
 
 def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> penstock.Job:
+    from penstock.workloads.superres.headers import read_header
     from penstock.workloads.superres.jobs import TakeMoments
     from penstock.workloads.superres.patients import Patient, Patients
-    from penstock.workloads.superres.volumes import read_header
 
     shapes: Counter[tuple[int, int, int]] = Counter()
     for pid in pids:

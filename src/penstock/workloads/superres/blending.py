@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
+from penstock.workloads.superres.headers import Header, read_header
 from penstock.workloads.superres.settings import SMALLEST_SD
-from penstock.workloads.superres.volumes import (
-    Header,
-    PlaneWriter,
-    compare_grids,
-    read_header,
-    read_planes,
-)
+from penstock.workloads.superres.volumes import PlaneWriter, compare_grids, read_planes
 from penstock.workloads.superres.weights import Weights, entropy
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import numpy as np
 import penstock
 from penstock.errors import BadInput
 from penstock.workloads.superres import blending
+from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.moments import Moments, Total, statistics_of, take_moments
 from penstock.workloads.superres.patients import Patient, Patients
 from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
-from penstock.workloads.superres.volumes import read_header
 from penstock.workloads.superres.weights import Weights, fit
 
 WEIGHTS = "weights.npz"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import BadInput, UsageError
-from penstock.workloads.superres.volumes import compare_grids, read_header
+from penstock.workloads.superres.headers import read_header
+from penstock.workloads.superres.volumes import compare_grids
 
 TRUTH = "HR"
 _NOT_EXPERTS = (TRUTH, "LR")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BadInput
-from penstock.sources.telling import Telling
+from penstock.files import fingerprint
+from penstock.workloads.superres.headers import files_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Patients:
 
     def __init__(self, patients: Sequence[Patient]) -> None:
         self._patients = tuple(patients)
-        self._sizes = [sum(_size(path) for path in each.paths) for each in self._patients]
-        self._telling = Telling([path for each in self._patients for path in each.paths], "auto", "Patients")
+        self._sizes = [
+            sum(_size(file) for path in each.paths for file in files_of(path)) for each in self._patients
+        ]
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -66,7 +68,9 @@ class Patients:
         """The fingerprint, told in this way."""
         told = self._telling.tell(kind)
         return {
-            _key(each): " ".join([f"number {each.number}", *(f"{path}={told[path]}" for path in each.paths)])
+            _key(each): " ".join(
+                [f"number {each.number}", *(_told(file) for path in each.paths for file in files_of(path))]
+            )
             for each in self._patients
         }
 

@@ -22,8 +22,9 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from penstock.workloads.superres import blending
+from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.views import find_head, find_views, take_slices, voxel_sizes
-from penstock.workloads.superres.volumes import read_header, read_planes
+from penstock.workloads.superres.volumes import read_planes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
