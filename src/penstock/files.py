@@ -258,6 +258,16 @@ def _leads_out(path: Path, folder: Path) -> bool:
     return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file; a name that no file can have is that of none."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where a name is too long
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder; see :func:`is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def walk(folder: Path) -> Iterator[Path]:
     """Everything in a folder, in the order of names, the folders after what is in them."""
     for path in sorted(folder.iterdir()):

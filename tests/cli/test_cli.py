@@ -416,3 +416,13 @@ def test_version_is_fast_because_verbs_are_imported_when_used():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["penstock 0.2.0", "[]"]
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "{}.py:job"], ["resume", "{}"], ["run", "codons", __file__, "--into", "{}"]]
+)
+def test_a_name_that_no_file_can_have_is_told_without_a_traceback(runner, words):
+    result = runner.invoke(main, [word.format("x" * 300) for word in words])
+    assert "File name too long" in result.stderr
+    assert result.exit_code == 4
+    assert "Traceback" not in result.stderr

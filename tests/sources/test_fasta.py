@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-import zstandard
+from backports import zstd as zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def bgzf(data, block=3000):
 
 
 def zstd(data):
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+    return zstandard.compress(data, options={zstandard.CompressionParameter.checksum_flag: 1})
 
 
 COMPRESS = {"gz": gzip.compress, "bgz": bgzf, "zst": zstd, "bz2": bz2.compress, "xz": lzma.compress}
@@ -166,8 +166,30 @@ def test_what_follows_a_stream_is_refused_and_so_is_damage(tmp_path, name):
     damaged[len(whole) // 2] ^= 0x5A
     for content in (whole + b"something else", bytes(damaged)):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(BadInput, match=r"damaged|cut off|no end mark"):
+        with pytest.raises(BadInput, match=r"damaged|something else follows|no end mark"):
             all_text(Fasta(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["gz", "zst"])
+def test_a_little_that_follows_a_stream_is_no_cut_off_one(tmp_path, name):
+    whole = COMPRESS[name](text())
+    for more in (b"x", b"\n", b"ACGT\n"):
+        (tmp_path / name).write_bytes(whole + more)
+        with pytest.raises(BadInput, match="something else follows") as caught:
+            all_text(Fasta(tmp_path / name))
+        assert caught.value.place == f"compressed byte {len(whole)}"
+
+
+def test_zstd_with_a_wide_window_is_read(tmp_path):
+    content = b">a\n" + b"ACGT" * 20_000 + b"\n"
+    widest = {zstandard.CompressionParameter.window_log: 30}
+    (tmp_path / "a.zst").write_bytes(zstandard.compress(content, options=widest))
+    compressor = zstandard.ZstdCompressor(options=widest)  # whose frames do not say how much they hold
+    streamed = compressor.compress(content) + compressor.flush()
+    assert streamed[5] >> 3 > 27 - 10  # the window is wider than what is read by default
+    (tmp_path / "b.zst").write_bytes(streamed)
+    for name in ("a.zst", "b.zst"):
+        assert all_text(Fasta(tmp_path / name)) == {str(tmp_path / name): content}
 
 
 def test_zeros_behind_gzip_are_padding(tmp_path):
@@ -205,6 +227,9 @@ def test_what_cannot_be_read_is_said_when_the_source_is_made(tmp_path):
         ("none", "no such file"),
         ("*.fa", "no file matches"),
         ("", "folder"),
+        ("x" * 300, "File name too long"),
+        ("a/../" * 1000 + "b", "File name too long"),
+        ("nul\0byte", "null byte"),
     ):
         with pytest.raises(BadInput, match=match):
             Fasta(tmp_path / path)

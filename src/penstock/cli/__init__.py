@@ -74,14 +74,16 @@ class Verbs(click.Group):
                 tell(traceback.format_exc().rstrip(), err=True)
             say(error, verbose=ctx.meta.get("penstock.verbose", 0))
             ctx.exit(error.exit_code)
-        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-            if ctx.meta.get("penstock.verbose", 0) >= 2:
-                tell(traceback.format_exc().rstrip(), err=True)
-            say(error)
-            ctx.exit(4)
         except Exception as error:
+            # What the system says of a file by its name is about that file, and no fault of ours.
+            of_a_file = isinstance(error, OSError) and error.filename is not None
+            if of_a_file and ctx.meta.get("penstock.verbose", 0) < 2:
+                say(error)
+                ctx.exit(4)
             tell(traceback.format_exc().rstrip(), err=True)
             say(error)
+            if of_a_file:
+                ctx.exit(4)
             click.echo("This is no mistake of yours: please report it, with the lines above.", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:

@@ -42,6 +42,8 @@ def group_blocks(path: str, size: int, span: int) -> tuple[array[int], array[int
     try:
         head = os.pread(descriptor, _HEAD, 0)
         while at < size:
+            if len(head) < _HEAD and not _END.startswith(head[:4]):
+                return None  # no block: who reads it says what it is
             if len(head) < _HEAD:
                 raise truncated("BGZF", path, size)
             if not is_bgzf(head):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from penstock.errors import BadInput
@@ -20,8 +21,8 @@ def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
     pattern is taken as that file.
 
     Raises:
-        BadInput: a file that is missing, unreadable, a folder or given twice; a pattern without a
-            match; nothing given at all.
+        BadInput: a file that is missing, unreadable, a folder, a pipe or a device, or given twice; a
+            name that no file can have; a pattern without a match; nothing given at all.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not given:
@@ -37,34 +38,37 @@ def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
     return list(found)
 
 
-def _matches(path: str) -> list[str]:
-    if Path(path).is_dir():
+def _matches(path: str) -> Iterator[str]:
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
         pattern = str(Path(path) / "*")
         raise BadInput(f"a folder, where a file was expected: name its files, as in {pattern!r}", file=path)
-    if Path(path).exists():
-        return [path]
-    if not glob.has_magic(path):
-        raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
-    names = _in_one_folder(path)
-    if names is None:
-        # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
-        names = [name for name in glob.glob(path, recursive=True) if not Path(name).is_dir()]  # noqa: PTH207
+    if mode or not glob.has_magic(path):
+        if not mode:
+            raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
+        if not stat.S_ISREG(mode):  # it can be read once, and opening it may wait for ever
+            raise BadInput("no regular file: a pipe or device must be saved to a file first", file=path)
+        yield path
+        return
+    # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
+    names = [name for name in sorted(glob.glob(path, recursive=True)) if stat.S_ISREG(_mode(name))]  # noqa: PTH207
     if not names:
         raise BadInput(f"no file matches this pattern; looked from the folder {Path.cwd()}", file=path)
-    return sorted(names)
+    yield from names
 
 
-def _in_one_folder(path: str) -> list[str] | None:
-    """As ``glob`` finds them, without a look at each file: there may be 10^5. None for other patterns."""
-    folder, pattern = os.path.split(path)
-    if not folder or glob.has_magic(folder) or "**" in pattern or not glob.has_magic(pattern):
-        return None
+def _mode(path: str) -> int:
+    """The mode of a file, links followed; 0 where there is none."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.is_dir()]
-    except OSError:
-        return None
-    if not pattern.startswith("."):
-        names = [name for name in names if not name.startswith(".")]
-    start = os.path.join(folder, "")
-    return [start + name for name in fnmatch.filter(names, pattern)]
+        return os.stat(path).st_mode  # noqa: PTH116 - of many thousands of names
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:  # too long, a loop of links, a folder that may not be entered
+        if glob.has_magic(path):
+            return 0
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"cannot be used: {reason}", file=_shown(path)) from error
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}...{path[-90:]}"

@@ -8,7 +8,7 @@ compressed. Does not read files: it is fed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from penstock.errors import BadInput, MissingExtra
 
@@ -24,6 +24,10 @@ _MAGIC = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
 }
+_WINDOW_LOG = 31
+"""Log2 of the widest window of zstd."""
+_SKIPPED = b"\x2a\x4d\x18"
+"""Bytes 2 to 4 of a zstd frame that is to be skipped; the first is 0x50 to 0x5f."""
 _ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}
 
 
@@ -37,9 +41,17 @@ def find_kind(head: bytes, file: str) -> str | None:
         if head.startswith(magic):
             raise BadInput(f"a {name} archive: unpack it, and name the files in it", file=file)
     # A zstd stream may begin with a frame to skip (pzstd, zstd's seekable kind).
-    if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
+    if len(head) >= 4 and head[1:4] == _SKIPPED and head[0] & 0xF0 == 0x50:
         return "zstd"
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def _may_begin(data: bytes, kind: str) -> bool:
+    """Whether these bytes, of which there may be few, can be the first of another member."""
+    if kind == "zstd" and data[0] & 0xF0 == 0x50 and _SKIPPED.startswith(data[1:4]):
+        return True
+    magic = next(magic for magic, name in _MAGIC.items() if name == kind)
+    return data.startswith(magic[: len(data)])
 
 
 class _Decompressor(Protocol):
@@ -89,6 +101,13 @@ class Inflater:
                     data = data.lstrip(b"\0")  # padding, which both formats allow
                 if not data:
                     return
+                if self._begun and not _may_begin(data, self._kind):
+                    raise BadInput(
+                        f"{self._kind} data end here, and something else follows ({data[:12]!r}): was it put "
+                        "together of files of two kinds, or not written to its end?",
+                        file=self._file,
+                        place=f"compressed byte {self._fed - len(data)}",
+                    )
                 self._member, self._begun = self._new(), True
             try:
                 piece = self._member.decompress(data, PIECE)
@@ -146,15 +165,14 @@ def _decompressors(kind: str) -> Callable[[], _Decompressor]:
         return lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-
-        return zstd.ZstdDecompressor  # type: ignore[no-any-return,unused-ignore]
     except ImportError:
-        pass
-    try:
-        import zstandard
-    except ImportError:
-        raise MissingExtra("reading zstd files", "zstandard", "codons") from None
-    return lambda: _Zstd(zstandard.ZstdDecompressor().decompressobj())
+        try:
+            from backports import zstd
+        except ImportError:
+            raise MissingExtra("reading zstd files", "backports.zstd", "codons") from None
+    # Any window that the format allows (zstd --long=31): what it takes is governed like all memory.
+    widest = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    return lambda: zstd.ZstdDecompressor(options=widest)
 
 
 class _Zlib:
@@ -179,83 +197,3 @@ class _Zlib:
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         return self._object.decompress(self._object.unconsumed_tail + data, max_length)
-
-
-class _Zstd:
-    """One zstd frame for the package ``zstandard``, which cannot limit what comes out at once.
-
-    So it is given one block at a time, which holds at most 128 KiB (RFC 8878, 3.1.1).
-    """
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-        self._held = b""
-        self._need = 0  # bytes of the header that is looked for, then of the block
-        self._next = self._header
-        self._checksum = 0
-        self.eof = False
-        self.unused_data = b""
-
-    @property
-    def needs_input(self) -> bool:
-        return len(self._held) < max(self._need, 4)
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        self._held += data
-        while not self.eof and len(self._held) >= max(self._need, 1):
-            piece = self._next()
-            if piece:
-                return piece
-            if piece is None:
-                break
-        return b""
-
-    def _take(self, size: int) -> bytes:
-        taken, self._held = self._held[:size], self._held[size:]
-        return taken
-
-    def _end(self) -> None:
-        self.eof, self.unused_data, self._held = True, self._held, b""
-
-    def _header(self) -> bytes | None:
-        self._need = 5
-        if len(self._held) >= 4 and self._held[1:4] == b"\x2a\x4d\x18":
-            self._need = 8
-            if len(self._held) >= 8:
-                self._need = int.from_bytes(self._held[4:8], "little")
-                self._take(8)
-                self._next = self._skip
-                return b""
-            return None
-        if len(self._held) < 5:
-            return None
-        flags = self._held[4]
-        alone = flags >> 5 & 1
-        content = (1 if alone else 0, 2, 4, 8)[flags >> 6]
-        self._need = 5 + (1 - alone) + (0, 1, 2, 4)[flags & 3] + content
-        if len(self._held) < self._need:
-            return None
-        self._checksum = 4 * (flags >> 2 & 1)
-        self._frame.decompress(self._take(self._need))
-        self._need, self._next = 3, self._block
-        return b""
-
-    def _skip(self) -> bytes | None:
-        skipped = self._take(self._need)
-        self._need -= len(skipped)
-        if self._need:
-            return None
-        self._end()
-        return b""
-
-    def _block(self) -> bytes | None:
-        head = int.from_bytes(self._held[:3], "little")
-        last, kind, size = head & 1, head >> 1 & 3, head >> 3
-        self._need = 3 + (1 if kind == 1 else size) + (self._checksum if last else 0)
-        if len(self._held) < self._need:
-            return None
-        piece: bytes = self._frame.decompress(self._take(self._need))
-        self._need = 3
-        if last:
-            self._end()
-        return piece

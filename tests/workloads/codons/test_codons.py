@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
+from backports import zstd
 from waiting import LIMIT
 
 import penstock
@@ -196,7 +196,7 @@ def test_the_size_of_a_block_does_not_matter(name, block):
 
 def test_containers_do_not_matter(tmp_path):
     want, _ = blocks(DATA / "syn300.fa.gz", 1 << 30)
-    for compress in (bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress):
+    for compress in (bytes, gzip.compress, bz2.compress, lzma.compress, zstd.compress):
         (tmp_path / "x").write_bytes(compress(SYN300))
         for block in (5000, 70_000):
             found, count = blocks(tmp_path / "x", block)
@@ -381,7 +381,23 @@ def test_the_line_is_named_even_when_it_is_known_late(tmp_path, monkeypatch):
     assert "bad.fa, line 4:" in str(caught.value)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_line_ends_that_were_converted_twice_are_called_so(tmp_path):
+    (tmp_path / "a.fa").write_bytes(b">a\r\r\nACGT\r\r\n")
+    with pytest.raises(PenstockError, match="two carriage returns and a line feed"):
+        run(tmp_path / "run", tmp_path / "a.fa")
+    (tmp_path / "b.fa").write_bytes(b">a\rACGT\r")
+    with pytest.raises(PenstockError, match="old Macintosh"):
+        run(tmp_path / "run2", tmp_path / "b.fa")
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    out = penstock_cli("run", "codons", tmp_path / "pipe", "--into", tmp_path / "run", "--budget", "1GiB")
+    assert out.returncode == 4
+    assert "a pipe or device must be saved to a file first" in out.stderr
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
 def test_a_cut_off_stream_gives_no_result(tmp_path, compress):
     (tmp_path / "a.fa.gz").write_bytes(compress(SYN300)[:-3])
     with pytest.raises(PenstockError, match="cut off"):

@@ -120,7 +120,11 @@ def test_an_intercept_that_takes_a_large_number_away_leaves_every_value(tmp_path
     assert np.array_equal(read(path), wanted)
 
 
-@given(st.tuples(*[st.floats(-0.57, 0.57)] * 3), st.tuples(*[st.floats(0.125, 9, width=32)] * 3), st.booleans())
+@given(
+    st.tuples(*[st.floats(-0.57, 0.57)] * 3),
+    st.tuples(*[st.floats(0.125, 9, width=32)] * 3),
+    st.booleans(),
+)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_qform_is_that_of_nibabel(tmp_path, turn, sizes, mirrored):
     fields = dict(zip(("quatern_b", "quatern_c", "quatern_d"), turn, strict=True))

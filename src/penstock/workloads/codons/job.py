@@ -161,12 +161,17 @@ def bad_byte(path: str, summary: s.Vector, following: bytes | None = None) -> Ba
     offset, kind = int(summary[s.BAD]) - 1, int(summary[s.BAD_KIND])
     line = line_of(path, offset)
     place = f"byte {offset} of the text" if line is None else f"line {line}"
-    if following is None:
+    if following is None or len(following) < 3:
         following = _text_at(path, offset)
     return BadInput(_reason(kind, following), file=path, place=place)
 
 
 def _reason(kind: int, following: bytes) -> str:
+    if kind == s.BAD_RETURN and following[:2] == b"\r\r":
+        return (
+            "its lines end with two carriage returns and a line feed (converted for Windows twice): convert "
+            "it, tr -d '\\r' < FILE"
+        )
     if kind == s.BAD_RETURN:
         return "its lines end with a lone carriage return (old Macintosh): convert it, tr '\\r' '\\n' < FILE"
     shown = following[:1].decode("latin-1")

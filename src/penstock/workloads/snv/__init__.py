@@ -31,13 +31,14 @@ import click
 
 import penstock
 from penstock.errors import MissingExtra, UsageError
+from penstock.files import is_file
 
 _PACKAGES = ("numba", "pyarrow")
 
 
 def _whole_path(_context: click.Context, _param: click.Parameter, given: str | None) -> str | None:
     """A file is the same one wherever the run is resumed from."""
-    return str(Path(given).absolute()) if given is not None and Path(given).is_file() else given
+    return str(Path(given).absolute()) if given is not None and is_file(given) else given
 
 
 @click.command()

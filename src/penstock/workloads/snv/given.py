@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from penstock.errors import BadInput, UsageError
+from penstock.files import is_file
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _names(given: str | int | Sequence[str] | None, known: Sequence[str]) -> lis
     if given.strip() in known:
         return [given.strip()]
     path = Path(given)
-    if path.is_file():
+    if is_file(path):
         if path.name in known:
             click.echo(
                 f"--exclude: {given} is a file, and names are read from it. For the sample of this name, "
@@ -92,7 +93,7 @@ def contig_lengths(given: str | Sequence[int] | None) -> list[int]:
     if not isinstance(given, str):
         return [int(length) for length in given or ()]
     path = Path(given)
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"--contigs {given}: there is no such file")
     lengths = []
     for number, line in enumerate(_text(path).splitlines(), 1):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import BadInput, UsageError
+from penstock.files import is_file, is_folder
 from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.volumes import compare_grids
 
@@ -120,7 +121,7 @@ def build_manifest(
         BadInput: files are missing or do not fit (all of them are named).
         UsageError: fewer complete patients than folds.
     """
-    if not hr_root.is_dir():
+    if not is_folder(hr_root):
         raise BadInput("no such folder", file=hr_root)
     entries: dict[str, Any] = {}
     wrong: list[str] = []
@@ -249,7 +250,7 @@ def _find(entry: Any, pid: str, name: str, spacing: str, pulse: str, root: Path)
     if not isinstance(found, str):
         return f"!{pid}: the manifest names no {name} of {spacing}, {pulse}"
     path = (root / found).absolute()
-    return str(path) if path.is_file() else f"!{pid}: no such file: {path}"
+    return str(path) if is_file(path) else f"!{pid}: no such file: {path}"
 
 
 def _wrong(path: Path, truth: Path | None) -> list[str]:

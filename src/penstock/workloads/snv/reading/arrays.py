@@ -18,6 +18,7 @@ import numpy as np
 
 from penstock import foreign
 from penstock.errors import BadInput
+from penstock.files import is_folder
 from penstock.workloads.snv.reading.chunked import Chunked
 from penstock.workloads.snv.reading.inflating import Inflater
 
@@ -118,7 +119,7 @@ def open_arrays(path: str) -> dict[str, Array]:
         MissingExtra: it is Zarr, and zarr is not installed.
     """
     place = Path(path)
-    if place.is_dir():
+    if is_folder(place):
         if any((place / mark).exists() for mark in ("zarr.json", ".zgroup", ".zarray")):
             return _open_zarr(path)
         found = {file.stem: _open_npy(str(file)) for file in sorted(place.glob("*.npy"))}
