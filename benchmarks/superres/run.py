@@ -106,12 +106,12 @@ def run_in_group(manifest: Path, into: Path, workers: int, limit: int) -> dict[s
 def time_one(paths: list[Path], folder: Path) -> dict[str, float]:
     """CPU seconds of one patient in this process."""
     settings, blend = Settings(), folder / "blend.nii.gz"
-    weights = fit(iter([take_moments(paths, settings)]), MODELS, settings)
+    weights = fit([take_moments(paths, settings)], MODELS, settings)
     for _ in range(2):
         times = [time.process_time()]
         moments = take_moments(paths, settings)
         times.append(time.process_time())
-        blending.evaluate(paths, moments, weights, blend)
+        blending.evaluate(paths, moments, weights, blend, folder)
         times.append(time.process_time())
         pictures.draw(folder / "picture.png", [*paths, blend], weights, "P00", best=0)
         times.append(time.process_time())

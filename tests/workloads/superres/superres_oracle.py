@@ -31,8 +31,14 @@ def settings_of(case):
         patch=c["patch_size"], stride=c["stride"], window=c["mixing_window"], simplex=c["simplex"],
         ridge=c["lambda_ridge"], tau=c["laplacian_tau"], lambda_edge=c["lambda_edge"],
         edge_power=c["edge_power"], lambda_grad=c["lambda_grad"], operator=c["grad_operator"],
-        normalize=c["normalize"], upstream=True,
+        normalize=c["normalize"], mask="positive", calibration="truth", same_grid="index",
+        ssim_axis="axial", upstream=True,
     )  # fmt: skip
+
+
+def published(metrics):
+    """Of the oracle, by the names that we give them."""
+    return {"ssim_slices" if name == "ssim" else name: value for name, value in metrics.items()}
 
 
 def paths_of(pid):

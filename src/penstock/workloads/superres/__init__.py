@@ -31,9 +31,12 @@ from penstock.errors import BadInput, UsageError
 from penstock.workloads.superres.options import (
     check_names,
     defaults,
+    mask_rule,
     need_matplotlib,
     need_numba,
     split_names,
+    warn_of_people,
+    with_masks,
     with_pictures,
     with_source,
 )
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from penstock.workloads.superres.settings import Settings
 
 _SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
-_AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 def _swept(given: Sequence[str]) -> dict[str, list[float]]:
@@ -82,18 +84,26 @@ def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequen
 @click.option("--simplex/--no-simplex", default=True, show_default=True,
               help="Weights at least 0 that sum to 1, or any weights.")  # fmt: skip
 @click.option("--ridge", type=float, default=1e-6, show_default=True,
-              help="Added to the diagonal, as a share of its mean (upstream: as it is).")  # fmt: skip
+              help="Added to the diagonal, as a share of it (upstream: as it is).")  # fmt: skip
 @click.option("--tau", type=float, default=0.05, show_default=True,
               help="Share of the neighbours' mean in a region's weights.")  # fmt: skip
 @click.option("--lambda-edge", type=float, default=0.25, show_default=True, help="More weight at edges.")
 @click.option("--edge-power", type=float, default=2.0, show_default=True, help="Of the gradient at edges.")
-@click.option("--lambda-grad", type=float, default=0.2, show_default=True, help="Weight of derivatives.")
+@click.option("--lambda-grad", type=float, default=0.2, show_default=True,
+              help="Weight of derivatives, for each millimetre, beside values.")  # fmt: skip
 @click.option("--operator", type=click.Choice(["sobel", "prewitt", "scharr"]), default="sobel",
               show_default=True, help="Of the derivatives.")  # fmt: skip
 @click.option("--normalize", type=click.Choice(["zscore", "none"]), default="zscore", show_default=True,
-              help="Standardise each volume over the mask of the truth, or not.")  # fmt: skip
-@click.option("--ssim-axis", type=click.Choice(list(_AXES)), default="axial", show_default=True,
-              help="Slices of SSIM across array axis 0 (axial), 1 (coronal) or 2 (sagittal).")  # fmt: skip
+              help="Standardise each volume over the mask, or not.")  # fmt: skip
+@click.option("--calibration", type=click.Choice(["train", "truth"]), default="train", show_default=True,
+              help="Mean and deviation of a blend: the experts' own by the contrast of the truths that were "
+              "learnt from, or those of the truth that it is compared with.")  # fmt: skip
+@with_masks
+@click.option("--data-range", default="max", show_default=True, metavar="max|p99.9|NUMBER",
+              help="The range of the truth that PSNR and SSIM go by: of all voxels of the mask, without a "
+              "thousandth at both ends, or a number.")  # fmt: skip
+@click.option("--ssim-axis", type=click.Choice(["axial", "coronal", "sagittal"]), default="axial",
+              show_default=True, help="Slices of SSIM, by the affine.")  # fmt: skip
 @click.option("--blends/--no-blends", default=True, show_default=True, help="Keep the test patients' blends.")
 @click.option("--maps/--no-maps", default=True, show_default=True,
               help="Keep each fold's weights, entropy and dominant expert as volumes.")  # fmt: skip
@@ -102,7 +112,8 @@ def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequen
               help="Only the held-out error of all combinations of these values of lambda_edge, lambda_grad, "
               "ridge, tau; no blends. May be repeated.")  # fmt: skip
 @click.option("--compat", type=click.Choice(["none", "upstream"]), default="none", show_default=True,
-              help="upstream: a tile's first cell weighs, the window has zeros.")  # fmt: skip
+              help="upstream: the rules of the published program, which scales a blend by the truth of its "
+              "patient.")  # fmt: skip
 def _command(**options: Any) -> None:
     """Learn region by region how to blend super-resolution experts, and measure it on held-out patients.
 
@@ -130,6 +141,8 @@ class Superres:
 
         asked, settings, manifest = _read(options)
         pids = sorted({pid for fold in manifest.folds for pid in (*fold.train, *fold.test)})
+        for fold in manifest.folds:
+            warn_of_people(fold.number, fold.train, fold.test)
         moments = run.stage("moments", _taking(manifest, pids, settings))
         missing = {pids[number] for number in moments.missing}
         if asked["sweep"]:
@@ -140,7 +153,7 @@ class Superres:
             for fold in manifest.folds
         }
         patients = _tested(manifest, pids, missing)
-        test = _evaluate(run, manifest, patients, moments, fits, asked["blends"])
+        test = _evaluate(run, manifest, patients, moments, fits, settings, asked["blends"])
         _write_metrics(run, manifest, settings, missing, fits, test)
         if asked["pictures"]:
             function, inputs = DrawTested(manifest.models), {"test": test, **fits}
@@ -167,15 +180,19 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
             other = "--sweep" if asked["sweep"] else "--no-blends"
             raise UsageError(f"--pictures shows blends, and with {other} none are kept: give one of the two")
     fields = ("patch", "stride", "window", "simplex", "ridge", "tau", "lambda_edge", "edge_power",
-              "lambda_grad", "operator", "normalize")  # fmt: skip
-    settings = Settings(
-        **{name: asked[name] for name in fields},
-        ssim_axis=_AXES[asked["ssim_axis"]],
-        upstream=asked["compat"] == "upstream",
-    )
+              "lambda_grad", "operator", "normalize", "calibration", "nan", "same_grid",
+              "largest_component", "data_range", "ssim_axis")  # fmt: skip
+    upstream = asked["compat"] == "upstream"
+    rule, pattern = mask_rule(asked["mask"], of_files=False)
+    given = {name: asked[name] for name in fields}
+    if upstream:  # its mask is where the truth is above 0, its blends are scaled by the truth
+        rule, pattern = "positive", None
+        given |= {"calibration": "truth", "same_grid": "index", "largest_component": False}
+    settings = Settings(**given, mask=rule, upstream=upstream)
     manifest = read_manifest(
         asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],
         fold=str(asked["fold"]), models=split_names(asked["models"]), allow_missing=asked["allow_missing"],
+        mask=pattern,
     )  # fmt: skip
     return asked, settings, manifest
 
@@ -188,16 +205,23 @@ def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> pens
     from penstock.workloads.superres.jobs import TakeMoments
     from penstock.workloads.superres.patients import Patient, Patients
 
-    shapes: Counter[tuple[int, int, int]] = Counter()
+    places: Counter[tuple[tuple[int, int, int], tuple[float, ...]]] = Counter()
     for pid in pids:
         try:
-            shapes[read_header(manifest.patients[pid][-1]).shape] += 1
+            header = read_header(manifest.patients[pid][-1])
         except BadInput:  # told when the patient's turn comes
             continue
-    shape = shapes.most_common(1)[0][0] if shapes else (1, 1, 1)
+        places[header.shape, tuple(header.affine.round(2).ravel().tolist())] += 1
+    shape, affine = places.most_common(1)[0][0] if places else ((1, 1, 1), ())
+    patients = [
+        Patient(pid, manifest.patients[pid], number, mask=manifest.masks.get(pid))
+        for number, pid in enumerate(pids)
+    ]
     return penstock.Job(
-        source=Patients([Patient(pid, manifest.patients[pid], number) for number, pid in enumerate(pids)]),
-        function=TakeMoments(**settings.pass_key(), shape=shape),
+        source=Patients(patients),
+        function=TakeMoments(
+            **settings.pass_key(), shape=shape, affine=affine if settings.same_grid == "affine" else None
+        ),
         into=penstock.sinks.Files(),
         threads=1,
     )
@@ -224,7 +248,7 @@ def _tested(manifest: Manifest, pids: Sequence[str], missing: set[str]) -> list[
     from penstock.workloads.superres.patients import Patient
 
     return [
-        Patient(pid, manifest.patients[pid], pids.index(pid), fold.number)
+        Patient(pid, manifest.patients[pid], pids.index(pid), fold.number, manifest.masks.get(pid))
         for fold in manifest.folds
         for pid in fold.test
         if pid not in missing
@@ -233,7 +257,7 @@ def _tested(manifest: Manifest, pids: Sequence[str], missing: set[str]) -> list[
 
 def _evaluate(
     run: penstock.Run, manifest: Manifest, patients: Sequence[Patient], moments: penstock.Stored,
-    fits: dict[str, penstock.Stored], keep: bool,
+    fits: dict[str, penstock.Stored], settings: Settings, keep: bool,
 ) -> penstock.Stored:  # fmt: skip
     from penstock.workloads.superres.jobs import Evaluate
     from penstock.workloads.superres.patients import Patients
@@ -244,11 +268,23 @@ def _evaluate(
             source=Patients(patients), function=Evaluate(manifest.models, keep),
             # Each patient is a grain: kept as soon as it is done, and a worker's own.
             into={
-                "metrics": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()
+                "metrics": penstock.sinks.Parquet(schema=_metrics_schema(settings), grain=1, one_file=True),
+                "blends": penstock.sinks.Files(),
             },
             inputs={"moments": moments, **fits}, threads=1,
         ),
     )  # fmt: skip
+
+
+def _metrics_schema(settings: Settings) -> Any:
+    """Of ``test/metrics``: a metric may be unknown, so types do not follow from values."""
+    import pyarrow as pa
+
+    names = ("mse", "mae", "psnr", "ssim_slices" if settings.upstream else "ssim")
+    return pa.schema(
+        [("fold", pa.int64()), ("patient", pa.string()), ("method", pa.string())]
+        + [(name, pa.float64()) for name in names]
+    )
 
 
 def _sweep(
@@ -271,20 +307,20 @@ def _sweep(
             into=penstock.sinks.Parquet(grain=1, one_file=True), inputs={"moments": moments}, threads=1,
         ),
     )  # fmt: skip
+    from penstock.workloads.superres.summary import choose
+
     rows = stored.open().to_table().to_pylist()
-    means = []
-    for each in combinations:
-        errors = [row["error"] for row in rows if all(row[name] == value for name, value in each.items())]
-        means.append({**each, "error": sum(errors) / len(errors)})
-    means.sort(key=lambda row: row["error"])
-    _write(run, "sweep.json", {"schema": 1, "settings": settings.told(), "means": means, "folds": rows})
+    _write(run, "sweep.json", {
+        "schema": 2, "settings": settings.told(), **choose(rows, combinations), "folds": rows,
+    })  # fmt: skip
 
 
 def _write_metrics(
     run: penstock.Run, manifest: Manifest, settings: Settings, missing: set[str],
     fits: dict[str, penstock.Stored], test: penstock.Stored,
 ) -> None:  # fmt: skip
-    from penstock.workloads.superres.summary import means, paired
+    from penstock.workloads.superres.calibration import SMALL
+    from penstock.workloads.superres.summary import means, notes, paired
 
     rows: list[dict[str, Any]] = test.open()["metrics"].to_table().to_pylist()
     folds: list[dict[str, Any]] = []
@@ -295,7 +331,7 @@ def _write_metrics(
                 "fold": fold.number,
                 "train": [pid for pid in fold.train if pid not in missing],
                 "test": sorted({row["patient"] for row in own}),
-                **{name: fit.facts[name] for name in ("regions", "uncertified", "largest_gap", "constant")},
+                **fit.facts,
                 "means": means(own),
             }
         )
@@ -305,14 +341,25 @@ def _write_metrics(
         for each in report.set_aside
     ]
     _write(run, "metrics.json", {
-        "schema": 1, "models": list(manifest.models), "settings": settings.told(), "folds": folds,
-        "means": means(rows), "blend_against": paired(rows), "missing": list(manifest.missing),
+        "schema": 2, "models": list(manifest.models), "settings": settings.told(), "folds": folds,
+        "means": means(rows), "blend_against": paired(rows),
+        "notes": notes(len({row["patient"] for row in rows})), "missing": list(manifest.missing),
         "set_aside": aside,
     })  # fmt: skip
     for each in folds:
         label = foreign.line(str(each["fold"]))
         for told in each["constant"]:
             click.echo(f"warning: fold {label}: {told} has one value everywhere", err=True)
+        for pid in each["left_out"]:
+            click.echo(
+                f"warning: fold {label}: {foreign.line(pid)} teaches nothing, and is left out", err=True
+            )
+        for pid, share in each["mask_share"].items():
+            if share < SMALL:
+                click.echo(
+                    f"warning: fold {label}: the mask of {foreign.line(pid)} is {share:.2%} of the box",
+                    err=True,
+                )
         if each["uncertified"]:
             click.echo(f"warning: fold {label}: {each['uncertified']} regions are not certified", err=True)
 

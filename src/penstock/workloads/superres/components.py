@@ -109,6 +109,14 @@ def _paint(runs, parent, best, rows, mask):
                 mask[j, runs[at, 0] : runs[at, 1]] = True
 
 
+@_compiled
+def _paint_all(runs, rows, mask):
+    mask[:] = False
+    for j in range(mask.shape[0]):
+        for at in range(rows[j], rows[j + 1]):
+            mask[j, runs[at, 0] : runs[at, 1]] = True
+
+
 class Components:
     """Planes in, the planes of the largest component out.
 
@@ -134,8 +142,19 @@ class Components:
         self._count = _add(mask, self._planes, self._count, self._runs, self._parent, self._rows)
         self._planes += 1
 
-    def plane(self, k: int, mask: Any) -> None:
-        """Fill ``mask``, bool (nj, ni), with the largest component in plane k; of equals, the first."""
+    @property
+    def count(self) -> int:
+        """Runs of voxels so far; 0 where there is none."""
+        return self._count
+
+    def plane(self, k: int, mask: Any, *, every: bool = False) -> None:
+        """Fill ``mask``, bool (nj, ni), with the largest component in plane k; of equals, the first.
+
+        Where ``every``, with all that was added.
+        """
+        if every:
+            _paint_all(self._runs, self._rows[k], mask)
+            return
         if self._best is None:
             self._best = int(_largest(self._runs, self._parent, self._count)) if self._count else -1
         _paint(self._runs, self._parent, self._best, self._rows[k], mask)

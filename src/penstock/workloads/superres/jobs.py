@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from penstock.workloads.superres import blending
 from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.moments import Moments, Total, statistics_of, take_moments
 from penstock.workloads.superres.patients import Patient, Patients
-from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
-from penstock.workloads.superres.weights import Weights, fit
+from penstock.workloads.superres.settings import Settings, grid_of
+from penstock.workloads.superres.volumes import compare_patients
+from penstock.workloads.superres.weights import Fitting, Weights, fit
 
 WEIGHTS = "weights.npz"
 
@@ -28,15 +28,20 @@ class TakeMoments:
     """The sums of a patient, as a file.
 
     Args:
-        stride, gaps, operator, edge_power: see ``Settings.pass_key``.
+        stride, gaps, operator, edge_power, mask, nan, upstream: see ``Settings.pass_key``.
         shape: of all patients.
+        affine: where they lie, 16 numbers; None where that is not compared.
     """
 
     stride: int
     gaps: int | None
     operator: str
     edge_power: float
+    mask: str
+    nan: str
+    upstream: bool
     shape: tuple[int, int, int]
+    affine: tuple[float, ...] | None
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -55,12 +60,16 @@ class TakeMoments:
                 "in one grid",
                 file=patient.paths[-1],
             )
+        if self.affine is not None:
+            expected = np.array(self.affine).reshape(4, 4)
+            compare_patients(self.shape, header.affine, expected, patient.paths[-1])
         settings = Settings(
             patch=self.stride if self.gaps is None else self.gaps, stride=self.stride,
-            operator=self.operator, edge_power=self.edge_power, upstream=True,
+            operator=self.operator, edge_power=self.edge_power, mask=self.mask, nan=self.nan,
+            upstream=self.upstream,
         )  # fmt: skip
         path = penstock.share().folder / f"{_safe(patient.pid)}.npz"
-        take_moments(patient.paths, settings).save(path)
+        take_moments(patient.paths, settings, patient.mask).save(path)
         return str(path)
 
 
@@ -81,17 +90,22 @@ def fit_fold(
     """
     chosen = Settings(**settings)
     found = _by_number(moments)
-    learnt = [number for number in train if number in found]
+    learnt = {name: found[number] for name, number in zip(names, train, strict=True) if number in found}
     constant: list[str] = []
-
-    def each() -> Iterator[Moments]:
-        for number in learnt:
-            one = Moments.load(found[number])
-            flat = np.flatnonzero(one.scale()[1] <= SMALLEST_SD)
-            constant.extend(f"{names[train.index(number)]}: {(*models, 'HR')[v]}" for v in flat)
-            yield one
-
-    weights = fit(each(), models, chosen)
+    shares: dict[str, float] = {}
+    fitting = Fitting(models, chosen)
+    for name, path in learnt.items():
+        one = Moments.load(path)
+        fitting.look_at(one)
+        shares[name] = one.share
+        constant.extend(f"{name}: {(*models, 'HR')[v]}" for v in np.flatnonzero(one.flat()))
+    left_out: list[str] = []
+    for name, path in learnt.items():
+        one = Moments.load(path)
+        fitting.add(one)
+        if not fitting.teaches(one):
+            left_out.append(name)
+    weights = fitting.solve()
     weights.save(folder / WEIGHTS)
     if like is not None:
         blending.write_maps(weights, read_header(like), folder)
@@ -100,6 +114,8 @@ def fit_fold(
         "uncertified": weights.uncertified if chosen.simplex else None,
         "largest_gap": float(weights.gap.max()) if chosen.simplex else None,
         "constant": constant,
+        "left_out": left_out,
+        "mask_share": shares,
     }
 
 
@@ -124,27 +140,38 @@ class Evaluate:
         weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
         own = Moments.load(_by_number(moments)[patient.number])
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz" if self.keep else None
-        told = blending.evaluate(patient.paths, own, weights, into)
+        told = blending.evaluate(patient.paths, own, weights, into, penstock.share().folder, patient.mask)
         rows = [
             {"fold": patient.fold, "patient": patient.pid, "method": method, **metrics}
-            for method, metrics in zip(("blend", *self.models), told, strict=True)
+            for method, metrics in told.items()
         ]
         return {"metrics": rows, "blends": None if into is None else str(into)}
 
 
 @dataclass(frozen=True)
 class BlendNew:
-    """Blend a patient without a truth."""
+    """Blend a patient without a truth.
+
+    Args:
+        differs: settings that are not those of the fit, by name.
+    """
+
+    differs: Mapping[str, Any]
 
     def __call__(self, patient: Patient, *, weights: Mapping[str, Any]) -> dict[str, Any]:
         """``blends``: the file; ``scales``: a row with what stood in for the truth."""
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz"
-        guess = blending.blend_new(patient.paths, Weights.of(weights), into)
+        learnt = Weights.of(weights)
+        chosen = replace(learnt.settings, **self.differs)
+        seen = blending.blend_new(
+            patient.paths, replace(learnt, settings=chosen), into, penstock.share().folder, patient.mask
+        )
         row = {
             "patient": patient.pid,
-            "mean": float(guess.mean[-1]),
-            "deviation": float(guess.deviation[-1]),
-            "threshold": guess.threshold,
+            "mean": float(seen.mean[-1]),
+            "deviation": float(seen.deviation[-1]),
+            "threshold": seen.threshold,
+            "kept": seen.kept,
         }
         return {"scales": row, "blends": str(into)}
 
@@ -181,10 +208,10 @@ class DrawTested(_Drawing):
         weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
         rows = test["metrics"].to_table(filter=field("patient") == patient.pid).to_pylist()
         told = {row["method"]: row for row in rows}
-        best = max(self.models, key=lambda model: told[model]["psnr"])
+        best = min(self.models, key=lambda model: told[model]["mse"])
         title = [f"{patient.pid}, fold {patient.fold}"]
         for name, row in (("blend", told["blend"]), (f"best expert, {best}", told[best])):
-            title.append(f"{name}: PSNR {row['psnr']:.2f} dB, SSIM {row['ssim']:.3f}")
+            title.append(f"{name}: PSNR {_number(row['psnr'], 2)} dB, SSIM {_number(_ssim(row), 3)}")
         return self._draw(patient, test["blends"], weights, " · ".join(title), self.models.index(best))
 
 
@@ -212,17 +239,47 @@ class Sweep:
     folds: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 
     def __call__(self, differs: Mapping[str, Any], *, moments: Sequence[Path]) -> list[dict[str, Any]]:
-        """A row for each fold: mean squared error of the regions' predictions, in deviations of the truth."""
+        """A row for each fold: mean squared errors of the regions' predictions, in deviations of the truth.
+
+        ``error`` is the mean over the ``patients`` that are tested; ``inner_error`` that over the patients
+        that are learnt from, each predicted by the others of them: what a choice may look at.
+        """
         chosen = replace(Settings(**self.settings), **differs)
         found = _by_number(moments)
         rows = []
         for number, train, test in self.folds:
-            weights = fit((Moments.load(found[p]) for p in train if p in found), self.models, chosen)
+            weights = self._fit(found, train, chosen)
             errors = [held_out(Moments.load(found[p]), weights) for p in test if p in found]
-            error = float(np.mean(errors)) if errors else math.nan
+            inner = []
+            for _, _, left_out in self.folds:
+                inside = [p for p in left_out if p in train and p in found]
+                rest = [p for p in train if p not in inside]
+                if inside and any(p in found for p in rest):
+                    fitted = self._fit(found, rest, chosen)
+                    inner += [held_out(Moments.load(found[p]), fitted) for p in inside]
             uncertified = weights.uncertified if chosen.simplex else None
-            rows.append({**differs, "fold": number, "error": error, "uncertified": uncertified})
+            rows.append({
+                **differs, "fold": number, "error": _mean(errors), "patients": len(errors),
+                "inner_error": _mean(inner), "uncertified": uncertified,
+            })  # fmt: skip
         return rows
+
+    def _fit(self, found: Mapping[int, Path], train: Sequence[int], chosen: Settings) -> Weights:
+        return fit(_Kept([found[p] for p in train if p in found]), self.models, chosen)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Sums of patients, read when they are asked for."""
+
+    paths: Sequence[Path]
+
+    def __iter__(self) -> Iterator[Moments]:
+        return (Moments.load(path) for path in self.paths)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def held_out(moments: Moments, weights: Weights) -> float:
@@ -257,6 +314,15 @@ def drawing(
     kept = [replace(each, number=at) for at, each in enumerate(patients) if at not in blended.missing]
     into = penstock.sinks.Files()
     return penstock.Job(source=Patients(kept), function=function, into=into, inputs=inputs, threads=1)
+
+
+def _ssim(row: Mapping[str, Any]) -> float | None:
+    found: float | None = row["ssim"] if "ssim" in row else row["ssim_slices"]
+    return found
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _by_number(paths: Sequence[Path]) -> dict[int, Path]:

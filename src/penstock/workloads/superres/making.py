@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import penstock
-from penstock.workloads.superres.options import check_names, defaults, split_names
+from penstock.workloads.superres.options import check_names, defaults, split_names, warn_of_people
 
 
 @click.command()
@@ -19,6 +19,14 @@ from penstock.workloads.superres.options import check_names, defaults, split_nam
 @click.option("--pulses", callback=check_names, default="t1c", show_default=True, metavar="A,B,...")
 @click.option("--folds", type=click.IntRange(min=1), default=5, show_default=True, help="Folds.")
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the shuffle into folds.")
+@click.option(
+    "--group", default="", metavar="REGEX|FILE.csv",
+
+
+
+    help="Whose scans are whose, so that nobody is learnt from and tested: a regular expression whose first "
+    "group is the person, or a file with lines SCAN,PERSON.",
+)  # fmt: skip
 @click.option("--allow-missing", is_flag=True, help="Leave patients out whose files are not right.")
 def _manifest_command(**options: Any) -> None:
     """Write manifest.json for superres, after looking at the header of every file.
@@ -48,8 +56,10 @@ class SuperresManifest:
         content = build_manifest(
             Path(asked["hr_root"]).absolute(), Path(asked["models_root"]).absolute(), models=models,
             spacings=spacings, pulses=pulses, folds=asked["folds"], seed=asked["seed"],
-            allow_missing=asked["allow_missing"],
+            allow_missing=asked["allow_missing"], group=asked["group"] or None,
         )  # fmt: skip
+        for number, fold in enumerate(content["folds"], 1):
+            warn_of_people(number, fold["train"], fold["test"])
         run.step("manifest", write_manifest, inputs={"content": content}, threads=1)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:

@@ -6,10 +6,12 @@ ENTRY = {EXPERT: {SPACING: {PULSE: PATH}}, ..., "HR": {SPACING: {PULSE: PATH}}}
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +50,19 @@ class Manifest:
         folds: those that were asked for.
         patients: the paths of each: experts in the order of ``models``, then the truth where it is known.
         missing: what is not there, one sentence each, of patients that were left out.
+        masks: the mask of each patient, where they were given.
     """
 
     models: tuple[str, ...]
     folds: tuple[Fold, ...]
     patients: Mapping[str, Paths]
     missing: tuple[str, ...] = ()
+    masks: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_manifest(
     path: str | Path, *, root: str | Path, spacing: str, pulse: str, fold: str = "all",
-    models: Sequence[str] = (), allow_missing: bool = False, truth: bool = True,
+    models: Sequence[str] = (), allow_missing: bool = False, truth: bool = True, mask: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Read a manifest and look for every file that it names.
 
@@ -70,6 +74,7 @@ def read_manifest(
         models: the experts and their order; none: all that the manifest names, sorted.
         allow_missing: leave patients out whose files are not all there.
         truth: whether the truth is needed too.
+        mask: where masks lie, with ``{patient}`` in it; None for none.
 
     Raises:
         BadInput: it is no manifest; a patient is in it twice, or in both halves of a fold, or has
@@ -87,13 +92,17 @@ def read_manifest(
     names = tuple(models) or _experts(entries, path)
     wanted = (*names, TRUTH) if truth else names
     patients: dict[str, Paths] = {}
+    masks: dict[str, str] = {}
     missing: list[str] = []
     for pid in sorted(entries):
         found = [_find(entries[pid], pid, name, spacing, pulse, Path(root)) for name in wanted]
+        if mask is not None:
+            found.append(_there(Path(root) / mask.replace("{patient}", pid), pid))
         absent = [each.removeprefix("!") for each in found if each.startswith("!")]
         missing += absent
         if not absent:
-            patients[pid] = tuple(found)
+            patients[pid] = tuple(found[: len(wanted)])
+            masks |= {pid: found[-1]} if mask is not None else {}
     if missing and not allow_missing:
         advice = (
             f" (relative paths begin in {Path(root).absolute()}, see --root); --allow-missing goes on without"
@@ -105,12 +114,12 @@ def read_manifest(
         Fold(number, *(tuple(sorted(pid for pid in half if pid in patients)) for half in (train, test)))
         for number, train, test in chosen
     )
-    return Manifest(names, folds, patients, tuple(missing))
+    return Manifest(names, folds, patients, tuple(missing), masks)
 
 
 def build_manifest(
     hr_root: Path, models_root: Path, *, models: Sequence[str], spacings: Sequence[str],
-    pulses: Sequence[str], folds: int, seed: int, allow_missing: bool = False,
+    pulses: Sequence[str], folds: int, seed: int, allow_missing: bool = False, group: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The manifest of the patients in ``HR_ROOT/PATIENT/PATIENT-PULSE.nii.gz``.
 
@@ -144,29 +153,89 @@ def build_manifest(
     return {
         "folds": [
             {half: {pid: entries[pid] for pid in pids} for half, pids in (("train", train), ("test", test))}
-            for train, test in split(list(entries), folds, seed)
+            for train, test in split(list(entries), folds, seed, groups_of(list(entries), group))
         ]
     }
 
 
-def split(patients: Iterable[str], folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
+def split(
+    patients: Iterable[str], folds: int, seed: int, groups: Mapping[str, str] | None = None
+) -> list[tuple[list[str], list[str]]]:
     """(train, test) of each fold, sorted: shuffled by ``random.Random(seed)``, the later folds larger.
 
+    Args:
+        patients: names, each of a scan.
+        folds: how many.
+        seed: of the shuffle.
+        groups: name -> person; scans of a person are in one fold. Each is a person's own without it.
+
     Raises:
-        UsageError: fewer patients than folds.
+        UsageError: fewer people than folds.
     """
-    shuffled = sorted(patients)
-    count = len(shuffled)
+    of_person: dict[str, list[str]] = {}
+    for pid in sorted(patients):
+        of_person.setdefault(groups[pid] if groups else pid, []).append(pid)
+    people = sorted(of_person)
+    count = len(people)
     if not 1 <= folds <= count:
-        raise UsageError(f"{folds} folds of {count} complete patients: each fold needs at least one")
-    random.Random(seed).shuffle(shuffled)
+        whom = "people" if groups else "complete patients"
+        raise UsageError(f"{folds} folds of {count} {whom}: each fold needs at least one")
+    random.Random(seed).shuffle(people)
     made, start = [], 0
     for fold in range(folds):
         size = (count + fold) // folds
-        test = shuffled[start : start + size]
+        chosen = people[start : start + size]
         start += size
-        made.append((sorted(set(shuffled) - set(test)), sorted(test)))
+        test = sorted(pid for person in chosen for pid in of_person[person])
+        others = set(people) - set(chosen)
+        made.append((sorted(pid for person in others for pid in of_person[person]), test))
     return made
+
+
+def groups_of(patients: Sequence[str], group: str | None) -> dict[str, str] | None:
+    """Which person each scan is of; None where every scan is taken for a person's own.
+
+    Args:
+        patients: names of the scans.
+        group: a file with lines ``SCAN,PERSON``, or a regular expression of which the first group (or the
+            whole match) is the person.
+
+    Raises:
+        BadInput: a scan that the file does not have, or in which the expression finds nobody.
+        UsageError: no such file, and no regular expression.
+    """
+    if group is None:
+        return None
+    if is_file(group):
+        with open(group, encoding="utf-8", newline="") as file:
+            people = {row[0].strip(): row[1].strip() for row in csv.reader(file) if len(row) >= 2}
+    else:
+        try:
+            pattern = re.compile(group)
+        except re.error as error:
+            raise UsageError(
+                f"--group {group!r} is neither a file nor a regular expression: {error}"
+            ) from None
+        found = {pid: pattern.search(pid) for pid in patients}
+        people = {pid: match[1 if pattern.groups else 0] for pid, match in found.items() if match is not None}
+    if strangers := [pid for pid in patients if not people.get(pid)]:
+        raise BadInput(
+            f"says of {len(strangers)} of {len(patients)} scans not whose they are, {strangers[0]} "
+            f"among them",
+            file=f"--group {group}",
+        )
+    return {pid: people[pid] for pid in patients}
+
+
+_VISIT = re.compile(
+    r"(.+?)(?:[-_]\d{1,4}|[-_]ses[-_]?\w+|[-_](?:visit|tp|timepoint)[-_]?\w+)$", re.IGNORECASE
+)
+
+
+def shared_people(train: Iterable[str], test: Iterable[str]) -> list[str]:
+    """What looks like a person, by the name, with scans in both halves: sorted stems."""
+    stems = [{match[1] for pid in half if (match := _VISIT.match(pid))} for half in (train, test)]
+    return sorted(stems[0] & stems[1])
 
 
 def listed(what: str, sentences: Sequence[str], file: object, advice: str = "") -> BadInput:
@@ -249,7 +318,11 @@ def _find(entry: Any, pid: str, name: str, spacing: str, pulse: str, root: Path)
         found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, str):
         return f"!{pid}: the manifest names no {name} of {spacing}, {pulse}"
-    path = (root / found).absolute()
+    return _there(root / found, pid)
+
+
+def _there(path: Path, pid: str) -> str:
+    path = path.absolute()
     return str(path) if is_file(path) else f"!{pid}: no such file: {path}"
 
 

@@ -14,32 +14,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.errors import BadInput
-from penstock.workloads.superres.settings import SMALLEST_SD, Settings, cells_of, grid_of
+from penstock.workloads.superres.masks import Masks
+from penstock.workloads.superres.settings import Settings, cells_of, grid_of
+from penstock.workloads.superres.views import voxel_sizes
 from penstock.workloads.superres.volumes import Planes, compare_grids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FLAT = 1e-6
+"""Of a volume whose deviation is at most this share of its largest value, rounding is all that is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Sums over the voxels of a patient where the truth is above 0, region by region.
+    """Sums over the voxels of a patient's mask, region by region.
 
     Attributes:
         shape: voxels along i, j and k.
+        affine: voxel indices to millimetres, float64 (4, 4).
         regions: numbers of the regions with such voxels, ascending, int64 (R,); -1 is the voxels in gaps.
         counts: voxels of each, int64 (R,).
         sums: float64 (R, 2, terms): plain and weighted with the gradient's power; the terms are the
             upper triangle of u u' for u = (experts, truth, 1), then that of the derivatives' products.
+        origin: what was taken away from each volume's values in u, the truth last, float64 (M + 1,).
+        largest: absolute values of each volume in the mask, float64 (M + 1,).
         steepest: largest gradient (Sobel) of the truth.
-        lowest, highest: of the truth among all voxels.
+        lowest, highest: of the truth in the mask; among all voxels under ``--compat upstream``.
     """
 
     shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
     regions: NDArray[np.int64]
     counts: NDArray[np.int64]
     sums: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    largest: NDArray[np.float64]
     steepest: float
     lowest: float
     highest: float
@@ -50,20 +60,33 @@ class Moments:
         terms = self.sums.shape[2]
         return int(np.sqrt(terms)) - 1 if terms else 0
 
+    @property
+    def share(self) -> float:
+        """How much of the box the mask is."""
+        return float(self.counts.sum() / np.prod(self.shape))
+
     def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and deviation (at least 1e-8) of each volume over the mask, the truth last; float64."""
+        """Mean and deviation of each volume over the mask, the truth last; float64. See :meth:`flat`."""
+        mean, deviation = self._centred()
+        return self.origin + mean, deviation
+
+    def flat(self) -> NDArray[np.bool_]:
+        """Which volumes have one value in the mask: a deviation of at most a millionth of the largest."""
+        return self._centred()[1] <= FLAT * self.largest
+
+    def _centred(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         volumes = self.volumes
         total = _square(self.sums[:, 0].sum(0)[: _terms(volumes + 1)][None], volumes + 1)[0]
         mean = total[:volumes, volumes] / total[volumes, volumes]
         variance = np.diag(total)[:volumes] / total[volumes, volumes] - mean**2
-        return mean, np.maximum(np.sqrt(np.maximum(variance, 0)), SMALLEST_SD)
+        return mean, np.sqrt(np.maximum(variance, 0))
 
     def save(self, path: Path) -> None:
         """Write as ``.npz``."""
         one = np.array([self.steepest, self.lowest, self.highest])
         np.savez(
-            path, shape=np.array(self.shape), regions=self.regions, counts=self.counts, sums=self.sums,
-            truth=one,
+            path, shape=np.array(self.shape), affine=self.affine, regions=self.regions, counts=self.counts,
+            sums=self.sums, origin=self.origin, largest=self.largest, truth=one,
         )  # fmt: skip
 
     @classmethod
@@ -71,10 +94,11 @@ class Moments:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as kept:
             i, j, k = kept["shape"].tolist()
-            return cls((i, j, k), kept["regions"], kept["counts"], kept["sums"], *kept["truth"].tolist())
+            names = ("affine", "regions", "counts", "sums", "origin", "largest")
+            return cls((i, j, k), *(kept[name] for name in names), *kept["truth"].tolist())
 
 
-def take_moments(paths: Sequence[str | Path], settings: Settings) -> Moments:
+def take_moments(paths: Sequence[str | Path], settings: Settings, mask: str | Path | None = None) -> Moments:
     """Read a patient once.
 
     Memory is four planes of each volume and the sums; it does not grow with the planes.
@@ -82,69 +106,112 @@ def take_moments(paths: Sequence[str | Path], settings: Settings) -> Moments:
     Args:
         paths: the experts' volumes, then the truth.
         settings: see ``Settings.pass_key``.
+        mask: a volume that is not 0 where the head is, for ``settings.mask`` ``"file"``.
 
     Raises:
         BadInput: a file is missing, damaged, not on the grid of the truth, holds voxels that are not
-            finite, or a truth that is nowhere above 0.
+            finite, or the mask has no voxel or cannot be told.
     """
     with ExitStack() as stack:
-        volumes = [stack.enter_context(closing(Planes(path))) for path in paths]
-        for each in volumes[:-1]:
-            compare_grids(each.header, each.path, volumes[-1].header, volumes[-1].path)
-        moments = _pass(volumes, settings)
-    if not moments.counts.sum():
-        raise BadInput("no voxel is above 0: an empty volume", file=paths[-1])
-    return moments
+        every = [*paths] if mask is None else [*paths, mask]
+        volumes = [stack.enter_context(closing(Planes(path, settings.nan))) for path in every]
+        truth = volumes[len(paths) - 1]
+        for each in volumes:
+            compare_grids(each.header, each.path, truth.header, truth.path)
+        return _Pass(volumes[: len(paths)], volumes[len(paths) :], settings).take()
 
 
-def _pass(volumes: Sequence[Planes], settings: Settings) -> Moments:
-    from penstock.workloads.superres import kernel
+class _Pass:
+    """One pass over the planes of a patient."""
 
-    shape = volumes[-1].header.shape
-    ni, nj, nk = shape
-    count = len(volumes)
-    centre, side = (np.float32(each) for each in kernel.OPERATORS[settings.operator])
-    edge = count - 1 if settings.operator == "sobel" else count
-    ring = np.empty((kernel.DEPTH, count, nj, ni), np.float32)
-    parts = [np.empty((kernel.DEPTH, edge + 1, nj, ni), np.float32) for _ in range(3)]
-    gaps = settings.pass_key()["gaps"]
-    cells = cells_of(shape, settings.stride, gaps)
-    regions = int(np.prod(grid_of(shape, settings.stride)))
-    sums = np.zeros((regions + 1, 2, _terms(count + 1) + _terms(count)))
-    counts = np.zeros(regions + 1, np.int64)
-    extremes = [np.float32(np.inf), np.float32(-np.inf)]
+    def __init__(self, volumes: Sequence[Planes], mask: Sequence[Planes], settings: Settings) -> None:
+        from penstock.workloads.superres import kernel
 
-    def read(k: int) -> None:
+        self._volumes, self._settings = volumes, settings
+        header = volumes[-1].header
+        self._shape, self._affine = header.shape, header.affine
+        ni, nj, _ = header.shape
+        count = len(volumes)
+        self._operator = [np.float32(each) for each in kernel.OPERATORS[settings.operator]]
+        # Where gradients are of another operator, the truth is derived by Sobel once more, for the edges.
+        self._edge = count - 1 if settings.operator == "sobel" else count
+        self._ring = np.empty((kernel.DEPTH, count, nj, ni), np.float32)
+        self._masks = Masks(settings.mask, mask, (nj, ni), kernel.DEPTH)
+        self._parts = [np.empty((kernel.DEPTH, self._edge + 1, nj, ni), np.float32) for _ in range(3)]
+        self._regions = int(np.prod(grid_of(header.shape, settings.stride)))
+        self._sums = np.zeros((self._regions + 1, 2, _terms(count + 1) + _terms(count)))
+        self._counts = np.zeros(self._regions + 1, np.int64)
+        self._origin: NDArray[np.float64] | None = None
+        self._largest = np.zeros(count)
+        self._extremes = [np.float32(np.inf), np.float32(-np.inf)]
+
+    def take(self) -> Moments:
+        from penstock.workloads.superres import kernel
+
+        settings, nk = self._settings, self._shape[2]
+        cells = cells_of(self._shape, settings.stride, settings.pass_key()["gaps"])
+        sizes = np.ones(3) if settings.upstream else voxel_sizes(self._affine)
+        slopes = self._slopes(settings.operator, sizes)
+        edges = self._slopes("sobel", sizes)
+        steepest = 0.0
+        self._read(0)
+        for k in range(nk):
+            if k + 1 < nk:
+                self._read(k + 1)
+            masks = self._masks.around(k, nk)
+            if self._origin is None and masks[1].any():
+                self._origin = self._first(k, masks[1])
+            at = np.array([max(k - 1, 0), k, min(k + 1, nk - 1)]) % kernel.DEPTH
+            squared = kernel.add_plane(
+                self._ring, masks, *self._parts, at, *self._operator, slopes, self._edge, edges,
+                float(settings.edge_power), settings.upstream, cells, k,
+                np.zeros(len(self._volumes)) if self._origin is None else self._origin, self._sums,
+                self._counts, self._largest,
+            )  # fmt: skip
+            steepest = max(steepest, float(np.sqrt(np.float64(squared))))
+        return self._moments(steepest)
+
+    def _slopes(self, operator: str, sizes: NDArray[np.float64]) -> NDArray[np.float32]:
+        from penstock.workloads.superres import kernel
+
+        gain = 1.0 if self._settings.upstream else kernel.GAINS[operator]
+        return (1 / (gain * sizes)).astype(np.float32)
+
+    def _first(self, k: int, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The values of the first voxel in the mask."""
+        j, i = np.unravel_index(int(mask.argmax()), mask.shape)
+        return self._ring[k % len(self._ring), :, j, i].astype(np.float64)
+
+    def _read(self, k: int) -> None:
+        from penstock.workloads.superres import kernel
+
         place = k % kernel.DEPTH
-        for v, volume in enumerate(volumes):
-            plane = ring[place, v]
+        for v, volume in enumerate(self._volumes):
+            plane = self._ring[place, v]
             volume.read_into(plane)
-            kernel.derive(plane, centre, side, *(part[place, v] for part in parts))
-        if edge == count:
+            kernel.derive(plane, *self._operator, *(part[place, v] for part in self._parts))
+        truth = self._ring[place, -1]
+        if self._edge == len(self._volumes):
             sobel = (np.float32(each) for each in kernel.OPERATORS["sobel"])
-            kernel.derive(ring[place, -1], *sobel, *(part[place, edge] for part in parts))
-        extremes[0] = min(extremes[0], ring[place, -1].min())
-        extremes[1] = max(extremes[1], ring[place, -1].max())
+            kernel.derive(truth, *sobel, *(part[place, self._edge] for part in self._parts))
+        mask = self._masks.read(k, truth)
+        seen = truth if self._settings.upstream else truth[mask]
+        if seen.size:
+            self._extremes[0] = min(self._extremes[0], seen.min())
+            self._extremes[1] = max(self._extremes[1], seen.max())
 
-    steepest = 0.0
-    read(0)
-    for k in range(nk):
-        if k + 1 < nk:
-            read(k + 1)
-        at = np.array([max(k - 1, 0), k, min(k + 1, nk - 1)]) % kernel.DEPTH
-        squared = kernel.add_plane(
-            ring, *parts, at, centre, side, edge, float(settings.edge_power), cells, k, sums, counts
-        )
-        steepest = max(steepest, float(np.sqrt(np.float64(squared))))
-    numbers = np.append(-1, np.arange(regions))
-    order = np.append(regions, np.arange(regions))  # the gap first, as its number is the lowest
-    order, numbers = order[counts[order] > 0], numbers[counts[order] > 0]
-    return Moments(
-        shape, numbers, counts[order], sums[order], steepest, float(extremes[0]), float(extremes[1])
-    )
-
-
-# ------------------------------------------------------------------ Q and b
+    def _moments(self, steepest: float) -> Moments:
+        self._masks.check(self._volumes[-1].path)
+        assert self._origin is not None  # a mask without voxels is refused
+        regions, counts = self._regions, self._counts
+        numbers = np.append(-1, np.arange(regions))
+        order = np.append(regions, np.arange(regions))  # the gap first, as its number is the lowest
+        order, numbers = order[counts[order] > 0], numbers[counts[order] > 0]
+        low, high = (float(each) for each in self._extremes)
+        return Moments(
+            self._shape, self._affine, numbers, counts[order], self._sums[order], self._origin, self._largest,
+            steepest, low, high,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +240,10 @@ def statistics_of(moments: Moments, settings: Settings) -> Statistics:
     mean, deviation = np.zeros(volumes), np.ones(volumes)
     if settings.normalize == "zscore":
         mean, deviation = moments.scale()
-    edge = 0.0
-    if settings.lambda_edge > 0:
-        steepest = moments.steepest / deviation[-1] + 1e-6
-        edge = settings.lambda_edge / (steepest * deviation[-1]) ** settings.edge_power
+        # A volume with one value says nothing: standardised, it is its mean everywhere.
+        deviation = np.where(moments.flat(), np.inf, deviation)
+    mean = mean - moments.origin
+    edge = _edge_weight(moments, settings, float(deviation[-1]))
     sums = moments.sums[:, 0] + edge * moments.sums[:, 1]
     values = _square(sums[:, : _terms(volumes + 1)], volumes + 1)
     first, total = values[:, :volumes, volumes], values[:, volumes, volumes]
@@ -193,6 +260,16 @@ def statistics_of(moments: Moments, settings: Settings) -> Statistics:
         moments.regions, moments.counts, centred[:, :experts, :experts], centred[:, :experts, experts],
         centred[:, experts, experts],
     )  # fmt: skip
+
+
+def _edge_weight(moments: Moments, settings: Settings, deviation: float) -> float:
+    """What the power of the gradient is multiplied by: lambda_edge at the steepest edge."""
+    steepest = moments.steepest
+    if settings.upstream and settings.lambda_edge > 0:
+        steepest += 1e-6 * deviation if np.isfinite(deviation) else 0.0
+    if settings.lambda_edge == 0 or steepest == 0:
+        return 0.0
+    return float(settings.lambda_edge / steepest**settings.edge_power)
 
 
 class Total:

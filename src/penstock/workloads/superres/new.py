@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import click
 import penstock
 from penstock.workloads.superres.options import (
     defaults,
+    mask_rule,
     need_matplotlib,
     need_numba,
+    with_masks,
     with_pictures,
     with_source,
 )
@@ -25,13 +27,15 @@ if TYPE_CHECKING:
 @click.argument("weights", type=click.Path(dir_okay=False), metavar="WEIGHTS.npz")
 @click.argument("manifest", type=click.Path(dir_okay=False), metavar="MANIFEST.json")
 @with_source
+@with_masks
 @with_pictures
 def _blend_command(**options: Any) -> None:
     """Blend patients whose truth is not known with weights that superres learnt.
 
     WEIGHTS.npz is fold-N/weights.npz of a run of superres; it names the experts. All patients of all folds of
-    the manifest are blended; its "HR" is not read. The mask comes from the experts' mean, the scale from the
-    experts and from how the truths that were learnt from compare with theirs.
+    the manifest are blended; its "HR" is not read. Without --mask the head is where the experts' mean is at
+    least a tenth of its robust maximum. Mean and deviation come from the experts, and from how the truths
+    that were learnt from compare with theirs.
     """
 
 
@@ -47,19 +51,27 @@ class SuperresBlend:
             BadInput: weights, manifest or a volume that is not what it should be.
             MissingExtra: a package is not installed.
         """
+        from penstock.workloads.superres.calibration import SMALL
         from penstock.workloads.superres.jobs import DrawNew, drawing
 
         asked, weights, patients = _read(options)
-        new = run.stage("new", _blending(weights, patients))
+        new = run.stage("new", _blending(weights, patients, asked))
+        for row in new.open()["scales"].to_table().to_pylist():
+            if row["kept"] < SMALL:
+                click.echo(
+                    f"warning: {row['patient']}: the mask is {row['kept']:.2%} of the box: is that the "
+                    f"head? Look at the blend, or give a mask (--mask)",
+                    err=True,
+                )
         if asked["pictures"]:
             inputs = {"new": new, "weights": weights}
             run.stage("pictures", drawing(patients, new, DrawNew(), inputs))
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that blends."""
-        _, weights, patients = _read(options)
+        asked, weights, patients = _read(options)
         wishes = {name: options.get(name) for name in ("workers", "call")}
-        return [_blending(weights, patients).plan(budget=budget, **wishes)]
+        return [_blending(weights, patients, asked).plan(budget=budget, **wishes)]
 
 
 def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Path, list[Patient]]:
@@ -75,15 +87,19 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Path, list[Patient]]
     manifest = read_manifest(
         asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],
         models=Weights.load(weights).models, allow_missing=asked["allow_missing"], truth=False,
+        mask=mask_rule(asked["mask"], of_files=True)[1],
     )  # fmt: skip
-    return asked, weights, [Patient(pid, paths) for pid, paths in manifest.patients.items()]
+    patients = [Patient(pid, paths, mask=manifest.masks.get(pid)) for pid, paths in manifest.patients.items()]
+    return asked, weights, patients
 
 
-def _blending(weights: Path, patients: Sequence[Patient]) -> penstock.Job:
+def _blending(weights: Path, patients: Sequence[Patient], asked: Mapping[str, Any]) -> penstock.Job:
     from penstock.workloads.superres.jobs import BlendNew
     from penstock.workloads.superres.patients import Patients
 
     return penstock.Job(
-        source=Patients(patients), function=BlendNew(), inputs={"weights": weights}, threads=1,
+        source=Patients(patients),
+        function=BlendNew({name: asked[name] for name in ("nan", "same_grid", "largest_component")}),
+        inputs={"weights": weights}, threads=1,
         into={"scales": penstock.sinks.Parquet(grain=1, one_file=True), "blends": penstock.sinks.Files()},
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -42,6 +42,64 @@ _SOURCE = [
 ]  # fmt: skip
 
 
+_MASKS = [
+    click.option(
+        "--mask", default="auto", show_default=True, metavar="RULE|PATTERN",
+        help="Where the head is: positive (voxels above 0), nonzero, auto (positive where nothing is "
+        "negative, else nonzero), or the files of masks, such as 'masks/{patient}.nii.gz'.",
+    ),
+    click.option(
+        "--nan", type=click.Choice(["refuse", "background"]), default="refuse", show_default=True,
+        help="Voxels that are not finite: refuse the patient, or take them as background.",
+    ),
+    click.option(
+        "--same-grid", type=click.Choice(["affine", "index"]), default="affine", show_default=True,
+        help="What makes patients' regions the same places: their affines, or the numbers of their voxels.",
+    ),
+    click.option(
+        "--largest-component", is_flag=True,
+        help="Only the largest connected part of the mask counts, for blend and experts alike.",
+    ),
+]  # fmt: skip
+
+
+def with_masks(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_MASKS):
+        command = option(command)
+    return command
+
+
+def mask_rule(given: str, *, of_files: bool) -> tuple[str, str | None]:
+    """The rule of a mask, and the pattern of its files where they are given.
+
+    Args:
+        given: as ``--mask``.
+        of_files: whether only files make sense besides ``auto``.
+
+    Raises:
+        UsageError: neither a rule nor a pattern with ``{patient}`` in it.
+    """
+    if "{patient}" in given:
+        return "file", given
+    if given == "auto" or (given in ("positive", "nonzero") and not of_files):
+        return given, None
+    rules = "auto" if of_files else "auto, positive, nonzero"
+    raise UsageError(f"--mask {given!r}: {rules} or a pattern with {{patient}} in it was expected")
+
+
+def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None:
+    """Say where scans of what looks like one person are learnt from and tested."""
+    from penstock.workloads.superres.manifest import shared_people
+
+    if shared := shared_people(train, test):
+        click.echo(
+            f"warning: fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
+            f"their scans ({', '.join(shared[:3])} ...): the error will look smaller than it is. "
+            "superres-manifest --group keeps people together",
+            err=True,
+        )
+
+
 def with_source(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_SOURCE):
         command = option(command)
@@ -62,7 +120,8 @@ def defaults(command: click.Command) -> dict[str, Any]:
     for each in command.params:
         if isinstance(each, click.Option) and each.name:
             found[each.name] = () if each.multiple else each.get_default(context)
-    return {name: bool(value) if name == "allow_missing" else value for name, value in found.items()}
+    flags = ("allow_missing", "largest_component")
+    return {name: bool(value) if name in flags else value for name, value in found.items()}
 
 
 def need_numba() -> None:

@@ -20,12 +20,20 @@ class Patient:
         paths: the experts' volumes, then the truth where it is known.
         number: its place in the stage whose files of it are read: that of the sums, or of the blends.
         fold: in which it is tested; 0 where that does not matter.
+        mask: the volume of its mask, where one is given.
     """
 
     pid: str
     paths: tuple[str, ...]
     number: int = 0
     fold: int = 0
+    mask: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that are read of it."""
+        volumes = self.paths if self.mask is None else (*self.paths, self.mask)
+        return tuple(file for path in volumes for file in files_of(path))
 
 
 class Patients:
@@ -37,9 +45,7 @@ class Patients:
 
     def __init__(self, patients: Sequence[Patient]) -> None:
         self._patients = tuple(patients)
-        self._sizes = [
-            sum(_size(file) for path in each.paths for file in files_of(path)) for each in self._patients
-        ]
+        self._sizes = [sum(map(_size, each.files)) for each in self._patients]
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -68,9 +74,7 @@ class Patients:
         """The fingerprint, told in this way."""
         told = self._telling.tell(kind)
         return {
-            _key(each): " ".join(
-                [f"number {each.number}", *(_told(file) for path in each.paths for file in files_of(path))]
-            )
+            _key(each): " ".join([f"number {each.number}", *map(_told, each.files)])
             for each in self._patients
         }
 

@@ -1,8 +1,12 @@
-"""How near volumes are to a truth: mean squared and absolute error, PSNR, and SSIM slice by slice.
+"""How near volumes are to a truth over a mask: mean squared and absolute error, PSNR, and SSIM.
 
-Planes come one after the other. SSIM's sums over 7 x 7 voxels are running sums, along k from plane to
-plane where a slice runs along k, so that memory is seven planes of each volume. Only windows that lie
-wholly in a slice count, as in the mean of scikit-image's ``structural_similarity``, with its constants.
+Planes come one after the other. SSIM's sums over 7 x 7 voxels of a slice are running sums, along k from plane
+to plane where a slice runs along k, so that memory is seven planes of each volume. The constants are those of
+scikit-image's ``structural_similarity``; outside the mask, and beyond the border, everything is 0.
+
+The mean is over the voxels of the mask, with one range for the whole volume: background, of which there may
+be any amount, would be alike in all volumes. As published it is over whole slices, each with a range of its
+own, and only windows that lie wholly in a slice count.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -24,12 +28,12 @@ _FLAT = 1e-7
 
 
 @_compiled
-def _add_errors(truth, volume, errors):
-    """Add squared and absolute differences where the truth is above 0."""
+def _add_errors(truth, volume, mask, errors):
+    """Add squared and absolute differences in the mask."""
     squared, absolute = 0.0, 0.0
     for j in range(truth.shape[0]):
         for i in range(truth.shape[1]):
-            if truth[j, i] > 0:
+            if mask[j, i]:
                 difference = np.float64(volume[j, i]) - np.float64(truth[j, i])
                 squared += difference * difference
                 absolute += abs(difference)
@@ -38,11 +42,11 @@ def _add_errors(truth, volume, errors):
 
 
 @_compiled
-def _add_products(truth, volume, sign, sums):
+def _add_products(truth, volume, mask, sign, sums):
     """Add (or take away) x, y, xx, yy and xy of one plane, as they are within the mask."""
     for j in range(truth.shape[0]):
         for i in range(truth.shape[1]):
-            if truth[j, i] > 0:
+            if mask[j, i]:
                 x, y = np.float64(truth[j, i]), np.float64(volume[j, i])
                 sums[0, j, i] += sign * x
                 sums[1, j, i] += sign * y
@@ -53,14 +57,45 @@ def _add_products(truth, volume, sign, sums):
 
 @_compiled
 def _sum_along_i(sums, out):
-    """Sums over 7 voxels along i, at the middle one."""
+    """Sums over 7 voxels along i, at the middle one; what is beyond the border is 0."""
+    ni = sums.shape[2]
     for c in range(5):
         for j in range(sums.shape[1]):
-            for i in range(_HALF, sums.shape[2] - _HALF):
+            for i in range(ni):
                 total = 0.0
-                for step in range(i - _HALF, i + _HALF + 1):
+                for step in range(max(i - _HALF, 0), min(i + _HALF + 1, ni)):
                     total += sums[c, j, step]
                 out[c, j, i] = total
+
+
+@_compiled
+def _similarity(x, y, xx, yy, xy, c1, c2):
+    """SSIM of a window from its sums."""
+    per, unbiased = 1.0 / (WINDOW * WINDOW), WINDOW * WINDOW / (WINDOW * WINDOW - 1.0)
+    x, y = x * per, y * per
+    xx, yy, xy = unbiased * (xx * per - x * x), unbiased * (yy * per - y * y), unbiased * (xy * per - x * y)
+    return (2 * x * y + c1) * (2 * xy + c2) / ((x * x + y * y + c1) * (xx + yy + c2))
+
+
+@_compiled
+def _slide_mask(sums, mask, c1, c2):
+    """The sum of SSIM over the voxels of a mask, from sums that run over 7 along another axis than j."""
+    nj, ni = mask.shape
+    line = np.zeros((5, ni))
+    total = 0.0
+    for j in range(-_HALF, nj):
+        for c in range(5):
+            for i in range(ni):
+                if j + _HALF < nj:
+                    line[c, i] += sums[c, j + _HALF, i]
+                if j - _HALF - 1 >= 0:
+                    line[c, i] -= sums[c, j - _HALF - 1, i]
+        if j < 0:
+            continue
+        for i in range(ni):
+            if mask[j, i]:
+                total += _similarity(line[0, i], line[1, i], line[2, i], line[3, i], line[4, i], c1, c2)
+    return total
 
 
 @_compiled
@@ -71,7 +106,6 @@ def _slide(sums, low, high, ranges, out, single):
     """
     ni = sums.shape[2]
     line = np.zeros((5, ni))
-    per, unbiased = 1.0 / (WINDOW * WINDOW), WINDOW * WINDOW / (WINDOW * WINDOW - 1.0)
     for j in range(sums.shape[1]):
         for c in range(5):
             for i in range(ni):
@@ -83,17 +117,13 @@ def _slide(sums, low, high, ranges, out, single):
         for i in range(low, high):
             place = 0 if single else i
             c1, c2 = (0.01 * ranges[place]) ** 2, (0.03 * ranges[place]) ** 2
-            x, y = line[0, i] * per, line[1, i] * per
-            xx = unbiased * (line[2, i] * per - x * x)
-            yy = unbiased * (line[3, i] * per - y * y)
-            xy = unbiased * (line[4, i] * per - x * y)
             if ranges[place] > 0:
-                top = (2 * x * y + c1) * (2 * xy + c2)
-                out[place] += top / ((x * x + y * y + c1) * (xx + yy + c2))
+                out[place] += _similarity(line[0, i], line[1, i], line[2, i], line[3, i], line[4, i], c1, c2)
 
 
 class Slices:
-    """What must be known of the truth's slices before SSIM can be taken: their range, and whether they count.
+    """What must be known of the truth's slices before the published SSIM can be taken: which count, their
+    range.
 
     Args:
         shape: voxels along i, j and k.
@@ -130,50 +160,109 @@ class Slices:
         return ranges if min(sides) >= WINDOW else np.zeros_like(ranges)
 
 
-class Quality:
-    """Errors and SSIM of several volumes against one truth.
+class Errors:
+    """Squared and absolute errors of several volumes, and PSNR.
 
     Args:
         volumes: how many.
-        slices: of the truth, all planes added.
-        span: largest less smallest value of the whole truth.
+        span: the range of the truth that PSNR goes by.
+        published: with the small numbers that the published program adds.
     """
 
-    def __init__(self, volumes: int, slices: Slices, span: float) -> None:
-        self._axis, self._span = slices.axis, span
-        ni, nj, _ = slices.shape
-        self._ranges = slices.ranges()
-        self._errors = np.zeros((volumes, 2))
+    def __init__(self, volumes: int, span: float, *, published: bool) -> None:
+        self._span, self._little = span, 1e-12 if published else 0.0
+        self._sums = np.zeros((volumes, 2))
         self._voxels = 0
-        self._similar = np.zeros((volumes, len(self._ranges)))
+
+    def add(self, truth: Any, volumes: Any, mask: Any) -> None:
+        """The next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
+        self._voxels += int(np.count_nonzero(mask))
+        for sums, volume in zip(self._sums, volumes, strict=True):
+            _add_errors(truth, volume, mask, sums)
+
+    def told(self) -> list[dict[str, float | None]]:
+        """``mse``, ``mae`` and ``psnr`` (dB; None where there is no error) of each volume."""
+        told: list[dict[str, float | None]] = []
+        for squared, absolute in self._sums / max(self._voxels, 1):
+            below = np.sqrt(squared + self._little)
+            known = below > 0 and self._span + self._little > 0
+            psnr = float(20 * np.log10((self._span + self._little) / below)) if known else None
+            told.append({"mse": float(squared), "mae": float(absolute), "psnr": psnr})
+        return told
+
+
+class Ssim:
+    """SSIM of several volumes.
+
+    Args:
+        volumes: how many.
+        shape: voxels along i, j and k.
+        axis: across which the slices are.
+        span: the range of the truth.
+        slices: of the truth, all planes added, for the published mean; else None.
+    """
+
+    def __init__(
+        self, volumes: int, shape: tuple[int, int, int], axis: int, span: float, slices: Slices | None
+    ) -> None:
+        ni, nj, self._nk = shape
+        self._axis = axis
+        self._c1, self._c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+        self._ranges: Any = None if slices is None else slices.ranges()
+        self._similar = np.zeros((volumes, 1 if slices is None else shape[axis]))
         # A slice across j is seen with i and j changed over.
-        self._plane = (ni, nj) if self._axis == 1 else (nj, ni)
+        self._plane = (ni, nj) if axis == 1 else (nj, ni)
         self._kept = np.zeros((WINDOW, 1 + volumes, *self._plane), np.float32)
+        self._masks = np.zeros((WINDOW, *self._plane), bool)
         self._sums = np.zeros((volumes, 5, *self._plane))
         self._along = np.zeros((5, *self._plane))
-        self._k = 0
+        self._voxels = self._k = 0
 
-    def add(self, truth: Any, volumes: Any) -> None:
-        """The next plane: of the truth (nj, ni), and of the volumes (volumes, nj, ni); float32."""
-        self._voxels += int((truth > 0).sum())
-        for errors, volume in zip(self._errors, volumes, strict=True):
-            _add_errors(truth, volume, errors)
-        place = self._k % WINDOW
-        kept, turn = self._kept[place], (lambda p: p.T) if self._axis == 1 else (lambda p: p)
+    def add(self, truth: Any, volumes: Any, mask: Any) -> None:
+        """The next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
+        self._voxels += int(np.count_nonzero(mask))
+        place = self._leave()
+        turn = (lambda plane: plane.T) if self._axis == 1 else (lambda plane: plane)
+        kept = self._kept[place]
+        kept[0], self._masks[place] = turn(truth), turn(mask)
         for v, volume in enumerate(volumes):
-            sums = self._sums[v]
-            if self._axis == 2:
-                sums[:] = 0.0
-            elif self._k >= WINDOW:
-                _add_products(kept[0], kept[1 + v], -1.0, sums)
             kept[1 + v] = turn(volume)
-        kept[0] = turn(truth)
-        for v, similar in enumerate(self._similar):
-            _add_products(kept[0], kept[1 + v], 1.0, self._sums[v])
-            self._add_windows(v, similar)
+            _add_products(kept[0], kept[1 + v], self._masks[place], 1.0, self._sums[v])
+        self._take()
         self._k += 1
+        if self._k == self._nk and self._axis != 2 and self._ranges is None:
+            for _ in range(_HALF):  # behind the last plane everything is 0
+                self._masks[self._leave()] = False
+                self._take()
+                self._k += 1
 
-    def _add_windows(self, v: int, similar: Any) -> None:
+    def _leave(self) -> int:
+        """Take the plane away that leaves the window; the place of the one that comes."""
+        place = self._k % WINDOW
+        if self._axis == 2:
+            self._sums[:] = 0.0
+        elif self._k >= WINDOW:
+            kept = self._kept[place]
+            for v, sums in enumerate(self._sums):
+                _add_products(kept[0], kept[1 + v], self._masks[place], -1.0, sums)
+        return place
+
+    def _take(self) -> None:
+        """Add the windows that are whole now."""
+        if self._ranges is not None:
+            for v, similar in enumerate(self._similar):
+                self._take_slices(v, similar)
+            return
+        behind = 0 if self._axis == 2 else _HALF
+        if self._k < behind:
+            return
+        mask = self._masks[(self._k - behind) % WINDOW]
+        for sums, similar in zip(self._sums, self._similar, strict=True):
+            if self._axis == 2:
+                _sum_along_i(sums, self._along)
+            similar[0] += _slide_mask(self._along if self._axis == 2 else sums, mask, self._c1, self._c2)
+
+    def _take_slices(self, v: int, similar: Any) -> None:
         ni = self._plane[1]
         if self._axis == 2:
             if self._ranges[self._k] > 0:
@@ -183,20 +272,12 @@ class Quality:
         elif self._k >= WINDOW - 1:
             _slide(self._sums[v], 0, ni, self._ranges, similar, False)
 
-    def told(self) -> list[dict[str, float]]:
-        """``mse``, ``mae``, ``psnr`` (dB) and ``ssim`` of each volume, after the last plane."""
+    def told(self) -> list[float | None]:
+        """SSIM of each volume, after the last plane; None where the truth has no range."""
+        if self._ranges is None:
+            known = self._c2 > 0 and self._voxels
+            return [float(each[0] / self._voxels) if known else None for each in self._similar]
         rows, columns = self._plane
-        windows = (rows - WINDOW + 1) * ((columns if self._axis == 2 else self._k) - WINDOW + 1)
+        windows = (rows - WINDOW + 1) * ((columns if self._axis == 2 else self._nk) - WINDOW + 1)
         counting = self._ranges > 0
-        told = []
-        for (squared, absolute), similar in zip(self._errors, self._similar, strict=True):
-            mse = squared / self._voxels
-            told.append(
-                {
-                    "mse": mse,
-                    "mae": absolute / self._voxels,
-                    "psnr": float(20 * np.log10((self._span + 1e-12) / np.sqrt(mse + 1e-12))),
-                    "ssim": float((similar[counting] / windows).mean()) if counting.any() else 0.0,
-                }
-            )
-        return [{name: float(value) for name, value in each.items()} for each in told]
+        return [float((each[counting] / windows).mean()) if counting.any() else 0.0 for each in self._similar]

@@ -173,8 +173,9 @@ def solve_simplex(Q: Any, b: Any, ridge: float = 0.0, *, absolute: bool = False)
     Args:
         Q: float64 (R, M, M); only its symmetric part counts.
         b: float64 (R, M).
-        ridge: added to the diagonal of Q, as a share of its mean. With identical experts the
-            weights are then the ones of least length.
+        ridge: added to the diagonal of Q, as a share of it: of each expert's own, so that one with a large
+            diagonal does not drown the others. With identical experts the weights are then the ones of least
+            length.
         absolute: ``ridge`` is added as it is.
 
     Returns (W, gap): weights float64 (R, M), and duality gap over trace, float64 (R,).
@@ -197,8 +198,10 @@ def scale(Q: Any, b: Any, ridge: float, *, absolute: bool) -> tuple[Any, Any]:
     """Symmetric, with the ridge, and divided by the mean diagonal."""
     experts = b.shape[1]
     symmetric = (Q + Q.transpose(0, 2, 1)) / 2
-    mean = np.trace(symmetric, axis1=1, axis2=2)[:, None, None] / experts
-    symmetric = symmetric + (ridge if absolute else ridge * mean) * np.eye(experts)
+    diagonal = np.diagonal(symmetric, axis1=1, axis2=2)
+    mean = diagonal.mean(1, keepdims=True)
+    added = np.full_like(diagonal, ridge) if absolute else ridge * np.where(diagonal > 0, diagonal, mean)
+    symmetric = symmetric + added[:, None, :] * np.eye(experts)
     mean = np.trace(symmetric, axis1=1, axis2=2)[:, None, None] / experts
     mean[mean <= 0] = 1.0
     return np.ascontiguousarray(symmetric / mean), np.ascontiguousarray(b / mean[:, 0])

@@ -7,9 +7,12 @@ this one is there to avoid.
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,21 +33,28 @@ if TYPE_CHECKING:
 
 _SAME_PLACE = 1e-3
 """Millimetres that the corners of two volumes on one grid may lie apart."""
+_SAME_HEAD = 1.0
+"""Millimetres that the corners of two patients' volumes may lie apart."""
 _SKIP = 1 << 20
 """Bytes that are skipped at once."""
 
 
+def corners_apart(shape: tuple[int, int, int], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The most that two affines put a corner of a box apart, in mm along an axis."""
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], np.float64)
+    corners[:, :3] *= np.array(shape) - 1
+    return float(np.abs(corners @ (one - other).T).max())
+
+
 def compare_grids(header: Header, path: str | Path, other: Header, other_path: str | Path) -> None:
-    """Whether two volumes lie on one grid.
+    """Whether two volumes of a patient lie on one grid.
 
     Raises:
         BadInput: shapes differ, or a corner lies more than 0.001 mm apart.
     """
     if header.shape != other.shape:
         raise BadInput(f"its shape is {header.shape}, that of {other_path} is {other.shape}", file=path)
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], np.float64)
-    corners[:, :3] *= np.array(header.shape) - 1
-    apart = float(np.abs(corners @ (header.affine - other.affine).T).max())
+    apart = corners_apart(header.shape, header.affine, other.affine)
     if not apart <= _SAME_PLACE:
         raise BadInput(
             f"its affine puts a corner {apart:.3f} mm from where that of {other_path} puts it: the "
@@ -53,18 +63,49 @@ def compare_grids(header: Header, path: str | Path, other: Header, other_path: s
         )
 
 
+def compare_patients(
+    shape: tuple[int, int, int], affine: NDArray[np.float64], expected: NDArray[np.float64], path: str | Path
+) -> None:
+    """Whether a patient lies where others do: regions are places in one grid, with a left and a right.
+
+    Raises:
+        BadInput: a corner lies more than 1 mm apart.
+    """
+    apart = corners_apart(shape, affine, expected)
+    if not apart <= _SAME_HEAD:
+        here, there = axis_codes(affine), axis_codes(expected)
+        how = f"its axes run {here} and theirs {there}" if here != there else "it is not in the same space"
+        raise BadInput(
+            f"its affine puts a corner {apart:.3g} mm from where the other patients have it ({how}), so its "
+            "regions are other places of a head. Register or reorient it first, or say --same-grid "
+            "index where the voxels are known to correspond",
+            file=path,
+        )
+
+
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Where the axes of the array run: ``"RAS"`` is to the right, to the front and up."""
+    codes = []
+    for axis in range(3):
+        along = int(np.abs(affine[:3, axis]).argmax())
+        codes.append(("RL", "AP", "SI")[along][int(affine[along, axis] < 0)])
+    return "".join(codes)
+
+
 class Planes:
     """The planes of a volume in order, each read once.
 
     Args:
         path: see :func:`read_header`.
+        nan: what becomes of voxels that are not finite: ``"refuse"``, or ``"background"``, 0.
 
     Raises:
         BadInput: see :func:`read_header`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, nan: str = "refuse") -> None:
         self.path = str(path)
+        self._nan = nan
         self.header = read_header(path)
         self._next = 0
         try:
@@ -86,7 +127,7 @@ class Planes:
         Raises:
             BadInput: the file ends early or is damaged, or a voxel is not finite.
         """
-        header, k = self.header, self._next
+        header = self.header
         voxels = np.frombuffer(self._take(header.plane_bytes), header.dtype)
         with np.errstate(all="ignore"):  # what does not fit float32 is found as infinite
             if (header.slope, header.inter) == (1.0, 0.0):
@@ -99,15 +140,21 @@ class Planes:
             # A sum is finite where all of it is, short of sums that overflow; those are looked at.
             suspect = not np.isfinite(plane.sum())
         if suspect and not (finite := np.isfinite(plane)).all():
-            j, i = (int(at[0]) for at in np.nonzero(~finite))
-            raise BadInput(
-                f"{int((~finite).sum())} voxels of plane {k} are not finite, the first is {plane[j, i]}",
-                file=self.path,
-                place=f"voxel ({i}, {j}, {k})",
-            )
+            if self._nan != "background":
+                raise self._not_finite(plane, finite)
+            plane[~finite] = 0.0
         self._next += 1
         if self._next == header.shape[2]:
             self._end()
+
+    def _not_finite(self, plane: NDArray[np.float32], finite: NDArray[np.bool_]) -> BadInput:
+        j, i = (int(at[0]) for at in np.nonzero(~finite))
+        return BadInput(
+            f"{int((~finite).sum())} voxels of plane {self._next} are not finite, the first is "
+            f"{plane[j, i]}; where these are the background, say --nan background",
+            file=self.path,
+            place=f"voxel ({i}, {j}, {self._next})",
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -135,7 +182,9 @@ class Planes:
             raise BadInput(f"is damaged: {error}", file=self.path, place="its end") from error
 
 
-def read_planes(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Iterator[NDArray[np.float32]]:
+def read_planes(
+    paths: Sequence[str | Path], shape: tuple[int, int, int], nan: str = "refuse"
+) -> Iterator[NDArray[np.float32]]:
     """The planes of several volumes at once, float32 (volumes, nj, ni); the same array each time.
 
     Raises:
@@ -143,11 +192,65 @@ def read_planes(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Ite
     """
     planes = np.empty((len(paths), shape[1], shape[0]), np.float32)
     with ExitStack() as stack:
-        volumes = [stack.enter_context(closing(Planes(path))) for path in paths]
+        volumes = [stack.enter_context(closing(Planes(path, nan))) for path in paths]
         for _ in range(shape[2]):
             for plane, volume in zip(planes, volumes, strict=True):
                 volume.read_into(plane)
             yield planes
+
+
+class Unpacked:
+    """Planes of several volumes that are gone through more than once: unzipped the first time, into a file.
+
+    Iterating gives float32 (volumes, nj, ni); the same array each time.
+
+    Args:
+        paths: the volumes.
+        shape: of all of them.
+        nan: see :class:`Planes`.
+        scratch: a folder for the file; it holds 4 bytes for each voxel.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], shape: tuple[int, int, int], nan: str, scratch: Path
+    ) -> None:
+        self.paths = paths
+        self._shape, self._nan = shape, nan
+        self._file = scratch / f"{os.urandom(4).hex()}.planes"
+        self._whole = False
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self._again() if self._whole else self._first()
+
+    def only(self, volumes: Sequence[int]) -> Selected:
+        """Some of the volumes, which may be gone through again and again too."""
+        return Selected(self, volumes)
+
+    def _first(self) -> Iterator[NDArray[np.float32]]:
+        with open(self._file, "wb", buffering=0) as file:
+            for planes in read_planes(self.paths, self._shape, self._nan):
+                file.write(planes.data)
+                yield planes
+        self._whole = True
+
+    def _again(self) -> Iterator[NDArray[np.float32]]:
+        planes = np.empty((len(self.paths), self._shape[1], self._shape[0]), np.float32)
+        with open(self._file, "rb", buffering=0) as file:
+            for _ in range(self._shape[2]):
+                if file.readinto(planes.data) != planes.nbytes:
+                    raise OSError(errno.EIO, "a scratch file is shorter than it was written", str(self._file))
+                yield planes
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Some volumes of :class:`Unpacked`."""
+
+    planes: Unpacked
+    volumes: Sequence[int]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (each[self.volumes] for each in self.planes)
 
 
 class PlaneWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from penstock import foreign
 from penstock.errors import BadInput
 from penstock.workloads.superres.moments import Moments, Statistics, Total, statistics_of
-from penstock.workloads.superres.settings import SMALLEST_SD, Settings, grid_of
+from penstock.workloads.superres.settings import Settings, grid_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,9 @@ class Weights:
         gap: duality gap over trace, (R,); NaN where weights are not in a simplex.
         contrast: mean and deviation of the truth, each as a multiple of the experts' average, float64
             (2,): what a patient without a truth is scaled by.
+        lively: which experts had more than one value, in some patient; the others have no weight.
         shape: voxels of the volumes.
+        affine: voxel indices to millimetres of the patients that were learnt from, float64 (4, 4).
         models: names of the experts, in the order of W's columns.
         settings: of the fit.
     """
@@ -40,6 +42,8 @@ class Weights:
     W_exact: NDArray[np.float64]
     gap: NDArray[np.float64]
     contrast: NDArray[np.float64]
+    affine: NDArray[np.float64]
+    lively: NDArray[np.bool_]
     shape: tuple[int, int, int]
     models: tuple[str, ...]
     settings: Settings
@@ -64,8 +68,8 @@ class Weights:
         s = self.statistics
         np.savez(
             path, rids=s.regions, n=s.n, Q=s.Q, B=s.b, Y=s.y, W=self.W, W_exact=self.W_exact, gap=self.gap,
-            contrast=self.contrast, shape=np.array(self.shape), models=np.array(self.models),
-            config=json.dumps(self.settings.told()),
+            contrast=self.contrast, affine=self.affine, lively=self.lively, shape=np.array(self.shape),
+            models=np.array(self.models), config=json.dumps(self.settings.told()),
         )  # fmt: skip
 
     @classmethod
@@ -78,6 +82,8 @@ class Weights:
             kept["W_exact"],
             kept["gap"],
             kept["contrast"],
+            kept["affine"],
+            kept["lively"],
             (i, j, k),
             tuple(kept["models"].tolist()),
             Settings(**json.loads(str(kept["config"]))),
@@ -100,56 +106,126 @@ class Weights:
             raise BadInput(f"is no weights.npz of a fit: {error}", file=path) from error
 
 
-def fit(patients: Iterator[Moments], models: Sequence[str], settings: Settings) -> Weights:
-    """The weights from the sums of patients, added in the order given. Reads no voxel.
+def fit(patients: Iterable[Moments], models: Sequence[str], settings: Settings) -> Weights:
+    """The weights from the sums of patients, added in the order given; gone through twice. Reads no voxel.
+
+    An expert that has one value everywhere, in every patient, has no weight. A patient in which the truth or
+    an expert that counts elsewhere has one value everywhere teaches nothing, and is left out.
 
     Raises:
-        BadInput: no patient, or patients of different shapes.
+        BadInput: no patient is left, or patients have different shapes.
     """
-    total, shape = None, (0, 0, 0)
-    contrasts = []
-    for moments in patients:
-        if total is None:
-            shape = moments.shape
-            total = Total(int(np.prod(grid_of(shape, settings.stride))), len(models))
-        elif moments.shape != shape:
+    fitting = Fitting(models, settings)
+    twice = list(patients) if isinstance(patients, Iterator) else patients
+    for moments in twice:
+        fitting.look_at(moments)
+    for moments in twice:
+        fitting.add(moments)
+    return fitting.solve()
+
+
+class Fitting:
+    """A fit in two passes over the patients: which volumes say something, then the sums.
+
+    Args:
+        models: the experts.
+        settings: of the fit.
+    """
+
+    def __init__(self, models: Sequence[str], settings: Settings) -> None:
+        self._models, self._settings = models, settings
+        self._lively = np.zeros(len(models), bool)
+        self._shape: tuple[int, int, int] | None = None
+        self._affine = np.eye(4)
+        self._total: Total | None = None
+        self._contrasts: list[NDArray[np.float64]] = []
+
+    def look_at(self, moments: Moments) -> None:
+        """The first pass.
+
+        Raises:
+            BadInput: its shape is not that of those before.
+        """
+        if self._shape is None:
+            self._shape, self._affine = moments.shape, moments.affine
+        elif moments.shape != self._shape:
             raise BadInput(
-                f"patients have shapes {shape} and {moments.shape}: one grid of regions needs one shape"
+                f"patients have shapes {self._shape} and {moments.shape}: one grid of regions needs one shape"
             )
-        total.add(statistics_of(moments, settings))
-        contrasts.append(contrast_of(moments))
-    if total is None:
-        raise BadInput("no patient is left to learn from: all were set aside")
-    return _solve(total, np.mean(contrasts, axis=0), shape, models, settings)
+        self._lively |= ~moments.flat()[:-1]
+
+    def teaches(self, moments: Moments) -> bool:
+        """Whether a patient says something of the truth and of every expert that counts."""
+        flat = moments.flat()
+        return not (flat[-1] or (flat[:-1] & self._lively).any())
+
+    def add(self, moments: Moments) -> None:
+        """The second pass, after the first over all."""
+        if not self.teaches(moments):
+            return
+        if self._total is None:
+            regions = int(np.prod(grid_of(moments.shape, self._settings.stride)))
+            self._total = Total(regions, len(self._models))
+        self._total.add(statistics_of(moments, self._settings))
+        self._contrasts.append(contrast_of(moments))
+
+    def solve(self) -> Weights:
+        """Solve every region, then smooth.
+
+        Raises:
+            BadInput: no patient is left.
+        """
+        if self._shape is None:
+            raise BadInput("no patient is left to learn from: all were set aside")
+        if self._total is None:
+            raise BadInput(
+                "no patient is left to learn from: in each the truth or an expert has one value everywhere"
+            )
+        settings = self._settings
+        grid = grid_of(self._shape, settings.stride)
+        statistics = (
+            self._total.cells() if settings.upstream
+            else self._total.tiles(grid, settings.patch // settings.stride)
+        )  # fmt: skip
+        exact, gap = _solve(statistics, self._lively, settings)
+        W = smooth(exact, statistics.regions, grid, settings)
+        contrast = np.mean(self._contrasts, axis=0)
+        return Weights(
+            statistics, W, exact, gap, contrast, self._affine, self._lively, self._shape,
+            tuple(self._models), settings,
+        )  # fmt: skip
 
 
 def contrast_of(moments: Moments) -> NDArray[np.float64]:
     """Mean and deviation of a patient's truth, as multiples of the experts' average; float64 (2,)."""
     mean, deviation = moments.scale()
-    experts = np.array([mean[:-1].mean(), deviation[:-1].mean()])
+    lively = ~moments.flat()[:-1]
+    experts = np.zeros(2)
+    if lively.any():
+        experts[:] = mean[:-1][lively].mean(), deviation[:-1][lively].mean()
     truth = np.array([mean[-1], deviation[-1]])
-    # Experts without a mean or contrast of their own say nothing about the truth's.
-    contrast: NDArray[np.float64] = np.divide(truth, experts, out=np.ones(2), where=experts > SMALLEST_SD)
+    # Experts without a mean of their own say nothing about the truth's.
+    tiny = 1e-6 * np.abs(moments.largest).max()
+    contrast: NDArray[np.float64] = np.divide(truth, experts, out=np.ones(2), where=np.abs(experts) > tiny)
     return contrast
 
 
 def _solve(
-    total: Total, contrast: NDArray[np.float64], shape: tuple[int, int, int], models: Sequence[str],
-    settings: Settings,
-) -> Weights:  # fmt: skip
-    """Solve every region, then smooth."""
+    statistics: Statistics, lively: NDArray[np.bool_], settings: Settings
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights of all experts, those that say nothing at 0, and duality gaps; float64 (R, M) and (R,)."""
     from penstock.workloads.superres import simplex
 
-    grid = grid_of(shape, settings.stride)
+    Q, b = statistics.Q[:, lively][:, :, lively], statistics.b[:, lively]
     upstream = settings.upstream
-    statistics = total.cells() if upstream else total.tiles(grid, settings.patch // settings.stride)
     gap = np.full(len(statistics.n), np.nan)
     if settings.simplex:
-        exact, gap = simplex.solve_simplex(statistics.Q, statistics.b, settings.ridge, absolute=upstream)
+        found, gap = simplex.solve_simplex(Q, b, settings.ridge, absolute=upstream)
     else:
-        exact = simplex.solve_free(statistics.Q, statistics.b, settings.ridge, absolute=upstream)
-    W = smooth(exact, statistics.regions, grid, settings)
-    return Weights(statistics, W, exact, gap, contrast, shape, tuple(models), settings)
+        found = simplex.solve_free(Q, b, settings.ridge, absolute=upstream)
+    exact = np.zeros(statistics.b.shape)
+    exact[:, lively] = found
+    return exact, gap
 
 
 def smooth(
