@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from penstock import foreign
 from penstock.errors import BadInput, UsageError
 from penstock.files import is_file
 
@@ -72,8 +73,8 @@ def _names(given: str | int | Sequence[str] | None, known: Sequence[str]) -> lis
     if is_file(path):
         if path.name in known:
             click.echo(
-                f"--exclude: {given} is a file, and names are read from it. For the sample of this name, "
-                f"write {path.name},",
+                f"--exclude: {foreign.line(given)} is a file, and names are read from it. For the "
+                f"sample of this name, write {foreign.line(path.name)},",
                 err=True,
             )
         given = _text(path).replace("\n", ",")

@@ -349,7 +349,7 @@ def _write_metrics(
     for each in folds:
         label = foreign.line(str(each["fold"]))
         for told in each["constant"]:
-            click.echo(f"warning: fold {label}: {told} has one value everywhere", err=True)
+            click.echo(f"warning: fold {label}: {foreign.line(told)} has one value everywhere", err=True)
         for pid in each["left_out"]:
             click.echo(
                 f"warning: fold {label}: {foreign.line(pid)} teaches nothing, and is left out", err=True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.workloads.superres.options import (
     defaults,
     mask_rule,
@@ -59,8 +60,8 @@ class SuperresBlend:
         for row in new.open()["scales"].to_table().to_pylist():
             if row["kept"] < SMALL:
                 click.echo(
-                    f"warning: {row['patient']}: the mask is {row['kept']:.2%} of the box: is that the "
-                    f"head? Look at the blend, or give a mask (--mask)",
+                    f"warning: {foreign.line(row['patient'])}: the mask is {row['kept']:.2%} of the "
+                    f"box: is that the head? Look at the blend, or give a mask (--mask)",
                     err=True,
                 )
         if asked["pictures"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from penstock import foreign
 from penstock.errors import MissingExtra, UsageError
 
 
@@ -94,8 +95,8 @@ def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None
     if shared := shared_people(train, test):
         click.echo(
             f"warning: fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
-            f"their scans ({', '.join(shared[:3])} ...): the error will look smaller than it is. "
-            "superres-manifest --group keeps people together",
+            f"their scans ({foreign.line(', '.join(shared[:3]))} ...): the error will look smaller than "
+            f"it is. superres-manifest --group keeps people together",
             err=True,
         )
 

@@ -61,10 +61,14 @@ def _sum_along_i(sums, out):
     ni = sums.shape[2]
     for c in range(5):
         for j in range(sums.shape[1]):
+            row, total = sums[c, j], 0.0
+            for i in range(min(_HALF, ni)):
+                total += row[i]
             for i in range(ni):
-                total = 0.0
-                for step in range(max(i - _HALF, 0), min(i + _HALF + 1, ni)):
-                    total += sums[c, j, step]
+                if i + _HALF < ni:
+                    total += row[i + _HALF]
+                if i > _HALF:
+                    total -= row[i - _HALF - 1]
                 out[c, j, i] = total
 
 
