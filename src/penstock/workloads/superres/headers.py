@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -33,8 +32,6 @@ _MAGIC_2 = {b"n+2\0\r\n\x1a\n": True, b"ni2\0\r\n\x1a\n": False}
 _FARTHEST = 1 << 31
 """Bytes behind which no voxels begin."""
 _FLOAT32 = 16
-BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
-"""What a damaged stream raises; what a disk raises is another OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +80,8 @@ def read_header(path: str | Path) -> Header:
             raw = file.read(_HEADER_2)
     except FileNotFoundError:
         raise BadInput("no such file", file=first) from None
-    except BROKEN as error:
-        raise BadInput(f"is damaged: {error}", file=first) from error
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror or error}", file=first) from error
+    except Exception as error:
+        raise unreadable(error, first) from error
     if len(raw) >= _MGH and struct.unpack_from(">i", raw)[0] == 1:
         return _mgh(raw, path)
     for sign in "<>":
@@ -109,6 +104,19 @@ def files_of(path: str | Path) -> tuple[str, ...]:
                 found = (text, beside or pair + zipped)
                 return found if end == ".hdr" else found[::-1]
     return (text,)
+
+
+def unreadable(error: Exception, file: str | Path, place: str | None = None) -> BadInput:
+    """The error for what a file or the library under it raised; each has its own errors.
+
+    Raises:
+        MemoryError: that was the error.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and error.errno is not None:
+        return BadInput(f"cannot be read: {error.strerror}", file=file, place=place)
+    return BadInput(f"is damaged: {error}", file=file, place=place)
 
 
 def open_stream(path: str | Path) -> IO[bytes]:

@@ -20,12 +20,12 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.superres.headers import (
-    BROKEN,
     Header,
     gzip_library,
     header_like,
     open_stream,
     read_header,
+    unreadable,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _SAME_PLACE = 1e-3
 """Millimetres that the corners of two volumes on one grid may lie apart."""
 _SAME_HEAD = 1.0
 """Millimetres that the corners of two patients' volumes may lie apart."""
+_PIECE = 64 << 20
+"""Bytes read at once: a header may ask for more than there is memory, or file."""
 _SKIP = 1 << 20
 """Bytes that are skipped at once."""
 
@@ -161,25 +163,29 @@ class Planes:
         self._file.close()
 
     def _take(self, count: int) -> bytes:
-        try:
-            taken = self._file.read(count)
-        except BROKEN as error:
-            raise BadInput(f"is damaged: {error}", file=self.path, place=f"plane {self._next}") from error
-        except OSError as error:
-            raise BadInput(
-                f"cannot be read: {error.strerror or error}", file=self.path, place=f"plane {self._next}"
-            ) from error
+        taken = self._read(min(count, _PIECE))
+        if len(taken) == _PIECE < count:
+            pieces = [taken]
+            while (left := count - sum(map(len, pieces))) and (piece := self._read(min(left, _PIECE))):
+                pieces.append(piece)
+            taken = b"".join(pieces)
         if len(taken) < count:
             raise BadInput(
                 f"ends early: {len(taken)} of {count} bytes", file=self.path, place=f"plane {self._next}"
             )
         return taken
 
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except Exception as error:
+            raise unreadable(error, self.path, f"plane {self._next}") from error
+
     def _end(self) -> None:
         try:
             self._file.read(1)  # gzip compares its checksum when it comes to the end
-        except BROKEN as error:
-            raise BadInput(f"is damaged: {error}", file=self.path, place="its end") from error
+        except Exception as error:
+            raise unreadable(error, self.path, "its end") from error
 
 
 def read_planes(
