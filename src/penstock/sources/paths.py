@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.errors import BadInput
@@ -38,23 +38,40 @@ def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
     return list(found)
 
 
-def _matches(path: str) -> Iterator[str]:
+def _matches(path: str) -> list[str]:
     mode = _mode(path)
     if stat.S_ISDIR(mode):
         pattern = str(Path(path) / "*")
         raise BadInput(f"a folder, where a file was expected: name its files, as in {pattern!r}", file=path)
-    if mode or not glob.has_magic(path):
-        if not mode:
-            raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
-        if not stat.S_ISREG(mode):  # it can be read once, and opening it may wait for ever
-            raise BadInput("no regular file: a pipe or device must be saved to a file first", file=path)
-        yield path
-        return
-    # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
-    names = [name for name in sorted(glob.glob(path, recursive=True)) if stat.S_ISREG(_mode(name))]  # noqa: PTH207
+    if mode and not stat.S_ISREG(mode):  # it can be read once, and opening it may wait for ever
+        raise BadInput("no regular file: a pipe or device must be saved to a file first", file=path)
+    if mode:
+        return [path]
+    if not glob.has_magic(path):
+        raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
+    names = _in_one_folder(path)
+    if names is None:
+        # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
+        names = [name for name in glob.glob(path, recursive=True) if stat.S_ISREG(_mode(name))]  # noqa: PTH207
     if not names:
         raise BadInput(f"no file matches this pattern; looked from the folder {Path.cwd()}", file=path)
-    yield from names
+    return sorted(names)
+
+
+def _in_one_folder(path: str) -> list[str] | None:
+    """As ``glob`` finds them, without a look at each file: there may be 10^5. None for other patterns."""
+    folder, pattern = os.path.split(path)
+    if not folder or glob.has_magic(folder) or "**" in pattern or not glob.has_magic(pattern):
+        return None
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    except OSError:
+        return None
+    if not pattern.startswith("."):
+        names = [name for name in names if not name.startswith(".")]
+    start = os.path.join(folder, "")
+    return [start + name for name in fnmatch.filter(names, pattern)]
 
 
 def _mode(path: str) -> int:

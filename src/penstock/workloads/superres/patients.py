@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import BadInput
-from penstock.files import fingerprint
+from penstock.sources.telling import Telling
 from penstock.workloads.superres.headers import files_of
 
 
@@ -46,6 +46,7 @@ class Patients:
     def __init__(self, patients: Sequence[Patient]) -> None:
         self._patients = tuple(patients)
         self._sizes = [sum(map(_size, each.files)) for each in self._patients]
+        self._telling = Telling([file for each in self._patients for file in each.files], "auto", "Patients")
 
     def __len__(self) -> int:
         return len(self._patients)
@@ -74,7 +75,7 @@ class Patients:
         """The fingerprint, told in this way."""
         told = self._telling.tell(kind)
         return {
-            _key(each): " ".join([f"number {each.number}", *map(_told, each.files)])
+            _key(each): " ".join([f"number {each.number}", *(f"{file}={told[file]}" for file in each.files)])
             for each in self._patients
         }
 
