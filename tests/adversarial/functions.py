@@ -109,12 +109,13 @@ class Grandchildren:
     def __call__(self, item):
         child = os.fork()
         if child == 0:
-            if os.fork() == 0:
-                with open(self.pids, "a") as file:
-                    file.write(f"{os.getpid()}\n")
+            left_behind = os.fork()
+            if left_behind == 0:
                 held = bytearray(b"\1") * self.bytes
                 time.sleep(10_000)
                 del held
+            with open(self.pids, "a") as file:  # by its parent, who is waited for
+                file.write(f"{left_behind}\n")
             os._exit(0)
         os.waitpid(child, 0)
         time.sleep(self.seconds)

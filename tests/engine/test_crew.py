@@ -106,7 +106,7 @@ class Watch:
     def expect(self, worker):
         pass
 
-    def ready(self, worker, memory, own):
+    def ready(self, worker, memory, own, *, mapped, own_mapped):
         pass
 
     def gone(self, worker):

@@ -41,8 +41,7 @@ def test_an_item_that_is_tried_alone_is_told_that_it_may_use_all():
 
 @pytest.mark.parametrize("items", [1, 20])
 @pytest.mark.parametrize("set_aside", [True, False])
-def test_more_than_one_worker_may_use_is_refused_before_any_call(items, set_aside, monkeypatch):
-    monkeypatch.setattr("penstock.engine.discover.shared_files", lambda: 0)  # those of the machine
+def test_more_than_one_worker_may_use_is_refused_before_any_call(items, set_aside):
     backend = FakeBackend()
     with pytest.raises(MemoryError, match=r"2.0 GiB by memory=, and one worker alone may use 9") as caught:
         simulate(backend, items, GiB, memory=2 * GiB, set_aside=set_aside)
