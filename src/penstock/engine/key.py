@@ -215,6 +215,14 @@ def describe(room: Any) -> dict[str, Any]:
     return {"type": f"{cls.__module__}.{cls.__qualname__}", "options": options}
 
 
+def _other_version(was: str, now: str) -> str | None:
+    """That another version of a package is installed, where that is what two texts of code tell."""
+    before, after = was.split(" "), now.split(" ")
+    if len(before) != 2 or len(after) != 2 or before[0] != after[0]:
+        return None
+    return f"{after[0]} {after[1]} is installed, and it was begun with {before[1]}"
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two keys, the source's files apart, in words."""
     told = []
@@ -225,7 +233,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif was.get("code") != now.get("code"):
             script = str(now.get("name")).startswith("__main__.")
             what = "{}, or what it calls in the script," if script else "the module of {}"
-            told.append(f"{what.format(now.get('name'))} was edited")
+            told.append(
+                _other_version(str(was.get("code")), str(now.get("code")))
+                or f"{what.format(now.get('name'))} was edited"
+            )
         else:
             told.append(f"the arguments or captured values of {now.get('name', 'the function')} changed")
     if old.get("rooms") != new.get("rooms"):

@@ -192,6 +192,26 @@ def test_a_name_that_is_a_number_is_the_sample(small, tmp_path):
     assert summary["unknown_names"] == []
 
 
+def test_names_that_are_no_utf8_stay_apart(small, tmp_path):
+    names = small_table()["sample_names"].astype("S8")
+    names[:2] = b"caf\xe9", b"caf\xe8"
+    _, summary = run(tmp_path / "run", **small(sample_names=names))
+    assert list(summary["median_coverage"])[:2] == ["caf\u00e9", "caf\u00e8"]
+
+
+def test_a_run_of_another_version_is_refused_and_not_mixed(small, tmp_path, monkeypatch):
+    options = small()
+    for version, refused in (("0.1.0", False), ("0.1.0", False), ("0.2.0", True)):
+        monkeypatch.setattr("penstock.engine.key._package_version", lambda module, v=version: f"penstock {v}")
+        if refused:
+            with pytest.raises(
+                penstock.JobChanged, match=r"penstock 0\.2\.0 is installed, and it was begun with 0\.1\.0"
+            ):
+                run(tmp_path / "run", **options)
+        else:
+            run(tmp_path / "run", **options)
+
+
 def test_the_rules_about_quality_can_be_left_out(small, tmp_path):
     found = {}
     for name, options in {

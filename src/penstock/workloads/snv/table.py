@@ -257,13 +257,19 @@ def _names(array: Array, samples: int) -> tuple[str, ...]:
     if np.dtype(array.dtype).kind not in "US":
         raise BadInput(f"holds {np.dtype(array.dtype)}; text was expected", file=array.label)
     values = small(_shaped(array, (samples,)))
-    names = tuple(
-        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in values
-    )
+    names = _text(values.tolist())
     if len(set(names)) < samples:
         twice = next(name for name in names if names.count(name) > 1)
         raise BadInput(f"the name {twice!r} is there {names.count(twice)} times", file=array.label)
     return names
+
+
+def _text(values: Sequence[bytes | str]) -> tuple[str, ...]:
+    """Names as text; bytes that are no UTF-8 as Latin-1, in which no two are alike that differ."""
+    try:
+        return tuple(each.decode() if isinstance(each, bytes) else each for each in values)
+    except UnicodeDecodeError:
+        return tuple(each.decode("latin-1") if isinstance(each, bytes) else each for each in values)
 
 
 def _outgroup(array: Array, samples: int) -> tuple[bool, ...]:
