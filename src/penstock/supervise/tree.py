@@ -30,7 +30,7 @@ class Process:
     """
 
     __slots__ = (
-        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "born", "command",
+        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "below", "born", "command",
         "files", "forked", "highest", "mark", "memory", "parent", "pid", "readings", "rise", "seen", "shared",
         "tables", "threads",
     )  # fmt: skip
@@ -46,6 +46,8 @@ class Process:
         self._before = 0
         self._named = 1 << 20
         self.seen = 0.0
+        self.below = 0
+        """The highest resident mark of a process that was found under it."""
         self.rise = 0
         """How far it went, between two readings, above what it held at either."""
         self.command = command_of(pid)
@@ -162,6 +164,10 @@ class Tree:
                     continue
             self.processes[pid] = process
             todo += [(child, process) for child in process.children(of_threads=of_threads)]
+        for process in self.processes.values():
+            above = self.processes.get(process.parent)
+            if above is not None:
+                above.below = max(above.below, process.mark, process.below)
         return ended
 
     def members(self) -> set[int]:

@@ -269,7 +269,8 @@ class Watch:
         Args:
             pid: its number.
             signal: what ended it, if a signal did.
-            most: its resident peak as the kernel told it at the end; 0 where that cannot be believed.
+            most: the resident peak of it, or of a child of its own that had ended, as the kernel told it
+                at the end; 0 where that cannot be believed.
         """
         now = time.time()
         process = self.tree.processes.pop(pid, None)
@@ -281,7 +282,8 @@ class Watch:
                     )
             return
         # Its last rise came after its last reading. Of the others only the last reading is known.
-        rise = max(most - process.files - process.memory, 0) if most > process.mark else 0
+        # What a child of its own held was counted as the child's.
+        rise = max(most - process.files - process.memory, 0) if most > max(process.mark, process.below) else 0
         top = max(process.highest, process.memory + rise)
         self.gone.append(Gone(pid, process.command, process.held, process.seen, now, signal, True, top))
         if rise and self.used + rise > self.peak:
