@@ -102,7 +102,7 @@ def stored(path, voxels, **fields):
     dtype=st.sampled_from(["u1", "i2", "u2", "i4", "u4"]),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_scale_is_rounded_once(tmp_path, slope, inter, dtype, seed):
     ends = np.iinfo(dtype)
     rng = np.random.default_rng(seed)
@@ -125,7 +125,7 @@ def test_an_intercept_that_takes_a_large_number_away_leaves_every_value(tmp_path
     st.tuples(*[st.floats(0.125, 9, width=32)] * 3),
     st.booleans(),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_qform_is_that_of_nibabel(tmp_path, turn, sizes, mirrored):
     fields = dict(zip(("quatern_b", "quatern_c", "quatern_d"), turn, strict=True))
     path = stored(
