@@ -21,14 +21,7 @@ from waiting import heed_interrupts
 HERE = Path(__file__).resolve().parent
 FIRST = ("adversarial", "supervise", "workloads/snv", "workloads/superres", "engine")
 """The parts that last longest, so that none of them is left for the end."""
-KILLING = (
-    "adversarial",
-    "supervise",
-    "test_executor.py",
-    "test_joblib.py",
-    "test_postmortem.py",
-    "test_rescue.py",
-)
+KILLING = ("adversarial", "backends", "supervise", "test_joblib.py")
 """Parts that let the kernel kill for memory, or look at whom it killed: one at a time. Where no group has a
 limit, only the machine's own counter of such kills is there, and it counts those of both."""
 CLOSING = re.compile(r"=* ?\d+ .* in [\d.]+s\b.*")
