@@ -32,6 +32,12 @@ def theirs(**options):
     return ProcessPoolExecutor(2, mp_context=FORKSERVER, **options)
 
 
+def files_of(paths):
+    """The files among these paths, when everything that nobody holds any more is gone."""
+    gc.collect()
+    return [path for path in paths if path.is_file()]
+
+
 both = pytest.mark.parametrize("make", [ours, theirs])
 
 
@@ -365,7 +371,7 @@ def test_cancelled_and_done_calls_leave_no_file():
         assert futures[0].result() == MiB
         del future
         futures.clear()
-        until(lambda: gc.collect() or not [each for each in folder.rglob("[!.]*") if each.is_file()])
+        until(lambda: not files_of(folder.rglob("[!.]*")))
 
 
 def test_a_cancelled_call_in_a_batch_that_is_tried_again(tmp_path):
@@ -488,7 +494,7 @@ def test_large_arrays_are_written_once_and_mapped():
         assert pool.submit(programs.total, array[::2], turned[1:]).result()[0] == array[::2].sum()
         assert list(pool.map(programs.item_of(array), [0, 1, 2])) == [5, 1, 2]
         del array, turned, sums
-        until(lambda: gc.collect() or not [each for each in folder.glob("[!.]*") if each.is_file()])
+        until(lambda: not files_of(folder.glob("[!.]*")))
 
 
 def test_what_a_call_needs_stays_while_it_waits(tmp_path):
