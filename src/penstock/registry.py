@@ -21,7 +21,13 @@ KINDS = ("source", "sink", "reducer", "backend", "limit", "workload")
 """What can be plugged in; the entry point group of ``"sink"`` is ``penstock.sinks``."""
 
 # Packages whose import name is not their own.
-_PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+_PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "faiss": "faiss-cpu",
+    "PIL": "pillow",
+    "sparse_dot_topn": "sparse-dot-topn",
+    "xgboost": "xgboost-cpu",
+}
 
 
 def names(kind: str) -> list[str]:
