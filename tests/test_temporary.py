@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from penstock import temporary
+from penstock import identity, temporary
 from penstock.backends import segments
 from penstock.backends.segments import Segment, is_left
 
@@ -129,3 +129,9 @@ def test_what_a_killed_run_left_is_gone_before_or_with_the_next(place):
         time.sleep(0.05)
     temporary.make("penstock-", place)
     assert len(list(place.glob("penstock-*"))) == 1
+
+
+def test_what_belongs_to_a_process_that_proc_hides_stays(place, monkeypatch):
+    folder = left(place)
+    monkeypatch.setattr(temporary, "started", lambda pid: identity.UNSEEN)
+    assert not temporary.is_left(folder)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import foreign
+from penstock.identity import UNSEEN, boot, namespace, started
 
 PREFIX = "penstock-"
 _OWNER = ".owner"
@@ -63,36 +64,9 @@ def is_left(path: Path) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     seen = all(owner.get(key) == here[key] != "" for key in ("boot", "processes"))
-    return seen and owner["started"] != "" and owner["started"] != here["started"]
+    return seen and owner["started"] != "" and here["started"] not in (owner["started"], UNSEEN)
 
 
 def _here(pid: int) -> dict[str, Any]:
     """A process as it can be told from any other: which, of what time, where it can be seen from."""
-    return {"pid": pid, "started": _started(pid), "boot": _boot(), "processes": _namespace()}
-
-
-@functools.cache
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """When a process began, in ticks since boot; a word where it is gone or ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
-        return "gone"
-    except ProcessLookupError:  # while it was read
-        return "gone"
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return "gone" if fields[0] in (b"Z", b"X") else fields[19].decode()
+    return {"pid": pid, "started": started(pid), "boot": boot(), "processes": namespace()}

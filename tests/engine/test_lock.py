@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from waiting import LIMIT, until
 
+from penstock import identity
 from penstock.engine import holding
 from penstock.engine import lock as locks
 from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
@@ -84,6 +85,7 @@ def alive(pid):
         (HERE, alive, 1e6, "alive"),  # suspended for as long as you like
         (HERE, lambda pid: "", 0, "dead"),
         (HERE, lambda pid: "another start", 0, "dead"),
+        (HERE, lambda pid: identity.UNSEEN, 59.9, "unknown"),
         (Here("renamed", "boot-1", "pid:[1]"), alive, 1e6, "alive"),
         (CLONE, lambda pid: "", 59.9, "unknown"),
         (CLONE, alive, 60, "dead"),
@@ -271,7 +273,7 @@ def test_a_real_process_that_is_gone(machinery):
 
 def test_a_zombie_is_dead(machinery):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = locks._started(child.pid)
+    started = identity.started(child.pid)
     assert started
     child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -21,6 +21,7 @@ from penstock.backends import marks
 from penstock.backends.lineage import adopt_for_now, adopt_no_more
 from penstock.backends.processes import Tree
 from penstock.backends.sentinel import Sentinel
+from penstock.identity import UNSEEN, started
 from penstock.proc import KernelFile, descendants, find, held_apart
 
 _ROUNDS = 20
@@ -46,7 +47,7 @@ class Census:
         self._sentinel = Sentinel(self._heard)
         adopt_for_now()
         self._processes: dict[int, int] = {server: 0, os.getpid(): 0}
-        self._known: dict[int, int] = {}
+        self._known: dict[int, str] = {}
         self._unmapped: dict[int, int] = {}
         self._lock = threading.Lock()
         self.short = False
@@ -114,7 +115,7 @@ class Census:
             self._processes = processes
             for pid in processes.keys() - self._known.keys():
                 if pid not in roots:
-                    self._known[pid] = _began(pid)
+                    self._known[pid] = started(pid)
             for pid in self._known.keys() - processes.keys():
                 del self._known[pid]
 
@@ -160,7 +161,7 @@ class Census:
             with suppress(OSError):
                 descriptor = os.pidfd_open(pid)
                 try:
-                    if began and _began(pid) == began:
+                    if began not in ("", UNSEEN) and started(pid) == began:
                         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 finally:
                     os.close(descriptor)
@@ -169,11 +170,3 @@ class Census:
         for _ in range(_ROUNDS):
             if not marks.end(list(self._marked.look(now=True)), self._run):
                 return
-
-
-def _began(pid: int) -> int:
-    """When a process began, in ticks since the machine's start; 0 when it is gone."""
-    with suppress(OSError, ValueError, IndexError):
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(stat[stat.rindex(b")") + 2 :].split()[19])
-    return 0

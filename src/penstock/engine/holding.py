@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from penstock.foreign import line
+from penstock.identity import UNSEEN
 
 SILENT = 60.0
 """Seconds of our own clock after which a counter that did not move is that of a dead holder."""
@@ -131,10 +132,11 @@ def life_of(entry: Entry | None, here: Here, started: Callable[[int], str], sile
     Args:
         entry: what its lock says; None where that cannot be read.
         here: where we are.
-        started: when a process of ours began; empty when there is none.
+        started: when a process began; empty when there is none, ``identity.UNSEEN`` where that is not told.
         silent: for how many seconds of our clock the lock did not move.
     """
     if entry is not None and here.sees(entry.where):
-        alive = entry.pid > 0 and started(entry.pid) == entry.started != ""
-        return "alive" if alive else "dead"
+        began = started(entry.pid) if entry.pid > 0 else ""
+        if began != UNSEEN:
+            return "alive" if began == entry.started != "" else "dead"
     return "dead" if silent >= SILENT else "unknown"

@@ -25,6 +25,7 @@ from typing import IO
 from penstock.engine import holding
 from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
+from penstock.identity import boot, namespace, started
 
 _NAME = "lock"
 _OWNER = "owner"
@@ -98,7 +99,7 @@ def holder_of(machinery: Path) -> Holder | None:
     if found is None or found.entry is None:
         return None
     here = _here()
-    life = life_of(found.entry, here, _started)
+    life = life_of(found.entry, here, started)
     return _told(found, here, life)
 
 
@@ -130,7 +131,7 @@ class RunLock:
 
     def __init__(self, machinery: Path, edge: Edge | None = None) -> None:
         self._path = machinery / _NAME
-        self._edge = edge or Edge(_here, _started)
+        self._edge = edge or Edge(_here, started)
         self._mutex = threading.Lock()
         self._lost: RunTakenOver | None = None
         self._ended = threading.Event()
@@ -412,29 +413,4 @@ def _write_owner(path: Path, entry: Entry) -> None:
 
 
 def _here() -> Here:
-    return Here(socket.gethostname(), _boot(), _namespace())
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    """Which processes can be seen from here."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """Start time of a process in clock ticks since boot; "" when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return ""
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+    return Here(socket.gethostname(), boot(), namespace())

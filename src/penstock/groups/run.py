@@ -18,6 +18,7 @@ from typing import Literal
 from penstock import proc
 from penstock.groups.files import Files
 from penstock.groups.member import Member
+from penstock.identity import UNSEEN, started
 
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
 _PATIENCE = 1.0
@@ -25,14 +26,6 @@ _PATIENCE = 1.0
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
 _numbers = itertools.count()
-
-
-def began(pid: int | str, root: Path = proc.SYSTEM) -> int | None:
-    """When a process began, in ticks since the machine did; None when there is no such process."""
-    stat = proc.text(root / f"proc/{pid}/stat")
-    # The command's name may hold anything, blanks and brackets too: count from its end.
-    words = stat[stat.rfind(")") + 1 :].split()
-    return int(words[19]) if len(words) > 19 and words[19].isdigit() else None
 
 
 def namespace(root: Path = proc.SYSTEM) -> int:
@@ -44,7 +37,7 @@ def namespace(root: Path = proc.SYSTEM) -> int:
 
 def name(root: Path = proc.SYSTEM) -> str:
     """A name for a run's folder that no other run has or had."""
-    return f"penstock-{os.getpid()}-{began('self', root) or 0}-{namespace(root)}-{next(_numbers)}"
+    return f"penstock-{os.getpid()}-{started('self', root) or 0}-{namespace(root)}-{next(_numbers)}"
 
 
 def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
@@ -58,22 +51,7 @@ def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
     except OSError:
         return False
     # In another namespace that number is somebody else's.
-    return ours and where == namespace(root) and not _lives(pid, start, root)
-
-
-def _lives(pid: int, start: int, root: Path) -> bool:
-    found = began(pid, root)
-    if found is not None:
-        return found == start
-    if root != proc.SYSTEM:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return began(pid, root) is None  # it is there, but /proc hides it
+    return ours and where == namespace(root) and started(pid, root) not in (str(start), UNSEEN)
 
 
 def sweep(
