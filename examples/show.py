@@ -5,32 +5,46 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+from penstock.foreign import line
 
 ROWS = 8
 
 
 def show(path: Path, console: Console) -> None:
-    """Print the first rows of a Parquet file; reads one row group at most."""
+    """Print the first rows of a Parquet file; reads one row group at most.
+
+    No value is cut: where the terminal is narrower than the table, its lines go on below.
+    """
     file = pq.ParquetFile(path)
-    names = file.schema_arrow.names
     first = next(file.iter_batches(batch_size=ROWS), None)
-    table = Table(*names, title=f"{path}: {file.metadata.num_rows} rows", title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for field in file.schema_arrow:
+        number = str(field.type) not in ("string", "large_string", "bool")
+        table.add_column(line(field.name), no_wrap=True, justify="right" if number else "left")
     for row in first.to_pylist() if first is not None else []:
-        table.add_row(
-            *(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in names)
-        )
+        table.add_row(*map(shown, row.values()))
+    own = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    console.print(line(f"{path}: {file.metadata.num_rows} rows"), soft_wrap=True)
+    console.width = max(console.width, own)
     console.print(table)
+
+
+def shown(value: object) -> str:
+    """A value of a row, numbers to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else line(str(value))
 
 
 def main(folder: str) -> int:
     """Show the tables at the top of a run folder; the machinery below ``.penstock`` is left out."""
     tables = sorted(path for path in Path(folder).rglob("*.parquet") if ".penstock" not in path.parts)
-    console = Console()
+    console = Console(markup=False, highlight=False, emoji=False)
     for path in tables[:4]:
         show(path, console)
     if not tables:
-        print(f"no table in {folder}", file=sys.stderr)
+        print(f"no table in {line(folder)}", file=sys.stderr)
     return 0 if tables else 1
 
 
