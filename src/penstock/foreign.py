@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -201,12 +202,17 @@ def opened(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
         raise
 
 
-def load_npz(path: str | os.PathLike[str], most: int = _GiB) -> dict[str, Any]:
+def load_npz(
+    path: str | os.PathLike[str], most: int = _GiB, *, needed: Collection[str] = ()
+) -> dict[str, Any]:
     """The arrays of an ``.npz`` file, none of them larger than what lies in it.
+
+    Python objects are never read: what holds them and is not needed is left out.
 
     Args:
         path: the file.
         most: bytes of all arrays together.
+        needed: names of arrays that are refused when they hold Python objects.
 
     Raises:
         OSError: it is not there or not readable.
@@ -227,10 +233,15 @@ def load_npz(path: str | os.PathLike[str], most: int = _GiB) -> dict[str, Any]:
                 for entry in entries:
                     with archive.open(entry) as member:
                         shape, _, dtype = npy_header(member)
+                    name = entry.filename.removesuffix(".npy")
+                    if dtype.hasobject and name in needed:
+                        raise ValueError(f"{name} holds Python objects, which are never read")
+                    if dtype.hasobject:
+                        continue
                     if prod(shape) * dtype.itemsize > entry.file_size:
                         raise ValueError(f"{line(entry.filename, 100)} is shorter than it says")
                     with archive.open(entry) as member:
-                        found[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member)
+                        found[name] = np.lib.format.read_array(member)
         except (MemoryError, ValueError):
             raise
         except Exception as error:  # each library, and each compression, has its own

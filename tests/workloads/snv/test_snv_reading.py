@@ -19,6 +19,7 @@ from penstock.errors import BadInput
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.snv import jobs
 from penstock.workloads.snv.coverage_unit import Cover
+from penstock.workloads.snv.network.weights import load_weights
 from penstock.workloads.snv.reading import arrays, chunked, copying, inflating
 from penstock.workloads.snv.reading.arrays import open_arrays
 from penstock.workloads.snv.reading.members import GatherFacts, Members
@@ -142,6 +143,72 @@ def test_zarr_is_read(version, scratch, small, tmp_path):
     assert positions(again, again["kept"]) == positions(rows, rows["kept"])
     assert np.array_equal(tensor(tmp_path / "zarr"), tensor(tmp_path / "first"))
     assert digests(tmp_path / "zarr") == digests(tmp_path / "first")
+
+
+class Trap:
+    """Shows whether it was unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("layout", ["npz", "stored", "npy", "zarr"])
+def test_python_objects_that_nobody_needs_are_let_be(layout, small, tmp_path):
+    expected, _ = run(tmp_path / "first", **small())
+    table, trap = tmp_path / f"odd.{layout}", tmp_path / "unpickled"
+    members = small_table() | {"notes": np.array([Trap(trap)], object)}
+    if layout == "npy":
+        table.mkdir()
+        for name, values in members.items():
+            np.save(table / name, values)
+    elif layout == "zarr":
+        group = zarr.open_group(table, mode="w", zarr_format=2)
+        for name, values in members.items():
+            notes = name == "notes"
+            filters, dtype = ([numcodecs.Pickle()], int) if notes else (None, values.dtype)
+            made = group.create_array(name, shape=values.shape, dtype=dtype, filters=filters)
+            if not notes:
+                made[...] = values
+        (table / "unknown").mkdir()  # an array that this zarr cannot open
+        (table / "unknown" / ".zarray").write_text("{}")
+    else:
+        (np.savez_compressed if layout == "npz" else np.savez)(table, **members)
+        table = next(tmp_path.glob("odd.*"))
+    trap.unlink(missing_ok=True)
+    rows, _ = run(tmp_path / "run", table=str(table), coverage=str(tmp_path / "cov.npz"))
+    assert positions(rows, rows["kept"]) == positions(expected, expected["kept"])
+    assert not trap.exists()
+
+
+def test_python_objects_in_a_member_that_is_needed_are_refused_by_its_name(small, tmp_path):
+    trap = tmp_path / "unpickled"
+    given = small(quals=np.full((12, 60), Trap(trap), object))
+    with pytest.raises(BadInput, match=r"cmt\.npz, quals: holds Python objects, which are never read"):
+        run(tmp_path / "run", **given)
+    small()
+    np.savez(tmp_path / "cov.npz", all_coverage_per_bp=np.array([[Trap(trap)]] * 12), more=np.zeros(1))
+    with pytest.raises(BadInput, match=r"cov\.npz, all_coverage_per_bp: holds Python objects"):
+        run(tmp_path / "cover", **given | {"table": str(tmp_path / "cmt.npz")})
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(("name", "refused"), [("notes", False), (None, True)])
+def test_weights_with_python_objects(name, refused, tmp_path):
+    trap, weights = tmp_path / "unpickled", random_weights(6)
+    known = next(iter(weights)) if refused else name
+    np.savez(tmp_path / "w.npz", **weights | {known: np.array([Trap(trap)], object)})
+    trap.unlink(missing_ok=True)
+    if refused:
+        with pytest.raises(BadInput, match=f"{known} holds Python objects, which are never read"):
+            load_weights(str(tmp_path / "w.npz"))
+    else:
+        assert all(
+            np.array_equal(read, weights[key]) for key, read in load_weights(str(tmp_path / "w.npz")).items()
+        )
+    assert not trap.exists()
 
 
 def test_a_zarr_filter_that_unpickles_is_refused(small, tmp_path):

@@ -189,14 +189,15 @@ def open_table(path: str, coverage: str) -> Table:
     Raises:
         BadInput: a member is missing, of another shape or dtype than expected, or names are not unique.
     """
-    found = open_arrays(path)
-    missing = [name for name in _MEMBERS if name not in found]
+    there = open_arrays(path)
+    missing = [name for name in _MEMBERS if name not in there]
     if missing:
         raise BadInput(
-            f"has no member {', '.join(missing)}; it has {', '.join(found) or 'none'}. A candidate mutation "
+            f"has no member {', '.join(missing)}; it has {', '.join(there) or 'none'}. A candidate mutation "
             f"table has {', '.join(_MEMBERS)}",
             file=path,
         )
+    found = {name: there[name] for name in _MEMBERS}
     counts = _integers(found["counts"], ("samples", "positions", "statistics"))
     samples, positions, statistics = counts.shape
     if statistics < STATISTICS:
@@ -238,10 +239,11 @@ def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _coverage(path: str, samples: int) -> Array:
-    found = open_arrays(path)
-    array = found.get(_COVERAGE) or (next(iter(found.values())) if len(found) == 1 else None)
-    if array is None:
-        raise BadInput(f"has no member {_COVERAGE}; it has {', '.join(found) or 'none'}", file=path)
+    there = open_arrays(path)
+    name = next(iter(there)) if len(there) == 1 else _COVERAGE
+    if name not in there:
+        raise BadInput(f"has no member {_COVERAGE}; it has {', '.join(there) or 'none'}", file=path)
+    array = there[name]
     _integers(array, ("samples", "genome length"))
     if array.shape[0] != samples:
         raise BadInput(

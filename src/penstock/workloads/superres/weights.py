@@ -18,6 +18,11 @@ from penstock.workloads.superres.settings import Settings, grid_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_ARRAYS = (
+    "rids", "n", "Q", "B", "Y", "W", "W_exact", "gap", "contrast", "affine", "lively", "shape", "models",
+    "config",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -97,7 +102,7 @@ class Weights:
             BadInput: it is something else.
         """
         try:
-            return cls.of(foreign.load_npz(path))
+            return cls.of(foreign.load_npz(path, needed=_ARRAYS))
         except FileNotFoundError:
             raise BadInput("no such file", file=path) from None
         except MemoryError:

@@ -94,7 +94,7 @@ def _read_zip(path: str) -> dict[str, NDArray[Any]]:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if not pickles:
-            return foreign.load_npz(path, _MOST)
+            return foreign.load_npz(path, _MOST, needed=SHAPES)
         root = pickles[0].removesuffix("data.pkl")
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in names else b"little"
         if order != b"little":

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -111,20 +113,48 @@ class Array:
 # ------------------------------------------------------------------ opening
 
 
-def open_arrays(path: str) -> dict[str, Array]:
+class Arrays(Mapping[str, Array]):
+    """The arrays of a file or folder by name; each is described when it is asked for.
+
+    So one that nobody asks for may hold what is never read, Python objects for example.
+
+    Args:
+        describe: of each name, what describes its array, or raises BadInput.
+    """
+
+    def __init__(self, describe: Mapping[str, Callable[[], Array]]) -> None:
+        self._describe = describe
+
+    def __getitem__(self, name: str) -> Array:
+        return self._describe[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._describe
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._describe)
+
+    def __len__(self) -> int:
+        return len(self._describe)
+
+
+def open_arrays(path: str) -> Arrays:
     """The arrays of an .npz file, a Zarr group, a folder of .npy files, or one .npy file (named ``""``).
 
     Raises:
-        BadInput: it is none of these, is damaged, or holds Python objects, naming the member.
+        BadInput: it is none of these or is damaged; for an array that is asked for, it holds Python objects,
+            naming it.
         MissingExtra: it is Zarr, and zarr is not installed.
     """
     place = Path(path)
     if is_folder(place):
         if any((place / mark).exists() for mark in ("zarr.json", ".zgroup", ".zarray")):
-            return _open_zarr(path)
-        found = {file.stem: _open_npy(str(file)) for file in sorted(place.glob("*.npy"))}
+            return Arrays({
+                name: partial(_described_zarr, path, name) for name in Chunked(path).names()
+            })  # fmt: skip
+        found = {file.stem: partial(_described_npy, str(file)) for file in sorted(place.glob("*.npy"))}
         if found:
-            return found
+            return Arrays(found)
         raise BadInput("is a folder with neither a Zarr group nor .npy files in it", file=path)
     try:
         with open(path, "rb") as file:
@@ -132,10 +162,14 @@ def open_arrays(path: str) -> dict[str, Array]:
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
     if start == b"\x93NUMPY":
-        return {"": _open_npy(path)}
+        return Arrays({"": partial(_described_npy, path)})
     if start[:2] != b"PK":
         raise BadInput("is no .npz, .npy or Zarr: it begins with " + repr(start), file=path)
-    return _open_npz(path)
+    with _whole(path), zipfile.ZipFile(path) as archive:
+        members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+    return Arrays({
+        entry.filename.removesuffix(".npy"): partial(_described_member, path, entry) for entry in members
+    })  # fmt: skip
 
 
 def small(array: Array) -> NDArray[Any]:
@@ -151,41 +185,36 @@ def small(array: Array) -> NDArray[Any]:
     return flat.reshape(array.shape, order="F" if array.order == "spk"[: len(array.shape)][::-1] else "C")
 
 
-def _open_npy(path: str) -> Array:
-    with open(path, "rb") as file:
-        return _described(path, "", file, offset=0)
-
-
-def _open_npz(path: str) -> dict[str, Array]:
-    found: dict[str, Array] = {}
+@contextmanager
+def _whole(path: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-            for entry in archive.infolist():
-                if not entry.filename.endswith(".npy"):
-                    continue
-                name = entry.filename.removesuffix(".npy")
-                file.seek(entry.header_offset + 26)
-                begin = entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
-                if entry.compress_type not in (_STORED, _DEFLATED):
-                    raise BadInput(
-                        "is compressed by a method that NumPy does not write", file=f"{path}, {name}"
-                    )
-                deflated = entry.compress_type == _DEFLATED
-                with archive.open(entry) as member:
-                    array = _described(path, name, member, offset=0 if deflated else begin)
-                if deflated:
-                    array = Array(
-                        path, name, array.dtype, array.shape, array.order, array.offset, "deflated",
-                        begin, entry.compress_size, entry.CRC,
-                    )  # fmt: skip
-                found[name] = array
+        yield
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # zipfile and each compression have their own
         raise BadInput(
             f"is no whole .npz file ({error}): was it copied or written to its end?", file=path
         ) from error
-    return found
+
+
+def _described_npy(path: str) -> Array:
+    with open(path, "rb") as file:
+        return _described(path, "", file, offset=0)
+
+
+def _described_member(path: str, entry: zipfile.ZipInfo) -> Array:
+    name = entry.filename.removesuffix(".npy")
+    if entry.compress_type not in (_STORED, _DEFLATED):
+        raise BadInput("is compressed by a method that NumPy does not write", file=f"{path}, {name}")
+    with _whole(path), zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        file.seek(entry.header_offset + 26)
+        begin = entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+        deflated = entry.compress_type == _DEFLATED
+        with archive.open(entry) as member:
+            array = _described(path, name, member, offset=0 if deflated else begin)
+    if not deflated:
+        return array
+    return replace(array, kind="deflated", begin=begin, packed=entry.compress_size, crc=entry.CRC)
 
 
 def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Array:
@@ -202,17 +231,17 @@ def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Ar
     return Array(path, name, dtype.str, shape, axes[::-1] if fortran else axes, offset + file.tell())
 
 
-def _open_zarr(path: str) -> dict[str, Array]:
-    found = {}
-    for name, each in Chunked(path).members().items():
-        text = each.dtype.kind == "T"  # of any length; NumPy counts it among the objects
-        codecs = [str(getattr(codec, "codec_id", codec)) for codec in (*each.filters, *each.compressors)]
-        pickled = any("pickle" in codec.lower() for codec in codecs)
-        if pickled or (each.dtype.hasobject and not text) or len(each.shape) > 3:
-            raise BadInput(
-                "holds Python objects, which are never read, or has more than 3 axes", file=f"{path}, {name}"
-            )
-        place, dtype = str(Path(path) / name) if name else path, "<U1" if text else each.dtype.str
-        axes = "spk"[: len(each.shape)]
-        found[name] = Array(place, "", dtype, tuple(each.shape), axes, kind="zarr")
-    return found
+def _described_zarr(path: str, name: str) -> Array:
+    place = str(Path(path) / name) if name else path
+    array = Chunked(place).opened
+    if not hasattr(array, "shape"):
+        raise BadInput("is a Zarr group; an array was expected", file=f"{path}, {name}")
+    text = array.dtype.kind == "T"  # of any length; NumPy counts it among the objects
+    codecs = [str(getattr(codec, "codec_id", codec)) for codec in (*array.filters, *array.compressors)]
+    pickled = any("pickle" in codec.lower() for codec in codecs)
+    if pickled or (array.dtype.hasobject and not text) or len(array.shape) > 3:
+        raise BadInput(
+            "holds Python objects, which are never read, or has more than 3 axes", file=f"{path}, {name}"
+        )
+    axes = "spk"[: len(array.shape)]
+    return Array(place, "", "<U1" if text else array.dtype.str, tuple(array.shape), axes, kind="zarr")

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +49,13 @@ class Chunked:
         with _reading(path):
             self.opened: Any = zarr.open(path, mode="r")
 
-    def members(self) -> dict[str, Any]:
-        """The arrays of a group by name; of an array itself, by an empty one."""
-        with _reading(self._path):
-            return dict(self.opened.arrays()) if hasattr(self.opened, "arrays") else {"": self.opened}
+    def names(self) -> list[str]:
+        """Of the arrays of a group, without opening them; of an array itself, an empty one."""
+        if hasattr(self.opened, "shape"):
+            return [""]
+        marks = (".zarray", "zarr.json")
+        folders = sorted(Path(self._path).iterdir())
+        return [each.name for each in folders if any((each / mark).exists() for mark in marks)]
 
     def read(self, place: Any) -> NDArray[Any]:
         """The values at a place, as they are indexed."""
