@@ -19,11 +19,11 @@ def install(tmp_path, monkeypatch):
             (tmp_path / f"{name}.py").write_text(text)
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.syspath_prepend(tmp_path)
-        registry._entries.cache_clear()
+        registry._scan.cache_clear()
 
-    registry._entries.cache_clear()
+    registry._scan.cache_clear()
     yield put
-    registry._entries.cache_clear()
+    registry._scan.cache_clear()
 
 
 def test_built_ins_come_through_the_same_door():

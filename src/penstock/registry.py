@@ -78,19 +78,27 @@ def owner(kind: str, name: str) -> str:
     return _owner(known[name][0])
 
 
-@functools.cache
 def _entries(kind: str) -> dict[str, list[EntryPoint]]:
-    """Name -> the different entry points that claim it."""
+    """Name -> the different entry points of one kind that claim it."""
     if kind not in KINDS:
         raise PenstockBug(f"no such kind of plug-in: {kind!r}")
+    return _scan()[kind]
+
+
+@functools.cache
+def _scan() -> dict[str, dict[str, list[EntryPoint]]]:
+    """All of them by kind: whatever is asked for, every installed package must be looked at."""
     from importlib.metadata import entry_points
 
-    found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=f"penstock.{kind}s"):
-        claims = found.setdefault(entry.name, [])
-        # A package may be listed twice (an editable install beside a built one): the same claim.
-        if all(entry.value != claim.value for claim in claims):
-            claims.append(entry)
+    installed = entry_points()
+    found: dict[str, dict[str, list[EntryPoint]]] = {}
+    for kind in KINDS:
+        claimed = found[kind] = {}
+        for entry in installed.select(group=f"penstock.{kind}s"):
+            claims = claimed.setdefault(entry.name, [])
+            # A package may be listed twice (an editable install beside a built one): the same claim.
+            if all(entry.value != claim.value for claim in claims):
+                claims.append(entry)
     return found
 
 

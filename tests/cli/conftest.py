@@ -65,9 +65,9 @@ def stranger(tmp_path_factory, monkeypatch):
     for name in ("fake_workload", "fake_plan"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(site)
-    registry._entries.cache_clear()
+    registry._scan.cache_clear()
     yield site
-    registry._entries.cache_clear()
+    registry._scan.cache_clear()
 
 
 @pytest.fixture
