@@ -300,7 +300,9 @@ class ProcessSeen(Event):
 
 def to_line(event: Event) -> str:
     """One line of JSON, without the newline."""
-    return json.dumps({"event": event.kind, **dataclasses.asdict(event)}, separators=(",", ":"))
+    # Not asdict: it copies what is in the fields, which is most of the cost of telling an event.
+    told = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return json.dumps({"event": event.kind, **told}, separators=(",", ":"))
 
 
 _KINDS: dict[str, type[Event]] = {

@@ -15,6 +15,8 @@ from typing import Any
 from penstock import foreign
 
 _ARRAY, _ESCAPE = "__array__", "__dict__"
+_MARK = '"__'
+"""A text without it holds neither."""
 _LONG = 10_000
 """Bits from which an int is kept as hexadecimal: Python refuses to read one of 4,300 digits or more."""
 
@@ -43,7 +45,9 @@ def loads(text: str | bytes) -> Any:
         ValueError: not such text, whatever else it is.
     """
     try:
-        return _rich(json.loads(text))
+        text = text if isinstance(text, str) else text.decode()
+        value = json.loads(text)
+        return _rich(value) if _MARK in text else value
     except RecursionError:
         raise ValueError("nested too deep") from None
     except (TypeError, KeyError, AttributeError, OverflowError) as error:

@@ -73,7 +73,7 @@ class Admission:
         began: float,
         most_seconds: float = math.inf,
     ) -> None:
-        self._source = source
+        self._cargo = source if isinstance(source, Carried) else None
         self._schedule = schedule
         self._estimate = estimate
         self._watch = watch
@@ -202,9 +202,9 @@ class Admission:
 
     def _with_light_cargo(self, task: Task) -> Task:
         """Shorten a batch whose items would be heavy to carry."""
-        if not isinstance(self._source, Carried) or not task.fresh:
+        if self._cargo is None or not task.fresh:
             return task
-        weight = self._source.weigh(task.start, task.stop)
+        weight = self._cargo.weigh(task.start, task.stop)
         if weight <= _CARGO:
             return task
         grain = self._schedule.grain or 1

@@ -65,6 +65,7 @@ class Caller:
     ) -> None:
         self._call = function
         self._source = source
+        self._itemised = source if isinstance(source, Itemised) else None
         self._note = words
         self._seeder = Seeder(seed)
         self._fence = fence
@@ -216,10 +217,10 @@ class Caller:
 
     def _each(self, start: int, stop: int) -> Any:
         """The items one by one: iterating an Arrow table, say, would give its columns."""
-        source = self._source
-        container = source.read(start, stop)
-        own = isinstance(source, Itemised) and not isinstance(container, Iterator)
-        return source.each(container) if own else container
+        container = self._source.read(start, stop)
+        if self._itemised is None or isinstance(container, Iterator):
+            return container
+        return self._itemised.each(container)
 
 
 def _runs(start: int, stop: int, without: Mapping[int, Any]) -> Iterator[tuple[int, int]]:

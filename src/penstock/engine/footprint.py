@@ -16,6 +16,7 @@ for choosing (Koenker & Bassett 1978).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
 
@@ -67,7 +68,8 @@ class Footprint:
         self._margin = 0.0
         self._fitted_at = 0
         self._losses = {"max": 0.0, "quantile": 0.0, "fit": 0.0}
-        self._sorted: list[int] | None = None
+        self._sorted: list[int] = []
+        """The peaks of the calls kept, in order of size."""
 
     @property
     def tried(self) -> int:
@@ -82,8 +84,7 @@ class Footprint:
     @property
     def median(self) -> int:
         """Median peak of the calls kept, in bytes."""
-        peaks = sorted(seen.peak for seen in self._seen)
-        return peaks[len(peaks) // 2] if peaks else 0
+        return self._sorted[len(self._sorted) // 2] if self._sorted else 0
 
     def observe(self, seen: Observation, *, first: bool = False) -> None:
         """Learn from one measured call; ``first`` marks a worker's first, with its imports and JIT."""
@@ -132,8 +133,10 @@ class Footprint:
         return firsts[3 * len(firsts) // 4] if len(firsts) > 3 else firsts[len(firsts) // 2] if firsts else 0
 
     def _remember(self, seen: Observation) -> None:
+        if len(self._seen) == _KEPT:
+            del self._sorted[bisect_left(self._sorted, self._seen[0].peak)]
         self._seen.append(seen)
-        self._sorted = None
+        insort(self._sorted, seen.peak)
         self._most_total = max(self._most_total, seen.total)
         self._most_largest = max(self._most_largest, seen.largest)
 
@@ -148,8 +151,6 @@ class Footprint:
         }
 
     def _quantile(self) -> int:
-        if self._sorted is None:
-            self._sorted = sorted(seen.peak for seen in self._seen)
         rank = math.ceil((len(self._sorted) + 1) * _COVERAGE)
         return self._sorted[min(rank, len(self._sorted)) - 1] if self._sorted else 0
 

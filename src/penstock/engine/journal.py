@@ -308,7 +308,9 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
         for start in sorted(places):
             _, offset, size = places[start]
             file.seek(offset)
-            entry = _parse(file.read(size)) or {}
+            # Its schema was checked on the way here.
+            text = _whole(file.read(size))
+            entry = {} if text is None else values.loads(text)
             aside = tuple(each["item"] for each in entry.get("aside", ()))
             for a, b, parts, value in entry.get("receipts", {}).get(room, ()):
                 without = tuple(item for item in aside if a <= item < b)
@@ -321,9 +323,15 @@ def _line(entry: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _whole(line: bytes) -> bytes | None:
+    """The text of a line; None where it is not as it was written."""
     text = line[9:-1]
-    if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
+    return text if line.endswith(b"\n") and line[:9] == b"%08x " % zlib.crc32(text) else None
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    text = _whole(line)
+    if text is None:
         return None
     entry: dict[str, Any] = values.loads(text)
     check(entry)

@@ -180,10 +180,11 @@ class RunLock:
         self._mine = Entry(
             self._edge.here(), pid, self._edge.started(pid), since, self.token, self.number, 0, time.time()
         )
+        self._line = self._mine.to_bytes()
         new = self._path.with_name(f"{_NAME}.{self.token}")
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            os.write(descriptor, self._mine.to_bytes())
+            os.write(descriptor, self._line)
             os.fsync(descriptor)
             try:
                 os.link(new, self._path)
@@ -205,7 +206,7 @@ class RunLock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             return None
-        os.write(descriptor, self._mine.to_bytes())
+        os.write(descriptor, self._line)
         os.fsync(descriptor)
         return descriptor
 
@@ -287,6 +288,9 @@ class RunLock:
     def _prove(self) -> None:
         if self._lost is not None:
             raise self._lost
+        if _says(self._path, self._line):  # as we wrote it: nearly always
+            self._turned = self._edge.clock()
+            return
         found = None
         for attempt in range(3):
             if attempt:
@@ -338,8 +342,9 @@ class RunLock:
         with self._mutex:
             self._prove()
             beaten = self._mine.beaten(time.time())
-            os.pwrite(self._file, beaten.to_bytes(), 0)
-            self._mine = beaten
+            line = beaten.to_bytes()
+            os.pwrite(self._file, line, 0)
+            self._mine, self._line = beaten, line
             os.fsync(self._file)
 
     def _keep_beating(self) -> None:
@@ -381,6 +386,20 @@ class _Found:
     """Moves while the holder lives."""
     changed: float
     """When the file was written, by its server's clock; only ever told to people."""
+
+
+def _says(path: Path, line: bytes) -> bool:
+    """Whether the lock is exactly this line."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(descriptor, len(line) + 1) == line
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> _Found | None:

@@ -64,6 +64,7 @@ class Loop:
         self._ledger = stage.ledger
         self._clock = stage.clock
         self._setup = stage.setup
+        self._carried = isinstance(stage.setup.source, Carried)
         self._options = stage.options
         self._backend = stage.backend
         self._crew = stage.crew
@@ -274,7 +275,7 @@ class Loop:
                 threads=self._threads(alone=task.alone),
                 attempt=task.attempt,
                 keep=not searching,
-                cargo=source.carry(task.start, task.stop) if isinstance(source, Carried) else None,
+                cargo=source.carry(task.start, task.stop) if self._carried else None,
             ),
         )
 

@@ -112,6 +112,7 @@ class Worker:
     ) -> None:
         self._setup = setup
         self._own_process = own_process
+        self._carried = isinstance(setup.source, Carried)
         self._here = forks.Here()
         self._note = words
         self._scratch = scratch
@@ -223,7 +224,7 @@ class Worker:
             limit_threads(work.threads)
             self._threads = work.threads
         self._note[note.ITEM] = self._note[note.CALL_START] = self._note[note.CALL_STOP] = -1
-        if isinstance(self._setup.source, Carried) and work.cargo is not None:
+        if self._carried and work.cargo is not None:
             self._setup.source.load(work.start, work.cargo)
 
     def _stream(self, work: m.Work) -> Iterator[tuple[int, int, Any]]:
