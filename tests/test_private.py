@@ -152,3 +152,14 @@ def test_a_scratch_folder_outside_a_worker_is_nobody_elses():
     folder = penstock.share().folder
     assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
     folder.rmdir()
+
+
+def refuse(item):
+    raise penstock.BadInput("row 3 has 2 fields", file="triage.csv", quotes_nothing=item == 1)
+
+
+def test_what_quotes_nothing_of_the_input_is_told_of_a_private_job_too(tmp_path):
+    report = penstock.run(refuse, Range(2), tmp_path / "r", private=True, set_aside=True, workers=1)
+    told = [each.message for each in report.set_aside]
+    assert told == ["raised BadInput", "triage.csv: row 3 has 2 fields"]
+    assert not any("Traceback" in each.traceback for each in report.set_aside)

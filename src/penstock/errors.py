@@ -172,23 +172,28 @@ class BadInput(PenstockError):
         message: what was expected and what was found.
         file: the file, if there is one.
         place: where in it: a line, an offset, a column.
+        quotes_nothing: whether nothing of the input itself is in any of these, so that a private job may say
+            them too.
     """
 
     exit_code = 4
 
-    def __init__(self, message: str, *, file: object = None, place: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, file: object = None, place: str | None = None, quotes_nothing: bool = False
+    ) -> None:
         where = ", ".join(foreign.line(str(part)) for part in (file, place) if part is not None)
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.file = None if file is None else str(file)
         self.place = place
+        self.quotes_nothing = quotes_nothing
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bad_input, (self.message, self.file, self.place)
+        return _bad_input, (self.message, self.file, self.place, self.quotes_nothing)
 
 
-def _bad_input(message: str, file: str | None, place: str | None) -> BadInput:
-    return BadInput(message, file=file, place=place)
+def _bad_input(message: str, file: str | None, place: str | None, quotes_nothing: bool = False) -> BadInput:
+    return BadInput(message, file=file, place=place, quotes_nothing=quotes_nothing)
 
 
 class PluginError(PenstockError):

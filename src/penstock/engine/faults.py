@@ -19,6 +19,8 @@ def set_aside(source: Any, item: int, error: BaseException, *, private: bool) ->
     """The item's place holder, with the reason; without any words of the function's for a private job."""
     name, kind = item_name(source, item, private=private), foreign.kind_of(error)
     _drop(error, "__context__")  # the first of two tries says nothing more
+    if private and isinstance(error, BadInput) and error.quotes_nothing:
+        return SetAside(item, name, "raised", message_of(error), qualified(error))
     if private:
         return SetAside(item, name, "raised", f"raised {kind}", kind)
     message = message_of(error)

@@ -1,0 +1,121 @@
+"""Who is in which split: by people, never by films.
+
+``official`` is the table that comes with the films; ``hash`` puts a person by a keyed hash, so that new
+people never move old ones; ``quota`` takes people in the order of that hash until a split has its share of
+records, exact to one person. Within a split records come in the order of a keyed hash of their name: a random
+order without a generator's state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from penstock.errors import BadInput, UsageError
+
+SPLITS = ("train", "val", "test")
+
+
+def keyed(seed: int, key: object) -> int:
+    """64 bits of SHA-256 of ``SEED:KEY``."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big")
+
+
+def parse_ratios(text: str) -> tuple[float, float, float]:
+    """``"70,15,15"`` as percents of train, val and test.
+
+    Raises:
+        UsageError: not three numbers that sum to 100.
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != 3 or not all(0 <= each <= 100 for each in found) or abs(sum(found) - 100) > 1e-9:
+        raise UsageError(
+            f"--ratios {text!r}: three percents of train, val and test that sum to 100 were expected, as "
+            f"in 70,15,15"
+        )
+    return found[0], found[1], found[2]
+
+
+def plan_splits(
+    subjects: Sequence[int], method: str = "quota", *, ratios: tuple[float, float, float] = (70, 15, 15),
+    seed: int = 42, official: Mapping[int, str] | None = None, unmatched: str = "exclude",
+) -> dict[int, str | None]:  # fmt: skip
+    """The split of every person; None for one that is excluded.
+
+    Args:
+        subjects: the person of each record, as often as they have records.
+        method: ``"official"``, ``"hash"`` or ``"quota"``.
+        ratios: percents of train, val and test, for hash and quota.
+        seed: of the hash.
+        official: the split of people, for ``"official"``, see ``official_people``.
+        unmatched: what becomes of people whom ``official`` does not name: ``"exclude"`` or ``"hash"``.
+
+    Raises:
+        UsageError: another method, or no official split.
+    """
+    if method == "official":
+        if official is None:
+            raise UsageError("the official split needs its table")
+        other = _by_hash(subjects, ratios, seed) if unmatched == "hash" else {}
+        return {person: official.get(person, other.get(person)) for person in dict.fromkeys(subjects)}
+    if method == "hash":
+        return dict(_by_hash(subjects, ratios, seed))
+    if method == "quota":
+        return dict(_by_quota(subjects, ratios, seed))
+    raise UsageError(f"no such split: {method!r}; known are official, hash, quota")
+
+
+def official_people(
+    rows: Iterable[tuple[int, int, str]],
+) -> tuple[dict[int, str], dict[tuple[int, int], str]]:
+    """The official split of people and of studies.
+
+    Args:
+        rows: (subject_id, study_id, split) of the table; ``validate`` is val.
+
+    Raises:
+        BadInput: a word that names no split, or people in two splits (their number is told).
+    """
+    people: dict[int, str] = {}
+    studies: dict[tuple[int, int], str] = {}
+    torn: set[int] = set()
+    for subject, study, word in rows:
+        split = {"train": "train", "validate": "val", "val": "val", "test": "test"}.get(word.strip().lower())
+        if split is None:
+            raise BadInput(
+                "the table of the official split holds another word than train, validate and test",
+                quotes_nothing=True,
+            )
+        if people.setdefault(subject, split) != split:
+            torn.add(subject)
+        studies[subject, study] = split
+    if torn:
+        raise BadInput(
+            f"the table of the official split has {len(torn)} people in two splits: use --split quota",
+            quotes_nothing=True,
+        )
+    return people, studies
+
+
+def _by_hash(subjects: Iterable[int], ratios: tuple[float, float, float], seed: int) -> dict[int, str]:
+    return {person: _cut(keyed(seed, person) / 2**64, ratios) for person in dict.fromkeys(subjects)}
+
+
+def _by_quota(subjects: Sequence[int], ratios: tuple[float, float, float], seed: int) -> dict[int, str]:
+    """A person goes where the middle of their records lies, people in the order of the hash."""
+    records: dict[int, int] = {}
+    for person in subjects:
+        records[person] = records.get(person, 0) + 1
+    found, before = {}, 0
+    for person in sorted(records, key=lambda person: (keyed(seed, person), person)):
+        found[person] = _cut((before + records[person] / 2) / len(subjects), ratios)
+        before += records[person]
+    return found
+
+
+def _cut(share: float, ratios: tuple[float, float, float]) -> str:
+    train, val, _ = ratios
+    return "train" if share < train / 100 else "val" if share < (train + val) / 100 else "test"
