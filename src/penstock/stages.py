@@ -36,6 +36,7 @@ from penstock.engine.resume import begin_again, compare, forgive
 from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
+from penstock.publishing import publish
 from penstock.run_folder import RESERVED, RunFolder
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
@@ -205,6 +206,25 @@ class Run:
                 stall=stall,
             ),
         )
+
+    def publish(self, stored: Stored, *names: str) -> None:
+        """Give files of a finished stage a second name at the top of the run folder.
+
+        It is no copy where the disk has hard links. The journal knows of them, so that ``penstock verify``
+        sees whether they are still what the stage kept; the same call again puts back what is gone.
+
+        Args:
+            stored: the stage.
+            names: of files in its folder, ``"table/final.npz"`` for one of the sink ``table``, or of a
+                folder for the files that lie in it, hidden ones apart; none for those of the stage's own
+                folder. At the top each has the last component of its name.
+
+        Raises:
+            UsageError: there is no such file, or something else has its name at the top.
+            ResultsDamaged: a file of the stage is gone, or is not what was kept.
+        """
+        with storage.told(self.machinery):
+            publish(stored, names, self.folder, self._run_folder.owner)
 
     def _stage(self, name: str, job: Job) -> Stored:
         with storage.told(self.machinery):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import values
+from penstock.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,23 @@ class Stored:
     def __fspath__(self) -> str:
         return str(self.folder)
 
-    def open(self) -> Any:
+    def open(self, name: str | None = None) -> Any:
         """The results: what the sink opens or the reducer made; the folder, for a step.
 
-        A dict of them where the stage keeps several.
+        Args:
+            name: of one of them, where the stage keeps several; else a dict of them all.
 
         Raises:
             ResultsDamaged: a file of them is gone, or is not what was kept.
+            UsageError: the stage keeps nothing of that name.
         """
         if self.check is not None:
             self.check()
+        if name is not None:
+            if name not in self.rooms:
+                known = ", ".join(repr(room) for room in self.rooms) or "a folder"
+                raise UsageError(f"stage {self.name!r} keeps no {name!r}; it keeps {known}")
+            return self._open(name, self.rooms[name])
         opened = {name: self._open(name, room) for name, room in self.rooms.items()}
         if not opened:
             return self.folder

@@ -10,7 +10,8 @@ Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"
 "reducers": [...]}`` with the names of the rooms whose parts are states, not files of a sink;
 ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
 ``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
-``{"closed": true, "rooms": {...}}`` last, with what each room wrote in the end.
+``{"closed": true, "rooms": {...}}`` last, with what each room wrote in the end; behind it ``{"published":
+{name: path}}`` for files of the stage's folder that have a second name at the top of the run folder.
 
 Every line of a run folder carries its writer's number, ``"owner": 3``; a run that takes a folder over has
 a higher one than those before, and begins with a line ``{"owner": 4}``. From that line on, lines of a lower
@@ -59,6 +60,8 @@ class Past:
     """The rooms that are reducers."""
     rooms: dict[str, Closed | None] = field(default_factory=dict)
     """What each room said when it was closed."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Names at the top of the run folder -> the files of the stage's folder that they are."""
     owner: int = 0
     """The number of the last owner that wrote."""
 
@@ -256,6 +259,7 @@ def read(path: Path) -> Past:
             past.closed, past.rooms = False, {}
         if entry.get("opened"):
             past.opened, past.reducers = True, tuple(entry.get("reducers", ()))
+        past.published.update(entry.get("published", {}))
         if entry.get("closed"):
             past.closed = True
             past.rooms = {name: _closed(room) for name, room in entry.get("rooms", {}).items()}

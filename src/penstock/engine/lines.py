@@ -111,6 +111,12 @@ def _objects(value: Mapping[str, Any], *names: str) -> bool:
     return all(isinstance(value.get(name, {}), dict) for name in names)
 
 
+def _published(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name and _room(name) and foreign.is_plain(path) for name, path in value.items()
+    )
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "owner": _count,
     "job": _job,
@@ -124,4 +130,5 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "reducers": _each(_room),
     "closed": lambda value: type(value) is bool,
     "rooms": _named(_closed),
+    "published": _published,
 }

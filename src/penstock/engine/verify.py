@@ -8,6 +8,7 @@ the peak must have stayed under the budget. The job's code is not imported, and 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
@@ -240,8 +241,11 @@ class _Stage:
         set_aside = len(past.aside)
         rooms = dict.fromkeys((*past.job.get("rooms", ()), *past.rooms))
         not_ours.update(rooms)
+        not_ours.update(past.published)
         for room in rooms:
             self._room(room, past, machinery, not_ours)
+        if past.closed:
+            self._published(past.published)
         missing = items - past.kept - set_aside
         if missing:
             gaps = Intervals(past.done)
@@ -327,6 +331,22 @@ class _Stage:
             self._fault(path, f"{part.bytes:,} bytes, as kept", f"{size:,} bytes")
         elif digest != part.digest:
             self._fault(path, f"the digest {part.digest}, as kept", f"{digest} in as many bytes")
+
+    def _published(self, published: Mapping[str, str]) -> None:
+        """Second names at the top: of the very file, or of a copy of it."""
+        for name, path in published.items():
+            top, own = self.folder / name, self.folder / self.name / path
+            expected = f"what {_told(self.folder, own)} is"
+            try:
+                if os.path.samestat(os.lstat(top), os.lstat(own)):
+                    continue
+                if files.proof(foreign.within(self.folder, name)) != files.proof(own):
+                    self._fault(top, expected, "something else")
+            except FileNotFoundError as error:
+                if error.filename == str(top):
+                    self._fault(top, expected, "no such file")
+            except OSError as error:
+                self._fault(top, expected, f"what cannot be read: {error.strerror or error}")
 
     def _strangers(self, folder: Path, told: set[str], closed: Closed, not_ours: set[str]) -> None:
         """What lies in a sink's folder and no receipt tells of."""

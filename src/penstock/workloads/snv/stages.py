@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,8 +119,8 @@ class Stages:
                 "summary": self._summary(chosen, inside, settled, alive),
             },
         )  # fmt: skip
-        for stage in ("results", f"{_FINAL}/table"):
-            self._lift(stage)
+        self._run.publish(results)
+        self._run.publish(final, "table")
         with suppress(OSError):
             discard(self._run.folder / _SCRATCH)
         self._draw(results)
@@ -142,7 +140,7 @@ class Stages:
         if stored.missing:
             lost = ", ".join(job.source.name(item) for item in stored.missing)  # type: ignore[attr-defined]
             raise BadInput("was set aside, and nothing can be done without it", file=lost)
-        facts = _reduced(stored, "facts")
+        facts = stored.open("facts")
         table = mapped(given, facts, stored.folder / "copies")
         streams = [each.name for each in (table.counts, table.quals, table.indel) if each.kind == "deflated"]
         if streams and self._asked.scratch == "auto":
@@ -221,7 +219,7 @@ class Stages:
         judged = self._run.stage(
             "judge", penstock.Job(source=source, function=function, into=into, threads=1)
         )
-        alive = _reduced(judged, "alive")
+        alive = judged.open("alive")
         if told := warning(measured(alive.get("ratio", 0), self._asked.coverage_unit)):
             click.echo(f"warning: {told}", err=True)
         settled = self._run.step(
@@ -335,31 +333,8 @@ class Stages:
 
         for kind in self._pictures:
             step = f"picture-{kind}"
-            self._run.step(step, draw_run, inputs={"results": results, "kind": kind}, threads=1)
-            self._lift(step)
-
-    def _lift(self, stage: str) -> None:
-        """Put what a stage made at the top of the run folder."""
-        folder = self._run.folder / stage
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not path.name.startswith("."):
-                _link(path, self._run.folder / path.name)
-
-
-def _link(path: Path, final: Path) -> None:
-    """A second name for a file, or a copy where a disk has no links."""
-    if final.exists() and final.samefile(path):
-        return  # from before; to rename one name to another of the same file does nothing, and leaves both
-    with penstock.atomic(final, durable=False) as draft:
-        try:
-            os.link(path, draft)
-        except OSError:
-            shutil.copyfile(path, draft)
-
-
-def _reduced(stored: penstock.Stored, name: str) -> Any:
-    """What a stage's reducer made, without opening what its sinks kept."""
-    return stored._open(name, stored.rooms[name])
+            drawn = self._run.step(step, draw_run, inputs={"results": results, "kind": kind}, threads=1)
+            self._run.publish(drawn)
 
 
 def _settle(folder: Path, *, judged: Mapping[str, Any], **options: Any) -> dict[str, Any]:
