@@ -21,6 +21,7 @@ from penstock.engine.report import Report
 from penstock.engine.worker import Setup
 from penstock.errors import UnknownPlugin, UsageError
 from penstock.stages import Run
+from penstock.stored import Stored
 
 _LARGEST_FUNCTION = 16 * MiB
 
@@ -141,10 +142,15 @@ class Job:
             function=self.function,
             source=self.source,
             rooms=self.rooms(temporary=False),
-            inputs=self.inputs,
+            inputs=self._stages_before(),
             options={"batched": self.batched, "seed": self.seed},
             listing=listing,
         )
+
+    def _stages_before(self) -> Mapping[str, Any]:
+        """The inputs, and the stage whose results are the items, where they are such."""
+        stage = getattr(self.source, "stage", None)
+        return {**self.inputs, "the items": stage} if isinstance(stage, Stored) else self.inputs
 
     def rooms(self, *, temporary: bool) -> dict[str, Any]:
         """Sinks and reducers by name; the name is empty where there is only one.

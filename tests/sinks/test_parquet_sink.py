@@ -45,6 +45,53 @@ class TestTables(_Rows):
         return [row for table in tables for row in table.to_pylist()]
 
 
+class TestEncodings(TestTables):
+    """The same rows, however columns are encoded."""
+
+    def make(self):
+        return Parquet(grain=5, rows=7, encoding={"item": "split", "val*": "plain"}, statistics=["item"])
+
+
+def test_each_column_is_encoded_as_the_first_pattern_that_fits_says(tmp_path):
+    sink = Parquet(
+        encoding={"f00?": "plain", "f*": "split", "list": "plain"}, statistics=["id"], compression=None
+    )
+    table = pa.table(
+        {
+            "id": [1, 2],
+            "f001": [0.1, 0.2],
+            "f01": [0.1, 0.2],
+            "list": [[1], [2]],
+            "deep": [{"a": 1}, {"a": 2}],
+        }
+    )
+    sink.write(Batch(0, 1), iter([table]), tmp_path)
+    (path,) = tmp_path.glob("part-*")
+    group = pq.read_metadata(path).row_group(0)
+    columns = {
+        each.path_in_schema.split(".")[0]: each for each in map(group.column, range(group.num_columns))
+    }
+    dictionary = {name for name, each in columns.items() if each.has_dictionary_page}
+    assert dictionary == {"id", "deep"}
+    assert "BYTE_STREAM_SPLIT" in columns["f01"].encodings
+    assert {name for name, each in columns.items() if each.is_stats_set} == {"id"}
+    assert pq.read_table(path).to_pylist() == table.to_pylist()
+
+
+def test_an_encoding_that_a_column_cannot_have_is_named(tmp_path):
+    with pytest.raises(UsageError, match="'delta' is none; known are 'dictionary', 'plain', 'split'"):
+        Parquet(encoding={"*": "delta"})
+    with pytest.raises(TypeError, match="column 'text' is string: only columns of numbers can be split"):
+        Parquet(encoding={"*": "split"}).write(Batch(0, 1), iter([{"text": "a"}]), tmp_path)
+
+
+def test_an_option_that_is_new_leaves_the_key_of_older_folders_alone():
+    from penstock.engine.key import describe
+
+    assert not {"encoding", "statistics"} & set(describe(Parquet())["options"])
+    assert describe(Parquet(statistics=False))["options"]["statistics"] is False
+
+
 class TestOneFile(TestTables):
     def make(self):
         return Parquet(grain=5, rows=7, one_file=True)

@@ -209,7 +209,10 @@ def describe(room: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if dataclasses.is_dataclass(room):
         for each in dataclasses.fields(room):
-            options[each.name] = input_key(getattr(room, each.name))
+            value = getattr(room, each.name)
+            # Folders from before there was such an option can go on.
+            if not (each.metadata.get("later") and value == each.default):
+                options[each.name] = input_key(value)
     else:
         options = {name: input_key(value) for name, value in sorted(getattr(room, "__dict__", {}).items())}
     return {"type": f"{cls.__module__}.{cls.__qualname__}", "options": options}

@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from penstock.sinks.collect import Collect
     from penstock.sinks.files import Files
     from penstock.sinks.parquet import Parquet
+    from penstock.sinks.partitions import Partitions
 
-__all__ = ["Arrays", "Collect", "Files", "Parquet"]
+__all__ = ["Arrays", "Collect", "Files", "Parquet", "Partitions"]
 
-_HOMES = {"Arrays": "arrays", "Collect": "collect", "Files": "files", "Parquet": "parquet"}
+_HOMES = {
+    "Arrays": "arrays",
+    "Collect": "collect",
+    "Files": "files",
+    "Parquet": "parquet",
+    "Partitions": "partitions",
+}
 
 
 def __getattr__(name: str) -> Any:

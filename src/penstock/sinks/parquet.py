@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock import files
 from penstock.abc import Batch, Closed, Part, Receipt
-from penstock.errors import CannotKeep, UsageError
-from penstock.sinks.parts import another, check, kept, part_name, sweep
+from penstock.errors import UsageError
+from penstock.sinks.parts import check, kept, part_name, sweep
+from penstock.sinks.schemas import COMMON, agreed, compare, list_parts, listed_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SCHEMA = "_common_metadata"
-"""The usual name, in a folder of Parquet files, of a file with their schema and no rows."""
+    from penstock.sinks.rows import RowGroups
+
+ENCODINGS = ("dictionary", "plain", "split")
 _WHOLE = "results.parquet"
 _NAMES = "part-*.parquet"
 
@@ -44,9 +46,14 @@ class Parquet:
         one_file: put all parts into ``results.parquet`` in the end, and remove them.
         compression: as Parquet names it: ``"zstd"``, ``"snappy"``, ``"gzip"``, ``"lz4"``, None.
         schema: names and types of the columns; other columns are refused, missing ones are null.
+        encoding: pattern of names of columns (``"f*"``) -> ``"dictionary"``, ``"plain"``, or ``"split"``
+            (BYTE_STREAM_SPLIT, of numbers); the first pattern that fits counts, and a column that none
+            fits has a dictionary. Floats that seldom repeat are written in half the time ``"plain"``.
+        statistics: whether row groups tell the least and the largest value of each column; or the patterns
+            of the columns for which they do.
 
     Raises:
-        UsageError: a grain or rows under 1, or an unknown compression.
+        UsageError: a grain or rows under 1, or an unknown compression or encoding.
         TypeError: from ``write``: rows that do not fit the schema, naming the column.
         CannotKeep: from ``close``: parts that do not agree, naming items and column.
     """
@@ -58,6 +65,8 @@ class Parquet:
     one_file: bool = False
     compression: str | None = "zstd"
     schema: pa.Schema | None = None
+    encoding: Mapping[str, str] | None = field(default=None, metadata={"later": True})
+    statistics: bool | Sequence[str] = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if self.grain < 1 or self.rows < 1:
@@ -67,13 +76,19 @@ class Parquet:
             raise UsageError(
                 f"Parquet(compression={self.compression!r}): known are {', '.join(map(repr, known))}"
             )
+        for encoding in (self.encoding or {}).values():
+            if encoding not in ENCODINGS:
+                raise UsageError(
+                    f"Parquet(encoding=...): {encoding!r} is none; known are "
+                    f"{', '.join(map(repr, ENCODINGS))}"
+                )
 
     def open(self, folder: Path, items: int) -> None:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
         """Write the rows of one grain; a grain without any has no part."""
-        from penstock.sinks.rows import RowGroups, tables
+        from penstock.sinks.rows import tables
 
         path = folder / part_name(batch, ".parquet")
         stream = tables(results, self.schema)
@@ -81,11 +96,9 @@ class Parquet:
         if first is None:
             files.discard(path)  # of an attempt whose items were not yet set aside
             return Receipt()
-        self._compare(first.schema, path, folder)
-        with (
-            files.atomic(path) as draft,
-            RowGroups(draft, first.schema, self.rows, self.compression) as groups,
-        ):
+        if self.schema is None:
+            compare(first.schema, path, folder, _NAMES, "Parquet")
+        with files.atomic(path) as draft, self._groups(draft, first.schema) as groups:
             groups.add(first)
             del first
             for table in stream:
@@ -101,21 +114,17 @@ class Parquet:
         """
         import pyarrow.parquet as pq
 
-        for name in (_SCHEMA, _WHOLE):
+        for name in (COMMON, _WHOLE):
             sweep(folder, name)
         with tempfile.TemporaryFile("w+", dir=folder) as listed:
-            names = set()
-            for _, receipt in receipts:
-                for part in receipt.parts:
-                    listed.write(f"{part.bytes} {part.digest} {part.name}\n")
-                    names.add(part.name)
-            schema = self._agreed(_parts(listed), folder)
-            with files.atomic(folder / _SCHEMA) as draft:
+            names = list_parts(receipts, listed)
+            schema = self._schema(listed_parts(listed), folder)
+            with files.atomic(folder / COMMON) as draft:
                 pq.write_metadata(schema, draft)
             if self.one_file:
-                self._join(_parts(listed), schema, folder)
+                self._join(listed_parts(listed), schema, folder)
         sweep(folder, _NAMES, names)
-        made = (_SCHEMA, _WHOLE) if self.one_file else (_SCHEMA,)
+        made = (COMMON, _WHOLE) if self.one_file else (COMMON,)
         return Closed(tuple(kept(folder / name, folder) for name in made), self.one_file, _NAMES)
 
     def result(self, folder: Path) -> Any:
@@ -125,92 +134,30 @@ class Parquet:
 
         if self.one_file:
             return ds.dataset(folder / _WHOLE)
-        schema = pq.read_schema(folder / _SCHEMA)
+        schema = pq.read_schema(folder / COMMON)
         parts = sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.name.split("-")[1]))
         return ds.dataset([str(part) for part in parts] or schema.empty_table(), schema=schema)
 
-    def _compare(self, schema: pa.Schema, path: Path, folder: Path) -> None:
-        """Fail early, not in the end, when this part does not agree with one that is there."""
-        import pyarrow.parquet as pq
+    def _schema(self, parts: Iterator[Part], folder: Path) -> pa.Schema:
+        if self.schema is None:
+            return agreed(parts, folder, "Parquet")
+        from penstock.arrow import plain_schema
 
-        if self.schema is not None or (other := another(folder, _NAMES, path.name)) is None:
-            return
-        try:
-            there = pq.read_schema(other)
-        except (OSError, pa.ArrowException):  # removed meanwhile, or damaged: whoever reads it will say so
-            return
-        _unified(there, schema, other, path, TypeError)
+        return plain_schema(self.schema)
 
-    def _agreed(self, parts: Iterator[Part], folder: Path) -> pa.Schema:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def _groups(self, draft: Path, schema: pa.Schema) -> RowGroups:
+        from penstock.sinks.rows import RowGroups, written_as
 
-        if self.schema is not None:
-            from penstock.arrow import plain_schema
-
-            return plain_schema(self.schema)
-        schema, first = pa.schema([]), None
-        for part in parts:
-            path = folder / part.name
-            try:
-                found = pq.read_schema(path)
-                schema = (
-                    found if first is None else _unified(schema, found, folder / first.name, path, CannotKeep)
-                )
-            except (OSError, pa.ArrowException, CannotKeep):
-                for each in (first or part, part):  # are they what was kept?
-                    check(each, folder)
-                raise
-            first = first or part
-        return schema
+        how = written_as(schema, self.encoding or {}, self.statistics)
+        return RowGroups(draft, schema, self.rows, self.compression, how)
 
     def _join(self, parts: Iterator[Part], schema: pa.Schema, folder: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from penstock.sinks.rows import RowGroups
-
-        with (
-            files.atomic(folder / _WHOLE) as draft,
-            RowGroups(draft, schema, self.rows, self.compression) as groups,
-        ):
+        with files.atomic(folder / _WHOLE) as draft, self._groups(draft, schema) as groups:
             for part in parts:
                 with pq.ParquetFile(check(part, folder), buffer_size=1 << 20) as rows:
                     for group in range(rows.num_row_groups):
                         for piece in rows.iter_batches(self.rows, row_groups=[group], use_threads=False):
                             groups.add(pa.Table.from_batches([piece]).select(schema.names).cast(schema))
-
-
-def _parts(listed: Any) -> Iterator[Part]:
-    listed.seek(0)
-    for line in listed:
-        size, digest, name = line.rstrip("\n").split(" ", 2)
-        yield Part(name, int(size), digest)
-
-
-def _unified(
-    left: pa.Schema, right: pa.Schema, left_path: Path, right_path: Path, error: type[Exception]
-) -> Any:
-    from penstock.arrow import promoted
-
-    places = [
-        " to ".join(str(int(number)) for number in path.stem.split("-")[1:])
-        for path in (left_path, right_path)
-    ]
-    advice = "return the same columns for every item, or give Parquet(schema=...)"
-    odd = sorted(set(left.names) ^ set(right.names))
-    if odd:
-        raise error(f"items {places[0]} and items {places[1]} differ in columns ({', '.join(odd)}): {advice}")
-    fields = []
-    for field in left:
-        other = right.field(field.name)
-        both = promoted(field.type, other.type)
-        if both is None:
-            raise error(
-                f"column {field.name!r} is {field.type} for items {places[0]} and {other.type} for items "
-                f"{places[1]}: {advice}"
-            )
-        fields.append(field.with_type(both))
-    import pyarrow as pa
-
-    return pa.schema(fields)

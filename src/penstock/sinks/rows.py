@@ -5,7 +5,8 @@ Both depend on the rows alone and not on how they arrived, so that the file's by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,46 @@ def _odd_column(name: Any, names: list[str]) -> str:
 # --------------------------------------------------------------------------- row groups
 
 
+def written_as(
+    schema: pa.Schema, encoding: Mapping[str, str], statistics: bool | Sequence[str]
+) -> dict[str, Any]:
+    """Options of a ParquetWriter that say how columns are encoded, see :class:`Parquet`.
+
+    Raises:
+        TypeError: a column cannot be split, as it has no numbers.
+    """
+    if not encoding and isinstance(statistics, bool):
+        return {"write_statistics": statistics}
+    plain: dict[str, list[str]] = {"dictionary": [], "plain": [], "split": []}
+    told: list[str] = []
+    for field in schema:
+        leaves = _leaves(field)
+        chosen = next(
+            (each for name, each in encoding.items() if fnmatchcase(field.name, name)), "dictionary"
+        )
+        numbers = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        if chosen == "split" and not numbers:
+            raise TypeError(f"column {field.name!r} is {field.type}: only columns of numbers can be split")
+        plain[chosen] += leaves
+        if statistics is True or (statistics and any(fnmatchcase(field.name, each) for each in statistics)):
+            told += leaves
+    return {
+        "use_dictionary": plain["dictionary"] or False,
+        "use_byte_stream_split": plain["split"] or False,
+        "write_statistics": told or False,
+    }
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """The paths of a column's leaves, as Parquet names them."""
+    if not pa.types.is_nested(field.type):
+        return [field.name]
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(pa.schema([field]), sink)
+    found = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    return [found.column(number).path for number in range(len(found))]
+
+
 class RowGroups:
     """Writes tables of one schema, cutting the row groups anew by the rows themselves.
 
@@ -181,12 +222,18 @@ class RowGroups:
         schema: the schema of every table.
         rows: the most rows of a row group.
         compression: as Parquet names it; None for none.
+        how: options of the writer, see ``written_as``.
+        full: a row group ends with the row that reaches so many bytes.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, rows: int, compression: str | None) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression=compression or "none")
+    def __init__(
+        self, path: Path, schema: pa.Schema, rows: int, compression: str | None,
+        how: Mapping[str, Any] | None = None, full: int | None = None,
+    ) -> None:  # fmt: skip
+        self._writer = pq.ParquetWriter(path, schema, compression=compression or "none", **(how or {}))
         self._schema = schema
         self._most = rows
+        self._full = GROUP_BYTES if full is None else full
         self._small: list[pa.Table] = []
         self._held: list[pa.Table] = []
         self._rows = 0
@@ -208,12 +255,12 @@ class RowGroups:
         at = 0
         while at < table.num_rows:
             before = int(ends[at - 1]) if at else 0
-            full = int(np.searchsorted(ends, before + GROUP_BYTES - self._bytes)) + 1
+            full = int(np.searchsorted(ends, before + self._full - self._bytes)) + 1
             stop = min(full, at + self._most - self._rows, table.num_rows)
             piece = table.slice(at, stop - at)
             self._rows += stop - at
             self._bytes += int(ends[stop - 1]) - before
-            is_full = self._rows == self._most or self._bytes >= GROUP_BYTES
+            is_full = self._rows == self._most or self._bytes >= self._full
             if at and not is_full:
                 piece = piece.take(np.arange(stop - at))  # a slice would keep the whole table in memory
             self._hold(piece)
@@ -233,7 +280,10 @@ class RowGroups:
         self._held.clear()
         self._small.clear()
         self._rows = self._bytes = 0
-        self._writer.write_table(group.cast(self._schema), row_group_size=self._most)
+        self._write(group.cast(self._schema))
+
+    def _write(self, group: pa.Table) -> None:
+        self._writer.write_table(group, row_group_size=self._most)
 
 
 def row_bytes(table: pa.Table) -> np.ndarray:

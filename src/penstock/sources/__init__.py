@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from penstock.sources.files import Files
     from penstock.sources.items import Items, Range
     from penstock.sources.parquet import ParquetRows
+    from penstock.sources.partitions import Partitions
 
-__all__ = ["Chain", "Fasta", "Files", "Items", "ParquetRows", "Range"]
+__all__ = ["Chain", "Fasta", "Files", "Items", "ParquetRows", "Partitions", "Range"]
 
 _HOMES = {
     "Chain": "chain",
@@ -20,6 +21,7 @@ _HOMES = {
     "Files": "files",
     "Items": "items",
     "ParquetRows": "parquet",
+    "Partitions": "partitions",
     "Range": "items",
 }
 

@@ -20,6 +20,8 @@ def comparable(value: Any) -> Any:
         return {"schema": str(value.schema), "columns": comparable(value.to_pydict())}
     if isinstance(value, Mapping):
         return {key: comparable(part) for key, part in value.items()}
+    if home == "penstock" and hasattr(value, "schema") and hasattr(value, "table"):  # a partition
+        return comparable(value.table())
     if isinstance(value, Sequence | Iterator) and not isinstance(value, str | bytes):
         return [comparable(part) for part in value]
     if isinstance(value, BaseException):

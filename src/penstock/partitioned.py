@@ -1,0 +1,142 @@
+"""Rows that lie apart by the hash of a key: what the sink ``Partitions`` keeps, as its readers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.hashing import hashes_of_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+INDEX, GROUPS, COMMON = "partitions.txt", "partitions.npy", "_common_metadata"
+_READ_ROWS = 65_536
+_SALT = np.uint64(0x5041525453)
+
+
+def partition_of(table: pa.Table, by: Sequence[str], parts: int) -> NDArray[np.int64]:
+    """The partition of each row: int64, from the high bits of the hash of its key.
+
+    Raises:
+        KeyError: a column that the table does not have.
+        TypeError: a column of a type that has no hash.
+    """
+    high = hashes_of_rows(table, by, _SALT) >> np.uint64(32)
+    return ((high * np.uint64(parts)) >> np.uint64(32)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """All partitions of a stage; a sequence.
+
+    Args:
+        folder: where the sink keeps them.
+    """
+
+    folder: Path
+
+    def __len__(self) -> int:
+        return self._parts
+
+    def __getitem__(self, number: int) -> Partition:
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"partition {number} of {len(self)}")
+        return Partition(self, number % len(self))
+
+    def __iter__(self) -> Iterator[Partition]:
+        return (self[number] for number in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of every table."""
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.folder / COMMON)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of each partition."""
+        return self._sums(0)
+
+    @cached_property
+    def bytes(self) -> NDArray[np.int64]:
+        """Bytes of each partition, uncompressed."""
+        return self._sums(1)
+
+    def groups(self, number: int) -> Iterator[tuple[Path, int]]:
+        """(file, row group) of all that a partition has, in the order of batches."""
+        first = 0
+        for line in self._lines:
+            rounds, _, name = line.split(" ", 2)
+            for turn in range(int(rounds)):
+                at = first + turn * self._parts + number
+                if self._told[at, 0]:
+                    yield self.folder / name, turn * self._parts + number
+            first += int(rounds) * self._parts
+
+    @cached_property
+    def _index(self) -> list[str]:
+        return (self.folder / INDEX).read_text(encoding="utf-8").splitlines()
+
+    @property
+    def _parts(self) -> int:
+        return int(self._index[0])
+
+    @property
+    def _lines(self) -> list[str]:
+        return self._index[1:]
+
+    @cached_property
+    def _told(self) -> NDArray[np.int64]:
+        return np.asarray(np.load(self.folder / GROUPS, mmap_mode="r", allow_pickle=False))
+
+    def _sums(self, column: int) -> NDArray[np.int64]:
+        sums: NDArray[np.int64] = self._told[:, column].reshape(-1, self._parts).sum(axis=0)
+        return sums
+
+
+@dataclass(frozen=True)
+class Partition:
+    """All rows whose keys have one hash in common: an iterable of tables, in the order of the items.
+
+    A table has at most 65,536 rows, so that memory holds no partition unless the function does.
+    """
+
+    whole: Partitioned
+    number: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its tables, also where there are none."""
+        return self.whole.schema
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return int(self.whole.rows[self.number])
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = self.schema
+        for path, group in self.whole.groups(self.number):
+            with pq.ParquetFile(path, buffer_size=1 << 18, pre_buffer=False) as file:
+                for piece in file.iter_batches(_READ_ROWS, row_groups=[group], use_threads=False):
+                    yield pa.Table.from_batches([piece]).select(schema.names).cast(schema)
+
+    def table(self) -> pa.Table:
+        """All of it in memory."""
+        import pyarrow as pa
+
+        return pa.concat_tables([self.schema.empty_table(), *self]).combine_chunks()
