@@ -68,6 +68,11 @@ class ParquetRows:
         self._ends = array("q", accumulate(self._rows))
         self._cursor: _Cursor | None = None
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The chosen columns, with the types that all files fit into."""
+        return self._schema
+
     def __len__(self) -> int:
         return len(self._rows) if self._item == "group" else self._rows_before(len(self._rows))
 
