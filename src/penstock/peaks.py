@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -65,6 +66,48 @@ def resident(status: bytes) -> tuple[int, int, int, int]:
         found.append(int(status[at : status.index(b"kB", at)]) << 10)
     mark, anonymous, files, shared = found
     return mark, anonymous, files, shared
+
+
+def fields(stat: bytes) -> list[bytes]:
+    """The first fields of ``/proc/PID/stat`` behind the command's name, which may hold anything.
+
+    Raises:
+        ValueError: there is no such text: the process is gone.
+    """
+    return stat[stat.rindex(b")") + 2 :].split(None, 14)
+
+
+def faults(of: list[bytes]) -> int:
+    """Page faults so far, minor and major, of all threads; from :func:`fields`."""
+    return int(of[7]) + int(of[9])
+
+
+def faults_below(of: list[bytes]) -> int:
+    """The same of children that have ended and were waited for."""
+    return int(of[8]) + int(of[10])
+
+
+def take(of: list[bytes], status: bytes, again: Callable[[], bytes], huge: HugePages) -> tuple[Mark, int]:
+    """A reading of a process; (the mark, its shared memory).
+
+    Args:
+        of: the :func:`fields` of its stat, read just before ``status``.
+        status: the text of ``/proc/PID/status``.
+        again: reads its stat anew.
+        huge: the machine's count of huge pages.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    at = time.monotonic()
+    top, anonymous, files, shared = resident(status)
+    held = anonymous + shared
+    before = after = faults(of)
+    handed_out = huge.latest
+    if top - files > held + _SLACK:
+        # Only then does it matter how many faults there were: those after the reading count too.
+        after, handed_out = faults(fields(again())), huge.read()
+    return Mark(at, top, held, files, before, after, *handed_out), shared
 
 
 def between(first: Mark, last: Mark, page: int, *, known: int = 0) -> int:
@@ -223,7 +266,8 @@ class HugePages:
         self.latest = (0, 0)
         """How many at the last reading: handed out at faults, put together without."""
         self._at = 0.0
-        self.read()
+        self.begin = self.read()
+        """How many there were when we began to count."""
 
     def recent(self) -> tuple[int, int]:
         """How many, at most a tenth of a second ago."""

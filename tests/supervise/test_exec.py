@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -370,6 +371,14 @@ def test_mapped_files_are_not_counted(tmp_path):
     program += "sum(m[::4096]); until_read()"
     run("--into", tmp_path / "run", "--", *watched(tmp_path / "run", program))
     assert facts(tmp_path / "run")["peak"] < 40 * MiB
+
+
+def test_memory_files_that_no_process_maps_are_counted_and_their_holder_is_named(tmp_path):
+    program = "import os; fd = os.memfd_create('x'); [os.write(fd, bytes(1 << 20)) for _ in range(200)]\n"
+    done = run("--budget", "120MiB", "--into", tmp_path, "--", *watched(tmp_path, program + "until_read(9)"))
+    assert done.returncode == 3
+    assert re.search(r"most was held by process \d+ \(.*\): [12]\d\d MiB", done.stderr)
+    assert 120 * MiB < facts(tmp_path)["peak"] < 240 * MiB
 
 
 def test_the_run_folder_tells_the_course(tmp_path):

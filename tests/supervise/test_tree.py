@@ -5,13 +5,10 @@ import subprocess
 import sys
 import time
 
-import pytest
 from waiting import until
 
 from penstock.budget import MiB
-from penstock.engine.discover import Gauge
-from penstock.supervise.tree import Process, Tree
-from penstock.supervise.watch import Watch
+from penstock.supervise.tree import Tree
 
 
 def test_one_that_has_come_since_the_last_reading_is_a_member():
@@ -53,15 +50,3 @@ def test_the_peak_of_a_child_is_known_when_it_has_ended():
     assert tree.processes.keys() == {child.pid}
     assert tree.processes[child.pid].mark < 50 * MiB < tree.processes[child.pid].below
     child.communicate(b"\n")
-
-
-@pytest.mark.parametrize(("below", "most", "peak"), [(70, 70, 200), (0, 70, 265), (70, 150, 345)])
-def test_the_kernel_tells_the_peak_of_a_process_or_of_a_child_of_its_own(below, most, peak):
-    """At the end of a process its children's peaks and its own are one number."""
-    watch = Watch(Gauge([]), tree=Tree())
-    process = Process(os.getpid(), None)
-    process.memory, process.mark, process.below = 5 * MiB, 10 * MiB, below * MiB
-    watch.tree.processes[process.pid] = process
-    watch.used = watch.peak = 200 * MiB
-    watch.ended(process.pid, None, most * MiB)
-    assert watch.peak == peak * MiB

@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.abc import Reading
-from penstock.peaks import HugePages, Mark, Peak, fault_size, resident
+from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
 from penstock.proc import descendants, held_apart, image, share
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _NEAR = 1 << 20
-"""Where the mark is so close to what is held there is nothing to be told apart."""
+"""A child that holds less has hardly anything to share."""
 _END_SECONDS = 2.0
 _SHARES_EVERY = 0.25
 """Seconds between looks at what forked children have in common with their worker, at least."""
@@ -99,16 +99,12 @@ class Tree:
 
     def _mark(self) -> tuple[Mark, int, float]:
         """What the kernel tells of the worker alone, with its shared memory and its CPU."""
-        stat = _fields(os.pread(self._files["stat"], 1024, 0))
-        at = time.monotonic()
-        top, anonymous, files, shared = resident(os.pread(self._files["status"], 4096, 0))
-        held = anonymous + shared
-        before = faults = _faults(stat)
-        huge = self._huge.latest
-        if top - files > held + _NEAR:
-            # Only then does it matter how many faults there were: those after the reading count too.
-            faults, huge = _faults(_fields(os.pread(self._files["stat"], 1024, 0))), self._huge.read()
-        return Mark(at, top, held, files, before, faults, *huge), shared, _cpu_of(stat)
+        stat = fields(self._stat())
+        mark, shared = take(stat, os.pread(self._files["status"], 4096, 0), self._stat, self._huge)
+        return mark, shared, _cpu_of(stat)
+
+    def _stat(self) -> bytes:
+        return os.pread(self._files["stat"], 1024, 0)
 
     def _feed(self, mark: Mark) -> int:
         if self._peak is None:
@@ -260,7 +256,7 @@ class Helper(threading.Thread):
 
 def _parent(pid: int) -> int:
     with suppress(OSError, ValueError, IndexError):
-        return int(_fields(_slurp(f"/proc/{pid}/stat"))[1])
+        return int(fields(_slurp(f"/proc/{pid}/stat"))[1])
     return 0
 
 
@@ -299,18 +295,8 @@ def _slurp(path: str) -> bytes:
 
 
 def _cpu(stat: bytes) -> float:
-    return _cpu_of(_fields(stat))
+    return _cpu_of(fields(stat))
 
 
-def _fields(stat: bytes) -> list[bytes]:
-    """The fields of ``/proc/PID/stat`` behind the command's name, which may hold blanks and brackets too."""
-    return stat[stat.rindex(b")") + 2 :].split(None, 14)
-
-
-def _cpu_of(fields: list[bytes]) -> float:
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def _faults(fields: list[bytes]) -> int:
-    """Page faults so far, minor and major, of all threads."""
-    return int(fields[7]) + int(fields[9])
+def _cpu_of(of: list[bytes]) -> float:
+    return (int(of[11]) + int(of[12])) / _TICK

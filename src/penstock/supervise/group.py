@@ -10,8 +10,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from penstock.groups.member import of_v1, of_v2
 from penstock.limits.cgroup import V1Kills
-from penstock.proc import SYSTEM, KernelFile, find, hierarchies, text
+from penstock.proc import SYSTEM, KernelFile, hierarchies, text
 from penstock.supervise.tree import ancestors, has_ended
 
 _MOST = 100_000
@@ -28,11 +29,9 @@ class Group:
         found = [each for each in hierarchies("memory", root) if (each.folders[0] / "memory.stat").exists()]
         # On a hybrid machine memory is counted in one of the two hierarchies only.
         self.folder = found[0].folders[0] if found else None
-        own, self._fields, kills = root / "none", (b"anon ", b"shmem "), "memory.events"
-        if found:
-            own = found[0].folders[0]
-            if found[0].version == 1:
-                self._fields, kills = (b"total_rss ", b"total_shmem "), "memory.oom_control"
+        own = found[0].folders[0] if found else root / "none"
+        self._version = found[0].version if found else 2
+        kills = "memory.oom_control" if self._version == 1 else "memory.events"
         self._stat = KernelFile(own / "memory.stat")
         self._kills = KernelFile(own / kills)
         # On v1 a kill counts in the victim's own group, which may be one that a run of ours makes.
@@ -44,10 +43,16 @@ class Group:
         return os.getpid() in ancestors(pid) or has_ended(pid)
 
     def used(self) -> int | None:
-        """Anonymous + shared bytes of the group and those below it; None where that is not told."""
+        """Anonymous + shared bytes of the group and those below it; None where that is not told.
+
+        With pipe buffers where these are told: on v1 the kernel's memory for a command that looks at very
+        many files cannot be told from them, and is none that the command holds.
+        """
         content = self._stat.read()
-        values = [find(content, field) for field in self._fields]
-        return None if values[0] is None else values[0] + (values[1] or 0)
+        if not content:
+            return None
+        held = of_v1(content, 0) if self._version == 1 else of_v2(content)
+        return held.memory + held.pipes
 
     def kernel_kills(self) -> int | None:
         """Processes of the group, and of those below it, that the kernel has killed for memory so far.

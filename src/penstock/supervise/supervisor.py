@@ -129,6 +129,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             raise
         self._step_aside()
+        self._watch.listen()  # not before: the command is forked from one thread
         self._begin(began)
         due = 0.0
         while self._reap():
@@ -173,7 +174,8 @@ class Supervisor:
             if pid == self._pid:
                 self._status, self._ended = status, time.time()
                 self._at_end = (*self._watch.last_second(), self._nearest())
-            self._watch.ended(pid, number, most if most > self._own_peak else 0)
+            faults = usage.ru_minflt + usage.ru_majflt
+            self._watch.ended(pid, number, most if most > self._own_peak else 0, faults)
 
     def _is_waiting(self) -> bool:
         """Whether to stay for what the command left behind."""
@@ -312,6 +314,7 @@ class Supervisor:
 
     def _end(self, began: float) -> Ending:
         watch = self._watch
+        watch.close()
         watch.count_kills()
         status = self._status if self._status is not None else 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None

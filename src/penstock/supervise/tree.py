@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock import proc
+from penstock.peaks import HugePages, Mark, Peak, between, fault_size, faults_below, fields, take
 from penstock.proc import KernelFile, find
 
 _THREADS_EVERY = 8
@@ -27,21 +28,26 @@ class Process:
     Args:
         pid: its number.
         parent: the process that it was found under, or None for the first of the tree.
+        huge: the machine's count of huge pages.
     """
 
     __slots__ = (
-        "_at_fork", "_before", "_children", "_kept", "_named", "_status", "below", "born", "command",
-        "files", "forked", "highest", "mark", "memory", "parent", "pid", "readings", "rise", "seen", "shared",
-        "tables", "threads",
+        "_at_fork", "_before", "_children", "_faults_below", "_huge", "_kept", "_named", "_owned", "_peak",
+        "_stat", "_status", "anonymous", "below", "born", "command", "forked", "highest", "mark", "memory",
+        "parent", "pid", "readings", "rise", "seen", "shared", "tables", "threads",
     )  # fmt: skip
 
-    def __init__(self, pid: int, parent: Process | None) -> None:
+    def __init__(self, pid: int, parent: Process | None, huge: HugePages) -> None:
         folder = Path(f"/proc/{pid}")
         self.pid, self.parent = pid, 0 if parent is None else parent.pid
         self._status = KernelFile(folder / "status")
+        self._stat = KernelFile(folder / "stat")
         self._children = KernelFile(folder / f"task/{pid}/children")
         self._kept = bool(self._status.read())  # False: gone, or no descriptor is left for it
-        self.memory = self.shared = self.files = self.mark = self.highest = self.tables = 0
+        self.memory = self.anonymous = self.shared = self.mark = self.highest = self.tables = 0
+        self._owned = self._faults_below = 0
+        self._huge = huge
+        self._peak: Peak | None = None
         self.threads, self.readings = 1, 0
         self._before = 0
         self._named = 1 << 20
@@ -57,35 +63,70 @@ class Process:
         """Whether it was forked and has not run another program since: its pages are its parent's."""
         self.born = -1
         """What it has in common with its parent, about, if it was forked."""
-        self._at_fork = 0 if parent is None else parent.memory
+        self._at_fork = 0 if parent is None else parent.anonymous
 
     def read(self, now: float) -> bool:
         """Read it anew; False when it has ended."""
-        text = self._status.read() if self._kept else slurp(f"/proc/{self.pid}/status")
-        anonymous = find(text, b"RssAnon:")
-        if anonymous is None:  # gone, or a zombie
+        try:
+            stat = fields(self._read_stat())
+            text = self._status.read() if self._kept else slurp(f"/proc/{self.pid}/status")
+            mark, self.shared = take(stat, text, self._read_stat, self._huge)
+        except ValueError:  # gone, or a zombie
             return False
         self._before = self.memory
-        self.shared = (find(text, b"RssShmem:") or 0) << 10
-        self.memory = (anonymous << 10) + self.shared
-        self.files = max(self.files, (find(text, b"RssFile:") or 0) << 10)
+        self.anonymous = mark.held - self.shared
+        self._add_owned()
+        self._faults_below = faults_below(stat)
         self.tables = ((find(text, b"VmPTE:") or 0) << 10) + _STACKS
         self.threads = find(text, b"Threads:") or 1
-        mark = (find(text, b"VmHWM:") or 0) << 10
         first = self.seen == 0.0
-        # The kernel's own high-water mark misses no spike; files that were mapped are taken off.
-        rose = mark > self.mark and not (first and self.forked)
-        self.rise = max(mark - self.files - self.memory, 0) if rose else 0
-        self.mark, self.seen = mark, now
+        if self._peak is None:
+            # A forked one's high-water mark begins with its parent's pages, another's at nothing.
+            begin = mark if self.forked else self._from_nothing(mark)
+            self._peak = Peak(begin, fault_size())
+        # The kernel's own high-water mark misses no spike, and counts mapped files: see the rule.
+        self.rise = self._peak.feed(mark) - mark.held
+        self.mark, self.seen = mark.mark, now
         self.readings += 1
         if first and self.forked:
-            self.born = min(self.memory, self._at_fork)
+            self.born = min(self.anonymous, self._at_fork)
         self.highest = max(self.highest, self.memory + self.rise)
         if self.memory > self._named:
             self._named = 2 * self.memory + (1 << 20)
             if self.renamed():  # meanwhile: what was read was the memory of the program before
                 return self.read(now)
         return True
+
+    def _read_stat(self) -> bytes:
+        return self._stat.read() if self._kept else slurp(f"/proc/{self.pid}/stat")
+
+    def _from_nothing(self, mark: Mark) -> Mark:
+        huge, collapsed = self._huge.begin
+        return mark._replace(mark=0, held=0, before=0, faults=0, huge=huge, collapsed=collapsed)
+
+    def own(self, shared: int) -> None:
+        """Give it the shared memory that it was first seen to hold, also what it does not map. In bytes."""
+        self._owned = shared
+        self._add_owned()
+        self.highest = max(self.highest, self.memory + self.rise)
+
+    def _add_owned(self) -> None:
+        self.memory = self.anonymous + max(self.shared, self._owned)
+
+    def last_rise(self, most: int, faults: int) -> int:
+        """How far it went, after the last reading, above what it held then, as the kernel told at its end.
+
+        Args:
+            most: the most that was resident, of it or of a child that it had waited for.
+            faults: its page faults, those of such children included.
+        """
+        if self._peak is None or most <= max(self.mark, self.below):
+            return 0
+        last = self._peak.last
+        since = max(faults - self._faults_below, last.before)
+        huge, collapsed = self._huge.read()
+        end = last._replace(mark=most, held=0, faults=since, huge=huge, collapsed=collapsed)
+        return between(last, end, fault_size()) - last.held
 
     @property
     def held(self) -> int:
@@ -103,18 +144,13 @@ class Process:
                         yield from map(int, slurp(f"{thread}/children").split())
 
     def in_common(self) -> int:
-        """What of its memory is other processes' share of pages they have in common; slow (20 ms a GiB)."""
-        values = dict.fromkeys((b"Anonymous:", b"Pss_Anon:", b"Pss_Shmem:"), 0)
-        found = slurp(f"/proc/{self.pid}/smaps_rollup")
-        for line in found.splitlines():
-            words = line.split()
-            if words and words[0] in values:
-                values[words[0]] = int(words[1]) << 10
-        if not found:  # not told: another user's, or an old kernel
-            return 0
-        # Both numbers of anonymous memory are of one moment, in which it may have grown since it was read.
-        shared = max(self.shared - values[b"Pss_Shmem:"], 0)
-        return max(values[b"Anonymous:"] - values[b"Pss_Anon:"], 0) + shared
+        """What of its anonymous memory is others' share of pages in common; slow (20 ms a GiB).
+
+        0 where that is not told: another user's process, or an old kernel.
+        """
+        # Both numbers are of one moment, in which it may have grown since it was read.
+        whole, part = proc.share(self.pid)
+        return max(whole - part, 0)
 
     def renamed(self) -> bool:
         """Look at its command line again; whether it runs another program now."""
@@ -122,7 +158,12 @@ class Process:
         if command in ("", self.command):  # empty: it is about to end
             return False
         self.command, self.forked, self.born = command, False, -1
+        self._peak = None if self._peak is None else self._fresh(self._peak.last)
         return True
+
+    def _fresh(self, last: Mark) -> Peak:
+        """Its mark began anew with another program."""
+        return Peak(last._replace(mark=0, held=0), fault_size())
 
 
 class Tree:
@@ -136,12 +177,15 @@ class Tree:
         self._root = os.getpid() if root is None else root
         self._children = KernelFile(Path(f"/proc/{self._root}/task/{self._root}/children"))
         self._turn = 0
+        self.huge = HugePages()
+        """The machine's count of huge pages."""
         self.processes: dict[int, Process] = {}
         """Those alive at the last reading."""
 
     def read(self, now: float) -> list[Process]:
         """Read them all anew; those that have ended since the last reading."""
         self._turn += 1
+        self.huge.recent()
         of_threads = self._turn % _THREADS_EVERY == 0
         before, self.processes = self.processes, {}
         # A process once seen is read by its own descriptor, whoever its parent is now.
@@ -159,7 +203,7 @@ class Tree:
                 ended.append(process)
                 process = None  # the number may be another process's by now
             if process is None:
-                process = Process(pid, parent)
+                process = Process(pid, parent, self.huge)
                 if not process.read(now):
                     continue
             self.processes[pid] = process
@@ -175,9 +219,14 @@ class Tree:
         return {*self.processes, *proc.descendants(self._root)}
 
     @property
-    def memory(self) -> int:
-        """Anonymous + shared bytes at the last reading; pages that two have in common count twice."""
-        return sum(process.memory for process in self.processes.values())
+    def anonymous(self) -> int:
+        """Anonymous bytes at the last reading; pages that two have in common count twice."""
+        return sum(process.anonymous for process in self.processes.values())
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory that processes map, each counted as often as it is mapped."""
+        return sum(process.shared for process in self.processes.values())
 
     def largest(self, most: int) -> list[Process]:
         """Those that hold most, the largest first."""

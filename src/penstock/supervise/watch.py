@@ -1,10 +1,14 @@
 """How much the tree holds, its peak, what is left, and when to look again.
 
 Two ways of measuring. Where the control group is ours alone its counter tells at once what the whole
-tree holds, each page counted once. Elsewhere the processes are added up, which counts pages that a
-parent has in common with its forked children several times; that is corrected by their proportional
-shares, read as often as its cost allows. Files in shared memory that no process maps are then not
-counted: whose they are cannot be known.
+tree holds, each page counted once. Elsewhere the anonymous memory of the processes is added up, which
+counts pages that a parent has in common with its forked children several times; that is corrected by
+their proportional shares, read as often as its cost allows. Shared memory is then that of the files
+which the processes hold or map (:mod:`penstock.held_memory`), never what merely lies in ``/dev/shm``.
+
+Mapped files are no memory, in the peaks neither (:mod:`penstock.peaks`). The marks that tell these are
+the command's own and are not reset: a spike that stays below what files took before is seen only by a
+reading at that moment.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import math
 import time
 from collections import deque
 
+from penstock.backends.sentinel import Sentinel
 from penstock.budget import Ceiling, GiB, MiB
 from penstock.engine import discover
 from penstock.engine.meter import Meter
+from penstock.held_memory import Shared
 from penstock.supervise.group import Group
 from penstock.supervise.tree import Process, Tree
 from penstock.supervise.verdict import Gone, Rise, Scope
@@ -67,6 +73,10 @@ class Watch:
         self.group = self._counters if self._counters.is_ours(()) else None
         """Our control group, where it holds nobody else: it tells the sum."""
         self.budget = budget
+        self._shared = Shared()
+        self._shared_held = 0
+        self._owners: dict[int, int] = {}
+        self._sentinel: Sentinel | None = None
         self._own = Meter()
         self._own_before = self._own.held()
         used = self.group.used() if self.group else None
@@ -105,6 +115,15 @@ class Watch:
         self.count = 0
         """How many processes were alive at the last reading of each."""
 
+    def listen(self) -> None:
+        """Look at once when a file appears in ``/dev/shm``, from a thread with the signals blocked as now."""
+        self._sentinel = Sentinel(lambda: self._shared.hear(self._owners))
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._sentinel is not None:
+            self._sentinel.close()
+
     # ------------------------------------------------------------------ reading
 
     def read(self) -> float:
@@ -138,9 +157,14 @@ class Watch:
         return self.free < 64 * MiB or (self.used > 0 and self.free < self.used / 8)
 
     def _list(self, now: float) -> None:
-        """Read each process."""
+        """Read each process, and whose the shared memory is."""
         for process in self.tree.read(now):
             self._note_gone(process, now)
+        self._owners = {pid: pid for pid in self.tree.processes}
+        held = self._shared.read(self._owners, self.tree.shared, 0, short=self._is_short())
+        self._shared_held = held.all
+        for pid, process in self.tree.processes.items():
+            process.own(held.by_owner.get(pid, 0))
         if now - self._listed >= self._list_every:
             # Soon after the start it is looked at more often: much changes then.
             self._listed, self._list_every = now, min(2 * self._list_every, _LIST)
@@ -174,26 +198,27 @@ class Watch:
 
     def _added_up(self, now: float) -> int:
         processes = self.tree.processes
-        held = self.tree.memory
-        largest = max((each.memory for each in processes.values()), default=0)
+        held = self.tree.anonymous
+        largest = max((each.anonymous for each in processes.values()), default=0)
         used = self._apart(held)
         if self._may_share() and now >= self._shares_next and self._credit_for_shares(now) > 0:
             new = any(_is_settled(each) and pid not in self._shares_of for pid, each in processes.items())
-            if new or used > 1.02 * self.peak or now >= self._shares_at + _LIST:
+            if new or used + self._shared_held > 1.02 * self.peak or now >= self._shares_at + _LIST:
                 self._read_shares(now)
                 used = self._apart(held)
-        return max(used, largest)
+        return max(used, largest) + self._shared_held
 
     def _may_share(self) -> bool:
-        """Whether any two may have pages in common: programs of their own have not."""
-        every = self.tree.processes.values()
-        return any(each.forked for each in every) or sum(each.shared > _SMALL for each in every) > 1
+        """Whether any two may have anonymous pages in common: programs of their own have not."""
+        return any(each.forked for each in self.tree.processes.values())
 
     def _apart(self, held: int) -> int:
         """``held`` without what was found to be in common, and what new forks brought with them."""
         processes = self.tree.processes
         new = processes.keys() - self._shares_of
-        born = sum(min(processes[pid].born, processes[pid].memory) for pid in new if processes[pid].born > 0)
+        born = sum(
+            min(processes[pid].born, processes[pid].anonymous) for pid in new if processes[pid].born > 0
+        )
         return held - self._in_common - born
 
     def _credit_for_shares(self, now: float) -> float:
@@ -206,16 +231,17 @@ class Watch:
         self._shares_of = set(settled)
         cost = time.thread_time() - begin
         self._shares_credit = self._credit_for_shares(now) - cost
-        self._shares_at, self._shares_next, self._shares_held = now, now + 5 * cost, self.tree.memory
+        self._shares_at, self._shares_next, self._shares_held = now, now + 5 * cost, self.tree.anonymous
         self._extra += cost
 
     def _in_common_of(self, process: Process) -> int:
         common = process.in_common()
         parent = self.tree.processes.get(process.parent)
-        if not process.forked or parent is None or common >= process.memory // 50:
+        if not process.forked or parent is None or common >= process.anonymous // 50:
             return common
         # Nothing in common, and yet as large: it is in its parent's very memory (vfork).
-        return process.memory if abs(process.memory - parent.memory) < process.memory // 100 else common
+        alike = abs(process.anonymous - parent.anonymous) < process.anonymous // 100
+        return process.anonymous if alike else common
 
     def is_over(self, line: int) -> bool:
         """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
@@ -229,7 +255,7 @@ class Watch:
             return self._over > 1  # one reading may have met a process between two programs
         now = time.time()
         # In a storm of forks the sum grows: then it is asked again and again, whatever it takes.
-        grown = self.tree.memory > 1.05 * self._shares_held
+        grown = self.tree.anonymous > 1.05 * self._shares_held
         if now < self._shares_next or not (grown or self._credit_for_shares(now) > 0):
             return False
         self._read_shares(now)
@@ -263,7 +289,7 @@ class Watch:
                 Gone(process.pid, process.command, process.held, process.seen, now, most=process.highest)
             )
 
-    def ended(self, pid: int, signal: int | None, most: int) -> None:
+    def ended(self, pid: int, signal: int | None, most: int, faults: int) -> None:
         """A child of ours has ended.
 
         Args:
@@ -271,6 +297,7 @@ class Watch:
             signal: what ended it, if a signal did.
             most: the resident peak of it, or of a child of its own that had ended, as the kernel told it
                 at the end; 0 where that cannot be believed.
+            faults: the page faults of all of these.
         """
         now = time.time()
         process = self.tree.processes.pop(pid, None)
@@ -283,7 +310,7 @@ class Watch:
             return
         # Its last rise came after its last reading. Of the others only the last reading is known.
         # What a child of its own held was counted as the child's.
-        rise = max(most - process.files - process.memory, 0) if most > max(process.mark, process.below) else 0
+        rise = process.last_rise(most, faults)
         top = max(process.highest, process.memory + rise)
         self.gone.append(Gone(pid, process.command, process.held, process.seen, now, signal, True, top))
         if rise and self.used + rise > self.peak:
