@@ -232,7 +232,7 @@ def left_of(done):
     return list(left_behind(done.mark))
 
 
-POOLS = ["penstock.Executor('300MiB', 2)", "concurrent.futures.ProcessPoolExecutor(2)"]
+POOLS = ["penstock.Executor(2, budget='300MiB')", "concurrent.futures.ProcessPoolExecutor(2)"]
 
 EXIT_WITHOUT_SHUTDOWN = """
 import sys, time
@@ -269,7 +269,7 @@ def moved(point):
 def odd(n):
     raise Odd(n)
 
-with penstock.Executor("300MiB", 2) as pool:
+with penstock.Executor(2, budget="300MiB") as pool:
     point = pool.submit(moved, Point(2)).result()
     error = pool.submit(odd, 3).exception()
     assert type(error) is Odd
@@ -312,7 +312,7 @@ class Helper:
 helper = Helper()
 
 if __name__ == "__main__":
-    with eval(sys.argv[1].replace("2)", "2, initializer=start, initargs=(7,))")) as pool:
+    with eval(sys.argv[1].replace("(2", "(2, initializer=start, initargs=(7,)")) as pool:
         assert {future.result() for future in [pool.submit(get, n) for n in range(9)]} == {7}
         assert set(pool.map(get, range(9))) == {7}
         for function in (load_once, remember):
@@ -333,7 +333,7 @@ def both(_):
 def one():
     return SCALE["by"]
 
-with penstock.Executor("300MiB", 2) as pool:
+with penstock.Executor(2, budget="300MiB") as pool:
     for scale in (1, 2, 3):
         SCALE = {"by": scale}
         print(list(pool.map(both, range(2))), end=" ")
@@ -352,7 +352,7 @@ def block(n):
     return bytes([n]) * (8 << 20)
 
 meter = Meter()
-with penstock.Executor("400MiB", 2) as pool:
+with penstock.Executor(2, budget="400MiB") as pool:
     assert len(pool.submit(block, 1).result()) == 8 << 20
     before, most = meter.held(), 0
     if sys.argv[1] == "map":
@@ -373,7 +373,7 @@ import penstock
 def block(n):
     return bytes([n]) * (8 << 20)
 
-with penstock.Executor("200MiB", 2) as pool:
+with penstock.Executor(2, budget="200MiB") as pool:
     futures = [pool.submit(block, n) for n in range(60)]
     gathered = []
     try:
@@ -393,7 +393,7 @@ def slow(n):
     open(f"done-{n}", "w").close()
 
 try:
-    with penstock.Executor("300MiB", 2) as pool:
+    with penstock.Executor(2, budget="300MiB") as pool:
         futures = [pool.submit(slow, n) for n in range(50)]
         for future in futures:
             future.result()
@@ -406,7 +406,7 @@ FORKS = """
 import gc, os, sys
 import penstock
 
-with penstock.Executor("300MiB", 1) as pool:
+with penstock.Executor(1, budget="300MiB") as pool:
     future = pool.submit(bytes, 1 << 20)
     future.exception()
     pid = os.fork()

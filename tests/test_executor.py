@@ -25,7 +25,7 @@ FORKSERVER = get_context("forkserver")
 
 
 def ours(**options):
-    return penstock.Executor(beside(250), 2, **options)
+    return penstock.Executor(2, budget=beside(250), **options)
 
 
 def theirs(**options):
@@ -419,14 +419,14 @@ def test_a_call_over_its_timeout_fails_alone():
 
 def test_workers_that_leak_are_replaced():
     told = []
-    with penstock.Executor(beside(150), 1, observers=[told.append]) as pool:
+    with penstock.Executor(1, budget=beside(150), observers=[told.append]) as pool:
         assert sum(pool.map(programs.leaks, range(40))) == 40
     ended = [event for event in told if isinstance(event, events.WorkerEnded)]
     assert [event for event in ended if event.why == "recycled"]
 
 
 def test_declared_memory_bounds_what_runs_at_once(tmp_path):
-    with penstock.Executor(beside(250), 2, memory="120MiB") as pool:
+    with penstock.Executor(2, budget=beside(250), memory="120MiB") as pool:
         assert max(pool.map(programs.at_once, [str(tmp_path)] * 6)) == 1
 
 
@@ -438,7 +438,7 @@ def test_many_tiny_calls():
 
 def test_a_budget_too_small_is_refused_at_once():
     with pytest.raises(penstock.NoBudget, match="smallest budget"):
-        penstock.Executor("2MiB")
+        penstock.Executor(budget="2MiB")
     with pytest.raises(penstock.UsageError, match="workers"):
         penstock.Executor(workers=0)
 

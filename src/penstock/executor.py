@@ -7,8 +7,11 @@ Nothing is journaled, so nothing resumes.
 
 from __future__ import annotations
 
+import operator
+import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as AbstractExecutor
@@ -26,6 +29,7 @@ from penstock.durations import parse_duration
 from penstock.engine import discover
 from penstock.engine.estimate import Wishes
 from penstock.engine.stage import Options
+from penstock.errors import UsageError
 from penstock.service import CallFuture, Service
 
 _P = ParamSpec("_P")
@@ -42,26 +46,30 @@ _BATCH_SECONDS = 0.05
 class Executor(AbstractExecutor):
     """Runs calls in worker processes whose memory together stays inside a budget.
 
-    A drop-in for ``concurrent.futures.ProcessPoolExecutor``. A call that cannot fit fails its own
-    future with ItemTooLarge; one whose worker dies every time with WorkerDied; one that takes too
-    long with Stalled; the others go on. Needs no ``__main__`` guard: workers never import the main
-    script.
+    A drop-in for ``concurrent.futures.ProcessPoolExecutor``: what that takes stands first, in its order.
+    A call that cannot fit fails its own future with ItemTooLarge; one whose worker dies every time with
+    WorkerDied; one that takes too long with Stalled; the others go on. Needs no ``__main__`` guard:
+    workers never import the main script.
 
     Args:
+        max_workers: at most so many workers; None lets memory and cores decide.
+        mp_context: taken, and without effect: workers are always forked from a process of their own,
+            as the method ``forkserver`` does it. Of a ``fork`` context this is said once.
+        initializer, initargs: called once in every worker, also in one that replaces another.
+        max_tasks_per_child: so many calls does a worker take; then another one replaces it.
         budget: bytes for all processes together, this one included: ``"4GiB"``, ``"80%"``, or
             ``"auto"`` for the smallest limit that holds this process.
-        workers: at most so many; None lets memory and cores decide.
-        max_workers: the same, as ``ProcessPoolExecutor`` calls it.
+        workers: the same as ``max_workers``, as it is called everywhere else here.
         memory: the most that a call takes, stated instead of learnt.
         timeout: how long one call may take: seconds, or ``"30s"``; None for no limit.
         stall: how long a worker may go without CPU and I/O before it counts as hung.
-        initializer, initargs: called once in every worker, also in one that replaces another.
         observers: called with every event of the engine, on its thread.
         backend: ``"local"``, or a backend, which is then left open at the end.
         arrays: how large NumPy arrays among the arguments travel: keywords of
             ``penstock.calls.pickling.Sender``.
         modules: imported once, where workers are forked from, which then share them. The modules of
             the functions that are called are found without this.
+        folder: where large arguments and results wait; the one for temporary files by default.
 
     Raises:
         UsageError: an argument that makes no sense.
@@ -72,23 +80,27 @@ class Executor(AbstractExecutor):
 
     def __init__(
         self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
         budget: str | int = "auto",
         workers: int | None = None,
-        *,
-        max_workers: int | None = None,
         memory: str | int | None = None,
         timeout: str | float | None = None,
         stall: str | float = "10min",
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
         arrays: Mapping[str, Any] | None = None,
         modules: Sequence[str] = (),
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        workers = discover.most_workers(max_workers if workers is None else workers)
+        workers = discover.most_workers(_workers(max_workers, workers))
+        _look_at_context(mp_context)
         found = discover.discover(budget)
         options = Options(
             budget=found.budget,
@@ -100,7 +112,10 @@ class Executor(AbstractExecutor):
             cores=discover.cpus(),
             endless=True,
             most_batch_seconds=_BATCH_SECONDS,
+            most_items=_most_tasks(max_tasks_per_child),
         )
+        # What dask and others look at, as ``ProcessPoolExecutor`` has it.
+        self._max_workers = workers or options.cores
         self._a_few = _A_FEW * (workers or options.cores)
         self._here = forks.Here()
         self._service = Service(
@@ -112,10 +127,44 @@ class Executor(AbstractExecutor):
             observers=observers,
             arrays=arrays or {},
             modules=modules,
+            folder=folder,
         )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
         weakref.finalize(self, self._service.close).atexit = False
+
+    @property
+    def most_workers(self) -> int:
+        """So many workers at once, at most; may be set anew."""
+        return self._max_workers
+
+    @most_workers.setter
+    def most_workers(self, workers: int | None) -> None:
+        self._max_workers = workers or discover.cpus()
+        self._service.most_workers = self._max_workers
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was submitted is done, and more may be."""
+        return self._service.idle
+
+    def renew(self) -> bool:
+        """Be as a new one, with workers that are warm: arrays and globals are sent anew.
+
+        False where it takes no more calls.
+        """
+        if self._service.idle:
+            self._service.sent.renew()
+        return self._service.idle
+
+    @property
+    def max_tasks_per_child(self) -> int | None:
+        """So many calls does a worker take; may be set anew."""
+        return self._service.most_calls
+
+    @max_tasks_per_child.setter
+    def max_tasks_per_child(self, calls: int | None) -> None:
+        self._service.most_calls = calls
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Have ``fn(*args, **kwargs)`` called in a worker.
@@ -253,6 +302,14 @@ class Executor(AbstractExecutor):
         if wait:
             self._service.join()
 
+    def terminate_workers(self) -> None:
+        """End at once, as :meth:`abandon`: ``ProcessPoolExecutor`` has it from Python 3.14 on."""
+        self.abandon()
+
+    def kill_workers(self) -> None:
+        """The same."""
+        self.abandon()
+
     def abandon(self) -> None:
         """End at once: what waits is cancelled, what runs is killed and fails with CancelledError."""
         self._service.abandon()
@@ -271,6 +328,49 @@ class Executor(AbstractExecutor):
             self._aheads.clear()  # what was not read need not be
         self.shutdown(wait=True)
         return None
+
+
+def _workers(max_workers: Any, workers: Any) -> int | None:
+    """The number of workers that was asked for, by either name."""
+    if isinstance(max_workers, str):
+        raise UsageError(
+            f"max_workers must be a number, not {max_workers!r}; a budget is given by keyword: "
+            f"Executor(budget={max_workers!r})"
+        )
+    if None not in (max_workers, workers) and max_workers != workers:
+        raise UsageError(
+            f"max_workers={max_workers!r} and workers={workers!r} are the same thing: give one of them"
+        )
+    asked = max_workers if workers is None else workers
+    try:
+        return None if asked is None else operator.index(asked)
+    except TypeError:
+        raise UsageError(f"workers must be a number, not {asked!r}") from None
+
+
+def _most_tasks(asked: Any) -> int | None:
+    if asked is not None and not isinstance(asked, int):
+        raise TypeError("max_tasks_per_child must be an integer")
+    if asked is not None and asked <= 0:
+        raise ValueError("max_tasks_per_child must be >= 1")
+    return asked
+
+
+_said: set[str] = set()
+
+
+def _look_at_context(context: Any) -> None:
+    """Say once that workers do not inherit this process's memory, where they were asked to."""
+    method = getattr(context, "get_start_method", lambda: "spawn")()
+    if context is None or method in ("forkserver", "spawn") or "fork" in _said:
+        return
+    _said.add("fork")
+    warnings.warn(
+        f"mp_context with the start method {method!r} has no effect: workers are forked from a process of "
+        "their own and inherit nothing of this one. What calls need is sent with them.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def name_of(fn: Any) -> str:

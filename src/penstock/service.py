@@ -82,6 +82,7 @@ class Service:
         observers: called with every event.
         arrays: how large arrays of arguments travel; keywords of :class:`Sender`.
         modules: imported where workers are forked from, before the first one is.
+        folder: for the files; None for the one that temporary files go to.
 
     Raises:
         NoBudget: nothing fits.
@@ -99,10 +100,11 @@ class Service:
         observers: Sequence[Observer],
         arrays: Mapping[str, Any],
         modules: Sequence[str],
+        folder: str | os.PathLike[str] | None,
     ) -> None:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
-        self.folder = Folder(_where())
+        self.folder = Folder(_where() if folder is None else folder)
         self.sent = Sender(self.folder, **arrays)
         self._backend = backend
         self._keep_backend = keep_backend
@@ -192,6 +194,30 @@ class Service:
             if self._waiting:
                 self._waiting = False
                 self._wake()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do, and more may come."""
+        with self._lock:
+            return not (self._closed or self._came or self._calls.known())
+
+    @property
+    def most_workers(self) -> int:
+        """So many at once."""
+        return self._loop.stage.estimate.most_workers
+
+    @most_workers.setter
+    def most_workers(self, workers: int) -> None:
+        self._loop.stage.estimate.most_workers = workers
+
+    @property
+    def most_calls(self) -> int | None:
+        """A worker that has taken so many is replaced."""
+        return self._loop.stage.admission.most_items
+
+    @most_calls.setter
+    def most_calls(self, calls: int | None) -> None:
+        self._loop.stage.admission.most_items = calls
 
     def check_open(self) -> None:
         """Raises RuntimeError where :meth:`add` would."""

@@ -59,7 +59,7 @@ def test_a_stopped_fork_server_is_replaced_and_the_run_is_done():
 
 def test_a_stopped_fork_server_is_replaced_under_an_executor():
     seen = []
-    with penstock.Executor("2GiB", workers=2, observers=[stop_the_server_once(seen)]) as pool:
+    with penstock.Executor(budget="2GiB", workers=2, observers=[stop_the_server_once(seen)]) as pool:
         assert list(pool.map(nap, range(60))) == list(range(60))
     assert seen
 
@@ -100,7 +100,7 @@ def test_a_governor_that_failed_ends_the_run_and_every_worker():
 
 def test_a_governor_that_failed_breaks_an_executor():
     backend = Broken()
-    with penstock.Executor("2GiB", backend=backend) as pool:
+    with penstock.Executor(budget="2GiB", backend=backend) as pool:
         futures = [pool.submit(nap, item) for item in range(200)]
         futures[0].result()
         backend.broken.set()
@@ -152,13 +152,13 @@ def test_the_engine_does_without_what_a_backend_need_not_have():
     assert not any(name in NEEDED for name in vars(MoreOfABackend) if not name.startswith("_"))
     done = penstock.run(nap, range(40), budget="2GiB", workers=2, backend=Plain())
     assert done.result == list(range(40))
-    with closing(Plain()) as backend, penstock.Executor("2GiB", workers=2, backend=backend) as pool:
+    with closing(Plain()) as backend, penstock.Executor(budget="2GiB", workers=2, backend=backend) as pool:
         assert list(pool.map(nap, range(10))) == list(range(10))
 
 
 def test_an_executor_goes_by_the_budget_in_force():
     """One that followed a limit counts for the room of a result that is asked for, too."""
-    with penstock.Executor("2GiB", workers=1) as pool:
+    with penstock.Executor(budget="2GiB", workers=1) as pool:
         future = pool.submit(nap, 1)
         assert future.result() == 1
         in_force = pool._service._loop.stage.budget

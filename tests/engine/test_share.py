@@ -67,7 +67,7 @@ def test_in_real_workers(tmp_path):
     assert (made.folder / "told").read_text() == str(400 * MiB)
     with pytest.raises(ItemTooLarge, match="by memory="):
         penstock.run(told, 3, memory="3GiB", budget="1GiB")
-    with pytest.raises(ItemTooLarge, match="by memory="), penstock.Executor("1GiB", memory="3GiB"):
+    with pytest.raises(ItemTooLarge, match="by memory="), penstock.Executor(budget="1GiB", memory="3GiB"):
         pass
     with pytest.raises(ItemTooLarge, match="by memory="):
         penstock.Job(source=penstock.sources.Range(3), function=told, memory="3GiB").plan(budget="1GiB")

@@ -57,6 +57,7 @@ class Admission:
         results: tells the bytes that collected results will still take in this process.
         began: when the stage began.
         most_seconds: a batch should not take longer than this.
+        most_items: a worker that was given so many is replaced.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Admission:
         results: Callable[[], int],
         began: float,
         most_seconds: float = math.inf,
+        most_items: int | None = None,
     ) -> None:
         self._cargo = source if isinstance(source, Carried) else None
         self._schedule = schedule
@@ -82,6 +84,7 @@ class Admission:
         self._results = results
         self._began = began
         self._most_seconds = most_seconds
+        self.most_items = most_items
         self._last = self._grew = -math.inf
         self._seen = 0
         self._short_since = math.inf
@@ -142,6 +145,10 @@ class Admission:
 
     # ------------------------------------------------------------------ what starts
 
+    def used_up(self, worker: Worker) -> bool:
+        """Whether the worker was given as many items as one may have."""
+        return self.most_items is not None and worker.given >= self.most_items
+
     def hold(self, until: float) -> None:
         """Let nothing start before a moment: what is written cannot be kept just now."""
         self._held_until = max(self._held_until, until)
@@ -161,6 +168,8 @@ class Admission:
         size = self._estimate.batch(
             plan.call, self._schedule.left, plan.workers, seconds=self.batch_seconds(now)
         )
+        if self.most_items is not None:
+            size = min(size, self.most_items - worker.given)
         task = self._schedule.propose(worker.number, size, alone_first=lone_first)
         if task is None:
             return "nothing"

@@ -53,6 +53,8 @@ class Worker:
     """What the kernel lets it hold at most; 0: not told yet."""
     drafts: str = ""
     """Its folder inside the owner's folder for drafts."""
+    given: int = 0
+    """Items that it was given so far."""
 
     @property
     def busy(self) -> bool:

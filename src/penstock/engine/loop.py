@@ -215,6 +215,9 @@ class Loop:
         for worker in self._crew:
             if not worker.free:
                 continue
+            if self._admission.used_up(worker):
+                self._crew.dismiss([worker], "recycled")
+                continue
             offer = self._admission.offer(worker, plan, now)
             if isinstance(offer, Offer):
                 self._give(worker, offer, now)
@@ -247,6 +250,7 @@ class Loop:
         searching = task.suspicion is not None
         self._batches += 1
         worker.task, worker.batch = task, self._batches
+        worker.given += task.stop - task.start
         worker.reserved, worker.guessed = offer.reserve, not offer.known
         worker.kills_before = discover.kernel_kills(self._watch.ceilings)
         self._watch.began(worker.number, offer.reserve)

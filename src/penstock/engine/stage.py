@@ -43,6 +43,8 @@ class Options:
     """Whether items keep coming: nothing that befalls some of them ends it."""
     most_batch_seconds: float = math.inf
     """A batch should not take longer than this."""
+    most_items: int | None = None
+    """A worker that was given so many is replaced."""
 
     def __post_init__(self) -> None:
         # Read on the governor's thread, where nobody could be told.
@@ -120,6 +122,7 @@ class Stage:
             results=self._results_to_come,
             began=clock(),
             most_seconds=options.most_batch_seconds,
+            most_items=options.most_items,
         )
 
     def item_name(self, item: int) -> str:

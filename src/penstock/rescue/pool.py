@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from multiprocessing.pool import Pool as _StandardPool
 from typing import Any
@@ -43,8 +43,9 @@ class _Replaces(type):
 class _Pool:
     """The methods of a pool, over an executor.
 
-    ``chunksize`` and ``maxtasksperchild`` are taken and not needed. ``PENSTOCK_WORKERS`` bounds the
-    processes that are asked for. Where ours cannot be made, this becomes the original.
+    ``chunksize`` is taken and needed only to count tasks for ``maxtasksperchild``, as the original does:
+    a chunk is one. ``PENSTOCK_WORKERS`` bounds the processes that are asked for. Where ours cannot be
+    made, this becomes the original.
     """
 
     def __init__(
@@ -64,9 +65,13 @@ class _Pool:
             if processes is not None and processes < 1:
                 raise ValueError("Number of processes must be at least 1")
             self._processes = processes or os.cpu_count() or 1
+            # The context is always there, the default one too: it says nothing of what is wanted.
             self._executor = Executor(
-                workers=least(self._processes), initializer=Begin(initializer, initargs)
+                least(self._processes),
+                initializer=Begin(initializer, initargs),
+                max_tasks_per_child=maxtasksperchild,
             )
+            self._tasks = maxtasksperchild
         except Exception as error:
             self.__class__ = _Original
             self.__init__(*arguments)  # type: ignore[misc]
@@ -87,6 +92,23 @@ class _Pool:
         if self._state != _RUN:
             raise ValueError("Pool not running")
 
+    def _count_tasks(self, chunksize: int) -> None:
+        """A worker takes so many calls as one task from now on."""
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if self._tasks is not None:
+            self._executor.max_tasks_per_child = self._tasks * chunksize
+
+    def _count_chunks(self, iterable: Iterable[Any], chunksize: int | None) -> Iterable[Any]:
+        """The same for calls with these items, which the original cuts in four for each process."""
+        self._check_running()
+        if self._tasks is not None and chunksize is None:
+            iterable = iterable if isinstance(iterable, Sized) else list(iterable)
+            chunksize = max(-(-len(iterable) // (4 * self._processes)), 1)
+        self._count_tasks(1 if chunksize is None else chunksize)
+        return iterable
+
     def apply(self, func: Callable[..., Any], args: Any = (), kwds: Any = None) -> Any:
         """Call in a worker and wait."""
         return self.apply_async(func, args, kwds).get()
@@ -100,7 +122,7 @@ class _Pool:
         error_callback: Any = None,
     ) -> Result:
         """Call in a worker."""
-        self._check_running()
+        self._count_tasks(1)
         future = self._executor.submit(func, *args, **(kwds or {}))
         return Result([future], callback, error_callback, single=True)
 
@@ -108,8 +130,7 @@ class _Pool:
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         """Call with every item; a list."""
-        self._check_running()
-        return list(self._executor.map(func, iterable))
+        return list(self._executor.map(func, self._count_chunks(iterable, chunksize)))
 
     def map_async(
         self,
@@ -120,13 +141,14 @@ class _Pool:
         error_callback: Any = None,
     ) -> Result:
         """Call with every item; a list, later."""
+        iterable = self._count_chunks(iterable, chunksize)
         return self._all(func, ((item,) for item in iterable), callback, error_callback)
 
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         """Call with every item as arguments; a list."""
-        self._check_running()
+        iterable = self._count_chunks(iterable, chunksize)
         return list(Results(self._executor, func, (tuple(item) for item in iterable)))
 
     def starmap_async(
@@ -138,26 +160,26 @@ class _Pool:
         error_callback: Any = None,
     ) -> Result:
         """Call with every item as arguments; a list, later."""
+        iterable = self._count_chunks(iterable, chunksize)
         return self._all(func, (tuple(item) for item in iterable), callback, error_callback)
 
     def _all(
         self, func: Any, arguments: Iterator[tuple[Any, ...]], callback: Any, error_callback: Any
     ) -> Result:
-        self._check_running()
         ahead = self._executor.ahead(func, arguments)
         ahead.read_all()
         return Result(list(iter(ahead.first, None)), callback, error_callback)
 
     def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Results:
         """Call with every item; results in order, as they are asked for."""
-        self._check_running()
+        self._count_tasks(chunksize)
         return Results(self._executor, func, ((item,) for item in iterable))
 
     def imap_unordered(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1
     ) -> Results:
         """Call with every item; results as they come."""
-        self._check_running()
+        self._count_tasks(chunksize)
         return Unordered(self._executor, func, ((item,) for item in iterable))
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from penstock.rescue import tell
 
 
 class ProcessPool(Executor):
-    """Takes what ``ProcessPoolExecutor`` takes; what has no meaning here is ignored.
+    """Takes what ``ProcessPoolExecutor`` takes; of what has no effect here the executor says so.
 
     ``PENSTOCK_WORKERS`` bounds what the script asks for. Where ours cannot be made, this becomes the
     original.
@@ -33,7 +33,7 @@ class ProcessPool(Executor):
             if max_workers is not None and max_workers <= 0:
                 raise ValueError("max_workers must be greater than 0")
             begin = Begin(initializer, initargs)
-            super().__init__(workers=least(max_workers), initializer=begin)
+            super().__init__(least(max_workers), mp_context, begin, max_tasks_per_child=max_tasks_per_child)
         except Exception as error:
             if type(self) is not ProcessPool or self.original is None:
                 raise
