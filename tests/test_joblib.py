@@ -17,6 +17,7 @@ from waiting import LIMIT, until
 
 import penstock
 import penstock.joblib
+import penstock.warm
 from penstock.engine.meter import Meter
 
 
@@ -24,7 +25,7 @@ from penstock.engine.meter import Meter
 def ours():
     with joblib.parallel_config(backend="penstock", budget=beside(400)):
         yield
-    penstock.joblib._end_spare()
+    penstock.warm.clear()
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 3, -1])

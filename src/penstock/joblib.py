@@ -12,19 +12,18 @@ A call that cannot fit raises ItemTooLarge out of ``Parallel``, as any exception
 
 from __future__ import annotations
 
-import atexit
 import copy
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from penstock import warm
 from penstock.calls.work import in_words
 from penstock.engine.discover import cpus, most_workers
 from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
-from penstock.executor import Executor, module_of, name_of, new_backend
+from penstock.executor import Executor, module_of, name_of
 from penstock.service import CallFuture
 
 try:
@@ -36,28 +35,51 @@ except ImportError as error:
 NAME = "penstock"
 _MAPPED = 1 << 20
 _KEPT_SECONDS = 300.0
-"""So long may the process that workers are forked from wait for the next ``Parallel``."""
+"""So long do workers wait for the next ``Parallel`` by default; loky's wait as long."""
+
+_TAKEN = frozenset({
+    "budget", "memory", "stall", "timeout_per_call", "idle_worker_timeout", "initializer", "initargs",
+    "max_nbytes", "mmap_mode", "temp_folder", "maxtasksperchild",
+    # What Parallel sends along, and has dealt with itself; and what makes no difference here:
+    "prefer", "require", "verbose",  # whether processes or threads, and what is printed
+    "context",  # workers are always forked from a process of their own
+    "prewarm",  # of mapped arrays: they are in the system's file cache, having just been written
+})  # fmt: skip
+"""The options of the backend; what it does not know it refuses."""
+_MODES = {"r": "c", "c": "c", "r+": "r+", "w+": "r+"}
+"""joblib's modes of mapped arrays, and ours: where joblib's workers may not write, ours may, to a copy."""
 
 
-class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """A joblib backend over :class:`penstock.Executor`.
 
     ``n_jobs`` is the most workers; memory may allow fewer at a time. One job, or ``n_jobs=None``
     where no context says otherwise, runs here, as with joblib's own backends.
 
-    Large NumPy arrays among the arguments are written once and mapped, as joblib does it:
-    ``max_nbytes`` says from which size, None for never. Workers may write to them, to a copy of their
-    own; of a ``numpy.memmap`` of the caller's, opened for writing, to the file.
+    Workers wait for the next ``Parallel``, with all that they have imported, ``idle_worker_timeout``
+    seconds (300), as loky's do; those with an initializer do not.
+
+    Large NumPy arrays among the arguments are written once for each ``Parallel`` and mapped, as joblib
+    does it: ``max_nbytes`` says from which size, None for never; ``temp_folder`` where. Workers may write
+    to them, to a copy of their own, or for all with ``mmap_mode="r+"``; of a ``numpy.memmap`` of the
+    caller's, opened for writing, to the file.
 
     Options of ``parallel_config(backend="penstock", ...)`` or of ``Parallel``: ``budget``, ``memory``,
-    ``stall`` and ``timeout_per_call``, the ``timeout`` of the executor; the others as there. What else
-    joblib's own process backends take is taken, and ignored where it has no meaning here.
+    ``stall`` and ``timeout_per_call``, the ``timeout`` of the executor; the others as there. What joblib's
+    own process backends take is taken: ``initializer``, ``initargs``, ``maxtasksperchild``.
+
+    Raises:
+        TypeError: from ``configure``: an option that it does not know.
     """
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 
-    _executor: Executor | None = None
+    _warm: warm.Warm | None = None
+
+    @property
+    def _executor(self) -> Executor | None:
+        return None if self._warm is None else self._warm.executor
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers there are at most."""
@@ -68,24 +90,33 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return max(cpus() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Make ready for one ``Parallel``."""
+        """Make ready for one ``Parallel``, whose own options go before those of the context."""
+        options = {**self.backend_kwargs, **options}
+        _check(options)
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        options = {**options, **self.backend_kwargs}
         self.parallel = parallel
+        mode = options.get("mmap_mode", "r")
         self._options: dict[str, Any] = {
             "workers": self.most(n_jobs),
             "budget": options.get("budget", "auto"),
             "memory": options.get("memory"),
             "timeout": options.get("timeout_per_call"),
             "stall": options.get("stall", "10min"),
+            "initializer": options.get("initializer"),
+            "initargs": tuple(options.get("initargs", ())),
+            "max_tasks_per_child": options.get("maxtasksperchild"),
+            "folder": options.get("temp_folder") or os.environ.get("JOBLIB_TEMP_FOLDER") or None,
             "arrays": {
-                "least": options.get("max_nbytes", _MAPPED),
+                "least": None if mode is None else options.get("max_nbytes", _MAPPED),
+                "mode": "c" if mode is None else _MODES[mode],
                 "unchanged": True,
                 "files_as_they_are": True,
             },
         }
+        idle = options.get("idle_worker_timeout")
+        self._idle = _KEPT_SECONDS if idle is None else float(idle)
         self._start()
         return n_jobs
 
@@ -94,12 +125,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return n_jobs
 
     def _start(self) -> None:
-        self._forker = _take()
-        try:
-            self._executor = Executor(backend=self._forker, modules=("joblib",), **self._options)
-        except BaseException:
-            self._forker.close()
-            raise
+        self._warm = warm.take(self._options)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
         """Have a worker call ``func``: calls that joblib has put together.
@@ -160,29 +186,57 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return _results(future) if isinstance(future, CallFuture) else future.result()
 
     def terminate(self) -> None:
-        """End the workers; what they are forked from stays for the next ``Parallel``."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
-            _give_back(self._forker)
+        """Leave the workers to the next ``Parallel``."""
+        if self._warm is not None:
+            warm.give_back(self._warm, self._idle)
+            self._warm = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """A call failed: drop the others."""
-        if self._executor is not None:
-            self._executor.abandon()
-            self._executor = None
-            _give_back(self._forker)
+        if self._warm is not None:
+            self._warm.executor.abandon()
+            warm.give_back(self._warm, self._idle)
+            self._warm = None
         if ensure_ready:
             self._start()
 
 
-class Rescuing(Backend):
+Backend = PenstockBackend
+
+
+class _Rescuing(PenstockBackend):
     """In place of joblib's own in a script that knows nothing of ours: ``PENSTOCK_WORKERS`` bounds it."""
 
     def most(self, n_jobs: int) -> int:
         """The fewer of what the script and the variable say."""
         return min(n_jobs, most_workers(None) or n_jobs)
+
+
+# By the names of what they replace: Parallel(verbose=1) prints these.
+class LokyBackend(_Rescuing):
+    """In place of loky's."""
+
+
+class MultiprocessingBackend(_Rescuing):
+    """In place of ``multiprocessing``'s."""
+
+
+RESCUING = {"loky": LokyBackend, "multiprocessing": MultiprocessingBackend}
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse by name what would be ignored."""
+    if "timeout" in options:
+        raise ValueError(
+            "the 'timeout' of workers is called idle_worker_timeout, and that of a call timeout_per_call"
+        )
+    if unknown := sorted(options.keys() - _TAKEN):
+        raise TypeError(
+            f"the joblib backend {NAME!r} takes no {unknown[0]!r}; it takes {', '.join(sorted(_TAKEN))}"
+        )
+    if (mode := options.get("mmap_mode", "r")) is not None and mode not in _MODES:
+        raise ValueError(f"mmap_mode must be one of {', '.join(map(repr, _MODES))} or None, not {mode!r}")
 
 
 def _results(future: CallFuture) -> Any:
@@ -227,48 +281,6 @@ def _with_threads(threads: int, func: Callable[[], Any]) -> Any:
 
     with threadpoolctl.threadpool_limits(threads):
         return func()
-
-
-# --------------------------------------------------------------------------- what workers are forked from
-
-_spare: list[Any] = []
-"""The fork servers that no ``Parallel`` uses; at most one. scikit-learn makes one Parallel after another,
-and starting a Python for each takes longer than many of them run."""
-_lock = threading.Lock()
-_timer: threading.Timer | None = None
-
-
-def _take() -> Any:
-    with _lock:
-        if _spare:
-            return _spare.pop()
-    return new_backend()
-
-
-def _give_back(forker: Any) -> None:
-    global _timer
-    with _lock:
-        if not _spare:
-            _spare.append(forker)
-            if _timer is not None:
-                _timer.cancel()
-            _timer = threading.Timer(_KEPT_SECONDS, _end_spare)
-            _timer.daemon = True
-            _timer.start()
-            return
-    forker.close()
-
-
-def _end_spare() -> None:
-    with _lock:
-        ended = list(_spare)
-        _spare.clear()
-    for forker in ended:
-        forker.close()
-
-
-atexit.register(_end_spare)
-os.register_at_fork(after_in_child=_spare.clear)
 
 
 def register(*, default: bool = False) -> None:

@@ -35,6 +35,11 @@ class Bindings:
                     self._bound[name] = value, number + 1
             return {name: self._bound[name][1] for name in bound}
 
+    def renew(self) -> None:
+        """Count everything as bound anew: what is bound may have been changed since."""
+        with self._lock:
+            self._bound = {name: (self, number) for name, (_, number) in self._bound.items()}
+
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles calls.

@@ -130,7 +130,8 @@ class Sender:
         least: bytes from which an array is large; None: none is.
         unchanged: whether an array is taken to stay as it is (joblib's rule); else its checksum says
             whether it is still what was written.
-        writable: whether workers may write to their own view of it.
+        mode: what workers may do with their view of it: ``"r"`` read, ``"c"`` write to a copy of their own,
+            ``"r+"`` write for all that have this call's arrays.
         files_as_they_are: whether a ``numpy.memmap`` of a file is opened by workers as it is, shared
             where it may be written to (joblib's rule); else it is an array like others.
     """
@@ -141,19 +142,26 @@ class Sender:
         least: int | None = MAPPED,
         *,
         unchanged: bool = False,
-        writable: bool = True,
+        mode: str = "c",
         files_as_they_are: bool = False,
     ) -> None:
         self._folder = folder
         self._least = sys.maxsize if least is None else least
         self._unchanged = unchanged
-        self._writable = writable
+        self._mode = mode
         self._as_they_are = files_as_they_are
         self.bindings: Bindings | None = None
         """Of the main script; made when it is first needed."""
         self._kept: dict[int, tuple[File, int]] = {}
         self._lock = threading.RLock()
         self._using = threading.local()
+
+    def renew(self) -> None:
+        """Send everything anew: what was sent may have been changed since."""
+        with self._lock:
+            self._kept.clear()
+            if self.bindings is not None:
+                self.bindings.renew()
 
     def table(self, table: Any) -> Any:
         """A pickler's dispatch table, with ours before it."""
@@ -176,7 +184,7 @@ class Sender:
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         file = self._file(array, order)
         self._using.files = [*getattr(self._using, "files", []), file]
-        return map_array, (file.name, array.dtype, array.shape, order, "c" if self._writable else "r")
+        return map_array, (file.name, array.dtype, array.shape, order, self._mode)
 
     def _file(self, array: Any, order: str) -> File:
         with self._lock:

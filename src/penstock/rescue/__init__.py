@@ -97,7 +97,7 @@ def _joblib(module: Any) -> None:
         tell("joblib", error)
         return
     for name in ("loky", "multiprocessing"):
-        module.register_parallel_backend(name, ours.Rescuing, make_default=name == "loky")
+        module.register_parallel_backend(name, ours.RESCUING[name], make_default=name == "loky")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
