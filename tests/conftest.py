@@ -1,6 +1,13 @@
 """For every part."""
 
+import os
+import sys
+
 from waiting import heed_interrupts
+
+# Thousands of processes are started here: where the shell forbids it, each would compile all of it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure():
