@@ -103,6 +103,70 @@ def _slide_mask(sums, mask, c1, c2):
 
 
 @_compiled
+def _add_row(truth, volume, inside, sign, line):
+    """Add (or take away) x, y, xx, yy and xy of a row, as they are within the mask."""
+    for i in range(len(inside)):
+        x = np.float64(truth[i]) if inside[i] else 0.0
+        y = np.float64(volume[i]) if inside[i] else 0.0
+        line[0, i] += sign * x
+        line[1, i] += sign * y
+        line[2, i] += sign * (x * x)
+        line[3, i] += sign * (y * y)
+        line[4, i] += sign * (x * y)
+
+
+@_compiled
+def _slide_plane(truth, volume, mask, c1, c2):
+    """The sum of SSIM over the voxels of a mask, of windows of 7 x 7 voxels within one plane.
+
+    Sums run along j, for all i at once; the seven along i are added anew, as a sum that runs along i would
+    wait at each voxel for the one before. Only the columns of the mask are gone through.
+    """
+    columns = np.flatnonzero(_any_row(mask))
+    if len(columns) == 0:
+        return 0.0
+    low, high = columns[0], columns[-1] + 1
+    n = high - low
+    line, box, similar = np.zeros((5, n + 2 * _HALF)), np.empty((5, n)), np.empty(n)
+    total = 0.0
+    for j in range(-_HALF, len(mask)):
+        for row, sign in ((j + _HALF, 1.0), (j - _HALF - 1, -1.0)):
+            if 0 <= row < len(mask):
+                inside = mask[row, low:high]
+                _add_row(
+                    truth[row, low:high], volume[row, low:high], inside, sign, line[:, _HALF : _HALF + n]
+                )
+        if j < 0:
+            continue
+        for c in range(5):
+            _add_sevens(line[c], box[c])
+        x, y, xx, yy, xy = box
+        for i in range(n):
+            similar[i] = _similarity(x[i], y[i], xx[i], yy[i], xy[i], c1, c2)
+        inside = mask[j, low:high]
+        for i in range(n):
+            if inside[i]:
+                total += similar[i]
+    return total
+
+
+@_compiled
+def _any_row(mask):
+    """Which columns have a voxel in the mask."""
+    found = np.zeros(mask.shape[1], np.bool_)
+    for j in range(mask.shape[0]):
+        found |= mask[j]
+    return found
+
+
+@_compiled
+def _add_sevens(row, out):
+    """Sums of seven neighbours."""
+    for i in range(len(out)):
+        out[i] = row[i] + row[i + 1] + row[i + 2] + row[i + 3] + row[i + 4] + row[i + 5] + row[i + 6]
+
+
+@_compiled
 def _slide(sums, low, high, ranges, out, single):
     """Sums over 7 along j of sums that run over 7 along another axis; SSIM of each window added to ``out``.
 
@@ -225,6 +289,10 @@ class Ssim:
     def add(self, truth: Any, volumes: Any, mask: Any) -> None:
         """The next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
         self._voxels += int(np.count_nonzero(mask))
+        if self._axis == 2 and self._ranges is None:
+            for volume, similar in zip(volumes, self._similar, strict=True):
+                similar[0] += _slide_plane(truth, volume, mask, self._c1, self._c2)
+            return
         place = self._leave()
         turn = (lambda plane: plane.T) if self._axis == 1 else (lambda plane: plane)
         kept = self._kept[place]
@@ -234,7 +302,7 @@ class Ssim:
             _add_products(kept[0], kept[1 + v], self._masks[place], 1.0, self._sums[v])
         self._take()
         self._k += 1
-        if self._k == self._nk and self._axis != 2 and self._ranges is None:
+        if self._k == self._nk and self._ranges is None:
             for _ in range(_HALF):  # behind the last plane everything is 0
                 self._masks[self._leave()] = False
                 self._take()
@@ -257,14 +325,11 @@ class Ssim:
             for v, similar in enumerate(self._similar):
                 self._take_slices(v, similar)
             return
-        behind = 0 if self._axis == 2 else _HALF
-        if self._k < behind:
+        if self._k < _HALF:
             return
-        mask = self._masks[(self._k - behind) % WINDOW]
+        mask = self._masks[(self._k - _HALF) % WINDOW]
         for sums, similar in zip(self._sums, self._similar, strict=True):
-            if self._axis == 2:
-                _sum_along_i(sums, self._along)
-            similar[0] += _slide_mask(self._along if self._axis == 2 else sums, mask, self._c1, self._c2)
+            similar[0] += _slide_mask(sums, mask, self._c1, self._c2)
 
     def _take_slices(self, v: int, similar: Any) -> None:
         ni = self._plane[1]
