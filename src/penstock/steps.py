@@ -22,6 +22,12 @@ class Step:
 
     function: Callable[..., Any]
 
+    def warm(self) -> None:
+        """Let the function load what it needs; see :class:`penstock.Job`."""
+        warm = getattr(self.function, "warm", None)
+        if callable(warm):
+            warm()
+
     def __call__(self, item: int, **inputs: Any) -> tuple[str, Any]:
         folder = share().folder
         facts = self.function(folder, **inputs)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from backports import zstd
+from compiled import check_warm, counted
 from waiting import LIMIT
 
 import penstock
@@ -498,3 +499,15 @@ def test_usage_errors_on_the_command_line(tmp_path):
 def test_a_plan_runs_nothing():
     (plan,) = Codons().plan("1GiB", inputs=[str(EXAMPLE)])
     assert "1.0 GiB" in str(plan)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.fa", {"sample": 2}), ("a.parquet", {})])
+def test_workers_find_all_compiled_code_loaded(name, options, tmp_path):
+    if name == "a.fa":
+        (tmp_path / name).write_bytes(SYN300)
+    else:
+        sequences = [sequence for _, sequence in records_of(SYN300)]
+        pq.write_table(pa.table({"sequence": sequences}), tmp_path / name)
+    with counted(tmp_path / "notes") as calls:
+        run(tmp_path / "run", tmp_path / name, backend="local", **options)
+    check_warm(calls())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from compiled import check_warm, counted
 from snv_runs import DATA, EXPECTED, changed, coverage, digests, positions, run, small_table, tensor
 from test_snv_kernel import random_weights, slow
 from waiting import read_bytes, until
@@ -417,3 +418,10 @@ def test_the_first_filter_counts_positions_without_reads():
     kernel.first_filter(counts, keep, zero)
     assert keep.tolist() == [True, False]
     assert zero.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("options", [{"tensor": True, "carriers": 1000}, {"scratch": "never"}])
+def test_workers_find_all_compiled_code_loaded(options, small, model, tmp_path):
+    with counted(tmp_path / "notes") as calls:
+        run(tmp_path / "run", backend="local", model=model, **small(), **options)
+    check_warm(calls())

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from compiled import check_warm, counted
 from superres_oracle import (
     DATA,
     EXPECTED,
@@ -483,3 +484,32 @@ def test_the_command_line_says_what_was_set_aside(cohort, tmp_path):
     )
     assert done.returncode == 5, done.stderr
     assert "P2" in (base / "run/metrics.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compat": "upstream"},
+        {"ssim_axis": "sagittal", "operator": "scharr", "largest_component": True, "calibration": "truth"},
+        {"sweep": ("tau=0,0.05",), "simplex": False},
+    ],
+)
+def test_workers_find_all_compiled_code_loaded(options, cohort):
+    tmp_path, _ = cohort
+    with counted(tmp_path / "notes") as calls:
+        with penstock.Run(tmp_path / "run", budget="1GiB", backend="local") as opened:
+            Superres().run(
+                opened,
+                manifest=str(tmp_path / "manifest.json"),
+                root=str(tmp_path),
+                patch=8,
+                stride=4,
+                **options,
+            )
+        if "sweep" not in options:
+            with penstock.Run(tmp_path / "new", budget="1GiB", backend="local") as opened:
+                SuperresBlend().run(
+                    opened, weights=str(tmp_path / "run/fold-1/weights.npz"), root=str(tmp_path),
+                    manifest=str(tmp_path / "manifest.json"),
+                )  # fmt: skip
+    check_warm(calls())

@@ -45,8 +45,9 @@ class CountCodons:
         scan = kernel.begin(0, at_start=True)
         kernel.settle(*scan)
         if self.rows:
-            text, offsets = np.frombuffer(b"", np.uint8), np.frombuffer(bytes(8), np.int64)
-            kernel.scan_rows(text, offsets, 0, *scan, np.uint64(0), np.uint64(0))
+            kernel.scan_rows(
+                _locked(b"", np.uint8), _locked(bytes(8), np.int64), 0, *scan, np.uint64(0), np.uint64(0)
+            )
 
     def __call__(self, item: Block | Rows) -> s.Vector:
         """Count.
@@ -116,8 +117,15 @@ def _sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
     for chunk in column.chunks:
         array = chunk.cast(kind).cast(pa.large_binary())
         _, offsets, text = array.buffers()
-        places = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        yield np.frombuffer(text or b"", np.uint8), places
+        places = _locked(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        yield _locked(text or b"", np.uint8), places
+
+
+def _locked(buffer: Any, dtype: Any) -> Any:
+    """An array that nobody writes into: Arrow's buffers may be either, and code is compiled for each kind."""
+    array = np.frombuffer(buffer, dtype)
+    array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ the optimum. Here a patient is read once, plane by plane, and all that a fit ask
 
     experts, truth -> TakeMoments -> moments/    one file a patient: what a killed run keeps
                                         |
-                              fit_fold (a step a fold) -> fold-1/weights.npz, maps
+                              FitFold (a step a fold) -> fold-1/weights.npz, maps
                                         |
     experts, truth -------------------> Evaluate -> test/blends, test/metrics -> metrics.json
                                         |
@@ -231,14 +231,13 @@ def _fit(
     run: penstock.Run, manifest: Manifest, pids: Sequence[str], missing: set[str], moments: penstock.Stored,
     settings: Settings, fold: Fold, maps: bool,
 ) -> penstock.Stored:  # fmt: skip
-    from penstock.workloads.superres.jobs import fit_fold
+    from penstock.workloads.superres.jobs import FitFold
 
     there = [pid for pid in pids if pid not in missing]
     return run.step(
-        f"fold-{fold.number}", fit_fold, threads=1,
+        f"fold-{fold.number}", FitFold(manifest.models, settings.told()), threads=1,
         inputs={
             "moments": moments, "train": [pids.index(pid) for pid in fold.train], "names": list(fold.train),
-            "models": list(manifest.models), "settings": settings.told(),
             "like": manifest.patients[there[0]][-1] if maps and there else None,
         },
     )  # fmt: skip
@@ -265,7 +264,7 @@ def _evaluate(
     return run.stage(
         "test",
         penstock.Job(
-            source=Patients(patients), function=Evaluate(manifest.models, keep),
+            source=Patients(patients), function=Evaluate(manifest.models, settings.told(), keep),
             # Each patient is a grain: kept as soon as it is done, and a worker's own.
             into={
                 "metrics": penstock.sinks.Parquet(schema=_metrics_schema(settings), grain=1, one_file=True),

@@ -190,7 +190,7 @@ def _nifti_2(raw: bytes, order: str, path: str | Path) -> Header:
     rows = struct.unpack_from(order + "12d", raw, 400)
     affine = _affine(dim, sizes, qform, sform, quaternion, rows, path)
     units = struct.unpack_from(order + "i", raw, 500)[0]
-    made = _made_header(dim[1:4], affine, placed=qform > 0 or sform > 0, units=units)
+    made = made_header(dim[1:4], affine, placed=qform > 0 or sform > 0, units=units)
     return _nifti(path, order, dim, code, offset, scale, _MAGIC_2[raw[4:12]], affine, made)
 
 
@@ -261,7 +261,7 @@ def _turn(quaternion: Any, path: str | Path) -> NDArray[np.float64]:
     )
 
 
-def _made_header(shape: Any, affine: NDArray[np.float64], *, placed: bool, units: int = 2) -> bytes:
+def made_header(shape: Any, affine: NDArray[np.float64], *, placed: bool, units: int = 2) -> bytes:
     """A NIfTI-1 header of this geometry."""
     raw = bytearray(HEADER)
     struct.pack_into("<i", raw, 0, HEADER)
@@ -330,6 +330,6 @@ def _mgh(raw: bytes, path: str | Path) -> Header:
         inter=0.0,
         offset=_MGH,
         affine=affine,
-        raw=_made_header(shape, affine, placed=good > 0),
+        raw=made_header(shape, affine, placed=good > 0),
         voxels=str(path),
     )

@@ -18,6 +18,7 @@ from penstock.workloads.superres.moments import Moments, Total, statistics_of, t
 from penstock.workloads.superres.patients import Patient, Patients
 from penstock.workloads.superres.settings import Settings, grid_of
 from penstock.workloads.superres.volumes import compare_patients
+from penstock.workloads.superres.warming import rehearse
 from penstock.workloads.superres.weights import Fitting, Weights, fit
 
 WEIGHTS = "weights.npz"
@@ -43,9 +44,18 @@ class TakeMoments:
     shape: tuple[int, int, int]
     affine: tuple[float, ...] | None
 
+    @property
+    def settings(self) -> Settings:
+        """What the sums depend on."""
+        return Settings(
+            patch=self.stride if self.gaps is None else self.gaps, stride=self.stride,
+            operator=self.operator, edge_power=self.edge_power, mask=self.mask, nan=self.nan,
+            upstream=self.upstream,
+        )  # fmt: skip
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        from penstock.workloads.superres import kernel  # noqa: F401
+        rehearse(self.settings)
 
     def __call__(self, patient: Patient) -> str:
         """Read the patient once.
@@ -63,60 +73,69 @@ class TakeMoments:
         if self.affine is not None:
             expected = np.array(self.affine).reshape(4, 4)
             compare_patients(self.shape, header.affine, expected, patient.paths[-1])
-        settings = Settings(
-            patch=self.stride if self.gaps is None else self.gaps, stride=self.stride,
-            operator=self.operator, edge_power=self.edge_power, mask=self.mask, nan=self.nan,
-            upstream=self.upstream,
-        )  # fmt: skip
         path = penstock.share().folder / f"{_safe(patient.pid)}.npz"
-        take_moments(patient.paths, settings, patient.mask).save(path)
+        take_moments(patient.paths, self.settings, patient.mask).save(path)
         return str(path)
 
 
-def fit_fold(
-    folder: Path, *, moments: Sequence[Path], train: Sequence[int], names: Sequence[str],
-    models: Sequence[str], settings: Mapping[str, Any], like: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    """A step: ``weights.npz`` of a fold, and maps of them on the grid of ``like``.
+@dataclass(frozen=True)
+class FitFold:
+    """A step: ``weights.npz`` of a fold, and maps of them.
 
     Args:
-        folder: to write into.
-        moments: files of all patients.
-        train: numbers of those to learn from.
-        names: of these.
         models: the experts.
         settings: as told.
-        like: a volume with the geometry of the maps; None for no maps.
     """
-    chosen = Settings(**settings)
-    found = _by_number(moments)
-    learnt = {name: found[number] for name, number in zip(names, train, strict=True) if number in found}
-    constant: list[str] = []
-    shares: dict[str, float] = {}
-    fitting = Fitting(models, chosen)
-    for name, path in learnt.items():
-        one = Moments.load(path)
-        fitting.look_at(one)
-        shares[name] = one.share
-        constant.extend(f"{name}: {(*models, 'HR')[v]}" for v in np.flatnonzero(one.flat()))
-    left_out: list[str] = []
-    for name, path in learnt.items():
-        one = Moments.load(path)
-        fitting.add(one)
-        if not fitting.teaches(one):
-            left_out.append(name)
-    weights = fitting.solve()
-    weights.save(folder / WEIGHTS)
-    if like is not None:
-        blending.write_maps(weights, read_header(like), folder)
-    return {
-        "regions": len(weights.gap),
-        "uncertified": weights.uncertified if chosen.simplex else None,
-        "largest_gap": float(weights.gap.max()) if chosen.simplex else None,
-        "constant": constant,
-        "left_out": left_out,
-        "mask_share": shares,
-    }
+
+    models: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        rehearse(Settings(**self.settings), len(self.models), fits=True)
+
+    def __call__(
+        self, folder: Path, *, moments: Sequence[Path], train: Sequence[int], names: Sequence[str],
+        like: str | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Fit.
+
+        Args:
+            folder: to write into.
+            moments: files of all patients.
+            train: numbers of those to learn from.
+            names: of these.
+            like: a volume with the geometry of the maps; None for no maps.
+        """
+        chosen = Settings(**self.settings)
+        found = _by_number(moments)
+        paths = {name: found[number] for name, number in zip(names, train, strict=True) if number in found}
+        constant: list[str] = []
+        shares: dict[str, float] = {}
+        fitting = Fitting(self.models, chosen)
+        for name, path in paths.items():
+            one = Moments.load(path)
+            fitting.look_at(one)
+            shares[name] = one.share
+            constant.extend(f"{name}: {(*self.models, 'HR')[v]}" for v in np.flatnonzero(one.flat()))
+        left_out: list[str] = []
+        for name, path in paths.items():
+            one = Moments.load(path)
+            fitting.add(one)
+            if not fitting.teaches(one):
+                left_out.append(name)
+        weights = fitting.solve()
+        weights.save(folder / WEIGHTS)
+        if like is not None:
+            blending.write_maps(weights, read_header(like), folder)
+        return {
+            "regions": len(weights.gap),
+            "uncertified": weights.uncertified if chosen.simplex else None,
+            "largest_gap": float(weights.gap.max()) if chosen.simplex else None,
+            "constant": constant,
+            "left_out": left_out,
+            "mask_share": shares,
+        }
 
 
 @dataclass(frozen=True)
@@ -125,15 +144,17 @@ class Evaluate:
 
     Args:
         models: the experts.
+        settings: as told.
         keep: write the blend.
     """
 
     models: tuple[str, ...]
+    settings: Mapping[str, Any]
     keep: bool
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        from penstock.workloads.superres import components, quality, windows  # noqa: F401
+        rehearse(Settings(**self.settings), len(self.models), blends=True)
 
     def __call__(self, patient: Patient, *, moments: Sequence[Path], **folds: Path) -> dict[str, Any]:
         """``metrics``: a row for the blend and one for each expert; ``blends``: the file, or None."""
@@ -158,6 +179,10 @@ class BlendNew:
 
     differs: Mapping[str, Any]
 
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        rehearse(Settings(**self.differs), blends=True)
+
     def __call__(self, patient: Patient, *, weights: Mapping[str, Any]) -> dict[str, Any]:
         """``blends``: the file; ``scales``: a row with what stood in for the truth."""
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz"
@@ -179,7 +204,9 @@ class BlendNew:
 class _Drawing:
     def warm(self) -> None:
         """Load matplotlib and the compiled code, once for all workers."""
-        from penstock.workloads.superres import pictures, windows  # noqa: F401
+        from penstock.workloads.superres import pictures  # noqa: F401
+
+        rehearse(Settings(), blends=True)
 
     def _draw(
         self, patient: Patient, blends: Sequence[Path], weights: Weights, title: str, best: int | None = None
@@ -237,6 +264,10 @@ class Sweep:
     settings: Mapping[str, Any]
     models: tuple[str, ...]
     folds: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        rehearse(Settings(**self.settings), len(self.models), fits=True)
 
     def __call__(self, differs: Mapping[str, Any], *, moments: Sequence[Path]) -> list[dict[str, Any]]:
         """A row for each fold: mean squared errors of the regions' predictions, in deviations of the truth.
