@@ -290,7 +290,7 @@ def test_an_exception_that_does_not_unpickle_keeps_its_class():
         error = pool.submit(programs.raises_awkward).exception()
         assert type(error) is programs.Awkward
         assert (str(error), error.b) == ("1 and 2", 2)
-        assert "in raises_awkward" in error.__notes__[-1]
+        assert "in raises_awkward" in str(error.__cause__)
         assert not hasattr(error, "lock")
         error = pool.submit(programs.raises_hopeless).exception()
         assert "Hopeless" in str(error)

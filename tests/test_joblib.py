@@ -79,7 +79,7 @@ def test_results_of_a_slow_consumer_wait_in_files(tmp_path):
 def test_an_exception_ends_it_and_the_next_one_runs():
     with pytest.raises(programs.Refused) as caught:
         Parallel(n_jobs=2)(delayed(programs.raises)(n) for n in range(50))
-    assert "in raises" in caught.value.__notes__[-1]
+    assert "in raises" in str(caught.value.__cause__)
     with Parallel(n_jobs=2) as parallel:
         with pytest.raises(programs.Refused):
             parallel(delayed(programs.raises)(n) for n in range(50))

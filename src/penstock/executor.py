@@ -24,7 +24,7 @@ from penstock import forks, registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
-from penstock.calls.work import Call
+from penstock.calls.work import Call, keep_words
 from penstock.durations import parse_duration
 from penstock.engine import discover
 from penstock.engine.estimate import Wishes
@@ -212,7 +212,8 @@ class Executor(AbstractExecutor):
         else:
             future.weight = packed.size
             packed.own(service.folder)
-        service.add(Call(name, packed, [fn, *files] if isinstance(fn, Sent) else files, future), module)
+        holds = [fn, *files] if isinstance(fn, Sent) else files
+        service.add(Call(name, packed, holds, future, keep_words(args, kwargs)), module)
         return future
 
     def map(
@@ -313,6 +314,10 @@ class Executor(AbstractExecutor):
     def abandon(self) -> None:
         """End at once: what waits is cancelled, what runs is killed and fails with CancelledError."""
         self._service.abandon()
+
+    def tell_tracebacks_as(self, kind: type[Exception]) -> None:
+        """Have a worker's traceback be of this class, which takes its text."""
+        self._service.remote = kind
 
     def end_with_interpreter(self) -> None:
         """Let the interpreter's end end the calls too; by default it waits for them."""

@@ -120,6 +120,20 @@ def trace_of(error: BaseException, frames: TracebackType | None, most: int = 10 
     return lines(text[-most:])
 
 
+_FRAME = re.compile(r'^( *)File "(<.*>)", line (\d+)(?:, in .*)?\n(?!\1  )', re.MULTILINE)
+
+
+def with_sources(text: str) -> str:
+    """A traceback from another process, with the lines that only this one knows: of a notebook's cells."""
+    import linecache
+
+    def with_line(found: re.Match[str]) -> str:
+        source = linecache.getline(found[2], int(found[3])).strip()
+        return f"{found[0]}{found[1]}  {line(source)}\n" if source else found[0]
+
+    return _FRAME.sub(with_line, text)
+
+
 # --------------------------------------------------------------------------- JSON
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any
 
+from penstock import foreign
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import BudgetInForce
 from penstock.calls.pickling import Sender, pack
@@ -104,6 +105,8 @@ class Service:
     ) -> None:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
+        self.remote: type[Exception] | None = None
+        """The class of a worker's traceback, where it is not that of ``concurrent.futures``."""
         self.folder = Folder(_where() if folder is None else folder)
         self.sent = Sender(self.folder, **arrays)
         self._backend = backend
@@ -304,7 +307,7 @@ class Service:
             if isinstance(result, SetAside):
                 _fail(call, self._error(result, name))
             elif result is not None:  # None: it was cancelled before it began
-                _fulfil(call.future, result)
+                _fulfil(call.future, result, self.remote)
 
     def _error(self, aside: SetAside, name: str) -> BaseException:
         """Why a call was given up: not its own doing, where this process has left it no room."""
@@ -320,7 +323,7 @@ def _fail(call: Call, error: BaseException) -> None:
         call.future.set_exception(error)
 
 
-def _fulfil(future: Any, result: bytes | File) -> None:
+def _fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
     """Give a future what its call returned or raised."""
     if isinstance(result, File) and not result.failed:
         future.weight = result.size
@@ -336,7 +339,19 @@ def _fulfil(future: Any, result: bytes | File) -> None:
     if succeeded:
         future.set_result(value)
     else:
-        future.set_exception(verdicts.stand_in(*value) if succeeded is None else value)
+        future.set_exception(
+            verdicts.stand_in(*value) if succeeded is None else _raised(value[0], value[1], remote)
+        )
+
+
+def _raised(error: BaseException, text: str, remote: type[Exception] | None) -> BaseException:
+    """What a call raised, with its worker's traceback as the cause, as ``concurrent.futures`` has it."""
+    from concurrent.futures.process import _RemoteTraceback
+
+    kind: Any = remote or _RemoteTraceback
+    with suppress(Exception):  # a frozen dataclass refuses
+        error.__cause__ = kind(f'\n"""\n{foreign.with_sources(text)}"""')
+    return error
 
 
 def _where() -> str:

@@ -136,7 +136,7 @@ def _end(warm: Warm) -> None:
 
 
 def _make(forker: Any, options: Mapping[str, Any]) -> Executor:
-    return Executor(backend=forker, modules=("joblib",), **options)
+    return Executor(backend=forker, modules=("joblib", "penstock.in_joblib"), **options)
 
 
 _shelf = Shelf(_make)

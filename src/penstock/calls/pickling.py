@@ -184,7 +184,8 @@ class Sender:
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         file = self._file(array, order)
         self._using.files = [*getattr(self._using, "files", []), file]
-        return map_array, (file.name, array.dtype, array.shape, order, self._mode)
+        stays = self._as_they_are or type(array).__name__ == "memmap"
+        return map_array, (file.name, array.dtype, array.shape, order, self._mode, stays)
 
     def _file(self, array: Any, order: str) -> File:
         with self._lock:
@@ -220,8 +221,16 @@ def _checksum(array: Any) -> int:
     return state
 
 
-def map_array(name: str, dtype: Any, shape: tuple[int, ...], order: Any, mode: Any) -> Any:
-    """An array over a file; in a worker. Written to, it is the worker's own."""
+def map_array(
+    name: str, dtype: Any, shape: tuple[int, ...], order: Any, mode: Any, stays: bool = False
+) -> Any:
+    """An array over a file; in a worker. Written to, it is the worker's own.
+
+    Args:
+        name: the file.
+        dtype, shape, order, mode: as for ``numpy.memmap``.
+        stays: whether it is a ``numpy.memmap``, as the caller's was, or as joblib's functions expect.
+    """
     import numpy
 
     try:
@@ -231,7 +240,7 @@ def map_array(name: str, dtype: Any, shape: tuple[int, ...], order: Any, mode: A
         if error.errno != errno.ENOMEM or mode != "c":
             raise
         mapped = numpy.memmap(name, dtype, "r", shape=shape, order=order)
-    return numpy.asarray(mapped)
+    return mapped if stays else numpy.asarray(mapped)
 
 
 def _opened_file(array: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import pickle
 import reprlib
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from penstock import foreign, forks, storage
-from penstock.calls import pickling
 from penstock.calls.pickling import pack
 from penstock.calls.spool import File, load
 from penstock.errors import DiskFull, ItemTooLarge
@@ -30,10 +28,15 @@ _short.maxstring = _short.maxother = 40
 class Call:
     """A call and the future of its result; what it needs is held until it is done."""
 
-    __slots__ = ("begun", "fn", "future", "holds", "packed")
+    __slots__ = ("begun", "fn", "future", "holds", "packed", "told")
 
     def __init__(
-        self, fn: str | Callable[[], str], packed: bytes | File, holds: list[Any], future: Future[Any]
+        self,
+        fn: str | Callable[[], str],
+        packed: bytes | File,
+        holds: list[Any],
+        future: Future[Any],
+        told: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
     ) -> None:
         self.fn = fn
         """What the function is called; or tells the whole call in a few words."""
@@ -41,6 +44,8 @@ class Call:
         self.holds = holds
         """Whoever owns the files that are needed."""
         self.future = future
+        self.told = told
+        """What its arguments are told by: of :func:`keep_words`."""
         self.begun = False
         """Whether it was told to the future that it runs, or that it was cancelled in time."""
 
@@ -55,31 +60,50 @@ class Call:
         """The call in a few words: ``train(17, ...)``."""
         if not isinstance(self.fn, str):
             return self.fn()
-        words = ["..."]
-        if isinstance(self.packed, bytes):
-            with suppress(Exception):  # a name is never worth a failure
-                _, args, kwargs = _Naming(io.BytesIO(self.packed)).load()
-                words = in_words(args, kwargs)
-        return f"{self.fn}({', '.join(words)})"
+        return f"{self.fn}({', '.join(in_words(*self.told))})"
+
+
+_PLAIN = frozenset((int, float, complex, bool, type(None)))
+_TEXT = frozenset((str, bytes))
+_LONGEST = 40
+_FEW = 6
+_DIGITS = 10**40
+
+
+class _Left:
+    """Stands for an argument that is not told."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_LEFT = _Left()
+
+
+def keep_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a call is told by later, from its caller's own objects: nothing large, nothing that can change.
+
+    What was pickled is never loaded for it: an argument may be large, or may do anything when it is loaded.
+    """
+    return tuple(_kept(each) for each in args), {name: _kept(each) for name, each in kwargs.items()}
+
+
+def _kept(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value if kind is not int or -_DIGITS < value < _DIGITS else _LEFT
+    if kind in _TEXT:
+        return value if len(value) <= _LONGEST else value[: _LONGEST + 1]
+    if kind is tuple or kind is list:
+        flat = _PLAIN | _TEXT
+        few = [_kept(each) if type(each) in flat else _LEFT for each in value[:_FEW]]
+        return kind(few if len(value) <= _FEW else [*few, _LEFT])
+    return _LEFT
 
 
 def in_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
     """Arguments as they may be written, shortened."""
     return [_short.repr(each) for each in args] + [f"{k}={_short.repr(v)}" for k, v in kwargs.items()]
-
-
-class _Naming(pickle.Unpickler):
-    """Leaves out what names need not: functions, large arrays."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _in_a_file if module in _FILES else super().find_class(module, name)
-
-
-_FILES = pickling.__name__, f"{__package__}.by_value"
-
-
-def _in_a_file(*_: Any) -> str:
-    return "..."
 
 
 class Calls:
@@ -145,7 +169,8 @@ class Calls:
 class Invoke:
     """What a worker does with a call: unpickle, call, pickle.
 
-    The answer is a pickled (succeeded, result or exception), in a file where it is large.
+    The answer, in a file where it is large, is a pickled (True, result); or (False, (exception, its traceback
+    as text)); or (None, what is told of an exception that cannot be pickled).
     """
 
     def __init__(self, begin: bytes | File | None, modules: tuple[str, ...] = ()) -> None:
@@ -213,7 +238,7 @@ def _no_room(folder: Path) -> str:
 
 
 def _failed(error: BaseException, folder: Path) -> bytes | File:
-    """An exception on its way: itself, with its traceback as a note, as tracebacks do not cross processes.
+    """An exception on its way: itself, and its traceback as text, as tracebacks do not cross processes.
 
     One whose class cannot be made from its ``args`` is put together without asking it; one that cannot
     be pickled at all is told of.
@@ -222,11 +247,10 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
     text = foreign.trace_of(error, trace)
     with suppress(Exception):  # a frozen dataclass refuses
         error.__traceback__ = None  # its frames hold memory
-    _note(error, f"In a worker:\n{text}")
     for form in (error, _Parts(error)):
         try:
-            packed = pack((False, form), folder)
-            twin = load(packed)[1]
+            packed = pack((False, (form, text)), folder)
+            twin = load(packed)[1][0]
             if type(twin).__qualname__ == type(error).__qualname__ and twin.args == error.args:
                 if isinstance(packed, File):
                     packed.failed = True

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from multiprocessing.pool import Pool as _StandardPool
+from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
 from penstock.executor import Executor
@@ -78,6 +79,7 @@ class _Pool:
             tell("a multiprocessing.Pool", error)
             return
         self._executor.end_with_interpreter()
+        self._executor.tell_tracebacks_as(RemoteTraceback)
         self._pool: list[Any] = []
         self._state = _RUN
 
