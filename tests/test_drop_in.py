@@ -15,7 +15,7 @@ from penstock.calls.work import Call, keep_words
 
 
 def ours(**options):
-    return penstock.Executor(beside(250), 2, **options)
+    return penstock.Executor(2, budget=beside(250), **options)
 
 
 # --------------------------------------------------------------------------- what a call is told by
@@ -36,7 +36,7 @@ class Aborts:
         return os.abort, ()
 
 if __name__ == "__main__":
-    with penstock.Executor("300MiB", 1) as pool:
+    with penstock.Executor(1, budget="300MiB") as pool:
         error = pool.submit(print, 17, Aborts()).exception()
         print(type(error).__name__, "print(17, ...)" in str(error), pool.submit(abs, -1).result())
 """
