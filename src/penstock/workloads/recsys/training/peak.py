@@ -1,0 +1,222 @@
+"""What training takes of memory, in bytes, before any of it is done: pure arithmetic.
+
+Training is two kinds of steps. ``bins`` reads the table by row groups and keeps one byte for each value;
+``trees`` loads these and grows a block of trees. For N rows of F features:
+
+    bins   BASE + 20 S F + N (1.05 F + 20) + 4 row groups as float32
+    trees  BASE + N (1.05 F + 65) + 16 x leaves x 256 x F
+
+S: the rows that the bins are learnt from (``--bin-sample``), at most N. Fitted to measured peaks of whole
+process trees by ``benchmarks/recsys/training.py``, from above.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from penstock.budget import GiB, MiB, format_size
+from penstock.errors import UsageError
+
+BASE = 130 * MiB
+"""Parent, fork server and a worker with LightGBM, without its optional imports."""
+BIN_SAMPLE = 200_000
+_BINS = 256
+_ROWS_IN_GROUP = 122_880
+_MOST_ROWS = 1 << 40
+_SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
+_GROW = re.compile(r"\s*(rows|features)\s*=\s*(\d+(?:\.\d+)?)\s*")
+_BUDGETS = tuple(each * MiB for each in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536))
+_ORIGINAL = ((50 * GiB, 2_000_000), (100 * GiB, 5_000_000))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the memory of training depends on.
+
+    Attributes:
+        rows: that the trees learn from.
+        features: columns.
+        leaves: of a tree, at most.
+        bin_sample: rows that the borders of the bins are learnt from.
+        row_group: rows of the largest row group of the table.
+    """
+
+    rows: int
+    features: int
+    leaves: int = 63
+    bin_sample: int = BIN_SAMPLE
+    row_group: int = _ROWS_IN_GROUP
+
+    @property
+    def bins_peak(self) -> int:
+        """Bytes at the peak of the step that makes the bins."""
+        sample = min(self.bin_sample, self.rows)
+        kept = self.rows * (1.05 * self.features + 20)
+        return BASE + int(20 * sample * self.features + kept + 16 * self.row_group * self.features)
+
+    @property
+    def trees_peak(self) -> int:
+        """Bytes at the peak of a step that grows trees."""
+        histograms = 16 * self.leaves * _BINS * self.features
+        return BASE + int(self.rows * (1.05 * self.features + 65)) + histograms
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the peak of the whole training."""
+        return max(self.bins_peak, self.trees_peak)
+
+
+def most_rows(budget: int, like: Training) -> int:
+    """The largest number of rows whose training fits into a budget; 0 where nothing does.
+
+    Args:
+        budget: bytes.
+        like: all but its ``rows``.
+    """
+    low, high = 0, _MOST_ROWS  # the peak grows with rows: search between what fits and what does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if replace(like, rows=middle).peak <= budget else (low, middle)
+    return low
+
+
+def smallest_bin_sample(budget: int, like: Training) -> int | None:
+    """The largest of a few smaller bin samples with which the bins fit; None where none helps."""
+    for sample in (100_000, 50_000, 20_000):
+        if sample < like.bin_sample and replace(like, bin_sample=sample).peak <= budget:
+            return sample
+    return None
+
+
+def rows_of_original(budget: int) -> int | None:
+    """The rows that the original's rule keeps in such a budget; None for all."""
+    return next((rows for below, rows in _ORIGINAL if budget < below), None)
+
+
+# ------------------------------------------------------------------ the plan of a shape
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The peak of a shape, and the rows that other budgets have room for.
+
+    Attributes:
+        budget: bytes.
+        asked: the training that was asked for.
+        grown: the same after growth, where that was asked for.
+        defaults: environment variables that were read as defaults, with their values.
+    """
+
+    budget: int
+    asked: Training
+    grown: Training | None = None
+    defaults: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def projected(self) -> int:
+        """Bytes of memory at the peak."""
+        return self.asked.peak
+
+    @property
+    def headroom(self) -> int:
+        """Bytes of the budget that are left; negative where it does not fit."""
+        return self.budget - self.projected
+
+    @property
+    def threads(self) -> int:
+        """Of each worker; the peak does not depend on it."""
+        return 1
+
+    @property
+    def seconds(self) -> float | None:
+        """Not known: a tree takes about a microsecond for each row on two cores, and that depends on them."""
+        return None
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"budget      {format_size(self.budget)}"
+        yield f"projected   {format_size(self.projected)}   headroom {_signed(self.headroom)}"
+        yield from self._steps("plan", self.asked)
+        if self.headroom < 0:
+            yield f"does not fit: {what_fits(self.budget, self.asked)}"
+        if self.grown is not None:
+            yield from self._steps("grown", self.grown)
+        yield from (f"default     {name}={value} (environment)" for name, value in self.defaults)
+        yield ""
+        yield f"rows of {self.asked.features} features that a budget trains on (--max-samples auto), by bin sample"
+        samples = sorted({self.asked.bin_sample, 50_000}, reverse=True)
+        head = [f"S={sample:,}" for sample in samples]
+        yield "".join(f"{each:>16}" for each in ("budget", *head, "original's rule"))
+        for budget in sorted({*_BUDGETS, self.budget}):
+            rows = [f"{most_rows(budget, replace(self.asked, bin_sample=sample)):,}" for sample in samples]
+            kept = rows_of_original(budget)
+            told = "all" if kept is None else f"{kept:,}"
+            yield "".join(f"{each:>16}" for each in (format_size(budget), *rows, told))
+
+    @staticmethod
+    def _steps(word: str, training: Training) -> Iterator[str]:
+        yield (
+            f"{word:<12}{training.rows:,} rows x {training.features:,} features: bins "
+            f"{format_size(training.bins_peak)} ({min(training.bin_sample, training.rows):,} rows for their "
+            f"borders), trees {format_size(training.trees_peak)}"
+        )
+
+
+def what_fits(budget: int, training: Training) -> str:
+    """What would do instead of a training that does not fit, in a sentence."""
+    told = []
+    sample = smallest_bin_sample(budget, training)
+    if sample is not None:
+        told.append(f"--bin-sample {sample}")
+    rows = most_rows(budget, training)
+    if rows:
+        told.append(f"--max-samples auto (here {rows:,} rows)")
+    told.append(f"a budget of {format_size(training.peak)}")
+    told.append("--engine xgboost, which keeps the bins on disk")
+    return "what would do: " + ", or ".join(told)
+
+
+def plan_shape(
+    shape: str, budget: int, *, leaves: int = 63, bin_sample: int = BIN_SAMPLE, grow: str | None = None,
+    defaults: tuple[tuple[str, str], ...] = (),
+) -> TrainingPlan:  # fmt: skip
+    """Plan a shape, written as rows x features: ``"8500000x105"``.
+
+    Args:
+        shape: rows and features.
+        budget: bytes.
+        leaves, bin_sample: as for a run.
+        grow: factors, as in ``"rows=10,features=2"``.
+        defaults: environment variables that were read, to tell.
+
+    Raises:
+        UsageError: shape or growth is written otherwise.
+    """
+    match = _SHAPE.fullmatch(shape)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise UsageError(f"cannot read the shape {shape!r}: write rows x features, such as 8500000x105")
+    asked = Training(int(match[1]), int(match[2]), leaves, bin_sample)
+    asked = replace(asked, row_group=min(asked.row_group, asked.rows))
+    return TrainingPlan(budget, asked, None if grow is None else _grown(asked, grow), defaults)
+
+
+def _grown(training: Training, grow: str) -> Training:
+    factors: dict[str, float] = {}
+    for part in grow.split(","):
+        match = _GROW.fullmatch(part)
+        if match is None or match[1] in factors or not float(match[2]):
+            raise UsageError(f"cannot read the growth {grow!r}: write factors, such as rows=10,features=2")
+        factors[match[1]] = float(match[2])
+    return replace(
+        training,
+        rows=max(round(training.rows * factors.get("rows", 1)), 1),
+        features=max(round(training.features * factors.get("features", 1)), 1),
+    )
+
+
+def _signed(size: int) -> str:
+    return format_size(size) if size >= 0 else f"-{format_size(-size)}"
