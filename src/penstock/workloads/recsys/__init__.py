@@ -20,9 +20,9 @@ from importlib import import_module
 from typing import Any
 
 # Loaded when first used: each needs other packages.
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {"RankTrain": "penstock.workloads.recsys.training"}
 
-__all__: list[str] = []
+__all__ = ["RankTrain"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,13 @@
-"""Training of a ranker."""
+"""Training a ranker on a table that is never in memory as a whole, and saying beforehand what it takes.
+
+    ranking table -> survey -> sample -> bins -> trees-000 -> trees-050 ... -> model
+                       |                                                        |
+                       labels, items, times, who is tested                    score -> metrics
+
+``stages`` has them in order and ``growing`` what a block of trees is; ``metrics``, ``split`` and ``peak`` are
+plain functions. What would hold the table whole reads it by row groups instead (``readers``).
+"""
+
+from penstock.workloads.recsys.training.command import RankTrain
+
+__all__ = ["RankTrain"]

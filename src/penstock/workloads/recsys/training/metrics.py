@@ -1,8 +1,8 @@
 """Measures of a ranking, as plain functions of arrays.
 
-Rows of a request are contiguous; ``sizes`` are the rows of each request, in order. A label above 0 is a click.
-What a request says nothing about is NaN there, never 1 and never 0: the NDCG of a request without a click,
-the AUC of one in which all or none was clicked, and both of a request of one row.
+Rows of a request are contiguous; ``sizes`` are the rows of each request, in order. A label above 0 is a
+click. What a request says nothing about is NaN there, never 1 and never 0: the NDCG of a request without a
+click, the AUC of one in which all or none was clicked, and both of a request of one row.
 
 Sources: NDCG of Järvelin and Kekäläinen (2002) with the gains 2^label - 1 of Burges et al. (2005); rows with
 equal scores get the mean over their orders (McSherry and Najork 2008), as scikit-learn's ``ndcg_score`` does;
@@ -138,9 +138,13 @@ def advice(loss: float | None) -> str:
 
 
 def losses(curve: Sequence[Mapping[str, Any]], name: str = "ndcg@10") -> list[float | None]:
-    """Relative loss of each point beside the one of the most rows; None where either is unknown."""
-    full = max(curve, key=lambda point: point["rows"])[name] if curve else None
-    return [(full - point[name]) / full if full and point[name] is not None else None for point in curve]
+    """Relative loss of each point beside the one of the most rows; None for that, and where it is unknown."""
+    largest = max(curve, key=lambda point: point["rows"]) if curve else {name: None}
+    full = largest[name]
+    return [
+        None if point is largest or not full or point[name] is None else (full - point[name]) / full
+        for point in curve
+    ]
 
 
 # ------------------------------------------------------------------ arithmetic

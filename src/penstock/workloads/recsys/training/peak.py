@@ -3,7 +3,7 @@
 Training is two kinds of steps. ``bins`` reads the table by row groups and keeps one byte for each value;
 ``trees`` loads these and grows a block of trees. For N rows of F features:
 
-    bins   BASE + 20 S F + N (1.05 F + 20) + 4 row groups as float32
+    bins   BASE + 20 S F + N (1.05 F + 20) + 2 row groups as float32
     trees  BASE + N (1.05 F + 65) + 16 x leaves x 256 x F
 
 S: the rows that the bins are learnt from (``--bin-sample``), at most N. Fitted to measured peaks of whole
@@ -19,15 +19,17 @@ from dataclasses import dataclass, replace
 from penstock.budget import GiB, MiB, format_size
 from penstock.errors import UsageError
 
-BASE = 130 * MiB
+BASE = 115 * MiB
 """Parent, fork server and a worker with LightGBM, without its optional imports."""
 BIN_SAMPLE = 200_000
+RESERVED = 34 * MiB
+"""What of BASE is there before any step: parent, fork server, an idle worker."""
 _BINS = 256
-_ROWS_IN_GROUP = 122_880
+_ROWS_IN_GROUP = 65_536
 _MOST_ROWS = 1 << 40
 _SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
 _GROW = re.compile(r"\s*(rows|features)\s*=\s*(\d+(?:\.\d+)?)\s*")
-_BUDGETS = tuple(each * MiB for each in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536))
+BUDGETS = tuple(each * MiB for each in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536))
 _ORIGINAL = ((50 * GiB, 2_000_000), (100 * GiB, 5_000_000))
 
 
@@ -54,7 +56,7 @@ class Training:
         """Bytes at the peak of the step that makes the bins."""
         sample = min(self.bin_sample, self.rows)
         kept = self.rows * (1.05 * self.features + 20)
-        return BASE + int(20 * sample * self.features + kept + 16 * self.row_group * self.features)
+        return BASE + int(20 * sample * self.features + kept + 8 * self.row_group * self.features)
 
     @property
     def trees_peak(self) -> int:
@@ -67,6 +69,18 @@ class Training:
         """Bytes at the peak of the whole training."""
         return max(self.bins_peak, self.trees_peak)
 
+    @property
+    def needed(self) -> int:
+        """The smallest budget that the peak fits into, in bytes."""
+        # Of small budgets an eighth is kept free, then 64 MiB, of large ones 6 %.
+        by_part = min(self.peak + 64 * MiB, -(-self.peak * 8 // 7))
+        return max(by_part, int(self.peak / 0.94) + 1)
+
+
+def usable(budget: int) -> int:
+    """Bytes of a budget that are planned with: Penstock keeps the rest free, to act in time."""
+    return budget - int(max(budget * 0.06, min(64 * MiB, budget / 8)))
+
 
 def most_rows(budget: int, like: Training) -> int:
     """The largest number of rows whose training fits into a budget; 0 where nothing does.
@@ -75,17 +89,22 @@ def most_rows(budget: int, like: Training) -> int:
         budget: bytes.
         like: all but its ``rows``.
     """
+    return most_rows_within(usable(budget), like)
+
+
+def most_rows_within(room: int, like: Training) -> int:
+    """As :func:`most_rows`, of bytes of which nothing more is kept free."""
     low, high = 0, _MOST_ROWS  # the peak grows with rows: search between what fits and what does not
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if replace(like, rows=middle).peak <= budget else (low, middle)
+        low, high = (middle, high) if replace(like, rows=middle).peak <= room else (low, middle)
     return low
 
 
 def smallest_bin_sample(budget: int, like: Training) -> int | None:
     """The largest of a few smaller bin samples with which the bins fit; None where none helps."""
     for sample in (100_000, 50_000, 20_000):
-        if sample < like.bin_sample and replace(like, bin_sample=sample).peak <= budget:
+        if sample < like.bin_sample and replace(like, bin_sample=sample).needed <= budget:
             return sample
     return None
 
@@ -106,13 +125,13 @@ class TrainingPlan:
         budget: bytes.
         asked: the training that was asked for.
         grown: the same after growth, where that was asked for.
-        defaults: environment variables that were read as defaults, with their values.
+        defaults: what the environment set of the options, a line each.
     """
 
     budget: int
     asked: Training
     grown: Training | None = None
-    defaults: tuple[tuple[str, str], ...] = ()
+    defaults: tuple[str, ...] = ()
 
     @property
     def projected(self) -> int:
@@ -121,7 +140,7 @@ class TrainingPlan:
 
     @property
     def headroom(self) -> int:
-        """Bytes of the budget that are left; negative where it does not fit."""
+        """Bytes of the budget that are left; negative where it is too small."""
         return self.budget - self.projected
 
     @property
@@ -141,17 +160,17 @@ class TrainingPlan:
         yield f"budget      {format_size(self.budget)}"
         yield f"projected   {format_size(self.projected)}   headroom {_signed(self.headroom)}"
         yield from self._steps("plan", self.asked)
-        if self.headroom < 0:
+        if self.asked.needed > self.budget:
             yield f"does not fit: {what_fits(self.budget, self.asked)}"
         if self.grown is not None:
             yield from self._steps("grown", self.grown)
-        yield from (f"default     {name}={value} (environment)" for name, value in self.defaults)
+        yield from (f"default     {line}" for line in self.defaults)
         yield ""
-        yield f"rows of {self.asked.features} features that a budget trains on (--max-samples auto), by bin sample"
+        yield f"rows of {self.asked.features} features that fit (--max-samples auto), by bin sample"
         samples = sorted({self.asked.bin_sample, 50_000}, reverse=True)
         head = [f"S={sample:,}" for sample in samples]
         yield "".join(f"{each:>16}" for each in ("budget", *head, "original's rule"))
-        for budget in sorted({*_BUDGETS, self.budget}):
+        for budget in sorted({*BUDGETS, self.budget}):
             rows = [f"{most_rows(budget, replace(self.asked, bin_sample=sample)):,}" for sample in samples]
             kept = rows_of_original(budget)
             told = "all" if kept is None else f"{kept:,}"
@@ -175,14 +194,14 @@ def what_fits(budget: int, training: Training) -> str:
     rows = most_rows(budget, training)
     if rows:
         told.append(f"--max-samples auto (here {rows:,} rows)")
-    told.append(f"a budget of {format_size(training.peak)}")
+    told.append(f"a budget of {format_size(training.needed)}")
     told.append("--engine xgboost, which keeps the bins on disk")
     return "what would do: " + ", or ".join(told)
 
 
 def plan_shape(
     shape: str, budget: int, *, leaves: int = 63, bin_sample: int = BIN_SAMPLE, grow: str | None = None,
-    defaults: tuple[tuple[str, str], ...] = (),
+    defaults: tuple[str, ...] = (),
 ) -> TrainingPlan:  # fmt: skip
     """Plan a shape, written as rows x features: ``"8500000x105"``.
 
@@ -191,7 +210,7 @@ def plan_shape(
         budget: bytes.
         leaves, bin_sample: as for a run.
         grow: factors, as in ``"rows=10,features=2"``.
-        defaults: environment variables that were read, to tell.
+        defaults: what the environment set of the options, to tell.
 
     Raises:
         UsageError: shape or growth is written otherwise.
@@ -201,10 +220,15 @@ def plan_shape(
         raise UsageError(f"cannot read the shape {shape!r}: write rows x features, such as 8500000x105")
     asked = Training(int(match[1]), int(match[2]), leaves, bin_sample)
     asked = replace(asked, row_group=min(asked.row_group, asked.rows))
-    return TrainingPlan(budget, asked, None if grow is None else _grown(asked, grow), defaults)
+    return TrainingPlan(budget, asked, None if grow is None else grown(asked, grow), defaults)
 
 
-def _grown(training: Training, grow: str) -> Training:
+def grown(training: Training, grow: str) -> Training:
+    """The training after growth, written as factors.
+
+    Raises:
+        UsageError: it is written otherwise.
+    """
     factors: dict[str, float] = {}
     for part in grow.split(","):
         match = _GROW.fullmatch(part)
