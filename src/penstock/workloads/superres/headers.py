@@ -127,21 +127,13 @@ def open_stream(path: str | Path) -> IO[bytes]:
     return opened
 
 
-class _Faster:
-    """isal's gzip, under the names of the standard library's."""
-
-    def __init__(self, module: Any) -> None:
-        self.open = module.open
-        self.GzipFile = module.IGzipFile
-
-
 def gzip_library() -> Any:
-    """isal's gzip where it is installed, else the standard library's."""
+    """What unzips: isal's gzip where it is installed, else the standard library's."""
     try:
         from isal import igzip
     except ImportError:
         return gzip
-    return _Faster(igzip)
+    return igzip
 
 
 def _what_it_is(raw: bytes) -> str:
