@@ -112,6 +112,9 @@ class Watch:
     def gone(self, worker):
         return "", 0
 
+    def kills_before(self, worker):
+        return 0
+
     def held(self, worker):
         return 7
 

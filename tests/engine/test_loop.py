@@ -446,6 +446,27 @@ def test_a_worker_that_was_told_to_leave_and_does_not_is_ended():
     assert left[0] > 1  # in the midst of the run
 
 
+@pytest.mark.parametrize(("before", "cause"), [(60.0, "killed"), (1.0, "kernel")])
+def test_a_kill_of_the_kernel_counts_only_just_before_a_worker_is_gone(before, cause):
+    """Where no group is our own, the count is of others' processes too: a batch may last for hours."""
+
+    def somebody_else_is_killed():
+        backend.kernel_kills += 1
+
+    def deeds(item, tries):
+        if item != 30 or tries:
+            return Deed()
+        backend.clock.after(100.0 - before, somebody_else_is_killed)
+        return Deed(100.0, end="killed")
+
+    backend = FakeBackend(deeds, clock=coarse())
+    run = simulate(backend, 40, GiB, workers=1, limits=[FakeLimit(backend, GiB)])
+    everything_but(run, 40)
+    assert {each.cause for each in run.told(ev.BatchFailed)} == {cause}
+    if cause == "kernel":
+        assert "others' processes count in it too" in run.told(ev.BatchFailed)[0].message
+
+
 def test_a_chore_that_hangs_is_tried_again_and_fails_the_run():
     chores = {"open": 1, "close": 2}
     backend = FakeBackend(

@@ -26,6 +26,12 @@ _LEAVE_SECONDS = 5.0
 """In which a worker that was told to leave leaves."""
 
 
+_UNSURE = (
+    "signal 9, just when the kernel's count of out-of-memory kills rose; others' processes count in it too, "
+    "so that it may have been somebody else's signal"
+)
+
+
 @dataclass
 class Worker:
     """One worker as the loop knows it."""
@@ -187,6 +193,7 @@ class Crew:
             WorkerDied: several in a row died before they began.
         """
         del self._workers[worker.number]
+        worker.kills_before = max(worker.kills_before, self._watch.kills_before(worker.number))
         why, held = self._watch.gone(worker.number)
         failure = diagnose(worker, death, why, held, kernel_kills)
         if not worker.ready and not worker.leaving:
@@ -232,7 +239,8 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
         if by_kernel is None and death.signal == signal.SIGKILL:
             by_kernel = kernel_kills() > worker.kills_before
         if death.signal == signal.SIGKILL and by_kernel:
-            return failure("kernel", "signal 9, out-of-memory kill")
+            sure = death.kernel_killed is not None
+            return failure("kernel", "signal 9, out-of-memory kill" if sure else _UNSURE)
         return failure("killed", f"signal {death.signal} from outside")
     if death.signal is not None:
         return failure("crashed", f"signal {death.signal} ({_signal_name(death.signal)})")

@@ -105,9 +105,10 @@ def _why(
             f"use {format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
         )
     if verdict.reason == "memory":
+        by_kernel = f"; its worker ended by {failure.detail}" if failure.cause == "kernel" else ""
         return (
             f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
-            f"(budget {format_size(budget.bytes)}, {budget.origin})"
+            f"(budget {format_size(budget.bytes)}, {budget.origin}){by_kernel}"
         )
     if verdict.reason == "kept":
         return f"its result cannot be kept: {failed.message if failed else ''}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -40,6 +41,10 @@ _SLEPT = 5.0
 """Seconds between two turns from which all of us were stopped, or asleep: nobody stalled meanwhile."""
 _UNBORN_LEAST = 16 * MiB
 """What a worker that is not ready yet may hold without being looked at as one that has a batch."""
+_DYING = 10.0
+"""Seconds that may pass until a process is gone which the kernel ended, and until its count is looked at."""
+_KILLS = 64
+"""Rises of that count that are remembered."""
 _END_SECONDS = 5.0
 """Seconds for its last turn, at the end."""
 
@@ -62,6 +67,8 @@ class _Life:
     paused: bool = False
     cpu: float = 0.0
     active: float = 0.0
+    seen: float = -math.inf
+    """When it was read last, alive."""
     io: int = 0
     io_at: float = 0.0
     at: tuple[int, int, int] = (-1, -1, -1)
@@ -183,6 +190,7 @@ class Watch:
         self.shared = 0
         """Bytes of shared memory that is ours and no worker's."""
         self.ceilings: tuple[Ceiling, ...] = ()
+        self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
         # What a backend may tell, and need not.
         self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
         self._total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
@@ -265,6 +273,16 @@ class Watch:
             if why:
                 self._last_kill = -math.inf  # its memory is back
             return why, max(held, life.highest if life else 0)
+
+    def kills_before(self, worker: int) -> int:
+        """The kernel's count of kills a little before a worker was last seen; 0 where that is not known.
+
+        What rose earlier took somebody else: others' processes count too where the group is not our own.
+        """
+        with self._lock:
+            life = self._lives.get(worker) or self._unborn.get(worker)
+            until = (life.seen if life is not None else -math.inf) - _DYING
+            return max((kills for at, kills in self._kernel_kills if at <= until), default=0)
 
     def held(self, worker: int) -> int:
         """Bytes above idle that a worker held at the last reading."""
@@ -368,9 +386,11 @@ class Watch:
 
     def _absorb(self, readings: Mapping[int, Reading]) -> None:
         with self._lock:
+            now = self._clock()
             for worker, life in self._lives.items():
                 if worker in readings:
                     life.read(readings[worker])
+                    life.seen = now
 
     def _look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
@@ -379,6 +399,9 @@ class Watch:
             return
         self._looked = now
         self.ceilings = self._gauge.read()
+        kills = discover.kernel_kills(self.ceilings)
+        if not self._kernel_kills or kills != self._kernel_kills[-1][1]:
+            self._kernel_kills.append((now, kills))
         self.backend_held = self._backend.overhead()
 
     def _add_up(self, readings: Mapping[int, Reading]) -> None:
