@@ -20,9 +20,12 @@ from importlib import import_module
 from typing import Any
 
 # Loaded when first used: each needs other packages.
-_HOMES: dict[str, str] = {"RankTrain": "penstock.workloads.recsys.training"}
+_HOMES = {
+    "RankTrain": "penstock.workloads.recsys.training",
+    "Ranking": "penstock.workloads.recsys.ranking",
+}
 
-__all__ = ["RankTrain"]
+__all__ = ["RankTrain", "Ranking"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,142 @@
+"""A look at the samples: which requests are where, which texts there are, which rows are dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from penstock.workloads.recsys.hashing import hashes
+from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.workloads.recsys.shared.spans import Span
+
+SPAN = 65_536
+"""Rows of an item."""
+TEXTS = 50_000
+"""A category with more texts than this is hashed."""
+IDENTITY = "identity"
+"""Salt of the hash that a request or an item is told by."""
+
+
+@dataclass(frozen=True)
+class SurveySpan:
+    """Surveys one span.
+
+    Args:
+        rules: which rows count.
+
+    Returns ``{"runs": a row for each run of rows of one request, "datasets": one for each item, "counts"}``.
+    """
+
+    rules: Rules
+
+    def __call__(self, span: Span) -> dict[str, Any]:
+        """Survey."""
+        kept = keep(span.table, self.rules)
+        return {
+            "runs": _runs(span, kept),
+            "datasets": _datasets(kept),
+            "counts": {"rows": kept.counts, "texts": self._texts(span.table, kept)},
+        }
+
+    def _texts(self, table: Any, kept: Kept) -> dict[str, list[str] | None]:
+        import pyarrow as pa
+
+        found: dict[str, list[str] | None] = {}
+        for name in self.rules.columns.categorical:
+            if name in table.schema.names:
+                values = as_texts(table.column(name).filter(pa.array(kept.mask))).unique().drop_null()
+                found[name] = None if len(values) > TEXTS else sorted(values.to_pylist())
+        return found
+
+
+def as_texts(column: Any) -> Any:
+    """A category as texts, whatever it is."""
+    import pyarrow as pa
+
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return values if pa.types.is_string(values.type) else values.cast(pa.string())
+
+
+def starts_of(requests: Any) -> NDArray[np.int64]:
+    """Where runs of rows of one request begin."""
+    import pyarrow.compute as pc
+
+    if not len(requests):
+        return np.zeros(0, np.int64)
+    new = pc.not_equal(requests[1:], requests[:-1]).to_numpy(zero_copy_only=False)
+    return np.append(0, np.flatnonzero(new) + 1)
+
+
+def _runs(span: Span, kept: Kept) -> Any:
+    import pyarrow as pa
+
+    starts = starts_of(kept.requests)
+    rows = np.flatnonzero(kept.mask)
+    positive = np.append(0, np.cumsum(kept.labels > 0))
+    ends = np.append(starts, len(rows))[1:]
+    times = np.zeros(len(rows), np.int64) if kept.times is None else kept.times
+    return pa.table(
+        {
+            "hash": hashes(kept.requests.take(pa.array(starts)), IDENTITY),
+            "first": span.first + rows[starts],
+            "rows": ends - starts,
+            "positives": positive[ends] - positive[starts],
+            "time": times[starts],
+        }
+    )
+
+
+def _datasets(kept: Kept) -> Any:
+    import pyarrow as pa
+
+    found, counts = np.unique(hashes(kept.datasets, IDENTITY), return_counts=True)
+    return pa.table({"hash": found, "rows": counts})
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Adds up counts of rows, and puts texts together; a category with too many of them has None."""
+
+    order: Literal["any", "items"] = "any"
+    grain: None = None
+
+    def start(self) -> dict[str, Any]:
+        """Nothing yet."""
+        return {"rows": {}, "texts": {}}
+
+    def step(self, state: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+        """What one span has."""
+        rows = {
+            name: state["rows"].get(name, 0) + result["rows"].get(name, 0)
+            for name in sorted({*state["rows"], *result["rows"]})
+        }
+        texts = {
+            name: _together(state["texts"].get(name, []), result["texts"].get(name, []))
+            for name in sorted({*state["texts"], *result["texts"]})
+        }
+        return {"rows": rows, "texts": texts}
+
+    def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+        """Both."""
+        return self.step(left, right)
+
+    def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        """Everything."""
+        total = self.start()
+        for state in states:
+            total = self.merge(total, state)
+        return total
+
+
+def _together(left: list[str] | None, right: list[str] | None) -> list[str] | None:
+    if left is None or right is None:
+        return None
+    both = left if left == right else sorted({*left, *right})
+    return None if len(both) > TEXTS else both

@@ -1,0 +1,169 @@
+"""Tables as they are given: Parquet files, a folder of them, or patterns; and the kinds of their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import penstock
+from penstock.errors import BadInput, UsageError
+from penstock.files import is_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_EXACT = 2.0**53
+"""From here on float64 does not tell whole numbers apart."""
+
+
+def opened(
+    option: str, given: str | Sequence[str] | None, columns: Sequence[str] | None = None
+) -> penstock.sources.ParquetRows:
+    """The rows of a table.
+
+    Args:
+        option: for messages, ``"--samples"``.
+        given: paths, patterns or folders.
+        columns: those to be read; None for all.
+
+    Raises:
+        UsageError: nothing is given, or no file fits.
+        BadInput: a file is not Parquet or cut off, columns are missing or of types that do not agree.
+    """
+    names = [given] if isinstance(given, str) else [str(each) for each in given or ()]
+    if not names:
+        raise UsageError(f"{option} is not given: name a Parquet file, or a folder of them")
+    paths = [
+        str(Path(name).absolute() / "*.parquet") if is_folder(name) else str(Path(name).absolute())
+        for name in names
+    ]
+    return penstock.sources.ParquetRows(paths, columns)
+
+
+def is_key(kind: pa.DataType) -> bool:
+    """Whether values of a type can be ids: integers, texts; floats where they hold whole numbers."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+
+
+def key_kind(kind: pa.DataType) -> str:
+    """``"text"`` or ``"number"``: what ids must have in common to be the same."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return "text" if _is_text(kind) else "number"
+
+
+def is_numeric(kind: pa.DataType, *, booleans: bool = True) -> bool:
+    """Whether a column of this type can be a feature as it is."""
+    import pyarrow as pa
+
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or (booleans and pa.types.is_boolean(kind))
+    )
+
+
+def keys_of(column: Any, place: str, file: object = None) -> Any:
+    """Ids as integers or texts, never as floats; null where there is none.
+
+    Args:
+        column: an Arrow column of integers, texts, or of floats that hold whole numbers.
+        place: for messages: ``"column dataset_id"``.
+        file: for messages.
+
+    Returns an Arrow array of int64, uint64 or string.
+
+    Raises:
+        BadInput: ids that float64 cannot tell apart, that are no whole numbers, or of another type.
+    """
+    import pyarrow as pa
+
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
+    if pa.types.is_uint64(kind):
+        return values
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return values.cast(pa.int64())
+    if _is_text(kind):
+        return values.cast(pa.string())
+    if not pa.types.is_floating(kind):
+        raise BadInput(f"is {kind}; ids are integers or texts", file=file, place=place)
+    return _whole(values.cast(pa.float64()), place, file)
+
+
+def _whole(values: Any, place: str, file: object) -> Any:
+    import pyarrow as pa
+
+    floats: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
+    missing = np.isnan(floats)
+    if (np.abs(floats[~missing]) >= _EXACT).any():
+        found = float(floats[~missing][np.abs(floats[~missing]) >= _EXACT][0])
+        raise BadInput(
+            f"is float64 and holds the id {found:.0f}; from 2^53 on it cannot tell an id from the next: "
+            "write ids as integers or texts",
+            file=file,
+            place=place,
+        )
+    odd = floats[~missing] != np.floor(floats[~missing])
+    if odd.any():
+        raise BadInput(
+            f"holds {floats[~missing][odd][0]!r}; ids are whole numbers or texts", file=file, place=place
+        )
+    return pa.array(np.where(missing, 0, floats).astype(np.int64), mask=missing)
+
+
+def floats_of(column: Any, *, zero: bool) -> NDArray[np.float32]:
+    """A numeric column as features: float32, each one rounding of the value.
+
+    Args:
+        column: an Arrow column of numbers or booleans.
+        zero: whether what is missing or infinite is 0, and not NaN.
+    """
+    import pyarrow as pa
+
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    elif pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
+    if values.null_count:
+        values = values.cast(pa.float64()) if pa.types.is_integer(values.type) else values
+        numbers = values.to_numpy(zero_copy_only=False)  # null is NaN
+    else:
+        numbers = values.to_numpy()
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float32] = numbers.astype(np.float32)
+    odd = ~np.isfinite(found)
+    if odd.any():
+        found[odd] = 0 if zero else np.nan
+    return found
+
+
+def numbers_of(keys: Any) -> NDArray[Any]:
+    """Ids by which rows are looked up: int64 or uint64 as they are, texts by their hash; without nulls."""
+    import pyarrow as pa
+
+    from penstock.hashing import hashes
+
+    if pa.types.is_string(keys.type):
+        return hashes(keys, np.uint64(0))
+    found: NDArray[Any] = keys.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
