@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from penstock import forks, registry
+from penstock import registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
@@ -117,7 +117,6 @@ class Executor(AbstractExecutor):
         # What dask and others look at, as ``ProcessPoolExecutor`` has it.
         self._max_workers = workers or options.cores
         self._a_few = _A_FEW * (workers or options.cores)
-        self._here = forks.Here()
         self._service = Service(
             options,
             initializer,
@@ -194,7 +193,8 @@ class Executor(AbstractExecutor):
             fn, args, kwargs: what is called.
         """
         service = self._service
-        future = CallFuture(service.budget)
+        service.check_here()
+        future = CallFuture(service.budget, service.here)
         try:
             packed = pack((fn, args, kwargs), service.folder.path, service.sent)
         except (MemoryError, OSError):  # of this process, not of the call
@@ -294,7 +294,7 @@ class Executor(AbstractExecutor):
             wait: return only then.
             cancel_futures: cancel what has not begun.
         """
-        if self._here.left():  # a child that the caller forked: the calls are its parent's
+        if self._service.here.left():  # a child that the caller forked: the calls are its parent's
             return
         if not cancel_futures:
             for ahead in list(self._aheads):

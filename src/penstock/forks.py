@@ -37,6 +37,19 @@ class Here:
         """Whether we are in a child by now, also one that was forked past Python."""
         return count != self.count or os.getpid() != self.pid
 
+    def refusal(self, what: str) -> str | None:
+        """Why a child may not go on with what is its parent's, in a sentence; None where we are no child.
+
+        Args:
+            what: that is the parent's, as one names it.
+        """
+        if not self.left():
+            return None
+        return (
+            f"{what} belongs to process {self.pid}, and this one, {os.getpid()}, was forked from it: no "
+            "worker would answer here. Make one of its own in this process, or go on with it in the other"
+        )
+
     def stay(self, error: BaseException | None = None) -> None:
         """End this process if it is a child.
 

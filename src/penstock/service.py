@@ -18,7 +18,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any
 
-from penstock import foreign
+from penstock import foreign, forks
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import BudgetInForce
 from penstock.calls.pickling import Sender, pack
@@ -39,9 +39,10 @@ from penstock.sinks.collect import Collect
 class CallFuture(Future[Any]):
     """A future whose large result is read from its file when it is asked for, and then not held."""
 
-    def __init__(self, budget: BudgetInForce) -> None:
+    def __init__(self, budget: BudgetInForce, here: forks.Here) -> None:
         super().__init__()
         self._budget = budget
+        self._here = here
         self._loaded: weakref.ref[Any] | None = None
         self.weight = 0
         """Bytes of the arguments while they wait; then of the result, where that waits in a file."""
@@ -51,8 +52,10 @@ class CallFuture(Future[Any]):
 
         Raises:
             CannotFit: the result is large, and this process itself would be over the budget with it.
+            RuntimeError: it is not there yet, and this is a child that was forked meanwhile.
             BaseException: what the call raised, or why it could not be done.
         """
+        self._check_coming()
         result = super().result(timeout)
         if not isinstance(result, File):
             return result
@@ -63,6 +66,17 @@ class CallFuture(Future[Any]):
             with suppress(TypeError):  # not everything can be referred to weakly
                 self._loaded = weakref.ref(value)
         return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised; None where it returned. Raises as :meth:`result`."""
+        self._check_coming()
+        return super().exception(timeout)
+
+    def _check_coming(self) -> None:
+        """A child that somebody forked has no thread that would bring the result."""
+        # Without the future's lock, which another thread may have held at the fork.
+        if self._state in ("PENDING", "RUNNING") and (why := self._here.refusal("the call")):
+            raise RuntimeError(why)
 
     def _check_room(self, size: int) -> None:
         """Nobody could end this process before the kernel does."""
@@ -120,6 +134,7 @@ class Service:
         # Re-entrant: a collection may find a forgotten executor at any moment, and close it.
         self._lock = threading.RLock()
         self._waiting = False
+        self.here = forks.Here()
         self._closed = False
         self._ended = False
         self._broken: BaseException | None = None
@@ -188,6 +203,7 @@ class Service:
         Raises:
             RuntimeError: no more are taken.
         """
+        self.check_here()
         with self._lock:
             self.check_open()
             if module not in self._imported:
@@ -222,6 +238,15 @@ class Service:
     def most_calls(self, calls: int | None) -> None:
         self._loop.stage.admission.most_items = calls
 
+    def check_here(self) -> None:
+        """Refuse a child that was forked from the process that has the workers.
+
+        Raises:
+            RuntimeError: this is one.
+        """
+        if why := self.here.refusal("the executor"):
+            raise RuntimeError(why)
+
     def check_open(self) -> None:
         """Raises RuntimeError where :meth:`add` would."""
         if self._broken is not None:
@@ -230,7 +255,9 @@ class Service:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more; ``cancel`` those that no worker has yet."""
+        """Take no more; ``cancel`` those that no worker has yet. A forked child has none."""
+        if self.here.left():
+            return
         with self._lock:
             self._closed = True
             known = [*self._came, *self._calls.known()] if cancel else []
@@ -246,7 +273,7 @@ class Service:
 
     def join(self) -> None:
         """Wait for the end."""
-        if self._thread is not threading.current_thread():
+        if not self.here.left() and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _wake(self) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from penstock import events as ev
-from penstock import registry, storage
+from penstock import forks, registry, storage
 from penstock.abc import Event, Observer, Sequential, Sized
 from penstock.budget import MiB, format_size
 from penstock.doing import Doing, finished
@@ -103,6 +103,7 @@ class Run:
         self._observers = list(observers)
         self._backend_name = backend
         self._backend: Any = None
+        self._here = forks.Here()
         self._gauge = discover.Gauge()
         self._private = private
         self._run_folder = RunFolder(
@@ -119,6 +120,7 @@ class Run:
     # ------------------------------------------------------------------ entering and leaving
 
     def __enter__(self) -> Run:
+        self._check_here()
         with storage.told(self.machinery):
             self._run_folder.enter()
         self._interrupts.install()
@@ -223,10 +225,17 @@ class Run:
             UsageError: there is no such file, or something else has its name at the top.
             ResultsDamaged: a file of the stage is gone, or is not what was kept.
         """
+        self._check_here()
         with storage.told(self.machinery):
             publish(stored, names, self.folder, self._run_folder.owner)
 
+    def _check_here(self) -> None:
+        """Refuse a child: it would write with its parent's lock, beside it."""
+        if why := self._here.refusal("the run"):
+            raise UsageError(why)
+
     def _stage(self, name: str, job: Job) -> Stored:
+        self._check_here()
         with storage.told(self.machinery):
             return self._work_stage(name, job)
 
@@ -471,6 +480,7 @@ class Run:
 
     def try_out(self, job: Job) -> Plan:
         """Try a few items of a job, throw their results away, and tell the plan."""
+        self._check_here()
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         found = self._discover()

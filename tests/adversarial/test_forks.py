@@ -3,12 +3,14 @@
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+from waiting import LIMIT
 
 import penstock
 from penstock import sinks
@@ -267,3 +269,57 @@ def test_a_child_of_the_caller_leaves_the_run_alone(tmp_path):
         assert _waited(pid) == 0
         assert run.folder.is_dir()
         assert (run.folder / ".penstock" / "lock").exists()
+
+
+def _in_a_child(*attempts):
+    """What each of these raises in a child that this process forks; ends a child that waits."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(int(LIMIT))
+            for attempt in attempts:
+                try:
+                    attempt()
+                except Exception as error:
+                    os.write(writer, f"{type(error).__name__}: {error}\n".encode())
+                else:
+                    os.write(writer, b"nothing\n")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        told = pipe.read().decode().splitlines()
+    assert _waited(pid) == 0
+    return told
+
+
+def test_a_child_of_the_caller_is_refused_its_parents_executor_and_run_at_once(tmp_path):
+    """No worker would answer it; and it would write beside its parent, with the same lock."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    job = penstock.Job(source=penstock.sources.Range(3), function=abs)
+    with penstock.Executor(budget=BUDGET, workers=1) as executor:
+        pending, done = executor.submit(gate.read_bytes), executor.submit(abs, -1)
+        told = _in_a_child(
+            lambda: executor.submit(abs, -2),
+            lambda: list(executor.map(abs, ITEMS)),
+            lambda: pending.result(),
+            lambda: pending.exception(),
+            lambda: executor.shutdown(),
+        )
+        gate.write_bytes(b"go")
+        assert pending.result() == b"go"
+        assert done.result() == 1
+    assert told[-1] == "nothing"
+    assert all(each.startswith("RuntimeError: the ") for each in told[:-1])
+    assert all(f"belongs to process {os.getpid()}" in each for each in told[:-1])
+    with penstock.Run(tmp_path / "run", budget=BUDGET) as run:
+        stored = run.stage("first", job)
+        told = _in_a_child(
+            lambda: run.stage("second", job), lambda: run.publish(stored), lambda: run.try_out(job)
+        )
+        assert not (tmp_path / "run" / "second").exists()
+        assert not (tmp_path / "run" / ".penstock" / "second").exists()
+    assert len(told) == 3
+    assert all(each.startswith("UsageError: the run belongs to process") for each in told)
