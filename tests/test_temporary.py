@@ -1,5 +1,6 @@
 """What killed runs left is removed by the next, and nothing else is."""
 
+import ctypes
 import json
 import os
 import signal
@@ -8,7 +9,9 @@ import sys
 import time
 
 import pytest
+import waiting
 
+import penstock
 from penstock import identity, temporary
 from penstock.backends import segments
 from penstock.backends.segments import Segment, is_left
@@ -129,6 +132,33 @@ def test_what_a_killed_run_left_is_gone_before_or_with_the_next(place):
         time.sleep(0.05)
     temporary.make("penstock-", place)
     assert len(list(place.glob("penstock-*"))) == 1
+
+
+def makes_a_segment(told, dies):
+    """Of System V; the first time it is killed then, where it should be."""
+    if told.exists():
+        return int(told.read_text())
+    number = ctypes.CDLL(None).shmget(0, 1 << 16, 0o1600)
+    told.write_text(str(number))
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_what_a_killed_worker_left_is_gone_while_the_run_goes_on(tmp_path):
+    def there():
+        return {segment.number for segment in segments.read()}
+
+    with penstock.Executor(budget="600MiB", workers=1) as executor:
+        number = executor.submit(makes_a_segment, tmp_path / "killed", True).result()
+        waiting.until(lambda: number not in there())
+        kept = executor.submit(makes_a_segment, tmp_path / "alive", False).result()
+        assert executor.submit(abs, -1).result() == 1
+        assert kept in there()
+    try:
+        assert kept in there()  # of a worker that ended as it should, to whom it may be of use
+    finally:
+        ctypes.CDLL(None).shmctl(kept, 0, None)
 
 
 def test_what_belongs_to_a_process_that_proc_hides_stays(place, monkeypatch):

@@ -65,6 +65,8 @@ class Server:
         self._workers: dict[int, int] = {}
         self._lives: dict[int, tuple[float, float]] = {}
         """When each worker began, and ended: at infinity while it lives."""
+        self._killed: dict[int, tuple[float, float]] = {}
+        """Those of them that were killed, as long as they may have left something."""
         self._told_to_end = False
         self._job: Any = None
         self._wake, wake = os.pipe()
@@ -82,6 +84,7 @@ class Server:
                 with suppress(BlockingIOError):
                     os.read(self._wake, 4096)
             self._reap()
+            self._tidy()
             if self._control.fileno() in ready and not self._command():
                 break
         self._end()
@@ -195,10 +198,18 @@ class Server:
             slot = self._workers.pop(pid, None)
             if pid in self._lives:
                 self._lives[pid] = self._lives[pid][0], time.time()
+            if slot is not None and os.WIFSIGNALED(status):
+                self._killed[pid] = self._lives[pid]
             if slot is not None:
                 self._say("died", (slot, pid, status, usage.ru_utime + usage.ru_stime))
         if lost:
             self._kill_orphans()
+
+    def _tidy(self) -> None:
+        """Remove what killed workers left; what their children have mapped goes when these are gone."""
+        if self._killed:
+            mapped = segments.remove_left(self._killed)
+            self._killed = {pid: life for pid, life in self._killed.items() if pid in mapped}
 
     def _kill_orphans(self) -> None:
         """Children that a dead worker left behind were given to us; not those of one that lives."""

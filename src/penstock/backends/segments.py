@@ -52,15 +52,24 @@ def is_left(segment: Segment, lives: Mapping[int, tuple[float, float]], user: in
         lives: by process number, when a process of ours began and ended, in seconds since the epoch.
         user: ours.
     """
+    return segment.attached == 0 and _is_of(segment, lives, user)
+
+
+def _is_of(segment: Segment, lives: Mapping[int, tuple[float, float]], user: int) -> bool:
     began, ended = lives.get(segment.creator, (0.0, -1.0))
     made_then = began - 1 <= segment.changed <= ended + 1  # it is told in whole seconds
-    return segment.attached == 0 and segment.user == user and made_then
+    return segment.user == user and made_then
 
 
-def remove_left(lives: Mapping[int, tuple[float, float]]) -> None:
-    """Remove those that these processes left; see :func:`is_left`."""
-    if not lives:
-        return
-    for segment in read():
+def remove_left(lives: Mapping[int, tuple[float, float]]) -> set[int]:
+    """Remove those that these processes left; the makers of those that somebody has mapped still.
+
+    See :func:`is_left`.
+    """
+    mapped: set[int] = set()
+    for segment in read() if lives else ():
         if is_left(segment, lives, os.geteuid()):
             ctypes.CDLL(None).shmctl(segment.number, _IPC_RMID, None)
+        elif _is_of(segment, lives, os.geteuid()):
+            mapped.add(segment.creator)
+    return mapped
