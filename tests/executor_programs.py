@@ -232,6 +232,19 @@ def left_of(done):
     return list(left_behind(done.mark))
 
 
+def wait_for(path):
+    """Return when the file is there."""
+    until(path.exists)
+    return str(path)
+
+
+def meet(folder, count, number):
+    """Return when so many have come."""
+    (folder / str(number)).touch()
+    until(lambda: len(list(folder.iterdir())) >= count)
+    return number
+
+
 POOLS = ["penstock.Executor(2, budget='300MiB')", "concurrent.futures.ProcessPoolExecutor(2)"]
 
 EXIT_WITHOUT_SHUTDOWN = """

@@ -430,6 +430,32 @@ def test_declared_memory_bounds_what_runs_at_once(tmp_path):
         assert max(pool.map(programs.at_once, [str(tmp_path)] * 6)) == 1
 
 
+@pytest.mark.parametrize("shut", [0, 7, 150, 299])
+def test_no_result_waits_for_a_call_that_is_long(shut, tmp_path):
+    gate = tmp_path / "gate"
+    with ours() as pool:
+        assert list(pool.map(abs, range(100))) == list(range(100))  # all calls so far were short
+        futures = [
+            pool.submit(programs.wait_for, gate) if n == shut else pool.submit(abs, -n) for n in range(300)
+        ]
+        for n, future in enumerate(futures):
+            if n != shut:
+                assert future.result(LIMIT) == n
+        assert not futures[shut].done()
+        gate.touch()
+        assert futures[shut].result(LIMIT) == str(gate)
+
+
+def test_calls_may_wait_for_one_another(tmp_path):
+    with penstock.Executor(3, budget=beside(300)) as pool:
+        assert list(pool.map(abs, range(300))) == list(range(300))
+        for number in range(2):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            futures = [pool.submit(programs.meet, folder, 3, n) for n in range(3)]
+            assert [future.result(LIMIT) for future in futures] == [0, 1, 2]
+
+
 def test_many_tiny_calls():
     with ours() as pool:
         assert sum(pool.map(abs, range(20_000))) == sum(range(20_000))

@@ -338,8 +338,9 @@ class Backend(Protocol):
     ``serve(channel, words)``, a worker's whole life; and ``worker(words)``, for a backend that has no
     processes: its ``prepare()`` gives the first message, its ``answer(content)`` the answer to each that is
     sent, None when it leaves. ``channel`` has ``send(content)`` and ``receive()``, which raises EOFError
-    when the parent is gone. ``words`` is the worker's note (:mod:`penstock.note`): eight 64-bit words, shared
-    with the parent and kept when the worker dies, from which ``noted`` reads and into which ``cut`` writes.
+    when the parent is gone. ``words`` is the worker's note (:mod:`penstock.note`): at least eight 64-bit
+    words, shared with the parent and kept when the worker dies, from which ``noted`` reads and into which
+    ``cut`` writes.
     """
 
     @property
@@ -420,6 +421,14 @@ class MoreOfABackend(Protocol):
     """False: there is nobody to pause or kill, so memory is only watched. Taken for True."""
     output: bool
     """Set to True to have workers write to this process's stdout and stderr, where no log takes it."""
+
+    def early(self, worker: int) -> tuple[int, bytes]:
+        """The seventh word of a worker's note; then what stands behind the eight, as long as the sixth says.
+
+        Of a batch of an executor's calls these are the results so far. Without it, or without room behind
+        the words, they come when the batch ends.
+        """
+        ...
 
     def preload(self, modules: Iterable[str]) -> None:
         """Import what workers were seen to import where workers are forked from, so that they share it."""

@@ -84,6 +84,21 @@ class BudgetChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsWait(Event):
+    """Calls of an executor have waited for memory as long as a worker may hang."""
+
+    kind: ClassVar[str] = "calls_wait"
+    waiting: int
+    """How many."""
+    running: int
+    """How many are being worked."""
+    free: int
+    """Bytes that are free."""
+    seconds: float
+    """How long none was begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(Event):
     """A worker is ready."""
 
@@ -308,8 +323,8 @@ def to_line(event: Event) -> str:
 _KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        StageStarted, Planned, BudgetChanged, WorkerStarted, WorkerEnded, WorkerPaused, WorkerResumed,
-        BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
+        StageStarted, Planned, BudgetChanged, CallsWait, WorkerStarted, WorkerEnded, WorkerPaused,
+        WorkerResumed, BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
         RunDied, Looking, TakenBack, CommandStarted, ProcessSeen,
     )
 }  # fmt: skip

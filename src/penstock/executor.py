@@ -40,7 +40,7 @@ AHEAD = 1024
 AHEAD_BYTES = 64 * MiB
 """Bytes of their arguments and waiting results from which it has only a few for each worker."""
 _A_FEW = 4
-_BATCH_SECONDS = 0.05
+_BATCH_SECONDS = 0.02
 
 
 class Executor(AbstractExecutor):

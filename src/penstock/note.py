@@ -1,12 +1,17 @@
 """The note that a worker keeps in shared memory: where it is, told without a message.
 
 Eight 64-bit words, written by one worker and read by the parent at any moment, also after the
-worker was killed: so the item that was being worked is always known.
+worker was killed: so the item that was being worked is always known. Behind them is room for results
+of the batch that the worker is at (:mod:`penstock.engine.apart`).
 """
 
 from __future__ import annotations
 
-WORDS = 8
+HEAD = 8
+"""The words of the note itself."""
+ROOM = 32 << 10
+"""Bytes for results; taken from memory only as far as there are some."""
+WORDS = HEAD + ROOM // 8
 BYTES = 8 * WORDS
 
 ITEM = 0
@@ -21,3 +26,7 @@ KEEPING = -2
 """No item is being worked: results are being kept, which no timeout bounds."""
 STEPS = 4
 """Counts calls: progress."""
+EARLY = 5
+"""Bytes of results that are there."""
+BATCH = 6
+"""The number of the batch that all this is of; written last."""

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 from penstock import foreign, forks
 from penstock.abc import Event, Observer, SetAside
-from penstock.budget import BudgetInForce
+from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
@@ -33,6 +34,7 @@ from penstock.engine.process import THREAD_VARIABLES
 from penstock.engine.stage import Options, Stage
 from penstock.engine.worker import Setup
 from penstock.errors import PenstockBug
+from penstock.events import CallsWait
 from penstock.sinks.collect import Collect
 
 
@@ -192,6 +194,8 @@ class Service:
         )
 
     def _emit(self, event: Event) -> None:
+        if isinstance(event, CallsWait):
+            warnings.warn(_waits(event, self.budget.now), RuntimeWarning, stacklevel=2)
         for observer in self._observers:
             observer(event)
 
@@ -342,6 +346,15 @@ class Service:
         if aside.reason == "memory" and held > self.budget.bytes / 2:
             return verdicts.crowded(held, max(self.budget.bytes - held, 0), self.budget.now)
         return verdicts.exception_of(aside, name)
+
+
+def _waits(event: CallsWait, budget: Budget) -> str:
+    return (
+        f"{event.waiting} calls have waited {event.seconds:.0f} s for memory: {event.running} run, and only "
+        f"{format_size(event.free)} are free of the budget of {format_size(budget.bytes)} ({budget.origin}). "
+        "If those that run wait for one of these, none will end: raise the budget, or state with memory= how "
+        "little a call takes."
+    )
 
 
 def _fail(call: Call, error: BaseException) -> None:

@@ -249,7 +249,7 @@ class Local:
             self._load()
         assert self._control is not None
         slot = self._free_slots.popleft()
-        self._notes[slot * note.WORDS : (slot + 1) * note.WORDS] = _BLANK
+        self._notes[slot * note.WORDS : slot * note.WORDS + note.HEAD] = _BLANK
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         worker = self._next
@@ -430,6 +430,17 @@ class Local:
                 self._notes[at + note.CALL_STOP],
             )
 
+    def early(self, worker: int) -> tuple[int, bytes]:
+        """The number of the batch that a worker is at, and the results that it has laid down of it."""
+        with self._lock:
+            entry = self._workers.get(worker)
+            if entry is None:
+                return 0, b""
+            at = entry.slot * note.WORDS
+            number = self._notes[at + note.BATCH]
+            room = self._notes[at + note.HEAD : at + note.WORDS].cast("B")
+            return number, bytes(room[: self._notes[at + note.EARLY]])
+
     def cut(self, worker: int) -> None:
         """Ask a worker to end its batch soon."""
         with self._lock:
@@ -558,5 +569,5 @@ class _LoadFailed(PenstockError):
         )
 
 
-_BLANK = memoryview(mmap.mmap(-1, note.BYTES)).cast("q")
+_BLANK = memoryview(bytearray(8 * note.HEAD)).cast("q")
 _BLANK[note.ITEM] = _BLANK[note.CALL_START] = _BLANK[note.CALL_STOP] = -1

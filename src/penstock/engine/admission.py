@@ -31,6 +31,8 @@ _PATIENCE = 10.0
 _CARGO = 1 * MiB
 _FENCE = 1 * GiB
 """A fence tighter than this hangs numba and fails Parquet's threads."""
+_DEEP = 4
+"""So many calls for each worker must wait before several of them travel together."""
 _WORTH_STARTING = 0.06
 """Seconds of work left per worker that make another one worth its start."""
 
@@ -58,6 +60,7 @@ class Admission:
         began: when the stage began.
         most_seconds: a batch should not take longer than this.
         most_items: a worker that was given so many is replaced.
+        endless: whether items keep coming, and none should wait for another.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Admission:
         began: float,
         most_seconds: float = math.inf,
         most_items: int | None = None,
+        endless: bool = False,
     ) -> None:
         self._cargo = source if isinstance(source, Carried) else None
         self._schedule = schedule
@@ -85,7 +89,9 @@ class Admission:
         self._began = began
         self._most_seconds = most_seconds
         self.most_items = most_items
-        self._last = self._grew = -math.inf
+        self._endless = endless
+        self.last = self._grew = -math.inf
+        """When something was admitted."""
         self._seen = 0
         self._short_since = math.inf
         self._held_until = -math.inf
@@ -168,6 +174,8 @@ class Admission:
         size = self._estimate.batch(
             plan.call, self._schedule.left, plan.workers, seconds=self.batch_seconds(now)
         )
+        if self._endless:
+            size = self._few(plan, now)
         if self.most_items is not None:
             size = min(size, self.most_items - worker.given)
         task = self._schedule.propose(worker.number, size, alone_first=lone_first)
@@ -179,11 +187,19 @@ class Admission:
             return "alone"
         task = self._with_light_cargo(task)
         call = self._call(task, plan)
+        if self._endless:
+            call = min(call, task.stop - task.start)
         reserve = self._reserve(task, call, worker, running, now)
         if reserve is None:
             return "full"
-        self._last = now
+        self.last = now
         return Offer(task, call, reserve, known=self._estimate.footprint.known)
+
+    def _few(self, plan: Plan, now: float) -> int:
+        """Items of one batch where none should wait: several only of a deep queue of short ones."""
+        left = self._schedule.left
+        size = self._estimate.batch(1, left, plan.workers, seconds=self.batch_seconds(now))
+        return max(min(size, left // (_DEEP * plan.workers)), 1)
 
     def another_worker(self, plan: Plan, now: float) -> bool:
         """Whether one more worker is worth its start and has room."""
@@ -196,9 +212,11 @@ class Admission:
         if self._schedule.only_alone:
             return False
         each = self._estimate.seconds_per_item
-        if each and left * each < _WORTH_STARTING * (len(alive) + 1):
+        # Calls that nobody has begun for a while may be what those wait for that run.
+        waits = self._endless and now - self.last >= EXPLORE_SECONDS
+        if each and left * each < _WORTH_STARTING * (len(alive) + 1) and not waits:
             return False
-        if not each and now - self._last < EXPLORE_SECONDS:
+        if not each and now - self.last < EXPLORE_SECONDS:
             return False
         bound = self._estimate.footprint.bound(1.0, 1.0) or 0
         return bound + sum(self._crew.committed(worker) for worker in alive) <= self.room()
@@ -234,7 +252,7 @@ class Admission:
         if seen > self._seen * 1.05 + 1 * MiB:
             self._seen, self._grew = seen, now
         # What holds nothing yet may still begin to: it gets longer to show.
-        return now - max(self._grew, self._last) >= (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS)
+        return now - max(self._grew, self.last) >= (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS)
 
     def _reserve(
         self, task: Task, call: int, worker: Worker, running: list[Worker], now: float

@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock import forks, note, storage
 from penstock.abc import Itemised, SetAside
+from penstock.engine.apart import Apart
 from penstock.engine.faults import out_of_memory, set_aside
 from penstock.engine.meter import Meter
 from penstock.engine.process import set_fence
@@ -73,13 +74,15 @@ class Caller:
         self._here = forks.Here()
         self.begin({}, Share(memory=0, threads=1, attempt=0))
 
-    def begin(self, known: Mapping[int, SetAside], share: Share) -> None:
+    def begin(self, known: Mapping[int, SetAside], share: Share, apart: Apart | None = None) -> None:
         """A batch begins.
 
         Args:
             known: items set aside before; not called.
             share: what the function may use.
+            apart: of a batch whose items may be had back.
         """
+        self._apart = apart
         self.known = known
         self.share = share
         self.aside: list[SetAside] = []
@@ -91,14 +94,20 @@ class Caller:
     def one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         """Call the function with each item; seeds, failures and folders are each item's own."""
         before = self._seeder.begin(start)
-        results, aside = self._items(start, stop)
+        apart = self._apart
+        results, aside = self._items(start, stop, apart)
         if stop - start > 1 and self._seeder.was_used(before):
             # The items of this group drew from one stream: draw again, each from its own.
+            if apart is not None:
+                apart.be_silent()
+                stop = start + len(results)
             results, aside = self._items(start, stop)
         self.aside.extend(aside)
-        yield start, stop, results
+        if apart is not None:
+            apart.lay_down(start, results)
+        yield start, start + len(results), results
 
-    def _items(self, start: int, stop: int) -> tuple[list[Any], list[SetAside]]:
+    def _items(self, start: int, stop: int, apart: Apart | None = None) -> tuple[list[Any], list[SetAside]]:
         self._here.stay()  # a sink that forked asks for more
         call, words, share, here = self._call, self._note, self.share, self._here.count
         seed = self._seeder.seed if self._seeder.each_item else None
@@ -113,7 +122,10 @@ class Caller:
             limit = min((item for item in self.known if at < item < stop), default=stop)
             try:
                 words[note.ITEM] = at  # reading it is part of working it
-                for item_number, item in zip(range(at, limit), self._each(at, limit), strict=False):
+                items = self._each(at, limit)
+                if apart is not None:
+                    items = apart.feed(at, items, results)
+                for item_number, item in zip(range(at, limit), items, strict=False):
                     called = item_number
                     if seed is not None:
                         seed(item_number)
@@ -123,6 +135,8 @@ class Caller:
                     words[note.ITEM] = item_number + 1
                     if share.used_folder:
                         share.next_item()
+                if apart is not None and apart.ended:
+                    break
                 if start + len(results) < limit:
                     raise BadInput(
                         f"the source gave {len(results)} items where {limit - start} were expected"

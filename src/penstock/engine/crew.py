@@ -59,6 +59,18 @@ class Worker:
     """What the kernel lets it hold at most; 0: not told yet."""
     drafts: str = ""
     """Its folder inside the owner's folder for drafts."""
+    began: float = 0.0
+    """When it was given its batch."""
+    first: int = 0
+    """The first item of its batch."""
+    apart: bool = False
+    """Whether results of the batch may come before it ends, and items be taken back."""
+    told: int = 0
+    """How many results came so."""
+    early: int = 0
+    """Bytes of results that lay there at the last look."""
+    cut_at: float = math.inf
+    """When its batch was cut, to take items back."""
     given: int = 0
     """Items that it was given so far."""
 

@@ -20,6 +20,7 @@ from penstock.engine.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.crew import Worker
 from penstock.engine.failures import Failures
 from penstock.engine.interrupts import Interrupt
+from penstock.engine.overdue import Overdue
 from penstock.engine.plan import Plan
 from penstock.engine.stage import Stage
 from penstock.engine.upkeep import Upkeep
@@ -60,6 +61,7 @@ class Loop:
         self._failures = Failures(stage)
         self._upkeep = Upkeep(stage, beat)
         self._collect = collect
+        self._overdue = Overdue(stage, collect) if collect is not None and stage.options.endless else None
         self._interrupts = interrupts
         self._ledger = stage.ledger
         self._clock = stage.clock
@@ -174,7 +176,12 @@ class Loop:
 
     def _turn(self) -> None:
         self._admit(self._clock())
-        self.turn_ears(EXPLORE_SECONDS if not self.stage.estimate.footprint.known else _TURN)
+        patience = EXPLORE_SECONDS if not self.stage.estimate.footprint.known else _TURN
+        if self._overdue is not None:
+            patience = self._overdue.turn(patience)
+        self.turn_ears(patience)
+        if self._overdue is not None:
+            self._overdue.attend(self._clock())
         self._ledger.commit()
 
     def turn_ears(self, patience: float = _TURN) -> None:
@@ -251,6 +258,9 @@ class Loop:
         self._batches += 1
         worker.task, worker.batch = task, self._batches
         worker.given += task.stop - task.start
+        worker.began, worker.first, worker.told, worker.early = now, task.start, 0, 0
+        worker.cut_at = math.inf
+        worker.apart = self._options.endless and task.stop - task.start > 1 and not searching
         worker.reserved, worker.guessed = offer.reserve, not offer.known
         worker.kills_before = discover.kernel_kills(self._watch.ceilings)
         self._watch.began(worker.number, offer.reserve)
@@ -279,6 +289,7 @@ class Loop:
                 threads=self._threads(alone=task.alone),
                 attempt=task.attempt,
                 keep=not searching,
+                apart=worker.batch if worker.apart else 0,
                 cargo=source.carry(task.start, task.stop) if self._carried else None,
             ),
         )
@@ -331,7 +342,7 @@ class Loop:
         estimate = self.stage.estimate
         done = replace(done, calls=self._watch.refine(worker.number, done.calls))
         seen = self._watch.ended(worker.number)
-        start = worker.trial[0] if worker.trial is not None else worker.task.start if worker.task else 0
+        start = worker.trial[0] if worker.trial is not None else worker.first
         predicted = worker.reserved if estimate.footprint.known else 0
         estimate.learn(done.calls, done.stop - start, done.seconds, first=done.first, seen=seen)
         worker.warm = True
@@ -349,7 +360,7 @@ class Loop:
         worker.task = None
         for each in done.set_aside:
             self._failures.put_aside(each)
-        self._keep(start, done)
+        self._keep(start, done, worker.told)
         self._ledger.say_when_kept(
             ev.BatchDone,
             batch=worker.batch,
@@ -365,14 +376,15 @@ class Loop:
             self._crew.dismiss([worker], "recycled")
         self._failures.stop_if_hopeless()
 
-    def _keep(self, start: int, done: m.Done) -> None:
+    def _keep(self, start: int, done: m.Done, told: int) -> None:
+        """Keep a batch, of which so many results came before."""
         aside = self.stage.aside.among(start, done.stop)
-        self._admission.kept += done.stop - start - len(aside)
+        self._admission.kept += done.stop - start - told - len(aside)
         receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]] = done.receipts
         if self._collect is not None:
             for first, _, receipt in done.receipts[""]:
                 self.stage.collected += verdicts.weight(receipt.value)
-                self._collect(first, receipt.value)
+                self._collect(first + told, receipt.value[told:])
             receipts = {}
         self._ledger.keep(journal.kept(start, done.stop, receipts, aside))
 

@@ -32,6 +32,8 @@ class Work:
     attempt: int
     keep: bool = True
     """False: a trial; results are thrown away."""
+    apart: int = 0
+    """The batch's number, where each result is laid down at once and items may be had back; else 0."""
     cargo: Any = None
     """The items themselves, of a source that carries them."""
 

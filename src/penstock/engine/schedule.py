@@ -197,8 +197,9 @@ class Schedule:
 
     def finish(self, worker: int, stop: int, set_aside: Iterable[int] = ()) -> Task:
         """The worker's batch is kept up to ``stop``; what lies behind a cut is pending again."""
+        advanced = worker in self._running and self._running[worker].advanced
         task = self._take(worker)
-        if not task.start < stop <= task.stop:
+        if not task.start < stop + advanced or stop > task.stop:
             raise PenstockBug(f"a batch of items {task.start} to {task.stop} was kept up to {stop}")
         self.done.add(task.start, stop)
         self.aside.update(set_aside)
@@ -206,6 +207,28 @@ class Schedule:
             self._requeue(replace(task, start=stop))
         elif self._stretches is not None:
             self._stretches.leave(task.start, self.done)
+        return task
+
+    def advance(self, worker: int, start: int) -> Task:
+        """The worker's batch is kept up to ``start``, and goes on."""
+        given = self._running[worker]
+        task = given.task
+        if not task.start < start < task.stop:
+            raise PenstockBug(f"a batch of items {task.start} to {task.stop} cannot go on from {start}")
+        self.done.add(task.start, start)
+        task = replace(task, start=start)
+        self._running[worker] = replace(given, task=task, advanced=True)
+        return task
+
+    def take_back(self, worker: int, stop: int) -> Task:
+        """The worker does not begin the items from ``stop`` on: they are pending again."""
+        given = self._running[worker]
+        task = given.task
+        if not task.start < stop < task.stop:
+            raise PenstockBug(f"of a batch of items {task.start} to {task.stop} {stop} cannot be taken back")
+        self._requeue(replace(task, start=stop))
+        task = replace(task, stop=stop)
+        self._running[worker] = replace(given, task=task)
         return task
 
     def fail(self, worker: int, failure: Failure) -> Verdict | None:

@@ -123,6 +123,7 @@ class Stage:
             began=clock(),
             most_seconds=options.most_batch_seconds,
             most_items=options.most_items,
+            endless=options.endless,
         )
 
     def item_name(self, item: int) -> str:

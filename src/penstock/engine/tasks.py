@@ -48,6 +48,8 @@ class Given:
 
     task: Task
     without: tuple[int, ...]
+    advanced: bool = False
+    """Whether the task's first items were kept before its end, and are no more part of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from penstock import drafts, foreign, forks, note, proc, storage
 from penstock.abc import Carried, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
+from penstock.engine.apart import Apart
 from penstock.engine.calling import Caller, Fence
 from penstock.engine.faults import (
     forget_frames,
@@ -128,6 +129,7 @@ class Worker:
         self._threads: int | None = None
         # Of the batch being worked:
         self._work: m.Work | None = None
+        self._apart: Apart | None = None
         self._calls: list[m.Call] = []
         self._held = 0
         self._deadline = 0.0
@@ -217,13 +219,16 @@ class Worker:
         self._calls, self._held = [], 0
         self._stop = work.start
         self._note[note.CUT] = 0
+        self._apart = Apart(self._note, work.start) if work.apart else None
         share = Share(work.granted, work.threads, work.attempt, self._scratch)
-        self._caller.begin({each.item: each for each in work.without}, share)
+        self._caller.begin({each.item: each for each in work.without}, share, self._apart)
         set_share(share)
         if work.threads != self._threads:
             limit_threads(work.threads)
             self._threads = work.threads
         self._note[note.ITEM] = self._note[note.CALL_START] = self._note[note.CALL_STOP] = -1
+        self._note[note.EARLY] = 0
+        self._note[note.BATCH] = work.apart  # last: from now on all that stands there is of this batch
         if self._carried and work.cargo is not None:
             self._setup.source.load(work.start, work.cargo)
 
@@ -240,7 +245,12 @@ class Worker:
             # Set before the results are handed on: nobody pulls again behind the last of them.
             start, at = at, stop
             self._stop = stop
-            yield from self._measured(start, stop, worked)
+            for part in self._measured(start, stop, worked):
+                if self._apart is not None:  # it may have ended before its last item
+                    self._stop = at = part[1]
+                yield part
+            if self._apart is not None and self._apart.ended:
+                return
             if at < work.stop and self._keeper.may_cut(at) and self._cut(work):
                 return
 
@@ -275,6 +285,10 @@ class Worker:
             self._warm = True
             self._settled = self._held
         readings = (begin, end) if seconds > _SEEN and self._meter.peaks else None
+        stop = results[-1][1] if self._apart is not None else stop
+        if start == stop:  # the first of them was not begun any more
+            self._stop = start
+            return
         self._calls.append(m.Call(start, stop, max(peak - self._idle, 0), seconds, readings))
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))

@@ -23,6 +23,7 @@ from penstock import note
 from penstock.abc import Death, Message, Reading, Receipt, SetAside
 from penstock.budget import MiB
 from penstock.engine import messages as m
+from penstock.engine.apart import frame
 from penstock.testing.fakeclock import FakeClock
 
 Answer = Message | Death
@@ -254,6 +255,13 @@ class FakeBackend:
         here = self._workers.get(worker)
         return (-1, -1, -1) if here is None else (here.item, *here.call)
 
+    def early(self, worker: int) -> tuple[int, bytes]:
+        """The results so far of a batch that is worked apart."""
+        here = self._workers.get(worker)
+        if here is None or here.work is None or not here.work.apart or here.at < here.work.start:
+            return 0, b""
+        return here.work.apart, b"".join(map(frame, range(here.work.start, here.at)))
+
     def cut(self, worker: int) -> None:
         """End the batch behind the present call."""
         if worker in self._workers:
@@ -349,6 +357,8 @@ class FakeBackend:
         out = {each.item for each in work.without}
         while item < worker.call[1] and item in out:
             item += 1
+        if work.apart and worker.cut and work.start < item < worker.call[1]:
+            worker.call = (worker.call[0], item)
         if item >= worker.call[1]:
             self._end_call(worker)
             return
@@ -414,7 +424,8 @@ class FakeBackend:
         work, now = worker.work, self.clock()
         assert work is not None
         start, stop = worker.call
-        worker.calls.append(m.Call(start, stop, worker.peak, max(now - worker.call_began, 1e-6)))
+        if start < stop:
+            worker.calls.append(m.Call(start, stop, worker.peak, max(now - worker.call_began, 1e-6)))
         worker.item = note.KEEPING
         may_cut = self.grain is None or stop % self.grain == 0
         over = worker.cut or now - worker.batch_began > work.seconds

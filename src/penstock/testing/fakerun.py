@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,8 @@ class Simulated:
     events: list[Event] = field(default_factory=list)
     parts: list[tuple[int, list[Any]]] = field(default_factory=list)
     """Results as they came: the first item, and each result."""
+    when: dict[int, float] = field(default_factory=dict)
+    """When the result of each item came."""
 
     @property
     def results(self) -> list[Any]:
@@ -120,6 +123,7 @@ def simulation(
     past: journal.Past | None = None,
     interrupts: Any = _NoStop,
     book: Any = None,
+    endless: bool = False,
 ) -> Simulated:
     """A stage that is ready to run.
 
@@ -137,6 +141,7 @@ def simulation(
         past: what a journal said before.
         interrupts: has ``number``, a signal that asks to stop.
         book: takes the journal's lines in place of a list.
+        endless: as an executor's calls: none waits for another while a worker is free.
     """
     lines = _Book()
     sink: Any = _Room(backend.grain)
@@ -152,6 +157,8 @@ def simulation(
         stall=stall,
         timeout=timeout,
         cores=workers,
+        endless=endless,
+        most_batch_seconds=0.02 if endless else math.inf,
     )
     events: list[Event] = []
     clock = backend.clock
@@ -160,14 +167,20 @@ def simulation(
     past = past or journal.Past()
     stage = Stage(setup, options, backend, gauge, ledger, past, "", clock=clock, held=lambda: 0)
     parts: list[tuple[int, list[Any]]] = []
+    when: dict[int, float] = {}
+
+    def collect(first: int, results: list[Any]) -> None:
+        parts.append((first, results))
+        when.update(dict.fromkeys(range(first, first + len(results)), clock()))
+
     loop = Loop(
         stage,
-        collect=lambda first, results: parts.append((first, results)),
+        collect=collect,
         interrupts=interrupts,
         beat=beat,
         awake=awake,
     )
-    return Simulated(loop, backend, lines.lines, events, parts)
+    return Simulated(loop, backend, lines.lines, events, parts, when)
 
 
 class _Room:
