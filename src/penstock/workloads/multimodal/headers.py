@@ -1,0 +1,120 @@
+"""What the first bytes of a picture say of it, before anything is decoded: kind, size, how it is coded.
+
+A size is believed for one thing only: to refuse what would be too large. JPEG's markers and PNG's header are
+read; everything else is no picture here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOST_PIXELS = 64_000_000
+"""Four times the largest films; what is larger is refused, however much memory there is."""
+MOST_BYTES = 256 << 20
+_LINES = 2_000_000
+"""About what a decoder takes that works line by line."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_ALONE = {0x01, *range(0xD0, 0xD8)}
+"""Markers of JPEG without a length."""
+
+
+class BadImage(Exception):
+    """A file that is no film that can be used.
+
+    Attributes:
+        reason: a word of ours, with nothing of the file in it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture says of itself.
+
+    Attributes:
+        kind: ``"JPEG"`` or ``"PNG"``.
+        width, height: pixels.
+        channels: 1 grey, 3 colour, 4 CMYK or with alpha.
+        bits: of a channel.
+        progressive: whether a decoder must hold all of its coefficients at once.
+    """
+
+    kind: str
+    width: int
+    height: int
+    channels: int
+    bits: int
+    progressive: bool
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding takes, about: a baseline JPEG is decoded small, line by line."""
+        pixels = self.width * self.height
+        if self.kind == "JPEG":
+            return 2 * pixels * self.channels if self.progressive else _LINES + pixels * self.channels // 16
+        return pixels * (self.channels * max(self.bits, 8) // 8 + 2)
+
+
+def read_header(start: bytes) -> Header | None:
+    """What the first bytes of a file say; None where they end before they say anything.
+
+    Args:
+        start: its first bytes, all of them where it is short.
+
+    Raises:
+        BadImage: it is empty, something else, or too large.
+    """
+    if not start:
+        raise BadImage("image_empty")
+    if start[128:132] == b"DICM":
+        raise BadImage("image_is_dicom")
+    if start.startswith(_PNG):
+        found = _png(start)
+    elif start.startswith(b"\xff\xd8"):
+        found = _jpeg(start)
+    else:
+        raise BadImage("image_not_image")
+    if found is not None:
+        if not found.width or not found.height:
+            raise BadImage("image_damaged")
+        if found.width * found.height > MOST_PIXELS:
+            raise BadImage("image_too_large")
+    return found
+
+
+def _png(start: bytes) -> Header | None:
+    if len(start) < 33:
+        return None
+    width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
+    channels = _PNG_CHANNELS.get(start[25])
+    if start[12:16] != b"IHDR" or channels is None:
+        raise BadImage("image_damaged")
+    return Header("PNG", width, height, channels, start[24], False)
+
+
+def _jpeg(start: bytes) -> Header | None:
+    at = 2
+    while at + 4 <= len(start):
+        if start[at] != 0xFF:
+            raise BadImage("image_damaged")
+        marker = start[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        if marker in _ALONE:
+            at += 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if at + 10 > len(start):
+                return None
+            height, width = (int.from_bytes(start[at + n : at + n + 2], "big") for n in (5, 7))
+            return Header("JPEG", width, height, start[at + 9], start[at + 4], marker in _PROGRESSIVE)
+        if marker in (0xD9, 0xDA):  # the end, or pixels, before any size was told
+            raise BadImage("image_damaged")
+        at += 2 + int.from_bytes(start[at + 2 : at + 4], "big")
+    return None
