@@ -1,8 +1,12 @@
 """What a worker's world looks like: as in the pools that the executor stands in for."""
 
 import os
+import subprocess
+import sys
 import traceback
 from concurrent.futures import process
+from multiprocessing import Manager, current_process, parent_process, shared_memory
+from pathlib import Path
 
 import numpy
 import pytest
@@ -10,7 +14,7 @@ from executor_programs import beside, python
 from waiting import LIMIT
 
 import penstock
-from penstock import foreign
+from penstock import foreign, script
 from penstock.calls.work import Call, keep_words
 
 
@@ -125,3 +129,224 @@ def test_our_backend_is_known_by_name_inside_a_worker_too():
 
     with joblib.parallel_config(backend="penstock", n_jobs=2):
         assert joblib.Parallel()(joblib.delayed(nested)(n) for n in range(2)) == [[0, 1, 2]] * 2
+
+
+# --------------------------------------------------------------------------- the main script
+
+SETTINGS = """
+import csv, decimal, sys, threading
+from decimal import getcontext
+import penstock
+
+getcontext().prec = 50
+csv.field_size_limit(12345)
+LOCK = threading.Lock()
+
+class Point:
+    scale = 1
+    def __init__(self, x):
+        self.x = x
+
+ORIGIN = Point(0)
+
+def told(_):
+    return getcontext().prec, csv.field_size_limit()
+
+def same(point):
+    with LOCK:
+        return isinstance(point, Point), type(ORIGIN) is Point, Point.scale
+
+def a_point(n):
+    return Point(n)
+
+def main():
+    how = sys.argv[1]
+    if how == "executor":
+        with penstock.Executor(2, budget="300MiB") as pool:
+            print(set(pool.map(told, range(4))))
+            Point.scale = 3
+            print(pool.submit(same, Point(1)).result())
+            print(type(pool.submit(a_point, 4).result()) is Point)
+    elif how == "run":
+        print(set(penstock.run(told, 4, budget="300MiB").result))
+    elif how == "joblib":
+        import joblib; from penstock import joblib as ours
+        with joblib.parallel_config(backend="penstock", budget="300MiB"):
+            print(set(joblib.Parallel(n_jobs=2)(joblib.delayed(told)(n) for n in range(4))))
+    else:
+        from concurrent.futures import ProcessPoolExecutor
+        with ProcessPoolExecutor(2) as pool:
+            print(set(pool.map(told, range(4))), type(pool).__module__.split(".")[0])
+
+"""
+GUARD = 'if __name__ == "__main__":\n    main()\n'
+
+
+@pytest.mark.parametrize("how", ["executor", "run", "joblib"])
+def test_what_a_script_sets_at_its_top_is_set_in_workers(tmp_path, how):
+    done = python(tmp_path, SETTINGS + GUARD, how)
+    assert done.stdout.splitlines()[0] == "{(50, 12345)}", done.stderr
+    assert done.stderr == ""
+
+
+def test_the_same_under_rescue(tmp_path):
+    penstock_command = str(Path(sys.executable).parent / "penstock")
+    command = [penstock_command, "exec", "--rescue", "--budget", "400MiB", "--", sys.executable]
+    done = python(tmp_path, SETTINGS + GUARD, "rescue", command=command)
+    assert "{(50, 12345)} penstock" in done.stdout, done.stderr
+
+
+def test_a_class_of_the_script_is_one_in_workers_and_what_it_names_need_not_travel(tmp_path):
+    done = python(tmp_path, SETTINGS + GUARD, "executor")
+    assert done.stdout.splitlines()[1:] == ["(True, True, 1)", "True"], done.stderr
+
+
+def test_without_a_guard_nothing_is_run_and_what_is_missing_is_named_once(tmp_path):
+    done = python(tmp_path, SETTINGS + "print('top')\nmain()\nmain()\n", "run")
+    assert done.stdout.splitlines() == ["top", "{(28, 131072)}", "{(28, 131072)}"]
+    (line,) = done.stderr.splitlines()
+    assert "`getcontext().prec = 50` (line 6), `csv.field_size_limit(12345)` (line 7);" in line
+    assert "__main__" in line
+
+
+def test_the_same_under_python_c(tmp_path):
+    program = (
+        "import csv, penstock; csv.field_size_limit(7)\nprint(penstock.run(abs, 2, budget='300MiB').result)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stdout == "[0, 1]\n"
+    assert "`csv.field_size_limit(7)` (line 1); set it in the function" in done.stderr
+
+
+TOPS = {
+    "raise ValueError('not here')": "line 4, raises ValueError: not here",
+    "print('hello'); print('again')": "line 4, writes `hello` outside its main guard",
+    "penstock.Executor(2, budget='300MiB')": "line 4, raises UsageError: the main script makes workers",
+    "os._exit(3)": "ends its process, or waits",
+    "sys.exit('no')": "line 4, raises SystemExit: no",
+}
+
+
+@pytest.mark.parametrize("top", TOPS)
+def test_what_a_script_raises_or_prints_in_workers_is_told_once_and_the_run_goes_on(tmp_path, top):
+    program = f"""
+import os, sys, penstock
+if __name__ != "__main__":
+    {top}
+def double(n):
+    return 2 * n
+if __name__ == "__main__":
+    for _ in range(2):
+        with penstock.Executor(2, budget="300MiB") as pool:
+            print(list(pool.map(double, range(3))))
+"""
+    done = python(tmp_path, program)
+    assert done.stdout == "[0, 2, 4]\n" * 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert TOPS[top] in line
+
+
+def test_who_took_a_stream_at_the_top_goes_on_writing_to_it(tmp_path):
+    program = """
+import logging, penstock
+logging.basicConfig(level="INFO", format="%(message)s")
+def says(n):
+    logging.info("said %d", n)
+if __name__ == "__main__":
+    with penstock.Executor(1, budget="300MiB") as pool:
+        pool.submit(says, 5).result()
+"""
+    assert "said 5\n" in python(tmp_path, program).stderr
+
+
+def found(text, before=None):
+    return [each.text for each in script.settings(text, before)]
+
+
+def test_settings_are_found_in_the_syntax_tree():
+    text = """
+import numpy as np, csv, os.path, random, sys
+from PIL import Image
+from decimal import getcontext as context
+import pkg.sub
+np.seterr(all="raise")
+Image.MAX_IMAGE_PIXELS = None
+context().prec = 50
+pkg.STATE["scale"] = 10
+if csv:
+    try:
+        csv.field_size_limit(9)
+    except Exception:
+        pass
+sys.setrecursionlimit(9999)
+np.random.seed(0); random.seed(1); sys.path.append("x"); os.environ["A"] = "1"
+print(1); x = np.ones(3); own = {}; own["a"] = 1
+def f():
+    np.seterr(all="ignore")
+np.set_printoptions(precision=3)
+"""
+    expected = ["np.seterr(all='raise')", "Image.MAX_IMAGE_PIXELS = None", "context().prec = 50"]
+    expected += ["pkg.STATE['scale'] = 10", "csv.field_size_limit(9)", "sys.setrecursionlimit(9999)"]
+    assert found(text, before=20) == expected
+    assert found(text)[-1] == "np.set_printoptions(precision=3)"
+    assert found("import (") == []
+
+
+def test_a_main_guard_is_found_in_the_syntax_tree():
+    assert script.has_guard('x = 1\nif __name__ == "__main__":\n    pass')
+    assert script.has_guard("if '__main__' == __name__ and x: pass")
+    assert not script.has_guard('if __name__ != "__main__": pass')
+    assert not script.has_guard('# if __name__ == "__main__":\ndef f():\n  if __name__ == "__main__": pass')
+    assert not script.has_guard("if (")
+
+
+# --------------------------------------------------------------------------- shared memory, managers, names
+
+
+def attached(name):
+    block = shared_memory.SharedMemory(name)
+    first = block.buf[0]
+    block.close()
+    return first
+
+
+def made(value):
+    block = shared_memory.SharedMemory(create=True, size=100)
+    block.buf[0] = value
+    block.close()
+    return block.name
+
+
+def test_shared_memory_outlives_the_worker_that_used_or_made_it():
+    with ours() as pool:
+        assert pool.submit(abs, -1).result(LIMIT) == 1  # workers are older than what they attach
+        block = shared_memory.SharedMemory(create=True, size=100)
+        try:
+            block.buf[0] = 7
+            assert pool.submit(attached, block.name).result(LIMIT) == 7
+            name = pool.submit(made, 9).result(LIMIT)
+            pool.shutdown()
+            assert attached(block.name) == 7
+            assert attached(name) == 9
+        finally:
+            block.close()
+            block.unlink()
+    shared_memory.SharedMemory(name).unlink()
+
+
+def puts(places, key):
+    places[key] = key
+    return dict(places)
+
+
+def whoami(_):
+    return current_process().name, parent_process().pid, parent_process().is_alive()
+
+
+def test_a_manager_knows_workers_and_they_have_names_and_a_parent():
+    with Manager() as manager, ours() as pool:
+        assert pool.submit(puts, manager.dict(), 4).result(LIMIT) == {4: 4}
+        told = {pool.submit(whoami, n).result(LIMIT) for n in range(4)}
+    assert told <= {(f"PenstockWorker-{n}", os.getpid(), True) for n in (1, 2)}

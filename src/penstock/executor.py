@@ -48,8 +48,8 @@ class Executor(AbstractExecutor):
 
     A drop-in for ``concurrent.futures.ProcessPoolExecutor``: what that takes stands first, in its order.
     A call that cannot fit fails its own future with ItemTooLarge; one whose worker dies every time with
-    WorkerDied; one that takes too long with Stalled; the others go on. Needs no ``__main__`` guard:
-    workers never import the main script.
+    WorkerDied; one that takes too long with Stalled; the others go on. Needs no ``__main__`` guard; a main
+    script that has one is run once where workers are forked from: they have what it sets at its top.
 
     Args:
         max_workers: at most so many workers; None lets memory and cores decide.

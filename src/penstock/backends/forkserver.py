@@ -1,8 +1,9 @@
 """The process that workers are forked from.
 
 It has loaded the job and the function's modules (and warmed their JIT), so a worker starts in
-milliseconds and shares these pages. It runs one thread, never imports ``__main__``, and reports
-who was born and who died. When its parent goes, everything it started goes.
+milliseconds and shares these pages. Where the main script has a main guard, it has run that as well
+(:mod:`penstock.backends.main_script`). It runs one thread, and reports who was born and who died. When
+its parent goes, everything it started goes.
 
 Started as ``python -c`` by :mod:`penstock.backends.local`; speaks over a SOCK_SEQPACKET socket.
 """
@@ -26,7 +27,7 @@ from importlib import import_module
 from typing import Any
 
 from penstock import foreign, forks, note
-from penstock.backends import segments
+from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 from penstock.backends.marks import mark_worker, worker_of
@@ -35,12 +36,13 @@ SLOTS = 1024
 """Notes for workers that live at the same time."""
 
 
-def main(descriptor: int, notes: int) -> None:
+def main(descriptor: int, notes: int, ask: int) -> None:
     """Serve until told to end or until the parent is gone.
 
     Args:
         descriptor: of the control socket.
         notes: of the shared memory that holds the workers' notes.
+        ask: of the socket at which our parent answers; see ``likeness``.
     """
     control = socket.socket(fileno=descriptor)
     # A newborn is covered before it can say so itself; workers then go to 1000, before us.
@@ -51,17 +53,20 @@ def main(descriptor: int, notes: int) -> None:
     # Libraries keep threads that were started while loading; they do not survive a fork, and
     # their authors handle that (pthread_atfork) or their users are told by the log.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-    Server(control, mmap.mmap(notes, SLOTS * note.BYTES)).serve()
+    Server(control, mmap.mmap(notes, SLOTS * note.BYTES), ask).serve()
     os._exit(0)
 
 
 class Server:
     """Loads jobs, forks workers, reaps them."""
 
-    def __init__(self, control: socket.socket, notes: mmap.mmap) -> None:
+    def __init__(self, control: socket.socket, notes: mmap.mmap, ask: int) -> None:
         self._control = control
         self._notes = memoryview(notes).cast("q")
         self._parent = os.getppid()
+        self._ask = ask
+        self._numbers: dict[int, int] = {}
+        """By process, the number in the name of each worker."""
         self._workers: dict[int, int] = {}
         self._lives: dict[int, tuple[float, float]] = {}
         """When each worker began, and ended: at infinity while it lives."""
@@ -93,13 +98,15 @@ class Server:
 
     def _command(self) -> bool:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 4)
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 4)
         except OSError:
             return False
         if not data:
             return False
         what, argument = pickle.loads(data)
-        if what == "load":
+        if what == "begin":
+            self._begin(*argument)
+        elif what == "load":
             self._load(descriptors[0])
         elif what == "import":
             self._import(argument)
@@ -107,6 +114,10 @@ class Server:
             return self._fork(argument, *descriptors)
         self._told_to_end = what == "end"
         return not self._told_to_end
+
+    def _begin(self, of_parent: likeness.Likeness, path: str, module: str) -> None:
+        likeness.take(of_parent, self._ask)
+        self._say("begun", main_script.run(path, module) if path else "")
 
     def _load(self, descriptor: int) -> None:
         self._job = None
@@ -140,6 +151,7 @@ class Server:
         sys.stdout.flush()
         sys.stderr.flush()
         server = os.getpid()
+        number = likeness.number_of(self._numbers.values())
         try:
             pid = os.fork()
         except OSError as error:  # no memory, no process left: the parent tries again later
@@ -147,14 +159,15 @@ class Server:
             self._say("unborn", (slot, str(error)))
             return True
         if pid == 0:
-            self._be_worker(server, slot, connection, entrance)
+            self._be_worker(server, slot, connection, entrance, number)
         _close(connection, entrance)
         self._workers[pid] = slot
+        self._numbers[pid] = number
         self._lives[pid] = time.time(), math.inf
         self._say("born", (slot, pid))
         return True
 
-    def _be_worker(self, server: int, slot: int, connection: int, entrance: int) -> None:
+    def _be_worker(self, server: int, slot: int, connection: int, entrance: int, number: int) -> None:
         code = 1
         try:
             if entrance >= 0:  # into the control group that was made for it
@@ -166,6 +179,7 @@ class Server:
             os.setsid()
             adopt_orphans()
             mark_worker()
+            likeness.be_worker(number)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -174,6 +188,7 @@ class Server:
             words = self._notes[slot * note.WORDS : (slot + 1) * note.WORDS]
             with socket.socket(fileno=connection) as channel:
                 self._job.serve(Channel(channel), words)
+                likeness.leave()
             code = 0
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = 0  # the parent is gone
@@ -196,6 +211,7 @@ class Server:
                 break
             lost = True
             slot = self._workers.pop(pid, None)
+            self._numbers.pop(pid, None)
             if pid in self._lives:
                 self._lives[pid] = self._lives[pid][0], time.time()
             if slot is not None and os.WIFSIGNALED(status):

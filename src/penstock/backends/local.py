@@ -6,7 +6,6 @@ import json
 import mmap
 import os
 import pickle
-import select
 import selectors
 import signal
 import socket
@@ -22,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import forks, note
+from penstock import forks, note, script
 from penstock.abc import Death, Message, Reading
+from penstock.backends import likeness, main_script
 from penstock.backends.census import Census
 from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
@@ -36,8 +36,8 @@ from penstock.peaks import HugePages
 from penstock.proc import held
 
 _BOOT = (
-    "import sys, json; _, seen, control, notes = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "
-    "from penstock.backends.forkserver import main; main(int(control), int(notes))"
+    "import sys, json; _, seen, *numbers = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "
+    "from penstock.backends.forkserver import main; main(*map(int, numbers))"
 )
 _END_SECONDS = 2.0
 _LOAD_SECONDS = 300.0
@@ -75,6 +75,10 @@ class Local:
         self._server: subprocess.Popen[bytes] | None = None
         self._enclosure: Enclosure | None = None
         self._control: socket.socket | None = None
+        self._door: socket.socket | None = None
+        """At which workers ask for what they share with this process."""
+        self._main: tuple[str, str] | None = None
+        """The main script's file and module, where the server is to run it; empty where it is not."""
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
@@ -125,6 +129,7 @@ class Local:
             self._server_lost()  # wait() has not noticed yet
         if self._server is None:
             self._start_server(environment, log)
+            self._begin()
         assert self._control is not None
         job = os.memfd_create("penstock-job")
         try:
@@ -149,17 +154,19 @@ class Local:
     def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
         self._enclosure = Enclosure()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        door, ask = likeness.door()
         run = new_run()
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
-        with theirs:
+        with theirs, ask:
             out: Any = None if self.output else subprocess.DEVNULL
             if log is not None:
                 out = open(log, "ab", buffering=0)  # noqa: SIM115
             try:
                 boot = [sys.executable, "-c", _BOOT, json.dumps((sys.path, sys.argv))]
+                passed = (theirs.fileno(), self._notes_file, ask.fileno())
                 self._server = subprocess.Popen(
-                    self._enclosure.command([*boot, str(theirs.fileno()), str(self._notes_file)]),
-                    pass_fds=(theirs.fileno(), self._notes_file),
+                    self._enclosure.command([*boot, *map(str, passed)]),
+                    pass_fds=passed,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
@@ -178,15 +185,50 @@ class Local:
             self._census = Census(self._server.pid, run)
         self._control, self._silence = ours, Silence()
         self._selector.register(ours, selectors.EVENT_READ, "control")
+        self._close_door()
+        self._door = door
+        self._selector.register(door, selectors.EVENT_READ, "door")
+
+    def _close_door(self) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(door)
+            door.close()
+
+    def _answer(self) -> None:
+        if self._door is not None and not likeness.answer(self._door):
+            self._close_door()
+
+    def _begin(self) -> None:
+        """Have the server be like this process, and run the main script where that has a main guard."""
+        if self._main is None:
+            self._main = main_script.of_this_process()
+        assert self._control is not None
+        try:
+            self._control.send(pickle.dumps(("begin", (likeness.of_this_process(), *self._main))))
+            _, told = self._hear()
+        except (OSError, Silent, PenstockError):
+            if not self._main[0]:
+                raise
+            told = (
+                f"{self._main[0]} ends its process, or waits, when workers import it: they go on without it"
+            )
+            self._main = "", ""
+            self._server_lost()
+            self._start_server(*self._start_with[1:])
+            self._begin()
+        script.tell(told)
 
     def _hear(self) -> tuple[str, Any]:
         """The server's next word; waits for it while the server uses CPU, or for its death."""
         assert self._control is not None
         assert self._server is not None
         silence = Silence(_LOAD_SECONDS)
-        ear = select.poll()  # select() takes no descriptor over 1,023
-        ear.register(self._control, select.POLLIN)
-        while not ear.poll(500):
+        while self._control.fileno() not in (heard := self._listen_to_both()):
+            if heard:
+                self._answer()
+                continue
             over = silence.over(self._server.pid)
             if over == "stopped":
                 raise Silent
@@ -204,6 +246,11 @@ class Local:
             )
         what, argument = pickle.loads(data)
         return what, argument
+
+    def _listen_to_both(self) -> set[int]:
+        assert self._control is not None
+        ears = [self._control] if self._door is None else [self._control, self._door]
+        return likeness.readable(*ears, milliseconds=500)
 
     def _end_server(self) -> None:
         if self._server is None or self._control is None:
@@ -294,6 +341,8 @@ class Local:
                     os.eventfd_read(self._wake)
             elif key.data == "control":
                 self._listen()
+            elif key.data == "door":
+                self._answer()
             elif (entry := self._workers.get(key.data)) is not None:
                 if mask & selectors.EVENT_WRITE:
                     self._flush(key.data, entry)
@@ -550,6 +599,7 @@ class Local:
         while self._workers and self._server is not None and time.monotonic() < deadline:
             self.wait(0.05)
         self._end_server()
+        self._close_door()
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         self._helper.stop()

@@ -1,9 +1,10 @@
-"""Functions and classes of the main script, by value: workers never import it.
+"""Functions and classes of the main script, by value: workers have run it only where it has a main guard.
 
-In a worker all of them share one namespace, as they do in the script: what an initializer or a function
-binds with ``global`` stays for the calls after it. A global is sent with each call that names it, and
-taken where the script has bound the name anew since; a change inside the object is not seen then, as it
-is not in a process that was forked before it.
+In a worker all of them share one namespace, as they do in the script, and that is the script's own where it
+was run: a class is then the one that it defined, with the attributes that it has here by now. What an
+initializer or a function binds with ``global`` stays for the calls after it. A global is sent with each call
+that names it, and taken where the script has bound the name anew since; a change inside the object is not
+seen then, as it is not in a process that was forked before it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping
+from enum import Enum
 from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
-from cloudpickle.cloudpickle import _function_setstate
+from cloudpickle.cloudpickle import _class_setstate, _function_setstate, _lookup_class_or_track
 
 
 class Bindings:
@@ -61,21 +63,72 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         numbers = self._bindings.numbers(slots["__globals__"])
         return _function, (code, about, closure), (attributes, slots, numbers), None, None, _set_state
 
+    def reducer_override(self, obj: Any) -> Any:
+        """As cloudpickle does it; a class that the script names may be there already."""
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented or not isinstance(obj, type) or len(reduced) < 6:
+            return reduced
+        if obj.__module__ != "__main__" or _named(sys.modules["__main__"], obj.__qualname__) is not obj:
+            return reduced
+        make, arguments, state = reduced[:3]
+        return _class, (obj.__qualname__, make, arguments), (obj.__qualname__, state), None, None, _set_class
+
+
+def _named(module: Any, name: str) -> Any:
+    """What a dotted name means in a module; None where it means nothing."""
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module
+
 
 # --------------------------------------------------------------------------- in a worker
 
-_namespace: dict[str, Any] = {"__builtins__": __builtins__}
+_apart: dict[str, Any] = {"__builtins__": __builtins__}
 _numbers: dict[str, int] = {}
 
 
+def _script() -> Any:
+    """The main script's module, where it was run in this process or in the one it was forked from."""
+    main = sys.modules.get("__main__")
+    return main if getattr(main, "__name__", "") == "__mp_main__" else None
+
+
+def _names() -> dict[str, Any]:
+    main = _script()
+    return _apart if main is None else vars(main)
+
+
 def _function(code: CodeType, about: dict[str, Any], closure: Any) -> FunctionType:
-    _namespace.update(about)  # __name__, __file__
-    return FunctionType(code, _namespace, None, None, closure)
+    names = _names()
+    if names is _apart:
+        names.update(about)  # __name__, __file__
+    return FunctionType(code, names, None, None, closure)
+
+
+def _class(name: str, make: Any, arguments: tuple[Any, ...]) -> Any:
+    there = _defined(name)
+    if there is None:
+        return make(*arguments)
+    return _lookup_class_or_track(arguments[-2], there)
+
+
+def _defined(name: str) -> Any:
+    main = _script()
+    there = None if main is None else _named(main, name)
+    return there if isinstance(there, type) else None
+
+
+def _set_class(kind: type, state: tuple[str, Any]) -> Any:
+    name, attributes = state
+    if kind is _defined(name) and issubclass(kind, Enum):
+        return kind  # its members are what they are
+    return _class_setstate(kind, attributes)
 
 
 def _set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], dict[str, int]]) -> None:
     attributes, slots, numbers = state
+    names = _names()
     for name, value in slots["__globals__"].items():
         if _numbers.get(name) != numbers[name]:
-            _namespace[name], _numbers[name] = value, numbers[name]
+            names[name], _numbers[name] = value, numbers[name]
     _function_setstate(function, (attributes, {**slots, "__globals__": {}}))

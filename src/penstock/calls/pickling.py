@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from penstock import storage
+from penstock import script, storage
 from penstock.calls.spool import File, Folder, Spool
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
         Exception: what pickle, and then cloudpickle, say of something that cannot be pickled.
         OSError: no room on the disk.
     """
-    spool = Spool(folder)
+    plain, spool = None, Spool(folder)
     try:
         try:
             pickler = pickle.Pickler(spool, protocol=5)
@@ -55,18 +55,28 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
             pickler.dump(value)
             if not spool.names_main:
                 return spool.close()
+            plain, spool = spool, Spool(folder)
         except MemoryError:
             raise
         except Exception as error:  # a lambda, a closure, a class of the main script: by value
             if storage.is_full(error):
                 raise
-        spool.drop()
-        spool = Spool(folder)
+            spool.drop()
+            spool = Spool(folder)
         _by_value(spool, sent).dump(value)
-        return spool.close()
+    except Exception as error:
+        spool.drop()
+        # A function over a lock, say, by its name alone: workers have the script, where it has a main guard.
+        if plain is None or isinstance(error, MemoryError) or storage.is_full(error) or not script.is_run():
+            raise
+        spool, plain = plain, None
     except BaseException:
         spool.drop()
         raise
+    finally:
+        if plain is not None:
+            plain.drop()
+    return spool.close()
 
 
 def _by_value(spool: Spool, sent: Sender | None) -> Any:

@@ -1,0 +1,134 @@
+"""What a worker has of the process it works for, as a child of multiprocessing has it.
+
+The key that managers ask for, a name, a parent, and the process that cleans up behind shared memory and
+semaphores (the resource tracker). That one is started only when somebody in a worker needs it: a tracker of a
+worker's own would remove, at the worker's end, shared memory that others still use.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from multiprocessing import process, resource_tracker
+from typing import Any
+
+_ANSWER_SECONDS = 60.0
+
+Likeness = tuple[bytes, str, int]
+"""The key, name and number of a process."""
+
+
+def of_this_process() -> Likeness:
+    """What others should have of this one."""
+    mine: Any = process.current_process()
+    return bytes(mine.authkey), str(mine.name), os.getpid()
+
+
+# --------------------------------------------------------------------------- where workers are forked from
+
+
+def take(likeness: Likeness, ask: int) -> None:
+    """Be like the process that started this one.
+
+    Args:
+        likeness: of that process.
+        ask: the descriptor of a socket to it; see :func:`answer`.
+    """
+    key, name, pid = likeness
+    mine: Any = process.current_process()
+    mine.authkey = key
+    with suppress(OSError):  # it is gone, and so shall we be
+        parent: Any = process
+        parent._parent_process = parent._ParentProcess(name, pid, os.pidfd_open(pid))
+    tracker: Any = resource_tracker._resource_tracker
+    if type(tracker) is resource_tracker.ResourceTracker:
+        tracker.__class__ = _Asking
+    _Asking.ask = socket.socket(fileno=ask)
+
+
+def number_of(living: Iterable[int]) -> int:
+    """The least number from 1 on that no living worker has."""
+    taken = set(living)
+    return next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+
+def be_worker(number: int) -> None:
+    """Take a name, in a worker that was just forked."""
+    mine: Any = process.current_process()
+    mine._name = f"PenstockWorker-{number}"
+    mine._identity = (number,)
+
+
+def leave() -> None:
+    """What a child of multiprocessing does last: what waits in its queues is sent on, finalizers run."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+
+
+class _Asking(resource_tracker.ResourceTracker):
+    """A process's tracker that is its starter's, asked for when it is needed."""
+
+    ask: Any = None
+    _mine: int | None = None
+    _asked = False
+
+    @property
+    def _fd(self) -> int | None:
+        if self._mine is None and not self._asked:
+            self._asked = True
+            with suppress(OSError, IndexError):
+                self._mine = _ask(self.ask)
+        return self._mine
+
+    @_fd.setter
+    def _fd(self, descriptor: int | None) -> None:
+        self._mine = descriptor
+
+
+def _ask(door: socket.socket) -> int:
+    """A descriptor of the starter's tracker."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            socket.send_fds(door, [b"tracker"], [theirs.fileno()])
+        ours.settimeout(_ANSWER_SECONDS)
+        return socket.recv_fds(ours, 16, 1)[1][0]
+
+
+# --------------------------------------------------------------------------- in the process they work for
+
+
+def door() -> tuple[socket.socket, socket.socket]:
+    """A socket to answer at, and one to ask at."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def answer(at: socket.socket) -> bool:
+    """Answer one who asks for this process's tracker; False when nobody will ask any more."""
+    try:
+        said, descriptors, _, _ = socket.recv_fds(at, 64, 1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if not said:
+        return False
+    for descriptor in descriptors:
+        with socket.socket(fileno=descriptor) as asking, suppress(OSError, ValueError):
+            resource_tracker.ensure_running()
+            tracker: Any = resource_tracker
+            socket.send_fds(asking, [b"here"], [tracker.getfd()])
+    return True
+
+
+def readable(*sockets: socket.socket, milliseconds: int) -> set[int]:
+    """The descriptors of those that something can be read from, within so long."""
+    poll = select.poll()  # select() takes no descriptor over 1,023
+    for each in sockets:
+        poll.register(each, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(milliseconds)}

@@ -1,0 +1,239 @@
+"""The main script as workers should know it, read by its syntax tree and never run here.
+
+A script with a main guard is run once where workers are forked from, as the standard library's ``spawn`` runs
+it in each worker. One without would do its work there again, so nothing of it is run; what it has set in
+modules that it imports is then missing in workers, and is named.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock import foreign
+
+_MOST = 5
+_LONGEST = 60
+_HANDED_ON = frozenset(("os", "sys.path", "sys.argv", "sys.stdout", "sys.stderr", "sys.exit", "time"))
+"""What workers have as well, because processes inherit it or we hand it on; or what sets nothing."""
+_SEEDED = frozenset(("seed", "set_seed"))
+"""Generators are seeded for each item."""
+_POOLS = frozenset(
+    ("penstock", "joblib", "multiprocessing", "concurrent", "threading", "asyncio", "unittest")
+)
+_NO_SETTINGS = frozenset((
+    "debug", "info", "warning", "warn", "error", "exception", "critical", "log",
+    "show", "savefig", "save", "savez", "savetxt", "dump", "close", "sleep", "exit", "main", "run",
+))  # fmt: skip
+"""Names of calls that are made for what they write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The main script of this process."""
+
+    path: str
+    """Its file; empty where there is none, in a notebook and under ``python -c``."""
+    module: str
+    """What ``python -m`` was told; empty where it was not."""
+    source: str
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.module or os.path.basename(self.path) or "this program"  # noqa: PTH119
+
+
+def find() -> Script | None:
+    """The main script of this process; None where there is none, or where it is no script of the user's."""
+    main = sys.modules.get("__main__")
+    if main is None:
+        return None
+    module = getattr(getattr(main, "__spec__", None), "name", None) or ""
+    path = getattr(main, "__file__", None) or ""
+    if module == "__main__" or module.endswith(".__main__"):  # a package's command
+        return None
+    if not path:
+        source = _typed(main)
+        return Script("", "", source) if source else None
+    path = os.path.abspath(path)  # noqa: PTH100 - with its links as they are
+    # A command that was installed beside the interpreter: all that it does is to call a package.
+    if not module and Path(path).parent == Path(sys.executable).parent:
+        return None
+    try:
+        with open(path, "rb") as file:
+            source = file.read(1 << 24).decode("utf-8", "replace")
+    except OSError:
+        return None
+    return Script(path, module, source)
+
+
+def _typed(main: Any) -> str:
+    """What was typed into a notebook, or given to ``python -c``."""
+    cells = getattr(main, "In", None)
+    if isinstance(cells, list):
+        return "\n".join(cell for cell in cells if isinstance(cell, str) and _tree(cell) is not None)
+    arguments = sys.orig_argv
+    return arguments[arguments.index("-c") + 1] if "-c" in arguments[:-1] else ""
+
+
+def _tree(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def has_guard(source: str) -> bool:
+    """Whether the script keeps its work behind ``if __name__ == "__main__":``."""
+    tree = _tree(source)
+    return tree is not None and any(_is_guard(each) for each in tree.body)
+
+
+def is_run() -> bool:
+    """Whether workers run this process's script."""
+    found = find()
+    return found is not None and bool(found.path) and has_guard(found.source)
+
+
+def _is_guard(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.If):
+        return False
+    return any(_compares_name(each) for each in ast.walk(statement.test))
+
+
+def _compares_name(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq)):
+        return False
+    sides = (node.left, node.comparators[0])
+    named = any(isinstance(each, ast.Name) and each.id == "__name__" for each in sides)
+    return named and any(isinstance(each, ast.Constant) and each.value == "__main__" for each in sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A statement at the top of a script that sets something in a module."""
+
+    line: int
+    text: str
+
+
+def settings(source: str, before: int | None = None) -> list[Setting]:
+    """Calls of, and assignments to what hangs on, imported modules at the top level of a script.
+
+    Args:
+        source: of the script.
+        before: only what stands above this line.
+    """
+    tree = _tree(source)
+    if tree is None:
+        return []
+    imported: dict[str, str] = {}
+    found = []
+    for statement in _top(tree.body):
+        if before is not None and statement.lineno >= before:
+            continue
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            imported.update(_names(statement))
+        elif _sets(statement, imported):
+            found.append(Setting(statement.lineno, foreign.line(ast.unparse(statement), _LONGEST)))
+    return found
+
+
+def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that are executed when the script is, in order; also inside ``if``, ``try`` and such."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for name in ("body", "orelse", "finalbody"):
+            yield from _top(getattr(statement, name, []))
+        for handler in getattr(statement, "handlers", []):
+            yield from _top(handler.body)
+
+
+def _names(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """The names that an import binds, and what of which module each is."""
+    if isinstance(statement, ast.Import):
+        return {each.asname or each.name.partition(".")[0]: each.name for each in statement.names}
+    return {each.asname or each.name: f"{statement.module or ''}.{each.name}" for each in statement.names}
+
+
+def _sets(statement: ast.stmt, imported: dict[str, str]) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Call) and _may_set(statement.value.func, imported)
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    else:
+        return False
+    hang_on = (each for each in targets if isinstance(each, ast.Attribute | ast.Subscript))
+    return any(_may_set(each, imported) for each in hang_on)
+
+
+def _may_set(place: ast.expr, imported: dict[str, str]) -> bool:
+    """Whether what is called, or assigned to, hangs on something imported that workers do not have anyway."""
+    chain: list[str] = []
+    at: ast.expr = place
+    while not isinstance(at, ast.Name):
+        if isinstance(at, ast.Attribute):
+            chain.append(at.attr)
+            at = at.value
+        elif isinstance(at, ast.Subscript):
+            at = at.value
+        elif isinstance(at, ast.Call):
+            at = at.func
+        else:
+            return False
+    if at.id not in imported:
+        return False
+    full = ".".join([imported[at.id], *reversed(chain)])
+    parts = full.split(".")
+    if parts[0] in _POOLS or parts[0] in _HANDED_ON or ".".join(parts[:2]) in _HANDED_ON:
+        return False
+    return parts[-1] not in _NO_SETTINGS and not (parts[-1] in _SEEDED and "random" in parts)
+
+
+def missing(script: Script, before: int | None = None) -> str:
+    """What workers do not have of a script without a guard, in one line; empty where that is nothing."""
+    found = settings(script.source, before)
+    if not found:
+        return ""
+    told = ", ".join(f"`{each.text}` (line {each.line})" for each in found[:_MOST])
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    where = (
+        'put the work below `if __name__ == "__main__":`, and workers run what is above it'
+        if script.path
+        else "set it in the function, or in initializer="
+    )
+    return f"workers do not have what {foreign.line(script.name, 200)} has set: {told}{more}; {where}"
+
+
+def line_now() -> int | None:
+    """The line of the main script that is being executed, on this thread."""
+    frame = sys._getframe()
+    main = vars(sys.modules["__main__"])
+    line = None
+    while frame is not None:
+        if frame.f_globals is main and frame.f_code.co_name == "<module>":
+            line = frame.f_lineno
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return line
+
+
+_told: set[str] = set()
+
+
+def tell(sentence: str) -> None:
+    """Say something about the script on stderr, once in a process."""
+    if sentence and sentence not in _told:
+        _told.add(sentence)
+        print(f"penstock: {sentence}", file=sys.stderr)
