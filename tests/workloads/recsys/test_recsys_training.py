@@ -502,6 +502,36 @@ def test_columns_that_are_asked_for(table, tmp_path, wanted, message):
             Steps(tmp_path, table, **wanted)
 
 
+def test_weights_of_the_table_count_unless_told_not_to(tmp_path, capsys):
+    """Rows that stand for others which were left out (ranking --negatives)."""
+
+    def change(part, first):
+        labels = part.column("label").to_numpy()
+        return with_column(part, "row", np.where(labels > 0, 1, 10).astype(np.float32))
+
+    table = edit(make(tmp_path / "table"), change)
+    tell(table, weight="row")
+    told = train(tmp_path / "weighed", table, trees=2)
+    assert told["options"]["weight"] == "row"
+    assert "rows count by the column row (--weight none: all alike)" in capsys.readouterr().err
+    alike = train(tmp_path / "alike", table, trees=2, weight="none")
+    assert alike["options"]["weight"] is None
+    models = [(tmp_path / name / "model.txt").read_text() for name in ("weighed", "alike")]
+    assert trees_of(models[0]) != trees_of(models[1])
+    with pytest.raises(UsageError, match=r"weights of queries: use --engine lightgbm, or --weight none"):
+        train(tmp_path / "xgboost", table, engine="xgboost")
+
+
+def test_features_that_were_never_frozen_are_warned_of(table, tmp_path, capsys):
+    train(tmp_path / "a", table, trees=1)
+    assert "does not say when its features about items and users were frozen" in capsys.readouterr().err
+    frozen = regroup(table, 5000, tmp_path / "frozen")
+    tell(frozen, as_of="2025-11-30T00:00:00")
+    told = train(tmp_path / "b", frozen, trees=1)
+    assert "frozen" not in capsys.readouterr().err
+    assert told["frozen"] == "2025-11-30T00:00:00"
+
+
 def test_a_weight_that_is_none_is_named(tmp_path):
     table = edit(
         make(tmp_path / "table"), lambda part, first: with_column(part, "row", np.full(part.num_rows, -1.0))
@@ -559,7 +589,6 @@ def test_a_missing_openmp_is_named(monkeypatch):
         ({"curve": "50", "valid": 0.0}, "--valid 0 leaves none"),
         ({"curve": "50", "sweep": ["leaves=3,4"]}, "give one of the two"),
         ({"shape": "10x10"}, "are for penstock plan"),
-        ({"engine": "xgboost", "weight": "row"}, "weights of queries"),
     ],
 )
 def test_options_that_make_no_sense_together(table, tmp_path, options, message):

@@ -102,7 +102,9 @@ def _moment(_context: click.Context, _param: click.Parameter, given: str | None)
 @click.option(
     "--label", default="label", show_default=True, metavar="COLUMN", help="0 for no click, or a grade."
 )
-@click.option("--weight", metavar="COLUMN", help="What a row counts in training.")
+@click.option("--weight", metavar="COLUMN|none",
+              help="What a row counts in training; by default the weights that the table was given with "
+              "--negatives, if any.")  # fmt: skip
 @click.option("--valid", type=click.FloatRange(0, 0.9), default=0.2, show_default=True, metavar="SHARE",
               help="Of the queries, that are tested; 0 trains without a test.")  # fmt: skip
 @click.option("--split", type=click.Choice(["time", "user", "request"]), default="time", show_default=True,
@@ -233,10 +235,6 @@ def _check(asked: Any) -> None:
         from penstock.workloads.recsys.training.xgboost_blocks import check_xgboost
 
         check_xgboost()
-        if asked.weight is not None:
-            raise UsageError(
-                "--weight is of rows, and XGBoost's rankers take weights of queries: use --engine lightgbm"
-            )
     if (asked.curve or asked.sweep) and not asked.valid:
         raise UsageError("--curve and --sweep compare what the test part says, and --valid 0 leaves none")
     if asked.curve and asked.sweep:

@@ -13,7 +13,7 @@ import click
 import penstock
 from penstock import foreign
 from penstock.budget import format_size
-from penstock.errors import CannotFit
+from penstock.errors import CannotFit, UsageError
 from penstock.workloads.recsys.readers.table import RankingTable, open_table
 from penstock.workloads.recsys.training.growing import Growing, grow_trees, make_bins, merge_blocks
 from penstock.workloads.recsys.training.peak import Training, what_fits
@@ -69,12 +69,14 @@ class Stages:
     """Does one training in an open run."""
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
-        self._run, self._asked = run, asked
+        self._run = run
         self._table: RankingTable = open_table(asked.table)
+        self._asked = replace(asked, weight=self._weight(asked))
 
     def do(self) -> None:
         """Survey, bins, trees, test, and the results."""
         self._tell_split()
+        self._tell_frozen()
         self._check_fit()
         if self._asked.sweep:
             self._sweep()
@@ -83,6 +85,32 @@ class Stages:
         tested = self._test("train", model) if self._asked.valid else None
         curve = self._curve(model, tested) if tested is not None and self._asked.curve else []
         self._results(model, tested, curve)
+
+    def _weight(self, asked: Asked) -> str | None:
+        """The column of the weights: what was asked for, or that of rows that stand for others left out."""
+        given: str | None = asked.weight or self._table.meta.get("weight")
+        if given is None or given == "none":
+            return None
+        if asked.engine == "xgboost":
+            raise UsageError(
+                f"the column {foreign.line(given)} weighs rows, and XGBoost's rankers take weights of "
+                "queries: use --engine lightgbm, or --weight none"
+            )
+        if asked.weight is None:
+            click.echo(f"rows count by the column {foreign.line(given)} (--weight none: all alike)", err=True)
+        return given
+
+    def _tell_frozen(self) -> None:
+        """Features that count the clicks of what is tested cannot be told from others by their values."""
+        meta = self._table.meta
+        origins = meta.get("origins") or dict.fromkeys(self._table.features, "items")
+        told = any(origins.get(name) != "samples" for name in self._table.features)
+        if told and self._asked.valid and meta.get("as_of") is None and self._asked.as_of is None:
+            click.echo(
+                "warning: the table does not say when its features about items and users were frozen "
+                "(--as-of): where they count clicks of the queries that are tested, these measures are too "
+                "good", err=True,
+            )  # fmt: skip
 
     # ------------------------------------------------------------------ rows
 
@@ -267,6 +295,8 @@ class Stages:
             "schema": _SCHEMA, "engine": asked.engine, "version": metadata.version(_package(asked.engine)),
             "options": {**asdict(asked), "sweep": None, "table": None}, "features": len(self._table.features),
             "unused": list(model.unused), "split": _facts(self._survey), "sample": _facts(self._sample),
+            "frozen": self._asked.as_of or self._table.meta.get("as_of"),
+            "negatives": (self._table.meta.get("sampling") or {}).get("negatives"),
             "model": {"file": file, **_told(model)}, "test": tested, "curve": curve, "cost": self._cost(),
         })  # fmt: skip
 
