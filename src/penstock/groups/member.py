@@ -225,12 +225,19 @@ class _Mark:
         self._last = 0
         try:
             self._descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+            # Tried, not guessed from the version: root may open what the kernel then does not let it write.
+            os.pwrite(self._descriptor, self._reset, 0)
         except OSError:
+            self._close()
             self._file = KernelFile(file)
 
     def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1
 
     def take(self) -> tuple[int, float]:
         """(where it was for sure since the last call, or 0; what was never exceeded, or infinite)."""
