@@ -435,7 +435,8 @@ def test_scans_of_a_person_are_in_one_fold(tmp_path, capsys):
 
 
 def test_names_that_are_no_visits_are_people_of_their_own():
-    assert manifest.shared_people(["SYN-0001", "SYN-0002"], ["SYN-0003"]) == ["SYN"]
+    assert manifest.shared_people(["SYN-0001", "SYN-0002"], ["SYN-0003"]) == []
+    assert manifest.shared_people(["SYN-0001", "SYN-0002", "GLI-0001-0"], ["SYN-0003"]) == ["SYN"]
     assert manifest.shared_people(["sub-01_ses-1"], ["sub-01_ses-2", "sub-02_ses-1"]) == ["sub-01"]
     assert manifest.shared_people(["anna", "bert"], ["carla"]) == []
 

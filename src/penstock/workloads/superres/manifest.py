@@ -233,9 +233,12 @@ _VISIT = re.compile(
 
 
 def shared_people(train: Iterable[str], test: Iterable[str]) -> list[str]:
-    """What looks like a person, by the name, with scans in both halves: sorted stems."""
-    stems = [{match[1] for pid in half if (match := _VISIT.match(pid))} for half in (train, test)]
-    return sorted(stems[0] & stems[1])
+    """What looks like a person, by the name, with scans in both halves: sorted stems.
+
+    A stem that all names have is that of the cohort ("SYN-0001"), and says nothing of people.
+    """
+    halves = [{match[1] if (match := _VISIT.match(pid)) else pid for pid in half} for half in (train, test)]
+    return sorted(halves[0] & halves[1]) if len(halves[0] | halves[1]) > 1 else []
 
 
 def listed(what: str, sentences: Sequence[str], file: object, advice: str = "") -> BadInput:
