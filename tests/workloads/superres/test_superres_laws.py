@@ -380,7 +380,7 @@ def turned_over(header, voxels):
     return bytes(raw), voxels[..., ::-1, :, :]
 
 
-def test_a_mirrored_patient_is_refused(cohort, tmp_path):
+def test_a_mirrored_patient_is_refused(cohort, tmp_path, capsys):
     base, place = cohort
     for name in ("A", "B", "HR"):
         write_volume(place("P2", name), *turned_over(*read_volume(place("P2", name))))
@@ -399,6 +399,7 @@ def test_a_mirrored_patient_is_refused(cohort, tmp_path):
     assert "its axes run LAS and theirs RAS" in aside["reason"]
     with penstock.Run(tmp_path / "index", budget="1GiB", backend="inline") as opened:
         Superres().run(opened, **options, same_grid="index")
+    assert "1 of 4 patients lie up to" in capsys.readouterr().err
     # What was learnt on one side is not applied to the other.
     new = {name: {"3mm": {"t1c": str(place("P2", name))}} for name in ("A", "B")}
     (tmp_path / "new.json").write_text(json.dumps({"folds": [{"train": {}, "test": {"P2": new}}]}))
@@ -408,6 +409,32 @@ def test_a_mirrored_patient_is_refused(cohort, tmp_path):
         penstock.Run(tmp_path / "new", budget="1GiB", backend="inline") as opened,
     ):
         SuperresBlend().run(opened, weights=weights, manifest=str(tmp_path / "new.json"))
+
+
+def placed(header, affine):
+    """A header with this sform."""
+    raw = bytearray(header)
+    raw[280:328] = affine[:3].astype("<f4").tobytes()
+    return bytes(raw)
+
+
+def test_oblique_heads_lie_in_one_place(cohort, tmp_path, capsys):
+    base, place = cohort
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.9949, -0.1009], [0.1009, 0.9949]]  # to two digits: 1.2 mm away at 240 voxels
+    rng = np.random.default_rng(3)
+    for pid in ("P0", "P1", "P2", "P3"):
+        for name in ("A", "B", "HR"):
+            header, _ = read_volume(place(pid, name))
+            voxels = rng.uniform(50, 100, (240, 8, 4)).astype(np.float32)
+            write_volume(place(pid, name), placed(header, turn), voxels)
+    for kind in ("affine", "index"):
+        with penstock.Run(tmp_path / kind, budget="1GiB", backend="inline") as opened:
+            Superres().run(
+                opened, manifest=str(base / "manifest.json"), root=str(base), patch=8, stride=4, maps=False,
+                same_grid=kind,
+            )  # fmt: skip
+    assert "--same-grid" not in capsys.readouterr().err
 
 
 SCANS = [f"BraTS-GLI-0000{person}-{visit}" for person in range(3) for visit in ("000", "100")]

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 import penstock
 from penstock import foreign
@@ -36,6 +37,7 @@ from penstock.workloads.superres.options import (
     need_numba,
     split_names,
     warn_of_people,
+    warn_of_places,
     with_masks,
     with_pictures,
     with_source,
@@ -206,13 +208,21 @@ def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> pens
     from penstock.workloads.superres.patients import Patient, Patients
 
     places: Counter[tuple[tuple[int, int, int], tuple[float, ...]]] = Counter()
+    first: dict[Any, Any] = {}
     for pid in pids:
         try:
             header = read_header(manifest.patients[pid][-1])
         except BadInput:  # told when the patient's turn comes
             continue
-        places[header.shape, tuple(header.affine.round(2).ravel().tolist())] += 1
-    shape, affine = places.most_common(1)[0][0] if places else ((1, 1, 1), ())
+        # Rounded to find which is the most frequent; compared is one as it is, since rounding a slope moves
+        # the far corner of a head by more than a millimetre.
+        place = header.shape, tuple(header.affine.round(2).ravel().tolist())
+        places[place] += 1
+        first.setdefault(place, tuple(header.affine.ravel().tolist()))
+    most = places.most_common(1)[0][0] if places else ((1, 1, 1), ())
+    shape, affine = most[0], first.get(most)
+    if settings.same_grid == "index" and not settings.upstream:
+        warn_of_places(shape, [(np.reshape(first[each], (4, 4)), n) for each, n in places.most_common()])
     patients = [
         Patient(pid, manifest.patients[pid], number, mask=manifest.masks.get(pid))
         for number, pid in enumerate(pids)

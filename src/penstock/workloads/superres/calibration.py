@@ -42,6 +42,7 @@ class Calibration:
         flat: which experts have one value in the mask.
         threshold: of the experts' mean; None where a mask was given.
         kept: share of the box that the mask is.
+        removed: voxels that are not in its largest component, where only that is wanted.
 
     Raises:
         BadInput: no voxel is in the mask; without a mask, none is above 0.
@@ -62,7 +63,8 @@ class Calibration:
         if not voxels:
             raise BadInput("no voxel is in the mask", file=file)
         self.flat = self.deviation <= FLAT * largest
-        self.kept = float(voxels / np.prod(weights.shape))
+        self.removed = 0 if self._whole else self._components.smaller()
+        self.kept = float((voxels - self.removed) / np.prod(weights.shape))
         self.flat |= ~self._lively
         lively = ~self.flat if (~self.flat).any() else np.ones(self._experts, bool)
         expected = weights.contrast * (mean[lively].mean(), self.deviation[lively].mean())

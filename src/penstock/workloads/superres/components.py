@@ -101,6 +101,18 @@ def _largest(runs, parent, count):
 
 
 @_compiled
+def _lengths(runs, parent, count, best):
+    """Voxels of all components, and of that with this root."""
+    every, own = 0, 0
+    for at in range(count):
+        length = runs[at, 1] - runs[at, 0]
+        every += length
+        if _root(parent, at) == best:
+            own += length
+    return every, own
+
+
+@_compiled
 def _paint(runs, parent, best, rows, mask):
     mask[:] = False
     for j in range(mask.shape[0]):
@@ -155,6 +167,14 @@ class Components:
         if every:
             _paint_all(self._runs, self._rows[k], mask)
             return
+        _paint(self._runs, self._parent, self._largest(), self._rows[k], mask)
+
+    def smaller(self) -> int:
+        """Voxels outside the largest component."""
+        every, own = _lengths(self._runs, self._parent, self._count, self._largest())
+        return int(every - own)
+
+    def _largest(self) -> int:
         if self._best is None:
             self._best = int(_largest(self._runs, self._parent, self._count)) if self._count else -1
-        _paint(self._runs, self._parent, self._best, self._rows[k], mask)
+        return self._best

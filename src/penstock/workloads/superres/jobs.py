@@ -197,6 +197,7 @@ class BlendNew:
             "deviation": float(seen.deviation[-1]),
             "threshold": seen.threshold,
             "kept": seen.kept,
+            "removed": seen.removed,
         }
         return {"scales": row, "blends": str(into)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -97,6 +97,25 @@ def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None
             f"warning: fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
             f"their scans ({foreign.line(', '.join(shared[:3]))} ...): the error will look smaller than "
             f"it is. superres-manifest --group keeps people together",
+            err=True,
+        )
+
+
+def warn_of_places(shape: tuple[int, int, int], affines: Sequence[tuple[Any, int]]) -> None:
+    """Say where patients that correspond by their voxels alone lie in other places.
+
+    Args:
+        shape: of the volumes.
+        affines: each with how many patients have it, the most frequent first.
+    """
+    from penstock.workloads.superres.volumes import SAME_HEAD, corners_apart
+
+    apart = [(corners_apart(shape, each, affines[0][0]), n) for each, n in affines[1:]]
+    if others := sum(n for far, n in apart if far > SAME_HEAD):
+        click.echo(
+            f"warning: --same-grid index: {others} of {sum(n for _, n in affines)} patients lie up to "
+            f"{max(far for far, _ in apart):.3g} mm from where the others do, by their affines: a region is "
+            "then not one place of a head",
             err=True,
         )
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _SAME_PLACE = 1e-3
 """Millimetres that the corners of two volumes on one grid may lie apart."""
-_SAME_HEAD = 1.0
+SAME_HEAD = 1.0
 """Millimetres that the corners of two patients' volumes may lie apart."""
 _PIECE = 64 << 20
 """Bytes read at once: a header may ask for more than there is memory, or file."""
@@ -73,7 +73,7 @@ def compare_patients(
         BadInput: a corner lies more than 1 mm apart.
     """
     apart = corners_apart(shape, affine, expected)
-    if not apart <= _SAME_HEAD:
+    if not apart <= SAME_HEAD:
         here, there = axis_codes(affine), axis_codes(expected)
         how = f"its axes run {here} and theirs {there}" if here != there else "it is not in the same space"
         raise BadInput(
