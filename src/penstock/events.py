@@ -313,6 +313,17 @@ class ProcessSeen(Event):
     """Its command line, shortened."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelKill(Event):
+    """The kernel killed processes of a supervised command for memory; told when that was seen."""
+
+    kind: ClassVar[str] = "kernel_kill"
+    count: int
+    """How many."""
+    message: str
+    """How that is known, what the tree held, and which ones it were, as far as that is told."""
+
+
 def to_line(event: Event) -> str:
     """One line of JSON, without the newline."""
     # Not asdict: it copies what is in the fields, which is most of the cost of telling an event.
@@ -326,6 +337,7 @@ _KINDS: dict[str, type[Event]] = {
         StageStarted, Planned, BudgetChanged, CallsWait, WorkerStarted, WorkerEnded, WorkerPaused,
         WorkerResumed, BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
         RunDied, Looking, TakenBack, CommandStarted, ProcessSeen,
+        KernelKill,
     )
 }  # fmt: skip
 

@@ -266,3 +266,36 @@ def test_after_everything_was_killed_at_once_the_last_second_is_there(tmp_path):
     chance = random.Random(7)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(one, range(20), [chance.uniform(0, 2.5) for _ in range(20)]))
+
+
+HANGS = """
+from multiprocessing import Pool
+
+def work(n):
+    return len(bytearray(b"x") * (600 << 20))
+
+with Pool(1) as pool:
+    pool.map(work, [1])
+"""
+
+
+def test_a_kill_is_told_while_the_pool_that_lost_a_worker_hangs(tmp_path):
+    (tmp_path / "pool.py").write_text(HANGS)
+    with group(300 * MiB) as made:
+        command = made.command(*line("--into", tmp_path / "run", "--", sys.executable, tmp_path / "pool.py"))
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+            events = tmp_path / "run" / ".penstock" / "events.jsonl"
+
+            def told():
+                return [each for each in read_events(events) if isinstance(each, ev.KernelKill)]
+
+            kill = until(lambda: events.exists() and told(), program=running)[0]
+            while "the kernel killed" not in (said := running.stderr.readline()):
+                assert said
+            assert running.poll() is None  # it hangs on
+            running.terminate()
+            running.communicate(timeout=LIMIT)
+        ended = [each for each in read_events(events) if isinstance(each, ev.WorkerEnded)]
+    assert kill.count >= 1
+    assert "pool.py" in kill.message
+    assert len({each.worker for each in ended}) == len(ended)

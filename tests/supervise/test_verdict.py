@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from penstock.budget import MiB
-from penstock.supervise.verdict import Evidence, Gone, Over, Rise, Sent, judge
+from penstock.supervise.verdict import Evidence, Gone, Over, Rise, Sent, is_settled, judge, told_by
 
 NOW = 1_000_000.0
 KILL = int(signal.SIGKILL)
@@ -115,3 +115,32 @@ def test_the_budget_is_named_before_everything_else():
     assert verdict.by == "budget"
     for part in ("320 MiB of 300 MiB (as asked for)", "process 12 (work 12): 290 MiB"):
         assert part in text(verdict)
+
+
+# --------------------------------------------------------------------------- while it runs
+
+
+def test_a_kill_is_told_as_soon_as_its_victim_is_known():
+    told = told_by(rise(), [gone(12)], "of 400 MiB (the group)", NOW)
+    assert told.killed == (12,)
+    assert "the kernel killed 1 process for memory" in text(told)
+    assert "of 400 MiB (the group)" in text(told)
+
+
+def test_a_victim_that_is_not_known_is_waited_for_a_while():
+    assert told_by(rise(), [], "", NOW) is None
+    assert told_by(rise(count=2), [gone(12)], "", NOW) is None
+    late = told_by(rise(count=2), [gone(12)], "", NOW + 3)
+    assert late.killed == (12,)
+    nobody = told_by(rise(), [], "", NOW + 3)
+    assert nobody.killed == ()
+    assert "which one is not told" in text(nobody)
+    assert not is_settled(rise(), NOW)
+    assert is_settled(rise(), NOW + 3)
+
+
+@pytest.mark.parametrize("scope", ["group", "machine"])
+def test_a_kill_of_somebody_else_s_process_is_never_told(scope):
+    assert told_by(rise(scope), [], "", NOW + 3) is None
+    doubtful = told_by(rise(scope), [gone(12)], "", NOW + 3)
+    assert doubtful.killed == ()

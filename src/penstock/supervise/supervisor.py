@@ -21,7 +21,7 @@ from penstock.budget import Budget, MiB, format_size
 from penstock.engine import discover
 from penstock.supervise import advice, command
 from penstock.supervise.tree import command_of, slurp
-from penstock.supervise.verdict import Evidence, Over, Sent, Verdict, judge
+from penstock.supervise.verdict import Evidence, Over, Rise, Sent, Verdict, is_settled, judge, told_by
 from penstock.supervise.watch import Watch, own_peak
 
 CANNOT_FIT = 3
@@ -105,6 +105,9 @@ class Supervisor:
         self._emitted = 0.0
         self._told = 0
         self._named: dict[int, str] = {}
+        self._rises = 0
+        self._untold: list[Rise] = []
+        self._killed: set[int] = set()
         self._own_peak = 0
         self._at_end: tuple[int, float, str] | None = None
 
@@ -226,6 +229,7 @@ class Supervisor:
         interval = watch.read()
         if self._budget is not None:
             self._check(self._budget)
+        self._tell_kills()
         self._least = min(self._least, watch.free)
         if watch.used >= self._highest[0]:
             largest = watch.tree.largest(_NAMED)
@@ -237,6 +241,29 @@ class Supervisor:
             self._emit_reading(now)
         self._tick(watch)
         return interval
+
+    def _tell_kills(self) -> None:
+        """Say what the kernel killed when it is seen: a pool that lost a worker may hang for ever."""
+        watch = self._watch
+        self._untold += watch.rises[self._rises :]
+        self._rises = len(watch.rises)
+        now = time.time()
+        for rise in list(self._untold):
+            verdict = told_by(rise, tuple(watch.gone), self._nearest(), now)
+            if verdict is not None:
+                self._say("; ".join(verdict.lines))
+                self._emit(ev.KernelKill(at=now, count=rise.count, message="; ".join(verdict.lines)))
+                self._tell_killed(now, verdict.killed)
+            if verdict is not None or is_settled(rise, now):
+                self._untold.remove(rise)
+
+    def _tell_killed(self, now: float, killed: Sequence[int]) -> None:
+        """The processes that the kernel killed for sure, each once."""
+        for gone in [each for each in self._watch.gone if each.pid in killed]:
+            if gone.pid not in self._killed:
+                self._killed.add(gone.pid)
+                self._name(now, gone.pid, gone.command)
+                self._emit(ev.WorkerEnded(at=now, worker=gone.pid, why="kernel"))
 
     def _emit_reading(self, now: float) -> None:
         self._emitted = now
@@ -349,9 +376,7 @@ class Supervisor:
     def _tell_end(self, ending: Ending) -> None:
         now = time.time()
         self._emit_reading(now)
-        for gone in [each for each in self._watch.gone if each.pid in ending.verdict.killed]:
-            self._name(now, gone.pid, gone.command)
-            self._emit(ev.WorkerEnded(at=now, worker=gone.pid, why="kernel"))
+        self._tell_killed(now, ending.verdict.killed)
         outcome = "done" if ending.code == 0 else "failed"
         if ending.verdict.by == "signal" and self._over is None:
             outcome = "interrupted"

@@ -177,6 +177,28 @@ def _sigkill(evidence: Evidence, kernel_was_there: bool) -> tuple[By, str]:
     )
 
 
+def told_by(rise: Rise, gone: Sequence[Gone], limit: str, now: float) -> Verdict | None:
+    """What one rise of the counter tells while the command runs; None: not yet, or nothing of ours.
+
+    Args:
+        rise: of the counter.
+        gone: the processes that have ended.
+        limit: the ceiling that left least, for people.
+        now: the time, in seconds since the epoch.
+    """
+    evidence = Evidence(
+        code=None, signal=None, pid=0, ended=now, used=0, read_at=now, limit=limit, rises=[rise], gone=gone
+    )
+    lines, killed = _kernel(evidence)
+    known = len(killed) == rise.count or is_settled(rise, now)
+    return Verdict("kernel", lines, killed) if lines and known else None
+
+
+def is_settled(rise: Rise, now: float) -> bool:
+    """Whether whoever was killed must have been found gone by now."""
+    return now - rise.noticed > _SETTLE
+
+
 def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """What the kernel killed: sentences, and the processes that are known for sure."""
     lines: list[str] = []
