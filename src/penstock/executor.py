@@ -18,7 +18,7 @@ from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from penstock import registry
 from penstock.abc import Observer
@@ -78,6 +78,9 @@ class Executor(AbstractExecutor):
         FunctionRaised: the initializer failed.
     """
 
+    _said_of_calls: ClassVar[Any] = staticmethod(lambda error: error)
+    """What stands in for the error of a call that could not be done."""
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -127,6 +130,7 @@ class Executor(AbstractExecutor):
             arrays=arrays or {},
             modules=modules,
             folder=folder,
+            told=type(self)._said_of_calls,
         )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
@@ -252,16 +256,21 @@ class Executor(AbstractExecutor):
 
         def results() -> Iterator[_T]:
             try:
-                while (future := ahead.first()) is not None:
-                    yield future.result(None if end is None else end - time.monotonic())
-                    del future
+                while len(ahead):
+                    yield ahead.result(end)  # held by nobody here while it is used
             finally:
                 ahead.cancel()
 
         return results()
 
     def ahead(
-        self, fn: Any, arguments: Iterator[tuple[Any, ...]], most: int | None = None, told: Any = None
+        self,
+        fn: Any,
+        arguments: Iterator[tuple[Any, ...]],
+        most: int | None = None,
+        told: Any = None,
+        *,
+        in_place: bool = False,
     ) -> Ahead:
         """Calls of ``fn``, which is pickled once, submitted ahead of whoever takes their results.
 
@@ -270,6 +279,8 @@ class Executor(AbstractExecutor):
             arguments: of each call.
             most: calls whose results have not been taken.
             told: called with each future when it is done.
+            in_place: whether an error of ``arguments`` comes behind the results of those before it, and
+                is not told.
         """
         name, module, sent = name_of(fn), module_of(fn), fn
         with suppress(Exception):  # its futures tell
@@ -281,7 +292,12 @@ class Executor(AbstractExecutor):
                 future.add_done_callback(told)
             return future
 
-        ahead = Ahead(submit, arguments, most, self._a_few)
+        def failed(error: Exception) -> Any:
+            future = CallFuture(self._service.budget, self._service.here)
+            future.set_exception(error)
+            return future
+
+        ahead = Ahead(submit, arguments, most, self._a_few, failed if in_place else None)
         self._aheads.add(ahead)
         return ahead
 
@@ -396,6 +412,7 @@ class Ahead:
         arguments: of each call; read when there is room.
         most: calls at once; None for 1,024, taken up in halves.
         a_few: so many even where they are large.
+        failed: gives the future that stands in the place of arguments which raised; None: they raise here.
     """
 
     def __init__(
@@ -404,7 +421,11 @@ class Ahead:
         arguments: Iterator[tuple[Any, ...]],
         most: int | None,
         a_few: int,
+        failed: Callable[[Exception], Any] | None = None,
     ) -> None:
+        self._failed = failed
+        self.broken: Any = None
+        """The future that stands where the arguments ended with an error; the last one."""
         self._submit = submit
         self._arguments = arguments
         self._most = most or AHEAD
@@ -430,7 +451,15 @@ class Ahead:
                 self._submit_next()
 
     def _submit_next(self) -> int:
-        each = next(self._arguments, None)
+        try:
+            each = next(self._arguments, None)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._more = False
+            self.broken = self._failed(error)
+            self._futures[self.broken] = None
+            return 0
         if each is None:
             self._more = False
             return 0
@@ -444,6 +473,11 @@ class Ahead:
         if future is not None:
             self.take(future)
         return future
+
+    def result(self, end: float | None = None) -> Any:
+        """Take the oldest, and give its result, which must have come by then."""
+        future = self.first()
+        return future.result(None if end is None else end - time.monotonic())
 
     def take(self, future: Any) -> None:
         """Take one whose result is consumed now: others may begin."""

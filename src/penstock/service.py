@@ -100,6 +100,7 @@ class Service:
         arrays: how large arrays of arguments travel; keywords of :class:`Sender`.
         modules: imported where workers are forked from, before the first one is.
         folder: for the files; None for the one that temporary files go to.
+        told: what a call that could not be done fails with, in place of our error.
 
     Raises:
         NoBudget: nothing fits.
@@ -118,6 +119,7 @@ class Service:
         arrays: Mapping[str, Any],
         modules: Sequence[str],
         folder: str | os.PathLike[str] | None,
+        told: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
@@ -125,6 +127,7 @@ class Service:
         """The class of a worker's traceback, where it is not that of ``concurrent.futures``."""
         self.folder = Folder(_where() if folder is None else folder)
         self.sent = Sender(self.folder, **arrays)
+        self._as_told = told
         self._backend = backend
         self._keep_backend = keep_backend
         self._observers = list(observers)
@@ -336,7 +339,7 @@ class Service:
             if isinstance(result, File):
                 result.own(self.folder)
             if isinstance(result, SetAside):
-                _fail(call, self._error(result, name))
+                _fail(call, self._as_told(self._error(result, name)))
             elif result is not None:  # None: it was cancelled before it began
                 _fulfil(call.future, result, self.remote)
 

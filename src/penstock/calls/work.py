@@ -220,6 +220,7 @@ class Invoke:
                 error = storage.failure(error.errno or 0, error.filename or folder, _ELSEWHERE)
             else:
                 _note(error, f"The result, of type {foreign.kind_of(result)}, cannot be sent back.")
+                _tell_unsent(error, result)
             return _failed(error, folder)
 
 
@@ -267,6 +268,15 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
 def _note(error: BaseException, text: str) -> None:
     with suppress(Exception):  # of a class that takes no attributes
         error.add_note(text)
+
+
+UNSENT = "_penstock_unsent"
+"""An attribute of an exception that stands for a result which cannot be sent: that, as it writes itself."""
+
+
+def _tell_unsent(error: BaseException, result: Any) -> None:
+    with suppress(Exception):
+        setattr(error, UNSENT, foreign.line(_short.repr(result)))
 
 
 class _Parts:

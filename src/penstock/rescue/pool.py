@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from multiprocessing.pool import Pool as _StandardPool
-from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
+from penstock.calls.work import UNSENT
 from penstock.executor import Executor
 from penstock.rescue import tell
 from penstock.rescue.process_pool import Begin, least
@@ -132,7 +133,8 @@ class _Pool:
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         """Call with every item; a list."""
-        return list(self._executor.map(func, self._count_chunks(iterable, chunksize)))
+        iterable = self._count_chunks(iterable, chunksize)
+        return list(Results(self._executor, func, ((item,) for item in iterable)))
 
     def map_async(
         self,
@@ -221,7 +223,7 @@ class Results:
     """In place of ``IMapIterator``: one that raises, and goes on behind it."""
 
     def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
-        self._ahead = executor.ahead(func, arguments)
+        self._ahead = executor.ahead(func, arguments, in_place=True)
         self._waited: Any = None
 
     def __iter__(self) -> Any:
@@ -239,7 +241,7 @@ class Results:
         if not _done(future, timeout):
             self._waited = future
             raise multiprocessing.TimeoutError
-        return future.result()
+        return _result(future)
 
 
 class Unordered(Results):
@@ -247,18 +249,33 @@ class Unordered(Results):
 
     def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._ahead = executor.ahead(func, arguments, told=self._done.put)
+        self._ahead = executor.ahead(func, arguments, told=self._done.put, in_place=True)
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result that is there."""
         if not len(self._ahead):
             raise StopIteration
+        if len(self._ahead) == 1 and self._ahead.broken is not None:
+            return _result(self._ahead.first())
         try:
             future = self._done.get(timeout=timeout)
         except queue.Empty:
             raise multiprocessing.TimeoutError from None
         self._ahead.take(future)
+        return _result(future)
+
+
+def _result(future: Future[Any]) -> Any:
+    """What a call gave, with the original's words for what cannot be sent back."""
+    try:
         return future.result()
+    except Exception as error:
+        unsent = getattr(error, UNSENT, None)
+        if unsent is None:
+            raise
+        told = MaybeEncodingError(error, None)
+        told.value = unsent
+        raise told from error
 
 
 def _done(future: Future[Any], timeout: float | None) -> bool:
@@ -317,7 +334,7 @@ class Result:
             if not self._taken:
                 self._taken = True
                 try:
-                    values = [future.result() for future in self._futures]
+                    values = [_result(future) for future in self._futures]
                     self._value = values[0] if self._single else values
                 except BaseException as error:
                     self._error = error

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar
 
+from penstock import errors
 from penstock.engine.discover import cpus, most_workers
 from penstock.executor import Executor
 from penstock.rescue import tell
+
+
+class WorkerDied(errors.WorkerDied, BrokenProcessPool):
+    """What a script expects that looks for the end of a pool: here one call has failed, and no other."""
+
+
+class ItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
+    """The same, for a call that its pool would not have survived."""
+
+
+def as_broken(error: BaseException) -> BaseException:
+    """An error of ours that ``except BrokenProcessPool`` finds, where the original pool would be broken."""
+    if type(error) is errors.WorkerDied:
+        return WorkerDied(str(error))
+    if type(error) is errors.ItemTooLarge:
+        return ItemTooLarge(str(error), needed=error.needed)
+    return error
 
 
 class ProcessPool(Executor):
@@ -19,6 +38,7 @@ class ProcessPool(Executor):
     """
 
     original: ClassVar[Any] = None
+    _said_of_calls = staticmethod(as_broken)
 
     def __init__(
         self,
