@@ -102,8 +102,8 @@ def test_the_published_vector_is_there_without_the_person(done):
         assert (vector >= 0).all()
         assert (vector <= 1).all()
         assert not vector[:, 10:].any()
-    facts = {"clinical": {"temperature": 98.0, "heartrate": 100.0, "resprate": 20.0, "o2sat": 95.0, "sbp": 120.0,
-                          "dbp": None, "pain": 5.0, "acuity": 2.0}, "age": None, "gender": "F"}  # fmt: skip
+    values = [98.0, 100.0, 20.0, 95.0, 120.0, None, 5.0, 2.0]
+    facts = {"clinical": dict(zip(CLINICAL, values, strict=False)), "age": None, "gender": "F"}
     expected = [0.3, 0.5, 0.5, 0.95, 0.6, 0, 0.5, 0.8, 0.5, 1]
     np.testing.assert_allclose(loader.published_features(facts)[:10], expected, rtol=1e-6)
 
