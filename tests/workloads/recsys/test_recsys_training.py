@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xgboost
@@ -24,7 +25,7 @@ import penstock
 from penstock.cli import main
 from penstock.errors import BadInput, CannotFit, FunctionRaised, MissingExtra, PluginError, UsageError
 from penstock.sharing import Share, set_share
-from penstock.workloads.recsys import RankTrain
+from penstock.workloads.recsys import Ranking, RankTrain
 from penstock.workloads.recsys.readers import lightgbm_library
 from penstock.workloads.recsys.readers.lightgbm_library import merge_models, model_names, plain_model
 from penstock.workloads.recsys.training import growing, sampling, scoring
@@ -216,6 +217,31 @@ def test_other_row_groups_give_the_same_model(table, trained, tmp_path):
     other = regroup(table, 997, tmp_path / "table")
     train(tmp_path / "run", other)
     assert (tmp_path / "run/model.txt").read_bytes() == (trained[0] / "model.txt").read_bytes()
+
+
+def test_the_table_and_the_ranker_in_one_run(tmp_path):
+    """What ranking writes is what rank-train reads, in one folder too."""
+    rng = np.random.default_rng(2)
+    rows, items = 4000, 100
+    item, request = rng.integers(0, items, rows), np.sort(rng.integers(0, 400, rows))
+    quality = rng.normal(size=items)
+    samples = pa.table({
+        "request_id": [f"r{each}" for each in request], "dataset_id": item, "user_id": request % 50,
+        "timestamp": pa.array(1_764_000_000_000_000 + request * 1_000_000, pa.timestamp("us")),
+        "position": pa.array(rng.integers(0, 9, rows)), "channel": [("a", "b")[each] for each in item % 2],
+        "label": (rng.random(rows) < 1 / (1 + np.exp(1 - 2 * quality[item]))).astype(np.int64),
+    })  # fmt: skip
+    pq.write_table(samples, tmp_path / "samples.parquet")
+    pq.write_table(pa.table({"dataset_id": range(items), "depth": quality}), tmp_path / "items.parquet")
+    with penstock.Run(tmp_path / "run", budget="2GiB", backend="inline") as run:
+        Ranking().run(run, samples=str(tmp_path / "samples.parquet"), items=str(tmp_path / "items.parquet"))
+        RankTrain().run(run, table=str(run.folder), **FEW)
+    told = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert told["test"]["auc"] > 0.75
+    assert told["split"]["split"] == "time"
+    best = pq.read_table(tmp_path / "run/importance.parquet").to_pylist()[0]
+    assert best["feature"] == "depth"
+    assert penstock.verify(tmp_path / "run").ok
 
 
 # ------------------------------------------------------------------ what comes out
@@ -530,6 +556,12 @@ def test_features_that_were_never_frozen_are_warned_of(table, tmp_path, capsys):
     told = train(tmp_path / "b", frozen, trees=1)
     assert "frozen" not in capsys.readouterr().err
     assert told["frozen"] == "2025-11-30T00:00:00"
+    tell(frozen, as_of=None, left_out={}, compat="none")
+    train(tmp_path / "c", frozen, trees=1)
+    assert "frozen" not in capsys.readouterr().err
+    tell(frozen, compat="upstream")
+    train(tmp_path / "d", frozen, trees=1)
+    assert "frozen" in capsys.readouterr().err
 
 
 def test_a_weight_that_is_none_is_named(tmp_path):

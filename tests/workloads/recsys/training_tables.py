@@ -41,6 +41,7 @@ def edit(folder, change):
             writer.write_table(changed, row_group_size=1 << 20)
             first += group.num_rows
         writer.close()
+    tell(folder, types={field.name: str(field.type) for field in changed.schema})
     return folder
 
 

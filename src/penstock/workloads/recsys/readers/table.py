@@ -87,7 +87,7 @@ class RankingTable:
     @property
     def types(self) -> dict[str, str]:
         """Column -> Arrow type, as text."""
-        return dict(self.meta.get("types", {}))
+        return dict(self.meta.get("types") or {})
 
     def columns(self, group: RowGroup, names: Sequence[str]) -> Any:
         """These columns of a row group, as an Arrow table.
@@ -114,6 +114,8 @@ class RankingTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if kept is not None and kept.all():
+            kept = None
         rows = group.rows if kept is None else int(np.count_nonzero(kept))
         found: NDArray[np.float32] = np.empty((rows, len(self.features)), np.float32)
         at = first = 0
@@ -167,7 +169,9 @@ def open_table(folder: str | Path) -> RankingTable:
     folder = Path(folder)
     meta = _meta(folder)
     features, categorical = (tuple(meta[name]) for name in ("features", "categorical"))
-    table = RankingTable(folder, meta, features, categorical, tuple(_row_groups(folder, features)))
+    table = RankingTable(
+        folder, meta, features, categorical, tuple(_row_groups(folder, features, meta.get("types") or {}))
+    )
     _check_sizes(table)
     return table
 
@@ -187,18 +191,32 @@ def _meta(folder: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("schema") != _SCHEMA:
         found = meta.get("schema") if isinstance(meta, dict) else type(meta).__name__
         raise BadInput(f"schema {_SCHEMA} was expected, and it is {found!r}", file=path)
+    _check_features(path, meta)
+    kinds = {"types": dict, "time": dict, "origins": dict, "sampling": dict, "weight": str, "as_of": str}
+    for name, kind in kinds.items():
+        if meta.get(name) is not None and not isinstance(meta[name], kind):
+            expected = "an object" if kind is dict else "a text"
+            raise BadInput(f"{expected} or null was expected under {name!r}", file=path)
+    if not all(isinstance(each, str) for each in (meta.get("types") or {}).values()):
+        raise BadInput("'types' must give the type of each column as a text", file=path)
+    column = (meta.get("time") or {}).get("column")
+    if column is not None and column not in (meta.get("types") or {}):
+        raise BadInput("the column of 'time' is not one of 'types'", file=path)
+    return meta
+
+
+def _check_features(path: Path, meta: dict[str, Any]) -> None:
     features = meta.get("features")
     if not isinstance(features, list) or not all(isinstance(each, str) for each in features) or not features:
         raise BadInput("a list of the names of features was expected under 'features'", file=path)
     if len(set(features)) < len(features):
         raise BadInput("'features' names a feature twice", file=path)
-    meta.setdefault("categorical", [])
-    if not isinstance(meta["categorical"], list) or not set(meta["categorical"]) <= set(features):
+    categorical = meta.setdefault("categorical", [])
+    if not isinstance(categorical, list) or not all(each in features for each in categorical):
         raise BadInput("'categorical' must be a list of features", file=path)
-    return meta
 
 
-def _row_groups(folder: Path, features: tuple[str, ...]) -> Iterator[RowGroup]:
+def _row_groups(folder: Path, features: tuple[str, ...], types: dict[str, str]) -> Iterator[RowGroup]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -210,6 +228,7 @@ def _row_groups(folder: Path, features: tuple[str, ...]) -> Iterator[RowGroup]:
         try:
             with pq.ParquetFile(path) as file:
                 _check_columns(path, file.schema_arrow, features)
+                _check_types(path, file.schema_arrow, types)
                 counts = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         except (OSError, pa.ArrowException) as error:
             raise BadInput(f"cannot be read as Parquet: {error}", file=path) from error
@@ -244,8 +263,20 @@ def _check_columns(path: Path, schema: Any, features: tuple[str, ...]) -> None:
             raise BadInput(
                 f"a feature must be a number, and this is {kind}", file=path, place=f"column {name}"
             )
-    if "label" not in schema.names:
-        raise BadInput("has no column label", file=path)
+
+
+def _check_types(path: Path, schema: Any, types: dict[str, str]) -> None:
+    """Columns must be what ``meta.json`` says, in every part."""
+    for name, expected in types.items():
+        at = schema.get_field_index(name)
+        found = None if at < 0 else str(schema.field(at).type)
+        if found != expected:
+            there = "is not there" if found is None else f"is {foreign.line(found)}"
+            raise BadInput(
+                f"column {foreign.line(name)} should be {foreign.line(expected)} by meta.json, and {there}: "
+                "make the table anew with penstock run ranking",
+                file=path,
+            )
 
 
 def _check_sizes(table: RankingTable) -> None:
