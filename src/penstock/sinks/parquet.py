@@ -45,7 +45,8 @@ class Parquet:
         rows: the most rows of a row group.
         one_file: put all parts into ``results.parquet`` in the end, and remove them.
         compression: as Parquet names it: ``"zstd"``, ``"snappy"``, ``"gzip"``, ``"lz4"``, None.
-        schema: names and types of the columns; other columns are refused, missing ones are null.
+        schema: names and types of the columns; other columns are refused, missing ones are null. A field
+            that is declared not nullable takes less to write and to read.
         encoding: pattern of names of columns (``"f*"``) -> ``"dictionary"``, ``"plain"``, or ``"split"``
             (BYTE_STREAM_SPLIT, of numbers); the first pattern that fits counts, and a column that none
             fits has a dictionary. Floats that seldom repeat are written in half the time ``"plain"``.
@@ -54,7 +55,8 @@ class Parquet:
 
     Raises:
         UsageError: a grain or rows under 1, or an unknown compression or encoding.
-        TypeError: from ``write``: rows that do not fit the schema, naming the column.
+        TypeError: from ``write``: rows that do not fit the schema, nulls in a column that is not nullable
+            among them, naming the column.
         CannotKeep: from ``close``: parts that do not agree, naming items and column.
     """
 
@@ -146,9 +148,13 @@ class Parquet:
         return plain_schema(self.schema)
 
     def _groups(self, draft: Path, schema: pa.Schema) -> RowGroups:
+        import pyarrow as pa
+
         from penstock.sinks.rows import RowGroups, written_as
 
         how = written_as(schema, self.encoding or {}, self.statistics)
+        if self.schema is not None:
+            schema = pa.schema([f.with_nullable(self.schema.field(f.name).nullable) for f in schema])
         return RowGroups(draft, schema, self.rows, self.compression, how)
 
     def _join(self, parts: Iterator[Part], schema: pa.Schema, folder: Path) -> None:

@@ -280,6 +280,9 @@ class RowGroups:
         self._held.clear()
         self._small.clear()
         self._rows = self._bytes = 0
+        for field in self._schema:
+            if not field.nullable and group.column(field.name).null_count:
+                raise TypeError(f"column {field.name!r} is not nullable, and has nulls")
         self._write(group.cast(self._schema))
 
     def _write(self, group: pa.Table) -> None:
@@ -289,11 +292,16 @@ class RowGroups:
 def row_bytes(table: pa.Table) -> np.ndarray:
     """The bytes of each row in memory, as int64: a function of its values alone, not of its buffers."""
     total = np.zeros(table.num_rows, np.int64)
+    fixed = 0
     for column in table.columns:
+        if pa.types.is_primitive(column.type):
+            fixed += max(column.type.bit_width // 8, 1)
+            continue
         at = 0
         for chunk in column.chunks:
             total[at : at + len(chunk)] += _widths(chunk)
             at += len(chunk)
+    total += fixed
     return total
 
 

@@ -38,6 +38,8 @@ class ParquetRows:
         item: what an item is: ``"row"``, or ``"group"`` for a whole row group. A call of groups is
             an iterator that gives one table for each, so that only one is in memory at a time.
         fingerprint: how a changed file is told, as for :class:`~penstock.sources.Files`.
+        dictionary: columns of texts that come as Arrow dictionaries, as they lie in the file: far less to
+            decode where values repeat.
 
     Raises:
         BadInput: a file that is missing, cut off or not Parquet, a column that is not there,
@@ -52,6 +54,7 @@ class ParquetRows:
         *,
         item: Literal["row", "group"] = "row",
         fingerprint: Fingerprint = "auto",
+        dictionary: Sequence[str] = (),
     ) -> None:
         if item not in ("row", "group"):
             raise UsageError(f"ParquetRows(item={item!r}): an item is a 'row' or a 'group'")
@@ -59,6 +62,7 @@ class ParquetRows:
         self._telling = Telling(self._paths, fingerprint, "ParquetRows")
         self._item = item
         self._columns = _distinct(columns)
+        self._dictionary = tuple(dictionary)
         self._rows = array("q")  # of each row group
         self._bytes = array("q")  # of each row group, the chosen columns, uncompressed
         self._first_groups = array("q", [0])  # of each file, and one past the last
@@ -141,6 +145,7 @@ class ParquetRows:
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
         """The fingerprint, told in this way."""
         chosen = "" if self._columns is None else f" {self._columns}"
+        chosen += f" dictionary {self._dictionary}" if self._dictionary else ""
         return {path: text + chosen for path, text in self._telling.tell(kind).items()}
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
@@ -154,7 +159,7 @@ class ParquetRows:
 
     def _survey(self, path: str) -> None:
         """Take the counts of a file's footer, and bring its columns together with those before."""
-        with _open(path) as file:
+        with _open(path, self._dictionary) as file:
             found = _chosen(file.schema_arrow, self._columns, path)
             self._schema = (
                 found if self._schema is None else _unified(self._schema, found, path, self._paths[0])
@@ -188,12 +193,13 @@ class ParquetRows:
     def _enter(self, group: int) -> _Cursor:
         file = bisect_right(self._first_groups, group) - 1
         if not self._rows:  # files without any row group
-            return _Cursor(self._paths[0], None, 0, self._schema, 1)
+            return _Cursor(self._paths[0], None, 0, self._schema, 1, self._dictionary)
         row = max(self._bytes[group] // max(self._rows[group], 1), 1)
         rows = min(max(_BATCH_BYTES // row, 1), _BATCH_ROWS)
         cursor = _Cursor(
-            self._paths[file], group - self._first_groups[file], self._rows[group], self._schema, rows
-        )
+            self._paths[file], group - self._first_groups[file], self._rows[group], self._schema, rows,
+            self._dictionary,
+        )  # fmt: skip
         cursor.group = group
         return cursor
 
@@ -201,13 +207,16 @@ class ParquetRows:
 class _Cursor:
     """Decodes one row group from its beginning, a few rows at a time."""
 
-    def __init__(self, path: str, group: int | None, rows: int, schema: pa.Schema, step: int) -> None:
+    def __init__(
+        self, path: str, group: int | None, rows: int, schema: pa.Schema, step: int,
+        dictionary: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.group = -1
         self.at = 0
         """Rows given out or passed over."""
         self._path = path
         self._place = f"row group {group}"
-        self._file = _open(path)
+        self._file = _open(path, dictionary)
         try:
             self._check(group, rows)
             groups = [] if group is None else [group]
@@ -272,14 +281,16 @@ class _Cursor:
         self._file.close()
 
 
-def _open(path: str) -> Any:
+def _open(path: str, dictionary: Sequence[str] = ()) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # With a buffer a column chunk is streamed. It is not mapped: a file cut while it is mapped
         # ends the process, and mapped pages blur the measured peak.
-        return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        return pq.ParquetFile(
+            path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=list(dictionary) or None
+        )
     except MemoryError:
         raise
     except FileNotFoundError as error:

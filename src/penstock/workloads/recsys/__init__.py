@@ -23,9 +23,10 @@ from typing import Any
 _HOMES = {
     "RankTrain": "penstock.workloads.recsys.training",
     "Ranking": "penstock.workloads.recsys.ranking",
+    "Shrink": "penstock.workloads.recsys.shrink",
 }
 
-__all__ = ["RankTrain", "Ranking"]
+__all__ = ["RankTrain", "Ranking", "Shrink"]
 
 
 def __getattr__(name: str) -> Any:

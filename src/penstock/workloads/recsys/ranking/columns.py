@@ -65,12 +65,14 @@ class Columns:
         numeric: features as they are.
         absent: features that the samples do not have, and that are 0 in each row (compat).
         categorical: features as numbers of texts.
+        texts: those of them that the samples have.
         user, page, time, position, label: whether the samples have these.
     """
 
     numeric: tuple[str, ...]
     absent: tuple[str, ...]
     categorical: tuple[str, ...]
+    texts: tuple[str, ...]
     user: bool
     page: bool
     time: bool
@@ -82,7 +84,7 @@ class Columns:
         there = [(USER, self.user), (PAGE, self.page), (TIME, self.time), (POSITION, self.position)]
         names = [REQUEST, DATASET, *(name for name, has in there if has)]
         names += [LABEL] if self.label else []
-        return names + [name for name in (*self.numeric, *self.categorical) if name not in names]
+        return names + [name for name in (*self.numeric, *self.texts) if name not in names]
 
     def told(self) -> dict[str, Any]:
         """As JSON values."""
@@ -121,6 +123,7 @@ def of_samples(schema: pa.Schema, *, upstream: bool, pages: bool, file: object) 
         numeric=numeric,
         absent=tuple(name for name in wanted if name not in there) if upstream else (),
         categorical=tuple(name for name in CATEGORICAL if name in there or upstream),
+        texts=tuple(name for name in CATEGORICAL if name in there),
         user=USER in there,
         page=pages,
         time=TIME in there,

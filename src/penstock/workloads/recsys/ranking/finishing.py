@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.errors import BadInput
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_meta(
-    folder: Path, *, table: Written, survey: Mapping[str, Any], meta: Mapping[str, Any]
+    folder: Path, *, table: Written, survey: Mapping[str, Any], meta: Mapping[str, Any], file: str
 ) -> dict[str, Any]:
     """Write the three files.
 
@@ -25,10 +27,22 @@ def write_meta(
         table: as it is kept.
         survey: of the samples; its datasets are hashes of items and their rows, by span.
         meta: what is known already.
+        file: the samples, for messages.
 
     Returns the facts that are told: rows, queries, items.
+
+    Raises:
+        BadInput: the table has no rows.
     """
     queries, rows, largest = _write_arrays(folder, table)
+    if not rows:
+        counts = meta["rows"]
+        late = counts["before_as_of"]
+        raise BadInput(
+            f"no row is left of {counts['samples']:,}: {counts['without_key']:,} have no request_id or "
+            f"dataset_id, {counts['without_label']:,} no label, {late:,} come before --as-of",
+            file=file,
+        )
     told = dict(meta)
     labels, times = _ends(table)
     there, _ = _merged((each["items"], each["items_rows"]) for each in table.each_about())

@@ -137,7 +137,10 @@ class Gather:
         texts = self.texts.get(name, [])
         if name not in table.schema.names:
             return np.full(table.num_rows, 0 if self.upstream else -1, np.int32)
-        values = as_texts(table.column(name))
+        column = table.column(name).combine_chunks()
+        if pa.types.is_dictionary(column.type) and texts is not None:
+            return self._of_dictionary(column, texts)
+        values = as_texts(column)
         if self.upstream:
             values = values.fill_null(_UNKNOWN)
         if texts is None:
@@ -146,6 +149,18 @@ class Gather:
             return np.where(missing, -1, numbers).astype(np.int32)
         found = pc.index_in(values, pa.array(texts, pa.string())).fill_null(-1)
         return np.asarray(found.to_numpy(zero_copy_only=False), np.int32)
+
+    def _of_dictionary(self, column: Any, texts: list[str]) -> NDArray[np.int32]:
+        """Only the texts of the dictionary are looked up."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        known = pc.index_in(column.dictionary.cast(pa.string()), pa.array(texts, pa.string())).fill_null(-1)
+        numbers = np.append(known.to_numpy(zero_copy_only=False), -1).astype(np.int32)
+        if self.upstream:
+            numbers[-1] = texts.index(_UNKNOWN)
+        at: NDArray[np.int64] = column.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+        return numbers[at]
 
     def _about(
         self, table: Any, columns: Mapping[str, Any], query: NDArray[np.int64], labels: NDArray[np.float64],

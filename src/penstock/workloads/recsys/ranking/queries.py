@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.errors import UsageError
+from penstock.errors import BadInput
 from penstock.workloads.recsys.hashing import SAMPLE, hashes
 
 if TYPE_CHECKING:
@@ -105,9 +105,6 @@ def limits_of(runs: Runs, draw: Draw) -> dict[int, int]:
     """The largest hash that is drawn in each stratum; -1 where none is.
 
     Whole queries are taken by ascending hash while their rows are at most the stratum's share of ``most``.
-
-    Raises:
-        UsageError: not even one query fits.
     """
     counted: dict[int, NDArray[np.int64]] = {}
     for part in runs:
@@ -119,16 +116,10 @@ def limits_of(runs: Runs, draw: Draw) -> dict[int, int]:
     total = sum(int(rows.sum()) for rows in counted.values())
     if total <= draw.most:
         return dict.fromkeys(counted, (1 << 64) - 1)
-    limits = {
+    return {
         stratum: _limit(runs, draw, stratum, rows, draw.most * int(rows.sum()) // total)
         for stratum, rows in counted.items()
     }
-    if all(limit < 0 for limit in limits.values()):
-        raise UsageError(
-            f"--max-samples {draw.most} holds no whole request: the first one that is drawn has more rows. "
-            "Raise it, or draw rows with --sample-by row"
-        )
-    return limits
 
 
 def _limit(runs: Runs, draw: Draw, stratum: int, rows: NDArray[np.int64], share: int) -> int:
@@ -185,6 +176,9 @@ def write_queries(
 
     Returns facts: ``{"in_one_piece", "queries", "drawn", "rows", "drawn_rows", "largest"}``; only the first
     where they are not in one piece.
+
+    Raises:
+        BadInput: not even one query is small enough to be drawn.
     """
     found = Runs(runs)
     if not found.in_one_piece():
@@ -206,6 +200,11 @@ def write_queries(
             facts["rows"] += int(part["rows"].sum())
             facts["drawn_rows"] += int(part["rows"][drawn].sum())
             facts["largest"] = max(facts["largest"], int(part["rows"][drawn].max(initial=0)))
+    if drawing is not None and facts["queries"] and not facts["drawn"]:
+        raise BadInput(
+            f"--max-samples {drawing.most} holds no whole request: the first that is drawn has more rows. "
+            "Raise it, or draw rows with --sample-by row"
+        )
     _as_array(folder, "firsts", np.dtype(np.int64), facts["queries"])
     _as_array(folder, "drawn", np.dtype(np.bool_), facts["queries"])
     np.save(folder / "spans.npy", cutter.borders(rows, facts["queries"]))

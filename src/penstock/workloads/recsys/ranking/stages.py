@@ -93,7 +93,7 @@ class Stages:
         )
         if "users" in self._tables and not self._columns.user:
             raise BadInput(f"has no column {c.USER}, and --users is given", file=self._file)
-        self._samples = opened("--samples", asked.samples, self._columns.needed())
+        self._samples = opened("--samples", asked.samples, self._columns.needed(), self._dictionaries(whole))
         self._whole = whole
         self._dimensions = self._find_dimensions()
         self._features = self._find_features()
@@ -123,9 +123,7 @@ class Stages:
             _TABLE,
             penstock.Job(
                 source=Spans(rows, spans[:, 0].copy(), stage), function=gather,
-                into=RankingTable(
-                    schema=self._schema(), categorical=self._columns.categorical, fast=self._asked.fast
-                ),
+                into=RankingTable(schema=self._schema(), fast=self._asked.fast),
                 inputs={"queries": queries, **inputs}, threads=1,
             ),
         )  # fmt: skip
@@ -134,7 +132,7 @@ class Stages:
         meta = self._run.step(
             f"{_PREFIX}meta", write_meta, threads=1,
             inputs={
-                "table": table, "survey": survey,
+                "table": table, "survey": survey, "file": self._file,
                 "meta": self._meta(counts["rows"], texts, looked, queries, seed),
             },
         )  # fmt: skip
@@ -160,6 +158,12 @@ class Stages:
             if (rows := self._tables.get(name)) is not None
         ]  # fmt: skip
 
+    def _dictionaries(self, whole: penstock.sources.ParquetRows) -> list[str]:
+        """The categories that are texts."""
+        import pyarrow as pa
+
+        return [name for name in self._columns.texts if pa.types.is_string(whole.schema.field(name).type)]
+
     def _find_features(self) -> Sequence[str]:
         own = [*self._columns.numeric, *self._columns.absent]
         looked_up = [name for each in self._dimensions for name in each.names]
@@ -173,12 +177,13 @@ class Stages:
         fields = [pa.field(name, _key_type(given.field(name).type)) for name in names]
         if self._columns.time:
             fields.append(pa.field(c.TIME, given.field(c.TIME).type))
-        fields += [pa.field(ROW, pa.int64()), pa.field(c.LABEL, pa.float32())]
-        if self._asked.negatives is not None:
-            fields.append(pa.field("weight", pa.float32()))
         texts = set(self._columns.categorical)
-        fields += [pa.field(name, pa.int32() if name in texts else pa.float32()) for name in self._features]
-        return pa.schema(fields)
+        # Never null: what is not known is NaN, or -1.
+        numbers = [(ROW, pa.int64()), (c.LABEL, pa.float32())]
+        if self._asked.negatives is not None:
+            numbers.append(("weight", pa.float32()))
+        numbers += [(name, pa.int32() if name in texts else pa.float32()) for name in self._features]
+        return pa.schema(fields + [pa.field(name, kind, nullable=False) for name, kind in numbers])
 
     def _texts(self, found: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
         told: dict[str, list[str] | None] = {}
@@ -252,10 +257,12 @@ class Stages:
                 "position": self._columns.position,
             },
         )  # fmt: skip
-        rows = penstock.sources.ParquetRows(stage.folder / "sorted.parquet", [*names, ROW])
+        rows = penstock.sources.ParquetRows(
+            stage.folder / "sorted.parquet", [*names, ROW], dictionary=self._dictionaries(self._whole)
+        )
         source = Spans.of(rows, self._asked.span)
         source.stage = stage
-        rules = replace(self._rules, columns=replace(self._columns, categorical=()))
+        rules = replace(self._rules, columns=replace(self._columns, categorical=(), texts=()))
         again = self._survey("sorted-survey", source, rules)
         return rows, self._queries("sorted-queries", again, len(rows), seed, sure=True), stage
 

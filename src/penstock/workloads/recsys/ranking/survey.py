@@ -49,10 +49,11 @@ class SurveySpan:
         import pyarrow as pa
 
         found: dict[str, list[str] | None] = {}
-        for name in self.rules.columns.categorical:
-            if name in table.schema.names:
-                values = as_texts(table.column(name).filter(pa.array(kept.mask))).unique().drop_null()
-                found[name] = None if len(values) > TEXTS else sorted(values.to_pylist())
+        whole = kept.mask.all()
+        for name in self.rules.columns.texts:
+            column = table.column(name) if whole else table.column(name).filter(pa.array(kept.mask))
+            values = as_texts(column.unique()).drop_null()
+            found[name] = None if len(values) > TEXTS else sorted(values.to_pylist())
         return found
 
 

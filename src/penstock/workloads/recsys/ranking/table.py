@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,6 @@ class RankingTable:
 
     Args:
         schema: of every table.
-        categorical: the columns whose values repeat.
         fast: larger files in less time.
     """
 
@@ -36,7 +36,6 @@ class RankingTable:
     grain: ClassVar[int] = 1
 
     schema: pa.Schema
-    categorical: tuple[str, ...]
     fast: bool = False
 
     def open(self, folder: Path, items: int) -> None:
@@ -80,12 +79,17 @@ class RankingTable:
         return Written(folder)
 
     def _parquet(self) -> penstock.sinks.Parquet:
-        numbers: Mapping[str, str] = dict.fromkeys(self.categorical, "dictionary")
-        keys = dict.fromkeys(("request_id", "user_id"), "dictionary")
+        import pyarrow as pa
+
+        how = {
+            glob.escape(field.name): "plain" if pa.types.is_temporal(field.type) else "dictionary"
+            for field in self.schema
+            if not pa.types.is_float32(field.type)
+        }
         return penstock.sinks.Parquet(
             grain=1, rows=_ROWS, schema=self.schema,
-            compression="lz4" if self.fast else "zstd",
-            encoding={"*": "plain"} if self.fast else {**keys, **numbers, "*": "plain"},
+            compression=None if self.fast else "lz4",
+            encoding={"row": "plain", **how, "*": "plain" if self.fast else "split"},
             statistics=["request_id", "timestamp", "row", "label"],
         )  # fmt: skip
 

@@ -21,7 +21,10 @@ _EXACT = 2.0**53
 
 
 def opened(
-    option: str, given: str | Sequence[str] | None, columns: Sequence[str] | None = None
+    option: str,
+    given: str | Sequence[str] | None,
+    columns: Sequence[str] | None = None,
+    dictionary: Sequence[str] = (),
 ) -> penstock.sources.ParquetRows:
     """The rows of a table.
 
@@ -29,6 +32,7 @@ def opened(
         option: for messages, ``"--samples"``.
         given: paths, patterns or folders.
         columns: those to be read; None for all.
+        dictionary: those of them that come as Arrow dictionaries.
 
     Raises:
         UsageError: nothing is given, or no file fits.
@@ -41,7 +45,7 @@ def opened(
         str(Path(name).absolute() / "*.parquet") if is_folder(name) else str(Path(name).absolute())
         for name in names
     ]
-    return penstock.sources.ParquetRows(paths, columns)
+    return penstock.sources.ParquetRows(paths, columns, dictionary=dictionary)
 
 
 def is_key(kind: pa.DataType) -> bool:
@@ -118,7 +122,7 @@ def _whole(values: Any, place: str, file: object) -> Any:
     odd = floats[~missing] != np.floor(floats[~missing])
     if odd.any():
         raise BadInput(
-            f"holds {floats[~missing][odd][0]!r}; ids are whole numbers or texts", file=file, place=place
+            f"holds {floats[~missing][odd][0]}; ids are whole numbers or texts", file=file, place=place
         )
     return pa.array(np.where(missing, 0, floats).astype(np.int64), mask=missing)
 
