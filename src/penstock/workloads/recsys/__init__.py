@@ -24,9 +24,10 @@ _HOMES = {
     "RankTrain": "penstock.workloads.recsys.training",
     "Ranking": "penstock.workloads.recsys.ranking",
     "Shrink": "penstock.workloads.recsys.shrink",
+    "Similar": "penstock.workloads.recsys.similar",
 }
 
-__all__ = ["RankTrain", "Ranking", "Shrink"]
+__all__ = ["RankTrain", "Ranking", "Shrink", "Similar"]
 
 
 def __getattr__(name: str) -> Any:

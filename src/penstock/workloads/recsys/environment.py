@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -28,6 +29,24 @@ def told(context: click.Context | None = None) -> list[str]:
             name = next((name for name in names if os.environ.get(name)), names[0])
             lines.append(f"{param.opts[0]} {value}, from {name}")
     return lines
+
+
+def defaults(command: click.Command) -> dict[str, Any]:
+    """The defaults of a command's options for callers in Python, the environment's as on a command line."""
+    context = click.Context(command)
+    found: dict[str, Any] = {}
+    for each in command.params:
+        if not isinstance(each, click.Option) or not each.name:
+            continue
+        given = each.value_from_envvar(context) if each.envvar else None
+        if given is not None:
+            found[each.name] = each.type_cast_value(context, given)
+        elif each.multiple:
+            found[each.name] = ()
+        else:
+            value = each.get_default(context)
+            found[each.name] = bool(value) if each.is_flag else value
+    return found
 
 
 def superseded(environment: Mapping[str, str] | None = None) -> str:
