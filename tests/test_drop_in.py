@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 from executor_programs import beside, python
-from waiting import LIMIT
+from waiting import LIMIT, until
 
 import penstock
 from penstock import foreign, script
@@ -350,3 +350,25 @@ def test_a_manager_knows_workers_and_they_have_names_and_a_parent():
         assert pool.submit(puts, manager.dict(), 4).result(LIMIT) == {4: 4}
         told = {pool.submit(whoami, n).result(LIMIT) for n in range(4)}
     assert told <= {(f"PenstockWorker-{n}", os.getpid(), True) for n in (1, 2)}
+
+
+KILLED = """
+import os, signal, sys, time, penstock
+from concurrent.futures import ProcessPoolExecutor
+
+def kill(parent):
+    os.kill(parent, signal.SIGKILL)
+    time.sleep(1000)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1) as pool:
+        pool.submit(kill, os.getpid()).result()
+"""
+
+
+def test_a_killed_run_leaves_nothing_in_the_temporary_folder(tmp_path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    command = [str(Path(sys.executable).parent / "penstock"), "exec", "--rescue", "--", sys.executable]
+    python(tmp_path, KILLED, command=command, environ={"TMPDIR": str(folder)})
+    until(lambda: [each.name for each in folder.iterdir() if each.name.startswith("penstock-")] == [])

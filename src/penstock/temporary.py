@@ -44,6 +44,11 @@ def own(path: Path) -> None:
 @functools.cache
 def sweep(where: Path) -> None:
     """Remove the folders here whose owners are gone; once in a process."""
+    sweep_again(where)
+
+
+def sweep_again(where: Path) -> None:
+    """The same, also where this process has done it before."""
     with suppress(OSError), os.scandir(where) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and is_left(Path(entry.path)):

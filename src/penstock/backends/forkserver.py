@@ -19,14 +19,16 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from penstock import foreign, forks, note
+from penstock import foreign, forks, note, temporary
 from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
@@ -95,6 +97,8 @@ class Server:
         self._end()
         if not self._told_to_end and not _children(os.getpid()):
             segments.remove_left(self._lives)  # of a run that was killed: nobody waits for them
+            for place in dict.fromkeys((tempfile.gettempdir(), "/var/tmp")):
+                temporary.sweep_again(Path(place))
 
     def _command(self) -> bool:
         try:
