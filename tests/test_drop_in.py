@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import traceback
+import weakref
 from concurrent.futures import process
 from multiprocessing import Manager, current_process, parent_process, shared_memory
 from pathlib import Path
@@ -372,3 +373,64 @@ def test_a_killed_run_leaves_nothing_in_the_temporary_folder(tmp_path):
     command = [str(Path(sys.executable).parent / "penstock"), "exec", "--rescue", "--", sys.executable]
     python(tmp_path, KILLED, command=command, environ={"TMPDIR": str(folder)})
     until(lambda: [each.name for each in folder.iterdir() if each.name.startswith("penstock-")] == [])
+
+
+# --------------------------------------------------------------------------- what initializers are given
+
+HANDED = """
+import sys
+import multiprocessing as mp
+from concurrent.futures import ProcessPoolExecutor
+import penstock
+
+def take(*handed):
+    global queue, lock, count
+    queue, lock, count = handed
+
+def use(n):
+    with lock:
+        count.value += n
+    queue.put(n)
+
+def work(make, context):
+    handed = context.Queue(), context.Lock(), context.Value("i", 0)
+    with make(initializer=take, initargs=handed) as pool:
+        list(pool.map(use, range(5)))
+        print(sorted(handed[0].get(timeout=60) for _ in range(5)), handed[2].value, type(pool).__module__)
+
+if __name__ == "__main__":
+    if sys.argv[1] == "executor":
+        work(lambda **more: penstock.Executor(2, budget="300MiB", **more), mp.get_context("spawn"))
+    elif sys.argv[1] == "futures":
+        work(lambda **more: ProcessPoolExecutor(2, **more), mp)
+    else:
+        work(lambda **more: mp.Pool(2, **more), mp)
+"""
+
+
+def test_queues_locks_and_values_among_initargs(tmp_path):
+    done = python(tmp_path, HANDED, "executor")
+    assert done.stdout == "[0, 1, 2, 3, 4] 10 penstock.executor\n", done.stderr
+
+
+@pytest.mark.parametrize(("how", "ours"), [("futures", "process_pool"), ("pool", "pool")])
+def test_queues_locks_and_values_among_initargs_under_rescue(tmp_path, how, ours):
+    command = [str(Path(sys.executable).parent / "penstock"), "exec", "--rescue", "--", sys.executable]
+    done = python(tmp_path, HANDED, how, command=command)
+    assert f"[0, 1, 2, 3, 4] 10 penstock.rescue.{ours}\n" in done.stdout, done.stderr
+
+
+class Kept:
+    """Can be referred to weakly."""
+
+
+def a_kept(_):
+    return Kept()
+
+
+def test_a_result_of_map_is_held_by_nobody_while_it_is_used():
+    with ours() as pool:
+        for result in pool.map(a_kept, range(5)):
+            held = weakref.ref(result)
+            del result
+            until(lambda held=held: held() is None)

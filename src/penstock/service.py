@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any
 
-from penstock import foreign, forks
+from penstock import foreign, forks, handing
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.calls.pickling import Sender, pack
@@ -164,8 +164,10 @@ class Service:
     ) -> Invoke:
         if initializer is None:
             return Invoke(None, modules)
-        begin = pack((initializer, initargs), self.folder.path, self.sent)
-        self._holds = [begin.own(self.folder) if isinstance(begin, File) else None, *self.sent.used()]
+        with handing.spawning() as lender:
+            begin = pack((initializer, initargs), self.folder.path, self.sent)
+        own = begin.own(self.folder) if isinstance(begin, File) else None
+        self._holds = [lender, own, *self.sent.used()]
         return Invoke(begin, modules)
 
     def _make_loop(self, options: Options, invoke: Invoke) -> Loop:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing import process, resource_tracker
 from typing import Any
 
-_ANSWER_SECONDS = 60.0
+from penstock import handing
 
 Likeness = tuple[bytes, str, int]
 """The key, name and number of a process."""
@@ -47,7 +47,7 @@ def take(likeness: Likeness, ask: int) -> None:
     tracker: Any = resource_tracker._resource_tracker
     if type(tracker) is resource_tracker.ResourceTracker:
         tracker.__class__ = _Asking
-    _Asking.ask = socket.socket(fileno=ask)
+    handing.door = socket.socket(fileno=ask)
 
 
 def number_of(living: Iterable[int]) -> int:
@@ -73,7 +73,6 @@ def leave() -> None:
 class _Asking(resource_tracker.ResourceTracker):
     """A process's tracker that is its starter's, asked for when it is needed."""
 
-    ask: Any = None
     _mine: int | None = None
     _asked = False
 
@@ -82,22 +81,12 @@ class _Asking(resource_tracker.ResourceTracker):
         if self._mine is None and not self._asked:
             self._asked = True
             with suppress(OSError, IndexError):
-                self._mine = _ask(self.ask)
+                self._mine = handing.ask(handing.TRACKER)
         return self._mine
 
     @_fd.setter
     def _fd(self, descriptor: int | None) -> None:
         self._mine = descriptor
-
-
-def _ask(door: socket.socket) -> int:
-    """A descriptor of the starter's tracker."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            socket.send_fds(door, [b"tracker"], [theirs.fileno()])
-        ours.settimeout(_ANSWER_SECONDS)
-        return socket.recv_fds(ours, 16, 1)[1][0]
 
 
 # --------------------------------------------------------------------------- in the process they work for
@@ -109,7 +98,7 @@ def door() -> tuple[socket.socket, socket.socket]:
 
 
 def answer(at: socket.socket) -> bool:
-    """Answer one who asks for this process's tracker; False when nobody will ask any more."""
+    """Answer one who asks for this process's tracker or what it lends; False when nobody will any more."""
     try:
         said, descriptors, _, _ = socket.recv_fds(at, 64, 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -120,6 +109,9 @@ def answer(at: socket.socket) -> bool:
         return False
     for descriptor in descriptors:
         with socket.socket(fileno=descriptor) as asking, suppress(OSError, ValueError):
+            if said != handing.TRACKER:
+                handing.give(asking, said)
+                continue
             resource_tracker.ensure_running()
             tracker: Any = resource_tracker
             socket.send_fds(asking, [b"here"], [tracker.getfd()])

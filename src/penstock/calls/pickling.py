@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from penstock import script, storage
+from penstock import handing, script, storage
 from penstock.calls.spool import File, Folder, Spool
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ class Sender:
 
     def table(self, table: Any) -> Any:
         """A pickler's dispatch table, with ours before it."""
+        if handed := handing.reducers():
+            table = ChainMap(dict(handed), table)
         numpy = sys.modules.get("numpy")
         if numpy is None or not hasattr(numpy, "memmap"):
             return table

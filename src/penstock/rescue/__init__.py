@@ -57,6 +57,7 @@ def install() -> None:
     waiting: dict[str, Callable[[Any], None]] = {
         "concurrent.futures.process": _futures,
         "multiprocessing.pool": _multiprocessing,
+        "multiprocessing.synchronize": _synchronize,
         "joblib": _joblib,
     }
     for name, change in list(waiting.items()):
@@ -88,6 +89,18 @@ def _multiprocessing(module: Any) -> None:
     from penstock.rescue.pool import Pool
 
     module.Pool = Pool
+
+
+def _synchronize(module: Any) -> None:
+    """Locks keep their name in the system, by which workers, which are no forks of the script, open them."""
+    from multiprocessing import get_context
+
+    begin = module.SemLock.__init__
+
+    def with_name(self: Any, kind: Any, value: Any, maxvalue: Any, *, ctx: Any = None) -> None:
+        begin(self, kind, value, maxvalue, ctx=get_context("spawn"))
+
+    module.SemLock.__init__ = with_name
 
 
 def _joblib(module: Any) -> None:

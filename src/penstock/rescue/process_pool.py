@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar
@@ -90,7 +89,5 @@ class Begin:
         from multiprocessing import current_process
 
         current_process().authkey = self._key
-        # Workers of the originals count from 1; here they come and go.
-        current_process()._identity = (os.getpid(),)
         if self._initializer is not None:
             self._initializer(*self._initargs)
