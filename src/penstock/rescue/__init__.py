@@ -8,8 +8,8 @@ swaps their pools:
     multiprocessing.Pool, its map family       -> pool.Pool
     joblib's loky and multiprocessing backends -> penstock.joblib.Backend
 
-Nothing heavy is imported before the script asks for a pool. A pool that cannot be replaced (a lock
-among its arguments, a budget too small) stays what it was, and is told of on stderr. In the workers
+Nothing heavy is imported before the script asks for a pool. A pool that cannot be replaced (a thread's
+lock among its arguments, a budget too small) stays what it was, and is told of on stderr. In the workers
 themselves, and in programs that the script starts, nothing is replaced: the variable that asks for it
 is taken out of their environment.
 """
