@@ -158,7 +158,7 @@ def side_by_side(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]
 
 def formula(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Planned and measured peaks of whole runs at several sizes."""
-    from penstock.workloads.recsys.training.peak import Training
+    from penstock.workloads.recsys.shared.peak import Training
 
     told = []
     print(f"{'rows':>12}{'':4}{'planned':>12}{'measured':>12}{'above':>8}")

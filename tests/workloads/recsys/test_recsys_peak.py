@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.budget import GiB, MiB, format_size
 from penstock.engine.governor import headroom
 from penstock.errors import UsageError
-from penstock.workloads.recsys.training.peak import (
+from penstock.workloads.recsys.shared.peak import (
     BUDGETS,
     Training,
     most_rows,

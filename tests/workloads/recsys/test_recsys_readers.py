@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import lightgbm
 import numpy as np
 import pytest
@@ -103,6 +106,40 @@ def test_torch_gets_every_query_once(table, workers):
     assert order != sorted(order)
     data.set_epoch(1)
     assert [int(each[2]) for each in data] != order
+
+
+class Torch(types.ModuleType):
+    """As much of torch as the reader uses, and which worker of a DataLoader this is."""
+
+    def __init__(self, worker):
+        super().__init__("torch")
+        data = types.SimpleNamespace(IterableDataset=object, get_worker_info=lambda: worker)
+        self.utils, self.from_numpy = types.SimpleNamespace(data=data), np.asarray
+
+
+@pytest.mark.parametrize("shuffle", [None, 3])
+def test_workers_of_a_loader_share_the_queries_out(table, monkeypatch, shuffle):
+    """Without torch too: each query once, among any number of workers, and mixed anew each epoch."""
+    whole = {query.number: query for query in readers.queries(table)}
+    for workers in (1, 3):
+        found = []
+        for number in range(workers):
+            worker = types.SimpleNamespace(id=number, num_workers=workers) if workers > 1 else None
+            monkeypatch.setitem(sys.modules, "torch", Torch(worker))
+            monkeypatch.delitem(sys.modules, "penstock.workloads.recsys.readers.torch", raising=False)
+            data = readers.QueryDataset(table, shuffle=shuffle)
+            mine = list(data)
+            assert mine
+            found += mine
+            data.set_epoch(1)
+            again = [each[2] for each in data]
+            assert sorted(again) == sorted(each[2] for each in mine) or workers > 1
+            assert (again == [each[2] for each in mine]) == (shuffle is None)
+        assert sorted(each[2] for each in found) == list(whole)
+        for features, labels, number in found:
+            np.testing.assert_array_equal(features, whole[number].features)
+            np.testing.assert_array_equal(labels, whole[number].labels)
+    monkeypatch.delitem(sys.modules, "penstock.workloads.recsys.readers.torch")
 
 
 # ------------------------------------------------------------------ tables that are none

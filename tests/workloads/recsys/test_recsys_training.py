@@ -28,9 +28,9 @@ from penstock.sharing import Share, set_share
 from penstock.workloads.recsys import Ranking, RankTrain
 from penstock.workloads.recsys.readers import lightgbm_library
 from penstock.workloads.recsys.readers.lightgbm_library import merge_models, model_names, plain_model
+from penstock.workloads.recsys.shared.peak import RESERVED, Training, limit, most_rows_within, usable
 from penstock.workloads.recsys.training import growing, sampling, scoring
-from penstock.workloads.recsys.training.peak import RESERVED, Training, most_rows_within, usable
-from penstock.workloads.recsys.training.sampling import choose_rows, limit
+from penstock.workloads.recsys.training.sampling import choose_rows
 from penstock.workloads.recsys.training.survey import Wanted, survey
 
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))

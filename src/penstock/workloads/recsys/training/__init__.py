@@ -4,8 +4,8 @@
                        |                                                        |
                        labels, items, times, who is tested                    score -> metrics
 
-``stages`` has them in order and ``growing`` what a block of trees is; ``metrics``, ``split`` and ``peak`` are
-plain functions. What would hold the table whole reads it by row groups instead (``readers``).
+``stages`` has them in order and ``growing`` what a block of trees is; ``metrics``, ``split`` and
+``shared.peak`` are plain functions. The table is read by row groups (``readers``).
 """
 
 from penstock.workloads.recsys.training.command import RankTrain

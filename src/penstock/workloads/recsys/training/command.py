@@ -14,7 +14,7 @@ import numpy as np
 import penstock
 from penstock.errors import MissingExtra, UsageError
 from penstock.workloads.recsys import environment
-from penstock.workloads.recsys.training.peak import BIN_SAMPLE, Training, TrainingPlan, grown, plan_shape
+from penstock.workloads.recsys.shared.peak import BIN_SAMPLE, Training, TrainingPlan, grown, plan_shape
 
 SWEPT = {"trees": int, "leaves": int, "learning_rate": float, "bagging": float}
 

@@ -6,17 +6,15 @@ The number is kept with the run: what a resume with another budget goes on with 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import penstock
-from penstock.budget import format_size
 from penstock.errors import BadInput
+from penstock.workloads.recsys.shared.peak import Training, limit
 from penstock.workloads.recsys.training import split as parts
-from penstock.workloads.recsys.training.peak import RESERVED, Training, most_rows_within
 
 
 def choose_rows(
@@ -55,29 +53,3 @@ def choose_rows(
         "of_rows": parts.rows_of(train, sizes),
         "memory": penstock.share().memory if max_samples == "auto" else None,
     }
-
-
-def limit(max_samples: int | str, memory: int, like: Training) -> int | None:
-    """The most rows; None for all.
-
-    Args:
-        max_samples: rows, 0 for all, or ``"auto"``.
-        memory: bytes that one worker may use; 0 where nobody says so.
-        like: what else the peak depends on.
-
-    Raises:
-        BadInput: for ``"auto"``, that not even one row fits.
-    """
-    if max_samples != "auto":
-        return int(max_samples) or None
-    if not memory:  # nobody governs: the backend inline
-        return None
-    found = most_rows_within(memory + RESERVED, like)
-    if not found:
-        needed = format_size(replace(like, rows=1).peak)
-        raise BadInput(
-            f"--max-samples auto: no row fits into {format_size(memory)} for one worker, since one takes "
-            f"{needed} with row groups of {like.row_group:,} rows of {like.features:,} features: raise the "
-            "budget, or lower --bin-sample"
-        )
-    return found

@@ -15,8 +15,8 @@ from penstock import foreign
 from penstock.budget import format_size
 from penstock.errors import CannotFit, UsageError
 from penstock.workloads.recsys.readers.table import RankingTable, open_table
+from penstock.workloads.recsys.shared.peak import Training, what_fits
 from penstock.workloads.recsys.training.growing import Growing, grow_trees, make_bins, merge_blocks
-from penstock.workloads.recsys.training.peak import Training, what_fits
 from penstock.workloads.recsys.training.results import draw_curve, write_importance
 from penstock.workloads.recsys.training.sampling import choose_rows
 from penstock.workloads.recsys.training.scoring import ScoreGroup, best_first, measure, with_losses

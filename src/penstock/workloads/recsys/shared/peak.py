@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from penstock.budget import GiB, MiB, format_size
-from penstock.errors import UsageError
+from penstock.errors import BadInput, UsageError
 
 BASE = 115 * MiB
 """Parent, fork server and a worker with LightGBM, without its optional imports."""
@@ -99,6 +99,32 @@ def most_rows_within(room: int, like: Training) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if replace(like, rows=middle).peak <= room else (low, middle)
     return low
+
+
+def limit(max_samples: int | str, memory: int, like: Training) -> int | None:
+    """The most rows; None for all.
+
+    Args:
+        max_samples: rows, 0 for all, or ``"auto"``.
+        memory: bytes that one worker may use; 0 where nobody says so.
+        like: what else the peak depends on.
+
+    Raises:
+        BadInput: for ``"auto"``, that not even one row fits.
+    """
+    if max_samples != "auto":
+        return int(max_samples) or None
+    if not memory:  # nobody governs: the backend inline
+        return None
+    found = most_rows_within(memory + RESERVED, like)
+    if not found:
+        needed = format_size(replace(like, rows=1).peak)
+        raise BadInput(
+            f"--max-samples auto: no row fits into {format_size(memory)} for one worker, since one takes "
+            f"{needed} with row groups of {like.row_group:,} rows of {like.features:,} features: raise the "
+            "budget, or lower --bin-sample"
+        )
+    return found
 
 
 def smallest_bin_sample(budget: int, like: Training) -> int | None:
