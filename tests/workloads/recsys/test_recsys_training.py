@@ -219,8 +219,9 @@ def test_other_row_groups_give_the_same_model(table, trained, tmp_path):
     assert (tmp_path / "run/model.txt").read_bytes() == (trained[0] / "model.txt").read_bytes()
 
 
-def test_the_table_and_the_ranker_in_one_run(tmp_path):
-    """What ranking writes is what rank-train reads, in one folder too."""
+@pytest.fixture
+def raw(tmp_path):
+    """Samples and items whose depth says what is clicked, as options of ranking."""
     rng = np.random.default_rng(2)
     rows, items = 4000, 100
     item, request = rng.integers(0, items, rows), np.sort(rng.integers(0, 400, rows))
@@ -233,8 +234,13 @@ def test_the_table_and_the_ranker_in_one_run(tmp_path):
     })  # fmt: skip
     pq.write_table(samples, tmp_path / "samples.parquet")
     pq.write_table(pa.table({"dataset_id": range(items), "depth": quality}), tmp_path / "items.parquet")
+    return {"samples": str(tmp_path / "samples.parquet"), "items": str(tmp_path / "items.parquet")}
+
+
+def test_the_table_and_the_ranker_in_one_run(raw, tmp_path):
+    """What ranking writes is what rank-train reads, in one folder too."""
     with penstock.Run(tmp_path / "run", budget="2GiB", backend="inline") as run:
-        Ranking().run(run, samples=str(tmp_path / "samples.parquet"), items=str(tmp_path / "items.parquet"))
+        Ranking().run(run, **raw)
         RankTrain().run(run, table=str(run.folder), **FEW)
     told = json.loads((tmp_path / "run/metrics.json").read_text())
     assert told["test"]["auc"] > 0.75
@@ -242,6 +248,19 @@ def test_the_table_and_the_ranker_in_one_run(tmp_path):
     best = pq.read_table(tmp_path / "run/importance.parquet").to_pylist()[0]
     assert best["feature"] == "depth"
     assert penstock.verify(tmp_path / "run").ok
+
+
+def test_a_table_of_as_many_rows_as_can_be_trained_on(raw, tmp_path, monkeypatch):
+    from penstock.workloads.recsys.ranking import stages
+
+    told = []
+    for fits in (1500, 900):  # what a budget has room for, and a smaller one when it is resumed
+        monkeypatch.setattr(stages, "limit", lambda asked, memory, like, fits=fits: fits)
+        with penstock.Run(tmp_path / "run", budget="2GiB", backend="inline") as run:
+            Ranking().run(run, max_samples="auto", **raw)
+        told.append(json.loads((tmp_path / "run/meta.json").read_text()))
+    assert told[0] == told[1]
+    assert 1400 < told[0]["rows"]["table"] <= told[0]["sampling"]["max_samples"] == 1500
 
 
 # ------------------------------------------------------------------ what comes out

@@ -26,14 +26,18 @@ from penstock.errors import MissingExtra, UsageError
 from penstock.workloads.recsys import environment
 
 
-def _most(_context: click.Context, _param: click.Parameter, given: Any) -> int:
-    """Rows, 0 for all."""
+def _most(_context: click.Context, _param: click.Parameter, given: Any) -> int | str:
+    """Rows, 0 for all, or ``"auto"``."""
+    if str(given) == "auto":
+        return "auto"
     try:
         rows = int(str(given).replace(",", "").replace("_", ""))
     except ValueError:
         rows = -1
     if rows < 0:
-        raise click.BadParameter(f"{given!r} is no number of rows; 0 takes all")
+        raise click.BadParameter(
+            f"{given!r} is no number of rows; 0 takes all, auto as many as rank-train can"
+        )
     return rows
 
 
@@ -56,7 +60,8 @@ _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": 
 @click.option("--page-items", help="Features of each page_id, looked up as dataset_id.", **_TABLE)
 @click.option(
     "--max-samples", callback=_most, default="0", show_default=True, envvar="MAX_RANKING_SAMPLES",
-    show_envvar=True, metavar="N", help="Rows of the table at most, of whole requests; 0 for all.",
+    show_envvar=True, metavar="N|auto", help="Rows of the table at most, of whole requests; 0 for all; "
+    "auto: as many as rank-train has room for in this budget, with its defaults.",
 )  # fmt: skip
 @click.option(
     "--seed", callback=_seed, default="42", show_default=True, metavar="N|random", help="Of every draw."
@@ -117,7 +122,8 @@ class Ranking:
             run: an open run.
             samples, items, users, page_items: paths, folders or patterns of Parquet files; users and
                 page_items may be left out.
-            max_samples: rows of the table at most; 0 for all.
+            max_samples: rows of the table at most; 0 for all; ``"auto"`` for as many as ``rank-train``
+                has room for in this budget, which stays with the run.
             seed: of every draw; ``"random"`` draws one, which is kept in the run folder.
             sample_by: ``"request"``, ``"row"`` or ``"pandas"``.
             stratify: ``"label"``, ``"day"`` or None.

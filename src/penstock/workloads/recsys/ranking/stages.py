@@ -24,6 +24,7 @@ from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
 from penstock.workloads.recsys.ranking.survey import SPAN, Counts, SurveySpan
 from penstock.workloads.recsys.ranking.table import RankingTable
+from penstock.workloads.recsys.shared.peak import Training, limit
 from penstock.workloads.recsys.shared.spans import Spans
 from penstock.workloads.recsys.shared.tables import key_kind, opened
 
@@ -42,7 +43,7 @@ class Asked:
     items: str | Sequence[str]
     users: str | Sequence[str] | None = None
     page_items: str | Sequence[str] | None = None
-    max_samples: int = 0
+    max_samples: int | str = 0
     seed: int | str = 42
     sample_by: str = "request"
     stratify: str | None = None
@@ -106,6 +107,7 @@ class Stages:
     def do(self) -> None:
         """All of them."""
         seed = self._seed()
+        self._asked = replace(self._asked, max_samples=self._most())
         looked = {each.name: self._look_up(each) for each in self._dimensions}
         survey = self._survey("survey", Spans.of(self._samples, self._asked.span), self._rules)
         counts = survey.open("counts")
@@ -231,12 +233,24 @@ class Stages:
         """The first stage that reads the samples, to be planned."""
         return _surveying(Spans.of(self._samples, self._asked.span), self._rules)
 
+    def _most(self) -> int:
+        """Rows of the table at most; with ``auto`` a number that a resume with another budget keeps."""
+        if self._asked.max_samples != "auto":
+            return int(self._asked.max_samples)
+        step = self._run.step(
+            f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._features)}
+        )
+        most = int(step.facts["most"])
+        if most:
+            click.echo(f"at most {most:,} rows: as many as rank-train has room for", err=True)
+        return most
+
     def _draw_rows(self, seed: int) -> penstock.Stored:
         return self._run.step(
             f"{_PREFIX}draw", draw_rows, threads=1,
             inputs={
                 "paths": _paths(self._samples), "by": self._asked.sample_by,
-                "most": self._asked.max_samples, "seed": seed, "told": self._file,
+                "most": int(self._asked.max_samples), "seed": seed, "told": self._file,
             },
         )  # fmt: skip
 
@@ -272,7 +286,7 @@ class Stages:
         asked = self._asked
         draw = None
         if asked.max_samples and asked.sample_by == "request":
-            draw = asdict(Draw(asked.max_samples, seed, asked.stratify or ""))
+            draw = asdict(Draw(int(asked.max_samples), seed, asked.stratify or ""))
         width = 4 * len(self._features) + 64
         return self._run.step(
             f"{_PREFIX}{name}", _write_queries, threads=1,
@@ -380,6 +394,12 @@ def _surveying(source: Spans, rules: Rules) -> penstock.Job:
         source=source, function=SurveySpan(rules), threads=1,
         into={"runs": parquet, "datasets": parquet, "counts": Counts()},
     )  # fmt: skip
+
+
+def _choose_most(folder: Path, *, features: int) -> dict[str, Any]:
+    """The most rows whose training fits into what one worker may use; 0 where nobody limits it."""
+    del folder
+    return {"most": limit("auto", penstock.share().memory, Training(1, features)) or 0}
 
 
 def _write_queries(folder: Path, *, survey: Mapping[str, Any], **options: Any) -> dict[str, Any]:
