@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar
 
 from penstock import errors
@@ -12,20 +11,15 @@ from penstock.executor import Executor
 from penstock.rescue import tell
 
 
-class WorkerDied(errors.WorkerDied, BrokenProcessPool):
-    """What a script expects that looks for the end of a pool: here one call has failed, and no other."""
-
-
-class ItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
-    """The same, for a call that its pool would not have survived."""
-
-
 def as_broken(error: BaseException) -> BaseException:
     """An error of ours that ``except BrokenProcessPool`` finds, where the original pool would be broken."""
+    # Not before: it imports the module that the original is in, where that waits to be changed.
+    from penstock.rescue import broken
+
     if type(error) is errors.WorkerDied:
-        return WorkerDied(str(error))
+        return broken.WorkerDied(str(error))
     if type(error) is errors.ItemTooLarge:
-        return ItemTooLarge(str(error), needed=error.needed)
+        return broken.ItemTooLarge(str(error), needed=error.needed)
     return error
 
 

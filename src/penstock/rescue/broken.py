@@ -1,0 +1,15 @@
+"""Our errors for a script that looks for the end of its pool."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+
+from penstock import errors
+
+
+class WorkerDied(errors.WorkerDied, BrokenProcessPool):
+    """What a script expects that looks for the end of a pool: here one call has failed, and no other."""
+
+
+class ItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
+    """The same, for a call that its pool would not have survived."""
