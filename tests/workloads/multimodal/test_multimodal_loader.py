@@ -1,5 +1,6 @@
 """The loader: the published keys, masks beside values and labels, in bounded memory, without torch too."""
 
+import gc
 import json
 import os
 
@@ -181,10 +182,13 @@ def test_without_torch_it_says_what_to_install(done, monkeypatch):
         Loader(done, "train").as_torch()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_webdataset_reads_the_shards(done):
+    """It leaves files open itself."""
     webdataset = pytest.importorskip("webdataset")
     shards = [os.fspath(path) for path in sorted((done / "train").glob("*.tar"))]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    gc.collect()
     assert [sample["__key__"] for sample in samples] == ids(Loader(done, "train"))
     assert set(samples[0]) >= {"img.npy", "ids.npy", "json"}
 

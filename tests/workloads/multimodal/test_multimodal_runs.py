@@ -17,7 +17,7 @@ from runs import SPLITS, published, rows_of, run
 import penstock
 from penstock.errors import BadInput, DiskFull, JobChanged, SourceChanged, UsageError
 from penstock.events import BatchDone, StageEnded
-from penstock.workloads.multimodal import images, layout, stages
+from penstock.workloads.multimodal import images, layout, records, stages
 from penstock.workloads.multimodal.images import Drawing
 from penstock.workloads.multimodal.loader import read_shard
 
@@ -254,6 +254,37 @@ def test_nobody_joins(sample, tmp_path):
 
 
 # ------------------------------------------------------------------ what may go wrong
+
+
+class Crashing(records.MakeRecord):
+    """One film crashes the decoder, with the worker; another makes a library raise what it likes."""
+
+    def __call__(self, row):
+        if row["row"] == CRASHES:
+            os.abort()
+        if row["row"] == RAISES:
+            raise RuntimeError(f"odd {row}")
+        return super().__call__(row)
+
+
+CRASHES, RAISES = 3, 9
+
+
+def test_a_film_that_crashes_the_decoder_is_set_aside_alone_and_its_shard_is_written(
+    first, sample, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stages, "MakeRecord", Crashing)
+    manifest = run(tmp_path / "run", sample, set_aside=True)
+    assert rows_of(manifest) == manifest["rows"]
+    assert (manifest["failed"]["engine_died"], manifest["failed"]["engine_raised"]) == (1, 1)
+    lost = {record["key"] for _, _, record in records_of(first)}
+    lost -= {record["key"] for _, _, record in records_of(tmp_path / "run")}
+    rows = {record["key"]: record["facts"]["row"] for _, _, record in records_of(first)}
+    assert {rows[key] for key in lost} == {CRASHES, RAISES}
+    with open(tmp_path / "run/failures.csv", newline="") as file:
+        reasons = {int(row["record"]): row["reason"] for row in csv.DictReader(file)}
+    assert (reasons[CRASHES], reasons[RAISES]) == ("engine_died", "engine_raised")
+    assert not penstock.verify(tmp_path / "run").faults
 
 
 @pytest.fixture

@@ -367,6 +367,7 @@ def test_odd_rows_of_the_film_table_are_counted(copy):
     more = [
         changed(dicom_id="bad-time", StudyTime="soon"), changed(dicom_id="bad-date", StudyDate="21830231"),
         changed(dicom_id="../../etc/passwd"), changed(dicom_id="no-subject", subject_id="x"),
+        changed(dicom_id="one-id another-id"),
         changed(dicom_id="no-view", ViewPosition=""), changed(dicom_id="odd-view", ViewPosition="\x1b[31m"),
         changed(), changed(Rows="7"),
     ]  # fmt: skip
@@ -377,7 +378,7 @@ def test_odd_rows_of_the_film_table_are_counted(copy):
         name: count - before.counts["skipped"].get(name, 0) for name, count in after.counts["skipped"].items()
     }
     assert {name: count for name, count in grown.items() if count} == {
-        "bad_time": 2, "bad_id": 2, "view_null": 1, "view_not_frontal": 1, "duplicate": 1,
+        "bad_time": 2, "bad_id": 3, "view_null": 1, "view_not_frontal": 1, "duplicate": 1,
         "duplicate_conflicting": 1,
     }  # fmt: skip
     assert "other" in after.counts["views"]
