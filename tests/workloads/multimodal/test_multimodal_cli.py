@@ -21,12 +21,28 @@ def penstock(*arguments):
     return CliRunner().invoke(main, [str(each) for each in arguments], catch_exceptions=False)
 
 
-def test_run_verify_and_the_same_command_again(sample, tmp_path):
-    command = ["run", "multimodal", sample, "--into", tmp_path / "run", *SMALL, "--budget", "512MiB"]
+def test_run_verify_and_the_same_command_again(sample, tmp_path, monkeypatch):
+    """From a folder of its own, with relative paths; resumed from elsewhere."""
+    monkeypatch.chdir(sample.parent)
+    own = ["--tokenizer", "own.json"]
+    (sample.parent / "own.json").write_bytes(tokens.SHIPPED.read_bytes())
+    command = [
+        "run",
+        "multimodal",
+        sample.name,
+        "--into",
+        tmp_path / "run",
+        *SMALL,
+        *own,
+        "--budget",
+        "512MiB",
+    ]
     assert penstock(*command).exit_code == 0
     assert penstock("verify", tmp_path / "run").exit_code == 0
     assert penstock(*command).exit_code == 0
+    monkeypatch.chdir(tmp_path)
     assert penstock("resume", tmp_path / "run").exit_code == 0
+    monkeypatch.chdir(sample.parent)
     again = penstock(*command, "--compat", "upstream")
     assert again.exit_code != 0
     assert "compat was" in again.output

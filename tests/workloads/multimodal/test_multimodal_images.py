@@ -245,6 +245,26 @@ def test_a_half_mask_is_made_at_half_the_size():
     assert np.abs(half.image.astype(int) - whole(data, 518)).mean() <= 0.3
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (3, 2), (40, 7)])
+@pytest.mark.parametrize("mask", ["half", "full"])
+def test_odd_shapes_have_masks_too(shape, mask):
+    drawn = draw(coded(np.full(shape, 90, np.uint8)), Drawing(size=16, mask=mask))
+    assert drawn.mask.shape == (16, 16)
+    assert "mask_ok" in drawn.facts
+
+
+def test_a_mask_that_cannot_be_made_is_empty_and_told(monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+
+    def fail(*_, **__):
+        raise cv2.error("no")
+
+    monkeypatch.setattr(cv2, "Canny", fail)
+    drawn = draw(coded(film()), Drawing(size=16, mask="full"))
+    assert not drawn.mask.any()
+    assert drawn.facts["mask_ok"] is False
+
+
 def test_a_flat_film_has_an_empty_mask():
     drawn = draw(coded(np.full((300, 300), 90, np.uint8)), Drawing(size=64, mask="full"))
     assert not drawn.mask.any()

@@ -104,13 +104,23 @@ def draw(data: bytes, how: Drawing) -> Drawn:
     image = _fitted(picture, header, how)
     mask = None
     if how.mask != "none":
-        from penstock.workloads.multimodal.masks import make_mask
-
-        mask, reference = make_mask(np.asarray(picture), half=how.mask == "half")
-        facts["mask_reference_size"] = reference
+        mask = _mask(picture, how, facts)
         drawn = Image.fromarray(mask.astype(np.uint8) * 255)
         mask = _fitted(drawn, header, how, Image.Resampling.NEAREST) > 0
     return Drawn(image, mask, facts)
+
+
+def _mask(picture: Image.Image, how: Drawing, facts: dict[str, Any]) -> NDArray[np.bool_]:
+    """The mask at the size of the decode; an empty one, and told, where OpenCV has no answer."""
+    from penstock.workloads.multimodal.masks import load_cv2, make_mask
+
+    film = np.asarray(picture)
+    facts |= {"mask_ok": True, "mask_reference_size": list(film.shape)}
+    try:
+        return make_mask(film, half=how.mask == "half")
+    except load_cv2().error:
+        facts["mask_ok"] = False
+        return np.zeros(film.shape, np.bool_)
 
 
 def _smallest(header: Header, how: Drawing) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ def load_cv2() -> Any:
     return cv2
 
 
-def make_mask(film: NDArray[np.uint8], *, half: bool) -> tuple[NDArray[np.bool_], list[int]]:
+def make_mask(film: NDArray[np.uint8], *, half: bool) -> NDArray[np.bool_]:
     """The mask of a film.
 
     Args:
@@ -41,7 +41,7 @@ def make_mask(film: NDArray[np.uint8], *, half: bool) -> tuple[NDArray[np.bool_]
         half: whether the film is half its size, so that a contour has a quarter of the area.
 
     Returns:
-        bool (height, width), and these two numbers.
+        bool (height, width).
     """
     cv2 = load_cv2()
     equal = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(np.ascontiguousarray(film))
@@ -51,4 +51,5 @@ def make_mask(film: NDArray[np.uint8], *, half: bool) -> tuple[NDArray[np.bool_]
     large = [contour for contour in contours if cv2.contourArea(contour) > least]
     mask = np.zeros(film.shape, np.uint8)
     cv2.drawContours(mask, large, -1, 1, cv2.FILLED)
-    return mask.astype(np.bool_), list(film.shape)
+    found: NDArray[np.bool_] = mask.astype(np.bool_)
+    return found

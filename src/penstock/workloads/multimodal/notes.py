@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from penstock import foreign
 from penstock.files import is_file
 from penstock.workloads.multimodal.clinical import VITALS
 from penstock.workloads.multimodal.csvs import decoded
@@ -109,11 +110,18 @@ def question(report: str) -> str:
 
 
 def read_report(path: Path) -> tuple[str, str]:
-    """A report's text, and what is to be said of it: ``""``, ``"missing"``, ``"empty"`` or ``"not_utf8"``."""
+    """A report's text, and what was odd about it.
+
+    Returns:
+        The text; and ``""``, ``"missing"``, ``"unreadable"``, ``"empty"`` or ``"not_utf8"``.
+    """
     if not is_file(path):
         return "", "missing"
-    with open(path, "rb") as file:
-        content = file.read(_LARGEST_REPORT)
+    try:
+        with foreign.opened(path) as file:
+            content = file.read(_LARGEST_REPORT)
+    except OSError:
+        return "", "unreadable"
     if not content.strip():
         return "", "empty"
     try:

@@ -20,6 +20,7 @@ _PACKAGES = {"PIL": "pillow", "pyarrow": "pyarrow", "tokenizers": "tokenizers"}
 _UPSTREAM = {"split": "record", "window": "24h", "mask": "full", "exact_resize": True}
 _DEFAULTS = {"split": "official", "window": None, "mask": "none", "exact_resize": False}
 """Where the original's differ."""
+_PATHS = ("root", "cxr", "ed", "hosp", "reports", "tokenizer")
 _SPLITS = ("official", "hash", "quota")
 
 
@@ -231,8 +232,7 @@ class Asked:
 
     def told(self) -> dict[str, Any]:
         """The options for the manifest; no paths, which differ from machine to machine."""
-        paths = ("root", "cxr", "ed", "hosp", "reports", "tokenizer")
-        found = {name: value for name, value in self.__dict__.items() if name not in paths}
+        found = {name: value for name, value in self.__dict__.items() if name not in _PATHS}
         if self.retriever not in ("bm25", "none"):
             found["retriever"] = "folder"
         return found
@@ -251,6 +251,8 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     given = {name: value for name, value in options.items() if name in Asked.__annotations__}
     defaults = _UPSTREAM if given.get("compat") == "upstream" else _DEFAULTS
     given |= {name: value for name, value in defaults.items() if given.get(name) is None}
+    # The same files have the same names wherever the run is resumed from.
+    given |= {name: str(Path(given[name]).absolute()) for name in _PATHS if given.get(name) is not None}
     asked = Asked(**given)
     parse_ratios(asked.ratios)
     read_views(asked.views)

@@ -198,8 +198,6 @@ class MakeRecord:
             text = self._published(row, facts) if self.as_published else self._note(row, facts)
             ids = self._loaded["tokens"].encode(text)
             facts["tokens"] = len(ids)
-        if drawn.mask is not None:
-            facts["mask_ok"] = True
         key = key_of(row["dicom_id"])
         return Made(f"{key}-{row['row']}" if self.as_published else key, drawn.image, drawn.mask, ids, facts,
                     clinical_values(row))  # fmt: skip

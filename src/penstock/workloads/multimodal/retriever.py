@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from penstock import foreign
+from penstock import files, foreign
 from penstock.errors import BadInput, UsageError
 from penstock.files import is_file, is_folder
 
@@ -182,6 +182,7 @@ def open_retriever(name: str) -> tuple[Retriever | None, dict[str, Any]]:
     own = folder / "knowledge.jsonl"
     entries = read_knowledge(own if is_file(own) else SHIPPED)
     told = {"name": "sentence-transformers", "knowledge": digest_of(entries), "entries": len(entries)}
+    told["model"] = files.digest(folder)
     return Vectors(entries, _model(folder)), told
 
 
