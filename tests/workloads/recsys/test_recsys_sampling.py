@@ -1,6 +1,7 @@
 """What goes into the table: whole requests, drawn by hashes that nothing else moves, and no hidden labels."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,27 @@ def test_strata_are_drawn_alike(tmp_path, tables):
     every = np.unique(whole.column("timestamp").to_numpy().astype("M8[D]"), return_counts=True)[1]
     assert len(share) == len(every)
     assert np.abs(share / every - 1200 / whole.num_rows).max() < 0.15
+
+
+def test_auto_draws_what_can_be_trained_on_and_stays_with_the_run(tmp_path, tables, monkeypatch, capsys):
+    """Told with the memory it follows from; a resume with another budget goes on with the same number."""
+    from penstock.workloads.recsys.ranking import stages
+    from penstock.workloads.recsys.shared.peak import RESERVED, Training, most_rows_within
+
+    room = Training(600, 4).peak - RESERVED  # for this many rows, and no more
+    monkeypatch.setattr(stages.penstock, "share", lambda: SimpleNamespace(memory=room))
+    folder = ranked(tmp_path / "r", max_samples="auto", **tables)
+    told = capsys.readouterr().err
+    meta = meta_of(folder)
+    most = most_rows_within(room + RESERVED, Training(1, len(meta["features"])))
+    assert meta["sampling"]["max_samples"] == most
+    assert most - 20 < meta["rows"]["table"] <= most
+    assert f"--max-samples auto: {most:,} rows of {len(meta['features'])} features" in told
+    monkeypatch.setattr(stages.penstock, "share", lambda: SimpleNamespace(memory=8 * room))
+    assert meta_of(ranked(tmp_path / "r", max_samples="auto", **tables)) == meta
+    monkeypatch.setattr(stages.penstock, "share", lambda: SimpleNamespace(memory=1))
+    with pytest.raises(PenstockError, match="no row of 4 features can be trained on in 1 B"):
+        ranked(tmp_path / "none", max_samples="auto", **tables)
 
 
 # ------------------------------------------------------------------ rows

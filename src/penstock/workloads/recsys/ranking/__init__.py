@@ -28,16 +28,14 @@ from penstock.workloads.recsys import environment
 
 def _most(_context: click.Context, _param: click.Parameter, given: Any) -> int | str:
     """Rows, 0 for all, or ``"auto"``."""
-    if str(given) == "auto":
+    if str(given).strip() == "auto":
         return "auto"
     try:
         rows = int(str(given).replace(",", "").replace("_", ""))
     except ValueError:
         rows = -1
     if rows < 0:
-        raise click.BadParameter(
-            f"{given!r} is no number of rows; 0 takes all, auto as many as rank-train can"
-        )
+        raise click.BadParameter(f"{given!r} is neither a number of rows, nor 0 for all, nor auto")
     return rows
 
 
@@ -60,8 +58,9 @@ _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": 
 @click.option("--page-items", help="Features of each page_id, looked up as dataset_id.", **_TABLE)
 @click.option(
     "--max-samples", callback=_most, default="0", show_default=True, envvar="MAX_RANKING_SAMPLES",
-    show_envvar=True, metavar="N|auto", help="Rows of the table at most, of whole requests; 0 for all; "
-    "auto: as many as rank-train has room for in this budget, with its defaults.",
+    show_envvar=True, metavar="N|auto|0",
+    help="Rows of the table at most, of whole requests; 0 for all; auto: as many as can be trained on in "
+    "this budget, which is told, and stays when the run is resumed with another one.",
 )  # fmt: skip
 @click.option(
     "--seed", callback=_seed, default="42", show_default=True, metavar="N|random", help="Of every draw."
@@ -122,8 +121,8 @@ class Ranking:
             run: an open run.
             samples, items, users, page_items: paths, folders or patterns of Parquet files; users and
                 page_items may be left out.
-            max_samples: rows of the table at most; 0 for all; ``"auto"`` for as many as ``rank-train``
-                has room for in this budget, which stays with the run.
+            max_samples: rows of the table at most; 0 for all; ``"auto"`` for as many as ``rank-train`` has
+                room for with its defaults.
             seed: of every draw; ``"random"`` draws one, which is kept in the run folder.
             sample_by: ``"request"``, ``"row"`` or ``"pandas"``.
             stratify: ``"label"``, ``"day"`` or None.
@@ -142,7 +141,8 @@ class Ranking:
             UsageError: options that make no sense together.
             MissingExtra: a package is not installed.
         """
-        from penstock.workloads.recsys.ranking.stages import Asked, Stages
+        from penstock.workloads.recsys.ranking.given import Asked
+        from penstock.workloads.recsys.ranking.stages import Stages
 
         asked = _asked(options, Asked)
         for line in _told():
@@ -156,7 +156,8 @@ class Ranking:
             budget: as for a run.
             options: as for ``run``.
         """
-        from penstock.workloads.recsys.ranking.stages import Asked, survey_job
+        from penstock.workloads.recsys.ranking.given import Asked
+        from penstock.workloads.recsys.ranking.stages import survey_job
 
         wishes = {name: options.pop(name) for name in ("workers", "call") if name in options}
         for line in _told():

@@ -212,6 +212,15 @@ def left_out_of_samples(schema: pa.Schema, columns: Columns) -> dict[str, str]:
     return {name: why.get(name, "no feature of the ranking") for name in schema.names if name not in used}
 
 
+def key_type(kind: pa.DataType) -> pa.DataType:
+    """The type of an id in the table: string, uint64 or int64."""
+    import pyarrow as pa
+
+    if key_kind(kind) == "text":
+        return pa.string()
+    return pa.uint64() if pa.types.is_uint64(kind) else pa.int64()
+
+
 def distinct(names: Iterable[str], file: object) -> Sequence[str]:
     """All features, each once.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,54 +12,28 @@ import click
 import numpy as np
 
 import penstock
-from penstock.errors import BadInput, UsageError
+from penstock.budget import format_size
+from penstock.errors import BadInput
 from penstock.workloads.recsys.ranking import columns as c
 from penstock.workloads.recsys.ranking.dimension import write_dimension
 from penstock.workloads.recsys.ranking.drawing import draw_rows
 from penstock.workloads.recsys.ranking.finishing import write_meta
 from penstock.workloads.recsys.ranking.gather import BUCKETS, Gather
+from penstock.workloads.recsys.ranking.given import Asked, first_of, microseconds, path_of, paths_of
 from penstock.workloads.recsys.ranking.queries import WIDE, Draw, write_queries
 from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
-from penstock.workloads.recsys.ranking.survey import SPAN, Counts, SurveySpan
+from penstock.workloads.recsys.ranking.survey import Counts, SurveySpan
 from penstock.workloads.recsys.ranking.table import RankingTable
 from penstock.workloads.recsys.shared.peak import Training, limit
 from penstock.workloads.recsys.shared.spans import Spans
-from penstock.workloads.recsys.shared.tables import key_kind, opened
+from penstock.workloads.recsys.shared.tables import opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLE = "table"
 _PREFIX = "ranking-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The options of a run; see ``Ranking.run``."""
-
-    samples: str | Sequence[str]
-    items: str | Sequence[str]
-    users: str | Sequence[str] | None = None
-    page_items: str | Sequence[str] | None = None
-    max_samples: int | str = 0
-    seed: int | str = 42
-    sample_by: str = "request"
-    stratify: str | None = None
-    negatives: float | None = None
-    duplicates: str = "first"
-    sort: bool = False
-    fast: bool = False
-    null_label: str = "drop"
-    as_of: str | None = None
-    log_features: str = "leave-out"
-    compat: str = "none"
-    span: int = SPAN
-
-    @property
-    def upstream(self) -> bool:
-        """Whether the rules are those of the original."""
-        return self.compat == "upstream"
 
 
 class Stages:
@@ -82,12 +55,12 @@ class Stages:
         self._tables = {
             name: opened(f"--{name.replace('_', '-')}", each) for name, each in given.items() if each
         }
-        self._file = _named(asked.samples)
+        self._file = first_of(asked.samples)
         whole = opened("--samples", asked.samples)
         for name, rows in {"samples": whole, **self._tables}.items():
             if not len(rows):
                 raise BadInput(
-                    f"has no rows: there is nothing in --{name.replace('_', '-')}", file=_path(rows)
+                    f"has no rows: there is nothing in --{name.replace('_', '-')}", file=path_of(rows)
                 )
         self._columns = c.of_samples(
             whole.schema, upstream=asked.upstream, pages="page_items" in self._tables, file=self._file
@@ -99,7 +72,7 @@ class Stages:
         self._dimensions = self._find_dimensions()
         self._features = self._find_features()
         self._rules = Rules(
-            self._columns, asked.upstream or asked.null_label == "zero", _micro(asked.as_of), self._file
+            self._columns, asked.upstream or asked.null_label == "zero", microseconds(asked.as_of), self._file
         )
         if asked.as_of is not None and not self._columns.time:
             raise BadInput(f"has no column {c.TIME}, and --as-of is given", file=self._file)
@@ -154,7 +127,7 @@ class Stages:
         return [
             c.of_dimension(
                 name, option, key, by, rows.schema, self._whole.schema,
-                prefix=prefix, upstream=upstream, frozen=frozen, file=_path(rows),
+                prefix=prefix, upstream=upstream, frozen=frozen, file=path_of(rows),
             )
             for name, (option, key, by, prefix) in kinds.items()
             if (rows := self._tables.get(name)) is not None
@@ -176,7 +149,7 @@ class Stages:
 
         given = self._whole.schema
         names = [c.REQUEST, c.DATASET, *([c.USER] if self._columns.user else [])]
-        fields = [pa.field(name, _key_type(given.field(name).type)) for name in names]
+        fields = [pa.field(name, c.key_type(given.field(name).type)) for name in names]
         if self._columns.time:
             fields.append(pa.field(c.TIME, given.field(c.TIME).type))
         texts = set(self._columns.categorical)
@@ -208,14 +181,28 @@ class Stages:
             return int(self._asked.seed)
         return int(self._run.step(f"{_PREFIX}seed", _draw_seed, threads=1).facts["seed"])
 
+    def _most(self) -> int:
+        """Rows of the table at most; what ``auto`` stands for is chosen once for a run folder."""
+        if self._asked.max_samples != "auto":
+            return int(self._asked.max_samples)
+        chosen = self._run.step(
+            f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._features)}
+        ).facts
+        click.echo(
+            f"--max-samples auto: {chosen['most']:,} rows of {len(self._features)} features can be trained "
+            f"on in {format_size(chosen['memory'])} for one worker",
+            err=True,
+        )
+        return int(chosen["most"])
+
     def _look_up(self, dimension: c.Dimension) -> penstock.Stored:
         rows = self._tables[dimension.name]
         stored = self._run.step(
             f"{_PREFIX}{dimension.name.replace('_', '-')}", write_dimension, threads=1,
             inputs={
-                "paths": _paths(rows), "key": dimension.key, "columns": list(dimension.features),
+                "paths": paths_of(rows), "key": dimension.key, "columns": list(dimension.features),
                 "duplicates": "first" if self._asked.upstream else self._asked.duplicates,
-                "zero": self._asked.upstream, "found": bool(dimension.found), "told": _path(rows),
+                "zero": self._asked.upstream, "found": bool(dimension.found), "told": path_of(rows),
             },
         )  # fmt: skip
         if twice := stored.facts["duplicates"]:
@@ -233,24 +220,12 @@ class Stages:
         """The first stage that reads the samples, to be planned."""
         return _surveying(Spans.of(self._samples, self._asked.span), self._rules)
 
-    def _most(self) -> int:
-        """Rows of the table at most; with ``auto`` a number that a resume with another budget keeps."""
-        if self._asked.max_samples != "auto":
-            return int(self._asked.max_samples)
-        step = self._run.step(
-            f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._features)}
-        )
-        most = int(step.facts["most"])
-        if most:
-            click.echo(f"at most {most:,} rows: as many as rank-train has room for", err=True)
-        return most
-
     def _draw_rows(self, seed: int) -> penstock.Stored:
         return self._run.step(
             f"{_PREFIX}draw", draw_rows, threads=1,
             inputs={
-                "paths": _paths(self._samples), "by": self._asked.sample_by,
-                "most": int(self._asked.max_samples), "seed": seed, "told": self._file,
+                "paths": paths_of(self._samples), "by": self._asked.sample_by,
+                "most": self._asked.max_samples, "seed": seed, "told": self._file,
             },
         )  # fmt: skip
 
@@ -267,7 +242,7 @@ class Stages:
         stage = self._run.step(
             f"{_PREFIX}sort", sort_samples, threads=1,
             inputs={
-                "paths": _paths(self._samples), "columns": names,
+                "paths": paths_of(self._samples), "columns": names,
                 "position": self._columns.position,
             },
         )  # fmt: skip
@@ -396,53 +371,16 @@ def _surveying(source: Spans, rules: Rules) -> penstock.Job:
     )  # fmt: skip
 
 
-def _choose_most(folder: Path, *, features: int) -> dict[str, Any]:
-    """The most rows whose training fits into what one worker may use; 0 where nobody limits it."""
-    del folder
-    return {"most": limit("auto", penstock.share().memory, Training(1, features)) or 0}
-
-
 def _write_queries(folder: Path, *, survey: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     return write_queries(folder, runs=Path(survey["runs"].files[0]), **options)
 
 
+def _choose_most(folder: Path, *, features: int) -> dict[str, int]:
+    """The most rows whose training fits into what one worker may use; 0 where nobody limits it."""
+    del folder
+    memory = penstock.share().memory
+    return {"most": limit("auto", memory, Training(1, features)) or 0, "memory": memory}
+
+
 def _draw_seed(folder: Path) -> dict[str, int]:
     return {"seed": int.from_bytes(os.urandom(4), "little")}
-
-
-def _key_type(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa
-
-    if key_kind(kind) == "text":
-        return pa.string()
-    return pa.uint64() if pa.types.is_uint64(kind) else pa.int64()
-
-
-def _micro(text: str | None) -> int | None:
-    """Microseconds since 1970 of a time; one without a zone is UTC.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--as-of {text}: a time was expected, such as 2025-12-01T00:00:00") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
-
-
-def _path(rows: penstock.sources.ParquetRows) -> str:
-    return next(iter(rows.fingerprint_by("stat")))
-
-
-def _paths(rows: penstock.sources.ParquetRows) -> list[Path]:
-    """The files, told from changed ones by their content in the key of a step."""
-    return [Path(path) for path in rows.fingerprint_by("stat")]
-
-
-def _named(given: str | Sequence[str]) -> str:
-    return given if isinstance(given, str) else str(given[0])

@@ -1,0 +1,72 @@
+"""What the user gives: the options, and times and paths in them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import penstock
+from penstock.errors import UsageError
+from penstock.workloads.recsys.ranking.survey import SPAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of a run; see ``Ranking.run``."""
+
+    samples: str | Sequence[str]
+    items: str | Sequence[str]
+    users: str | Sequence[str] | None = None
+    page_items: str | Sequence[str] | None = None
+    max_samples: int | str = 0
+    seed: int | str = 42
+    sample_by: str = "request"
+    stratify: str | None = None
+    negatives: float | None = None
+    duplicates: str = "first"
+    sort: bool = False
+    fast: bool = False
+    null_label: str = "drop"
+    as_of: str | None = None
+    log_features: str = "leave-out"
+    compat: str = "none"
+    span: int = SPAN
+
+    @property
+    def upstream(self) -> bool:
+        """Whether the rules are those of the original."""
+        return self.compat == "upstream"
+
+
+def microseconds(text: str | None) -> int | None:
+    """Microseconds since 1970 of a time; one without a zone is UTC.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--as-of {text}: a time was expected, such as 2025-12-01T00:00:00") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(microseconds=1)
+
+
+def path_of(rows: penstock.sources.ParquetRows) -> str:
+    """The first file, for messages."""
+    return next(iter(rows.fingerprint_by("stat")))
+
+
+def paths_of(rows: penstock.sources.ParquetRows) -> list[Path]:
+    """The files, told from changed ones by their content in the key of a step."""
+    return [Path(path) for path in rows.fingerprint_by("stat")]
+
+
+def first_of(given: str | Sequence[str]) -> str:
+    """The first of what is given, for messages."""
+    return given if isinstance(given, str) else str(given[0])
