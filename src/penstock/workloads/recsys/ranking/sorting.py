@@ -45,10 +45,10 @@ def sort_samples(
                     f"sorting the samples: DuckDB cannot do with {memory // MiB} MiB: {_first_line(error)}"
                 ) from error
             memory //= 2  # it asks for less at once
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             if "No space left" in str(error):
                 raise OSError(28, f"no space left for sorting in {folder}") from error
-            raise BadInput(f"cannot be sorted: {_first_line(error)}", file="the samples") from error
+            raise BadInput(f"cannot be sorted: {_first_line(error)}", file=paths[0]) from error
 
 
 def _sort(folder: Path, paths: Sequence[Path], columns: Sequence[str], position: bool, memory: int) -> None:
@@ -68,6 +68,7 @@ def _sort(folder: Path, paths: Sequence[Path], columns: Sequence[str], position:
         first += _rows(path)
     order = f"{_name(REQUEST)}, {_name(POSITION) + ' NULLS LAST, ' if position else ''}{ROW}"
     with duckdb.connect(config=settings) as db:
+        db.execute("SET enable_progress_bar = false")
         db.execute(
             f"COPY (SELECT * FROM ({' UNION ALL BY NAME '.join(files)}) WHERE {_name(REQUEST)} IS NOT NULL "
             f"ORDER BY {order}) TO {_text(str(folder / 'sorted.parquet'))} "
@@ -84,9 +85,7 @@ def _remove(folder: Path) -> None:
 
 
 def _rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)
+    return len(penstock.sources.ParquetRows(path, [REQUEST]))
 
 
 def _name(column: str) -> str:
