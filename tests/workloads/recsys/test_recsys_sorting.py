@@ -61,5 +61,5 @@ def test_a_full_disk_is_a_full_disk_and_a_bad_file_a_bad_file(tmp_path, monkeypa
     with pytest.raises(OSError, match="no space left for sorting"):
         sorting.sort_samples(tmp_path, paths=[], columns=COLUMNS, position=True)
     monkeypatch.setattr(sorting, "_sort", lambda *_: (_ for _ in ()).throw(duckdb.IOException("cut off")))
-    with pytest.raises(BadInput, match="s.parquet: cannot be sorted: cut off"):
+    with pytest.raises(BadInput, match=r"s\.parquet: cannot be sorted: cut off"):
         sorting.sort_samples(tmp_path, paths=["s.parquet"], columns=COLUMNS, position=True)
