@@ -111,7 +111,7 @@ def test_auto_draws_what_can_be_trained_on_and_stays_with_the_run(tmp_path, tabl
     monkeypatch.setattr(stages.penstock, "share", lambda: SimpleNamespace(memory=8 * room))
     assert meta_of(ranked(tmp_path / "r", max_samples="auto", **tables)) == meta
     monkeypatch.setattr(stages.penstock, "share", lambda: SimpleNamespace(memory=1))
-    with pytest.raises(PenstockError, match="no row of 4 features can be trained on in 1 B"):
+    with pytest.raises(PenstockError, match="--max-samples auto: no row fits"):
         ranked(tmp_path / "none", max_samples="auto", **tables)
 
 

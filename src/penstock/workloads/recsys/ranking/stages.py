@@ -188,6 +188,8 @@ class Stages:
         chosen = self._run.step(
             f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._features)}
         ).facts
+        if not chosen["most"]:
+            return 0
         click.echo(
             f"--max-samples auto: {chosen['most']:,} rows of {len(self._features)} features can be trained "
             f"on in {format_size(chosen['memory'])} for one worker",
