@@ -29,7 +29,7 @@ from penstock.workloads.recsys import Ranking, RankTrain
 from penstock.workloads.recsys.readers import lightgbm_library
 from penstock.workloads.recsys.readers.lightgbm_library import merge_models, model_names, plain_model
 from penstock.workloads.recsys.shared.peak import RESERVED, Training, limit, most_rows_within, usable
-from penstock.workloads.recsys.training import growing, sampling, scoring
+from penstock.workloads.recsys.training import command, growing, sampling, scoring
 from penstock.workloads.recsys.training.sampling import choose_rows
 from penstock.workloads.recsys.training.survey import Wanted, survey
 
@@ -516,6 +516,22 @@ def test_features_that_say_nothing_are_named(tmp_path, capsys):
     )
     importance = pq.read_table(tmp_path / "run/importance.parquet").to_pylist()
     assert {row["feature"] for row in importance if row["unused"]} == {"f001", "f002"}
+
+
+def test_rows_that_are_too_few_to_split_are_told(tmp_path, capsys):
+    table = make(tmp_path / "table", 30, items=20, users=20, seed=2)
+    told = train(tmp_path / "run", table, valid=0.0)
+    assert told["model"]["trees"] == 0
+    assert "training ended with 0 of 6 trees: no split of 30 rows gains anything" in capsys.readouterr().err
+    model = lightgbm.Booster(model_file=str(tmp_path / "run/model.txt"))
+    assert set(model.predict(matrix(table)[0]).tolist()) == {0.0}
+
+
+def test_a_time_has_a_zone_or_is_utc():
+    assert command.moment_asked("2025-12-01T08:00:03+08:00") == "2025-12-01T00:00:03"
+    assert command.moment_asked("2025-12-01") == "2025-12-01T00:00:00"
+    assert command.moment_asked("-17") == "-17"
+    assert command.moment_asked(None) is None
 
 
 def test_a_table_in_which_no_feature_says_anything_is_refused(tmp_path):

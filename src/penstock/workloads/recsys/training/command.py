@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 import penstock
 from penstock.errors import MissingExtra, UsageError
@@ -89,12 +89,24 @@ def _allowed(name: str, value: float) -> bool:
 
 
 def _moment(_context: click.Context, _param: click.Parameter, given: str | None) -> str | None:
+    return moment_asked(given)
+
+
+def moment_asked(given: str | None) -> str | None:
+    """``--as-of``: a time as ISO 8601 has it, without a zone; or a whole number, as it is.
+
+    Raises:
+        click.BadParameter: it is something else.
+    """
     if given is None or given.lstrip("-").isdecimal():
         return given
     try:
-        return str(np.datetime64(given, "us"))
+        moment = datetime.fromisoformat(given)
     except ValueError:
         raise click.BadParameter(f"{given!r}: a time such as 2025-12-31T00:00 was expected") from None
+    if moment.tzinfo is not None:  # times of a table are UTC
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return moment.isoformat()
 
 
 @click.command()
@@ -182,6 +194,7 @@ class RankTrain:
         checked = Asked(**{
             **asked, "table": str(Path(asked["table"]).absolute()),
             "max_samples": rows_asked(asked["max_samples"]),
+            "as_of": moment_asked(asked["as_of"]),
             "curve": tuple(percents(asked["curve"])), "sweep": tuple(combinations(asked["sweep"])),
         })  # fmt: skip
         _check(checked)

@@ -284,6 +284,11 @@ class Stages:
         if curve and asked.picture:
             drawn = self._run.step("train-curve", draw_curve, inputs={"curve": curve}, threads=1)
             self._run.publish(drawn, "curve.png")
+        if model.trees < asked.trees:
+            click.echo(
+                f"training ended with {model.trees:,} of {asked.trees:,} trees: no split of {model.rows:,} "
+                "rows gains anything any more", err=True,
+            )  # fmt: skip
         if model.unused:
             told = ", ".join(model.unused[:5]) + (" ..." if len(model.unused) > 5 else "")
             click.echo(
