@@ -4,7 +4,7 @@ What is usually one program that holds all tables at once is here five workloads
 a run folder with the others, because each names its stages after itself:
 
     items ----------------------> similar    neighbors.parquet    (content: text, vectors)
-    interactions ---------------> behavior   neighbors.parquet    (bought, read, clicked together)
+    interactions ---------------> behavior   behavior.parquet     (bought, read, clicked together)
     samples, items, users ------> ranking    table/, groups.npy, positions.npy, meta.json
                                      |
                                   rank-train model.txt, metrics.json
@@ -21,13 +21,14 @@ from typing import Any
 
 # Loaded when first used: each needs other packages.
 _HOMES = {
+    "Behavior": "penstock.workloads.recsys.behavior",
     "RankTrain": "penstock.workloads.recsys.training",
     "Ranking": "penstock.workloads.recsys.ranking",
     "Shrink": "penstock.workloads.recsys.shrink",
     "Similar": "penstock.workloads.recsys.similar",
 }
 
-__all__ = ["RankTrain", "Ranking", "Shrink", "Similar"]
+__all__ = ["Behavior", "RankTrain", "Ranking", "Shrink", "Similar"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,165 @@
+"""Items that the same users came to, counted exactly, however many pairs there are.
+
+    interactions -> behavior-users    rows put apart by user
+                         |
+                    behavior-items    the items, and how many pairs there will be
+                         |
+                    behavior-pairs    counted within some users, put apart by item
+                         |
+                    behavior-best     added up; the most frequent of each item
+                         |
+                    behavior-neighbors -> behavior.parquet
+
+A user with very many items makes their square of pairs: of more than ``--max-user-items`` some are drawn by a
+hash, and the users are told.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import penstock
+from penstock.workloads.recsys import environment
+
+_ROWS = 1 << 18
+"""Rows of a file of the first stage."""
+
+
+@click.command()
+@click.option(
+    "--interactions",
+    required=True,
+    multiple=True,
+    metavar="T.parquet",
+    help="A row an interaction; files, patterns or folders.",
+)
+@click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who it was.")
+@click.option("--item", default="dataset_id", show_default=True, metavar="COLUMN", help="What it was with.")
+@click.option("--top-k", type=int, default=200, show_default=True,
+              envvar=["BEHAVIOR_SIMILARITY_TOP_K", "SIMILARITY_TOP_K"],
+              help="At most so many neighbours of an item; 0 or less does nothing.")  # fmt: skip
+@click.option("--max-user-items", type=click.IntRange(2), default=1000, show_default=True,
+              help="So many items of a user count at most; of more, some are drawn by a hash.")  # fmt: skip
+def _command(**options: Any) -> None:
+    """Find for each item those that most users have in common with it.
+
+    Writes behavior.parquet: item_id, rank, neighbor_id, users (that have both), score (their share among the
+    neighbours that are kept, as in the original: it sums to 1 and is not symmetric), by item and rank; equal
+    counts by id. Users that were capped are in behavior-pairs/capped.
+    """
+
+
+class Behavior:
+    """The workload ``behavior``."""
+
+    command = _command
+
+    def run(self, run: penstock.Run, **options: Any) -> None:
+        """Count and write.
+
+        Raises:
+            BadInput: a table that is not what it should be, naming file and place.
+            UsageError: options that make no sense.
+        """
+        from penstock.workloads.recsys.behavior import jobs
+
+        asked = environment.defaults(_command) | options
+        _tell()
+        if asked["top_k"] <= 0:
+            click.echo(
+                f"--top-k {asked['top_k']}: neighbours by behavior are off, and nothing is done", err=True
+            )
+            return
+        users = run.stage("behavior-users", _putting_apart(asked))
+        items = run.step(
+            "behavior-items", jobs.list_items, threads=1,
+            inputs={"users": users, "most": asked["max_user_items"]},
+        )  # fmt: skip
+        pairs = run.stage("behavior-pairs", _counting(users, items, asked["max_user_items"]))
+        best = run.stage(
+            "behavior-best",
+            penstock.Job(
+                source=penstock.sources.Partitions(pairs, "pairs"),
+                function=jobs.TakeMostFrequent(items.facts["ids"], asked["top_k"]),
+                into=penstock.sinks.Parquet(grain=1, schema=jobs.best_schema()), threads=1,
+            ),
+        )  # fmt: skip
+        written = run.step(
+            "behavior-neighbors", jobs.write_table, threads=1, inputs={"best": best, "items": items}
+        )
+        run.publish(written)
+        _tell_end(asked, items, pairs, written)
+
+    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+        """The plan of the stage that reads the interactions; what comes after depends on what it finds."""
+        asked = environment.defaults(_command) | options
+        _tell()
+        if asked["top_k"] <= 0:
+            return []
+        wishes = {name: options.get(name) for name in ("workers", "call")}
+        return [_putting_apart(asked).plan(budget=budget, **wishes)]
+
+
+def _tell() -> None:
+    for line in (*environment.told(), environment.superseded()):
+        if line:
+            click.echo(line, err=True)
+
+
+def _putting_apart(asked: dict[str, Any]) -> penstock.Job:
+    from penstock.errors import BadInput
+    from penstock.workloads.recsys.behavior.jobs import TakeInteractions
+    from penstock.workloads.recsys.shared.tables import is_key, opened
+
+    columns = [asked["user"], asked["item"]]
+    source = opened("--interactions", asked["interactions"], columns)
+    for name in columns:
+        kind = source.schema.field(name).type
+        if not is_key(kind):
+            raise BadInput(f"holds {kind}, and ids are integers or texts", place=f"column {name}")
+    file = ", ".join(map(str, asked["interactions"]))
+    parts = penstock.sinks.Partitions.parts_for(sum(source.sizes(0, len(source))), "16MiB")
+    return penstock.Job(
+        source=source, function=TakeInteractions(asked["user"], asked["item"], file),
+        batched=True, into=penstock.sinks.Partitions(by="user", parts=parts, grain=_ROWS), threads=1,
+    )  # fmt: skip
+
+
+def _counting(users: penstock.Stored, items: penstock.Stored, most: int) -> penstock.Job:
+    from penstock.workloads.recsys.behavior import jobs
+
+    schema = jobs.pairs_schema()
+    parts = penstock.sinks.Partitions.parts_for(12 * items.facts["pairs"], "32MiB")
+    return penstock.Job(
+        source=penstock.sources.Partitions(users), function=jobs.CountPairs(most), inputs={"items": items},
+        into={
+            "pairs": penstock.sinks.Partitions(by="item", parts=parts, schema=schema),
+            "capped": penstock.sinks.Parquet(grain=1),
+        },
+        threads=1,
+    )  # fmt: skip
+
+
+def _tell_end(
+    asked: dict[str, Any], items: penstock.Stored, pairs: penstock.Stored, written: penstock.Stored
+) -> None:
+    from penstock.workloads.recsys.shared.tables import opened
+
+    facts, made = items.facts, written.facts
+    rows = len(opened("--interactions", asked["interactions"], [asked["user"], asked["item"]]))
+    if rows > facts["rows"]:
+        click.echo(f"warning: {rows - facts['rows']:,} of {rows:,} rows lack a user or an item", err=True)
+    capped = pairs.open("capped").count_rows()
+    if capped:
+        click.echo(
+            f"warning: {capped:,} of {facts['users']:,} users have more than {asked['max_user_items']:,} "
+            f"items, of which so many count: they are in {pairs.folder / 'capped'}",
+            err=True,
+        )
+    click.echo(
+        f"{made['neighbors']:,} neighbours of {facts['ids']:,} items by {facts['users']:,} users; "
+        f"{made['without']:,} have none",
+        err=True,
+    )
