@@ -55,6 +55,7 @@ from penstock.errors import (
 
 if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
+    from penstock.byte_lru import ByteLRU
     from penstock.engine.plan import Plan
     from penstock.engine.report import Report
     from penstock.engine.verify import Verification, verify
@@ -69,6 +70,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "BadInput",
+    "ByteLRU",
     "CannotFit",
     "CannotKeep",
     "CannotResume",
@@ -120,6 +122,7 @@ _HOMES = {
     "Report": "penstock.engine.report",
     "Verification": "penstock.engine.verify",
     "verify": "penstock.engine.verify",
+    "ByteLRU": "penstock.byte_lru",
     "share": "penstock.sharing",
     "atomic": "penstock.files",
 }
