@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     import click
 
 __all__ = [
-    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Fingerprinted",
-    "Itemised", "Limit", "Message", "MoreOfABackend", "Named", "Observer", "Part", "Reading", "Receipt",
-    "Reducer", "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Expecting",
+    "Fingerprinted", "Itemised", "Limit", "Message", "MoreOfABackend", "Named", "Observer", "Part",
+    "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned",
+    "Workload",
 ]  # fmt: skip
 
 
@@ -234,6 +235,20 @@ class Carried(Protocol):
 
     def load(self, start: int, cargo: Any) -> None:
         """Take what ``carry`` gave, in the worker, before ``read``."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A source that may fetch ahead what a batch is going to read."""
+
+    def expect(self, start: int, stop: int) -> None:
+        """Hear, in the worker, of the items that come next; once a batch, before its first read.
+
+        It returns at once. It is advice: fewer of them may be read, or others, and what is read is the same
+        as without it. What it holds counts as the worker's, and what it fetched for a batch before
+        and was not read may go. What it raises is not heard of: reading tells what is wrong.
+        """
         ...
 
 

@@ -75,6 +75,25 @@ class TestChainOfTables(SourceSuite):
         return Chain(*(ParquetRows(folder / f"{number}.parquet") for number in range(3)))
 
 
+class FetchedAhead(Range):
+    """Numbers that it holds once it was told of them."""
+
+    def expect(self, start, stop):
+        object.__setattr__(self, "held", dict(enumerate(self.numbers[start:stop], start)))
+
+    def read(self, start, stop):
+        held = getattr(self, "held", {})
+        return [held.pop(item, self.numbers[item]) for item in range(start, stop)]
+
+    def __reduce__(self):
+        return type(self), (self.numbers,)
+
+
+class TestChainOfSourcesThatFetchAhead(SourceSuite):
+    def make(self, folder):
+        return Chain(FetchedAhead(4), Range(2), FetchedAhead(range(5, 8)))
+
+
 class TestChainOfChains(SourceSuite):
     def make(self, folder):
         return Chain(Chain(Range(2), Items([1, 2])), Chain(Items((3, 4)), Stream(5, 2)))

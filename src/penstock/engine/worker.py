@@ -13,12 +13,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import drafts, foreign, forks, note, proc, storage
-from penstock.abc import Carried, Reducer, Sink
+from penstock.abc import Carried, Expecting, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.apart import Apart
@@ -114,6 +115,7 @@ class Worker:
         self._setup = setup
         self._own_process = own_process
         self._carried = isinstance(setup.source, Carried)
+        self._expecting = isinstance(setup.source, Expecting)
         self._here = forks.Here()
         self._note = words
         self._scratch = scratch
@@ -234,6 +236,9 @@ class Worker:
 
     def _stream(self, work: m.Work) -> Iterator[tuple[int, int, Any]]:
         """(start, stop, results) call by call, in item order; ends early where the batch is cut."""
+        if self._expecting:
+            with suppress(Exception):  # advice: what is wrong is told by reading
+                self._setup.source.expect(work.start, work.stop)
         at = work.start
         worked = self._caller.batched if self._setup.batched else self._caller.one_by_one
         while at < work.stop:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any, TypeVar
 
-from penstock.abc import Carried, Fingerprinted, Named, Sequential, Sized, Source, Spanned
+from penstock.abc import Carried, Expecting, Fingerprinted, Named, Sequential, Sized, Source, Spanned
 from penstock.errors import BadInput, UsageError
 
 T = TypeVar("T")
@@ -18,9 +18,10 @@ class Chain:
     """The items of several sources, one source after the other: ``Chain(a, b)`` or ``Chain([a, b])``.
 
     It has each optional power that it can keep: ``sizes`` when all sources have them (a guess
-    for the rest would mislead the predictions), ``name`` when any has, ``starts``, ``carry`` and
-    ``each`` likewise; ``spans`` always. A call that crosses a border reads both sides: iterators
-    are chained lazily, Arrow tables and arrays concatenated, other containers become a list.
+    for the rest would mislead the predictions), ``name`` when any has, ``starts``, ``carry``,
+    ``expect`` and ``each`` likewise; ``spans`` always. A call that crosses a border reads both
+    sides: iterators are chained lazily, Arrow tables and arrays concatenated, other containers
+    become a list.
 
     Args:
         sources: one or more; or one iterable of them.
@@ -48,6 +49,8 @@ class Chain:
             self.starts = self._starts
         if any(isinstance(source, Carried) for source in self._sources):
             self.carry, self.load, self.weigh = self._carry, self._load, self._weigh
+        if any(isinstance(source, Expecting) for source in self._sources):
+            self.expect = self._expect
         if any(isinstance(source, Fingerprinted) for source in self._sources):
             self.fingerprint_kind, self.fingerprint_by = self._kind, self._by
         if any(hasattr(source, "each") for source in self._sources):
@@ -172,6 +175,13 @@ class Chain:
         """Hand each cargo to its source."""
         for i, low, part in cargo:
             self._sources[i].load(low, part)
+
+    def _expect(self, start: int, stop: int) -> None:
+        """Tell each source which of its items come next; one with none of them drops what it holds."""
+        coming = {i: (low, high) for i, low, high in self._places(start, stop)}
+        for i, source in enumerate(self._sources):
+            if isinstance(source, Expecting):
+                source.expect(*coming.get(i, (0, 0)))
 
     def _weigh(self, start: int, stop: int) -> int:
         """Estimated bytes of what ``carry`` would give."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from penstock.abc import Carried, Named, Sequential, Sized, Source, Spanned
+from penstock.abc import Carried, Expecting, Named, Sequential, Sized, Source, Spanned
 from penstock.testing.comparing import comparable
 
 
@@ -155,6 +155,26 @@ class SourceSuite:
         assert starts[-1] < len(source)
         for start in starts[:5] + starts[-5:]:
             assert self.items(self.in_worker(source, start, start + 1), start, start + 1) == [whole[start]]
+
+    def test_expecting_changes_nothing_that_is_read(self, source: Any, whole: list[Any]) -> None:
+        if not _can(source, Expecting):
+            pytest.skip("this source does not fetch ahead")
+        count = len(source)
+        copy = self.in_worker(source, 0, count)
+        # All of a batch; a part of it, as when it is cut; others than were told; twice the same; none at all.
+        for told, read in (
+            ((0, count), (0, count)), ((0, count), (1, 2)), ((0, 2), (2, count)), ((0, 2), (0, 2)),
+            ((1, count), (0, count)), ((count, count), (0, 1)),
+        ):  # fmt: skip
+            assert copy.expect(*told) is None
+            assert self.items(copy, *read) == whole[slice(*read)]
+        copy.expect(0, count)
+        items = [self.items(copy, item, item + 1) for item in range(count)]
+        assert items == [[item] for item in whole]
+        assert dict(copy.fingerprint()) == dict(source.fingerprint())
+        copy.expect(0, count)  # what was fetched ahead does not travel
+        assert len(pickle.dumps(copy)) == len(pickle.dumps(self.in_worker(source, 0, count)))
+        copy.expect(count, count)
 
     def test_cargo_is_weighed_and_all_that_is_pickled(self, source: Any) -> None:
         if not _can(source, Carried):
