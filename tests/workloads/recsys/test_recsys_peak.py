@@ -24,7 +24,7 @@ from penstock.workloads.recsys.shared.peak import (
 shapes = st.builds(
     Training,
     rows=st.integers(1, 10**9), features=st.integers(1, 2000), leaves=st.integers(2, 1000),
-    bin_sample=st.integers(1000, 10**6), row_group=st.integers(1, 10**6),
+    bin_sample=st.integers(1000, 10**6), row_group=st.integers(1, 10**6), tested=st.integers(0, 10**9),
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_a_budget_that_is_said_to_do_does(asked):
 
 @given(shapes, st.integers(1, 10))
 def test_the_peak_grows_with_all_that_it_depends_on(one, factor):
-    for name in ("rows", "features", "leaves", "bin_sample", "row_group"):
+    for name in ("rows", "features", "leaves", "bin_sample", "row_group", "tested"):
         assert replace(one, **{name: getattr(one, name) * factor}).peak >= one.peak
 
 
@@ -73,7 +73,7 @@ def test_the_plan_tells_rows_for_budgets_and_the_originals_rule():
     told = str(plan)
     assert plan.projected == plan.asked.peak
     assert plan.headroom == GiB - plan.asked.peak < 0
-    assert plan.grown == replace(plan.asked, rows=85_000_000, features=210)
+    assert plan.grown == replace(plan.asked, rows=85_000_000, features=210, tested=21_250_000)
     assert "does not fit: what would do:" in told
     assert "85,000,000 rows x 210 features" in told
     assert "--leaves 63, from RANKER_NUM_LEAVES" in told
@@ -81,6 +81,14 @@ def test_the_plan_tells_rows_for_budgets_and_the_originals_rule():
     assert [" ".join(row[:2]) for row in table] == [format_size(size) for size in BUDGETS]
     assert table[-1][-1] == "5,000,000"
     assert int(table[1][2].replace(",", "")) == most_rows(GiB, plan.asked)
+
+
+def test_what_is_tested_has_to_fit_too():
+    """A narrow table of which much is tested, and one of few rows in large row groups."""
+    narrow = Training(1_000_000, 8, bin_sample=1000, tested=4_000_000)
+    assert narrow.peak == narrow.test_peak > 600 * MiB
+    few = Training(1000, 500, bin_sample=1000)
+    assert few.peak == few.test_peak > 5 * 4 * few.row_group * few.features
 
 
 def test_the_rule_of_the_original():

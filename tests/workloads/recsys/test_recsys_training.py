@@ -703,7 +703,8 @@ def test_the_plan_of_a_shape_and_of_a_table(table, monkeypatch):
     plan = json.loads(told.output)["plans"][0]
     assert plan["asked"]["rows"] == 2400
     assert plan["asked"]["features"] == 8
-    assert plan["projected"] == Training(2400, 8, 31, row_group=plan["asked"]["row_group"]).peak
+    assert plan["asked"]["tested"] == 600
+    assert plan["projected"] == Training(2400, 8, 31, row_group=plan["asked"]["row_group"], tested=600).peak
 
 
 def test_the_environment_sets_defaults_in_python_too(table, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Training is two kinds of steps. ``bins`` reads the table by row groups and keeps
 
     bins   BASE + 20 S F + N (1.05 F + 20) + 2 row groups as float32
     trees  BASE + N (1.05 F + 65) + 16 x leaves x 256 x F
+    test   BASE + 5 row groups as float32, or BASE + 150 x the rows that are tested
 
 S: the rows that the bins are learnt from (``--bin-sample``), at most N. Fitted to measured peaks of whole
 process trees by ``benchmarks/recsys/training.py``, from above.
@@ -43,6 +44,7 @@ class Training:
         leaves: of a tree, at most.
         bin_sample: rows that the borders of the bins are learnt from.
         row_group: rows of the largest row group of the table.
+        tested: rows of the test part.
     """
 
     rows: int
@@ -50,6 +52,7 @@ class Training:
     leaves: int = 63
     bin_sample: int = BIN_SAMPLE
     row_group: int = _ROWS_IN_GROUP
+    tested: int = 0
 
     @property
     def bins_peak(self) -> int:
@@ -65,9 +68,14 @@ class Training:
         return BASE + int(self.rows * (1.05 * self.features + 65)) + histograms
 
     @property
+    def test_peak(self) -> int:
+        """Bytes at the peak of the steps that score and measure the test part, with one worker."""
+        return BASE + max(20 * self.row_group * self.features, 150 * self.tested)
+
+    @property
     def peak(self) -> int:
         """Bytes at the peak of the whole training."""
-        return max(self.bins_peak, self.trees_peak)
+        return max(self.bins_peak, self.trees_peak, self.test_peak)
 
     @property
     def needed(self) -> int:
@@ -207,7 +215,7 @@ class TrainingPlan:
         yield (
             f"{word:<12}{training.rows:,} rows x {training.features:,} features: bins "
             f"{format_size(training.bins_peak)} ({min(training.bin_sample, training.rows):,} rows for their "
-            f"borders), trees {format_size(training.trees_peak)}"
+            f"borders), trees {format_size(training.trees_peak)}, test {format_size(training.test_peak)}"
         )
 
 
@@ -232,7 +240,7 @@ def plan_shape(
     """Plan a shape, written as rows x features: ``"8500000x105"``.
 
     Args:
-        shape: rows and features.
+        shape: rows to learn from, and features; a quarter as many rows are tested, as by default.
         budget: bytes.
         leaves, bin_sample: as for a run.
         grow: factors, as in ``"rows=10,features=2"``.
@@ -245,7 +253,7 @@ def plan_shape(
     if match is None or not int(match[1]) or not int(match[2]):
         raise UsageError(f"cannot read the shape {shape!r}: write rows x features, such as 8500000x105")
     asked = Training(int(match[1]), int(match[2]), leaves, bin_sample)
-    asked = replace(asked, row_group=min(asked.row_group, asked.rows))
+    asked = replace(asked, row_group=min(asked.row_group, asked.rows), tested=asked.rows // 4)
     return TrainingPlan(budget, asked, None if grow is None else grown(asked, grow), defaults)
 
 
@@ -264,6 +272,7 @@ def grown(training: Training, grow: str) -> Training:
     return replace(
         training,
         rows=max(round(training.rows * factors.get("rows", 1)), 1),
+        tested=round(training.tested * factors.get("rows", 1)),
         features=max(round(training.features * factors.get("features", 1)), 1),
     )
 

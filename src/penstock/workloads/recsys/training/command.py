@@ -228,8 +228,9 @@ class RankTrain:
         most = rows_asked(asked["max_samples"])
         rows = min(rows, most) if isinstance(most, int) and most else rows
         training = Training(
-            rows, len(table.features), asked["leaves"], asked["bin_sample"], table.largest_group
-        )
+            rows, len(table.features), asked["leaves"], asked["bin_sample"], table.largest_group,
+            round(table.rows * asked["valid"]),
+        )  # fmt: skip
         bigger = grown(training, asked["grow"]) if asked["grow"] else None
         return [TrainingPlan(available, training, bigger, told)]
 

@@ -131,7 +131,8 @@ class Stages:
         asked = self._asked
         leaves = max([asked.leaves, *(each.get("leaves", 0) for each in asked.sweep)])
         group = self._table.largest_group
-        return Training(1, len(self._table.features), leaves, asked.bin_sample, group)
+        tested = self._survey.facts["valid"]["rows"]
+        return Training(1, len(self._table.features), leaves, asked.bin_sample, group, tested)
 
     @cached_property
     def _sample(self) -> penstock.Stored:
@@ -168,8 +169,9 @@ class Stages:
             raise CannotFit(
                 f"training on {planned.rows:,} rows of {planned.features} features is planned to take "
                 f"{format_size(planned.peak)} (bins {format_size(planned.bins_peak)}, trees "
-                f"{format_size(planned.trees_peak)}), and with what is kept free a budget of "
-                f"{format_size(planned.needed)}; it is {format_size(budget)}: {what_fits(budget, planned)}",
+                f"{format_size(planned.trees_peak)}, test {format_size(planned.test_peak)}), and with "
+                f"what is kept free a budget of {format_size(planned.needed)}; it is {format_size(budget)}: "
+                f"{what_fits(budget, planned)}",
                 needed=planned.needed,
             )
 
