@@ -12,11 +12,10 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-import penstock
 from penstock.errors import PenstockBug
 from penstock.workloads.multimodal import planning, upstream
 from penstock.workloads.multimodal.building import LOST, SPLITS
@@ -24,40 +23,46 @@ from penstock.workloads.multimodal.labels import LABELS
 from penstock.workloads.multimodal.records import CLINICAL
 from penstock.workloads.multimodal.shards import FAILED, INDEX
 
-if TYPE_CHECKING:
-    from penstock.workloads.multimodal.stages import Recipe
-
 SCHEMA = 1
 
 
-class Publishing:
-    """Writes what is published.
+def write_published(
+    folder: Path, *, tables: Path, plan: Path, splits: list[str], told: dict[str, Any],
+    counts: dict[str, Any], planned: dict[str, Any], **stored: Path,
+) -> None:  # fmt: skip
+    """A step: write everything that is published.
 
     Args:
-        folder: the run folder.
-        recipe: what was asked for.
-        tables, plan: the steps.
-        stored: the stage of each split.
+        folder: where it goes.
+        tables, plan: folders of these steps.
+        splits: their names.
+        told: what was asked for, and what retriever and tokenizer are, see ``stages.Recipe.told``.
+        counts, planned: what the two steps counted.
+        stored: the folder of shards of each split.
+
+    Raises:
+        PenstockBug: rows of the film table are not accounted for, each once.
     """
+    folders = {split: stored[split] for split in splits}
+    Publishing(folder, tables, plan, folders, told, counts, planned).write()
+
+
+class Publishing:
+    """Writes what is published; the arguments are those of ``write_published``."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, tables: penstock.Stored, plan: penstock.Stored,
-        stored: Mapping[str, penstock.Stored],
+        self, folder: Path, tables: Path, plan: Path, stored: Mapping[str, Path], told: Mapping[str, Any],
+        counts: Mapping[str, Any], planned: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        self._folder, self._recipe = folder, recipe
-        self._tables, self._plan, self._stored = tables, plan, stored
+        self._folder, self._tables, self._plan, self._stored = folder, tables, plan, stored
+        self._told, self._counts, self._planned = told, counts, planned
 
     def write(self) -> None:
-        """Write everything; the same again where nothing changed.
-
-        Raises:
-            PenstockBug: rows of the film table are not accounted for, each once.
-        """
+        """Write everything."""
         shards = [line for split in self._stored for line in self._index(split)]
         failed = self._write_failures()
         manifest = self._manifest(shards, failed)
-        with penstock.atomic(self._folder / SPLITS) as draft:
-            shutil.copyfile(self._plan.folder / SPLITS, draft)
+        shutil.copyfile(self._plan / SPLITS, self._folder / SPLITS)
         self._json(
             "index.json", {"schema": SCHEMA, "shards": [_without(line, "clinical") for line in shards]}
         )
@@ -65,7 +70,7 @@ class Publishing:
         self._json(
             "metadata.json",
             {
-                "config": {name: str(value) for name, value in self._recipe.asked.told().items()},
+                "config": {name: str(value) for name, value in self._told["options"].items()},
                 **{f"n_{split}": count for split, count in written.items()},
                 "total_records": sum(written.values()),
             },
@@ -73,7 +78,7 @@ class Publishing:
         self._json("manifest.json", manifest)
 
     def _index(self, split: str) -> Iterator[dict[str, Any]]:
-        with open(self._stored[split].folder / INDEX, encoding="utf-8") as file:
+        with open(self._stored[split] / INDEX, encoding="utf-8") as file:
             for line in file:
                 found = json.loads(line)
                 yield {**found, "split": split, "shard": f"{split}/{found['shard']}"}
@@ -81,13 +86,10 @@ class Publishing:
     def _write_failures(self) -> Counter[str]:
         """``failures.csv``: the row of each record that failed, counted from 0, and why."""
         counted: Counter[str] = Counter()
-        ids = self._recipe.asked.log_ids
+        ids = self._told["options"]["log_ids"]
         names = ("dicom_id", "subject_id", "study_id")
         known = self._ids() if ids else {}
-        with (
-            penstock.atomic(self._folder / "failures.csv") as draft,
-            open(draft, "w", encoding="utf-8", newline="") as file,
-        ):
+        with open(self._folder / "failures.csv", "w", encoding="utf-8", newline="") as file:
             out = csv.writer(file, lineterminator="\n")
             out.writerow(["record", "reason", *(names if ids else ())])
             for row, reason in self._failures():
@@ -96,13 +98,13 @@ class Publishing:
         return counted
 
     def _failures(self) -> Iterator[tuple[int, str]]:
-        with open(self._plan.folder / LOST, encoding="utf-8") as file:
+        with open(self._plan / LOST, encoding="utf-8") as file:
             for line in file:
                 row, reason = line.rstrip("\n").split(",")
                 yield int(row), reason
         for split, stored in self._stored.items():
-            rows = planning.read_column(str(self._plan.folder / f"{split}.arrow"), "row").to_numpy()
-            with open(stored.folder / FAILED, encoding="utf-8") as file:
+            rows = planning.read_column(str(self._plan / f"{split}.arrow"), "row").to_numpy()
+            with open(stored / FAILED, encoding="utf-8") as file:
                 for line in file:
                     item, reason = line.rstrip("\n").split(",")
                     yield int(rows[int(item)]), reason
@@ -115,15 +117,15 @@ class Publishing:
         from penstock.workloads.multimodal.building import JOINED
 
         wanted = pa.array(sorted(row for row, _ in self._failures()), pa.int64())
-        with pa.memory_map(str(self._tables.folder / JOINED)) as file:
+        with pa.memory_map(str(self._tables / JOINED)) as file:
             table = pa.ipc.open_file(file).read_all()
             table = table.filter(pc.is_in(table["row"], value_set=wanted))
             columns = [table[name].to_pylist() for name in ("row", "dicom_id", "subject_id", "study_id")]
         return {row: tuple(rest) for row, *rest in zip(*columns, strict=True)}
 
     def _manifest(self, shards: list[dict[str, Any]], failed: Counter[str]) -> dict[str, Any]:
-        recipe, counts = self._recipe, self._tables.facts["counts"]
-        planned = self._plan.facts
+        told, counts, planned = self._told, self._counts["counts"], self._planned
+        options = told["options"]
         skipped = Counter(counts["skipped"]) + Counter(
             _without(planned["skipped"], "image_missing", "image_unreadable")
         )
@@ -136,16 +138,16 @@ class Publishing:
                 f"{counts['rows']} rows of the film table became {sum(written.values())} written, "
                 f"{sum(skipped.values())} skipped and {sum(failed.values())} failed: {total}"
             )
-        if planned["patients_in_two_splits"] and recipe.asked.split != "record":
+        if planned["patients_in_two_splits"] and options["split"] != "record":
             raise PenstockBug(f"{planned['patients_in_two_splits']} patients are in two splits")
         train = [line["clinical"] for line in shards if line["split"] == "train" and line["records"]]
         return {
             "schema": SCHEMA,
-            "options": recipe.asked.told(),
-            "warnings": [upstream.WARNING] if recipe.asked.upstream else [],
-            "tables": self._tables.facts["tables"],
-            "retriever": recipe.retriever,
-            "tokenizer": recipe.tokenizer,
+            "options": options,
+            "warnings": [upstream.WARNING] if options["compat"] == "upstream" else [],
+            "tables": self._counts["tables"],
+            "retriever": told["retriever"],
+            "tokenizer": told["tokenizer"],
             "rows": counts["rows"],
             "views": counts["views"],
             "joined": counts["joined"],
@@ -155,21 +157,15 @@ class Publishing:
             "records": {
                 split: {**planned["splits"][split], "written": written[split]} for split in self._stored
             },
-            "records_of_a_shard": recipe.grain,
+            "records_of_a_shard": told["grain"],
             "patients_in_two_splits": planned["patients_in_two_splits"],
-            "labels": {
-                "names": list(LABELS),
-                "uncertain": recipe.asked.uncertain,
-                "blank": recipe.asked.blank,
-            },
+            "labels": {"names": list(LABELS), "uncertain": options["uncertain"], "blank": options["blank"]},
             "clinical": statistics(train),
         }
 
     def _json(self, name: str, content: dict[str, Any]) -> None:
-        with penstock.atomic(self._folder / name) as draft:
-            draft.write_text(
-                json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-            )
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        (self._folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def statistics(sums: list[Mapping[str, Any]]) -> dict[str, Any]:

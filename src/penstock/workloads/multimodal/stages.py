@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from penstock.workloads.multimodal.images import Drawing
 from penstock.workloads.multimodal.joining import Rules
 from penstock.workloads.multimodal.options import Asked, read_views
 from penstock.workloads.multimodal.planning import MOST_RECORDS, SplitRules
-from penstock.workloads.multimodal.publishing import Publishing
+from penstock.workloads.multimodal.publishing import write_published
 from penstock.workloads.multimodal.records import MakeRecord, Records
 from penstock.workloads.multimodal.retriever import open_retriever
 from penstock.workloads.multimodal.shards import Shards, record_bytes
@@ -81,6 +80,14 @@ class Recipe:
     def suffix(self) -> str:
         """Of the files of shards."""
         return "tar" if self.asked.writer == "webdataset" else "parquet"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the manifest says of all this."""
+        return {
+            "options": self.asked.told(), "retriever": self.retriever, "tokenizer": self.tokenizer,
+            "grain": self.grain,
+        }  # fmt: skip
 
     @property
     def official(self) -> Path | None:
@@ -146,8 +153,11 @@ class Stages:
         plan = run.step("plan", make_plan, threads=1, private=True, inputs=plan_inputs(recipe, tables))
         self._need_room(plan.facts["splits"])
         stored = {split: run.stage(split, recipe.job(plan.folder, split)) for split in SPLITS}
-        publishing = Publishing(run.folder, recipe, tables, plan, stored)
-        publishing.write()
+        inputs = {
+            "tables": tables, "plan": plan, **stored, "splits": list(SPLITS), "told": recipe.told,
+            "counts": tables.facts, "planned": plan.facts,
+        }  # fmt: skip
+        run.publish(run.step("published", write_published, threads=1, private=True, inputs=inputs))
         if recipe.asked.picture:
             self._draw(stored)
 
@@ -174,9 +184,7 @@ class Stages:
         asked = self._recipe.asked
         inputs: dict[str, Any] = {**stored, "writer": asked.writer}
         step = self._run.step("contact-sheets", draw_sheets, threads=1, private=True, inputs=inputs)
-        for path in sorted(step.folder.glob("*.png")):
-            with penstock.atomic(self._run.folder / path.name, durable=False) as draft:
-                _link(path, draft)
+        self._run.publish(step)
 
 
 def tables_inputs(recipe: Recipe) -> dict[str, Any]:
@@ -191,11 +199,3 @@ def plan_inputs(recipe: Recipe, tables: Any) -> dict[str, Any]:
         "joined": tables, "films": str(recipe.layout.films), "rules": asdict(recipe.split_rules),
         "official": recipe.official, "shards": recipe.suffix,
     }  # fmt: skip
-
-
-def _link(path: Path, draft: Path) -> None:
-    """A second name for a file, or a copy where a disk has no links."""
-    try:
-        os.link(path, draft)
-    except OSError:
-        shutil.copyfile(path, draft)
