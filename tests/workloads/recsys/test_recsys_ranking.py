@@ -275,6 +275,23 @@ def test_the_command_reads_the_variables_of_before_and_says_so(tmp_path, monkeyp
     assert meta["coverage"]["head"] > meta["coverage"]["tail"]
 
 
+def test_a_run_with_relative_paths_is_resumed_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(DATA / "clean")
+    tables = ["--samples", "samples.parquet", "--items", "dataset_profile.parquet"]
+    into = str(tmp_path / "r")
+    result = CliRunner().invoke(main, ["run", "ranking", *tables, "--into", into, "--budget", "600MiB"])
+    assert result.exit_code == 0, result.output
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["resume", into])
+    assert result.exit_code == 0, result.output
+    shrunk = ["run", "shrink", "samples.parquet", "--into", into + "2", "--budget", "600MiB"]
+    monkeypatch.chdir(DATA / "clean")
+    assert CliRunner().invoke(main, shrunk).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["resume", into + "2"])
+    assert result.exit_code == 0, result.output
+
+
 def test_tables_may_be_folders_and_several_files(tmp_path):
     whole = pq.read_table(log(tmp_path / "whole.parquet"))
     (tmp_path / "parts").mkdir()

@@ -142,7 +142,11 @@ class Looked:
 
     def take(self, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         """The features of these rows, one array each."""
-        return [column.take(rows) for column in self.values]
+        # One block: many small ones would be mapped and given back again and again.
+        block = np.empty((len(self.values), len(rows)), np.float32)
+        for column, out in zip(self.values, block, strict=True):
+            np.take(column, rows, out=out, mode="clip")
+        return list(block)
 
 
 def _as(numbers: NDArray[Any], kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

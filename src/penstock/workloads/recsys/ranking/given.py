@@ -65,8 +65,3 @@ def path_of(rows: penstock.sources.ParquetRows) -> str:
 def paths_of(rows: penstock.sources.ParquetRows) -> list[Path]:
     """The files, told from changed ones by their content in the key of a step."""
     return [Path(path) for path in rows.fingerprint_by("stat")]
-
-
-def first_of(given: str | Sequence[str]) -> str:
-    """The first of what is given, for messages."""
-    return given if isinstance(given, str) else str(given[0])

@@ -19,7 +19,7 @@ from penstock.workloads.recsys.ranking.dimension import write_dimension
 from penstock.workloads.recsys.ranking.drawing import draw_rows
 from penstock.workloads.recsys.ranking.finishing import write_meta
 from penstock.workloads.recsys.ranking.gather import BUCKETS, Gather
-from penstock.workloads.recsys.ranking.given import Asked, first_of, microseconds, path_of, paths_of
+from penstock.workloads.recsys.ranking.given import Asked, microseconds, path_of, paths_of
 from penstock.workloads.recsys.ranking.queries import WIDE, Draw, write_queries
 from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
@@ -55,8 +55,8 @@ class Stages:
         self._tables = {
             name: opened(f"--{name.replace('_', '-')}", each) for name, each in given.items() if each
         }
-        self._file = first_of(asked.samples)
         whole = opened("--samples", asked.samples)
+        self._file = path_of(whole)  # the same text wherever the run is resumed from
         for name, rows in {"samples": whole, **self._tables}.items():
             if not len(rows):
                 raise BadInput(
@@ -81,8 +81,9 @@ class Stages:
         """All of them."""
         seed = self._seed()
         self._asked = replace(self._asked, max_samples=self._most())
-        looked = {each.name: self._look_up(each) for each in self._dimensions}
+        # First, as it has the fork server load what all later stages need.
         survey = self._survey("survey", Spans.of(self._samples, self._asked.span), self._rules)
+        looked = {each.name: self._look_up(each) for each in self._dimensions}
         counts = survey.open("counts")
         inputs = dict(looked)
         if self._asked.max_samples and self._asked.sample_by != "request":

@@ -36,6 +36,13 @@ class SurveySpan:
 
     rules: Rules
 
+    def warm(self) -> None:
+        """Load Arrow once for the workers of all stages."""
+        import pyarrow.compute
+        import pyarrow.parquet  # noqa: F401
+
+        import penstock.sinks.rows  # noqa: F401
+
     def __call__(self, span: Span) -> dict[str, Any]:
         """Survey."""
         kept = keep(span.table, self.rules)
