@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from ranking_tables import items, log, ranked, table_of, write
 
+import penstock
 from penstock.errors import BadInput, PenstockError, UsageError
+from penstock.workloads.recsys import Ranking
 from penstock.workloads.recsys.hashing import SPLIT, hashes
 
 
@@ -233,6 +235,36 @@ def test_a_label_among_the_features_is_none(tmp_path, tables):
     meta = meta_of(ranked(tmp_path / "r", **{**tables, "items": about}))
     assert meta["left_out"]["items"] == {"label": "the label", "user_id": "an id"}
     assert "item_score" in meta["features"]
+
+
+def test_a_span_that_was_set_aside_is_told_and_the_rest_is_whole(tmp_path, tables, monkeypatch):
+    """Arrays beside the table agree with the rows that are there."""
+    from penstock.workloads.recsys.ranking.gather import Gather
+
+    make = Gather.__call__
+
+    def fail(self, span, queries, **inputs):
+        if span.number == 2:
+            raise RuntimeError("cannot be done")
+        return make(self, span, queries, **inputs)
+
+    whole = table_of(ranked(tmp_path / "whole", span=300, **tables))
+    monkeypatch.setattr(Gather, "__call__", fail)
+    with penstock.Run(tmp_path / "r", budget="600MiB", backend="inline", set_aside=True) as run:
+        Ranking().run(run, span=300, **tables)
+    table, meta = table_of(tmp_path / "r"), meta_of(tmp_path / "r")
+    assert meta["spans_set_aside"] == 1
+    assert meta["rows"]["table"] == table.num_rows < whole.num_rows
+    assert (
+        np.load(tmp_path / "r/groups.npy").sum()
+        == len(np.load(tmp_path / "r/positions.npy"))
+        == table.num_rows
+    )
+    requests = table.column("request_id").to_pylist()
+    assert np.load(tmp_path / "r/groups.npy").tolist() == [
+        requests.count(each) for each in dict.fromkeys(requests)
+    ]
+    assert penstock.verify(tmp_path / "r").ok
 
 
 # ------------------------------------------------------------------ bad input

@@ -109,7 +109,8 @@ class Stages:
             f"{_PREFIX}meta", write_meta, threads=1,
             inputs={
                 "table": table, "survey": survey, "file": self._file,
-                "meta": self._meta(counts["rows"], texts, looked, queries, seed),
+                "meta": self._meta(counts["rows"], texts, looked, queries, seed)
+                | {"spans_set_aside": len(table.missing)},
             },
         )  # fmt: skip
         self._run.publish(meta, "groups.npy", "positions.npy", "meta.json")
