@@ -3,13 +3,14 @@
 import gc
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from runs import SPLITS, run
 
 from penstock.errors import BadInput, UsageError
-from penstock.workloads.multimodal import loader
+from penstock.workloads.multimodal import loader, torching
 from penstock.workloads.multimodal.labels import LABELS
 from penstock.workloads.multimodal.loader import Loader, read_shard
 from penstock.workloads.multimodal.records import CLINICAL
@@ -174,6 +175,19 @@ def test_torch_reads_the_same(done):
         batches = list(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers))
         assert sorted(ids(batches)) == sorted(ids(Loader(done, "train")))
         assert batches[0]["image"].dtype == torch.float32
+
+
+def test_workers_of_torch_read_shards_of_their_own(done, monkeypatch):
+    """Without torch too: as much of it as is used."""
+    monkeypatch.setattr(torching, "torch", SimpleNamespace(from_numpy=lambda array: array))
+    loaded = torching.Batches(Loader(done, "train", batch=4))
+    found = []
+    for workers in (None, *(SimpleNamespace(id=which, num_workers=2) for which in range(2))):
+        monkeypatch.setattr(torching, "get_worker_info", lambda workers=workers: workers, raising=False)
+        found.append(ids(loaded))
+    assert sorted(found[1] + found[2]) == sorted(found[0]) == sorted(ids(Loader(done, "train")))
+    assert found[1]
+    assert found[2]
 
 
 def test_without_torch_it_says_what_to_install(done, monkeypatch):

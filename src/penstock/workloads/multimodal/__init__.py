@@ -22,7 +22,11 @@ from typing import Any
 import click
 
 import penstock
+from penstock.workloads.multimodal.leakage import leakage_filter
 from penstock.workloads.multimodal.options import read_options, with_options
+from penstock.workloads.multimodal.splits import plan_splits
+
+__all__ = ["Multimodal", "leakage_filter", "plan_splits"]
 
 
 @click.command()
