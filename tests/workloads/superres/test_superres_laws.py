@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 from superres_oracle import DATA, EXPECTED, MODELS, paths_of, read_volume, write_volume
 
@@ -592,3 +592,51 @@ def test_masks_in_files_are_used_from_end_to_end(cohort, tmp_path):
 
 def read_volume_mask(path):
     return nibabel.load(path).get_fdata() != 0
+
+
+def test_what_the_largest_component_leaves_out_is_told(cohort, tmp_path):
+    base, place = cohort
+    truths = {}
+    for number in range(4):
+        pid = f"P{number}"
+        for name in ("A", "B", "HR"):
+            header, voxels = read_volume(place(pid, name))
+            voxels = voxels.copy()
+            voxels[:2] = 0  # two empty planes between the head and a part of 2 x 3 x 4 voxels
+            voxels[0, :4, :6] = 0
+            voxels[0, :2, : 3 if name == "HR" else 6] = voxels.max()
+            write_volume(place(pid, name), header, voxels)
+            if name == "HR":
+                truths[pid] = voxels
+    options = {
+        "manifest": str(base / "manifest.json"),
+        "root": str(base),
+        "patch": 8,
+        "stride": 4,
+        "maps": False,
+    }
+    for folder, chosen in (("all", False), ("one", True)):
+        with penstock.Run(tmp_path / folder, budget="1GiB", backend="inline") as opened:
+            Superres().run(opened, **options, largest_component=chosen)
+    told = json.loads((tmp_path / "one/metrics.json").read_text())
+    removed = {pid: each for fold in told["folds"] for pid, each in fold["removed"].items()}
+    assert set(removed) == set(truths)
+    for pid, truth in truths.items():
+        parts, _ = ndimage.label(truth > 0, ndimage.generate_binary_structure(3, 2))
+        sizes = np.bincount(parts.ravel())[1:]
+        assert removed[pid]["removed"] == sizes.sum() - sizes.max() >= 6
+    # What superres-blend tells of the same experts, by the same weights.
+    for fold in told["folds"]:
+        with penstock.Run(tmp_path / f"new-{fold['fold']}", budget="1GiB", backend="inline") as opened:
+            SuperresBlend().run(
+                opened, weights=str(tmp_path / f"one/fold-{fold['fold']}/weights.npz"), root=str(base),
+                manifest=str(base / "manifest.json"), largest_component=True,
+            )  # fmt: skip
+        table = pq.read_table(tmp_path / f"new-{fold['fold']}/new/scales/results.parquet")
+        for row in table.to_pylist():
+            if row["patient"] in fold["removed"]:
+                assert row["removed"] == fold["removed"][row["patient"]]["blend_removed"] >= 12
+    # Unasked, nothing is left out, and the table is as it was.
+    every = json.loads((tmp_path / "all/metrics.json").read_text())
+    assert [fold["removed"] for fold in every["folds"]] == [{}, {}]
+    assert "removed" not in pq.read_schema(tmp_path / "all/test/metrics/results.parquet").names

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from penstock.workloads.superres.settings import Settings
 
 _SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
+_REMOVED = ("removed", "blend_removed")
+"""What ``--largest-component`` leaves out, in voxels: of the mask measured over, and of the blend's own."""
 
 
 def _swept(given: Sequence[str]) -> dict[str, list[float]]:
@@ -290,9 +292,11 @@ def _metrics_schema(settings: Settings) -> Any:
     import pyarrow as pa
 
     names = ("mse", "mae", "psnr", "ssim_slices" if settings.upstream else "ssim")
+    counts = _REMOVED if settings.largest_component else ()
     return pa.schema(
         [("fold", pa.int64()), ("patient", pa.string()), ("method", pa.string())]
         + [(name, pa.float64()) for name in names]
+        + [(name, pa.int64()) for name in counts]
     )
 
 
@@ -341,6 +345,7 @@ def _write_metrics(
                 "train": [pid for pid in fold.train if pid not in missing],
                 "test": sorted({row["patient"] for row in own}),
                 **fit.facts,
+                "removed": _removed(own),
                 "means": means(own),
             }
         )
@@ -371,6 +376,11 @@ def _write_metrics(
                 )
         if each["uncertified"]:
             click.echo(f"warning: fold {label}: {each['uncertified']} regions are not certified", err=True)
+
+
+def _removed(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Patient -> what the largest component left out; empty where it was not asked for."""
+    return {row["patient"]: {name: row[name] for name in _REMOVED} for row in rows if "removed" in row}
 
 
 def _write(run: penstock.Run, name: str, content: dict[str, Any]) -> None:

@@ -49,7 +49,8 @@ def evaluate(
 
     Returns the metrics (see ``measuring``) of ``"blend"``, of each expert as it is, and, where volumes are
     standardised, of each expert given the same mean and deviation as the blend, as ``NAME@train-scale`` or
-    ``NAME@truth-scale``.
+    ``NAME@truth-scale``. Where only the largest component counts, each also has ``removed``, the voxels left
+    out of the mask that all are measured over, and ``blend_removed``, those left out of the blend's.
 
     Raises:
         BadInput: see :func:`take_moments`; shapes or places differ from the fit's.
@@ -83,7 +84,11 @@ def evaluate(
             if writer is not None:
                 writer.write(np.where(inside, blend, np.float32(0)))
     names = ("blend", *weights.models, *(f"{name}@{settings.calibration}-scale" for name in mixer.rescaled))
-    return dict(zip(names, measure.told(), strict=True))
+    told = dict(zip(names, measure.told(), strict=True))
+    if truth.whole:
+        return told
+    removed = {"removed": truth.removed(), "blend_removed": seen.removed}
+    return {name: {**metrics, **removed} for name, metrics in told.items()}
 
 
 def blend_new(

@@ -77,6 +77,10 @@ class Truth:
         self._mask.plane(k, self._planes[0], every=self.whole)
         return self._planes[0]  # type: ignore[no-any-return]
 
+    def removed(self) -> int:
+        """Voxels outside the mask's largest component, where only that is compared."""
+        return 0 if self.whole else self._mask.smaller()
+
     def head(self, k: int) -> NDArray[np.bool_]:
         """Plane k of where the published program lets a blend be; the same array each time."""
         self._head.plane(k, self._planes[1])
