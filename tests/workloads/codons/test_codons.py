@@ -7,6 +7,7 @@ import lzma
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -483,11 +484,51 @@ def test_the_command_line_with_workers(tmp_path):
     assert not any(row["aa"] == "*" or row["count"] < 3 for row in want[0])
 
 
+@pytest.mark.parametrize("sample", [None, 7])
+def test_first_codons_are_left_out(tmp_path, sample):
+    """Against a count in plain Python; the same from FASTA, from Parquet and from workers."""
+    sequences = ["GTGAAATAA", "ttgNNNccca", "ATGTAA", "NTGAAA", "AT", "", "RTGTTTG", "ATA", "uugacg"]
+    (tmp_path / "a.fa").write_text("".join(f">s{n}\n{s}\n" for n, s in enumerate(sequences)))
+    pq.write_table(pa.table({"sequence": sequences}), tmp_path / "a.parquet")
+    rows, told = run(tmp_path / "run", tmp_path / "a.fa", drop_start=True)
+    triplets = [s.upper().replace("U", "T")[at : at + 3] for s in sequences for at in range(3, len(s) - 2, 3)]
+    assert {row["codon"]: row["count"] for row in rows if row["count"]} == {
+        codon: triplets.count(codon) for codon in triplets if set(codon) <= set("ACGT")
+    }
+    (ledger,) = told["tables"]
+    assert (ledger["codons"], ledger["ambiguous"], ledger["dropped"]) == (len(triplets), 1, 7)
+    assert 3 * ledger["codons"] + ledger["partial"] + ledger["skipped"] == told["bases"]
+    assert ledger["stops"] == 2
+    assert run(tmp_path / "rows", tmp_path / "a.parquet", drop_start=True)[0] == rows
+    every, before = run(tmp_path / "every", EXAMPLE, DATA / "syn300.fa.gz", sample=sample)
+    left = run(tmp_path / "left", EXAMPLE, DATA / "syn300.fa.gz", drop_start=True, sample=sample)
+    assert before["codons"] - left[1]["codons"] == left[1]["dropped"] == left[1]["records"]
+    if sample is None:
+        texts = gzip.decompress(EXAMPLE.read_bytes()), SYN300
+        first = Counter(sequence[:3].upper() for text in texts for _, sequence in records_of(text))
+        counts = [{row["codon"]: row["count"] for row in each} for each in (every, left[0])]
+        assert {codon: counts[0][codon] - counts[1][codon] for codon in CODONS} == {
+            codon: first[codon] for codon in CODONS
+        }
+    assert left == run(
+        tmp_path / "workers", EXAMPLE, DATA / "syn300.fa.gz", drop_start=True, sample=sample, backend="local"
+    )
+
+
+@pytest.mark.parametrize("other", [{"frame": "all"}, {"frame": "1"}, {"strand": "both"}])
+def test_first_codons_of_other_readings_are_refused(tmp_path, other):
+    with pytest.raises(UsageError, match="--drop-start leaves out the start codon"):
+        Codons().plan("1GiB", inputs=[str(EXAMPLE)], drop_start=True, **other)
+    with pytest.raises(UsageError, match="--drop-start"):
+        run(tmp_path / "run", EXAMPLE, drop_start=True, **other)
+
+
 def test_usage_errors_on_the_command_line(tmp_path):
     for arguments, code, match in (
         ([EXAMPLE, "--genetic-code", 7], 2, "number 7"),
         ([EXAMPLE, "--frame", 3], 2, "'3' is not one of"),
         ([EXAMPLE, "--sample", 0], 2, "sample"),
+        ([EXAMPLE, "--drop-start", "--frame", "all"], 2, "--drop-start"),
         ([], 2, "INPUT"),
         ([tmp_path / "none.fa"], 4, "no such file"),
     ):

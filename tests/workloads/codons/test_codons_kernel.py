@@ -44,14 +44,19 @@ def table(found, strand, frame):
     return dict(zip(summary.CODONS, summary.frames(found, strand)[frame].tolist(), strict=True))
 
 
-def slow(text, strand, frame):
-    """Counts, ambiguous codons, partial and skipped bases, records and bases, record by record."""
+def slow_records(text):
     records = []
     for line in text.decode().replace("\r", "").split("\n"):
         if line.startswith(">"):
             records.append("")
         elif records and not line.startswith(";"):
             records[-1] += line.upper().replace("U", "T").replace(" ", "").replace("\t", "")
+    return records
+
+
+def slow(text, strand, frame):
+    """Counts, ambiguous codons, partial and skipped bases, records and bases, record by record."""
+    records = slow_records(text)
     counts, ambiguous, partial, skipped = Counter(), 0, 0, 0
     for record in records:
         if strand == "-":
@@ -79,6 +84,21 @@ def check_against_slow(found, text):
             )
             assert (found[summary.RECORDS], found[summary.BASES]) == (records, bases)
             assert 3 * ledger["codons"] + partial + skipped == bases
+    check_without_starts(found, text)
+
+
+def check_without_starts(found, text):
+    """The first codons: what is left is what a text without its records' first three letters has."""
+    records = slow_records(text)
+    rest = "".join(f">\n{record[3:] if len(record) >= 3 else record}\n" for record in records).encode()
+    counts, ambiguous, partial, _, _, bases = slow(rest, "+", 0)
+    dropped = sum(len(record) >= 3 for record in records)
+    left = summary.frames(found, "+")[0] - summary.starts(found)
+    assert {c: n for c, n in zip(summary.CODONS, left.tolist(), strict=True) if n} == counts
+    assert summary.ledger(found, "+", 0, drop_start=True) == {
+        "codons": (bases - partial) // 3, "ambiguous": ambiguous, "partial": partial,
+        "skipped": 3 * dropped, "dropped": dropped,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -29,7 +29,7 @@ import click
 
 import penstock
 from penstock import foreign
-from penstock.errors import BadInput, MissingExtra
+from penstock.errors import BadInput, MissingExtra, UsageError
 from penstock.workloads.codons import genetic_codes
 from penstock.workloads.codons.tables import Row, codon_rows
 
@@ -64,6 +64,11 @@ def _known_code(context: click.Context, param: click.Parameter, number: int) -> 
     "--strand", type=click.Choice(list(_STRANDS)), default="forward", show_default=True,
     help="Also the reverse complement of each record?",
 )  # fmt: skip
+@click.option(
+    "--drop-start", is_flag=True,
+    help="Leave out the first codon of each record (its bases 1 to 3), which reads M whatever it is "
+    "(GTG, TTG, ATA); of --frame 0 and --strand forward alone.",
+)  # fmt: skip
 @click.option("--skip-stops", is_flag=True, help="Leave stop codons out of the table.")
 @click.option(
     "--min-count", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
@@ -97,15 +102,16 @@ class Codons:
             genetic_code: NCBI number.
             frame: ``"0"``, ``"1"``, ``"2"`` or ``"all"``.
             strand: ``"forward"`` or ``"both"``.
+            drop_start: leave each record's first codon out; of frame 0 and strand forward alone.
             skip_stops, min_count: rows to leave out; see ``tables``.
             sample, seed: exactly so many records, or None for all.
 
         Raises:
             BadInput: an input that is not what it should be, naming file and line.
-            UsageError: an unknown genetic code.
+            UsageError: an unknown genetic code; the first codons left out of another frame or strand.
             MissingExtra: a package is not installed.
         """
-        asked = _defaults() | options
+        asked = _asked(options)
         meaning = genetic_codes.translation(asked["genetic_code"])
         inputs = _open(asked["inputs"])
         limit = _choose(run, inputs, asked["sample"], asked["seed"]) if asked["sample"] else None
@@ -116,16 +122,24 @@ class Codons:
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts; those of a sample are like it."""
-        asked = _defaults() | options
+        asked = _asked(options)
         inputs, wishes = _open(asked["inputs"]), {name: options.get(name) for name in ("workers", "call")}
         return [_counting(inputs, asked["seed"], None).plan(budget=budget, **wishes)]
 
 
-def _defaults() -> dict[str, Any]:
-    return {
-        "genetic_code": 1, "frame": "0", "strand": "forward", "skip_stops": False, "min_count": 0,
-        "sample": None, "seed": 0,
+def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options and the defaults of the others."""
+    asked = {
+        "genetic_code": 1, "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
+        "min_count": 0, "sample": None, "seed": 0, **options,
     }  # fmt: skip
+    if asked["drop_start"] and (asked["frame"], asked["strand"]) != ("0", "forward"):
+        raise UsageError(
+            "--drop-start leaves out the start codon, which is the first three bases of a coding sequence: "
+            "it goes with --frame 0 and --strand forward alone, and "
+            f"--frame {asked['frame']} --strand {asked['strand']} was asked for"
+        )
+    return asked
 
 
 def _open(paths: Sequence[str]) -> Inputs:
@@ -194,12 +208,13 @@ def _results(
     for strand in _STRANDS[asked["strand"]]:
         by_frame = s.frames(summary, strand)
         for frame in frames:
-            counts = dict(zip(s.CODONS, by_frame[frame].tolist(), strict=True))
+            in_frame = by_frame[frame] - s.starts(summary) if asked["drop_start"] else by_frame[frame]
+            counts = dict(zip(s.CODONS, in_frame.tolist(), strict=True))
             kept = codon_rows(
                 counts, meaning, strand=strand, frame=frame, skip_stops=asked["skip_stops"],
                 min_count=asked["min_count"], dual=dual,
             )  # fmt: skip
-            ledger = s.ledger(summary, strand, frame)
+            ledger = s.ledger(summary, strand, frame, drop_start=asked["drop_start"])
             in_rows = sum(row["count"] for row in kept)
             stops = sum(count for codon, count in counts.items() if meaning[codon] == "*")
             ledgers.append(
@@ -212,7 +227,8 @@ def _results(
     letters = s.letters(summary)
     bases = int(summary[s.BASES])
     totals = {
-        key: sum(each[key] for each in ledgers) for key in ("codons", "ambiguous", "partial", "skipped")
+        key: sum(each[key] for each in ledgers)
+        for key in ("codons", "ambiguous", "partial", "skipped", "dropped")
     }
     told = {
         "schema": 1,

@@ -27,8 +27,8 @@ BUFFER = 8192
 """Bases of one record put together before they are counted."""
 
 # ------------------------------------------------------------------ state between chunks
-MODE, SLOT, FILLED, BEFORE, FIRST, LAST, LETTERS, TOUCHED, WINDOWS, OPENED = 0, 1, 2, 3, 4, 6, 8, 12, 13, 14
-STATE = 15
+MODE, SLOT, FILLED, BEFORE, FIRST, LAST, LETTERS, TOUCHED, WINDOWS, OPENED = 0, 1, 2, 3, 4, 7, 9, 13, 14, 15
+STATE = 16
 """
 MODE as in ``summary``; SLOT what the current fragment is; FILLED bases in the buffer and BEFORE
 the positions of the fragment before them; FIRST, LAST, LETTERS as in a fragment; TOUCHED whether the
@@ -93,15 +93,15 @@ def _edge(state, code):
 
 @_inner
 def _first(state, bases):
-    """Note the fragment's first two positions, when the run in the buffer holds them."""
-    for i in range(min(state[FILLED], 2 - state[BEFORE])):
+    """Note the fragment's first three positions, when the run in the buffer holds them."""
+    for i in range(min(state[FILLED], 3 - state[BEFORE])):
         state[FIRST + state[BEFORE] + i] = bases[i] >> 1 & 3
 
 
 @_inner
 def _advance(state, bases, windows, singles):
     """Make room in the buffer: count what it holds but the last few bases."""
-    if state[BEFORE] < 2:
+    if state[BEFORE] < 3:
         _first(state, bases)
     u = _count(bases, state[FILLED], state[BEFORE], windows[3], singles[3])
     copy(bases, 0, bases, u)
@@ -121,7 +121,7 @@ def _end_run(state, bases, windows, singles, row):
     filled, before = state[FILLED], state[BEFORE]
     if filled == 0:
         return
-    if before < 2:
+    if before < 3:
         _first(state, bases)
     u = _count(bases, filled, before, windows[row], singles[row])
     _count_singly(bases, u, max(filled - 2, u), before, singles[row])
@@ -148,9 +148,10 @@ def _fold(windows, singles):
 @_inner
 def _reset(state):
     state[BEFORE] = state[FILLED] = state[TOUCHED] = 0
-    for i in range(4):
-        state[FIRST + i] = -1
-        state[LETTERS + i] = 0
+    for i in range(FIRST, LETTERS):
+        state[i] = -1
+    for i in range(LETTERS, LETTERS + 4):
+        state[i] = 0
 
 
 @_inner
@@ -163,7 +164,7 @@ def _close_fragment(state, bases, windows, singles, out, at):
             out[at + phase * 64 + code] = singles[3, phase, code]
             singles[3, phase, code] = 0
     out[at + s.LENGTH] = state[BEFORE]
-    for i in range(8):
+    for i in range(LETTERS + 4 - FIRST):
         out[at + s.FIRST + i] = state[FIRST + i]
     _reset(state)
 
@@ -178,8 +179,10 @@ def _close_record(state, bases, windows, singles, out):
         out[s.RECORDS] += 1
         out[s.BASES] += length
         out[s.BY_LENGTH + rest] += 1
-        if length < 2:
+        if length < 3:
             out[s.BARE + length] += 1
+        elif max(state[FIRST], state[FIRST + 1], state[FIRST + 2]) < 4:
+            out[s.STARTS + state[FIRST] + 4 * state[FIRST + 1] + 16 * state[FIRST + 2]] += 1
         for i in range(4):
             out[s.CLOSED_LETTERS + i] += state[LETTERS + i]
     if state[TOUCHED]:
@@ -259,8 +262,8 @@ def _odd_letters(state, bases, windows, singles, out, byte, count, offset):
             out[s.LINE + s.OFFENCE] = offset + 1
         return
     _end_run(state, bases, windows, singles, 3)
-    for i in range(min(count, 2)):
-        if state[BEFORE] + i < 2:
+    for i in range(min(count, 3)):
+        if state[BEFORE] + i < 3:
             state[FIRST + state[BEFORE] + i] = 4
         _edge(state, 4)
     state[BEFORE] += count

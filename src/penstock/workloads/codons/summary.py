@@ -27,32 +27,35 @@ Vector = NDArray[np.int64]
 # ------------------------------------------------------------------ layout
 # A fragment: consecutive positions of one record.
 LENGTH = 192  # after 3 x 64 counts by phase (first position of the codon mod 3) and codon
-FIRST = 193  # codes of the first two positions; 4 for a letter that is no base, -1 for none
-LAST = 195  # codes of the last two positions
-LETTERS = 197  # letters that are no base: N, other IUPAC and X, gaps, protein
-OFFENCE = 201  # 1 + offset of the first byte that cannot be in a sequence; 0 for none
-FRAGMENT = 202
+FIRST = 193  # codes of the first three positions; 4 for a letter that is no base, -1 for none
+LAST = 196  # codes of the last two positions
+LETTERS = 198  # letters that are no base: N, other IUPAC and X, gaps, protein
+OFFENCE = 202  # 1 + offset of the first byte that cannot be in a sequence; 0 for none
+FRAGMENT = 203
 
 LINE, HEAD, TAIL = 0, FRAGMENT, 2 * FRAGMENT
 CLOSED = 3 * FRAGMENT  # 3 x 3 x 64 counts of closed records by length mod 3, phase, codon
-RECORDS = CLOSED + 576
+STARTS = CLOSED + 576  # 64 counts of closed records by their first codon, where it is of bases alone
+RECORDS = STARTS + 64
 BASES = RECORDS + 1
 BY_LENGTH = RECORDS + 2  # records by length mod 3
-BARE = RECORDS + 5  # records of length 0 and of length 1
-CLOSED_LETTERS = RECORDS + 7
-HAS_NEWLINE = RECORDS + 11  # ``line`` is complete
-CUT = RECORDS + 12  # the record that was open on the left has ended in here
-OPEN = RECORDS + 13  # ``tail`` belongs to a record that is open on the right
-KEPT = RECORDS + 14  # that record is in the sample
-MODE = RECORDS + 15  # where the stretch ends
-MARK = RECORDS + 16  # its first byte, one of the marks below; 0 for none, and where a file begins
-MARK_KEPT = RECORDS + 17  # a record whose header begins at the first byte is in the sample
-BAD = RECORDS + 18  # 1 + offset of the first bad byte, 0 for none
-BAD_FILE = RECORDS + 19
-BAD_KIND = RECORDS + 20
-FILE = RECORDS + 21  # number of the file that the first byte is in
-ORIGIN = RECORDS + 22  # its offset there
-SIZE = RECORDS + 23
+BARE = RECORDS + 5  # records of length 0, of length 1 and of length 2
+CLOSED_LETTERS = RECORDS + 8
+HAS_NEWLINE = RECORDS + 12  # ``line`` is complete
+CUT = RECORDS + 13  # the record that was open on the left has ended in here
+OPEN = RECORDS + 14  # ``tail`` belongs to a record that is open on the right
+KEPT = RECORDS + 15  # that record is in the sample
+MODE = RECORDS + 16  # where the stretch ends
+MARK = RECORDS + 17  # its first byte, one of the marks below; 0 for none, and where a file begins
+MARK_KEPT = RECORDS + 18  # a record whose header begins at the first byte is in the sample
+BAD = RECORDS + 19  # 1 + offset of the first bad byte, 0 for none
+BAD_FILE = RECORDS + 20
+BAD_KIND = RECORDS + 21
+FILE = RECORDS + 22  # number of the file that the first byte is in
+ORIGIN = RECORDS + 23  # its offset there
+SIZE = RECORDS + 24
+
+_PLACES = np.array([1, 4, 16])
 
 # Where a stretch ends.
 IN_FIRST_LINE, IN_SEQUENCE, AT_LINE_START, IN_HEADER = 0, 1, 2, 3
@@ -163,8 +166,10 @@ def _close(out: Vector, record: Vector) -> None:
     out[RECORDS] += 1
     out[BASES] += length
     out[BY_LENGTH + length % 3] += 1
-    if length < 2:
+    if length < 3:
         out[BARE + length] += 1
+    elif max(record[FIRST : FIRST + 3]) < 4:
+        out[STARTS + int(record[FIRST : FIRST + 3] @ _PLACES)] += 1
     out[CLOSED_LETTERS : CLOSED_LETTERS + 4] += record[LETTERS : LETTERS + 4]
 
 
@@ -192,8 +197,8 @@ def _concatenate(a: Vector, b: Vector) -> Vector:
         b0, b1, b2 = codes[i : i + 3]
         if i < len(before) and max(b0, b1, b2) < 4:
             out[(length - len(before) + i) % 3 * 64 + b0 + 4 * b1 + 16 * b2] += 1
-    if length == 1:
-        out[FIRST + 1] = b[FIRST]
+    if length < 3:
+        out[FIRST + length : FIRST + 3] = b[FIRST : FIRST + 3 - length]
     if b[LENGTH] == 1:
         out[LAST], out[LAST + 1] = a[LAST + 1], b[LAST + 1]
     else:
@@ -239,21 +244,32 @@ def frames(summary: Vector, strand: str) -> Vector:
     return reverse
 
 
-def ledger(summary: Vector, strand: str, frame: int) -> dict[str, int]:
+def starts(summary: Vector) -> Vector:
+    """Counts of the first codons of closed records, shape (64,): forward, in frame 0, of bases alone."""
+    return summary[STARTS : STARTS + 64]
+
+
+def ledger(summary: Vector, strand: str, frame: int, *, drop_start: bool = False) -> dict[str, int]:
     """Where each base of the closed records went, in one frame: 3 codons + partial + skipped = bases.
 
     ``codons`` counts all triplets, ``ambiguous`` ones included; ``partial`` the 0 to 2 bases after a
-    record's last codon; ``skipped`` those before its frame.
+    record's last codon; ``skipped`` those before its frame. Where ``drop_start``, of strand "+" and
+    frame 0, they are also those of the first codons: ``dropped`` of them.
     """
     records, bases = int(summary[RECORDS]), int(summary[BASES])
-    none, one = (int(n) for n in summary[BARE : BARE + 2])
+    none, one, two = (int(n) for n in summary[BARE : BARE + 3])
     partial = sum(int(summary[BY_LENGTH + rest]) * ((rest - frame) % 3) for rest in range(3))
     # Records shorter than the frame have no partial codon: their bases are all skipped.
     partial -= (0, 2 * none, none + 2 * one)[frame]
     skipped = (0, records - none, 2 * (records - none) - one)[frame]
     codons = (bases - partial - skipped) // 3
     ambiguous = codons - int(frames(summary, strand)[frame].sum())
-    return {"codons": codons, "ambiguous": ambiguous, "partial": partial, "skipped": skipped}
+    dropped = records - none - one - two if drop_start else 0
+    ambiguous -= dropped - int(starts(summary).sum()) if drop_start else 0
+    return {
+        "codons": codons - dropped, "ambiguous": ambiguous, "partial": partial,
+        "skipped": skipped + 3 * dropped, "dropped": dropped,
+    }  # fmt: skip
 
 
 def letters(summary: Vector) -> dict[str, int]:
@@ -265,5 +281,5 @@ def letters(summary: Vector) -> dict[str, int]:
 
 def protein(summary: Vector) -> tuple[int, int]:
     """Letters that only proteins have, and all letters, as far as they are known to be sequence."""
-    parts = [(RECORDS + 10, BASES)] + [(at + LETTERS + 3, at + LENGTH) for at in (HEAD, TAIL)]
+    parts = [(CLOSED_LETTERS + 3, BASES)] + [(at + LETTERS + 3, at + LENGTH) for at in (HEAD, TAIL)]
     return sum(int(summary[i]) for i, _ in parts), sum(int(summary[i]) for _, i in parts)
