@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from penstock.workloads.recsys.similar.approximate import Approximate
     from penstock.workloads.recsys.similar.search import Search, Wanted
 
 TEXTS = 4096
@@ -173,14 +174,17 @@ def take_sparse(folder: Path, *, path: str, **_: Any) -> dict[str, Any]:
 
 @dataclass
 class FindNeighbors:
-    """The neighbours of a block of items, exact.
+    """The neighbours of a block of items.
 
     Args:
         wanted: which neighbours.
+        probes: lists of an index that are looked at; 0 for an exact search.
     """
 
     wanted: Wanted
+    probes: int = 0
     _search: Any = field(default=None, init=False, repr=False, compare=False)
+    _items: int = field(default=0, init=False, repr=False, compare=False)
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -196,14 +200,19 @@ class FindNeighbors:
         if self._search is None:
             self._search = self._open(folders)
         start = block * BLOCK
-        items = len(self._search.rows)
-        ids, scores, counts = self._search.find(start, min(start + BLOCK, items))
+        ids, scores, counts = self._search.find(start, min(start + BLOCK, self._items))
         return {"ids": _filled(ids, -1), "scores": _filled(scores, 0), "counts": _filled(counts, 0)}
 
-    def _open(self, folders: Mapping[str, Path]) -> Search:
+    def _open(self, folders: Mapping[str, Path]) -> Search | Approximate:
         from penstock.workloads.recsys.similar.search import Rows, Search
 
-        return Search(Rows.load(*folders.values()), self.wanted)
+        self._items = len(rows := Rows.load(*folders.values()))
+        search = Search(rows, self.wanted)
+        if not self.probes:
+            return search
+        from penstock.workloads.recsys.similar.approximate import open_index
+
+        return open_index(folders["index"], search, self.probes)
 
 
 def _filled(rows: NDArray[Any], value: int) -> NDArray[Any]:

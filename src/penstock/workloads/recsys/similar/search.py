@@ -164,6 +164,20 @@ class Search:
             self._find(low, high, ids[part], scores[part], counts[part])
         return ids, scores, counts
 
+    def score(
+        self, start: int, found: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
+        """The best of some candidates of the items from ``start``, as :meth:`find` gives neighbours.
+
+        Args:
+            start: number of the first item.
+            found: how many candidates each item has, their numbers and their float32 scores.
+        """
+        shape = (len(found[0]), self.wanted.most)
+        ids, scores, counts = np.empty(shape, np.int32), np.empty(shape), np.zeros(shape[0], np.int64)
+        self._finish(start, found, ids, scores, counts)
+        return ids, scores, counts
+
     # ------------------------------------------------------------------ one block of queries
 
     def _find(self, start: int, stop: int, ids: Any, scores: Any, counts: Any) -> None:

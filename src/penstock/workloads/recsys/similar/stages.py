@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import penstock
 from penstock.errors import BadInput
 from penstock.workloads.recsys.similar.asked import Asked
+
+if TYPE_CHECKING:
+    from penstock.workloads.recsys.similar.search import Wanted
 
 
 def _seen(*paths: str) -> dict[str, str]:
@@ -155,14 +158,42 @@ class Stages:
         if self._asked.top_k > wanted.most and count > 1:
             click.echo(f"--top-k {self._asked.top_k:,}: there are {count - 1:,} other items", err=True)
         blocks = -(-count // jobs.BLOCK)
-        function: Any = jobs.FindNeighbors(wanted)
+        inputs: dict[str, Any] = dict(rows)
+        probes = 0
+        if self._asked.approximate:
+            index = self._index(rows["vectors"], wanted)
+            inputs["index"], probes = index, index.facts["probes"]
+        function = jobs.FindNeighbors(wanted, probes)
         return self._run.stage(
             "similar-blocks",
             penstock.Job(
-                source=penstock.sources.Range(blocks), function=function, inputs=dict(rows), threads=1,
+                source=penstock.sources.Range(blocks), function=function, inputs=inputs, threads=1,
                 into=penstock.sinks.Arrays(grain=8, fill=0),
             ),
         )  # fmt: skip
+
+    def _index(self, vectors: penstock.Stored, wanted: Wanted) -> penstock.Stored:
+        from penstock.workloads.recsys.similar.approximate import build
+
+        index = self._run.step(
+            "similar-index", build, threads=1,
+            inputs={"vectors": vectors, "wanted": wanted, "recall": self._asked.recall},
+        )  # fmt: skip
+        facts = index.facts
+        self._facts["approximate"] = _own(index)
+        if facts["probes"]:
+            told = f"approximate: {facts['probes']:,} of {facts['lists']:,} lists are looked at"
+        elif facts["queries"]:
+            told = "the search is exact: no index is both good enough and faster"
+        else:
+            told = "the search is exact: there are too few items to measure the recall of an index"
+        if facts["queries"]:
+            told += (
+                f"; recall {facts['recall']:.4f} on {facts['queries']:,} drawn items, at least "
+                f"{facts['proven']:.4f} with 95 % confidence"
+            )
+        click.echo(told, err=True)
+        return index
 
     def _write(
         self, found: penstock.Stored, ordered: penstock.Stored | None,
