@@ -49,12 +49,16 @@ def store(request, tmp_path, served):
     return remote.open(url)
 
 
-def test_reads_the_same_bytes_from_everywhere(store):
+def test_reads_the_same_bytes_from_everywhere(store, tmp_path):
     for name, data in FILES.items():
         assert store.read(name) == data
     assert store.read("a.jpg", 5, 250_000) == DATA[5:250_000]
     assert store.read("a.jpg", 299_999) == DATA[299_999:]
     assert store.read("a.jpg", 7, 7) == b""
+    for name in ("a.jpg", "empty"):
+        with open(tmp_path / "copy", "wb") as out:
+            store.copy(name, out)
+        assert (tmp_path / "copy").read_bytes() == FILES[name]
     copy = pickle.loads(pickle.dumps(store))
     assert copy == store
     assert copy.read("b/c d.jpg") == DATA[:1000]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 from penstock import foreign, forks
 from penstock.budget import MiB
@@ -190,6 +190,18 @@ class Store:
             BadInput: the server gives no parts of files.
         """
         out = io.BytesIO()
+        self._write(path, start, stop, out)
+        return out.getvalue()
+
+    def copy(self, path: str, out: BinaryIO) -> None:
+        """Write a whole file into one that is open for writing and seeking, part by part.
+
+        Raises:
+            FileNotFoundError, PermissionError, ReadFailed, BadInput: as ``read``.
+        """
+        self._write(path, 0, None, out)
+
+    def _write(self, path: str, start: int, stop: int | None, out: BinaryIO) -> None:
         etag, at = None, start
         while stop is None or at < stop:
             end = at + PART if stop is None else min(at + PART, stop)
@@ -197,14 +209,13 @@ class Store:
             if stop is not None and stop > size:
                 raise self._failed(path, f"ends at byte {size}, where {stop} bytes were expected")
             at, stop = end, size if stop is None else stop
-        return out.getvalue()
 
     def address(self, path: str) -> str:
         """Where a file lies, for people."""
         return f"{self.url}/{path}" if path else self.url
 
     def _part(
-        self, path: str, start: int, end: int, out: io.BytesIO, etag: str | None
+        self, path: str, start: int, end: int, out: BinaryIO, etag: str | None
     ) -> tuple[int, str | None]:
         """Write one part; the bytes of the whole file, and its etag."""
         place = out.tell()
@@ -225,7 +236,7 @@ class Store:
             f"{self.retries + 1} times",
         )
 
-    def _request(self, path: str, start: int, end: int, out: io.BytesIO) -> tuple[int, str | None, int]:
+    def _request(self, path: str, start: int, end: int, out: BinaryIO) -> tuple[int, str | None, int]:
         """Bytes of the file, its etag, and how many bytes were to come."""
         import obstore
 

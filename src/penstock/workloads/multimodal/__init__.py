@@ -52,7 +52,8 @@ class Multimodal:
 
         Args:
             run: an open run; a private one.
-            options: those of the command line, with underscores: ``root``, ``cxr``, ``ed``, ``hosp``,
+            options: those of the command line, with underscores: ``root``, ``cxr``, ``user_project``,
+                ``fetch``, ``ed``, ``hosp``,
                 ``reports``, ``split``, ``ratios``, ``seed``, ``unmatched``, ``image_size``, ``exact_resize``,
                 ``fit``, ``mask``, ``image``, ``text``, ``leakage_filter``, ``retriever``, ``tokenizer``,
                 ``max_text_length``, ``views``, ``window``, ``celsius``, ``shard_size``, ``writer``,

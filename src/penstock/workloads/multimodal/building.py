@@ -11,6 +11,7 @@ import pyarrow as pa
 from penstock import files
 from penstock.workloads.multimodal import layout as layouts
 from penstock.workloads.multimodal import planning
+from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.joining import Rules, join
 from penstock.workloads.multimodal.planning import SplitRules
 
@@ -30,12 +31,20 @@ def make_tables(
 
 
 def make_plan(
-    folder: Path, *, joined: Path, films: str, rules: Mapping[str, Any], official: Path | None, shards: str
+    folder: Path,
+    *,
+    joined: Path,
+    films: str,
+    rules: Mapping[str, Any],
+    official: Path | None,
+    shards: str,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the plan of each split, and ``splits.parquet``; what it returns is counts."""
     with pa.memory_map(str(joined / JOINED)) as file:
         records = pa.ipc.open_file(file).read_all()
-        planned = planning.plan_records(records, Path(films), _split_rules(rules), official)
+        where = Path(films) if elsewhere is None else Elsewhere(**elsewhere)
+        planned = planning.plan_records(records, where, _split_rules(rules), official)
     planning.write_plan(folder, planned)
     _write_splits(folder / SPLITS, planned, shards)
     with open(folder / LOST, "w", encoding="utf-8") as lost:

@@ -14,6 +14,7 @@ from penstock.budget import parse_size
 from penstock.durations import parse_duration
 from penstock.errors import MissingExtra, UsageError
 from penstock.files import is_file, is_folder
+from penstock.foreign import line
 from penstock.workloads.multimodal.splits import parse_ratios
 
 _PACKAGES = {"PIL": "pillow", "pyarrow": "pyarrow", "tokenizers": "tokenizers"}
@@ -21,6 +22,7 @@ _UPSTREAM = {"split": "record", "window": "24h", "mask": "full", "exact_resize":
 _DEFAULTS = {"split": "official", "window": None, "mask": "none", "exact_resize": False}
 """Where the original's differ."""
 _PATHS = ("root", "cxr", "ed", "hosp", "reports", "tokenizer")
+_PLACES = (*_PATHS, "user_project", "fetch")
 _SPLITS = ("official", "hash", "quota")
 
 
@@ -71,7 +73,24 @@ def _choice(name: str, values: tuple[str, ...], text: str, default: str | None =
 
 _ALL = [
     click.argument("root", type=click.Path(), required=False, metavar="ROOT"),
-    _folder("cxr", "Folder of MIMIC-CXR-JPG"),
+    click.option(
+        "--cxr",
+        type=click.Path(),
+        metavar="DIR|URL",
+        help="Folder of MIMIC-CXR-JPG, where it lies elsewhere; also gs://BUCKET/PREFIX, s3://, https://.",
+    ),
+    click.option(
+        "--user-project",
+        metavar="ID",
+        help="The project that pays for reading --cxr gs://, as PhysioNet asks.",
+    ),
+    click.option(
+        "--fetch",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="Films that each worker has under way at once, with --cxr URL.",
+    ),
     _folder("ed", "Folder of MIMIC-IV-ED"),
     _folder("hosp", "Folder of the hosp tables of MIMIC-IV"),
     _folder("reports", "Folder of the reports of MIMIC-CXR"),
@@ -197,6 +216,8 @@ class Asked:
 
     root: str | None = None
     cxr: str | None = None
+    user_project: str | None = None
+    fetch: int = 4
     ed: str | None = None
     hosp: str | None = None
     reports: str | None = None
@@ -231,8 +252,8 @@ class Asked:
         return self.compat == "upstream"
 
     def told(self) -> dict[str, Any]:
-        """The options for the manifest; no paths, which differ from machine to machine."""
-        found = {name: value for name, value in self.__dict__.items() if name not in _PATHS}
+        """The options for the manifest; not where things lie, which differs from machine to machine."""
+        found = {name: value for name, value in self.__dict__.items() if name not in _PLACES}
         if self.retriever not in ("bm25", "none"):
             found["retriever"] = "folder"
         return found
@@ -252,7 +273,7 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     defaults = _UPSTREAM if given.get("compat") == "upstream" else _DEFAULTS
     given |= {name: value for name, value in defaults.items() if given.get(name) is None}
     # The same files have the same names wherever the run is resumed from.
-    given |= {name: str(Path(given[name]).absolute()) for name in _PATHS if given.get(name) is not None}
+    given |= {name: _absolute(name, given[name]) for name in _PATHS if given.get(name) is not None}
     asked = Asked(**given)
     parse_ratios(asked.ratios)
     read_views(asked.views)
@@ -263,6 +284,17 @@ def read_options(options: Mapping[str, Any]) -> Asked:
         raise MissingExtra("a mask", "opencv-python-headless", "multimodal-mask")
     _refuse_pickles(asked.root)
     return asked
+
+
+def _absolute(name: str, given: Any) -> str:
+    if "://" not in str(given):
+        return str(Path(given).absolute())
+    if name != "cxr":
+        raise UsageError(
+            f"--{name} {line(str(given))}: only --cxr may be an address; copy these, which are small, to a "
+            "folder"
+        )
+    return str(given)
 
 
 def _refuse_pickles(root: str | None) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from penstock.errors import BadInput
 from penstock.workloads.multimodal import csvs, layout
+from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.headers import BadImage, read_header
 from penstock.workloads.multimodal.images import open_image
 from penstock.workloads.multimodal.splits import SPLITS, keyed, official_people, plan_splits
@@ -58,19 +59,21 @@ class Planned:
     lost: list[tuple[int, str]]
 
 
-def plan_records(records: pa.Table, films: Path, rules: SplitRules, official: Path | None = None) -> Planned:
+def plan_records(
+    records: pa.Table, films: Path | Elsewhere, rules: SplitRules, official: Path | None = None
+) -> Planned:
     """Look for the films, split the people, and order the records.
 
     Args:
         records: see ``joining.join``.
-        films: what their paths begin in.
+        films: what their paths begin in, or where they lie elsewhere.
         rules: how.
         official: path of the table of the official split.
 
     Raises:
         BadInput: the official table tears people apart.
     """
-    seen = _look(records, films)
+    seen = _look_elsewhere(records, films) if isinstance(films, Elsewhere) else _look(records, films)
     skipped = Counter(reason for reason in seen["reason"].to_pylist() if reason)
     lost = [
         (row, reason)
@@ -149,6 +152,16 @@ def _look(records: pa.Table, films: Path) -> pa.Table:
         else:
             reasons.append(None)
     return pa.table({"reason": pa.array(reasons, pa.string()), "bytes": sizes, "memory": memory})
+
+
+def _look_elsewhere(records: pa.Table, films: Elsewhere) -> pa.Table:
+    """The same from a listing: what decoding takes is not known before a film is had."""
+    paths = paths_of(records)
+    there = films.sizes(paths)
+    reasons = [None if path in there else "image_missing" for path in paths]
+    sizes = np.array([there.get(path, 0) for path in paths], np.int64)
+    columns = {"bytes": sizes, "memory": sizes + _UNKNOWN_MEMORY}
+    return pa.table({"reason": pa.array(reasons, pa.string()), **columns})
 
 
 def _look_at(path: str) -> tuple[int, int]:

@@ -10,9 +10,16 @@ from typing import Any
 
 from penstock.budget import format_size
 from penstock.workloads.multimodal.building import make_plan, make_tables
+from penstock.workloads.multimodal.elsewhere import copy_tables
 from penstock.workloads.multimodal.options import Asked
 from penstock.workloads.multimodal.splits import SPLITS
-from penstock.workloads.multimodal.stages import plan_inputs, prepare, tables_inputs
+from penstock.workloads.multimodal.stages import (
+    copy_inputs,
+    films_elsewhere,
+    plan_inputs,
+    prepare,
+    tables_inputs,
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,14 @@ def plan_run(asked: Asked, budget: str | int, *, workers: int | None, call: int 
     Raises:
         BadInput: tables that are missing or are not what they should be.
     """
-    recipe = prepare(asked)
+    elsewhere = films_elsewhere(asked)
     with tempfile.TemporaryDirectory(prefix="penstock-") as name:
         folder = Path(name)
-        for inner in ("tables", "plan"):
+        for inner in ("tables", "plan", "copied"):
             (folder / inner).mkdir(mode=0o700)
+        if elsewhere is not None:
+            copy_tables(folder / "copied", **copy_inputs(elsewhere))
+        recipe = prepare(asked, elsewhere, None if elsewhere is None else folder / "copied")
         told = make_tables(folder / "tables", **tables_inputs(recipe))["counts"]
         planned = make_plan(folder / "plan", **plan_inputs(recipe, folder / "tables"))
         records = {split: planned["splits"][split]["records"] for split in SPLITS}

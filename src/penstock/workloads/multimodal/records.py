@@ -7,7 +7,7 @@ a word of a record in it: a reason is one of ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from penstock import files
 from penstock.workloads.multimodal import images, labels, layout, notes, planning, upstream
 from penstock.workloads.multimodal.clinical import VITALS
+from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.films import key_of
 from penstock.workloads.multimodal.headers import BadImage
 from penstock.workloads.multimodal.images import Drawing
@@ -69,23 +70,35 @@ class Records:
         plan: path of the split's plan, see ``planning``.
         split: its name.
         films: what the paths of films begin in.
+        elsewhere: where films are, if not here.
     """
 
-    def __init__(self, plan: Path, split: str, films: Path) -> None:
+    def __init__(self, plan: Path, split: str, films: Path, elsewhere: Elsewhere | None = None) -> None:
         self._plan, self._split, self._films = str(plan), split, str(films)
+        self._elsewhere = elsewhere
         self._count = planning.count_rows(self._plan)
 
     def __len__(self) -> int:
         return self._count
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_plan", "_split", "_films", "_count")
+        kept = ("_plan", "_split", "_films", "_count", "_elsewhere")
         return {name: self.__dict__[name] for name in kept}
 
-    def read(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """What the tables say of each record, and where its film lies."""
+    def expect(self, start: int, stop: int) -> None:
+        """Fetch ahead what lies elsewhere."""
+        if self._elsewhere is not None and start < stop:
+            table = planning.read_rows(self._plan, start, stop)
+            films = zip(planning.paths_of(table), table["bytes"].to_pylist(), strict=True)
+            self._elsewhere.expect(list(films))
+
+    def read(self, start: int, stop: int) -> Iterable[dict[str, Any]]:
+        """What the tables say of each record, and where its film lies, or the film itself."""
         table = planning.read_rows(self._plan, start, stop)
         paths = planning.paths_of(table)
+        if self._elsewhere is not None:
+            rows = zip(table.to_pylist(), paths, strict=True)
+            return (row | _fetched(self._elsewhere, path, row["bytes"]) for row, path in rows)
         return [
             row | {"path": f"{self._films}/{path}"}
             for row, path in zip(table.to_pylist(), paths, strict=True)
@@ -105,7 +118,9 @@ class Records:
         return self.fingerprint_by(self.fingerprint_kind())
 
     def fingerprint_kind(self) -> str:
-        """By content where there are few and small films, else by size and time of writing."""
+        """By content where there are few and small films, else by size and time of writing, or by etag."""
+        if self._elsewhere is not None:
+            return "etag"
         return "content" if self._count <= _FEW and int(self._bytes.sum()) <= _LITTLE else "stat"
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
@@ -113,6 +128,9 @@ class Records:
         look = files.fingerprint_stat if kind == "stat" else files.fingerprint_content
         found = {"plan": files.fingerprint_content(self._plan)}
         paths = planning.paths_of(planning.read_rows(self._plan, 0, self._count)) if self._count else []
+        if self._elsewhere is not None:
+            names = map(self.name, range(self._count))
+            return found | dict(zip(names, self._elsewhere.marks(paths), strict=True))
         for item, path in enumerate(paths):
             try:
                 found[self.name(item)] = look(f"{self._films}/{path}")
@@ -188,7 +206,7 @@ class MakeRecord:
     def __call__(self, row: Mapping[str, Any]) -> Made | Refused:
         """Make one record; a film that is none is a reason."""
         try:
-            drawn = images.draw(images.read_image(row["path"]), self.drawing)
+            drawn = images.draw(_film(row), self.drawing)
         except BadImage as error:
             return Refused(error.reason)
         facts = _facts(row) | {"film": drawn.facts}
@@ -232,6 +250,20 @@ class MakeRecord:
             text, removed = upstream.leakage_filter(whole, findings, aggressive=self.level == "aggressive")
         facts |= {"note": text, "removed_sentences": removed, "positive_findings": findings}
         return text
+
+
+def _fetched(elsewhere: Elsewhere, path: str, size: int) -> dict[str, Any]:
+    """A film that lies elsewhere, or why it is none."""
+    try:
+        return {"data": elsewhere.film(path, size)}
+    except BadImage as error:
+        return {"reason": error.reason}
+
+
+def _film(row: Mapping[str, Any]) -> bytes:
+    if "reason" in row:
+        raise BadImage(row["reason"])
+    return row["data"] if "data" in row else images.read_image(row["path"])
 
 
 def clinical_values(row: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from penstock.errors import DiskFull
 from penstock.workloads.multimodal import layout as layouts
 from penstock.workloads.multimodal import upstream
 from penstock.workloads.multimodal.building import make_plan, make_tables
+from penstock.workloads.multimodal.elsewhere import Elsewhere, copy_tables, is_address
 from penstock.workloads.multimodal.images import Drawing
 from penstock.workloads.multimodal.joining import Rules
 from penstock.workloads.multimodal.options import Asked, read_views
@@ -39,12 +40,14 @@ class Recipe:
         asked: the options.
         layout: where tables and films lie.
         retriever, tokenizer: what the manifest says of them; empty without text.
+        elsewhere: where the films are, if not here.
     """
 
     asked: Asked
     layout: layouts.Layout
     retriever: dict[str, Any]
     tokenizer: dict[str, Any]
+    elsewhere: Elsewhere | None = None
 
     @property
     def record_bytes(self) -> int:
@@ -106,27 +109,46 @@ class Recipe:
             digests=(str(self.retriever), str(self.tokenizer)),
         )  # fmt: skip
         sink = Shards(split, self.grain, asked.writer, asked.image)
-        source = Records(plan / f"{split}.arrow", split, self.layout.films)
+        source = Records(plan / f"{split}.arrow", split, self.layout.films, self.elsewhere)
         return penstock.Job(source=source, function=function, into=sink, threads=1, private=True)
 
 
-def prepare(asked: Asked) -> Recipe:
+def films_elsewhere(asked: Asked) -> Elsewhere | None:
+    """Where the films are, if not here.
+
+    Raises:
+        MissingExtra: a package is not installed.
+        UsageError: an address that cannot be read.
+    """
+    if asked.cxr is None or not is_address(asked.cxr):
+        return None
+    found = Elsewhere(asked.cxr, asked.user_project, asked.fetch)
+    found.store  # noqa: B018 - what is wrong with the address is told now
+    return found
+
+
+def prepare(asked: Asked, elsewhere: Elsewhere | None = None, copied: Path | None = None) -> Recipe:
     """Find everything that a run needs, before anything is done.
+
+    Args:
+        asked: the options.
+        elsewhere: where the films are, if not here.
+        copied: the folder of their tables then.
 
     Raises:
         BadInput: tables, tokenizer or knowledge base are not what they should be.
     """
     layout = layouts.find(
-        asked.root, cxr=asked.cxr, ed=asked.ed, hosp=asked.hosp, reports=asked.reports,
-        official=asked.split == "official",
+        asked.root, cxr=asked.cxr if copied is None else str(copied), ed=asked.ed, hosp=asked.hosp,
+        reports=asked.reports, official=asked.split == "official",
     )  # fmt: skip
     if asked.text == "off":
-        return Recipe(asked, layout, {}, {})
+        return Recipe(asked, layout, {}, {}, elsewhere)
     name = "none" if asked.upstream else asked.retriever
     told = open_retriever(name)[1] if not asked.upstream else {"name": "as published"}
     tokens = Tokens(asked.tokenizer, asked.max_text_length)
     tokenizer = {"shipped": asked.tokenizer is None, "words": tokens.size, "blake2b-128": tokens.digest}
-    return Recipe(asked, layout, told, tokenizer)
+    return Recipe(asked, layout, told, tokenizer, elsewhere)
 
 
 class Stages:
@@ -142,7 +164,11 @@ class Stages:
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
         self._run = run
-        self._recipe = prepare(asked)
+        elsewhere, copied = films_elsewhere(asked), None
+        if elsewhere is not None:
+            inputs = copy_inputs(elsewhere)
+            copied = run.step("copied", copy_tables, threads=1, private=True, inputs=inputs).folder
+        self._recipe = prepare(asked, elsewhere, copied)
 
     def do(self) -> None:
         """All of them."""
@@ -187,6 +213,11 @@ class Stages:
         self._run.publish(step)
 
 
+def copy_inputs(elsewhere: Elsewhere) -> dict[str, Any]:
+    """What the step ``copied`` gets."""
+    return {**elsewhere.told, "tables": elsewhere.tables()}
+
+
 def tables_inputs(recipe: Recipe) -> dict[str, Any]:
     """What the step ``tables`` gets."""
     rules = asdict(recipe.rules)
@@ -195,7 +226,9 @@ def tables_inputs(recipe: Recipe) -> dict[str, Any]:
 
 def plan_inputs(recipe: Recipe, tables: Any) -> dict[str, Any]:
     """What the step ``plan`` gets."""
+    elsewhere = recipe.elsewhere
+    where = {} if elsewhere is None else {"elsewhere": elsewhere.told}
     return {
-        "joined": tables, "films": str(recipe.layout.films), "rules": asdict(recipe.split_rules),
+        **where, "joined": tables, "films": str(recipe.layout.films), "rules": asdict(recipe.split_rules),
         "official": recipe.official, "shards": recipe.suffix,
     }  # fmt: skip
