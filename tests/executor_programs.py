@@ -1,6 +1,7 @@
 """Functions that workers call, and scripts of their own, for the tests of executors and pools."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -430,3 +431,21 @@ with penstock.Executor(1, budget="300MiB") as pool:
     os.waitpid(pid, 0)
     print(len(future.result()))
 """
+
+
+# --------------------------------------------------------------------------- pools of loky in workers
+
+
+def nests_loky(told, dies):
+    """Write down this process, its semaphores and folders for a pool of loky; die with that in use."""
+    import numpy as np
+    from joblib import Parallel, delayed
+
+    with Parallel(n_jobs=2, backend="loky", max_nbytes=1) as parallel:
+        parallel(delayed(np.sum)(np.arange(1000.0)) for _ in range(2))
+        names = [name for name in os.listdir("/dev/shm") if name.startswith(f"sem.loky-{os.getpid()}-")]
+        entries = os.listdir(os.environ["JOBLIB_TEMP_FOLDER"])
+        with open(told, "a") as file:
+            file.write(f"{os.getpid()} {len(names)} {len(entries)}\n")
+        if dies:
+            os.kill(os.getpid(), signal.SIGTERM)

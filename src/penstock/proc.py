@@ -185,6 +185,16 @@ def descendants(pid: int, root: Path = SYSTEM) -> Iterator[int]:
             waiting += children
 
 
+def tracks_resources(pid: int, root: Path = SYSTEM) -> bool:
+    """Whether a process is a resource tracker, multiprocessing's or loky's, by its command line.
+
+    It ends by itself as soon as nobody is left whom it is for, and then removes what they left: semaphores,
+    shared memory, folders. Killed with them, it cannot.
+    """
+    words = text(root / "proc" / str(pid) / "cmdline").split("\0")
+    return any(word.startswith("from ") and "resource_tracker import main" in word for word in words)
+
+
 def held(pid: int, root: Path = SYSTEM) -> int:
     """Anonymous + shared bytes in a process; 0 when it is gone.
 

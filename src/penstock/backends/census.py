@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,13 +20,15 @@ from penstock import held_memory
 from penstock.abc import Reading
 from penstock.backends import marks
 from penstock.backends.lineage import adopt_for_now, adopt_no_more
-from penstock.backends.processes import Tree
+from penstock.backends.processes import Tree, spared
 from penstock.backends.sentinel import Sentinel
 from penstock.identity import UNSEEN, started
-from penstock.proc import KernelFile, descendants, find, held_apart
+from penstock.proc import KernelFile, descendants, find, held_apart, tracks_resources
 
 _ROUNDS = 20
 """Times that processes are killed which others start meanwhile."""
+_TRACKER_SECONDS = 1.0
+"""So long may resource trackers take at the end to remove what the others left."""
 
 
 class Census:
@@ -136,10 +139,10 @@ class Census:
         """
         for pid in self._marked_of(worker, now=number == signal.SIGKILL):
             with suppress(OSError):
-                os.kill(pid, number)
+                os.kill(pid, spared(pid, number))
 
     def end(self, worker: int) -> None:
-        """A worker is gone: so is whatever it started.
+        """A worker is gone: so is whatever it started, but for resource trackers, which the fork server ends.
 
         Args:
             worker: its process, as it was.
@@ -162,11 +165,26 @@ class Census:
                 descriptor = os.pidfd_open(pid)
                 try:
                     if began not in ("", UNSEEN) and started(pid) == began:
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        signal.pidfd_send_signal(descriptor, spared(pid, signal.SIGKILL))
                 finally:
                     os.close(descriptor)
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
         for _ in range(_ROUNDS):
             if not marks.end(list(self._marked.look(now=True)), self._run):
-                return
+                break
+        self._end_trackers(known)
+
+    def _end_trackers(self, known: Mapping[int, str]) -> None:
+        """Wait for those resource trackers that are left, and no longer than they may take."""
+        until = time.monotonic() + _TRACKER_SECONDS
+        waiting = [pid for pid in {*known, *self._marked.look(now=True)} if tracks_resources(pid)]
+        while waiting and time.monotonic() < until:
+            time.sleep(0.01)
+            waiting = [pid for pid in waiting if tracks_resources(pid)]
+        for pid in waiting:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in known:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)

@@ -137,7 +137,7 @@ class Enclosure:
         if member is None:
             return False
         if number == signal.SIGKILL:
-            member.kill()
+            member.kill(trackers=False)
         elif number == signal.SIGSTOP:
             member.pause()
         else:

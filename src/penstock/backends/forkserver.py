@@ -33,9 +33,14 @@ from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 from penstock.backends.marks import mark_worker, worker_of
+from penstock.proc import tracks_resources
 
 SLOTS = 1024
 """Notes for workers that live at the same time."""
+_TRACKER_SECONDS = 2.0
+"""So long may a resource tracker take to remove what those left whom it was for."""
+_ROUNDS, _WITH_TRACKERS = 150, 100
+"""Looks at who is left at the end, 10 ms apart; so many of them let trackers be."""
 
 
 def main(descriptor: int, notes: int, ask: int) -> None:
@@ -74,6 +79,8 @@ class Server:
         """When each worker began, and ended: at infinity while it lives."""
         self._killed: dict[int, tuple[float, float]] = {}
         """Those of them that were killed, as long as they may have left something."""
+        self._trackers: dict[int, float] = {}
+        """Resource trackers whose worker is gone, and when each is ended."""
         self._told_to_end = False
         self._job: Any = None
         self._wake, wake = os.pipe()
@@ -91,6 +98,8 @@ class Server:
                 with suppress(BlockingIOError):
                     os.read(self._wake, 4096)
             self._reap()
+            if self._trackers:
+                self._kill_orphans()
             self._tidy()
             if self._control.fileno() in ready and not self._command():
                 break
@@ -233,10 +242,16 @@ class Server:
 
     def _kill_orphans(self) -> None:
         """Children that a dead worker left behind were given to us; not those of one that lives."""
+        now = time.monotonic()
+        trackers, self._trackers = self._trackers, {}
         for pid in _children(os.getpid()):
-            if pid not in self._workers and not self._is_of_living(pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            if pid in self._workers or self._is_of_living(pid):
+                continue
+            if tracks_resources(pid) and now < (until := trackers.get(pid, now + _TRACKER_SECONDS)):
+                self._trackers[pid] = until
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _is_of_living(self, pid: int) -> bool:
         try:
@@ -253,13 +268,15 @@ class Server:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # Orphans of orphans come to us one generation at a time.
-        for _ in range(50):
+        for rounds in range(_ROUNDS):
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
                 return
             for pid in _children(os.getpid()):
+                if rounds < _WITH_TRACKERS and tracks_resources(pid):
+                    continue
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             select.select([], [], [], 0.01)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.proc import KernelFile
+from penstock.proc import KernelFile, tracks_resources
 
 VARIABLE = "PENSTOCK_MARK"
 _LENGTH = 24
@@ -136,10 +136,18 @@ class Marked:
             del self._processes[pid]
 
 
-def end(pids: Iterable[int], run: str) -> int:
-    """Kill those of these processes that still bear a mark of the run; how many that were."""
+def end(pids: Iterable[int], run: str, *, trackers: bool = False) -> int:
+    """Kill those of these processes that still bear a mark of the run; how many that were.
+
+    Args:
+        pids: of the processes.
+        run: what the marks of the run begin with.
+        trackers: also resource trackers, which end by themselves when the others have.
+    """
     ended = 0
     for pid in pids:
+        if not trackers and tracks_resources(pid):
+            continue
         with suppress(OSError, LookupError):
             descriptor = os.pidfd_open(pid)
             try:

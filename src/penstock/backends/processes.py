@@ -13,7 +13,7 @@ from pathlib import Path
 
 from penstock.abc import Reading
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
-from penstock.proc import descendants, held_apart, image, share
+from penstock.proc import descendants, held_apart, image, share, tracks_resources
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _NEAR = 1 << 20
@@ -67,13 +67,16 @@ class Tree:
             self._clear = -1
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the whole tree; a process that is gone is no matter."""
+        """Signal the whole tree; a process that is gone is no matter.
+
+        Resource trackers are not killed: they end when the others have, or the fork server ends them.
+        """
         # The worker first: stopped, it starts no further children.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
         for pid in list(descendants(self.pid)):
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+                os.kill(pid, spared(pid, number))
 
     def read(self) -> Reading | None:
         """Memory and CPU of the tree now; None when the worker is gone."""
@@ -260,13 +263,18 @@ def _parent(pid: int) -> int:
     return 0
 
 
+def spared(pid: int, number: signal.Signals) -> signal.Signals:
+    """The signal to send to one of those that get this one: a resource tracker goes on rather than ends."""
+    return signal.SIGCONT if number == signal.SIGKILL and tracks_resources(pid) else number
+
+
 def end_sessions(leaders: Collection[int]) -> None:
     """Kill what is left of the sessions of workers that are gone without anybody to adopt their children."""
     for folder in Path("/proc").glob("[0-9]*") if leaders else ():
         with suppress(OSError, ValueError, IndexError):
             stat = _slurp(f"{folder}/stat")
             if int(stat[stat.rindex(b")") + 2 :].split()[3]) in leaders:
-                os.kill(int(folder.name), signal.SIGKILL)
+                os.kill(int(folder.name), spared(int(folder.name), signal.SIGKILL))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from penstock.budget import MiB
 from penstock.groups.files import Files, pids
-from penstock.proc import KernelFile, find
+from penstock.proc import KernelFile, find, tracks_resources
 
 _KERNELS_OWN = 8 * MiB
 """So much kernel memory is not taken for pipe buffers."""
@@ -172,16 +173,24 @@ class Member:
         if not self._write("cgroup.freeze", "0"):
             self.signal(signal.SIGCONT)
 
-    def kill(self) -> None:
-        """End everybody in it at once; who forks meanwhile on v1 is met by the next call."""
-        if not self._write("cgroup.kill", "1"):
+    def kill(self, *, trackers: bool = True) -> None:
+        """End everybody in it at once; who forks meanwhile on v1 is met by the next call.
+
+        Args:
+            trackers: also resource trackers, which end by themselves when the others have.
+        """
+        spared = [] if trackers else [pid for pid in self.pids() if pid and tracks_resources(pid)]
+        if spared:
+            self.signal(signal.SIGKILL, spared)
+            self.resume()
+        elif not self._write("cgroup.kill", "1"):
             self.signal(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signal everybody in it but this process."""
+    def signal(self, number: signal.Signals, spared: Collection[int] = ()) -> None:
+        """Signal everybody in it but this process and those who are spared."""
         me = os.getpid()
         for pid in self.pids():
-            if pid not in (0, me):
+            if pid not in (0, me) and pid not in spared:
                 self._files.signal(pid, number)
 
     def _write(self, name: str, text: str) -> bool:
@@ -194,9 +203,13 @@ class Member:
             return False
         return True
 
-    def end(self) -> bool:
-        """Kill what is in it and below, and remove it; whether it is gone. Call again when it is not."""
-        self.kill()
+    def end(self, *, trackers: bool = True) -> bool:
+        """Kill what is in it and below, and remove it; whether it is gone. Call again when it is not.
+
+        Args:
+            trackers: kill resource trackers too, which end by themselves when the others have.
+        """
+        self.kill(trackers=trackers)
         folders, todo = [], [self.folder]
         while todo:
             folders.append(todo.pop())

@@ -25,6 +25,8 @@ _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
+_TRACKER_SECONDS = 2.0
+"""So long may resource trackers take to remove what the others of their group left."""
 _numbers = itertools.count()
 
 
@@ -95,7 +97,8 @@ class Run:
         self._at_end = at_end
         self.all = Member(folder, version, files)
         """Everybody in the run."""
-        self._leaving: list[tuple[Member, float]] = []
+        self._leaving: list[tuple[Member, float, float]] = []
+        """Groups to be removed, when at the earliest, and when their resource trackers end at the latest."""
         self._closed = False
 
     def member(self, name: str) -> Member:
@@ -110,26 +113,32 @@ class Run:
 
     def drop(self, member: Member) -> None:
         """End whatever is left in a group; it is removed now or by :meth:`tidy`."""
+        now = time.monotonic()
         if member.kernel_kills():
             # On v1 only the victim's own group tells of it: who counts kills in groups further out must
             # find it there.
-            member.kill()
-            self._leaving.append((member, time.monotonic() + _SHOWN))
+            member.kill(trackers=False)
+            self._leaving.append((member, now + _SHOWN, now + _TRACKER_SECONDS))
         else:
-            self._leaving.append((member, 0.0))
+            self._leaving.append((member, 0.0, now + _TRACKER_SECONDS))
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the groups that were dropped, as far as the dead have left them; never waits."""
         if self._leaving:
             now = time.monotonic()
-            self._leaving = [(each, at) for each, at in self._leaving if now < at or not each.end()]
+            self._leaving = [
+                (each, at, until)
+                for each, at, until in self._leaving
+                if now < at or not each.end(trackers=now >= until)
+            ]
 
     def close(self, patience: float = _PATIENCE) -> bool:
         """End everybody and remove the groups, waiting at most so many seconds; whether all is gone."""
         if self._closed:
             return True
-        self._closed = until(self.all.end, patience)
+        spared = time.monotonic() + patience / 2
+        self._closed = until(lambda: self.all.end(trackers=time.monotonic() >= spared), patience)
         self._leaving = []
         if self._at_end is not None:
             at_end, self._at_end = self._at_end, None
