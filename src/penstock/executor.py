@@ -364,9 +364,12 @@ def _workers(max_workers: Any, workers: Any) -> int | None:
         )
     asked = max_workers if workers is None else workers
     try:
-        return None if asked is None else operator.index(asked)
+        number = None if asked is None else operator.index(asked)
     except TypeError:
         raise UsageError(f"workers must be a number, not {asked!r}") from None
+    if workers is None and number is not None and number < 1:
+        raise UsageError(f"max_workers must be greater than 0, not {number}")
+    return number
 
 
 def _most_tasks(asked: Any) -> int | None:
