@@ -1,12 +1,17 @@
 """What killed runs left is removed by the next, and nothing else is."""
 
+import atexit
 import ctypes
 import json
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import waiting
@@ -165,3 +170,59 @@ def test_what_belongs_to_a_process_that_proc_hides_stays(place, monkeypatch):
     folder = left(place)
     monkeypatch.setattr(temporary, "started", lambda pid: identity.UNSEEN)
     assert not temporary.is_left(folder)
+
+
+def test_a_folder_of_a_context_is_marked_and_removed_with_it(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with temporary.folder("penstock-warm-") as made:
+        owner = json.loads((made / ".owner").read_text())
+        assert owner == temporary._here(os.getpid())
+        assert made.parent == place
+    assert not made.exists()
+    with pytest.raises(KeyError), temporary.folder("penstock-warm-"):
+        raise KeyError
+    assert list(place.iterdir()) == []
+
+
+def test_the_folder_of_an_item_tried_by_hand_is_marked_and_empty(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    folder = penstock.share().folder
+    assert list(folder.iterdir()) == []
+    (made,) = place.iterdir()
+    assert folder.parent == made
+    assert json.loads((made / ".owner").read_text()) == temporary._here(os.getpid())
+
+
+def test_what_is_lent_to_a_script_is_marked_and_swept_when_it_was_killed(place, monkeypatch):
+    """The packages it links to stay."""
+    package = place / "site" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(atexit, "register", lambda function: None)  # it is killed
+    for name in ("PENSTOCK_RESCUE", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    site = Path(penstock.__file__).with_name("rescue") / "site" / "sitecustomize.py"
+    runpy.run_path(str(site))["_lend"]([str(package)])
+    (lent,) = place.glob("penstock-lent-*")
+    assert (lent / "package" / "__init__.py").exists()
+    owner = json.loads((lent / ".owner").read_text())
+    assert owner == temporary._here(os.getpid())
+    temporary.sweep_again(place)
+    assert lent.exists()
+    (lent / ".owner").write_text(json.dumps({**owner, "started": "1"}))  # of another that had the number
+    temporary.sweep_again(place)
+    assert not lent.exists()
+    assert (package / "__init__.py").exists()
+
+
+def test_every_temporary_folder_of_ours_is_marked():
+    """Made by ``temporary``, or marked by it where that cannot be imported yet."""
+    root = Path(penstock.__file__).parent
+    bare = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(r"\b(mkdtemp|TemporaryDirectory)\(", path.read_text())
+    }
+    assert bare == {"temporary.py", "rescue/site/sitecustomize.py"}

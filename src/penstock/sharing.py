@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock import temporary
 from penstock.budget import GiB
 
 
@@ -32,9 +32,7 @@ class Share:
     def folder(self) -> Path:
         """A fresh, empty folder for this item, on the disk of the run; removed afterwards."""
         if self._folder is None:
-            self._folder = (
-                Path(tempfile.mkdtemp(prefix="item-")) if self.scratch is None else _new_in(self.scratch)
-            )
+            self._folder = _new_in(self.scratch or temporary.make("penstock-item-"))
         return self._folder
 
     @property

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def make(prefix: str, where: str | os.PathLike[str] | None = None) -> Path:
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
     own(path)
     return path
+
+
+@contextmanager
+def folder(prefix: str) -> Iterator[Path]:
+    """A new folder as of :func:`make`, for as long as the context lasts."""
+    path = make(prefix)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def own(path: Path) -> None:

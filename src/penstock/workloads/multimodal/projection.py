@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from penstock import temporary
 from penstock.budget import format_size
 from penstock.workloads.multimodal.building import make_plan, make_tables
 from penstock.workloads.multimodal.elsewhere import copy_tables
@@ -82,8 +81,7 @@ def plan_run(asked: Asked, budget: str | int, *, workers: int | None, call: int 
         BadInput: tables that are missing or are not what they should be.
     """
     elsewhere = films_elsewhere(asked)
-    with tempfile.TemporaryDirectory(prefix="penstock-") as name:
-        folder = Path(name)
+    with temporary.folder("penstock-plan-") as folder:
         for inner in ("tables", "plan", "copied"):
             (folder / inner).mkdir(mode=0o700)
         if elsewhere is not None:

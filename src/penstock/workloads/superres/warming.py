@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock import temporary
 from penstock.workloads.superres.headers import Header, made_header, read_header
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.volumes import PlaneWriter
@@ -35,8 +35,8 @@ def rehearse(settings: Settings, experts: int = 2, *, fits: bool = False, blends
         fits: whether the stage fits.
         blends: whether it blends, which needs a fit.
     """
-    with suppress(OSError), TemporaryDirectory(prefix="penstock-warm-") as folder:
-        paths = _write_volumes(Path(folder), experts)
+    with suppress(OSError), temporary.folder("penstock-warm-") as folder:
+        paths = _write_volumes(folder, experts)
         mask = paths[-1] if settings.mask == "file" else None
         moments = take_moments(paths, settings, mask)
         if not fits and not blends:
@@ -45,10 +45,9 @@ def rehearse(settings: Settings, experts: int = 2, *, fits: bool = False, blends
         from penstock.workloads.superres.weights import fit
 
         weights = fit([moments], [str(expert) for expert in range(experts)], settings)
-        blending.write_maps(weights, read_header(paths[0]), Path(folder))
+        blending.write_maps(weights, read_header(paths[0]), folder)
         if blends:
-            into = Path(folder, "blend.nii.gz")
-            blending.evaluate(paths, moments, weights, into, Path(folder), mask)
+            blending.evaluate(paths, moments, weights, folder / "blend.nii.gz", folder, mask)
 
 
 def _write_volumes(folder: Path, experts: int) -> list[Path]:
