@@ -11,7 +11,7 @@ import pytest
 import xgboost
 from training_tables import edit, make, matrix, tell, with_column
 
-from penstock.errors import BadInput
+from penstock.errors import BadInput, UsageError
 from penstock.workloads.recsys import readers
 from penstock.workloads.recsys.readers.table import open_table
 
@@ -139,6 +139,14 @@ def test_workers_of_a_loader_share_the_queries_out(table, monkeypatch, shuffle):
         for features, labels, number in found:
             np.testing.assert_array_equal(features, whole[number].features)
             np.testing.assert_array_equal(labels, whole[number].labels)
+    monkeypatch.delitem(sys.modules, "penstock.workloads.recsys.readers.torch")
+
+
+def test_what_is_missing_without_torch_is_named(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "penstock.workloads.recsys.readers.torch", raising=False)
+    with pytest.raises(UsageError, match="pip install torch"):
+        readers.QueryDataset(table)
     monkeypatch.delitem(sys.modules, "penstock.workloads.recsys.readers.torch")
 
 

@@ -1,4 +1,7 @@
-"""PyTorch's view of a ranking table: whole queries, shared out among the workers of a DataLoader."""
+"""PyTorch's view of a ranking table: whole queries, shared out among the workers of a DataLoader.
+
+Can be imported without torch; of use only with it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from penstock.errors import UsageError
 from penstock.workloads.recsys.readers.rows import TrainingRows
 from penstock.workloads.recsys.readers.table import open_table
 
+try:
+    import torch
+except ImportError:
+    torch = None
 
-class QueryDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
+_Dataset: Any = object if torch is None else torch.utils.data.IterableDataset
+
+
+class QueryDataset(_Dataset):  # type: ignore[misc]
     """Gives ``(features, labels, query)`` of each query: float32 (rows, features), (rows,), and its number.
 
     Worker i of W takes the row groups i, i + W, ...; each query comes once. For a ``DataLoader`` with
@@ -26,9 +36,12 @@ class QueryDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
 
     Raises:
         BadInput: the folder is no ranking table, or a query goes on in another row group.
+        UsageError: torch is not installed.
     """
 
     def __init__(self, folder: str | Path, *, shuffle: int | None = None, label: str = "label") -> None:
+        if torch is None:
+            raise UsageError("QueryDataset needs a package of its own: pip install torch")
         super().__init__()
         self._rows = TrainingRows(open_table(folder), label=label)
         self._rows.check_whole()
