@@ -14,8 +14,8 @@ from penstock.errors import WorkerDied
 from penstock.testing import FakeClock
 
 
-def death(number=None, code=None, noted=(3, 2, 5)):
-    return Death(1, number, code, noted)
+def death(number=None, code=None, noted=(3, 2, 5), by_kernel=None):
+    return Death(1, number, code, noted, kernel_killed=by_kernel)
 
 
 def cause_of(dead, why="", *, leaving="", kills=0, before=0):
@@ -37,6 +37,17 @@ WAYS = {
         "governor",
     ),
     "kernel": (cause_of(death(KILL), kills=2, before=1), "kernel"),
+    "kernel, as its own group tells": (cause_of(death(KILL, by_kernel=True)), "kernel"),
+    "kernel, and the governor a moment later": (cause_of(death(KILL, by_kernel=True), "governor"), "kernel"),
+    "governor, and its own group tells of no kill": (
+        cause_of(death(KILL, by_kernel=False), "governor", kills=1),
+        "governor",
+    ),
+    "somebody else, as its own group tells": (cause_of(death(KILL, by_kernel=False), kills=1), "killed"),
+    "timeout, though one of its children was killed": (
+        cause_of(death(KILL, by_kernel=True), "timeout"),
+        "timeout",
+    ),
     "somebody else": (cause_of(death(KILL), kills=1, before=1), "killed"),
     "somebody else, politely": (cause_of(death(TERM), kills=2, before=1), "killed"),
     "exit 0": (cause_of(death(code=0)), "crashed"),

@@ -242,17 +242,17 @@ def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Ca
         return failure("dropped", worker.leaving)
     if death.why:
         return failure("crashed", death.why)
+    if death.kernel_killed and death.signal == signal.SIGKILL and why in ("", "governor"):
+        # Its own group tells, so also where the governor's signal came a moment later.
+        return failure("kernel", "signal 9, out-of-memory kill")
     if why == "lock":
         return failure("dropped", "paused while the others waited for something")
     if why:
         return failure(why)
     if death.signal in (signal.SIGKILL, signal.SIGTERM):
-        by_kernel = death.kernel_killed
-        if by_kernel is None and death.signal == signal.SIGKILL:
-            by_kernel = kernel_kills() > worker.kills_before
-        if death.signal == signal.SIGKILL and by_kernel:
-            sure = death.kernel_killed is not None
-            return failure("kernel", "signal 9, out-of-memory kill" if sure else _UNSURE)
+        unknown = death.kernel_killed is None and death.signal == signal.SIGKILL
+        if unknown and kernel_kills() > worker.kills_before:
+            return failure("kernel", _UNSURE)
         return failure("killed", f"signal {death.signal} from outside")
     if death.signal is not None:
         return failure("crashed", f"signal {death.signal} ({_signal_name(death.signal)})")
