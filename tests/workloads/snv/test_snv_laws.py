@@ -101,6 +101,13 @@ def test_coverage_in_another_unit_is_told(tmp_path, capsys):
     assert "it counts reads" in capsys.readouterr().err
 
 
+def test_coverage_below_the_reads_is_told(tmp_path, capsys):
+    members, cover = table("s3_shallow")
+    _, summary = fates(tmp_path / "half", members, cover // 2)
+    assert 0.35 < summary["coverage"]["ratio"] < 0.55  # rounded down
+    assert "it is of another table" in capsys.readouterr().err
+
+
 def test_coverage_that_has_none_of_the_positions_has_no_unit(tmp_path):
     _, summary = run(
         tmp_path / "run",

@@ -27,6 +27,8 @@ _STEPS, _LOWEST, _HIGHEST = 128, -8, 16
 """Bins for each doubling of the ratio, and the powers of 2 between which it is told."""
 _READS, _ALL = 1.5, 3.0
 """Up to the first, coverage counts reads; above the second, it does not."""
+_LESS = 0.7
+"""Below, coverage is not that of the table: a cell has no more reads than cover it."""
 
 
 def some_positions(p: Array, samples: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -116,6 +118,12 @@ def warning(told: Mapping[str, Any]) -> str | None:
             "(AccuSNV 1.0) and not its reads (AccuSNV 1.1). Medians of it enter rules and probabilities; say "
             "--coverage-unit all40 where the network was trained on such coverage, else compute the "
             "coverage again."
+        )
+    if ratio is not None and ratio < _LESS:
+        return (
+            f"the coverage is {ratio:.2g} times the reads of the table, and it counts at least these: it is "
+            "of another table, or in another unit. Medians of it enter rules and probabilities; compute it "
+            "again from the same alignments."
         )
     if ratio is not None and ratio <= _READS and stated == "all40":
         return (
