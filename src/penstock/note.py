@@ -11,8 +11,7 @@ HEAD = 8
 """The words of the note itself."""
 ROOM = 32 << 10
 """Bytes for results; taken from memory only as far as there are some."""
-WORDS = HEAD + ROOM // 8
-BYTES = 8 * WORDS
+BYTES = 8 * HEAD + ROOM
 
 ITEM = 0
 """The item being worked, or -1; KEEPING between calls."""
@@ -30,3 +29,15 @@ EARLY = 5
 """Bytes of results that are there."""
 BATCH = 6
 """The number of the batch that all this is of; written last."""
+
+
+def words(file_size: int, notes: int) -> int:
+    """Words of each of so many notes in one file; as many as fit where files may not be larger.
+
+    Args:
+        file_size: the most bytes of a file (RLIMIT_FSIZE), which counts for files in memory too; negative
+            where there is no limit.
+        notes: how many.
+    """
+    whole = BYTES // 8
+    return whole if file_size < 0 else max(min(file_size // notes // 8, whole), HEAD)

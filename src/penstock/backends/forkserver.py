@@ -28,7 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign, forks, note, temporary
+from penstock import foreign, forks, temporary
 from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
@@ -60,7 +60,7 @@ def main(descriptor: int, notes: int, ask: int) -> None:
     # Libraries keep threads that were started while loading; they do not survive a fork, and
     # their authors handle that (pthread_atfork) or their users are told by the log.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-    Server(control, mmap.mmap(notes, SLOTS * note.BYTES), ask).serve()
+    Server(control, mmap.mmap(notes, 0), ask).serve()
     os._exit(0)
 
 
@@ -70,6 +70,7 @@ class Server:
     def __init__(self, control: socket.socket, notes: mmap.mmap, ask: int) -> None:
         self._control = control
         self._notes = memoryview(notes).cast("q")
+        self._words = len(self._notes) // SLOTS
         self._parent = os.getppid()
         self._ask = ask
         self._numbers: dict[int, int] = {}
@@ -198,7 +199,7 @@ class Server:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             self._control.close()
             os.close(self._wake)
-            words = self._notes[slot * note.WORDS : (slot + 1) * note.WORDS]
+            words = self._notes[slot * self._words : (slot + 1) * self._words]
             with socket.socket(fileno=connection) as channel:
                 self._job.serve(Channel(channel), words)
                 likeness.leave()

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import pickle
+import resource
 import selectors
 import signal
 import socket
@@ -90,8 +91,9 @@ class Local:
         self._next = 1
         self._events: deque[Message | Death] = deque()
         self._notes_file = os.memfd_create("penstock-notes")
-        os.ftruncate(self._notes_file, SLOTS * note.BYTES)
-        self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * note.BYTES)).cast("q")
+        self._words = note.words(resource.getrlimit(resource.RLIMIT_FSIZE)[0], SLOTS)
+        os.ftruncate(self._notes_file, SLOTS * self._words * 8)
+        self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * self._words * 8)).cast("q")
         self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
         self._cpu = 0.0
         self._silence = Silence()
@@ -296,7 +298,7 @@ class Local:
             self._load()
         assert self._control is not None
         slot = self._free_slots.popleft()
-        self._notes[slot * note.WORDS : slot * note.WORDS + note.HEAD] = _BLANK
+        self._notes[slot * self._words : slot * self._words + note.HEAD] = _BLANK
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         worker = self._next
@@ -472,7 +474,7 @@ class Local:
             entry = self._workers.get(worker)
             if entry is None:
                 return -1, -1, -1
-            at = entry.slot * note.WORDS
+            at = entry.slot * self._words
             return (
                 self._notes[at + note.ITEM],
                 self._notes[at + note.CALL_START],
@@ -485,9 +487,9 @@ class Local:
             entry = self._workers.get(worker)
             if entry is None:
                 return 0, b""
-            at = entry.slot * note.WORDS
+            at = entry.slot * self._words
             number = self._notes[at + note.BATCH]
-            room = self._notes[at + note.HEAD : at + note.WORDS].cast("B")
+            room = self._notes[at + note.HEAD : at + self._words].cast("B")
             return number, bytes(room[: self._notes[at + note.EARLY]])
 
     def cut(self, worker: int) -> None:
@@ -495,7 +497,7 @@ class Local:
         with self._lock:
             entry = self._workers.get(worker)
             if entry is not None:
-                self._notes[entry.slot * note.WORDS + note.CUT] = 1
+                self._notes[entry.slot * self._words + note.CUT] = 1
 
     def read(self) -> Mapping[int, Reading]:
         """Memory and CPU of every worker's tree."""
