@@ -32,7 +32,11 @@ class Share:
     def folder(self) -> Path:
         """A fresh, empty folder for this item, on the disk of the run; removed afterwards."""
         if self._folder is None:
-            self._folder = _new_in(self.scratch or temporary.make("penstock-item-"))
+            if self.scratch is not None:
+                self._folder = _new_in(self.scratch)
+            else:
+                self._folder = temporary.make("penstock-item-") / "item"
+                self._folder.mkdir(mode=0o700)
         return self._folder
 
     @property
