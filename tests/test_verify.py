@@ -98,6 +98,7 @@ KINDS = {
     "collect in parts": (large, sinks.Collect()),
     "parquet": (row, sinks.Parquet(grain=5)),
     "parquet in one file": (row, sinks.Parquet(grain=5, one_file=True)),
+    "partitions": (row, sinks.Partitions(by="item", parts=3, grain=5)),
     "arrays": (array, sinks.Arrays(grain=5)),
     "files": (file, sinks.Files()),
     "folders": (tree, sinks.Files(grain=3)),
@@ -264,6 +265,7 @@ ONE_PART = {
     "collect in parts": "part-*.jsonl",
     "parquet": "part-000000005-*",
     "parquet in one file": "results.parquet",
+    "partitions": "split-000000005-*",
     "arrays": "part-000000000-*",
     "files": "000000007-*",
     "folders": "000000007-tree/deep/a.txt",
@@ -313,6 +315,7 @@ def test_a_part_that_was_cut_is_found(kind, run):
     [
         ("collect", "part-000000003.jsonl"), ("parquet", "part-000000900-000000904.parquet"),
         ("parquet in one file", "part-000000000-000000004.parquet"),
+        ("partitions", "split-000000002-000000004.parquet"),
         ("arrays", "part-000000002-000000004.npy"), ("files", "000000003-another.txt"),
         ("several", "rows/part-000000002-000000004.parquet"),
         ("parquet", ".part-000000000-000000004.parquet.77.tmp"),

@@ -14,7 +14,7 @@ from penstock.engine import messages as m
 from penstock.engine import verdicts
 from penstock.engine.plan import Reserved, room
 from penstock.engine.tasks import Cause, Failure, Reason, Verdict
-from penstock.errors import BadInput, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
+from penstock.errors import BadInput, CannotFit, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
 
 BUDGET = Budget(2 * GiB, "as asked for")
 RESERVED = Reserved(parent=100 * MiB, backend=50 * MiB, worker=20 * MiB)
@@ -159,6 +159,14 @@ def test_bad_input_stays_bad_input():
     assert type(error) is BadInput
     assert error.exit_code == 4
     assert str(error) == "a.csv, line 3: no number"
+
+
+def test_what_a_step_says_of_its_budget_stays_that():
+    told = aside("raised", error="penstock.errors.CannotFit", message="raised CannotFit: 9 GiB would do")
+    error = error_of(told)
+    assert type(error) is CannotFit
+    assert error.exit_code == 3
+    assert str(error) == "9 GiB would do"
 
 
 def test_the_first_item_decides_and_the_others_are_named():

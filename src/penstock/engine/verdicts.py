@@ -294,6 +294,8 @@ def failure_of(
         return _too_large(first, budget, reserved, rest + tail)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
+    if first.error == "penstock.errors.CannotFit":  # a step's own judgement of its budget
+        return CannotFit(first.message.removeprefix("raised CannotFit: ") + rest + tail)
     some = len(aside) < items
     advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True." if some else ""
     what = f"item {foreign.line(first.name)}: {first.message}.{rest}{tail or advice}"
