@@ -216,7 +216,10 @@ def test_the_second_signal_waits_for_nothing(tmp_path):
 
 def test_a_terminal_that_goes_away_takes_the_whole_run_along(tmp_path):
     write(tmp_path, "script.py", SCRIPT)
-    program = start(sys.executable, "script.py", "r", cwd=tmp_path, env=slow(0.05), start_new_session=True)
+    program = start(
+        sys.executable, "script.py", "r", cwd=tmp_path, env=slow(0.05), start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored under nohup
+    )  # fmt: skip
     until(lambda: lines(tmp_path / "r") > 4, program=program)
     os.killpg(program.pid, signal.SIGHUP)
     program.communicate(timeout=LIMIT)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,9 @@ while True:
 
 
 def test_signals_are_passed_on():
-    with started("--", *python(HANDLES)) as process:
+    # Under nohup a hangup is ignored, and is not passed on.
+    heeds = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    with started("--", *python(HANDLES), preexec_fn=heeds) as process:
         assert process.stdout.readline().startswith("ready")
         for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTERM"):
             process.send_signal(signal.Signals[name])
