@@ -121,6 +121,18 @@ def test_a_limit_that_moves_a_little_or_was_not_asked_for_is_not_followed():
         assert run.told(ev.BudgetChanged) == []
 
 
+def test_a_limit_that_looks_lower_for_a_moment_is_not_followed():
+    """A process of ours that is ending is charged for a while and is no longer among ours."""
+    backend = FakeBackend(lambda item, tries: Deed(10.0, 20 * MiB), clock=coarse())
+    limit = FakeLimit(backend, GiB)
+    for at in range(20, 80, 12):
+        backend.clock.after(float(at), lambda: setattr(limit, "size", 600 * MiB))
+        backend.clock.after(at + 1.5, lambda: setattr(limit, "size", GiB))
+    run = simulate(backend, 40, GiB, limits=[limit], requested="auto")
+    everything_but(run, 40)
+    assert run.told(ev.BudgetChanged) == []
+
+
 def test_a_limit_that_cannot_be_read_any_more_does_not_move_the_budget():
     backend = FakeBackend(lambda item, tries: Deed(10.0, 20 * MiB), clock=coarse())
     wide, narrow = FakeLimit(backend, 64 * GiB), FakeLimit(backend, GiB)

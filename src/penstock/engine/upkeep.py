@@ -33,6 +33,8 @@ class Upkeep:
         self._beaten = self._clock()
         self._sampled = -math.inf
         self._sample_every = _SAMPLE_EVERY
+        self._moved = False
+        """Whether the ceilings stood elsewhere at the last look."""
 
     def attend(self) -> None:
         """Do what is due now."""
@@ -62,11 +64,14 @@ class Upkeep:
         if stage.options.requested != "auto":
             return
         try:
-            found = discover.choose(stage.watch.ceilings, "auto", stage.watch.used)
+            found = discover.choose(stage.watch.ceilings, "auto", stage.watch.used_then)
         except PenstockError:
             return  # others took everything: what is free tells the governor
         old = stage.budget.bytes
-        if abs(found.bytes - old) > _MOVED * old:
+        before, self._moved = self._moved, abs(found.bytes - old) > _MOVED * old
+        # Once may be a process of ours that is ending: its memory is still charged, and no longer ours.
+        if before and self._moved:
+            self._moved = False
             stage.budget.now = found
             # What is set aside from now on did not fit into this one.
             stage.ledger.keep({"budget": found.bytes})

@@ -190,6 +190,9 @@ class Watch:
         self.shared = 0
         """Bytes of shared memory that is ours and no worker's."""
         self.ceilings: tuple[Ceiling, ...] = ()
+        self.used_then = 0
+        """What ours held when the ceilings were read: only the two together tell what others hold."""
+        self._just_looked = False
         self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
         # What a backend may tell, and need not.
         self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
@@ -398,7 +401,7 @@ class Watch:
         if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        self.ceilings = self._gauge.read()
+        self.ceilings, self._just_looked = self._gauge.read(), True
         kills = discover.kernel_kills(self.ceilings)
         if not self._kernel_kills or kills != self._kernel_kills[-1][1]:
             self._kernel_kills.append((now, kills))
@@ -422,6 +425,8 @@ class Watch:
         else:
             rise = self._rise(total, readings)
         self.used = self.parent + total
+        if self._just_looked:
+            self.used_then, self._just_looked = self.used, False
         top = self.used + rise
         self.peak = max(self.peak, top)
         self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
