@@ -110,7 +110,7 @@ def test_splits_say_where_every_record_is(first):
         assert people.setdefault(row["subject_id"], row["split"]) == row["split"]
 
 
-@pytest.mark.parametrize("how", [{"budget": "200MiB"}, {"workers": 2, "budget": "220MiB"}])
+@pytest.mark.parametrize("how", [{"budget": "350MiB"}, {"workers": 2, "budget": "400MiB"}])
 def test_the_same_bytes_for_any_budget_and_workers(first, sample, tmp_path, how):
     run(tmp_path / "run", sample, **how)
     assert published(tmp_path / "run") == published(first)
