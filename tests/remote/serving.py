@@ -52,12 +52,10 @@ def _handler(served):
                 served.asked.append((self.command, path, where, self.headers.get("x-goog-user-project")))
                 served.now += 1
                 served.most = max(served.most, served.now)
-            try:
-                time.sleep(served.delay)
-                self.give(path, where, served.fault(path))
-            finally:
-                with served.lock:
-                    served.now -= 1
+            time.sleep(served.delay)
+            with served.lock:  # before the answer: who has it may ask again before we come here
+                served.now -= 1
+            self.give(path, where, served.fault(path))
 
         def give(self, path, where, fault):
             if path not in served.files:
