@@ -306,7 +306,6 @@ class Local:
         with theirs, self._lock:
             self._workers[worker] = _Worker(slot, ours)
             self._slots[slot] = worker
-            self._selector.register(ours, selectors.EVENT_READ, worker)
             entrance = None if self._enclosure is None else self._enclosure.entrance(worker)
             descriptors = [theirs.fileno()] if entrance is None else [theirs.fileno(), entrance]
             with suppress(OSError):  # the server has just died: wait() notices
@@ -382,6 +381,9 @@ class Local:
                 entry.tree = Tree(pid, self._huge)
                 if entry.doomed:
                     entry.tree.send(signal.SIGKILL)
+            # Only now is it heard: whoever gives it work can read its memory, pause it and kill it.
+            self._selector.register(entry.connection, selectors.EVENT_READ, self._slots[slot])
+            self._flush(self._slots[slot], entry)
         elif what == "died":
             slot, _, status, cpu = argument
             self._cpu += cpu
