@@ -78,6 +78,19 @@ def owner(kind: str, name: str) -> str:
     return _owner(known[name][0])
 
 
+def name_of(kind: str, place: str) -> str | None:
+    """The name under which something is registered; None where it is not, or two packages claim the name.
+
+    Args:
+        kind: of the plug-in.
+        place: its module and qualified name, ``"package.module.Class"``.
+    """
+    for name, claims in _entries(kind).items():
+        if len(claims) == 1 and f"{claims[0].module}.{claims[0].attr}" == place:
+            return name
+    return None
+
+
 def _entries(kind: str) -> dict[str, list[EntryPoint]]:
     """Name -> the different entry points of one kind that claim it."""
     if kind not in KINDS:

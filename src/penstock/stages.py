@@ -275,8 +275,9 @@ class Run:
                 "new way. Choose another folder."
             )
         check = partial(standing.must_stand, place) if not self._run_folder.temporary else None
+        known = key if changed or not past.job else past.job  # of an earlier version, in its words
         stored = Stored(
-            name, results, {}, (), dict(rooms), machinery, digest_of(key), holes_before(key), check
+            name, results, {}, (), dict(rooms), machinery, digest_of(known), holes_before(key), check
         )
         # Changed without anything accepted: there are more items, or other files of items set aside.
         more = changed and (self._accept or len(past.done) < len(job.source))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import files, values
+from penstock.engine import public_names
 from penstock.engine.listing import Listing
 from penstock.stored import Stored
 
@@ -30,7 +31,7 @@ def job_key(
 
     Args:
         function: its qualified name and its module's source count; an installed package's name
-            and version instead.
+            and version instead, and those of our own (:mod:`penstock.engine.public_names`).
         source: type and fingerprint per file, with the items that come from each.
         rooms: sinks and reducers with their options.
         inputs: files by fingerprint, stages by their key, values by themselves.
@@ -78,10 +79,10 @@ def function_key(function: Any) -> dict[str, Any]:
         }
     owner = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
     module = sys.modules.get(getattr(owner, "__module__", "") or "")
-    key: dict[str, Any] = {
-        "name": f"{getattr(owner, '__module__', '?')}.{getattr(owner, '__qualname__', '?')}"
-    }
-    key["code"] = _package_version(module) or _source_of(owner, module)
+    place = f"{getattr(owner, '__module__', '?')}.{getattr(owner, '__qualname__', '?')}"
+    key: dict[str, Any] = {"name": public_names.of(place)}
+    if key["name"] != public_names.STEP:  # its own function says it all
+        key["code"] = _package_version(module) or _source_of(owner, module)
     if owner is not function:
         key["state"] = input_key(getattr(function, "__getstate__", lambda: repr(function))())
     captured = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
@@ -105,6 +106,8 @@ def _content(cell: Any) -> Any:
 
 def _package_version(module: Any) -> str | None:
     """Name and version where the module belongs to an installed package, read-only by habit."""
+    if getattr(module, "__name__", "").partition(".")[0] == "penstock":
+        return public_names.version()
     file = getattr(module, "__file__", None)
     if not file or not any(part in ("site-packages", "dist-packages") for part in Path(file).parts):
         return None
@@ -215,7 +218,7 @@ def describe(room: Any) -> dict[str, Any]:
                 options[each.name] = input_key(value)
     else:
         options = {name: input_key(value) for name, value in sorted(getattr(room, "__dict__", {}).items())}
-    return {"type": f"{cls.__module__}.{cls.__qualname__}", "options": options}
+    return {"type": public_names.of(f"{cls.__module__}.{cls.__qualname__}"), "options": options}
 
 
 def _other_version(was: str, now: str) -> str | None:
@@ -228,6 +231,7 @@ def _other_version(was: str, now: str) -> str | None:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed between two keys, the source's files apart, in words."""
+    old, new = public_names.as_named_now(old), public_names.as_named_now(new)
     told = []
     if old.get("function") != new.get("function"):
         was, now = old.get("function", {}), new.get("function", {})

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.engine.journal import Journal, Owner, Past, batches_of, read
 from penstock.engine.key import differences, holes_before
 from penstock.engine.listing import Listing, whole
+from penstock.engine.public_names import as_named_now
 from penstock.errors import JobChanged, SourceChanged
 
 _NAMED = 5
@@ -43,7 +44,7 @@ def compare(
         SourceChanged: a file of finished items is not what it was.
         JobChanged: the function, its inputs or its options are not what they were.
     """
-    if past.job == key:
+    if as_named_now(past.job) == as_named_now(key):
         return False
     changed = differences(past.job, key)
     if changed and not accept:
