@@ -3,12 +3,12 @@
 import select
 
 import pytest
+from waiting import until
 
 from penstock import registry
 from penstock.backends.inline import Inline
 from penstock.backends.local import Local
 from penstock.testing import BackendSuite
-from waiting import until
 
 
 def readable(connection):
