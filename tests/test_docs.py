@@ -32,7 +32,7 @@ from penstock import abc, errors, registry
 from penstock.budget import GiB
 from penstock.cli import VERBS, main, target
 from penstock.engine.plan import Plan, Reserved
-from penstock.engine.report import Report
+from penstock.report.report import Report
 
 TOP = Path(__file__).resolve().parents[1]
 DOCS = TOP / "docs"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from penstock import foreign
 from penstock.engine import faults
-from penstock.engine.report import Report
 from penstock.errors import BadInput, PenstockError, SetAside
+from penstock.report.report import Report
 from penstock.sources.items import Items
 
 CLIPBOARD = "\x1b]52;c;ZXZpbA==\x07"

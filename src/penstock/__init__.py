@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.byte_lru import ByteLRU
     from penstock.engine.plan import Plan
-    from penstock.engine.report import Report
     from penstock.engine.verify import Verification, verify
     from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
+    from penstock.report.report import Report
     from penstock.sharing import share
     from penstock.stages import Run
     from penstock.stored import Stored
@@ -119,7 +119,7 @@ _HOMES = {
     "Stored": "penstock.stored",
     "Executor": "penstock.executor",
     "Plan": "penstock.engine.plan",
-    "Report": "penstock.engine.report",
+    "Report": "penstock.report.report",
     "Verification": "penstock.engine.verify",
     "verify": "penstock.engine.verify",
     "ByteLRU": "penstock.byte_lru",

@@ -14,10 +14,11 @@ from penstock.engine.keeping import Keeper
 from penstock.engine.key import digest_of
 from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
-from penstock.engine.report import Report, Tally
 from penstock.engine.worker import Setup
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic
+from penstock.report.report import Report
+from penstock.report.tally import Tally
 from penstock.stored import Stored
 
 if TYPE_CHECKING:

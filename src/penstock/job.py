@@ -17,9 +17,9 @@ from penstock.engine.estimate import Wishes
 from penstock.engine.key import job_key
 from penstock.engine.listing import Listing
 from penstock.engine.plan import Plan
-from penstock.engine.report import Report
 from penstock.engine.worker import Setup
 from penstock.errors import UnknownPlugin, UsageError
+from penstock.report.report import Report
 from penstock.stages import Run
 from penstock.stored import Stored
 

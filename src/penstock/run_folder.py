@@ -16,9 +16,9 @@ from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, journal, postmortem
 from penstock.engine.lock import Edge, RunLock
-from penstock.engine.report import Report
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew
+from penstock.report.report import Report
 
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 """Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
@@ -241,7 +241,7 @@ class RunFolder:
             whole: all stages together.
             stages: each.
         """
-        from penstock.engine.page import write_page
+        from penstock.report.page import write_page
 
         if self._here.left():
             return

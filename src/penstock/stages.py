@@ -31,12 +31,13 @@ from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
 from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
-from penstock.engine.report import Report, Tally
 from penstock.engine.resume import begin_again, compare, forgive
 from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
 from penstock.publishing import publish
+from penstock.report.report import Report
+from penstock.report.tally import Tally
 from penstock.run_folder import RESERVED, RunFolder
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import penstock
 from penstock import events as ev
 from penstock import registry
-from penstock.engine.report import Tally
+from penstock.report.tally import Tally
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))  # made_up_runs
 

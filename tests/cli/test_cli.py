@@ -10,7 +10,7 @@ from made_up_runs import failed, resumed, tiny, usual
 import penstock
 from penstock import errors
 from penstock.cli import VERBS, main
-from penstock.engine.report import Report
+from penstock.report.report import Report
 
 
 def exit_codes():

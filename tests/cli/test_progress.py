@@ -11,8 +11,9 @@ from made_up_runs import Stage, stages, tiny, usual
 from penstock import events as ev
 from penstock.budget import GiB
 from penstock.cli.progress import Progress, summary
-from penstock.engine.report import Report, Tally
 from penstock.errors import SetAside
+from penstock.report.report import Report
+from penstock.report.tally import Tally
 
 
 class Clock:

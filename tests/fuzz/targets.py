@@ -24,10 +24,10 @@ from penstock import events as ev
 from penstock import values
 from penstock.cli import target
 from penstock.engine import journal, postmortem
-from penstock.engine.page import write_page
-from penstock.engine.report import Report
 from penstock.engine.verify import verify
 from penstock.errors import BadInput, CannotResume, JournalDamaged, PluginError
+from penstock.report.page import write_page
+from penstock.report.report import Report
 from penstock.sources.fasta import Fasta
 from penstock.workloads.snv.network.weights import SHAPES, load_weights
 from penstock.workloads.snv.reading.arrays import open_arrays, small

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from penstock import events as ev
 from penstock import foreign
 from penstock.budget import format_size
-from penstock.engine.report import Report, format_seconds
+from penstock.report.report import Report, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,11 +16,12 @@ from penstock.cli import tell, with_flags
 from penstock.cli.target import path_of
 from penstock.engine import journal, postmortem
 from penstock.engine.lock import holder_of
-from penstock.engine.page import write_page
 from penstock.engine.postmortem import PostMortem
-from penstock.engine.report import Report, Tally
 from penstock.errors import BadInput, CannotResume, SetAside
 from penstock.foreign import within
+from penstock.report.page import write_page
+from penstock.report.report import Report
+from penstock.report.tally import Tally
 
 
 @click.command()

@@ -16,8 +16,8 @@ from penstock.cli import options, target, tell
 from penstock.cli.options import Asked
 from penstock.cli.progress import Progress, summary
 from penstock.cli.target import Target
-from penstock.engine.report import Report
 from penstock.errors import CannotFit, PluginError, RunFailed
+from penstock.report.report import Report
 
 
 class Targets(click.Group):

@@ -22,9 +22,10 @@ from penstock.engine import journal, postmortem
 from penstock.engine.intervals import Intervals
 from penstock.engine.lock import Holder, holder_of
 from penstock.engine.postmortem import PostMortem
-from penstock.engine.report import Report, Tally
 from penstock.errors import CannotResume, UsageError
 from penstock.foreign import line
+from penstock.report.report import Report
+from penstock.report.tally import Tally
 
 SCHEMA = 1
 _OURS = frozenset({".penstock", "report.html", "report.json"})

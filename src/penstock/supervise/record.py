@@ -91,6 +91,6 @@ class Record:
         """
         if self._lost():
             return None
-        from penstock.engine.page import write_page
+        from penstock.report.page import write_page
 
         return write_page(self.folder, ev.read(self._machinery / "events.jsonl"))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from penstock import events as ev
 from penstock.budget import GiB, MiB
-from penstock.engine.report import NAMED, Report, Tally, format_seconds
 from penstock.errors import SetAside
+from penstock.report.report import NAMED, Report, format_seconds
+from penstock.report.tally import Tally
 
 
 def started(**changes):

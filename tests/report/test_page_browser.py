@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import RUNS
 
-from penstock.engine.page import write_page
+from penstock.report.page import write_page
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

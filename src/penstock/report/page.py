@@ -14,12 +14,12 @@ from pathlib import Path
 
 from penstock import events as ev
 from penstock.budget import format_size
-from penstock.engine import charts
-from penstock.engine.pagestyle import CSS
-from penstock.engine.report import Report, format_seconds, over_all_runs
-from penstock.engine.timeline import Timeline
 from penstock.files import atomic
 from penstock.foreign import in_html, line
+from penstock.report import charts
+from penstock.report.report import Report, format_seconds, over_all_runs
+from penstock.report.style import CSS
+from penstock.report.timeline import Timeline
 
 _ROWS = 200
 """The most rows of a table."""

@@ -6,8 +6,8 @@ from made_up_runs import START, stages, usual
 
 from penstock import events as ev
 from penstock.budget import GiB
-from penstock.engine.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
-from penstock.engine.timeline import Rows, Timeline
+from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
+from penstock.report.timeline import Rows, Timeline
 
 _times = st.lists(st.floats(0, 1e5, allow_nan=False), min_size=1, max_size=300).map(sorted)
 

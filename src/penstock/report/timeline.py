@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from penstock import events as ev
-from penstock.engine.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
-from penstock.engine.report import Tally
+from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
+from penstock.report.tally import Tally
 
 _IDLE = 5.0
 """A silence longer than this before a stage begins is time in which nothing ran, in seconds."""

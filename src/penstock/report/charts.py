@@ -1,6 +1,6 @@
 """The drawings of the run page: memory over time, who worked when, predicted against measured.
 
-Each takes what a :class:`~penstock.engine.timeline.Timeline` gathered and gives one ``<svg>``.
+Each takes what a :class:`~penstock.report.timeline.Timeline` gathered and gives one ``<svg>``.
 Colours are CSS classes of the page. The charts over time share their left edge and their width,
 so that they can be read one under another.
 """
@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from penstock.budget import format_size
-from penstock.engine import svg
-from penstock.engine.downsample import Bar, Mark, Marks, Moment
-from penstock.engine.report import Report, format_seconds
-from penstock.engine.timeline import Timeline
+from penstock.report import svg
+from penstock.report.downsample import Bar, Mark, Marks, Moment
+from penstock.report.report import Report, format_seconds
+from penstock.report.timeline import Timeline
 
 COLOUR_OF_CAUSE = {
     "memory": "over", "governor": "over", "kernel": "over", "killed": "over",

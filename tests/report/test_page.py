@@ -9,10 +9,10 @@ from made_up_runs import RUNS, START, Stage, resumed, usual
 
 from penstock import events as ev
 from penstock.budget import GiB, MiB, format_size
-from penstock.engine.page import write_page
-from penstock.engine.report import Report
 from penstock.errors import SetAside
 from penstock.events import read as read_events
+from penstock.report.page import write_page
+from penstock.report.report import Report
 
 _VOID = {"meta", "link"}
 

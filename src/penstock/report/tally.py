@@ -1,0 +1,166 @@
+"""The observer that counts from events what a run did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from penstock import events as ev
+from penstock.errors import SetAside
+from penstock.report.report import NAMED, Report
+
+
+class Tally:
+    """An observer that counts what the events of one stage say, in memory that does not grow.
+
+    Several runs of the same stage (a resume) add up; the peak is the highest of them.
+    """
+
+    def __init__(self, stage: str = "") -> None:
+        self.stage = stage
+        self.outcome = "interrupted"  # until the stage says otherwise
+        self.message = ""
+        self.items = self.done = self.resumed_from = 0
+        self.budget = self.reserved = self.projected = 0
+        self.origin = ""
+        self.peak = 0
+        self.at_peak: tuple[int, str] | None = None
+        """The budget and its origin as they were when the peak was read."""
+        self.seconds = self.cpu = 0.0
+        self.batches = self.workers_started = self.paused = self.recycled = 0
+        self.predicted = self.held = 0
+        self.failures: Counter[str] = Counter()
+        self.set_aside: dict[int, SetAside] = {}
+        self.set_aside_total = 0
+        self._started = False
+        self._open: tuple[float, float] | None = None
+        """When the run of this stage that has not ended began, and when it was last heard of."""
+
+    def __call__(self, event: ev.Event) -> None:
+        """Count one event."""
+        if self._open is not None and not isinstance(
+            event, ev.RunDied | ev.Looking | ev.TakenBack | ev.StageStarted
+        ):
+            self._open = self._open[0], event.at
+        match event:
+            case ev.MemoryRead():
+                self._held(event.used)
+            case ev.BatchDone():
+                self._batch_done(event)
+            case ev.BatchFailed():
+                self.failures[event.cause] += 1
+            case ev.ItemSetAside():
+                self._item_set_aside(event)
+            case ev.WorkerStarted():
+                self.workers_started += 1
+            case ev.WorkerEnded():
+                self.recycled += event.why == "recycled"
+            case ev.WorkerPaused():
+                self.paused += 1
+            case ev.Planned():
+                self.reserved, self.projected = event.reserved, event.projected
+            case ev.BudgetChanged():
+                self.budget, self.origin = event.budget, event.origin
+            case ev.StageStarted():
+                self._stage_started(event)
+            case ev.StageEnded():
+                self._stage_ended(event)
+
+    def _held(self, used: int) -> None:
+        # The peak is compared with the budget of its moment; a reading over its budget is never
+        # hidden by a higher one from a time when more was allowed.
+        over = used > self.budget
+        was_over = self.at_peak is not None and self.peak > self.at_peak[0]
+        if self.at_peak is None or (over, used) > (was_over, self.peak):
+            self.peak, self.at_peak = used, (self.budget, self.origin)
+
+    def _unended(self) -> float:
+        return max(0.0, self._open[1] - self._open[0]) if self._open is not None else 0.0
+
+    def _stage_started(self, event: ev.StageStarted) -> None:
+        if not self._started:
+            self.resumed_from = event.done
+        self._started = True
+        self._open = event.at, event.at
+        self.outcome, self.message = "interrupted", ""
+        self.stage, self.items, self.done = event.stage, event.items, event.done
+        self.budget, self.origin = event.budget, event.origin
+
+    def _batch_done(self, event: ev.BatchDone) -> None:
+        self.batches += 1
+        self.done += event.stop - event.start
+        if event.projected > 0:
+            self.predicted += 1
+            self.held += event.peak <= event.projected
+
+    def _item_set_aside(self, event: ev.ItemSetAside) -> None:
+        self.done -= 1  # its batch is counted whole
+        if event.item in self.set_aside:
+            return
+        self.set_aside_total += 1
+        if len(self.set_aside) < NAMED:
+            self.set_aside[event.item] = SetAside(event.item, event.name, event.reason, event.message)
+
+    def _stage_ended(self, event: ev.StageEnded) -> None:
+        self.outcome, self.message = event.outcome, event.message
+        self.done = event.done
+        self.set_aside_total = event.set_aside
+        if not event.set_aside:  # those of an earlier run were tried again, and are done
+            self.set_aside.clear()
+        self.seconds += event.seconds
+        self._open = None
+        self.cpu += event.cpu
+        if event.peak > self.peak:
+            self._held(event.peak)
+        self.projected = event.projected or self.projected
+
+    def report(
+        self,
+        *,
+        folder: Path | None = None,
+        set_aside: Iterable[SetAside] | None = None,
+        open_result: Callable[[], Any] | None = None,
+    ) -> Report:
+        """Make the report, after the last event.
+
+        Args:
+            folder: the run folder.
+            set_aside: the items given up, as the journal names them (those of earlier runs and
+                their tracebacks too); None for the ones that the events named.
+            open_result: opens what is kept.
+        """
+        budget, origin = self.at_peak or (self.budget, self.origin)
+        named, total = list(self.set_aside.values()), self.set_aside_total
+        if set_aside is not None:
+            named, total = [], 0
+            for item in set_aside:
+                total += 1
+                if total <= NAMED:
+                    named.append(item)
+        return Report(
+            folder=folder,
+            stage=self.stage,
+            outcome=self.outcome,
+            message=self.message,
+            items=self.items,
+            done=self.done,
+            set_aside=tuple(sorted(named, key=lambda item: item.item)),
+            set_aside_total=total,
+            budget=budget,
+            origin=origin,
+            reserved=self.reserved,
+            projected=self.projected,
+            peak=self.peak,
+            seconds=self.seconds + self._unended(),
+            cpu=self.cpu,
+            batches=self.batches,
+            workers_started=self.workers_started,
+            failures=dict(self.failures),
+            paused=self.paused,
+            recycled=self.recycled,
+            predictions=(self.predicted, self.held),
+            resumed_from=self.resumed_from,
+            open_result=open_result,
+        )
