@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock
+from penstock import note
+from penstock.engine import messages as m
+from penstock.engine.apart import frames
 from penstock.engine.seeding import Seeder
+from penstock.engine.worker import Setup
+from penstock.sinks import Collect
+from penstock.sources import Range
 
 
 def draw_python(item):
@@ -36,9 +42,9 @@ def worked(function, cuts, seed=0, seeder=None):
     seeder = seeder or Seeder(seed)
     results = []
     for start, stop in pairwise(cuts):
-        before = seeder.begin(start)
+        seeder.begin(start)
         group = attempt(function, start, stop, seeder)
-        if stop - start > 1 and seeder.was_used(before):
+        if seeder.was_used() and stop - start > 1:
             group = attempt(function, start, stop, seeder)
         results += group
     return results
@@ -94,9 +100,9 @@ def attempt(start, stop, seeder):
 
 seeder, cuts, results = Seeder(0), {cuts}, []
 for start, stop in zip(cuts, cuts[1:]):
-    before = seeder.begin(start)
+    seeder.begin(start)
     group = list(attempt(start, stop, seeder))
-    if stop - start > 1 and seeder.was_used(before):
+    if seeder.was_used() and stop - start > 1:
         group = list(attempt(start, stop, seeder))
     results += group
 print(results)
@@ -128,3 +134,62 @@ def test_a_run_draws_the_same_for_any_workers_and_calls():
     ]
     assert runs[0] == runs[1] == runs[2]
     assert len(set(runs[0])) == 12
+
+
+# --------------------------------------------------------------------------- results that are told at once
+
+
+class Drawing:
+    """Some items draw, and some of these raise; notes what is told of the batch whenever one is called."""
+
+    def __init__(self, draws, failing=()):
+        self.draws, self.failing = draws, failing
+        self.there = memoryview(bytearray(note.BYTES)).cast("q")
+        self.called, self.early = [], []
+
+    def __call__(self, item):
+        self.called.append(item)
+        told = bytes(self.there[note.HEAD :].cast("B")[: self.there[note.EARLY]])
+        self.early.append(frames(told))
+        drawn = self.draws.get(item, lambda item: item)(item)
+        if item in self.failing:
+            raise ValueError(str(drawn))
+        return drawn
+
+    def worked(self, folder, cuts):
+        """By one worker, in batches whose results are told early; their results."""
+        setup = Setup(self, Range(30), {"": Collect(anything=True)}, folder, folder, 30, False, None)
+        worker = setup.worker(self.there)
+        worker.prepare()
+        results = []
+        for start, stop in pairwise(cuts):
+            work = m.Work(start, stop, (), stop - start, 1e9, 1 << 40, 0, 0, 1, 0, apart=start + 1)
+            self.early.clear()
+            done = worker.answer(work)
+            ((_, _, receipt),) = done.receipts[""]
+            mine = list(map(str, receipt.value))
+            for told in self.early:
+                assert list(map(str, told)) == mine[: len(told)], "another result was told early"
+            results += mine
+        return results
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    draws=st.dictionaries(st.integers(0, 29), st.sampled_from([draw_python, draw_numpy, draw_many])),
+    failing=st.sets(st.integers(0, 29), max_size=3),
+    cuts=st.sets(st.integers(1, 29), max_size=8),
+)
+def test_what_is_told_early_was_drawn_from_the_calls_own_seed(tmp_path_factory, draws, failing, cuts):
+    folder = tmp_path_factory.getbasetemp()
+    alone = Drawing(draws, failing).worked(folder, list(range(31)))
+    together = Drawing(draws, failing)
+    assert together.worked(folder, sorted({0, 30, *cuts})) == alone
+    again = sorted(item for item in set(together.called) if together.called.count(item) > 1)
+    assert again in ([], [next(iter(sorted(draws)), None)]), "only the first call that drew is made again"
+
+
+def test_no_call_is_made_again_where_the_first_draws(tmp_path):
+    once = Drawing(dict.fromkeys(range(30), draw_python))
+    once.worked(tmp_path, [0, 12, 30])
+    assert once.called == list(range(30))

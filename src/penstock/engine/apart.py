@@ -52,7 +52,7 @@ class Apart:
         self._area = words[note.HEAD :].cast("B") if isinstance(words, memoryview) else b""
         self._start = self._next = start
         self._size = 0
-        self._silent = False
+        self._full = False
         self.ended = False
         """Whether no more may begin: somebody else will work them, or there is no room for their results."""
 
@@ -76,16 +76,12 @@ class Apart:
 
     def lay_down(self, base: int, results: list[Any]) -> None:
         """Lay down what of the results of the items from ``base`` on is not there yet."""
-        while not self._silent and self._next < base + len(results):
+        while not self._full and self._next < base + len(results):
             data = frame(results[self._next - base])
             if self._size + len(data) > len(self._area):
-                self._silent = self.ended = True  # it goes up with the batch, now
+                self._full = self.ended = True  # it goes up with the batch, now
                 return
             self._area[self._size : self._size + len(data)] = data  # type: ignore[index]
             self._size += len(data)
             self._next += 1
             self._words[note.EARLY] = self._size
-
-    def be_silent(self) -> None:
-        """The calls are made again: what lies there stays as it is."""
-        self._silent = True

@@ -6,7 +6,7 @@ cutting and keeping are the worker's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from typing import Any
 
 from penstock import forks, note, storage
@@ -93,24 +93,22 @@ class Caller:
 
     def one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         """Call the function with each item; seeds, failures and folders are each item's own."""
-        before = self._seeder.begin(start)
+        self._seeder.begin(start)
         apart = self._apart
         results, aside = self._items(start, stop, apart)
-        if stop - start > 1 and self._seeder.was_used(before):
+        if apart is not None:
+            self._settle(start, results, aside)
+            apart.lay_down(start, results)
+        elif self._seeder.was_used() and stop - start > 1:
             # The items of this group drew from one stream: draw again, each from its own.
-            if apart is not None:
-                apart.be_silent()
-                stop = start + len(results)
             results, aside = self._items(start, stop)
         self.aside.extend(aside)
-        if apart is not None:
-            apart.lay_down(start, results)
         yield start, start + len(results), results
 
     def _items(self, start: int, stop: int, apart: Apart | None = None) -> tuple[list[Any], list[SetAside]]:
         self._here.stay()  # a sink that forked asks for more
         call, words, share, here = self._call, self._note, self.share, self._here.count
-        seed = self._seeder.seed if self._seeder.each_item else None
+        seed = self._seeder.seed if self._seeder.each_item and apart is None else None
         results: list[Any] = []
         aside: list[SetAside] = []
         append = results.append
@@ -124,7 +122,7 @@ class Caller:
                 words[note.ITEM] = at  # reading it is part of working it
                 items = self._each(at, limit)
                 if apart is not None:
-                    items = apart.feed(at, items, results)
+                    items = apart.feed(at, self._settled(at, items, results, aside), results)
                 for item_number, item in zip(range(at, limit), items, strict=False):
                     called = item_number
                     if seed is not None:
@@ -149,6 +147,31 @@ class Caller:
                     raise
                 append(self._second_chance(failed, error, called == failed, aside))
         return results, aside
+
+    def _settled(
+        self, at: int, items: Iterable[Any], results: list[Any], aside: list[SetAside]
+    ) -> Iterator[Any]:
+        """The items from ``at`` on; each is given when what came of those before it is final."""
+        base = at - len(results)
+        for item, each in enumerate(items, at):
+            self._settle(base, results, aside)
+            if self._seeder.each_item:
+                self._seeder.seed(item)
+            yield each
+
+    def _settle(self, base: int, results: list[Any], aside: list[SetAside]) -> None:
+        """Work the last item again where it is the first that drew, from a seed that was not its own.
+
+        Its result is told before the group ends, and cannot be mended then. The group's first item had its own.
+
+        Args:
+            base: the item of the first result.
+            results, aside: so far.
+        """
+        if results and self._seeder.was_used() and len(results) > 1:
+            item = base + len(results) - 1
+            results[-1:], again = self._items(item, item + 1)
+            aside[:] = [*(each for each in aside if each.item != item), *again]
 
     def _second_chance(
         self, item: int, error: BaseException, in_function: bool, aside: list[SetAside]

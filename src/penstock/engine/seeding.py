@@ -1,8 +1,9 @@
 """The global random generators, reseeded from (seed, item), so that no answer depends on batches.
 
 Reseeding costs 10 to 20 us, too much for items of a microsecond. So a group of items is seeded
-once, and whether anybody drew is looked at afterwards; if so, the group is worked again with a
-seed for each item, and from then on every item is seeded.
+once, and whether anybody drew is looked at afterwards: twins of the generators, seeded alike, then
+draw something else than they do. If so, what was drawn is drawn again with a seed for each item, and from
+then on every item is seeded.
 """
 
 from __future__ import annotations
@@ -29,52 +30,47 @@ class Seeder:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._number = 0
+        self._twins: list[Any] = []
         self.each_item = False
         """Whether the function is known to draw from a global generator."""
         if _NUMPY not in sys.modules:
             _seed_when_imported(self)
 
-    def seed(self, item: int) -> None:
-        """Seed for one item."""
+    def seed(self, item: int, *, watched: bool = False) -> None:
+        """Seed for one item; ``watched``, so that :meth:`was_used` can be asked."""
         self._number = int.from_bytes(
             hashlib.blake2b(f"{self._seed}:{item}".encode(), digest_size=8).digest(), "little"
         )
         random.seed(self._number)
+        self._twins = [random.Random(self._number)] if watched else []
         self.seed_numpy()
 
     def seed_numpy(self) -> None:
         """Seed ``numpy.random`` for the item at hand, if it is loaded."""
         numpy_random = sys.modules.get(_NUMPY)
         if numpy_random is not None:
-            numpy_random.seed(self._number & 0xFFFFFFFF)
+            seed = self._number & 0xFFFFFFFF
+            numpy_random.seed(seed)
+            if self._twins:
+                self._twins[1:] = [numpy_random.RandomState(seed)]
 
-    def begin(self, item: int) -> Any:
-        """Seed for a group of items that begins with ``item``; the state, for :meth:`was_used`."""
-        self.seed(item)
-        return self._state()
+    def begin(self, item: int) -> None:
+        """Seed for a group of items that begins with ``item``."""
+        self.seed(item, watched=not self.each_item)
 
-    def was_used(self, before: Any) -> bool:
-        """Whether anybody drew since; if so, items are seeded one by one from now on."""
-        if self.each_item:
+    def was_used(self) -> bool:
+        """Whether anybody drew since the group began; if so, items are seeded one by one from now on.
+
+        May be asked again and again within the group: it draws as well, from the twins too.
+        """
+        if self.each_item or not self._twins:
             return False
-        after = self._state()
-        # A generator that was only now imported may have been drawn from already.
-        self.each_item = bool(after[0] != before[0] or after[1] != before[1])
-        return self.each_item
-
-    @staticmethod
-    def _state() -> tuple[Any, Any]:
+        self.each_item = random.getrandbits(64) != self._twins[0].getrandbits(64)
         numpy_random = sys.modules.get(_NUMPY)
-        drawn: Any = None
-        if numpy_random is not None:
-            state = numpy_random.get_state(legacy=False)
-            inner = state["state"]
-            drawn = (
-                (inner.get("pos"), bytes(inner["key"][:8]), state["has_gauss"])
-                if "key" in inner
-                else repr(state)
-            )
-        return random.getstate(), drawn
+        if numpy_random is not None:  # without a twin: it was imported, and not by our leave
+            twin = self._twins[1] if len(self._twins) > 1 else None
+            self.each_item |= twin is None or numpy_random.random_sample() != twin.random_sample()
+        return self.each_item
 
 
 class _Importer:
