@@ -2,8 +2,10 @@
 
     python benchmarks/dropin/run.py
     python benchmarks/dropin/run.py --suites futures,pool -k traceback --show
+    timeout 900 python benchmarks/dropin/run.py --suites joblib --doors backend --part 1/4
 
-A difference is a test that succeeds with the original pool and not with ours. All are listed, each with its
+Every test that does not succeed is told at once, and every half minute how far it is; a run that is ended
+(Ctrl-C, ``timeout``) sums up what it has seen. A difference is a test that succeeds with the original pool and not with ours. All are listed, each with its
 reason in ``expected.toml``; one that has none there is new, and the exit code is then 1.
 """
 
@@ -30,6 +32,7 @@ from suites import HERE, SUITES, Found, Missing, Suite
 SECONDS = 60
 """One test may take so long; the original's take up to 15 s on two busy cores."""
 GOOD = ("passed", "skipped", "xfailed")
+_TELL_SECONDS = 30.0
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Outcome:
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     cpu: float = 0.0
+    ended: bool = True
+    """False where the run was ended before its last test."""
 
     @property
     def failed(self) -> list[str]:
@@ -46,9 +51,11 @@ class Outcome:
         return [name for name, told in self.tests.items() if told["outcome"] not in GOOD]
 
 
-def run(suite: Suite, found: Found, door: str, select: str, only: Iterable[str] | None = None) -> Outcome:
+def run(
+    suite: Suite, found: Found, door: str, options: argparse.Namespace, only: Iterable[str] | None = None
+) -> Outcome:
     """Run a suite; where a test ends or blocks the process, the others after it are run by another one."""
-    outcome = Outcome()
+    outcome, telling = Outcome(), Telling(f"{suite.name} by {door}")
     with tempfile.TemporaryDirectory(prefix="dropin-") as folder:
         record = Path(folder, "record.jsonl")
         environment = {
@@ -57,8 +64,9 @@ def run(suite: Suite, found: Found, door: str, select: str, only: Iterable[str] 
             "PENSTOCK_DROPIN_DOOR": door,
             "PENSTOCK_DROPIN_RECORD": str(record),
             "PENSTOCK_DROPIN_ONLY": json.dumps(None if only is None else list(only)),
+            "PENSTOCK_DROPIN_PART": json.dumps(options.part),
         }
-        selected = " and ".join(f"({each})" for each in (suite.select, select) if each)
+        selected = " and ".join(f"({each})" for each in (suite.select, options.k) if each)
         command = [
             sys.executable,
             "-m",
@@ -74,13 +82,17 @@ def run(suite: Suite, found: Found, door: str, select: str, only: Iterable[str] 
         command += ["--rootdir", folder, f"--timeout={SECONDS}", "--timeout-method=signal", "-W", "ignore"]
         command += ["-k", selected] if selected else []
         began, cpu = time.monotonic(), _cpu()
-        while True:
+        going = True
+        while going:
             record.write_text("")
             environment["PENSTOCK_DROPIN_DONE"] = json.dumps(list(outcome.tests))
-            code = _process([*command, *map(str, found.files)], environment, folder, record)
+            try:
+                code = _process([*command, *map(str, found.files)], environment, folder, record, telling)
+            except Ended:
+                going = outcome.ended = False
             running = _read(record, outcome)
-            if running is None:
-                if code not in (0, 1, 5) and not outcome.tests:
+            if running is None or not going:
+                if going and code not in (0, 1, 5) and not outcome.tests:
                     raise SystemExit(Path(folder, "output").read_text()[-3000:])
                 break
             outcome.tests[running] = {
@@ -88,8 +100,53 @@ def run(suite: Suite, found: Found, door: str, select: str, only: Iterable[str] 
                 "said": f"the process ended with {code}",
                 "text": "",
             }
+            print(f"   ... {running}: ended the process with {code}", flush=True)
         outcome.seconds, outcome.cpu = time.monotonic() - began, _cpu() - cpu
     return outcome
+
+
+class Ended(Exception):
+    """Somebody asked us to end: Ctrl-C, or SIGTERM of ``timeout``."""
+
+
+def _end(*_: object) -> None:
+    raise Ended
+
+
+class Telling:
+    """Prints how a suite goes, from what is written about its tests.
+
+    Args:
+        what: runs.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._selected = self._over = self._at = 0
+        self._now = ""
+        self._told = time.monotonic()
+
+    def read(self, record: Path) -> None:
+        """Take in the lines that are new; a file that has become shorter is another process's."""
+        data = record.read_bytes()
+        self._at = min(self._at, len(data)) if data else 0
+        end = data.rfind(b"\n") + 1
+        for line in data[self._at : end].splitlines():
+            self._take(json.loads(line))
+        self._at = end
+        if time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            print(f"   ... {self._what}: {self._over} of {self._selected} tests; at {self._now}", flush=True)
+
+    def _take(self, told: dict[str, Any]) -> None:
+        if "selected" in told:
+            self._selected = self._over + told["selected"]
+        elif "began" in told:
+            self._now = told["test"]
+        elif "over" in told:
+            self._over += 1
+        elif told["outcome"] not in GOOD:
+            print(f"   ... {told['test']}: {told['outcome']}: {told['said']}", flush=True)
 
 
 def _cpu() -> float:
@@ -97,7 +154,9 @@ def _cpu() -> float:
     return times.children_user + times.children_system
 
 
-def _process(command: list[str], environment: dict[str, str], folder: str, record: Path) -> int:
+def _process(
+    command: list[str], environment: dict[str, str], folder: str, record: Path, telling: Telling
+) -> int:
     """Run pytest until it ends, or says nothing for long: then it is killed, with all that it started."""
     with open(Path(folder, "output"), "ab") as output:
         process = subprocess.Popen(
@@ -105,16 +164,20 @@ def _process(command: list[str], environment: dict[str, str], folder: str, recor
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         said, size = time.monotonic(), 0
-        while process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.5)
-            if record.stat().st_size != size:
-                said, size = time.monotonic(), record.stat().st_size
-            if time.monotonic() - said > 2 * SECONDS:
-                break
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                telling.read(record)
+                if record.stat().st_size != size:
+                    said, size = time.monotonic(), record.stat().st_size
+                if time.monotonic() - said > 2 * SECONDS:
+                    break
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        return code
 
 
 def _read(record: Path, outcome: Outcome) -> str | None:
@@ -122,7 +185,8 @@ def _read(record: Path, outcome: Outcome) -> str | None:
     running = None
     for line in record.read_text().splitlines():
         told = json.loads(line)
-        name = told["test"]
+        if (name := told.get("test")) is None:
+            continue
         if "began" in told:
             running = name
         elif "over" in told:
@@ -149,11 +213,12 @@ def compare(
 ) -> list[str]:
     """Run one suite through one door, print how it went; the differences that are new."""
     found = suite.find()
-    ours = run(suite, found, door, options.k)
+    ours = run(suite, found, door, options)
     unknown = [name for name in ours.failed if reason(expected, suite.name, door, name) is None]
     theirs = Outcome()
-    if suite.timed or unknown:
-        theirs = run(suite, found, "stock", options.k, None if suite.timed else unknown)
+    timed = suite.timed and ours.ended
+    if timed or unknown:
+        theirs = run(suite, found, "stock", options, None if timed else unknown)
     new = [name for name in unknown if name not in theirs.failed]
     known = [name for name in ours.failed if name not in unknown]
     print(
@@ -162,9 +227,11 @@ def compare(
         + (
             f"; the original {theirs.seconds:.0f} s, {theirs.cpu:.0f} CPU s: "
             f"{ours.seconds / theirs.seconds:.1f} times as long"
-            if suite.timed
+            if timed
             else ""
         )
+        + ("" if ours.ended and theirs.ended else "; ENDED before the last of them"),
+        flush=True,
     )
     for name in sorted(known):
         print(f"   {name.partition('::')[2]}: {reason(expected, suite.name, door, name)}")
@@ -182,7 +249,16 @@ def compare(
                 "new": new,
             }
             file.write(json.dumps({**told, "seconds": ours.seconds, "cpu": ours.cpu}) + "\n")
+    if not ours.ended or not theirs.ended:
+        raise Ended
     return new
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, parts = map(int, text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError(text)
+    return part, parts
 
 
 def main() -> int:
@@ -194,9 +270,12 @@ def main() -> int:
     parser.add_argument("--suites", default=",".join(names), help=f"some of {', '.join(names)}")
     parser.add_argument("--doors", default="executor,rescue,backend", help="some of these")
     parser.add_argument("-k", default="", help="only tests that pytest would take for this")
+    parser.add_argument("--part", type=_part, default=(1, 1), help="of each suite: 2/5 is the second fifth")
     parser.add_argument("--show", action="store_true", help="print what new differences say")
     parser.add_argument("--json", help="append the result to this file")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     expected = tomllib.loads((HERE / "expected.toml").read_text())["difference"]
     new: list[str] = []
     for suite in SUITES:
@@ -205,8 +284,9 @@ def main() -> int:
                 try:
                     new += compare(suite, door, expected, options)
                 except Missing as why:
-                    print(f"== {suite.name} by {door}: not run: {why}")
-                sys.stdout.flush()
+                    print(f"== {suite.name} by {door}: not run: {why}", flush=True)
+                except Ended:
+                    return 1
     return 1 if new else 0
 
 
