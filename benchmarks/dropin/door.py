@@ -48,7 +48,7 @@ def _write(**told: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Leave out what was done before this process was started, and what is not of the suite, or of the part."""
+    """Leave out what was done before this process was started, and what is not of the suite or its part."""
     done = set(json.loads(os.environ.get("PENSTOCK_DROPIN_DONE", "[]")))
     only = json.loads(os.environ.get("PENSTOCK_DROPIN_ONLY", "null"))
     part, parts = json.loads(os.environ.get("PENSTOCK_DROPIN_PART", "[1, 1]"))

@@ -5,7 +5,9 @@
     timeout 900 python benchmarks/dropin/run.py --suites joblib --doors backend --part 1/4
 
 Every test that does not succeed is told at once, and every half minute how far it is; a run that is ended
-(Ctrl-C, ``timeout``) sums up what it has seen. A difference is a test that succeeds with the original pool and not with ours. All are listed, each with its
+(Ctrl-C, ``timeout``) sums up what it has seen.
+
+A difference is a test that succeeds with the original pool and not with ours. All are listed, each with its
 reason in ``expected.toml``; one that has none there is new, and the exit code is then 1.
 """
 

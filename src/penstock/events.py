@@ -198,7 +198,7 @@ class BatchFailed(Event):
     """One past the last item."""
     cause: str
     """``"memory"``, ``"governor"``, ``"kernel"``, ``"killed"``, ``"crashed"``, ``"stalled"``,
-    ``"timeout"``, ``"raised"``, ``"kept"``, ``"interrupted"``."""
+    ``"timeout"``, ``"raised"``, ``"kept"``, ``"load"``, ``"interrupted"``."""
     item: int
     """The item being worked, or -1."""
     held: int

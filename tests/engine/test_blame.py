@@ -107,3 +107,54 @@ def test_of_a_fixed_call_the_items_beside_the_one_that_dies_are_done(workers, tm
     assert "batched= keeps whole" in aside.message
     kept = [each for each in report.result if not isinstance(each, SetAside)]
     assert kept == [item + (5 if item < 5 else 2 if item < 8 else 8) / 16 for item in range(16) if item != 5]
+
+
+# --------------------------------------------------------------------------- items that cannot travel
+
+
+@dataclass(frozen=True)
+class Traveller:
+    """Can be pickled; not every one can be unpickled."""
+
+    number: int
+    bad: tuple[int, ...]
+
+    def __reduce__(self):
+        return arrive, (self.number, self.bad)
+
+
+def arrive(number, bad):
+    if number in bad:
+        raise ValueError(f"{number} is no good")
+    return Traveller(number, bad)
+
+
+def number_of(item):
+    return item.number
+
+
+def numbers_of(items):
+    return [item.number for item in items]
+
+
+def travellers(*bad):
+    return [Traveller(number, bad) for number in range(21)]
+
+
+@pytest.mark.parametrize("bad", [(5,), (0, 20), (3, 4, 5)])
+def test_an_item_that_cannot_be_unpickled_in_a_worker_is_set_aside_alone(bad):
+    run = penstock.run(number_of, travellers(*bad), budget="300MiB", workers=2, set_aside=True)
+    assert [each.item for each in run.set_aside] == list(bad)
+    assert {each.reason for each in run.set_aside} == {"raised"}
+    assert f"item {bad[0]} cannot be unpickled in a worker: ValueError: {bad[0]}" in run.set_aside[0].message
+    assert [each for each in run.result if isinstance(each, int)] == [n for n in range(21) if n not in bad]
+
+
+def test_an_item_that_cannot_be_unpickled_fails_the_run_by_its_name():
+    with pytest.raises(penstock.BadInput, match=r"^item 5 cannot be unpickled in a worker: Val"):
+        penstock.run(number_of, travellers(5), budget="300MiB", workers=1)
+
+
+def test_of_items_that_belong_together_none_is_done_without_the_others():
+    with pytest.raises(penstock.BadInput, match=r"^items 4 to 7, which are worked together, can"):
+        penstock.run(numbers_of, travellers(5), batched=4, budget="300MiB", workers=1, set_aside=True)

@@ -87,6 +87,8 @@ class Caller:
         self.share = share
         self.aside: list[SetAside] = []
         """Items set aside in this batch."""
+        self.unread: BaseException | None = None
+        """Why the batch's only item cannot be read, where that is known already."""
 
     def _given_up(self, item: int, error: BaseException) -> SetAside:
         return set_aside(self._source, item, error, private=self._private)
@@ -162,7 +164,7 @@ class Caller:
     def _settle(self, base: int, results: list[Any], aside: list[SetAside]) -> None:
         """Work the last item again where it is the first that drew, from a seed that was not its own.
 
-        Its result is told before the group ends, and cannot be mended then. The group's first item had its own.
+        Its result is told before the group ends, and cannot be mended then. The first item had its own.
 
         Args:
             base: the item of the first result.
@@ -250,11 +252,13 @@ class Caller:
                     self._find(at, end, again, culprits)
 
     def _read(self, start: int, stop: int) -> Any:
+        if self.unread is not None:
+            raise self.unread
         return self._source.read(start, stop)
 
     def _each(self, start: int, stop: int) -> Any:
         """The items one by one: iterating an Arrow table, say, would give its columns."""
-        container = self._source.read(start, stop)
+        container = self._read(start, stop)
         if self._itemised is None or isinstance(container, Iterator):
             return container
         return self._itemised.each(container)

@@ -60,7 +60,9 @@ class Failures:
             if failed.cause == "kept" and (stage.options.set_aside is False or failed.item < 0):
                 name = stage.item_name(failed.item)
                 raise verdicts.of_worker(failed, stage.setup.folder, name)
-            cause: Any = "memory" if failed.cause == "memory" else "kept"
+            if failed.cause == "load" and stage.schedule.is_grain(worker.task):
+                raise verdicts.of_worker(failed, stage.setup.folder, task=worker.task)
+            cause: Any = failed.cause if failed.cause in ("memory", "load") else "kept"
             held = max(failed.held, seen)
             self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
 

@@ -114,7 +114,7 @@ class Failed:
 
     cause: str
     """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``,
-    ``"damaged"`` (a part is not what was kept)."""
+    ``"damaged"`` (a part is not what was kept), ``"load"`` (the items that travelled cannot be taken)."""
     item: int
     call: tuple[int, int]
     held: int

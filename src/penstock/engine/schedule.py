@@ -6,6 +6,7 @@ no process and no file. Every item is in exactly one of these places at any time
 The recovery ladder (each step is recorded in the task's history):
     out of memory   a call of several items: half of it; one item: again, then alone with
                     everything else drained; still too much: set aside
+    load            (items that cannot be taken in a worker) halves, until it is one item
     killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
     crashed         twice more, isolating the item that was being worked; then set aside
     stalled         as crashed; over ``timeout=``: once more, then set aside
@@ -247,6 +248,8 @@ class Schedule:
             return self._out_of_memory(task, failure, blamed)
         if failure.cause == "killed":
             return self._killed(task, failure, blamed)
+        if failure.cause == "load" and self._halve(task):
+            return None
         if failure.cause == "kept" and blamed is not None:
             return self._give_up(task, blamed, "kept", failure)
         return self._died(task, failure, blamed)
@@ -364,11 +367,7 @@ class Schedule:
 
     def _halve_or_give_up(self, task: Task, reason: Reason, failure: Failure) -> Verdict | None:
         """It fails before any item is begun: look for the grain, then leave its items out one by one."""
-        middle = self._middle(task)
-        if task.start < middle < task.stop:
-            for start, stop in ((task.start, middle), (middle, task.stop)):
-                # With a history, so that they stay apart.
-                self._requeue(Task(start, stop, call=task.call, evictions=1))
+        if self._halve(task):
             return None
         left = next((item for item in range(task.start, task.stop) if item not in self.aside), None)
         if left is None:
@@ -379,6 +378,20 @@ class Schedule:
                 "workers.log in the run folder. Everything done is kept."
             )
         return self._give_up(task, (left, left + 1), reason, failure)
+
+    def _halve(self, task: Task) -> bool:
+        """Its halves are to be worked, each by itself; False where it is one grain."""
+        if self.is_grain(task):
+            return False
+        middle = self._middle(task)
+        for start, stop in ((task.start, middle), (middle, task.stop)):
+            # With a history, so that they stay apart.
+            self._requeue(Task(start, stop, call=task.call, evictions=1))
+        return True
+
+    def is_grain(self, task: Task) -> bool:
+        """Whether it cannot be cut in two."""
+        return not task.start < self._middle(task) < task.stop
 
     def _middle(self, task: Task) -> int:
         """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["memory", "died", "stalled", "kept"]
-Cause = Literal["memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "dropped"]
+Cause = Literal[
+    "memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "load", "dropped"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,16 @@ import builtins
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock import foreign, storage
 from penstock.abc import SetAside
 from penstock.budget import Budget, MiB, format_size
+from penstock.engine.faults import not_taken
 from penstock.engine.governor import headroom
 from penstock.engine.messages import Failed
 from penstock.engine.plan import Reserved, room
-from penstock.engine.tasks import Failure, Verdict
+from penstock.engine.tasks import Failure, Task, Verdict
 from penstock.errors import (
     BadInput,
     CannotFit,
@@ -30,6 +31,7 @@ from penstock.errors import (
 )
 
 _NAMED = 5
+_Error = TypeVar("_Error", bound=PenstockError)
 
 
 class RemoteError(Exception):
@@ -194,8 +196,11 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
     )
 
 
-def of_worker(failed: Failed, folder: Path, item: str = "") -> PenstockError:
+def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = None) -> PenstockError:
     """The error for what a worker told and no retry mends."""
+    if failed.cause == "load" and task is not None:
+        these = f"items {task.start:,} to {task.stop - 1:,}, which are worked together,"
+        return _caused(BadInput(f"{these} {not_taken(failed.error, failed.message)}"), failed)
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
     if failed.cause == "prepare":
@@ -249,7 +254,7 @@ def weight(results: Any) -> int:
     return int(each * len(results)) + 8 * len(results)
 
 
-def _caused(error: RunFailed, failed: Failed) -> RunFailed:
+def _caused(error: _Error, failed: Failed) -> _Error:
     error.__cause__ = stand_in(failed.error, failed.message, failed.traceback)
     return error
 

@@ -26,7 +26,9 @@ from penstock.engine.apart import Apart
 from penstock.engine.calling import Caller, Fence
 from penstock.engine.faults import (
     forget_frames,
+    item_name,
     message_of,
+    not_taken,
     out_of_memory,
     qualified,
     traceback_of,
@@ -34,7 +36,7 @@ from penstock.engine.faults import (
 from penstock.engine.keeping import Keeper
 from penstock.engine.meter import Meter, own_pages_apart
 from penstock.engine.process import limit_threads, trim
-from penstock.errors import ResultsDamaged
+from penstock.errors import BadInput, ResultsDamaged
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -185,9 +187,12 @@ class Worker:
 
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
         began = time.perf_counter()
-        self._begin(work, began)
-        first = not self._warm
+        first, doing = not self._warm, "prepare"
         try:
+            self._begin(work, began)
+            doing = "load"
+            self._load(work)
+            doing = "kept"
             stream = self._stream(work)
             if work.keep:
                 receipts = self._keeper.keep(stream, work.start, work.stop, self._caller.known)
@@ -196,8 +201,10 @@ class Worker:
                 for _ in stream:
                     pass
         except BaseException as error:
-            cause = _cause_of(error, self._setup.folder, "kept")
-            at = max(self._note[note.ITEM], -1) if cause == "memory" else self._keeper.at
+            cause = _cause_of(error, self._setup.folder, doing)
+            at = max(self._note[note.ITEM], -1) if cause == "memory" else -1
+            if doing == "kept" and cause != "memory":
+                at = self._keeper.at
             return self._failure(cause, at, error)
         finally:
             self._fence.lift()
@@ -231,8 +238,23 @@ class Worker:
         self._note[note.ITEM] = self._note[note.CALL_START] = self._note[note.CALL_STOP] = -1
         self._note[note.EARLY] = 0
         self._note[note.BATCH] = work.apart  # last: from now on all that stands there is of this batch
-        if self._carried and work.cargo is not None:
+
+    def _load(self, work: m.Work) -> None:
+        """Take the items that travelled with the batch.
+
+        One that cannot be taken here fails as one that cannot be read does. Of several it is not known which
+        it is: the parent sends fewer.
+        """
+        if not self._carried or work.cargo is None:
+            return
+        try:
             self._setup.source.load(work.start, work.cargo)
+        except BaseException as error:
+            self._here.stay(error)
+            if work.stop - work.start > 1 or out_of_memory(error):
+                raise
+            name = item_name(self._setup.source, work.start, private=self._setup.private)
+            self._caller.unread = BadInput(f"item {name} {not_taken(qualified(error), message_of(error))}")
 
     def _stream(self, work: m.Work) -> Iterator[tuple[int, int, Any]]:
         """(start, stop, results) call by call, in item order; ends early where the batch is cut."""

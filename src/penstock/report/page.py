@@ -43,6 +43,7 @@ _CAUSES = {
     "timeout": "took longer than its timeout",
     "raised": "the function raised",
     "kept": "the result could not be kept",
+    "load": "an item could not be unpickled in a worker; halves find it",
     "interrupted": "the run was asked to stop",
 }
 
