@@ -122,6 +122,7 @@ def test_by_default_what_is_missing_stays_missing_and_is_counted(tmp_path):
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["rows"] == {
         "samples": 5000, "without_key": 30, "without_label": 4970 - expected.num_rows, "before_as_of": 0,
+        "window_open": 0, "repeated": 0,
         "not_sampled": 0, "table": expected.num_rows,
     }  # fmt: skip
     assert meta["rows"]["without_label"] > 30

@@ -88,6 +88,17 @@ _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": 
     "--null-label", type=click.Choice(["drop", "zero"]), default="drop", show_default=True,
     help="Rows whose label is null: drop and count them, or take them as not clicked.",
 )  # fmt: skip
+@click.option("--clicks", help="Clicks that make the labels: request_id, dataset_id, server_time.", **_TABLE)
+@click.option(
+    "--attribution", default="24h", show_default=True, metavar="24h|any",
+    help="With --clicks: a click counts if it comes within so long of the row; rows for which that is not "
+    "over when the log ends are dropped and counted.",
+)  # fmt: skip
+@click.option(
+    "--repeats", type=click.Choice(["first", "keep"]),
+    help="Rows of one request with the same item: keep the first that was shown (the default with --clicks), "
+    "or all.",
+)  # fmt: skip
 @click.option(
     "--as-of", metavar="TIME",
     help="When the tables of features were frozen: earlier rows are dropped, and features counted over the "
@@ -131,6 +142,10 @@ class Ranking:
             sort: sort by request, position, row.
             fast: larger files in less time.
             null_label: ``"drop"`` or ``"zero"``.
+            clicks: a table of clicks, which make the labels; the samples' own labels are not read then.
+            attribution: how long after a row was shown a click of it counts: ``"24h"``, or ``"any"``.
+            repeats: ``"first"`` or ``"keep"``: rows of one request with the same item; None for the first
+                where clicks make the labels, else all.
             as_of: ISO time at which the tables of features were frozen.
             log_features: ``"leave-out"`` or ``"keep"``.
             compat: ``"none"`` or ``"upstream"``.

@@ -86,12 +86,19 @@ class Columns:
         names += [LABEL] if self.label else []
         return names + [name for name in (*self.numeric, *self.texts) if name not in names]
 
+    def surveyed(self) -> list[str]:
+        """The columns that tell which rows count, of which request and item they are, and their texts."""
+        there = [(TIME, self.time), (LABEL, self.label)]
+        return [REQUEST, DATASET, *(name for name, has in there if has), *self.texts]
+
     def told(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
 
 
-def of_samples(schema: pa.Schema, *, upstream: bool, pages: bool, file: object) -> Columns:
+def of_samples(
+    schema: pa.Schema, *, upstream: bool, pages: bool, file: object, clicks: bool = False
+) -> Columns:
     """The columns of the samples.
 
     Args:
@@ -99,11 +106,12 @@ def of_samples(schema: pa.Schema, *, upstream: bool, pages: bool, file: object) 
         upstream: the original's features: position too, and what is absent is 0.
         pages: whether ``page_id`` is looked up.
         file: for messages.
+        clicks: whether clicks make the labels, so that the samples' own are not read.
 
     Raises:
         BadInput: a key is missing or is none, or a feature has no numbers.
     """
-    there = set(schema.names)
+    there = set(schema.names) - ({LABEL} if clicks else set())
     for name in (REQUEST, DATASET, *((PAGE,) if pages else ())):
         if name not in there:
             raise BadInput(f"has no column {name}; it has {', '.join(schema.names)}", file=file)
@@ -152,7 +160,7 @@ def of_dimension(
     """
     if key not in schema.names:
         raise BadInput(f"has no column {key}; it has {', '.join(schema.names)}", file=file)
-    _see_keys(schema.field(key).type, samples.field(by).type, key, by, file)
+    see_keys(schema.field(key).type, samples.field(by).type, key, by, file)
     features: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for column in schema:
@@ -184,7 +192,12 @@ def _why_not(column: pa.Field, *, upstream: bool, frozen: bool) -> str:
     return ""
 
 
-def _see_keys(mine: pa.DataType, theirs: pa.DataType, key: str, by: str, file: object) -> None:
+def see_keys(mine: pa.DataType, theirs: pa.DataType, key: str, by: str, file: object) -> None:
+    """See that ids of two tables can be the same.
+
+    Raises:
+        BadInput: a column holds no ids, or one texts and the other numbers.
+    """
     import pyarrow as pa
 
     if not is_key(mine):

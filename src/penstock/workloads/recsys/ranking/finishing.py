@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from penstock.workloads.recsys.ranking.table import Written
 
 
+DROPPED = ("without_key", "without_label", "before_as_of", "window_open")
+"""Rows of the samples that go into no table, by why."""
+
+
 def write_meta(
     folder: Path, *, table: Written, survey: Mapping[str, Any], meta: Mapping[str, Any], file: str
 ) -> dict[str, Any]:
@@ -40,7 +44,8 @@ def write_meta(
         late = counts["before_as_of"]
         raise BadInput(
             f"no row is left of {counts['samples']:,}: {counts['without_key']:,} have no request_id or "
-            f"dataset_id, {counts['without_label']:,} no label, {late:,} come before --as-of",
+            f"dataset_id, {counts['without_label']:,} no label, {late:,} come before --as-of, of "
+            f"{counts['window_open']:,} the time for clicks is not over",
             file=file,
         )
     told = dict(meta)
@@ -48,10 +53,12 @@ def write_meta(
     there, _ = _merged((each["items"], each["items_rows"]) for each in table.each_about())
     every, counts = _merged(_batches(Path(survey["datasets"].files[0])))
     told["rows"] = {**meta["rows"], "table": rows}
+    repeated = sum(int(each["repeated"]) for each in table.each_about())
+    told["repeats"] = {**meta["repeats"], "rows": repeated}
+    repeated = 0 if meta["repeats"]["kept"] else repeated
+    told["rows"]["repeated"] = repeated
     told["rows"]["not_sampled"] = (
-        meta["rows"]["samples"]
-        - sum(meta["rows"][name] for name in ("without_key", "without_label", "before_as_of"))
-        - rows
+        meta["rows"]["samples"] - sum(meta["rows"][name] for name in DROPPED) - repeated - rows
     )
     told["queries"] = {"samples": meta["queries"]["samples"], "table": queries, "largest": largest}
     told["label"] = {**meta["label"], **labels}
@@ -64,7 +71,7 @@ def write_meta(
     }
     del told["width"]
     (folder / "meta.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return {name: told[name] for name in ("rows", "queries", "datasets", "bytes", "coverage")}
+    return {name: told[name] for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats")}
 
 
 def _write_arrays(folder: Path, table: Written) -> tuple[int, int, int]:

@@ -14,7 +14,8 @@ from penstock.workloads.recsys.hashing import hashes
 from penstock.workloads.recsys.ranking.columns import DATASET, POSITION, REQUEST, TIME, USER, Dimension
 from penstock.workloads.recsys.ranking.dimension import open_dimension
 from penstock.workloads.recsys.ranking.drawing import kept_negatives
-from penstock.workloads.recsys.ranking.rules import Rules, keep
+from penstock.workloads.recsys.ranking.repeats import Shown
+from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
 from penstock.workloads.recsys.ranking.sorting import ROW
 from penstock.workloads.recsys.ranking.survey import IDENTITY, as_texts
 from penstock.workloads.recsys.shared.tables import floats_of, keys_of
@@ -42,9 +43,10 @@ class Gather:
         upstream: what is missing is 0, or "unknown".
         negatives: share of the rows without a click that is kept; None for all.
         seed: of that draw.
+        repeats: whether rows that repeat an item of their request are kept.
 
     Returns (the table, arrays about it: query, rows of each query, positions, hashes and rows of the items,
-    times and labels at the ends, and what was dropped).
+    times and labels at the ends, and how many rows repeated others).
     """
 
     rules: Rules
@@ -54,20 +56,24 @@ class Gather:
     upstream: bool
     negatives: float | None
     seed: int
+    repeats: bool
 
     def __call__(self, span: Span, queries: Path, **inputs: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Make them."""
         import pyarrow as pa
 
-        table, first, query = self._drawn(span, queries, inputs.get("rows"))
-        kept = keep(table, self.rules)
-        mask = kept.mask
+        table, first, query = self._drawn(span, queries)
+        kept = keep(table, self.rules, inputs.get("clicks"))
+        mask, repeated = self._first_shown(table, kept, first, query, inputs.get("repeats"))
+        if "rows" in inputs:  # drawn one by one
+            mask = mask & np.load(inputs["rows"] / "rows.npy", mmap_mode="r", allow_pickle=False)[first]
         weights = None
         if self.negatives is not None:
             positive = kept.labels > 0
             chosen = positive | kept_negatives(kept.requests, kept.datasets, self.negatives, self.seed)
+            chosen &= mask[kept.mask]
             mask = mask.copy()
-            mask[np.flatnonzero(mask)[~chosen]] = False
+            mask[np.flatnonzero(kept.mask)[~chosen]] = False
             weights = np.where(positive, 1, 1 / self.negatives).astype(np.float32)[chosen]
         if not mask.all():
             table, query, first = table.filter(pa.array(mask)), query[mask], first[mask]
@@ -82,11 +88,33 @@ class Gather:
         for name in self.rules.columns.categorical:
             columns[name] = self._numbers(table, name)
         made = pa.table({name: columns[name] for name in self.schema.names}, schema=self.schema)
-        return made, self._about(table, columns, query, labels, made.nbytes)
+        about = self._about(table, columns, query, labels, made.nbytes)
+        return made, about | {"repeated": np.int64(repeated)}
 
-    def _drawn(
-        self, span: Span, queries: Path, rows: Path | None
-    ) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
+    def _first_shown(
+        self, table: Any, kept: Kept, first: NDArray[np.int64], query: NDArray[np.int64], repeats: Path | None
+    ) -> tuple[NDArray[np.bool_], int]:
+        """The rows that are kept but those that repeat others of their request, and how many those are."""
+        import pyarrow as pa
+
+        mask = kept.mask
+        if repeats is not None:  # of queries that no span holds whole
+            of_others = np.load(repeats / "repeats.npy", mmap_mode="r", allow_pickle=False)
+            mask = mask & ~np.isin(first, of_others)
+        of = mask[kept.mask]
+        rows = table if mask.all() else table.filter(pa.array(mask))
+        times = None if kept.times is None else kept.times[of]
+        items = hashes(kept.datasets, IDENTITY)[of]
+        again = Shown.of(rows, times, items, query[mask], first[mask]).repeated()
+        repeated = int(kept.mask.sum() - mask.sum() + again.sum())
+        if self.repeats or not repeated:
+            return kept.mask, repeated
+        mask = mask.copy()
+        mask[np.flatnonzero(mask)[again]] = False
+        return mask, repeated
+
+    @staticmethod
+    def _drawn(span: Span, queries: Path) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
         """The rows of queries that are drawn, their numbers and those of their queries."""
         import pyarrow as pa
 
@@ -97,11 +125,6 @@ class Gather:
         numbers = np.arange(span.table.num_rows)
         query = begin + np.searchsorted(inside, numbers, "right") - 1
         mask = drawn[np.maximum(query, 0)] if len(drawn) else np.zeros(len(numbers), np.bool_)
-        place = span.first + numbers
-        if ROW in span.table.schema.names and rows is not None:
-            place = span.table.column(ROW).to_numpy()
-        if rows is not None:
-            mask = mask & np.load(rows / "rows.npy", mmap_mode="r")[place]
         first = span.table.column(ROW).to_numpy() if ROW in span.table.schema.names else span.first + numbers
         if mask.all():
             return span.table, first, query

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import penstock
+from penstock.durations import parse_duration
 from penstock.errors import UsageError
 from penstock.workloads.recsys.ranking.survey import SPAN
 
@@ -29,6 +30,9 @@ class Asked:
     sort: bool = False
     fast: bool = False
     null_label: str = "drop"
+    clicks: str | Sequence[str] | None = None
+    attribution: str = "24h"
+    repeats: str | None = None
     as_of: str | None = None
     log_features: str = "leave-out"
     compat: str = "none"
@@ -38,6 +42,24 @@ class Asked:
     def upstream(self) -> bool:
         """Whether the rules are those of the original."""
         return self.compat == "upstream"
+
+    @property
+    def keeps_repeats(self) -> bool:
+        """Whether rows of one request with the same item are all kept: where they have labels already."""
+        if self.upstream:
+            return True
+        return self.repeats == "keep" if self.repeats else not self.clicks
+
+    @property
+    def window(self) -> int | None:
+        """Microseconds within which a click counts; None for any time after the row was shown.
+
+        Raises:
+            UsageError: it is no duration.
+        """
+        if self.attribution == "any":
+            return None
+        return int(parse_duration(self.attribution, "--attribution") * 1e6)
 
 
 def microseconds(text: str | None) -> int | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.recsys.ranking.columns import DATASET, LABEL, REQUEST, TIME, Columns
-from penstock.workloads.recsys.shared.tables import keys_of
+from penstock.workloads.recsys.shared.tables import is_time, keys_of, microseconds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from penstock.workloads.recsys.ranking.clicks import Attribution
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Rules:
         zero_labels: whether a label that is null is 0; else the row is dropped.
         as_of: microseconds since 1970 from which requests count; None for all.
         file: for messages.
+        clicks: how clicks make labels; None where the samples have labels.
     """
 
     columns: Columns
     zero_labels: bool
     as_of: int | None
     file: str
+    clicks: Attribution | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,13 @@ class Kept:
     counts: dict[str, int]
 
 
-def keep(table: Any, rules: Rules) -> Kept:
+def keep(table: Any, rules: Rules, clicks: Path | None = None) -> Kept:
     """Apply the rules to the rows of a span.
+
+    Args:
+        table: the rows.
+        rules: which of them count.
+        clicks: of ``write_clicks``, where the rules make labels of them.
 
     Raises:
         BadInput: an id that is none, or a time that is none where it matters.
@@ -63,13 +73,18 @@ def keep(table: Any, rules: Rules) -> Kept:
     requests = keys_of(table.column(REQUEST), f"column {REQUEST}", rules.file)
     datasets = keys_of(table.column(DATASET), f"column {DATASET}", rules.file)
     keyed = _there(requests) & _there(datasets)
-    labels = _labels(table, rules)
-    labelled = ~np.isnan(labels) if not rules.zero_labels else np.ones(table.num_rows, np.bool_)
     times = times_of(table, rules) if rules.columns.time else None
+    told: dict[str, NDArray[np.bool_]] = {}
+    if clicks is not None and rules.clicks is not None:
+        labels, told = _labels_by_clicks(clicks, rules.clicks, requests, datasets, keyed, times)
+    else:
+        labels = _labels(table, rules)
+    labelled = ~np.isnan(labels) if not rules.zero_labels else np.ones(table.num_rows, np.bool_)
     late = np.ones(table.num_rows, np.bool_)
     if rules.as_of is not None and times is not None:
         late = times >= rules.as_of
-    mask = keyed & labelled & late
+    over = ~told.pop("window_open", np.zeros(table.num_rows, np.bool_))
+    mask = keyed & labelled & late & over
     chosen = pa.array(mask)
     return Kept(
         mask=mask,
@@ -82,26 +97,48 @@ def keep(table: Any, rules: Rules) -> Kept:
             "without_key": int((~keyed).sum()),
             "without_label": int((keyed & ~labelled).sum()),
             "before_as_of": int((keyed & labelled & ~late).sum()),
+            "window_open": int((keyed & labelled & late & ~over).sum()),
+            **{name: int((each & mask).sum()) for name, each in told.items()},
         },
     )
 
 
-def times_of(table: Any, rules: Rules) -> NDArray[np.int64] | None:
-    """Microseconds since 1970, UTC; the earliest there is where it is null. None where they are no times."""
+def _labels_by_clicks(
+    clicks: Path, how: Attribution, requests: Any, datasets: Any, keyed: NDArray[np.bool_],
+    times: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:  # fmt: skip
+    """Labels (0 where an id is missing), and which rows have an open window, early or late clicks alone."""
     import pyarrow as pa
 
+    from penstock.workloads.recsys.ranking.clicks import label
+
+    chosen = pa.array(keyed)
+    shown = np.zeros(len(keyed), np.int64) if times is None else times
+    made = label(clicks, requests.filter(chosen), datasets.filter(chosen), shown[keyed], how)
+    labels = np.zeros(len(keyed))
+    labels[keyed] = made.labels
+    told = {}
+    for name, each in (
+        ("window_open", made.open),
+        ("clicked_early", made.early),
+        ("clicked_late", made.late),
+    ):
+        told[name] = np.zeros(len(keyed), np.bool_)
+        told[name][keyed] = each
+    return labels, told
+
+
+def times_of(table: Any, rules: Rules) -> NDArray[np.int64] | None:
+    """Microseconds since 1970, UTC; the earliest there is where it is null. None where they are no times."""
     column = table.column(TIME)
-    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
-        if rules.as_of is not None:
-            raise BadInput(
-                f"is {column.type}; a time was expected, to compare it with --as-of",
-                file=rules.file, place=f"column {TIME}",
-            )  # fmt: skip
-        return None
-    zone = column.type.tz if pa.types.is_timestamp(column.type) else None
-    micro = column.cast(pa.timestamp("us", zone), safe=False).combine_chunks()
-    found: NDArray[np.int64] = micro.view(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
-    return found
+    if is_time(column.type):
+        return microseconds_of(column)
+    if rules.as_of is not None:
+        raise BadInput(
+            f"is {column.type}; a time was expected, to compare it with --as-of",
+            file=rules.file, place=f"column {TIME}",
+        )  # fmt: skip
+    return None
 
 
 def _there(keys: Any) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +13,26 @@ import numpy as np
 
 import penstock
 from penstock.budget import format_size
-from penstock.errors import BadInput
 from penstock.workloads.recsys.ranking import columns as c
+from penstock.workloads.recsys.ranking.clicks import Attribution, time_column, write_clicks
 from penstock.workloads.recsys.ranking.dimension import write_dimension
 from penstock.workloads.recsys.ranking.drawing import draw_rows
-from penstock.workloads.recsys.ranking.finishing import write_meta
+from penstock.workloads.recsys.ranking.finishing import DROPPED, write_meta
 from penstock.workloads.recsys.ranking.gather import BUCKETS, Gather
 from penstock.workloads.recsys.ranking.given import Asked, microseconds, path_of, paths_of
+from penstock.workloads.recsys.ranking.given_tables import Tables
 from penstock.workloads.recsys.ranking.queries import WIDE, Draw, write_queries
+from penstock.workloads.recsys.ranking.repeats import write_repeats
 from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
 from penstock.workloads.recsys.ranking.survey import Counts, SurveySpan
 from penstock.workloads.recsys.ranking.table import RankingTable
+from penstock.workloads.recsys.ranking.telling import lines_of, meta_of
 from penstock.workloads.recsys.shared.peak import Training, limit
 from penstock.workloads.recsys.shared.spans import Spans
-from penstock.workloads.recsys.shared.tables import opened
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _TABLE = "table"
 _PREFIX = "ranking-"
@@ -51,120 +53,82 @@ class Stages:
     def __init__(self, run: penstock.Run | None, asked: Asked) -> None:
         self._run: penstock.Run = run  # type: ignore[assignment]  # None to plan alone
         self._asked = asked
-        given = {"items": asked.items, "users": asked.users, "page_items": asked.page_items}
-        self._tables = {
-            name: opened(f"--{name.replace('_', '-')}", each) for name, each in given.items() if each
-        }
-        whole = opened("--samples", asked.samples)
-        self._file = path_of(whole)  # the same text wherever the run is resumed from
-        for name, rows in {"samples": whole, **self._tables}.items():
-            if not len(rows):
-                raise BadInput(
-                    f"has no rows: there is nothing in --{name.replace('_', '-')}", file=path_of(rows)
-                )
-        self._columns = c.of_samples(
-            whole.schema, upstream=asked.upstream, pages="page_items" in self._tables, file=self._file
-        )
-        if "users" in self._tables and not self._columns.user:
-            raise BadInput(f"has no column {c.USER}, and --users is given", file=self._file)
-        self._samples = opened("--samples", asked.samples, self._columns.needed(), self._dictionaries(whole))
-        self._whole = whole
-        self._dimensions = self._find_dimensions()
-        self._features = self._find_features()
-        self._rules = Rules(
-            self._columns, asked.upstream or asked.null_label == "zero", microseconds(asked.as_of), self._file
-        )
-        if asked.as_of is not None and not self._columns.time:
-            raise BadInput(f"has no column {c.TIME}, and --as-of is given", file=self._file)
+        self._tables = tables = Tables(asked)
+        self._given: dict[str, penstock.Stored] = {}
+        zero = asked.upstream or asked.null_label == "zero"
+        self._rules = Rules(tables.columns, zero, microseconds(asked.as_of), tables.file)
 
     def do(self) -> None:
         """All of them."""
         seed = self._seed()
         self._asked = replace(self._asked, max_samples=self._most())
         # First, as it has the fork server load what all later stages need.
-        survey = self._survey("survey", Spans.of(self._samples, self._asked.span), self._rules)
-        looked = {each.name: self._look_up(each) for each in self._dimensions}
+        self._given = self._write_clicks()
+        survey = self._survey("survey", self._tables.surveyed(), self._rules)
+        looked = {each.name: self._look_up(each) for each in self._tables.dimensions}
         counts = survey.open("counts")
-        inputs = dict(looked)
+        inputs = {**looked, **self._given}
         if self._asked.max_samples and self._asked.sample_by != "request":
             inputs["rows"] = self._draw_rows(seed)
         rows, queries, stage = self._order(survey, seed)
+        inputs |= self._repeats(rows, queries)
         texts = self._texts(counts["texts"])
         gather = Gather(
-            self._rules, tuple(self._dimensions), texts, self._schema(), self._asked.upstream,
-            self._asked.negatives, seed,
+            self._rules, tuple(self._tables.dimensions), texts, self._tables.schema(), self._asked.upstream,
+            self._asked.negatives, seed, self._asked.keeps_repeats,
         )  # fmt: skip
         spans = np.load(queries.folder / "spans.npy", allow_pickle=False)
         table = self._run.stage(
             _TABLE,
             penstock.Job(
                 source=Spans(rows, spans[:, 0].copy(), stage), function=gather,
-                into=RankingTable(schema=self._schema(), fast=self._asked.fast),
+                into=RankingTable(schema=self._tables.schema(), fast=self._asked.fast),
                 inputs={"queries": queries, **inputs}, threads=1,
             ),
         )  # fmt: skip
         if table.missing:
             click.echo(f"warning: {len(table.missing)} spans of the samples were set aside", err=True)
+        told = meta_of(
+            self._asked, self._tables.columns, self._tables.dimensions, self._tables.all(),
+            self._tables.schema(),
+        )  # fmt: skip
+        told |= {
+            "label": {"column": c.LABEL, "attribution": self._attribution_told()},
+            "rows": dict.fromkeys(("samples", *DROPPED), 0) | counts["rows"],
+            "queries": {"samples": queries.facts["queries"]},
+            "categories": {
+                name: {"hashed": BUCKETS} if found is None else found for name, found in texts.items()
+            },
+            "duplicates": {name: stored.facts["duplicates"] for name, stored in looked.items()},
+            "order": "samples" if stage is None else "request",
+            "spans_set_aside": len(table.missing),
+        }
+        if told["sampling"] is not None:
+            told["sampling"]["seed"] = seed
         meta = self._run.step(
             f"{_PREFIX}meta", write_meta, threads=1,
-            inputs={
-                "table": table, "survey": survey, "file": self._file,
-                "meta": self._meta(counts["rows"], texts, looked, queries, seed)
-                | {"spans_set_aside": len(table.missing)},
-            },
+            inputs={"table": table, "survey": survey, "file": self._tables.file, "meta": told},
         )  # fmt: skip
         self._run.publish(meta, "groups.npy", "positions.npy", "meta.json")
-        self._tell(meta.facts, looked)
+        for line in lines_of(meta.facts, told, len(self._tables.features)):
+            click.echo(line, err=True)
 
-    # ------------------------------------------------------------------ what there is
+    # ------------------------------------------------------------------ what is told
 
-    def _find_dimensions(self) -> list[c.Dimension]:
-        asked, upstream = self._asked, self._asked.upstream
-        frozen = asked.as_of is not None or asked.log_features == "keep"
-        kinds = {
-            "items": ("--items", c.DATASET, c.DATASET, ""),
-            "users": ("--users", c.USER, c.USER, "user_"),
-            "page_items": ("--page-items", c.DATASET, c.PAGE, "page_"),
+    def _attribution_told(self) -> dict[str, Any] | None:
+        how, clicks = self._rules.clicks, self._given.get("clicks")
+        if how is None or clicks is None:
+            return None
+        end = np.datetime64(how.end, "us").item()
+        return {
+            "window": "any" if how.window is None or how.always else how.window / 1e6,
+            "end": None if how.always or end is None else end.isoformat(),
+            **{name: clicks.facts[name] for name in ("clicks", "without_key")},
         }
-        return [
-            c.of_dimension(
-                name, option, key, by, rows.schema, self._whole.schema,
-                prefix=prefix, upstream=upstream, frozen=frozen, file=path_of(rows),
-            )
-            for name, (option, key, by, prefix) in kinds.items()
-            if (rows := self._tables.get(name)) is not None
-        ]  # fmt: skip
-
-    def _dictionaries(self, whole: penstock.sources.ParquetRows) -> list[str]:
-        """The categories that are texts."""
-        import pyarrow as pa
-
-        return [name for name in self._columns.texts if pa.types.is_string(whole.schema.field(name).type)]
-
-    def _find_features(self) -> Sequence[str]:
-        own = [*self._columns.numeric, *self._columns.absent]
-        looked_up = [name for each in self._dimensions for name in each.names]
-        return c.distinct([*own, *looked_up, *self._columns.categorical], self._file)
-
-    def _schema(self) -> pa.Schema:
-        import pyarrow as pa
-
-        given = self._whole.schema
-        names = [c.REQUEST, c.DATASET, *([c.USER] if self._columns.user else [])]
-        fields = [pa.field(name, c.key_type(given.field(name).type)) for name in names]
-        if self._columns.time:
-            fields.append(pa.field(c.TIME, given.field(c.TIME).type))
-        texts = set(self._columns.categorical)
-        # Never null: what is not known is NaN, or -1.
-        numbers = [(ROW, pa.int64()), (c.LABEL, pa.float32())]
-        if self._asked.negatives is not None:
-            numbers.append(("weight", pa.float32()))
-        numbers += [(name, pa.int32() if name in texts else pa.float32()) for name in self._features]
-        return pa.schema(fields + [pa.field(name, kind, nullable=False) for name, kind in numbers])
 
     def _texts(self, found: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
         told: dict[str, list[str] | None] = {}
-        for name in self._columns.categorical:
+        for name in self._tables.columns.categorical:
             texts = found.get(name, [])
             told[name] = sorted({*texts, "unknown"}) if texts is not None and self._asked.upstream else texts
             if texts is None:
@@ -188,19 +152,19 @@ class Stages:
         if self._asked.max_samples != "auto":
             return int(self._asked.max_samples)
         chosen = self._run.step(
-            f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._features)}
+            f"{_PREFIX}auto", _choose_most, threads=1, inputs={"features": len(self._tables.features)}
         ).facts
         if not chosen["most"]:
             return 0
         click.echo(
-            f"--max-samples auto: {chosen['most']:,} rows of {len(self._features)} features can be trained "
-            f"on in {format_size(chosen['memory'])} for one worker",
+            f"--max-samples auto: {chosen['most']:,} rows of {len(self._tables.features)} features can be "
+            f"trained on in {format_size(chosen['memory'])} for one worker",
             err=True,
         )
         return int(chosen["most"])
 
     def _look_up(self, dimension: c.Dimension) -> penstock.Stored:
-        rows = self._tables[dimension.name]
+        rows = self._tables.looked_up[dimension.name]
         stored = self._run.step(
             f"{_PREFIX}{dimension.name.replace('_', '-')}", write_dimension, threads=1,
             inputs={
@@ -217,19 +181,56 @@ class Stages:
             )
         return stored
 
+    def _write_clicks(self) -> dict[str, penstock.Stored]:
+        """The clicks that make labels, where some are given; the rules hear of them."""
+        given, clicks = self._tables, self._tables.clicks
+        if clicks is None:
+            return {}
+        stored = self._run.step(
+            f"{_PREFIX}clicks", write_clicks, threads=1,
+            inputs={
+                "paths": paths_of(clicks), "time": time_column(clicks.schema.names, given.clicks_file),
+                "samples": paths_of(given.samples) if given.columns.time else [],
+                "told": given.clicks_file, "samples_told": given.file,
+            },
+        )  # fmt: skip
+        how = Attribution(self._asked.window, stored.facts["end"], self._asked.upstream)
+        self._rules = replace(self._rules, clicks=how)
+        return {"clicks": stored}
+
     def _survey(self, name: str, source: Spans, rules: Rules) -> penstock.Stored:
-        return self._run.stage(f"{_PREFIX}{name}", _surveying(source, rules))
+        return self._run.stage(f"{_PREFIX}{name}", _surveying(source, rules, self._given))
 
     def survey_job(self) -> penstock.Job:
         """The first stage that reads the samples, to be planned."""
-        return _surveying(Spans.of(self._samples, self._asked.span), self._rules)
+        return _surveying(self._tables.surveyed(), self._rules, {})
+
+    def _repeats(
+        self, rows: penstock.sources.ParquetRows, queries: penstock.Stored
+    ) -> dict[str, penstock.Stored]:
+        """Where a query is larger than a span, its rows that repeat others are found beforehand."""
+        if self._asked.keeps_repeats or queries.facts["largest"] <= self._rows_of_span():
+            return {}
+        return {
+            "repeats": self._run.step(
+                f"{_PREFIX}repeats", write_repeats, threads=1,
+                inputs={
+                    "paths": paths_of(rows), "columns": list(rows.schema.names), "queries": queries,
+                    "most": self._rows_of_span(), "rules": self._rules, **self._given,
+                },
+            )
+        }  # fmt: skip
+
+    def _rows_of_span(self) -> int:
+        width = 4 * len(self._tables.features) + 64
+        return max(min(self._asked.span, WIDE // width), 1)
 
     def _draw_rows(self, seed: int) -> penstock.Stored:
         return self._run.step(
             f"{_PREFIX}draw", draw_rows, threads=1,
             inputs={
-                "paths": paths_of(self._samples), "by": self._asked.sample_by,
-                "most": self._asked.max_samples, "seed": seed, "told": self._file,
+                "paths": paths_of(self._tables.samples), "by": self._asked.sample_by,
+                "most": self._asked.max_samples, "seed": seed, "told": self._tables.file,
             },
         )  # fmt: skip
 
@@ -238,24 +239,26 @@ class Stages:
     ) -> tuple[penstock.sources.ParquetRows, penstock.Stored, penstock.Stored | None]:
         """The samples with each query in one piece: as they are, or sorted."""
         if not (self._asked.sort or self._asked.upstream):
-            queries = self._queries("queries", survey, len(self._samples), seed, sure=False)
+            queries = self._queries("queries", survey, len(self._tables.samples), seed, sure=False)
             if queries.facts["in_one_piece"]:
-                return self._samples, queries, None
+                return self._tables.samples, queries, None
             click.echo("rows of a request do not lie together: the samples are sorted by request", err=True)
-        names = self._columns.needed()
+        names = self._tables.columns.needed()
         stage = self._run.step(
             f"{_PREFIX}sort", sort_samples, threads=1,
             inputs={
-                "paths": paths_of(self._samples), "columns": names,
-                "position": self._columns.position,
+                "paths": paths_of(self._tables.samples), "columns": names,
+                "position": self._tables.columns.position,
             },
         )  # fmt: skip
         rows = penstock.sources.ParquetRows(
-            stage.folder / "sorted.parquet", [*names, ROW], dictionary=self._dictionaries(self._whole)
+            stage.folder / "sorted.parquet", [*names, ROW], dictionary=self._tables.dictionaries()
         )
-        source = Spans.of(rows, self._asked.span)
+        columns = replace(self._tables.columns, categorical=(), texts=())
+        narrow = penstock.sources.ParquetRows(stage.folder / "sorted.parquet", columns.surveyed())
+        source = Spans.of(narrow, self._asked.span)
         source.stage = stage
-        rules = replace(self._rules, columns=replace(self._columns, categorical=(), texts=()))
+        rules = replace(self._rules, columns=columns)
         again = self._survey("sorted-survey", source, rules)
         return rows, self._queries("sorted-queries", again, len(rows), seed, sure=True), stage
 
@@ -266,100 +269,12 @@ class Stages:
         draw = None
         if asked.max_samples and asked.sample_by == "request":
             draw = asdict(Draw(int(asked.max_samples), seed, asked.stratify or ""))
-        width = 4 * len(self._features) + 64
         return self._run.step(
             f"{_PREFIX}{name}", _write_queries, threads=1,
             inputs={
-                "survey": survey, "rows": rows, "most": max(min(asked.span, WIDE // width), 1), "draw": draw,
-                "must_fit": sure,
+                "survey": survey, "rows": rows, "most": self._rows_of_span(), "draw": draw, "must_fit": sure,
             },
         )  # fmt: skip
-
-    # ------------------------------------------------------------------ what is told
-
-    def _meta(
-        self, rows: Mapping[str, int], texts: Mapping[str, list[str] | None],
-        looked: Mapping[str, penstock.Stored], queries: penstock.Stored, seed: int,
-    ) -> dict[str, Any]:  # fmt: skip
-        asked, schema = self._asked, self._schema()
-        origins = dict.fromkeys(
-            [*self._columns.numeric, *self._columns.absent, *self._columns.categorical], "samples"
-        )
-        left_out = {"samples": c.left_out_of_samples(self._whole.schema, self._columns)}
-        for each in self._dimensions:
-            origins.update(dict.fromkeys(each.names, each.name))
-            left_out[each.name] = dict(each.left_out)
-        tables = {"samples": self._whole, **self._tables}
-        sampling = None
-        if asked.max_samples or asked.negatives is not None:
-            sampling = {
-                "max_samples": asked.max_samples, "by": asked.sample_by, "seed": seed,
-                "stratify": asked.stratify, "negatives": asked.negatives,
-            }  # fmt: skip
-        in_order = asked.sort or asked.upstream or queries.name.endswith("sorted-queries")
-        return {
-            "schema": 1,
-            "features": list(self._features),
-            "categorical": list(self._columns.categorical),
-            "categories": {
-                name: {"hashed": BUCKETS} if found is None else found for name, found in texts.items()
-            },
-            "types": {field.name: str(field.type) for field in schema},
-            "origins": origins,
-            "left_out": left_out,
-            "label": {"column": c.LABEL},
-            "weight": "weight" if asked.negatives is not None else None,
-            "time": {"column": c.TIME} if self._columns.time else None,
-            "as_of": asked.as_of,
-            "rows": {"samples": 0, "without_key": 0, "without_label": 0, "before_as_of": 0, **rows},
-            "queries": {"samples": queries.facts["queries"]},
-            "columns": {name: len(each.schema.names) for name, each in tables.items()}
-            | {"table": len(schema.names)},
-            "duplicates": {name: stored.facts["duplicates"] for name, stored in looked.items()},
-            "width": 8 * (len(self._columns.needed()) + len(self._features)),
-            "sampling": sampling,
-            "order": "request" if in_order else "samples",
-            "compat": asked.compat,
-        }
-
-    def _tell(self, facts: Mapping[str, Any], looked: Mapping[str, penstock.Stored]) -> None:
-        rows, queries, size = facts["rows"], facts["queries"], facts["bytes"]
-        dropped = ", ".join(
-            f"{rows[name]:,} {words}"
-            for name, words in (
-                ("without_key", "without request_id or dataset_id"), ("without_label", "without a label"),
-                ("before_as_of", "from before --as-of"), ("not_sampled", "not drawn"),
-            )
-            if rows[name]
-        )  # fmt: skip
-        lines = [
-            f"rows: {rows['table']:,} of {rows['samples']:,}" + (f" ({dropped})" if dropped else ""),
-            f"requests: {queries['table']:,} of {queries['samples']:,}; "
-            f"the largest has {queries['largest']:,} rows",
-            f"datasets: {facts['datasets']['table']:,} of {facts['datasets']['samples']:,}",
-            "columns: "
-            + ", ".join(
-                f"{len(each.schema.names)} of {name}"
-                for name, each in {"samples": self._whole, **self._tables}.items()
-            ),
-            f"features: {len(self._features)}",
-            f"memory: {size['before'] / 1e6:,.1f} MB as float64, {size['after'] / 1e6:,.1f} MB in the table",
-        ]
-        left = {
-            column: each.name
-            for each in self._dimensions
-            for column, why in each.left_out.items()
-            if why.startswith("counted")
-        }
-        if left:
-            lines.append(
-                f"left out, as they are counted over the labels to be predicted: {', '.join(left)}; say with "
-                "--as-of when the tables were frozen, or --log-features keep"
-            )
-        if queries["largest"] > 10_000:
-            lines.append("warning: LightGBM refuses requests of more than 10,000 rows")
-        for each in lines:
-            click.echo(each, err=True)
 
 
 def survey_job(asked: Asked) -> penstock.Job:
@@ -367,10 +282,10 @@ def survey_job(asked: Asked) -> penstock.Job:
     return Stages(None, asked).survey_job()
 
 
-def _surveying(source: Spans, rules: Rules) -> penstock.Job:
+def _surveying(source: Spans, rules: Rules, inputs: Mapping[str, penstock.Stored]) -> penstock.Job:
     parquet = penstock.sinks.Parquet(grain=1, one_file=True, statistics=False, encoding={"*": "plain"})
     return penstock.Job(
-        source=source, function=SurveySpan(rules), threads=1,
+        source=source, function=SurveySpan(rules), threads=1, inputs=dict(inputs),
         into={"runs": parquet, "datasets": parquet, "counts": Counts()},
     )  # fmt: skip
 

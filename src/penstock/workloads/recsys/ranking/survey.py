@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,9 +44,9 @@ class SurveySpan:
 
         import penstock.sinks.rows  # noqa: F401
 
-    def __call__(self, span: Span) -> dict[str, Any]:
+    def __call__(self, span: Span, clicks: Path | None = None) -> dict[str, Any]:
         """Survey."""
-        kept = keep(span.table, self.rules)
+        kept = keep(span.table, self.rules, clicks)
         return {
             "runs": _runs(span, kept),
             "datasets": _datasets(kept),

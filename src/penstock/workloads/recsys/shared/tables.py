@@ -76,6 +76,28 @@ def is_numeric(kind: pa.DataType, *, booleans: bool = True) -> bool:
     )
 
 
+def is_time(kind: pa.DataType) -> bool:
+    """Whether values of a type are moments."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def microseconds_of(column: Any) -> NDArray[np.int64]:
+    """Moments as microseconds since 1970, UTC; the least int64 where it is null.
+
+    Args:
+        column: an Arrow column of times or dates.
+    """
+    import pyarrow as pa
+
+    zone = column.type.tz if pa.types.is_timestamp(column.type) else None
+    micro = column.cast(pa.timestamp("us", zone), safe=False)
+    micro = micro.combine_chunks() if isinstance(micro, pa.ChunkedArray) else micro
+    found: NDArray[np.int64] = micro.view(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    return found
+
+
 def keys_of(column: Any, place: str, file: object = None) -> Any:
     """Ids as integers or texts, never as floats; null where there is none.
 

@@ -1,0 +1,121 @@
+"""What is told of a ranking table: meta.json before its rows are known, and the last lines of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from penstock.workloads.recsys.ranking import columns as c
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from penstock.sources import ParquetRows
+    from penstock.workloads.recsys.ranking.given import Asked
+
+_DROPPED = (
+    ("without_key", "without request_id or dataset_id"), ("without_label", "without a label"),
+    ("before_as_of", "from before --as-of"), ("window_open", "whose time for clicks is not over"),
+    ("repeated", "that repeat an item of their request"), ("not_sampled", "not drawn"),
+)  # fmt: skip
+_CLICKED = (
+    ("clicked_early", "only before they were shown"), ("clicked_late", "only after the time for it was over"),
+)  # fmt: skip
+
+
+def meta_of(
+    asked: Asked, columns: c.Columns, dimensions: Sequence[c.Dimension], tables: Mapping[str, ParquetRows],
+    schema: pa.Schema,
+) -> dict[str, Any]:  # fmt: skip
+    """What the options and the tables' columns say.
+
+    Args:
+        asked: the options.
+        columns, dimensions: where features come from.
+        tables: those that are read, by name, the samples first.
+        schema: of the ranking table.
+    """
+    own = [*columns.numeric, *columns.absent, *columns.categorical]
+    origins = dict.fromkeys(own, "samples")
+    left_out = {"samples": c.left_out_of_samples(tables["samples"].schema, columns)}
+    for each in dimensions:
+        origins.update(dict.fromkeys(each.names, each.name))
+        left_out[each.name] = dict(each.left_out)
+    if asked.clicks and c.LABEL in left_out["samples"]:
+        left_out["samples"][c.LABEL] = "--clicks makes the labels"
+    sampling = None
+    if asked.max_samples or asked.negatives is not None:
+        sampling = {
+            "max_samples": asked.max_samples, "by": asked.sample_by, "seed": None,
+            "stratify": asked.stratify, "negatives": asked.negatives,
+        }  # fmt: skip
+    first = [*columns.numeric, *columns.absent]
+    features = [*first, *(name for each in dimensions for name in each.names), *columns.categorical]
+    return {
+        "schema": 1,
+        "features": features,
+        "categorical": list(columns.categorical),
+        "categories": {},
+        "types": {field.name: str(field.type) for field in schema},
+        "origins": origins,
+        "left_out": left_out,
+        "label": {},
+        "weight": "weight" if asked.negatives is not None else None,
+        "time": {"column": c.TIME} if columns.time else None,
+        "as_of": asked.as_of,
+        "rows": {},
+        "queries": {},
+        "columns": {name: len(each.schema.names) for name, each in tables.items()}
+        | {"table": len(schema.names)},
+        "duplicates": {},
+        "repeats": {"kept": asked.keeps_repeats},
+        "width": 8 * (len(columns.needed()) + len(features)),
+        "sampling": sampling,
+        "order": "",
+        "compat": asked.compat,
+    }
+
+
+def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], features: int) -> Iterator[str]:
+    """The lines that a run ends with.
+
+    Args:
+        facts: of ``write_meta``.
+        meta: what it was given.
+        features: how many there are.
+    """
+    rows, queries, size = facts["rows"], facts["queries"], facts["bytes"]
+    dropped = ", ".join(f"{rows[name]:,} {words}" for name, words in _DROPPED if rows[name])
+    yield f"rows: {rows['table']:,} of {rows['samples']:,}" + (f" ({dropped})" if dropped else "")
+    clicked = [f"{rows[name]:,} rows have clicks {words}" for name, words in _CLICKED if rows.get(name)]
+    if clicked:
+        yield f"labels: {', and '.join(clicked)}: they count as not clicked"
+    again = facts["repeats"]
+    if again["kept"] and again["rows"] and meta["compat"] == "none":
+        yield (
+            f"repeats: {again['rows']:,} rows repeat an item of their request, and are kept: --repeats first "
+            "keeps the first that was shown"
+        )
+    yield (
+        f"requests: {queries['table']:,} of {queries['samples']:,}; "
+        f"the largest has {queries['largest']:,} rows"
+    )
+    yield f"datasets: {facts['datasets']['table']:,} of {facts['datasets']['samples']:,}"
+    tables = {name: count for name, count in meta["columns"].items() if name != "table"}
+    yield "columns: " + ", ".join(f"{count} of {name}" for name, count in tables.items())
+    yield f"features: {features}"
+    yield f"memory: {size['before'] / 1e6:,.1f} MB as float64, {size['after'] / 1e6:,.1f} MB in the table"
+    left = [
+        column
+        for name, columns in meta["left_out"].items()
+        for column, why in columns.items()
+        if name != "samples" and why.startswith("counted")
+    ]
+    if left:
+        yield (
+            "left out, as they are counted over the labels to be predicted: "
+            f"{', '.join(dict.fromkeys(left))}; say with --as-of when the tables were frozen, or "
+            "--log-features keep"
+        )
+    if queries["largest"] > 10_000:
+        yield "warning: LightGBM refuses requests of more than 10,000 rows"
