@@ -9,7 +9,7 @@ from made_up_runs import failed, resumed, tiny, usual
 
 import penstock
 from penstock import errors
-from penstock.cli import VERBS, main
+from penstock.cli import VERBS, _wrapped, main
 from penstock.report.report import Report
 
 
@@ -361,9 +361,44 @@ def test_report_says_how_to_go_on(told, runner, tmp_path):
     assert "to go on" not in runner.invoke(main, ["report", str(tmp_path / "done")]).stderr
 
 
-def test_report_of_no_run_is_bad_input(runner, tmp_path):
-    assert runner.invoke(main, ["report", str(tmp_path)]).exit_code == 4
-    assert runner.invoke(main, ["report", str(tmp_path / "none")]).exit_code == 2
+@pytest.mark.parametrize("verb", ["report", "verify", "resume"])
+def test_a_folder_without_a_run_is_wrong_usage_of_every_verb(verb, runner, tmp_path):
+    for folder, says in ((tmp_path, "holds no run"), (tmp_path / "none", "is not there")):
+        result = runner.invoke(main, [verb, str(folder)])
+        assert result.exit_code == 2
+        assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rnu", "No such command 'rnu': did you mean 'run'?"),
+        ("fake", "did you mean `penstock run fake`?"),
+        ("mine.py", "did you mean `penstock run mine.py`?"),
+        ("xyz", "there are limits, plan, run"),
+    ],
+)
+def test_a_verb_that_is_not_there_is_answered_by_the_nearest(name, says, stranger, runner):
+    result = runner.invoke(main, [name])
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_lines_are_broken_between_words_where_the_terminal_is_narrow():
+    line = "  needed 1.3 GiB; to go on: penstock resume runs/a-folder-with-a-name-longer-than-that"
+    assert _wrapped(line, 100) == line
+    broken = _wrapped(line, 40).split("\n")
+    assert " ".join(part.strip() for part in broken) == line.strip()
+    assert [part for part in broken if len(part) > 40] == [f"    {line.split()[-1]}"]
+
+
+def test_exit_zero_is_for_schedulers_that_take_5_for_a_failure(told, runner, tmp_path):
+    told.events = usual()
+    result = runner.invoke(main, ["run", "fake", "--exit-zero", "--into", str(tmp_path / "r")])
+    assert result.exit_code == 0
+    assert "set aside" in result.stderr
+    told.events = failed()
+    assert runner.invoke(main, ["run", "fake", "--exit-zero", "--into", str(tmp_path / "s")]).exit_code == 1
 
 
 def test_plugins_names_the_strangers_package(stranger, runner):

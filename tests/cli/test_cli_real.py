@@ -129,17 +129,47 @@ def test_an_item_that_is_too_large_is_3_and_named(folder):
         (["run", "mine.py:squares"], 2, "--into"),
         (["run", "mine.py:squares", "--into", "r", "--budget", "16"], 2, "write 16MiB or 16GiB"),
         (["run", "mine.py:squares", "--into", "."], 1, "choose an empty or new folder"),
-        (["resume", "."], 1, "not a run folder"),
-        (["report", "."], 4, "expected a run folder"),
+        (["resume", "."], 2, "holds no run"),
+        (["report", "."], 2, "holds no run"),
+        (["run", "mine.py", "--into", "r"], 4, "has 4 jobs: say which, as mine.py:broken"),
+        (["plan", "bad.py"], 4, "bad.py, line 2: cannot be imported"),
+        (["plan", "empty.py"], 4, "has no penstock.Job"),
     ],
 )
 def test_a_mistake_is_said_in_one_line(words, code, says, folder):
     (folder / "bad.py").write_text("x = 1\nx / 0\n")
     (folder / "json.py").write_text("job = 1\n")
+    (folder / "empty.py").touch()
     result = penstock(folder, *words)
     assert (result.returncode, result.stdout) == (code, "")
     assert says in result.stderr.replace("\n  ", " ")
     assert "Traceback" not in result.stderr
+
+
+def test_a_file_with_one_job_needs_no_name_of_it(folder):
+    (folder / "one.py").write_text("import penstock\nfrom mine import squares\n")
+    result = penstock(folder, "run", "one.py", "--into", "r")
+    assert result.returncode == 0, result.stderr
+    assert (
+        json.loads((folder / "r/.penstock/command.json").read_text())["job"] == f"{folder / 'one.py'}:squares"
+    )
+
+
+def test_python_m_penstock_is_the_command(folder):
+    words = [sys.executable, "-m", "penstock"]
+    told = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
+    assert (
+        told
+        == subprocess.run(
+            [*words[:1], "-c", "from penstock.cli import main; main(prog_name='penstock')", "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    result = subprocess.run([*words, "nothing"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: penstock ")
 
 
 def test_plan_prints_a_plan_and_leaves_nothing_behind(folder):

@@ -1,6 +1,7 @@
 """The progress of a run: one live line on a terminal, plain lines elsewhere, and the last word."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,24 @@ def test_a_terminal_has_one_live_line_that_goes_away():
     assert "about" in text
     assert "\x1b[2K" in text  # erased
     assert text.count("\n") < 24
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("ascii", "-"), ("utf-8", "━")])
+@pytest.mark.parametrize("columns", [40, 100])
+def test_the_line_has_only_letters_that_the_terminal_has(encoding, bar, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    data = io.BytesIO()
+    stream, clock = io.TextIOWrapper(data, encoding=encoding), Clock()
+    with Progress(stream=stream, clock=clock, live=True) as progress:
+        for event in stages():
+            clock.now = event.at
+            progress(event)
+    stream.flush()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.getvalue().decode(encoding))
+    lines = [line for line in re.split(r"[\r\n]", drawn) if " of " in line and "items" in line]
+    assert lines
+    assert all(len(line) <= columns for line in lines if "budget" not in line)
+    assert columns < 80 or any(bar * 6 in line for line in lines)
 
 
 def test_no_color_is_heeded(monkeypatch):

@@ -6,8 +6,11 @@ never a traceback. Verbs are imported when they are used, so that ``penstock --v
 
 from __future__ import annotations
 
+import difflib
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from importlib import import_module
@@ -59,6 +62,16 @@ class Verbs(click.Group):
         command: click.Command = getattr(import_module(f"penstock.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; one that is not there is answered by the nearest, or by the verb it belongs to."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            said = f"{error.message.rstrip('.')}{_meant(args[0])}"
+            raise click.UsageError(said, ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with warnings.catch_warnings():
@@ -91,9 +104,36 @@ class Verbs(click.Group):
             ctx.exit(130)
 
 
+def _meant(name: str) -> str:
+    """What somebody may have meant by a verb that is not there."""
+    from penstock import registry
+
+    if name in registry.names("workload") or ":" in name or name.endswith(".py"):
+        return f": did you mean `penstock run {name}`?"
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    return f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(VERBS)}"
+
+
 def tell(text: str, *, err: bool = False) -> None:
-    """Print lines; whoever wrote what stands in them, the terminal obeys none of it."""
-    click.echo(foreign.lines(text, sys.maxsize), err=err)
+    """Print lines; whoever wrote what stands in them, the terminal obeys none of it.
+
+    On a terminal that is narrower than a line, the line is broken between words.
+    """
+    lines = foreign.lines(text, sys.maxsize)
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        lines = "\n".join(_wrapped(line, shutil.get_terminal_size().columns) for line in lines.split("\n"))
+    click.echo(lines, err=err)
+
+
+def _wrapped(line: str, columns: int) -> str:
+    if len(line) <= columns:
+        return line
+    indent = " " * min(len(line) - len(line.lstrip()) + 2, columns // 4)
+    return textwrap.fill(
+        line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+        drop_whitespace=True, expand_tabs=False, replace_whitespace=False,
+    )  # fmt: skip
 
 
 def _warn(

@@ -78,6 +78,10 @@ def running() -> list[click.Option]:
         click.Option(
             ["--retry-set-aside", "retry_set_aside"], is_flag=True, help="Try the items set aside once more."
         ),
+        click.Option(
+            ["--exit-zero", "exit_zero"], is_flag=True,
+            help="Exit with 0 also when items were set aside, for schedulers that take 5 for a failure.",
+        ),
         click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Say nothing but errors."),
         click.Option(
             ["-v", "--verbose", "verbose"], count=True, help="Say what goes wrong as it does; -vv: all."
@@ -106,6 +110,7 @@ class Asked:
     set_aside: bool | int = False
     accept_changes: bool = False
     retry_set_aside: bool = False
+    exit_zero: bool = False
     quiet: bool = False
     verbose: int = 0
 

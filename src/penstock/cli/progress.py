@@ -18,7 +18,7 @@ from penstock.budget import format_size
 from penstock.report.report import Report, format_seconds
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, OverflowMethod, RenderableType
     from rich.live import Live
     from rich.text import Text
 
@@ -26,7 +26,7 @@ _PLAIN_SECONDS = 30.0
 _PLAN_SECONDS = 5.0
 """A plan that changes to and fro is not told more often."""
 _LIVE_SECONDS = 0.15
-_BAR = 24
+_BAR, _SHORTEST_BAR = 24, 6
 _LONGEST = 20_000
 """Letters of a line."""
 _OURS = ("report.html", "report.json")
@@ -222,22 +222,39 @@ class Progress(AbstractContextManager["Progress"]):
                 console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
             )
             self._live.start()
-        self._live.update(self._line(self._live.console.width), refresh=True)
+        self._live.update(self._line(self._live.console), refresh=True)
 
-    def _line(self, width: int) -> Text:
+    def _line(self, console: Console) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        name, words = foreign.line(self._stage), self._words()
+        # The bar takes what the words leave of the line; on a narrow one there is none.
+        bar = min(_BAR, console.width - words.cell_len - (len(name) + 2 if name else 0) - 3)
+        line = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[RenderableType] = []
+        # An ellipsis is no letter of every terminal.
+        overflow: OverflowMethod = "crop" if console.options.ascii_only else "ellipsis"
+        if name:
+            line.add_column(style="bold", no_wrap=True, overflow=overflow)
+            cells.append(name)
+        if bar >= _SHORTEST_BAR:
+            line.add_column(width=bar)
+            cells.append(
+                ProgressBar(
+                    total=max(self._items, 1), completed=min(self._done, self._items), width=bar,
+                    style="bright_black", complete_style="cyan", finished_style="cyan",
+                )
+            )  # fmt: skip
+        line.add_column(no_wrap=True, overflow=overflow)
+        line.add_row(*cells, words)
+        return line
+
+    def _words(self) -> Text:
         from rich.text import Text
 
-        parts = self._parts()
-        line = Text(no_wrap=True, overflow="ellipsis")
-        if self._stage:
-            line.append(f"{foreign.line(self._stage)}  ", style="bold")
-        # The bar takes what the words leave of the line; on a narrow one there is none.
-        bar = min(_BAR, width - len(line) - sum(len(part) + 2 for part in parts) - 1)
-        if bar >= 6:
-            full = min(bar, bar * self._done // self._items) if self._items else 0
-            line.append("━" * full, style="cyan").append("━" * (bar - full), style="bright_black")
-            line.append("  ")
-        for index, part in enumerate(parts):
+        line = Text()
+        for index, part in enumerate(self._parts()):
             line.append("  " if index else "")
             close = (
                 self._budget and self._used > 0.9 * self._budget and " of " in part and "items" not in part

@@ -13,11 +13,11 @@ import click
 
 from penstock import events as ev
 from penstock.cli import tell, with_flags
-from penstock.cli.target import path_of
+from penstock.cli.target import no_run, path_of
 from penstock.engine import journal, postmortem
 from penstock.engine.lock import holder_of
 from penstock.engine.postmortem import PostMortem
-from penstock.errors import BadInput, CannotResume, SetAside
+from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import within
 from penstock.report.page import write_page
 from penstock.report.report import Report
@@ -25,7 +25,7 @@ from penstock.report.tally import Tally
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--page", is_flag=True, help="Draw report.html anew, as after a run that was killed.")
 def report(folder: Path, as_json: bool, page: bool) -> None:
@@ -36,7 +36,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
     """
     events = folder / ".penstock" / "events.jsonl"
     if not events.is_file():
-        raise BadInput("no run has told anything here; expected a run folder", file=folder)
+        raise UsageError(no_run(folder))
     died = postmortem.of_run(folder)
     stages = from_events(folder, events, died)
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)

@@ -38,6 +38,8 @@ class Targets(click.Group):
         return registry.names("workload")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name.endswith(".py"):
+            cmd_name = target.only_job(cmd_name)
         if ":" in cmd_name:
             found = target.find_job(cmd_name)
             return self._command(cmd_name, [], found, help=f"Run the job {cmd_name}.")
@@ -67,7 +69,7 @@ class Targets(click.Group):
                 rows.append((name, self.get_command(ctx, name).get_short_help_str(80)))
             except PluginError as error:
                 rows.append((name, f"cannot be used: {error}"))
-        rows.append(("FILE.py:JOB, module:JOB", "Your own penstock.Job."))
+        rows.append(("FILE.py[:JOB], module:JOB", "Your own penstock.Job."))
         with formatter.section("Workloads"):
             formatter.write_dl(rows)
 
@@ -85,7 +87,7 @@ def _do(found: Target, values: dict[str, Any]) -> None:
 
 
 @click.command(
-    cls=Targets, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py:JOB|module:JOB ... --into DIR"
+    cls=Targets, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py[:JOB]|module:JOB ... --into DIR"
 )
 def run() -> None:
     """Run a workload, or a Job of your own, in a budget.
@@ -131,7 +133,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
     if report.outcome == "failed":
         tell(f"penstock: RunFailed: {report.message}", err=True)
         context.exit(1)
-    context.exit(5 if report.set_aside_total else 0)
+    context.exit(5 if report.set_aside_total and not asked.exit_zero else 0)
 
 
 def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Observer, ...]) -> Report:

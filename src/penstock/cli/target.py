@@ -66,9 +66,8 @@ class Target:
             module = _import(place, self.where or str(Path.cwd()))
         job = getattr(module, name, None)
         if job is None:
-            jobs = sorted(key for key, value in vars(module).items() if _is_job(value))
             raise BadInput(
-                f"has nothing called {name!r}; jobs in it: {', '.join(jobs) or 'none'}", file=place
+                f"has nothing called {name!r}; jobs in it: {', '.join(_jobs(module)) or 'none'}", file=place
             )
         if not _is_job(job):
             raise BadInput(f"{name!r} is of type {type(job).__name__}, not a penstock.Job", file=place)
@@ -79,6 +78,28 @@ def _is_job(value: Any) -> bool:
     import penstock
 
     return isinstance(value, penstock.Job)
+
+
+def _jobs(module: Any) -> list[str]:
+    return sorted(name for name, value in vars(module).items() if _is_job(value))
+
+
+def only_job(place: str) -> str:
+    """``FILE.py:JOB`` of a file that has one job.
+
+    Raises:
+        BadInput: no such file, it cannot be imported, or it has no job or several.
+    """
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise BadInput("no such file", file=place)
+    jobs = _jobs(_import_file(path))
+    if len(jobs) != 1:
+        said = "has no penstock.Job; expected one at its top: job = penstock.Job(source=..., function=...)"
+        if jobs:
+            said = f"has {len(jobs)} jobs: say which, as {place}:{jobs[0]} ({', '.join(jobs)})"
+        raise BadInput(said, file=place)
+    return f"{place}:{jobs[0]}"
 
 
 def find_job(text: str) -> Target:
@@ -138,7 +159,11 @@ def _line(error: BaseException) -> str | None:
     trace, place = error.__traceback__, None
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if not name.startswith("<frozen") and trace.tb_frame.f_globals.get("__name__") != __name__:
+        if (
+            not name.startswith("<frozen")
+            and not name.endswith("importlib/__init__.py")
+            and trace.tb_frame.f_globals.get("__name__") != __name__
+        ):
             place = f"{Path(name).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
@@ -295,15 +320,23 @@ def read_asked(folder: Path) -> dict[str, Any]:
     return asked
 
 
+def no_run(folder: Path) -> str:
+    """What is said of a folder that should hold a run and does not."""
+    if not folder.is_dir():
+        return f"{folder} is not there, or is no folder; expected the folder of a run"
+    return f"{folder} holds no run: nothing of one is in {folder / '.penstock'}"
+
+
 def read(folder: Path) -> Target:
     """Build the target of a run folder again.
 
     Raises:
-        CannotResume: not a run folder, or a script made it.
+        UsageError: not a run folder.
+        CannotResume: nothing was begun in it, or a script made it.
         BadInput: its command cannot be read, or an option's value is no longer valid.
     """
     if not (folder / ".penstock").is_dir():
-        raise CannotResume(f"{folder} is not a run folder: there is no {folder / '.penstock'}")
+        raise UsageError(no_run(folder))
     if not path_of(folder).exists() and not _has_journal(folder):
         raise CannotResume(f"nothing was begun in {folder}: start it with penstock run ... --into {folder}")
     if not path_of(folder).exists():

@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from penstock.cli import tell
+from penstock.cli.target import no_run
 from penstock.engine.verify import verify as verify_folder
+from penstock.errors import UsageError
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(folder: Path, as_json: bool) -> None:
     """Read the run in DIR again, and say whether everything holds.
@@ -20,6 +22,8 @@ def verify(folder: Path, as_json: bool) -> None:
     items, no part without a receipt, peak against budget. Exit code 0 only when all hold, 1 with
     each fault named, 2 for a folder that is no run. Changes nothing, and needs none of your code.
     """
+    if not (folder / ".penstock").is_dir():
+        raise UsageError(no_run(folder))
     found = verify_folder(folder)
     tell(found.to_json() if as_json else str(found))
     click.get_current_context().exit(0 if found.ok else 1)

@@ -156,7 +156,7 @@ def verify(folder: str | Path) -> Verification:
     path = machinery / "events.jsonl"
     stages = _stages(machinery)
     if not path.is_file() and not stages:
-        raise UsageError(f"{folder} holds no run: no journal was found under .penstock")
+        raise UsageError(f"{folder} holds no run: nothing of one is in {machinery}")
     tallies = _tallies(path)
     holder = holder_of(machinery)
     faults = [] if path.is_file() else [Fault(_told(folder, path), "the events of the run", "no such file")]
