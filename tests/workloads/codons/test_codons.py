@@ -19,7 +19,7 @@ from compiled import check_warm, counted
 from waiting import LIMIT
 
 import penstock
-from penstock.errors import BadInput, PenstockError, UsageError
+from penstock.errors import BadInput, MissingExtra, PenstockError, UsageError
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.codons import Codons, genetic_codes, summary
 from penstock.workloads.codons.inputs import RowRuns, open_inputs
@@ -542,13 +542,43 @@ def test_a_plan_runs_nothing():
     assert "1.0 GiB" in str(plan)
 
 
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize(("name", "options"), [("a.fa", {"sample": 2}), ("a.parquet", {})])
-def test_workers_find_all_compiled_code_loaded(name, options, tmp_path):
+def test_workers_of_large_inputs_find_all_compiled_code_loaded_and_others_load_none(
+    name, options, small, tmp_path, monkeypatch
+):
     if name == "a.fa":
         (tmp_path / name).write_bytes(SYN300)
     else:
         sequences = [sequence for _, sequence in records_of(SYN300)]
         pq.write_table(pa.table({"sequence": sequences}), tmp_path / name)
+    if not small:
+        monkeypatch.setattr("penstock.workloads.codons.inputs._SMALL", 0)
     with counted(tmp_path / "notes") as calls:
         run(tmp_path / "run", tmp_path / name, backend="local", **options)
-    check_warm(calls())
+    if small:
+        assert {call["used"] for call in calls()} == {0}
+    else:
+        check_warm(calls())
+
+
+@pytest.mark.parametrize("options", [{}, {"sample": 40, "seed": 3}])
+def test_results_do_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch, options):
+    parquet(tmp_path / "a.parquet", records_of(SYN300)[::-1], row_group_size=37)
+    inputs = DATA / "dirty.fa", DATA / "syn300.fa.gz", tmp_path / "a.parquet"
+    plain = run(tmp_path / "plain", *inputs, frame="all", strand="both", **options)
+    monkeypatch.setattr("penstock.workloads.codons.inputs._SMALL", 0)
+    assert run(tmp_path / "compiled", *inputs, frame="all", strand="both", **options) == plain
+    names = ("codons.parquet", "summary.json")
+    both = [[(tmp_path / run / name).read_bytes() for name in names] for run in ("plain", "compiled")]
+    assert both[0] == both[1]
+
+
+def test_only_large_inputs_ask_for_numba(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert Codons().plan("1GiB", inputs=[str(EXAMPLE)])
+    with open(tmp_path / "large.fa", "wb") as file:
+        file.write(b">a\n")
+        file.truncate(100 << 20)
+    with pytest.raises(MissingExtra, match=r"penstock\[codons\]"):
+        Codons().plan("1GiB", inputs=[str(tmp_path / "large.fa")])

@@ -143,10 +143,6 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open(paths: Sequence[str]) -> Inputs:
-    from importlib.util import find_spec
-
-    if find_spec("numba") is None:
-        raise MissingExtra("counting codons", "numba", "codons")
     from penstock.workloads.codons.inputs import open_inputs
 
     # The same files have the same names wherever the run is resumed from.
@@ -154,10 +150,14 @@ def _open(paths: Sequence[str]) -> Inputs:
 
 
 def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
+    from importlib.util import find_spec
+
     from penstock.workloads.codons.job import CountCodons, JoinSummaries
 
-    rows = bool(inputs.parquet)
-    function = CountCodons(rows=rows) if limit is None else CountCodons(seed, limit, rows)
+    if not inputs.small and find_spec("numba") is None:
+        raise MissingExtra("counting the codons of so much text", "numba", "codons")
+    chosen = {} if limit is None else {"seed": seed, "limit": limit}
+    function = CountCodons(**chosen, rows=bool(inputs.parquet), compiled=not inputs.small)
     return penstock.Job(source=inputs.source, function=function, into=JoinSummaries())
 
 

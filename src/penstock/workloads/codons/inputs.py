@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import BadInput
 from penstock.sources import Chain, Fasta, ParquetRows
+from penstock.sources.streams import find_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMN = "sequence"
 _RUN = 4 << 20
+_SMALL = 48 << 20
+"""Bytes of text for whose counting no compiled code is loaded (see ``benchmarks/codons/start.py``)."""
+_INFLATED = 4
+"""Bytes of text that a compressed byte is taken for: packed nucleotides are two to three bits each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +113,18 @@ class Inputs:
         source: all of them.
         fasta: the FASTA files, in the order of their numbers.
         parquet: the Parquet files.
+        text: about how many bytes of text they hold.
     """
 
     source: Any
     fasta: list[str]
     parquet: list[str]
+    text: int
+
+    @property
+    def small(self) -> bool:
+        """Whether counting takes less than the load of compiled code would; of the files alone."""
+        return self.text <= _SMALL
 
 
 def open_inputs(paths: Sequence[str]) -> Inputs:
@@ -130,12 +142,14 @@ def open_inputs(paths: Sequence[str]) -> Inputs:
     for path in find_files(paths):
         (parquet if _is_parquet(path) else fasta).append(path)
     sources: list[Any] = [Fasta(fasta, block=_block_of(fasta))] if fasta else []
+    text = sum(map(_text_of, fasta))
     if parquet:
         rows = RowRuns(parquet)
+        text += sum(rows.sizes(0, len(rows)))
         if not len(rows):
             raise BadInput("the Parquet files hold no rows", file=parquet[0])
         sources.append(rows)
-    return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet)
+    return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet, text)
 
 
 def _is_parquet(path: str) -> bool:
@@ -144,6 +158,13 @@ def _is_parquet(path: str) -> bool:
             return file.read(4) == b"PAR1"
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _text_of(path: str) -> int:
+    """About how many bytes of text a FASTA file holds."""
+    with open(path, "rb") as file:
+        head = file.read(18)
+    return Path(path).stat().st_size * (_INFLATED if find_kind(head, path) else 1)
 
 
 def _block_of(paths: Sequence[str]) -> int:

@@ -30,6 +30,8 @@ class CountCodons:
         seed: of the sample.
         limit: records whose number is above it are left out; see ``sampling``.
         rows: rows are among the items, and the compiled code for them is loaded beforehand too.
+        compiled: whether to use compiled code, whose load takes longer than all of a small input does;
+            the result is the same.
 
     Returns the item's summary, int64 (see ``summary``).
     """
@@ -37,9 +39,14 @@ class CountCodons:
     seed: int = 0
     limit: int = EVERY
     rows: bool = False
+    compiled: bool = True
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
+        if not self.compiled:
+            from penstock.workloads.codons import vectorised  # noqa: F401
+
+            return
         from penstock.workloads.codons import kernel
 
         scan = kernel.begin(0, at_start=True)
@@ -61,43 +68,75 @@ class CountCodons:
         return out
 
     def _block(self, block: Block) -> s.Vector:
-        from penstock.workloads.codons import kernel
-
-        scan = kernel.begin(block.file, at_start=block.begins)
-        out: s.Vector = scan[-1]
-        salt, origin = np.uint64(salt_of(self.seed, block.file)), block.offset
-        limit = np.uint64(self.limit)
-        for piece in block:
-            kernel.scan(np.frombuffer(piece, np.uint8), origin, *scan, salt, limit)
+        out = s.empty()
+        for out, origin, piece in self._scans(block):
             if out[s.BAD]:
                 raise bad_byte(block.path, out, bytes(piece)[max(int(out[s.BAD]) - 1 - origin, 0) :])
-            origin += len(piece)
-        kernel.settle(*scan)
         if block.ends:
             s.end_file(out)
         if out[s.BAD]:
             raise bad_byte(block.path, out)
         return out
 
-    def _rows(self, rows: Rows) -> s.Vector:
+    def _scans(self, block: Block) -> Iterator[tuple[s.Vector, int, memoryview]]:
+        """After each piece of a block: the summary so far, the piece's offset, and the piece."""
+        salt, origin = salt_of(self.seed, block.file), block.offset
+        piece = memoryview(b"")
+        if not self.compiled:
+            from penstock.workloads.codons import vectorised
+
+            total = s.empty()
+            for piece in block:
+                at_start = block.begins and origin == block.offset
+                part = vectorised.scan(
+                    piece, origin, block.file, at_start=at_start, salt=salt, limit=self.limit
+                )
+                total = s.join(total, part)
+                yield total, origin, piece
+                origin += len(piece)
+            return
         from penstock.workloads.codons import kernel
 
-        scan = kernel.begin(0, at_start=True)
+        scan = kernel.begin(block.file, at_start=block.begins)
         out: s.Vector = scan[-1]
-        salt, row = np.uint64(salt_of(self.seed, None)), rows.first
-        limit = np.uint64(self.limit)
+        for piece in block:
+            kernel.scan(np.frombuffer(piece, np.uint8), origin, *scan, np.uint64(salt), np.uint64(self.limit))
+            yield out, origin, piece
+            origin += len(piece)
+        kernel.settle(*scan)
+        yield out, origin, piece
+
+    def _rows(self, rows: Rows) -> s.Vector:
+        total, row = s.empty(), rows.first
         for text, offsets in _sequences(rows):
-            kernel.scan_rows(text, offsets, row, *scan, salt, limit)
-            if out[s.BAD]:
+            part, bad = self._scan_rows(text, offsets, row)
+            if bad is not None:
                 raise BadInput(
-                    f"row {int(out[s.BAD]) - 1 - rows.first} of these holds a byte that no sequence has; "
+                    f"row {row + bad - rows.first} of these holds a byte that no sequence has; "
                     "letters, '-', '.' and '*' are expected",
                     file=rows.name,
                     place=f"column {COLUMN!r}",
                 )
+            total = s.join(total, part)
             row += len(offsets) - 1
+        return total
+
+    def _scan_rows(self, text: Any, offsets: Any, row: int) -> tuple[s.Vector, int | None]:
+        """The summary of some rows, and which of them is wrong, from 0."""
+        salt = salt_of(self.seed, None)
+        if not self.compiled:
+            from penstock.workloads.codons import vectorised
+
+            return vectorised.scan_rows(text, offsets, row, salt=salt, limit=self.limit)
+        from penstock.workloads.codons import kernel
+
+        scan = kernel.begin(0, at_start=True)
+        out: s.Vector = scan[-1]
+        kernel.scan_rows(text, offsets, row, *scan, np.uint64(salt), np.uint64(self.limit))
+        if out[s.BAD]:
+            return out, int(out[s.BAD]) - 1 - row
         kernel.settle(*scan)
-        return s.end_file(out)
+        return s.end_file(out), None
 
 
 def _sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:

@@ -241,8 +241,8 @@ def _skip_line(text, start, stop, origin, state, out):
         feeds, returns = equal(text, p, 10), equal(text, p, 13)
         valid = _ALL >> np.uint64(64 - min(64, stop - p))
         ends = feeds & valid
-        line = (ends - np.uint64(1)) & ~ends if ends else valid >> np.uint64(1)
-        lone = returns & line & ~(feeds >> np.uint64(1))
+        line = (ends - np.uint64(1)) & ~ends if ends else valid
+        lone = returns & line & ~equal(text, p + 1, 10)
         if lone:
             _bad(out, origin + p + lowest(lone), s.BAD_RETURN)
         if ends:
@@ -353,6 +353,7 @@ def _walk_all(text, start, stop, origin, state, bases, windows, singles, out, sa
     rest = unowned(scratch)
     for i in range(stop - safe):
         rest[i] = text[safe + i]
+    rest[stop - safe] = _LF  # a carriage return that comes last may have its line feed in the next chunk
     moved = origin + safe
     _walk(rest, 0, stop - safe, moved, state, bases, windows, singles, out, salt, limit)
     scratch[0] = 0  # it must live until here

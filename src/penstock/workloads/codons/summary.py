@@ -56,6 +56,8 @@ ORIGIN = RECORDS + 23  # its offset there
 SIZE = RECORDS + 24
 
 _PLACES = np.array([1, 4, 16])
+TURNED = (np.arange(3)[:, None] + np.arange(3)) % 3
+"""Where each phase's counts are among those of places mod 3, for a fragment that begins at 0, 1 and 2."""
 
 # Where a stretch ends.
 IN_FIRST_LINE, IN_SEQUENCE, AT_LINE_START, IN_HEADER = 0, 1, 2, 3
@@ -186,7 +188,7 @@ def _concatenate(a: Vector, b: Vector) -> Vector:
         return out
     out = a.copy()
     length = int(a[LENGTH])
-    out[:192] += np.roll(b[:192].reshape(3, 64), length % 3, axis=0).ravel()
+    out[:192] += b[:192].reshape(3, 64)[TURNED[-length % 3]].ravel()
     out[LENGTH] = length + b[LENGTH]
     out[LETTERS : LETTERS + 4] += b[LETTERS : LETTERS + 4]
     out[OFFENCE] = a[OFFENCE] or b[OFFENCE]
