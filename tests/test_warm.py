@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from pickle import PicklingError
 
 import joblib
 import pytest
@@ -22,12 +23,15 @@ class Pool:
     def __init__(self, forker, options):
         self.forker, self.options = forker, dict(options)
         self.busy = self.closed = False
-        self.renewed = 0
+        self.renewed = self.rested = 0
         self.most_workers = options["workers"]
 
     @property
     def idle(self):
         return not self.busy and not self.closed
+
+    def rest(self):
+        self.rested += 1
 
     def renew(self):
         self.renewed += not self.closed
@@ -75,17 +79,28 @@ def test_the_same_options_find_the_same_workers_again(shelf):
     shelf.give_back(first, 60)
     again = shelf.take(options(workers=4))
     assert again is first
-    assert (again.executor.renewed, again.executor.most_workers) == (1, 4)
+    assert (again.executor.rested, again.executor.renewed, again.executor.most_workers) == (1, 1, 4)
 
 
-@pytest.mark.parametrize("how", ["other options", "closed", "environment", "initializer"])
+def test_the_same_initializer_with_the_same_arguments_finds_its_workers_again(shelf):
+    first = shelf.take(options(initializer=print, initargs=([1], {"a": 2})))
+    shelf.give_back(first, 60)
+    assert shelf.take(options(initializer=print, initargs=([1], {"a": 2}))) is first
+
+
+@pytest.mark.parametrize("how", ["other options", "closed", "environment", "threads", "initializer"])
 def test_others_get_workers_of_their_own_forked_from_what_is_there(shelf, how, monkeypatch):
-    more = {"initializer": print} if how == "initializer" else {}
+    began = {"initializer": print, "initargs": ([1],)}
+    more = began if how == "initializer" else {}
     first = shelf.take(options(**more))
     first.executor.busy = how == "closed"  # calls were left: they are cancelled
     shelf.give_back(first, 60)
     if how == "environment":
         monkeypatch.setenv("PENSTOCK_BUDGET", "300MiB")
+    if how == "threads":
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    if how == "initializer":
+        began["initargs"][0].append(2)  # the very same list, not with what it held
     again = shelf.take(options(**more, budget="2GiB") if how == "other options" else options(**more))
     assert again is not first
     assert again.forker is first.forker
@@ -204,3 +219,46 @@ def test_no_worker_is_left_when_their_parent_is_killed(tmp_path):
         script.send_signal(signal.SIGKILL)
     for number in pids:
         until(lambda number=number: not Path(f"/proc/{number}").exists())
+
+
+def variable(name):
+    return os.environ.get(name)
+
+
+def test_threads_of_libraries_are_those_of_the_moment(context, monkeypatch):
+    def seen(**more):
+        with joblib.parallel_config(backend="penstock", n_jobs=2, budget=beside(400), **more):
+            return set(Parallel()(delayed(variable)("OMP_NUM_THREADS") for _ in range(4)))
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert seen() == {"1"}
+    assert seen(inner_max_num_threads=3) == {"3"}
+    for threads in ("4", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert seen() == {threads}
+        assert seen(inner_max_num_threads=3) == {"3"}
+
+
+def test_nothing_stays_in_a_folder_of_the_callers(context, tmp_path):
+    numpy = pytest.importorskip("numpy")
+    array, workers = numpy.ones(1000), set()
+    for _ in range(2):
+        with Parallel(temp_folder=str(tmp_path), max_nbytes=1) as parallel:
+            assert parallel(delayed(total)(array) for _ in range(4)) == [1000.0] * 4
+            assert list(tmp_path.iterdir())
+            workers |= set(parallel(delayed(pid)(n) for n in range(20)))
+        assert list(tmp_path.iterdir()) == []
+    assert len(workers) <= 2, "the workers are warm nevertheless"
+
+
+class Stays:
+    def __reduce__(self):
+        raise RuntimeError("123")
+
+
+def test_what_cannot_be_sent_is_said_in_lokys_words(context):
+    with pytest.raises(
+        PicklingError, match="Could not pickle the task to send to the workers: 123"
+    ) as raised:
+        Parallel()(delayed(id)(Stays()) for _ in range(4))
+    assert isinstance(raised.value.__cause__, RuntimeError)

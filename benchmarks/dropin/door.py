@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DOOR = os.environ["PENSTOCK_DROPIN_DOOR"]
 RECORD = os.environ["PENSTOCK_DROPIN_RECORD"]
 
@@ -47,6 +49,7 @@ def _write(**told: Any) -> None:
         file.write(json.dumps(told) + "\n")
 
 
+@pytest.hookimpl(trylast=True)  # after -k
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Leave out what was done before this process was started, and what is not of the suite or its part."""
     done = set(json.loads(os.environ.get("PENSTOCK_DROPIN_DONE", "[]")))

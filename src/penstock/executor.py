@@ -80,6 +80,8 @@ class Executor(AbstractExecutor):
 
     _said_of_calls: ClassVar[Any] = staticmethod(lambda error: error)
     """What stands in for the error of a call that could not be done."""
+    _said_of_unsent: ClassVar[Any] = staticmethod(lambda error: error)
+    """The same for one that cannot be sent."""
 
     def __init__(
         self,
@@ -156,9 +158,11 @@ class Executor(AbstractExecutor):
 
         False where it takes no more calls.
         """
-        if self._service.idle:
-            self._service.sent.renew()
-        return self._service.idle
+        return self._service.renew()
+
+    def rest(self) -> None:
+        """Leave nothing on the disk until :meth:`renew`; only while :attr:`idle`."""
+        self._service.rest()
 
     @property
     def max_tasks_per_child(self) -> int | None:
@@ -207,7 +211,7 @@ class Executor(AbstractExecutor):
             service.check_open()
             error.add_note("The call cannot be sent to a worker.")
             future.set_running_or_notify_cancel()
-            future.set_exception(error)
+            future.set_exception(self._said_of_unsent(error))
             return future
         finally:
             files = service.sent.used()

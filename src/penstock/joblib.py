@@ -22,6 +22,7 @@ from typing import Any
 from penstock import warm
 from penstock.calls.work import in_words
 from penstock.engine.discover import cpus, most_workers
+from penstock.engine.process import THREAD_VARIABLES
 from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
 from penstock.executor import Executor, module_of, name_of
 from penstock.service import CallFuture
@@ -57,7 +58,7 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     where no context says otherwise, runs here, as with joblib's own backends.
 
     Workers wait for the next ``Parallel``, with all that they have imported, ``idle_worker_timeout``
-    seconds (300), as loky's do; those with an initializer do not.
+    seconds (300), as loky's do; those with an initializer for one with the same initializer and arguments.
 
     Large NumPy arrays among the arguments are written once for each ``Parallel`` and mapped, as joblib
     does it: ``max_nbytes`` says from which size, None for never; ``temp_folder`` where. Workers may write
@@ -277,10 +278,20 @@ def _inner(fn: Any) -> Any:
 
 
 def _with_threads(threads: int, func: Callable[[], Any]) -> Any:
+    """Call ``func`` with so many threads, of libraries that are loaded and of those that it loads itself."""
     import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(threads):
-        return func()
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        with threadpoolctl.threadpool_limits(threads):
+            return func()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def register(*, default: bool = False) -> None:

@@ -126,6 +126,8 @@ class Service:
         self.remote: type[Exception] | None = None
         """The class of a worker's traceback, where it is not that of ``concurrent.futures``."""
         self.folder = Folder(_where() if folder is None else folder)
+        self._elsewhere = folder is not None
+        """Whether the files are in a folder of the caller's choice, who may look into it."""
         self.sent = Sender(self.folder, **arrays)
         self._as_told = told
         self._backend = backend
@@ -184,7 +186,7 @@ class Service:
             fixed_call=None,
             durable=False,
         )
-        threads = dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), "1")
+        threads = thread_variables()
         self._backend.open(cloudpickle.dumps(setup), threads, None)
         # The loop is a knot of references, this must not be tied into it: its folder and its files go
         # as soon as nobody holds them. While the loop runs, its thread holds this.
@@ -228,6 +230,19 @@ class Service:
         """Whether nothing is left to do, and more may come."""
         with self._lock:
             return not (self._closed or self._came or self._calls.known())
+
+    def rest(self) -> None:
+        """Nothing will come for a while: leave no arrays on the disk, and nothing in the caller's folder."""
+        self.sent.renew()
+        if self._elsewhere:
+            self.folder.leave()
+
+    def renew(self) -> bool:
+        """Send arrays and globals anew from now on; False where no more calls are taken."""
+        if not self.idle:
+            return False
+        self.sent.renew()
+        return not self._elsewhere or self.folder.come_back()
 
     @property
     def most_workers(self) -> int:
@@ -397,6 +412,11 @@ def _raised(error: BaseException, text: str, remote: type[Exception] | None) -> 
     with suppress(Exception):  # a frozen dataclass refuses
         error.__cause__ = kind(f'\n"""\n{foreign.with_sources(text)}"""')
     return error
+
+
+def thread_variables() -> dict[str, str]:
+    """How many threads libraries are told to start in workers: as this process says, else one."""
+    return {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
 
 
 def _where() -> str:

@@ -83,6 +83,15 @@ def is_left(path: Path) -> bool:
     return seen and owner["started"] != "" and here["started"] not in (owner["started"], UNSEEN)
 
 
+def is_own(path: Path) -> bool:
+    """Whether a folder says that it is this process's."""
+    with suppress(OSError, ValueError):
+        return path.lstat().st_uid == os.geteuid() and foreign.read_json(path / _OWNER, 4096) == _here(
+            os.getpid()
+        )
+    return False
+
+
 def _here(pid: int) -> dict[str, Any]:
     """A process as it can be told from any other: which, of what time, where it can be seen from."""
     return {"pid": pid, "started": started(pid), "boot": boot(), "processes": namespace()}

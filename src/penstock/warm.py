@@ -8,15 +8,19 @@ gives its memory back. When this process is killed its workers end with the fork
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pickle import PicklingError
+from typing import Any, ClassVar
 
+from penstock import handing
 from penstock.engine import discover
 from penstock.executor import Executor, new_backend
+from penstock.service import thread_variables
 
 
 @dataclass(eq=False)
@@ -72,6 +76,8 @@ class Shelf:
         """Nobody uses it any more; it may wait so long for somebody who does."""
         if warm.key is None or not warm.executor.idle:
             warm.executor.shutdown(wait=True, cancel_futures=True)
+        else:
+            warm.executor.rest()
         warm.until = self._clock() + seconds
         with self._lock:
             before, self._waiting = self._waiting, warm
@@ -121,13 +127,27 @@ class Shelf:
 def _key(options: Mapping[str, Any]) -> Any:
     """Equal where the same workers do; None where each ``Parallel`` must have its own.
 
-    An initializer runs in workers of its own: what it has set, another ``Parallel`` need not want.
+    What an initializer has set, another ``Parallel`` need not want: the same one with the same arguments,
+    by what is sent of them, is wanted again.
     """
-    if options["initializer"] is not None:
-        return None
-    rest = {name: value for name, value in options.items() if name != "workers"}
+    rest = {
+        name: value for name, value in options.items() if name not in ("workers", "initializer", "initargs")
+    }
     environment = [os.environ.get(name) for name in (discover.VARIABLE, discover.WORKERS_VARIABLE)]
-    return rest, environment
+    begin = b""
+    if options["initializer"] is not None:
+        try:
+            begin = _digest((options["initializer"], options.get("initargs")))
+        except Exception:  # whoever sends it says so
+            return None
+    return rest, environment, thread_variables(), begin
+
+
+def _digest(value: Any) -> bytes:
+    import cloudpickle
+
+    with handing.spawning():
+        return hashlib.blake2b(cloudpickle.dumps(value, protocol=5)).digest()
 
 
 def _end(warm: Warm) -> None:
@@ -135,8 +155,20 @@ def _end(warm: Warm) -> None:
     warm.forker.close()
 
 
+class _Pool(Executor):
+    """Says as loky does that a call cannot be sent."""
+
+    _said_of_unsent: ClassVar[Any] = staticmethod(lambda error: _unsent(error))
+
+
+def _unsent(error: Exception) -> PicklingError:
+    said = PicklingError(f"Could not pickle the task to send to the workers: {error}")
+    said.__cause__ = error
+    return said
+
+
 def _make(forker: Any, options: Mapping[str, Any]) -> Executor:
-    return Executor(backend=forker, modules=("joblib", "penstock.in_joblib"), **options)
+    return _Pool(backend=forker, modules=("joblib", "penstock.in_joblib"), **options)
 
 
 _shelf = Shelf(_make)

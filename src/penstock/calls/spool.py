@@ -32,7 +32,25 @@ class Folder:
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
         self.path = temporary.make("penstock-calls-", where)
+        self.files: weakref.WeakSet[File] = weakref.WeakSet()
+        """Those in it that somebody holds."""
         weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def leave(self) -> None:
+        """Be gone for a while, where nobody holds anything in it."""
+        if not self.files:
+            _remove(self.path, os.getpid())
+
+    def come_back(self) -> bool:
+        """Be there again; False where that cannot be."""
+        if self.path.exists() and temporary.is_own(self.path):
+            return True
+        try:
+            self.path.mkdir(0o700)
+        except OSError:  # somebody else has taken the name, or the disk is gone
+            return False
+        temporary.own(self.path)
+        return True
 
 
 class File:
@@ -52,6 +70,7 @@ class File:
     def own(self, folder: Folder) -> File:
         """Have the file go with this object, and the folder stay as long."""
         self._folder = folder
+        folder.files.add(self)
         weakref.finalize(self, _unlink, self.name, os.getpid()).atexit = False
         return self
 
