@@ -64,6 +64,36 @@ def test_what_may_pass_is_tried_again_with_growing_waits(tmp_path):
     assert waits == [0.1, 0.2, 0.4]
 
 
+@pytest.mark.parametrize(
+    ("number", "free", "full"),
+    [(errno.ENOSPC, 4096, True), (errno.ENOSPC, 1 << 30, False), (errno.EDQUOT, 1 << 30, True),
+     (errno.EIO, 0, False)],
+)  # fmt: skip
+def test_an_error_of_writing_names_no_file_and_is_told_where_the_disk_is_full(
+    number, free, full, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(storage, "_free", lambda folder: free)
+    with pytest.raises(DiskFull if full else OSError) as told, storage.told(tmp_path):
+        raise error(number)
+    assert isinstance(told.value, DiskFull) == full
+    assert not full or str(tmp_path) in str(told.value)
+
+
+def test_a_run_on_a_full_disk_is_told_so(tmp_path, monkeypatch):
+    """From the very first write, which is the lock's, and the same call goes on when there is room."""
+
+    def full(descriptor, data):
+        raise error(errno.ENOSPC)
+
+    monkeypatch.setattr(storage, "_free", lambda folder: 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(DiskFull, match="make room"), penstock.Run(tmp_path / "run"):
+            pytest.fail("it was entered")
+    with penstock.Run(tmp_path / "run"):
+        pass
+
+
 @pytest.mark.parametrize(("number", "tries"), [(errno.EIO, 6), (errno.ENOSPC, 1), (errno.EROFS, 1)])
 def test_what_does_not_pass_is_told(number, tries, tmp_path):
     count = []

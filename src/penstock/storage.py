@@ -47,6 +47,7 @@ _LASTING = {
     errno.ENXIO: "the disk is gone",
 }
 _GONE = (errno.ENOENT, errno.ENOTDIR)
+_LITTLE = 1 << 20
 _TRIES = 6
 _FIRST_WAIT = 0.1
 """Seconds before the second try; each further wait is twice as long: 3 s in all."""
@@ -93,15 +94,26 @@ def failure(number: int, place: str | os.PathLike[str], advice: str = _ADVICE) -
     return StorageFailed(f"{named} cannot be read or written: {what}. {advice}")
 
 
+def _has_no_room(folder: Path) -> bool:
+    """Whether next to nothing is left on the disk of a folder."""
+    free = _free(folder)
+    return free is None or free < _LITTLE
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
 def _full(number: int, place: Path) -> DiskFull:
     folder = place
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    try:
-        status = os.statvfs(folder)
-        left = f" ({format_size(status.f_bavail * status.f_frsize)} left)"
-    except OSError:
-        left = ""
+    free = _free(folder)
+    left = "" if free is None else f" ({format_size(free)} left)"
     what = "your quota on the disk of" if number == errno.EDQUOT else "the disk of"
     full = "is used up" if number == errno.EDQUOT else "is full"
     return DiskFull(
@@ -114,6 +126,8 @@ def _full(number: int, place: Path) -> DiskFull:
 def told(folder: Path) -> Iterator[None]:
     """Tell errors of the files in a folder as what they are.
 
+    An error of writing names no file: that the disk is full is believed where the folder's own disk is.
+
     Raises:
         StorageFailed: in place of the system's error.
     """
@@ -123,6 +137,8 @@ def told(folder: Path) -> Iterator[None]:
         name = error.filename
         if isinstance(name, str) and error.errno and Path(name).is_relative_to(folder):
             raise failure(error.errno, name) from error
+        if name is None and error.errno in _FULL and (error.errno == errno.EDQUOT or _has_no_room(folder)):
+            raise failure(error.errno, folder) from error
         raise
 
 
