@@ -160,7 +160,46 @@ def test_a_changed_input_is_named(tmp_path):
     file.write_bytes(b"other")
     after = key_of(inputs={"weights": file, "minimum": 4, "same": "x", "more": None})
     # An input of None and no input are told apart by the function only.
-    assert differences(before, after) == ["the input 'minimum' changed", "the input 'weights' changed"]
+    assert differences(before, after) == [
+        "the input 'minimum' changed",
+        f"the input 'weights' changed ({file})",
+    ]
+
+
+def test_what_changed_of_an_input_of_several_is_named(tmp_path):
+    """The file by its path; an option by its name and never by its value."""
+    files = {name: tmp_path / name for name in "abcdefgh"}
+    for file in files.values():
+        file.write_bytes(b"one")
+    rules = {"window": 3, "of": {"views": "AP", "deep": 1}}
+    before = key_of(inputs={"tables": files, "rules": rules, "list": [files["a"], 1]})
+    files["b"].write_bytes(b"other")
+    same = key_of(inputs={"tables": files, "rules": rules, "list": [files["a"], 1]})
+    assert differences(before, same) == [f"the input 'tables' changed ({files['b']})"]
+    other = {"window": 3, "of": {"views": "PA", "deep": 1}, "more": None}
+    after = key_of(inputs={"tables": {"a": files["c"]}, "rules": other, "list": [files["a"], 2]})
+    told = differences(same, after)
+    assert told[0] == "the input 'list' changed (1)"
+    assert told[1] == "the input 'rules' changed (more, views)"
+    assert told[2].startswith(f"the input 'tables' changed ({files['c']}, it was {files['a']}, b, c, ")
+    assert told[2].endswith(" and 3 more)")
+
+
+class Bucket:
+    """Told by where it is, and not by who pays."""
+
+    def __init__(self, url, payer):
+        self.url, self.payer = url, payer
+
+    def __penstock_key__(self):
+        return {"url": self.url}
+
+
+def test_an_object_may_say_itself_what_tells_it():
+    assert input_key(Bucket("gs://a", "one")) == input_key(Bucket("gs://a", "other"))
+    assert input_key([Bucket("gs://a", "one")]) == input_key([Bucket("gs://a", "other")])
+    before, after = (key_of(inputs={"films": Bucket(url, "one")}) for url in ("gs://a", "gs://b"))
+    assert differences(before, after) == ["the input 'films' changed"]
 
 
 def test_files_inside_containers_count(tmp_path):

@@ -47,6 +47,14 @@ def test_another_function_is_refused_and_can_be_accepted():
     assert may(new, accept=True) is True
 
 
+def test_where_all_is_done_there_is_no_rest_to_do_the_new_way():
+    past = Past(job=OLD, closed=True)
+    past.done.add(0, 10)
+    with pytest.raises(JobChanged, match="put back what was there, or choose another folder") as told:
+        compare(past, OLD | {"inputs": {"table": 1}}, "runs/x", accept=False)
+    assert "accept" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("now", "words"),
     [

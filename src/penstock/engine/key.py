@@ -17,6 +17,9 @@ from penstock.engine import public_names
 from penstock.engine.listing import Listing
 from penstock.stored import Stored
 
+_NAMED = 5
+"""Parts of an input at most."""
+
 
 def job_key(
     *,
@@ -34,7 +37,7 @@ def job_key(
             and version instead, and those of our own (:mod:`penstock.engine.public_names`).
         source: type and fingerprint per file, with the items that come from each.
         rooms: sinks and reducers with their options.
-        inputs: files by fingerprint, stages by their key, values by themselves.
+        inputs: files by fingerprint, stages by their key, values by themselves; see ``input_key``.
         options: of the job: batched, seed.
         listing: of the source's files, where it was made.
     """
@@ -171,13 +174,19 @@ def _code_of(owner: Any) -> str:
 
 
 def input_key(value: Any) -> Any:
-    """An input as the key keeps it."""
+    """An input as the key keeps it.
+
+    An object with ``__penstock_key__()`` is told by what that gives: JSON values that change when what is
+    read from the object does, and not with how it is read.
+    """
     if isinstance(value, Stored):
         return {"stage": value.key} | ({"holes": value.holes} if value.holes else {})
     if isinstance(value, Path):
         return {"file": str(value), "is": files.fingerprint(value) if value.is_file() else "folder"}
     if inspect.isroutine(value) or inspect.isclass(value):
         return function_key(value)
+    if callable(told := getattr(type(value), "__penstock_key__", None)):
+        return {"object": type(value).__qualname__, "is": told(value)}
     if type(value) is dict and not all(isinstance(key, str) for key in value):
         return {"pairs": [[input_key(key), input_key(part)] for key, part in value.items()]}
     if type(value) in (list, tuple, dict) and not _is_json(value):
@@ -253,7 +262,36 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for part, words in (("inputs", "the input"), ("options", "the option")):
         was, now = old.get(part, {}), new.get(part, {})
         names = sorted({*was, *now})
-        told += [f"{words} {name!r} changed" for name in names if was.get(name) != now.get(name)]
+        told += [
+            f"{words} {name!r} changed{_what(was.get(name), now.get(name))}"
+            for name in names
+            if was.get(name) != now.get(name)
+        ]
+    return told
+
+
+def _what(was: Any, now: Any) -> str:
+    """Which parts of an input with several differ: files by their paths, others by their names alone."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        return ""
+    found = _changed_parts(was, now)
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f" ({', '.join(found[:_NAMED])}{more})" if found else ""
+
+
+def _changed_parts(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if "file" in now and "is" in now:
+        same = was.get("file") == now["file"]
+        return [str(now["file"])] if same else [f"{now['file']}, it was {was.get('file', 'no file')}"]
+    if "is" in now or "stage" in now or "is" in was or "stage" in was:
+        return []
+    before, after = was.get("parts", was), now.get("parts", now)
+    told: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name, ...), after.get(name, ...)
+        if old != new:
+            both = isinstance(old, dict) and isinstance(new, dict)
+            told += (_changed_parts(old, new) if both else []) or [name]
     return told
 
 

@@ -50,9 +50,7 @@ def compare(
     if changed and not accept:
         raise JobChanged(
             f"{folder} holds {len(past.done):,} finished items of a job that is not this one: "
-            f"{'; '.join(changed)}. "
-            "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
-            "(--accept-changes) to keep what is done and do the rest the new way."
+            f"{'; '.join(changed)}. {_ways(past, key)}"
         )
     stale = [] if accept else _stale(past, key["source"], machinery or folder, listing)
     if stale:
@@ -65,6 +63,16 @@ def compare(
             "or pass accept_changes=True (--accept-changes) to keep what is done."
         )
     return True
+
+
+def _ways(past: Past, key: Mapping[str, Any]) -> str:
+    """What to do about a change: where all is done, there is no rest that could be done the new way."""
+    if past.closed and len(past.done) >= key["source"]["items"]:
+        return "All of it is done: put back what was there, or choose another folder."
+    return (
+        "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
+        "(--accept-changes) to keep what is done and do the rest the new way."
+    )
 
 
 def _stale(past: Past, now: Mapping[str, Any], machinery: Path, listing: Listing | None) -> list[str]:
