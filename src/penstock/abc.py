@@ -498,7 +498,9 @@ class Observer(Protocol):
 class Workload(Protocol):
     """A job with a name, for the command line: ``penstock run NAME ...``.
 
-    With an attribute ``private = True`` its runs are private, as ``penstock.Run(private=True)`` is.
+    With an attribute ``private = True`` its runs are private, as ``penstock.Run(private=True)`` is. With
+    ``incidental = ("fetch",)`` these options may be others when a run goes on: nothing that is made depends
+    on them.
     """
 
     command: click.Command

@@ -10,6 +10,7 @@ from made_up_runs import failed, resumed, tiny, usual
 import penstock
 from penstock import errors
 from penstock.cli import VERBS, _wrapped, main
+from penstock.engine.journal import Journal
 from penstock.report.report import Report
 
 
@@ -240,13 +241,37 @@ def test_a_folder_of_another_workload_is_refused_whatever_is_accepted(told, runn
 
 def test_a_run_that_a_script_made_is_left_to_the_script(told, runner, tmp_path):
     (tmp_path / ".penstock" / "survey").mkdir(parents=True)
-    (tmp_path / ".penstock" / "survey" / "journal").write_text("something")
+    journal = Journal(tmp_path / ".penstock" / "survey" / "journal", durable=False)
+    journal.write({"job": {}}, {"kept": [0, 1]})
+    journal.close()
     resume = runner.invoke(main, ["resume", str(tmp_path)])
     assert resume.exit_code == 1
     assert "run your script again" in resume.stderr
     run = runner.invoke(main, ["run", "fake", "--into", str(tmp_path)])
     assert run.exit_code == 1
     assert "a script made" in run.stderr
+
+
+def test_a_run_that_ended_before_it_kept_anything_is_nobodys(told, runner, tmp_path):
+    """A journal is begun before the command is written: a run may be killed between the two."""
+    (tmp_path / ".penstock" / "survey").mkdir(parents=True)
+    journal = Journal(tmp_path / ".penstock" / "survey" / "journal", durable=False)
+    journal.write({"job": {}})
+    journal.close()
+    assert "nothing was begun" in runner.invoke(main, ["resume", str(tmp_path)]).stderr
+    told.events = list(tiny())
+    assert runner.invoke(main, ["run", "fake", "--into", str(tmp_path)]).exit_code == 0
+
+
+def test_an_option_that_changes_nothing_may_be_another_one(told, runner, tmp_path, stranger):
+    source = stranger / "fake_workload.py"
+    source.write_text(source.read_text().replace("class Fake:", 'class Fake:\n    incidental = ("code",)\n'))
+    told.events = list(tiny())
+    command = ["run", "fake", "--into", str(tmp_path / "r")]
+    assert runner.invoke(main, command).exit_code == 0
+    assert runner.invoke(main, [*command, "--code", "4"]).exit_code == 0
+    assert json.loads((tmp_path / "r/.penstock/command.json").read_text())["options"]["code"] == 4
+    assert "strand was" in runner.invoke(main, [*command, "--strand", "plus"]).stderr
 
 
 def test_a_run_that_failed_before_its_first_stage_can_be_tried_again(told, runner, tmp_path):

@@ -19,7 +19,16 @@ import click
 
 from penstock import foreign, registry
 from penstock.budget import parse_size
-from penstock.errors import BadInput, CannotResume, JobChanged, PenstockError, PluginError, UsageError
+from penstock.engine import journal
+from penstock.errors import (
+    BadInput,
+    CannotResume,
+    JobChanged,
+    JournalDamaged,
+    PenstockError,
+    PluginError,
+    UsageError,
+)
 from penstock.files import atomic
 
 if TYPE_CHECKING:
@@ -229,7 +238,7 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
     if not (folder / ".penstock").is_dir():
         return
     if not path_of(folder).exists():
-        if _has_journal(folder):
+        if _holds_items(folder):
             raise JobChanged(
                 f"{folder} holds a run that a script made; choose another folder, or run the script again"
             )
@@ -239,7 +248,8 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
     if kept.get(what) != ours.get(what):
         raise JobChanged(f"{folder} holds a run of {kept.get(what)}; choose another folder for {target.name}")
     theirs, mine = kept.get("options", {}), ours.get("options", {})
-    changed = [name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name)]
+    free = set() if target.is_job else set(getattr(target.workload(), "incidental", ()))
+    changed = [name for name in sorted({*theirs, *mine} - free) if theirs.get(name) != mine.get(name)]
     if changed and not accept_changes:
         list_of = "; ".join(
             f"{name} was {_brief(theirs.get(name))}, is {_brief(mine.get(name))}" for name in changed
@@ -250,8 +260,15 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
         )
 
 
-def _has_journal(folder: Path) -> bool:
-    return any(path.stat().st_size for path in (folder / ".penstock").glob("*/journal"))
+def _holds_items(folder: Path) -> bool:
+    """Whether anything is done in it: a run that ended as it began leaves a journal of its first line."""
+    for path in (folder / ".penstock").glob("*/journal"):
+        try:
+            if journal.read(path).done:
+                return True
+        except JournalDamaged:  # told to whoever goes on with it
+            return True
+    return False
 
 
 def _brief(value: Any) -> str:
@@ -337,7 +354,7 @@ def read(folder: Path) -> Target:
     """
     if not (folder / ".penstock").is_dir():
         raise UsageError(no_run(folder))
-    if not path_of(folder).exists() and not _has_journal(folder):
+    if not path_of(folder).exists() and not _holds_items(folder):
         raise CannotResume(f"nothing was begun in {folder}: start it with penstock run ... --into {folder}")
     if not path_of(folder).exists():
         raise CannotResume(
