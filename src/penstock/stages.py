@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import events as ev
 from penstock import forks, registry, storage
 from penstock.abc import Event, Observer, Sequential, Sized
-from penstock.budget import MiB, format_size
+from penstock.budget import MiB
 from penstock.doing import Doing, finished
 from penstock.engine import discover, journal, standing
 from penstock.engine.interrupts import Interrupt, Interrupts
@@ -299,7 +299,8 @@ class Run:
         items = len(source)
         weight = sum(source.sizes(0, items)) if isinstance(source, Sized) and how != "stat" else 0
         if how and (items >= _MANY or weight >= _HEAVY):
-            ways = {"stat": "by their size and time", "content": f"by their content, {format_size(weight)}"}
+            # Without a number: a size is a hint, which may be what an item takes in memory.
+            ways = {"stat": "by their size and time", "content": "by their content"}
             told = (
                 f"looking whether the files of {items:,} items are what they were, {ways.get(how, 'in part')}"
             )
