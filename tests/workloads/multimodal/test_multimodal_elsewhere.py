@@ -14,6 +14,7 @@ from runs import published, run
 import penstock
 from penstock import SourceChanged, UsageError
 from penstock.workloads.multimodal.elsewhere import BOUND, Elsewhere
+from penstock.workloads.multimodal.layout import CXR_TABLES
 
 pytest.importorskip("obstore")
 
@@ -89,9 +90,11 @@ def test_shards_are_the_same_from_a_folder_a_store_and_a_server(sample, films, t
         run(tmp_path / "server", sample, cxr=url, user_project="my-project")
         assert published(tmp_path / "server") == expected
         assert {project for _, project in asked} == {"my-project"}
-        before = sum(command == "GET" for command, _ in asked)
-        run(tmp_path / "server", sample, cxr=url, user_project="my-project", fetch=1)  # all is done
-        assert sum(command == "GET" for command, _ in asked) == before
+        asked.clear()
+        run(tmp_path / "server", sample, cxr=url, user_project="who-pays-now", fetch=1)  # all is done
+        assert {command for command, _ in asked} == {"HEAD"}
+        assert len(asked) <= 2 * len(CXR_TABLES), "one for each table, and none for a film"
+        assert published(tmp_path / "server") == expected
 
 
 def test_a_film_that_could_not_be_had_fails_the_run_and_is_had_by_the_next(sample, films, tmp_path):

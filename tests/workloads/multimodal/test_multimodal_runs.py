@@ -1,6 +1,7 @@
 """Whole runs: what is in a shard, every row accounted for, and nothing that depends on how it was done."""
 
 import csv
+import errno
 import gzip
 import itertools
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from runs import SPLITS, published, rows_of, run
+from runs import SMALL, SPLITS, published, rows_of, run
 
 import penstock
 from penstock.errors import BadInput, DiskFull, JobChanged, SourceChanged, UsageError
@@ -21,6 +22,7 @@ from penstock.events import BatchDone, StageEnded
 from penstock.workloads.multimodal import images, layout, records, stages
 from penstock.workloads.multimodal.images import Drawing
 from penstock.workloads.multimodal.loader import read_shard
+from penstock.workloads.multimodal.shards import _Tar
 
 
 @pytest.fixture(scope="module")
@@ -332,10 +334,47 @@ def test_other_options_are_another_run(first, sample, tmp_path):
         run(tmp_path / "run", sample, leakage_filter="aggressive")
 
 
+def test_a_table_that_changed_is_named(tree, tmp_path):
+    run(tmp_path / "run", tree)
+    path = tree / "mimic-iv-ed/2.2/ed/triage.csv.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"\n"))
+    with pytest.raises(JobChanged, match=rf"'tables' changed \({path}\)\. All of it is done: put back"):
+        run(tmp_path / "run", tree)
+
+
+def test_contact_sheets_may_be_asked_for_later(first, sample, tmp_path):
+    """They show what is there, and nothing that is there depends on them."""
+    shutil.copytree(first, tmp_path / "run")
+    run(tmp_path / "run", sample, picture="png")
+    run(tmp_path / "both", sample, picture="png")
+    for split in SPLITS:
+        sheet = tmp_path / "run" / f"contact-{split}.png"
+        assert sheet.read_bytes() == (tmp_path / "both" / sheet.name).read_bytes()
+    assert published(tmp_path / "run") == published(first) == published(tmp_path / "both")
+
+
+def test_a_disk_that_is_full_loses_nothing(first, sample, tmp_path, monkeypatch):
+    """While shards are written; with room again the same call makes the rest."""
+
+    def full(self, made, image):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Tar, "add", full)
+        with (
+            pytest.raises(DiskFull, match="make room"),
+            penstock.Run(tmp_path / "run", private=True, backend="inline") as opened,
+        ):
+            penstock.workloads.multimodal.Multimodal().run(opened, root=str(sample), **SMALL)
+    assert not list((tmp_path / "run").rglob("*.tar"))
+    run(tmp_path / "run", sample)
+    assert published(tmp_path / "run") == published(first)
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_start(sample, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(stages.shutil, "disk_usage", lambda path: usage._replace(free=stages._SPARE))
-    with pytest.raises(DiskFull, match=r"the shards take about .* has .* left"):
+    with pytest.raises(DiskFull, match=r"the shards take about .* has .* left, of which 64.0 MiB are kept"):
         run(tmp_path / "run", sample)
     assert not (tmp_path / "run/train").exists()
     monkeypatch.undo()

@@ -23,7 +23,7 @@ import click
 
 import penstock
 from penstock.workloads.multimodal.leakage import leakage_filter
-from penstock.workloads.multimodal.options import read_options, with_options
+from penstock.workloads.multimodal.options import INCIDENTAL, read_options, with_options
 from penstock.workloads.multimodal.splits import plan_splits
 
 __all__ = ["Multimodal", "leakage_filter", "plan_splits"]
@@ -46,6 +46,7 @@ class Multimodal:
 
     command = _command
     private = True
+    incidental = INCIDENTAL
 
     def run(self, run: penstock.Run, **options: Any) -> None:
         """Write the shards of all splits, and what is said of them.

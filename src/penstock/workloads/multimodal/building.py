@@ -38,13 +38,12 @@ def make_plan(
     rules: Mapping[str, Any],
     official: Path | None,
     shards: str,
-    elsewhere: Mapping[str, Any] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> dict[str, Any]:
     """Write the plan of each split, and ``splits.parquet``; what it returns is counts."""
     with pa.memory_map(str(joined / JOINED)) as file:
         records = pa.ipc.open_file(file).read_all()
-        where = Path(films) if elsewhere is None else Elsewhere(**elsewhere)
-        planned = planning.plan_records(records, where, _split_rules(rules), official)
+        planned = planning.plan_records(records, elsewhere or Path(films), _split_rules(rules), official)
     planning.write_plan(folder, planned)
     _write_splits(folder / SPLITS, planned, shards)
     with open(folder / LOST, "w", encoding="utf-8") as lost:

@@ -1,7 +1,8 @@
 """Films and their tables in an object store or behind a web server.
 
 The tables are copied once, by a step of their own; films are read when their record is made, several of them
-under way at once. Sizes and etags come from one listing, never from a question for each film.
+under way at once. Sizes and etags come from one listing; where a server has none, the plan asks for each film
+once, and a run that goes on asks for none.
 """
 
 from __future__ import annotations
@@ -49,10 +50,9 @@ class Elsewhere:
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("url", "user_project", "fetch")}
 
-    @property
-    def told(self) -> dict[str, Any]:
-        """What a step gets: not how many are fetched at once, which changes nothing."""
-        return {"url": self.url, "user_project": self.user_project}
+    def __penstock_key__(self) -> dict[str, Any]:
+        """What a run that goes on compares: not who pays, nor how many are fetched at once."""
+        return {"url": self.url}
 
     @cached_property
     def store(self) -> remote.Store:
@@ -73,16 +73,17 @@ class Elsewhere:
             raise BadInput(f"holds no table of MIMIC-CXR-JPG; {wanted} was expected in it", file=self.url)
         return found
 
+    @property
+    def lists(self) -> bool:
+        """Whether one listing tells all films; a web server has none."""
+        return not self.url.startswith("http")
+
     def sizes(self, paths: Sequence[str]) -> dict[str, int]:
         """Bytes of the films that are there."""
         return {path: stat.size for path, stat in self.store.stats(paths, _FOLDER).items()}
 
     def marks(self, paths: Sequence[str]) -> Iterator[str]:
-        """What tells each film from a changed one; ``"gone"`` of one that is not there."""
-        if self.url.startswith("http"):  # it lists nothing
-            found = self.store.stats(paths, _FOLDER)
-            yield from (found[path].fingerprint() if path in found else "gone" for path in paths)
-            return
+        """What tells each film from a changed one, by the listing; ``"gone"`` of one that is not there."""
         keys, marks = self._listed
         for path in paths:
             key = _hash(path)
@@ -120,14 +121,11 @@ class Elsewhere:
             raise BadImage("image_missing") from None
 
 
-def copy_tables(
-    folder: Path, *, url: str, user_project: str | None, tables: Mapping[str, str]
-) -> dict[str, Any]:
+def copy_tables(folder: Path, *, elsewhere: Elsewhere, tables: Mapping[str, str]) -> dict[str, Any]:
     """Copy the tables into a folder; what it returns is their bytes."""
-    store = remote.open(url, user_project=user_project)
     for name in tables:
         with open(folder / name, "wb") as out:
-            store.copy(name, out)
+            elsewhere.store.copy(name, out)
     return {"bytes": {name: (folder / name).stat().st_size for name in tables}}
 
 

@@ -22,7 +22,8 @@ _UPSTREAM = {"split": "record", "window": "24h", "mask": "full", "exact_resize":
 _DEFAULTS = {"split": "official", "window": None, "mask": "none", "exact_resize": False}
 """Where the original's differ."""
 _PATHS = ("root", "cxr", "ed", "hosp", "reports", "tokenizer")
-_PLACES = (*_PATHS, "user_project", "fetch")
+INCIDENTAL = ("user_project", "fetch", "picture")
+"""Options on which no record depends, so that they may be others when a run goes on."""
 _SPLITS = ("official", "hash", "quota")
 
 
@@ -253,7 +254,8 @@ class Asked:
 
     def told(self) -> dict[str, Any]:
         """The options for the manifest; not where things lie, which differs from machine to machine."""
-        found = {name: value for name, value in self.__dict__.items() if name not in _PLACES}
+        left_out = (*_PATHS, *INCIDENTAL)
+        found = {name: value for name, value in self.__dict__.items() if name not in left_out}
         if self.retriever not in ("bm25", "none"):
             found["retriever"] = "folder"
         return found

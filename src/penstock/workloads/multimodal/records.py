@@ -118,15 +118,21 @@ class Records:
         return self.fingerprint_by(self.fingerprint_kind())
 
     def fingerprint_kind(self) -> str:
-        """By content where there are few and small films, else by size and time of writing, or by etag."""
+        """By content where there are few and small films, else by size and time of writing, or by etag.
+
+        A web server lists nothing, and a question for each film would take longer than what is left to do:
+        there ``plan`` alone counts, which tells each film as it was found.
+        """
         if self._elsewhere is not None:
-            return "etag"
+            return "plan" if self._by_plan else "etag"
         return "content" if self._count <= _FEW and int(self._bytes.sum()) <= _LITTLE else "stat"
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
         """The same, told in this way; of a film that went meanwhile, that it did."""
         look = files.fingerprint_stat if kind == "stat" else files.fingerprint_content
         found = {"plan": files.fingerprint_content(self._plan)}
+        if self._by_plan:
+            return found
         paths = planning.paths_of(planning.read_rows(self._plan, 0, self._count)) if self._count else []
         if self._elsewhere is not None:
             names = map(self.name, range(self._count))
@@ -140,8 +146,14 @@ class Records:
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """Each film is one item."""
+        if self._by_plan:
+            return {"plan": (0, self._count)}
         own = {self.name(item): (item, item + 1) for item in range(self._count)}
         return {"plan": (0, self._count)} | own
+
+    @property
+    def _by_plan(self) -> bool:
+        return self._elsewhere is not None and not self._elsewhere.lists
 
     @cached_property
     def _memory(self) -> NDArray[np.int64]:

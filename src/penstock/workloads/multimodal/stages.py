@@ -199,9 +199,10 @@ class Stages:
         free = shutil.disk_usage(folder).free
         if needed - there > free - _SPARE:
             raise DiskFull(
-                f"the shards take about {format_size(needed)}, of which {format_size(there)} are there, and "
-                f"the disk of {folder} has {format_size(free)} left. Choose another disk, or take --image "
-                "jpeg, a smaller --image-size or --mask none."
+                f"the shards take about {format_size(needed)}, of which {format_size(there)} are there; the "
+                f"disk of {folder} has {format_size(free)} left, of which {format_size(_SPARE)} are kept "
+                "free. Make room, choose another disk, or take --image jpeg, a smaller --image-size or "
+                "--mask none."
             )
 
     def _draw(self, stored: dict[str, penstock.Stored]) -> None:
@@ -215,7 +216,7 @@ class Stages:
 
 def copy_inputs(elsewhere: Elsewhere) -> dict[str, Any]:
     """What the step ``copied`` gets."""
-    return {**elsewhere.told, "tables": elsewhere.tables()}
+    return {"elsewhere": elsewhere, "tables": elsewhere.tables()}
 
 
 def tables_inputs(recipe: Recipe) -> dict[str, Any]:
@@ -226,8 +227,7 @@ def tables_inputs(recipe: Recipe) -> dict[str, Any]:
 
 def plan_inputs(recipe: Recipe, tables: Any) -> dict[str, Any]:
     """What the step ``plan`` gets."""
-    elsewhere = recipe.elsewhere
-    where = {} if elsewhere is None else {"elsewhere": elsewhere.told}
+    where = {} if recipe.elsewhere is None else {"elsewhere": recipe.elsewhere}
     return {
         **where, "joined": tables, "films": str(recipe.layout.films), "rules": asdict(recipe.split_rules),
         "official": recipe.official, "shards": recipe.suffix,
