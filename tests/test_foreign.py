@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock import foreign
+import penstock
+from penstock import foreign, storage
 from penstock.engine import faults
 from penstock.errors import BadInput, PenstockError, SetAside
 from penstock.report.report import Report
@@ -69,7 +70,25 @@ class SyntaxOfAnotherKind(SyntaxError):
         raise RuntimeError("no")
 
 
-BAD = [Raises, NoText, Leaves, GivesSly, Frozen, Huge, SyntaxOfAnotherKind]
+class AnswersNothing(Exception):
+    def __getattribute__(self, _):
+        raise RuntimeError("no")
+
+
+class Lies(Exception):
+    """Of whatever kind one asks for."""
+
+    @property
+    def __class__(self):
+        return MemoryError
+
+
+class OddFile(OSError):
+    def __getattribute__(self, _):
+        raise RuntimeError("no")
+
+
+BAD = [Raises, NoText, Leaves, GivesSly, Frozen, Huge, SyntaxOfAnotherKind, AnswersNothing, Lies, OddFile]
 
 
 @given(st.text(st.characters(), max_size=300))
@@ -107,13 +126,25 @@ def test_no_exception_is_too_odd_to_be_told_of(kind):
         raise kind
     except kind as caught:
         error = caught
+    assert not faults.out_of_memory(error)
+    assert not storage.is_full(error)
     aside = faults.set_aside(Items([0, 1]), 1, error, private=False)
     assert kind.__name__ in aside.message
     assert len(aside.message) < 3_000
     assert len(aside.traceback) < 30_000
     faults.forget_frames(error)
-    assert error.__traceback__ is None
+    assert foreign.frames_of(error) is None
     assert kind.__name__ in foreign.shown(error) or kind in (Huge, GivesSly)
+
+
+def test_no_exception_is_too_odd_for_a_run():
+    def function(item):
+        if item:
+            raise BAD[item - 1]
+        return item
+
+    report = penstock.run(function, len(BAD) + 1, set_aside=True, backend="inline")
+    assert [each.error.rpartition(".")[2] for each in report.set_aside] == [kind.__name__ for kind in BAD]
 
 
 def test_names_of_items_are_bounded_and_never_a_failure():

@@ -101,6 +101,34 @@ def kind_of(value: object) -> str:
     return str.__str__(type.__dict__["__qualname__"].__get__(type(value)))
 
 
+def home_of(value: object) -> str:
+    """The module of an object's type."""
+    return told(type.__dict__["__module__"].__get__(type(value)), 200)
+
+
+def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether it is one of these: by its type, as ``isinstance`` asks an object, which may raise or lie."""
+    return issubclass(type(error), kinds)
+
+
+def frames_of(error: BaseException) -> TracebackType | None:
+    """Its traceback, without asking its class for it."""
+    frames: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return frames
+
+
+def number_of(error: BaseException) -> int:
+    """The error number of an OSError; 0 where there is none."""
+    number = OSError.__dict__["errno"].__get__(error) if is_a(error, OSError) else None
+    return number if type(number) is int else 0
+
+
+def file_of(error: BaseException) -> str:
+    """The file that an OSError names."""
+    name = OSError.__dict__["filename"].__get__(error) if is_a(error, OSError) else None
+    return name if type(name) is str else "" if name is None else told(name)
+
+
 def trace_of(error: BaseException, frames: TracebackType | None, most: int = 10 * LONGEST) -> str:
     """A traceback as lines, its end where it is long.
 

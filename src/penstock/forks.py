@@ -69,8 +69,10 @@ def end(error: BaseException | None = None) -> NoReturn:
 
 
 def _code(error: BaseException | None) -> int:
-    if not isinstance(error, SystemExit):
+    # By its type and slot: an exception's own class may raise when it is asked.
+    if error is None or not issubclass(type(error), SystemExit):
         return 0 if error is None else 1
-    if error.code is None:
+    code = SystemExit.__dict__["code"].__get__(error)
+    if code is None:
         return 0
-    return error.code & 0xFF if isinstance(error.code, int) else 1
+    return code & 0xFF if type(code) is int else 1

@@ -55,16 +55,15 @@ _FIRST_WAIT = 0.1
 
 def is_full(error: BaseException) -> bool:
     """Whether there was no room on a disk."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    return foreign.number_of(error) in _FULL
 
 
 def is_at_fault(error: BaseException, folder: Path) -> bool:
     """Whether an error of writing into ``folder`` is the storage's fault, whatever was to be written."""
-    if not isinstance(error, OSError):
-        return False
-    if error.errno in _GONE:
+    number = foreign.number_of(error)
+    if number in _GONE:
         return not folder.is_dir()
-    return error.errno in _FULL or error.errno in _PASSING or error.errno in _LASTING
+    return number in _FULL or number in _PASSING or number in _LASTING
 
 
 def may_pass(number: int) -> bool:

@@ -204,9 +204,9 @@ class Invoke:
         except BaseException as error:
             here.stay(error)
             # What an inner run of the function says is an exception like others.
-            if isinstance(error, MemoryError) and not isinstance(error, ItemTooLarge):
+            if foreign.is_a(error, MemoryError) and not foreign.is_a(error, ItemTooLarge):
                 raise
-            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            if foreign.number_of(error) == errno.ENOMEM:
                 raise MemoryError(foreign.told(error)) from None
             return _failed(error, folder)
         try:
@@ -216,8 +216,9 @@ class Invoke:
         except Exception as error:
             if storage.is_full(error):
                 error = DiskFull(_no_room(folder))
-            elif isinstance(error, OSError) and storage.is_at_fault(error, folder):
-                error = storage.failure(error.errno or 0, error.filename or folder, _ELSEWHERE)
+            elif storage.is_at_fault(error, folder):
+                place = foreign.file_of(error) or folder
+                error = storage.failure(foreign.number_of(error), place, _ELSEWHERE)
             else:
                 _note(error, f"The result, of type {foreign.kind_of(result)}, cannot be sent back.")
                 _tell_unsent(error, result)
@@ -244,7 +245,8 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
     One whose class cannot be made from its ``args`` is put together without asking it; one that cannot
     be pickled at all is told of.
     """
-    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
+    trace = foreign.frames_of(error)
+    trace = trace.tb_next if trace is not None else None  # without our own frame
     text = foreign.trace_of(error, trace)
     with suppress(Exception):  # a frozen dataclass refuses
         error.__traceback__ = None  # its frames hold memory
@@ -258,9 +260,11 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
                 return packed
         except Exception:  # what a class may do here is anybody's guess
             continue
-    kind = type(error)
     return pickle.dumps(
-        (None, (f"{kind.__module__}.{foreign.kind_of(error)}", foreign.lines(foreign.told(error)), text)),
+        (
+            None,
+            (f"{foreign.home_of(error)}.{foreign.kind_of(error)}", foreign.lines(foreign.told(error)), text),
+        ),
         protocol=5,
     )
 

@@ -132,9 +132,9 @@ class Caller:
                     append(call(item))
                     if forks.count != here:
                         forks.end()
-                    words[note.ITEM] = item_number + 1
                     if share.used_folder:
                         share.next_item()
+                    words[note.ITEM] = item_number + 1  # last: until then whatever is raised is this item's
                 if apart is not None and apart.ended:
                     break
                 if start + len(results) < limit:
@@ -143,8 +143,8 @@ class Caller:
                     )
             except BaseException as error:
                 self._here.stay(error)
-                failed = start + len(results)
-                words[note.ITEM] = failed
+                failed = min(max(words[note.ITEM], at), start + len(results), stop - 1)
+                del results[failed - start :]  # a late signal may raise when its result is there already
                 if out_of_memory(error):
                     raise
                 append(self._second_chance(failed, error, called == failed, aside))

@@ -19,12 +19,12 @@ def set_aside(source: Any, item: int, error: BaseException, *, private: bool) ->
     """The item's place holder, with the reason; without any words of the function's for a private job."""
     name, kind = item_name(source, item, private=private), foreign.kind_of(error)
     _drop(error, "__context__")  # the first of two tries says nothing more
-    if private and isinstance(error, BadInput) and error.quotes_nothing:
+    if private and foreign.is_a(error, BadInput) and getattr(error, "quotes_nothing", False):
         return SetAside(item, name, "raised", message_of(error), qualified(error))
     if private:
         return SetAside(item, name, "raised", f"raised {kind}", kind)
     message = message_of(error)
-    sentence = message if isinstance(error, BadInput) else f"raised {kind}: {message}"
+    sentence = message if foreign.is_a(error, BadInput) else f"raised {kind}: {message}"
     return SetAside(item, name, "raised", sentence, qualified(error), traceback_of(error))
 
 
@@ -50,7 +50,7 @@ def _drop(error: BaseException, name: str) -> None:
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:
-    frame = error.__traceback__
+    frame = foreign.frames_of(error)
     while frame is not None and frame.tb_next is not None:
         if not frame.tb_frame.f_code.co_filename.startswith(_OURS):
             break
@@ -60,7 +60,7 @@ def _user_frames(error: BaseException) -> TracebackType | None:
 
 def qualified(error: BaseException) -> str:
     """Its type's name; with the module where it is no built-in one."""
-    name, module = foreign.kind_of(error), getattr(type(error), "__module__", "builtins")
+    name, module = foreign.kind_of(error), foreign.home_of(error)
     return foreign.line(name if module == "builtins" else f"{module}.{name}", 200)
 
 
@@ -71,7 +71,7 @@ def not_taken(kind: str, message: str) -> str:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether this very process was refused memory: what an inner run of a function says is none."""
-    return isinstance(error, MemoryError) and not isinstance(error, PenstockError)
+    return foreign.is_a(error, MemoryError) and not foreign.is_a(error, PenstockError)
 
 
 def item_name(source: Any, item: int, *, private: bool) -> str:

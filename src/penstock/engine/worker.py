@@ -36,7 +36,7 @@ from penstock.engine.faults import (
 from penstock.engine.keeping import Keeper
 from penstock.engine.meter import Meter, own_pages_apart
 from penstock.engine.process import limit_threads, trim
-from penstock.errors import BadInput, ResultsDamaged
+from penstock.errors import BadInput, PenstockBug, ResultsDamaged
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -302,6 +302,8 @@ class Worker:
         results = list(worked(start, stop))
         self._here.stay()
         seconds = time.perf_counter() - began
+        if sum(to - at for at, to, _ in results) > stop - start:
+            raise PenstockBug(f"a call of {stop - start} items gave more results")
         peak, held, end = self._meter.peak()
         # The fence is the call's: a sink that first imports Arrow maps more at once than it allows.
         self._fence.lift()
@@ -332,10 +334,10 @@ class Worker:
             call=(self._note[note.CALL_START], self._note[note.CALL_STOP]),
             held=max(self._meter.peak()[0] - self._idle, 0),
             error=qualified(error),
-            message="" if private and not isinstance(error, ResultsDamaged) else message_of(error),
+            message="" if private and not foreign.is_a(error, ResultsDamaged) else message_of(error),
             traceback="" if private else traceback_of(error),
-            file=_file_of(error),
-            errno=getattr(error, "errno", None) or 0 if isinstance(error, OSError) else 0,
+            file=foreign.file_of(error),
+            errno=foreign.number_of(error),
         )
         self._note[note.ITEM] = -1
         forget_frames(error)
@@ -361,17 +363,11 @@ class Worker:
 
 
 def _cause_of(error: BaseException, folder: Path, otherwise: str) -> str:
-    if isinstance(error, ResultsDamaged):
+    if foreign.is_a(error, ResultsDamaged):
         return "damaged"
     if out_of_memory(error):
         return "memory"
     return "disk" if storage.is_full(error) or storage.is_at_fault(error, folder) else otherwise
-
-
-def _file_of(error: BaseException) -> str:
-    """The file that an OSError names."""
-    name = error.filename if isinstance(error, OSError) else None
-    return name if type(name) is str else "" if name is None else foreign.told(name)
 
 
 def _telling(calls: list[m.Call]) -> tuple[m.Call, ...]:
