@@ -13,7 +13,7 @@ from penstock.abc import Batch, Part, Receipt, SetAside
 from penstock.engine import journal
 from penstock.engine.intervals import Intervals
 from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
-from penstock.errors import JournalDamaged, RunTakenOver
+from penstock.errors import JournalDamaged, PenstockBug, RunTakenOver
 from penstock.testing.comparing import comparable
 
 
@@ -444,3 +444,24 @@ def test_nothing_follows_a_failed_write_that_cannot_be_taken_back(tmp_path):
             book.write(ENTRIES[3])
     book.close()
     assert told(read(path)) == told(read(write(tmp_path / "plain", ENTRIES[:3])))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        kept(1, 6, {"": [(1, 7, Receipt())]}, ()),
+        kept(1, 1, {}, ()),
+        kept(0, 1, {"": [(0, 1, Receipt((Part("../a", 1, "x"),)))]}, ()),
+        {"back": [[3, 2]]},
+    ],
+)
+def test_a_line_that_could_not_be_read_again_is_not_written(tmp_path, line):
+    """It would make the whole journal a damaged one."""
+    path = tmp_path / "journal"
+    book = Journal(path)
+    book.write(kept(0, 1, {}, ()))
+    with pytest.raises(PenstockBug, match="could not be read again"):
+        book.write(kept(1, 2, {}, ()), line)
+    book.write(kept(1, 2, {}, ()))
+    book.close()
+    assert list(read(path).done) == [(0, 2)]

@@ -301,3 +301,75 @@ def test_open_and_close(tmp_path):
     assert told["b"] == Closed((Part(kept.name, *proof(kept)),))
     assert rooms["a"].closed == [(0, [0, 1]), (2, [2, 3])]
     assert (tmp_path / "machinery" / "result-b.json").read_text() == '{"x":2,"y":2}'
+
+
+# --------------------------------------------------------------------------- a sink that tells what is not so
+
+
+@dataclass
+class Tells:
+    """Gives this for a receipt, whatever it was given."""
+
+    receipt: object
+    grain: None = None
+    answer: object = None
+
+    def open(self, folder, items):
+        pass
+
+    def write(self, batch, results, folder):
+        (folder / "there").write_text("abc")
+        return self.receipt
+
+    def close(self, receipts, folder):
+        return self.answer
+
+    def result(self, folder):
+        return None
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+THERE = Part("there", 3, "a digest")
+
+
+@pytest.mark.parametrize(
+    ("receipt", "says"),
+    [
+        (None, "gave a NoneType, where a Receipt was expected"),
+        ((THERE,), "gave a tuple, where a Receipt was expected"),
+        (Receipt((Part("nothing", 3, "x"),)), "expected 3 bytes, as kept, found no such"),
+        (Receipt((Part("there", 4, "x"),)), "expected 4 bytes, as kept, found 3 bytes"),
+        (Receipt((Part("/etc/hostname", 3, "x"),)), "a Part with a plain name inside its folder"),
+        (Receipt((Part("../there", 3, "x"),)), "a Part with a plain name inside its folder"),
+        (Receipt((Part("there", "3", "x"),)), "a Part with a plain name inside its folder"),
+        (Receipt((Part("there", 3, b"x"),)), "a Part with a plain name inside its folder"),
+        (Receipt(("there",)), "a Part with a plain name inside its folder"),
+        (Receipt(value=object()), "a receipt whose value cannot be kept"),
+        (Receipt(value=deep(300)), "a receipt whose value cannot be kept"),
+    ],
+)  # fmt: skip
+def test_what_a_sink_tells_must_be_so_before_it_is_journaled(tmp_path, receipt, says):
+    """Else the item counts as done, or the journal cannot be read again."""
+    (tmp_path / "kept").mkdir()
+    with pytest.raises((TypeError, ValueError), match=says):
+        keeper(tmp_path, Tells(receipt)).keep(stream(0, 3, 3), 0, 3, {})
+
+
+def test_what_is_so_is_taken(tmp_path):
+    (tmp_path / "kept").mkdir()
+    receipt = Receipt((THERE,), {"value": [np.arange(3)]})
+    assert keeper(tmp_path, Tells(receipt)).keep(stream(0, 3, 3), 0, 3, {})[""] == ((0, 3, receipt),)
+
+
+def test_what_a_sink_tells_at_the_end_must_be_so(tmp_path):
+    (tmp_path / "kept").mkdir()
+    journal.Journal(tmp_path / "journal").close()
+    keep = keeper(tmp_path, Tells(Receipt(), answer=Closed((Part("nothing", 3, "x"),))))
+    with pytest.raises(ValueError, match="told of the part nothing"):
+        keep.close(tmp_path / "journal", durable=True)

@@ -34,7 +34,7 @@ from penstock import foreign, values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.engine.intervals import Intervals
 from penstock.engine.lines import check
-from penstock.errors import JournalDamaged
+from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 
 _LONGEST = 512 << 20
@@ -118,9 +118,12 @@ class Journal:
         Raises:
             OSError: none of it is written, and it may be tried again; the file is cut back to whole lines.
             RunTakenOver: the owner is it no more; nothing was written.
+        PenstockBug: a line that could not be read again; nothing was written.
         """
         self._prove()
         by = {"owner": self._owner.number} if self._owner is not None else {}
+        for entry in entries:
+            _see(entry)
         data = b"".join(_line({**entry, **by}) for entry in entries)
         if self._broken is not None:
             raise self._broken
@@ -319,6 +322,18 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
             for a, b, parts, value in entry.get("receipts", {}).get(room, ()):
                 without = tuple(item for item in aside if a <= item < b)
                 yield Batch(a, b, without), Receipt(tuple(Part(*part) for part in parts), value)
+
+
+def _see(entry: Mapping[str, Any]) -> None:
+    """See that a line can be read again, before it is written: one that cannot would lose all before it.
+
+    Raises:
+        PenstockBug: it could not.
+    """
+    try:
+        check(entry)
+    except ValueError as error:
+        raise PenstockBug(f"a line of the journal that could not be read again: {error}") from error
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

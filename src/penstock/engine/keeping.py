@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
-from penstock import forks, values
+from penstock import foreign, forks, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
-from penstock.engine import journal
-from penstock.files import atomic, digest, proof, prove
+from penstock.engine import journal, lines
+from penstock.files import atomic, differs, digest, proof, prove
 from penstock.stored import result_name
 
 INLINE = 64 << 10
@@ -117,6 +117,8 @@ class Keeper:
                 answer = room.close(_standing(receipts, folder), folder)
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
+                for part in answer.parts if isinstance(answer, Closed) else ():
+                    _believe(Receipt((part,)), room, folder)
         return (None if durable else made), told
 
     # ------------------------------------------------------------------ one room
@@ -146,10 +148,12 @@ class Keeper:
             if name in self._reducers:
                 receipt = self._fold(name, cast(Reducer, room), results, at)
             else:
-                receipt = cast(Sink, room).write(Batch(at, end, without), results, self._folder_of(name))
+                folder = self._folder_of(name)
+                receipt = cast(Sink, room).write(Batch(at, end, without), results, folder)
                 self._here.stay()
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
+                _believe(receipt, room, folder)
             kept.append((at, segment.at, receipt))
             at = segment.at
         return tuple(kept)
@@ -250,6 +254,36 @@ class Keeper:
                 f"into= names {', '.join(map(repr, self._rooms))}, so the function must return a dict with "
                 f"these names; {name!r} was not in what it returned"
             ) from error
+
+
+def _believe(receipt: Any, room: Any, folder: Path) -> None:
+    """See that what a sink tells can be journaled and stands: else every later reader would refuse it.
+
+    Raises:
+        TypeError, ValueError: it cannot, or does not.
+    """
+    name = foreign.kind_of(room)
+    if type(receipt) is not Receipt:
+        raise TypeError(f"write() of {name} gave a {foreign.kind_of(receipt)}, where a Receipt was expected")
+    for part in receipt.parts:
+        told = [part.name, part.bytes, part.digest] if type(part) is Part else part
+        if not lines.is_part(told):
+            raise ValueError(
+                f"write() of {name} told of the part {foreign.shown(told, 200)}: a Part with a plain name "
+                "inside its folder, its bytes and its digest was expected"
+            )
+        if odd := differs(folder / part.name, part.bytes, part.digest, since=math.inf):
+            raise ValueError(
+                f"write() of {name} told of the part {foreign.line(part.name, 200)}: "
+                f"expected {odd[0]}, found {odd[1]}"
+            )
+    value = receipt.value
+    simple = value is None or (type(value) is list and all(type(each) is str for each in value))
+    if not simple and not getattr(room, "anything", False):  # else it goes nowhere as text
+        try:
+            values.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"write() of {name} gave a receipt whose value cannot be kept: {error}") from None
 
 
 def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterator[tuple[Batch, Receipt]]:

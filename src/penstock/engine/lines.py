@@ -65,7 +65,8 @@ def _room(name: Any) -> bool:
     )
 
 
-def _part(value: Any) -> bool:
+def is_part(value: Any) -> bool:
+    """Whether this is name, bytes and digest of a part."""
     if not isinstance(value, list) or len(value) != 3:
         return False
     name, size, digest = value
@@ -73,7 +74,7 @@ def _part(value: Any) -> bool:
 
 
 def _grain(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and _items(value[:2]) and _each(_part)(value[2])
+    return isinstance(value, list) and len(value) == 4 and _items(value[:2]) and _each(is_part)(value[2])
 
 
 def _aside(value: Any) -> bool:
@@ -92,7 +93,7 @@ def _closed(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 3:
         return False
     parts, replaced, pattern = value
-    return _each(_part)(parts) and type(replaced) is bool and isinstance(pattern, str)
+    return _each(is_part)(parts) and type(replaced) is bool and isinstance(pattern, str)
 
 
 def _job(value: Any) -> bool:
