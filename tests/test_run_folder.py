@@ -1,5 +1,6 @@
 """The folder of a run: what is left of it when a run is refused, or ends in an unusual way."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -63,3 +64,18 @@ def test_a_stage_cannot_have_the_name_of_something_of_the_engines(tmp_path):
         for name in ("drafts", "lock", "events.jsonl"):
             with pytest.raises(UsageError, match="the engine keeps something of that name"):
                 run.stage(name, penstock.Job(source=penstock.sources.Range(2), function=abs))
+
+
+@pytest.mark.parametrize(
+    "name", ["lock", "owner", "lock.guard", "events.jsonl", "workers.log", "drafts", "job"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_a_run_folder_with_pipes_and_devices_in_it_hangs_nobody(name, kind, tmp_path):
+    """It may have been unpacked from anywhere."""
+    path = tmp_path / "run" / ".penstock" / name
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with contextlib.suppress(penstock.PenstockError):
+        assert penstock.run(abs, 3, tmp_path / "run", budget="400MiB", workers=1).result == [0, 1, 2]
+    with contextlib.suppress(penstock.PenstockError):
+        penstock.verify(tmp_path / "run")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import drafts, forks, temporary
+from penstock import drafts, foreign, forks, temporary
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.engine import discover, journal, postmortem
@@ -87,6 +87,7 @@ class RunFolder:
         if not self.temporary:
             self._check()
         self.machinery.mkdir(parents=True, exist_ok=True)
+        self._see_what_lies_there()
         try:
             self._take()
             if told := discover.in_memory(self.path):
@@ -96,6 +97,20 @@ class RunFolder:
         except BaseException:
             self.leave()
             raise
+
+    def _see_what_lies_there(self) -> None:
+        """Pipes and devices would have us wait, or read for ever: the folder may come from anywhere.
+
+        Raises:
+            CannotResume: there is one.
+        """
+        with os.scandir(self.machinery) as entries:
+            odd = [each.path for each in entries if not each.is_dir() and not each.is_file()]
+        if odd:
+            raise CannotResume(
+                f"{foreign.line(min(odd))} is neither file nor folder, so no run made it: "
+                "remove it, then try again"
+            )
 
     def _take(self) -> None:
         """Become its one owner; whoever was it before and lives can write nothing more."""

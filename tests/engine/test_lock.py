@@ -430,6 +430,50 @@ def test_a_lock_that_somebody_removed_is_lost(machinery, world):
     third.prove()
 
 
+def test_a_folder_that_was_moved_is_called_that(machinery, world):
+    lock = RunLock(machinery, world.edge())
+    machinery.rename(machinery.with_name("elsewhere"))
+    with pytest.raises(RunTakenOver, match="was moved or removed"):
+        lock.prove()
+
+
+def odd(path, kind):
+    """Something at this path that is no file, and that would have us wait if we read it."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"endless": "/dev/zero", "nowhere": "/nowhere"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "nowhere"])
+def test_what_is_no_file_is_no_lock_and_nobody_waits_for_it(machinery, world, kind):
+    odd(machinery / "lock", kind)
+    assert locks.holder_of(machinery) is None
+    with pytest.raises(RunLocked, match="is no regular file, so no run made it"):
+        RunLock(machinery, world.edge())
+    assert world.said == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "nowhere"])
+@pytest.mark.parametrize("name", ["owner", "lock.guard"])
+def test_what_lies_beside_the_lock_and_is_no_file_is_not_waited_for(machinery, world, name, kind):
+    (machinery / "lock").write_bytes(entry(HERE, pid=1).to_bytes())
+    odd(machinery / name, kind)
+    lock = RunLock(machinery, world.edge(started=lambda pid: "" if pid == 1 else "now"))
+    assert lock.taken
+    lock.prove()
+
+
+def test_a_pipe_in_its_place_is_no_lock_of_ours(machinery, world):
+    lock = RunLock(machinery, world.edge())
+    odd(machinery / "lock", "pipe")
+    with pytest.raises(RunTakenOver):
+        lock.prove()
+
+
 def test_a_copy_of_the_lock_from_before_is_no_proof(machinery, world):
     lock = RunLock(machinery, world.edge())
     before = (machinery / "lock").read_bytes()

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from penstock import foreign
 from penstock.engine import holding
 from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
@@ -154,6 +156,7 @@ class RunLock:
             made = self._make()
             if made is not None:
                 return made
+            self._see_that_it_may_be_one()
             while (found := _read(self._path)) is not None:
                 first = silence is None
                 silence = silence or Silence(found.mark, self._edge.clock())
@@ -170,6 +173,14 @@ class RunLock:
                     self._edge.say(self._waiting(found))
                 self._edge.sleep(_LOOK)
         raise RunLocked(f"{self._folder} is being taken over by several processes at once; try again")
+
+    def _see_that_it_may_be_one(self) -> None:
+        with suppress(OSError):
+            if not stat.S_ISREG(self._path.lstat().st_mode):
+                raise RunLocked(
+                    f"{self._path} is no regular file, so no run made it and nobody can say who is at work "
+                    "there. Remove it, or choose another folder."
+                )
 
     def _make(self) -> int | None:
         """Make the lock, whole or not at all; its descriptor, or None where there is one."""
@@ -240,7 +251,10 @@ class RunLock:
     @contextmanager
     def _guard(self) -> Iterator[None]:
         """Nobody else on this machine judges the lock meanwhile; given back when this process dies."""
-        with open(self._path.with_name(_NAME + ".guard"), "ab") as file:
+        # Without waiting, should it be a pipe that nobody reads.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(self._path.with_name(_NAME + ".guard"), flags, 0o666)
+        with open(descriptor, "rb+", buffering=0) as file:
             until = self._edge.clock() + _GUARD_SECONDS
             with suppress(OSError):  # a file system without such locks
                 while not _guarded(file):
@@ -310,6 +324,12 @@ class RunLock:
         if entry is None or entry.token == self.token:
             last = read_owner(self._path.parent)
             entry = last if last is not None and last.token != self.token else None
+            if entry is None and last is None:
+                return RunTakenOver(
+                    f"{self._folder} was moved or removed while this run was at work in it. This run has "
+                    "ended and wrote nothing more: what it had kept is where the folder is now, and the same "
+                    "command goes on from there."
+                )
         who = "somebody, who left no name,"
         if entry is not None:
             who = f"{entry} ({entry.since})"
@@ -391,7 +411,7 @@ class _Found:
 def _says(path: Path, line: bytes) -> bool:
     """Whether the lock is exactly this line."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -405,7 +425,7 @@ def _says(path: Path, line: bytes) -> bool:
 def _read(path: Path) -> _Found | None:
     """None where there is none."""
     try:
-        with open(path, "rb") as file:
+        with foreign.opened(path) as file:
             data, status = file.read(1 << 16), os.fstat(file.fileno())
     except OSError:
         return None
