@@ -360,7 +360,7 @@ LARGE_RESULTS = """
 import sys
 from concurrent.futures import as_completed
 import penstock
-from penstock.engine.meter import Meter
+from penstock.meter import Meter
 
 def block(n):
     return bytes([n]) * (8 << 20)

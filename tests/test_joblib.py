@@ -18,7 +18,7 @@ from waiting import LIMIT, until
 import penstock
 import penstock.joblib
 import penstock.warm
-from penstock.engine.meter import Meter
+from penstock.meter import Meter
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,9 @@ import penstock
 from penstock import events as ev
 from penstock import sinks
 from penstock.engine import journal, postmortem
-from penstock.engine.intervals import Intervals
 from penstock.engine.lock import Holder
 from penstock.engine.postmortem import PostMortem, examine
+from penstock.intervals import Intervals
 from penstock.sources import Range
 
 PENSTOCK = Path(sys.executable).with_name("penstock")

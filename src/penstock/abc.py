@@ -353,7 +353,7 @@ class Backend(Protocol):
     ``serve(channel, words)``, a worker's whole life; and ``worker(words)``, for a backend that has no
     processes: its ``prepare()`` gives the first message, its ``answer(content)`` the answer to each that is
     sent, None when it leaves. ``channel`` has ``send(content)`` and ``receive()``, which raises EOFError
-    when the parent is gone. ``words`` is the worker's note (:mod:`penstock.note`): at least eight 64-bit
+    when the parent is gone. ``words`` is its note (:mod:`penstock.worker_note`): at least eight 64-bit
     words, shared with the parent and kept when the worker dies, from which ``noted`` reads and into which
     ``cut`` writes.
     """

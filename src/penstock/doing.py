@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock import values
+from penstock import discover, values
 from penstock.abc import SetAside, Sink
-from penstock.engine import discover, journal
+from penstock.engine import journal
 from penstock.engine.keeping import Keeper
 from penstock.engine.key import digest_of
 from penstock.engine.listing import Listing

@@ -20,13 +20,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-from penstock import registry
+from penstock import discover, registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
 from penstock.calls.work import Call, keep_words
 from penstock.durations import parse_duration
-from penstock.engine import discover
 from penstock.engine.estimate import Wishes
 from penstock.engine.stage import Options
 from penstock.errors import UsageError

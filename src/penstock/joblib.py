@@ -23,6 +23,7 @@ from penstock import warm
 from penstock.calls.work import in_words
 from penstock.engine.discover import cpus, most_workers
 from penstock.engine.process import THREAD_VARIABLES
+from penstock.discover import cpus, most_workers
 from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
 from penstock.executor import Executor, module_of, name_of
 from penstock.service import CallFuture

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import drafts, foreign, forks, temporary
+from penstock import drafts, foreign, forks, temporary, discover
 from penstock import events as ev
 from penstock.abc import Event
-from penstock.engine import discover, journal, postmortem
+from penstock.engine import journal, postmortem
 from penstock.engine.lock import Edge, RunLock
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew

@@ -19,22 +19,22 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any
 
-from penstock import foreign, forks, handing
+from penstock import discover, foreign, forks, handing
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
-from penstock.engine import discover, journal, verdicts
+from penstock.engine import journal, verdicts
 from penstock.engine.governor import headroom
 from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop
-from penstock.engine.meter import Meter
 from penstock.engine.process import THREAD_VARIABLES
 from penstock.engine.stage import Options, Stage
 from penstock.engine.worker import Setup
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
+from penstock.meter import Meter
 from penstock.sinks.collect import Collect
 
 

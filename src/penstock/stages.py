@@ -18,12 +18,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from penstock import discover, forks, registry, storage
 from penstock import events as ev
-from penstock import forks, registry, storage
 from penstock.abc import Event, Observer, Sequential, Sized
 from penstock.budget import MiB
 from penstock.doing import Doing, finished
-from penstock.engine import discover, journal, standing
+from penstock.engine import journal, standing
 from penstock.engine.interrupts import Interrupt, Interrupts
 from penstock.engine.key import digest_of, holes_before
 from penstock.engine.ledger import Ledger

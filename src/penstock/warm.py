@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pickle import PicklingError
 from typing import Any, ClassVar
 
-from penstock import handing
+from penstock import handing, discover
 from penstock.engine import discover
 from penstock.executor import Executor, new_backend
 from penstock.service import thread_variables

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import penstock
+from penstock import discover
 from penstock.abc import Backend, Ceiling, MoreOfABackend
 from penstock.budget import Budget, GiB, MiB
-from penstock.engine import discover
 from penstock.errors import PenstockBug
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from penstock.budget import Budget, Ceiling, GiB, MiB
 from penstock.cli.limits import describe, draw, limits, notes, workers
-from penstock.engine.discover import Discovery
+from penstock.discover import Discovery
 from penstock.engine.governor import headroom
 
 FOUND = Discovery(

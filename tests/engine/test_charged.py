@@ -6,7 +6,7 @@ import pytest
 
 from penstock.abc import Reading
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
-from penstock.engine.discover import Gauge
+from penstock.discover import Gauge
 from penstock.engine.messages import Call
 from penstock.engine.watch import Watch
 from penstock.testing import FakeClock

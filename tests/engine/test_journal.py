@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from penstock.abc import Batch, Part, Receipt, SetAside
 from penstock.engine import journal
-from penstock.engine.intervals import Intervals
 from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
 from penstock.errors import JournalDamaged, PenstockBug, RunTakenOver
+from penstock.intervals import Intervals
 from penstock.testing.comparing import comparable
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from penstock import discover
 from penstock import events as ev
 from penstock.abc import SetAside
 from penstock.budget import GiB, MiB
-from penstock.engine import discover
 from penstock.engine.messages import Leave, Work
 from penstock.errors import (
     CannotKeep,

@@ -5,11 +5,11 @@ import struct
 
 import pytest
 
+from penstock import discover
 from penstock import events as ev
-from penstock import note
+from penstock import worker_note as note
 from penstock.abc import SetAside
 from penstock.budget import GiB, MiB
-from penstock.engine import discover
 from penstock.engine.apart import Apart, frame, frames
 from penstock.engine.overdue import LATE, Running, decide
 from penstock.engine.schedule import Schedule

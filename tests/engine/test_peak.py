@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from penstock.abc import Reading
 from penstock.backends.processes import Tree
 from penstock.budget import Budget, BudgetInForce, MiB
+from penstock.discover import Gauge
 from penstock.engine.clock import Clock
-from penstock.engine.discover import Gauge
 from penstock.engine.messages import Call
 from penstock.engine.watch import Watch
 from penstock.peaks import HugePages, Mark, Peak, Trail, between, fault_size, resident
@@ -280,7 +280,7 @@ FILE, SPIKE = 128, 100
 PRELUDE = f"""
 import mmap, os, sys, threading
 MB, FILE, SPIKE = 1 << 20, {FILE}, {SPIKE}
-from penstock.engine.meter import Meter
+from penstock.meter import Meter
 meter = Meter()
 if sys.argv[2] == "still":  # others' huge pages must not tell on a test
     meter._huge.recent = meter._huge.read = lambda: (0, 0)

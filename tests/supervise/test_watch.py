@@ -10,7 +10,7 @@ import pytest
 from waiting import LIMIT, until
 
 from penstock.budget import MiB
-from penstock.engine.discover import Gauge
+from penstock.discover import Gauge
 from penstock.peaks import Mark, Peak
 from penstock.supervise.tree import Process, Tree
 from penstock.supervise.watch import Watch

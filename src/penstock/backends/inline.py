@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock import note
+from penstock import worker_note as note
 from penstock.abc import Death, Message, Reading
 from penstock.held_memory import Shared
 from penstock.proc import descendants, held_apart

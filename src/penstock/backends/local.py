@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import forks, note, script
+from penstock import forks, script
+from penstock import worker_note as note
 from penstock.abc import Death, Message, Reading
 from penstock.backends import likeness, main_script
 from penstock.backends.census import Census

@@ -112,7 +112,7 @@ def exec(  # noqa: A001 - the verb's name
 
 def _budget(asked: str) -> Budget | None:
     """The budget that was asked for; None for ``auto`` without PENSTOCK_BUDGET: then we only watch."""
-    from penstock.engine import discover
+    from penstock import discover
 
     if asked == "auto" and not os.environ.get(discover.VARIABLE, "").strip():
         return None
@@ -121,8 +121,7 @@ def _budget(asked: str) -> Budget | None:
 
 def _rescue(budget: str) -> None:
     """Have the command inherit what replaces its pools, and the budget that these keep to."""
-    from penstock import rescue
-    from penstock.engine import discover
+    from penstock import discover, rescue
 
     os.environ.update(rescue.environment(dict(os.environ)))
     if budget != "auto":

@@ -12,7 +12,7 @@ import click
 
 from penstock import registry
 from penstock.budget import Budget, Ceiling, format_size, parse_size
-from penstock.engine.discover import Discovery, cpus, discover, in_memory, room, tree_memory
+from penstock.discover import Discovery, cpus, discover, in_memory, room, tree_memory
 from penstock.engine.governor import headroom
 
 SCHEMA = 1

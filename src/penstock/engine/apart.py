@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any
 
-from penstock import note
+from penstock import worker_note as note
 
 _SIZE = struct.Struct("=i")
 

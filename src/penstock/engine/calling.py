@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from typing import Any
 
-from penstock import forks, note, storage
+from penstock import forks, storage
+from penstock import worker_note as note
 from penstock.abc import Itemised, SetAside
 from penstock.engine.apart import Apart
 from penstock.engine.faults import out_of_memory, set_aside
-from penstock.engine.meter import Meter
 from penstock.engine.process import set_fence
 from penstock.engine.seeding import Seeder
 from penstock.errors import BadInput
+from penstock.meter import Meter
 from penstock.sharing import Share
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock import storage
+from penstock import discover, storage
 from penstock.abc import Backend
 from penstock.budget import Budget
-from penstock.engine import discover, verdicts
 from penstock.engine import messages as m
+from penstock.engine import verdicts
 from penstock.engine.clock import Clock
 from penstock.engine.crew import Crew, Worker
 from penstock.engine.tasks import Failure

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from penstock import discover, storage
 from penstock import events as ev
-from penstock import storage
 from penstock.abc import Death, SetAside
 from penstock.drafts import remove
-from penstock.engine import discover, journal, verdicts
+from penstock.engine import journal, verdicts
 from penstock.engine import messages as m
 from penstock.engine.crew import Worker
 from penstock.engine.stage import Stage

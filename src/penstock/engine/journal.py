@@ -32,10 +32,10 @@ from typing import Any, BinaryIO, Protocol
 
 from penstock import foreign, values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.engine.intervals import Intervals
 from penstock.engine.lines import check
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
+from penstock.intervals import Intervals
 
 _LONGEST = 512 << 20
 """Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""

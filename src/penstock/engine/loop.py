@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from penstock import discover
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt, Reducer
-from penstock.engine import discover, journal, standing, verdicts
+from penstock.engine import journal, standing, verdicts
 from penstock.engine import messages as m
 from penstock.engine.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.crew import Worker

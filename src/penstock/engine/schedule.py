@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from penstock.engine.intervals import Intervals
 from penstock.engine.stretches import Stretches
 from penstock.engine.tasks import Failure, Given, Reason, Suspicion, Task, Verdict
 from penstock.errors import PenstockBug, WorkerDied
+from penstock.intervals import Intervals
 
 _KILLS = 10
 _LAST_ALONE = 3

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from penstock import discover
 from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
-from penstock.engine import discover, journal
+from penstock.engine import journal
 from penstock.engine.admission import Admission
 from penstock.engine.aside import Aside, sample
 from penstock.engine.chores import Chores

@@ -18,8 +18,8 @@ from pathlib import Path
 from penstock import files, foreign
 from penstock.abc import Closed, Part
 from penstock.engine import journal
-from penstock.engine.intervals import Intervals
 from penstock.errors import ResultsDamaged
+from penstock.intervals import Intervals
 
 _SMALL = 64 << 20
 """Bytes of a file that a close wrote which are read at every look."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Set
 
-from penstock.engine.intervals import Intervals
+from penstock.intervals import Intervals
 
 
 class Stretches:

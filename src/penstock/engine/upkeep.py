@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from penstock import discover
 from penstock import events as ev
-from penstock.engine import discover
 from penstock.engine.stage import Stage
 from penstock.errors import PenstockError
 

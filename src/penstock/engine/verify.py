@@ -19,11 +19,11 @@ from penstock import files, foreign
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
 from penstock.engine import journal, postmortem
-from penstock.engine.intervals import Intervals
 from penstock.engine.lock import Holder, holder_of
 from penstock.engine.postmortem import PostMortem
 from penstock.errors import CannotResume, UsageError
 from penstock.foreign import line
+from penstock.intervals import Intervals
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 

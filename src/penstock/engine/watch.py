@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from penstock import note
+from penstock import discover
+from penstock import worker_note as note
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce, MiB
-from penstock.engine import discover, governor
+from penstock.engine import governor
 from penstock.engine.clock import Clock, Repeated
 from penstock.engine.messages import Call
-from penstock.engine.meter import Meter
 from penstock.errors import PenstockBug
+from penstock.meter import Meter
 from penstock.patience import Patience
 from penstock.peaks import Trail
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, foreign, forks, note, proc, storage
+from penstock import drafts, foreign, forks, proc, storage
+from penstock import worker_note as note
 from penstock.abc import Carried, Expecting, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
@@ -34,9 +35,9 @@ from penstock.engine.faults import (
     traceback_of,
 )
 from penstock.engine.keeping import Keeper
-from penstock.engine.meter import Meter, own_pages_apart
 from penstock.engine.process import limit_threads, trim
 from penstock.errors import BadInput, PenstockBug, ResultsDamaged
+from penstock.meter import Meter, own_pages_apart
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -106,7 +107,7 @@ class Worker:
 
     Args:
         setup: the job.
-        words: its note, shared with the parent (see ``penstock.note``).
+        words: its note, shared with the parent (see ``penstock.worker_note``).
         scratch: folder for scratch folders of items.
         own_process: whether this process is the worker's alone, and may die of it.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from penstock import errors
-from penstock.engine.discover import cpus, most_workers
+from penstock.discover import cpus, most_workers
 from penstock.executor import Executor
 from penstock.rescue import tell
 

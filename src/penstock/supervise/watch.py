@@ -17,11 +17,11 @@ import math
 import time
 from collections import deque
 
+from penstock import discover
 from penstock.backends.sentinel import Sentinel
 from penstock.budget import Ceiling, GiB, MiB
-from penstock.engine import discover
-from penstock.engine.meter import Meter
 from penstock.held_memory import Shared
+from penstock.meter import Meter
 from penstock.supervise.group import Group
 from penstock.supervise.tree import Process, Tree
 from penstock.supervise.verdict import Gone, Rise, Scope

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import note
+from penstock import worker_note as note
 from penstock.abc import Death, Message, Reading, Receipt, SetAside
 from penstock.budget import MiB
 from penstock.engine import messages as m

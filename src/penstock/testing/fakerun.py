@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock import discover
 from penstock.abc import Ceiling, Event
 from penstock.budget import Budget
-from penstock.engine import discover, journal
+from penstock.engine import journal
 from penstock.engine.estimate import Wishes
 from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop

@@ -12,7 +12,7 @@ from collections.abc import MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock import note
+from penstock import worker_note as note
 
 READY = "ready"
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock import discover as found
 from penstock.budget import Ceiling, GiB, MiB
-from penstock.engine import discover as found
-from penstock.engine.discover import Gauge, choose, discover, free, in_memory, kernel_kills, room
+from penstock.discover import Gauge, choose, discover, free, in_memory, kernel_kills, room
 from penstock.errors import NoBudget, UsageError
 from penstock.limits.cgroup import Cgroup
 from penstock.limits.machine import Machine

@@ -7,7 +7,7 @@ import sys
 import pytest
 from waiting import LIMIT
 
-from penstock import note
+from penstock import worker_note as note
 
 
 @pytest.mark.parametrize("most", [0, 65_536, 300_000, 20 << 20, 1 << 40, -1])

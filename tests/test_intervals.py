@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine.intervals import Intervals
+from penstock.intervals import Intervals
 
 PAIR = st.tuples(st.integers(-5, 40), st.integers(-5, 40))
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove"]), PAIR), max_size=25)

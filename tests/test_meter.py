@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from penstock.budget import MiB
-from penstock.engine.meter import Meter, own_pages
+from penstock.meter import Meter, own_pages
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells these numbers")
 
@@ -69,7 +69,7 @@ def test_own_pages_of_another_process():
 def test_forked_children_count_with_what_is_theirs_alone():
     program = (
         "import os\n"
-        "from penstock.engine.meter import Meter\n"
+        "from penstock.meter import Meter\n"
         "ours = bytearray(b'x') * (60 << 20)\n"
         "meter = Meter(children=True)\n"
         "before = meter.held()\n"
