@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import penstock
 from penstock.cli import main
-from penstock.engine import journal
-from penstock.engine.lock import read_owner
+from penstock.record import journal
+from penstock.record.lock import read_owner
 
 HERE = Path(__file__).parent / "kept_before"
 

@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.byte_lru import ByteLRU
     from penstock.engine.plan import Plan
-    from penstock.engine.verify import Verification, verify
     from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
+    from penstock.record.verify import Verification, verify
     from penstock.report.report import Report
     from penstock.sharing import share
     from penstock.stages import Run
@@ -120,8 +120,8 @@ _HOMES = {
     "Executor": "penstock.executor",
     "Plan": "penstock.engine.plan",
     "Report": "penstock.report.report",
-    "Verification": "penstock.engine.verify",
-    "verify": "penstock.engine.verify",
+    "Verification": "penstock.record.verify",
+    "verify": "penstock.record.verify",
     "ByteLRU": "penstock.byte_lru",
     "share": "penstock.sharing",
     "atomic": "penstock.files",

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import discover, values
 from penstock.abc import SetAside, Sink
-from penstock.engine import journal
 from penstock.engine.keeping import Keeper
-from penstock.engine.key import digest_of
-from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
 from penstock.engine.worker import Setup
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic
+from penstock.record import journal
+from penstock.record.job_key import digest_of
+from penstock.record.listing import Listing
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 from penstock.stored import Stored

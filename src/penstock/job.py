@@ -14,11 +14,11 @@ from penstock.abc import Observer, Sink, Source
 from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
 from penstock.engine.estimate import Wishes
-from penstock.engine.key import job_key
-from penstock.engine.listing import Listing
 from penstock.engine.plan import Plan
 from penstock.engine.worker import Setup
 from penstock.errors import UnknownPlugin, UsageError
+from penstock.record.job_key import job_key
+from penstock.record.listing import Listing
 from penstock.report.report import Report
 from penstock.stages import Run
 from penstock.stored import Stored

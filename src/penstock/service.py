@@ -25,7 +25,7 @@ from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
-from penstock.engine import journal, verdicts
+from penstock.engine import verdicts
 from penstock.engine.governor import headroom
 from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop
@@ -35,6 +35,7 @@ from penstock.engine.worker import Setup
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
+from penstock.record import journal
 from penstock.sinks.collect import Collect
 
 

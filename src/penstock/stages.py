@@ -1,7 +1,7 @@
 """A run: a folder, a budget, and the stages done in it one after the other.
 
 Covers signals, the fork server shared by all stages, what is resumed, and the reports. The folder
-is :mod:`penstock.run_folder`'s; what happens within a stage is the engine's.
+is :mod:`penstock.record.folder`'s; what happens within a stage is the engine's.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from penstock import events as ev
 from penstock.abc import Event, Observer, Sequential, Sized
 from penstock.budget import MiB
 from penstock.doing import Doing, finished
-from penstock.engine import journal, standing
 from penstock.engine.interrupts import Interrupt, Interrupts
-from penstock.engine.key import digest_of, holes_before
 from penstock.engine.ledger import Ledger
-from penstock.engine.listing import Listing
 from penstock.engine.loop import Loop
 from penstock.engine.plan import Plan
 from penstock.engine.process import THREAD_VARIABLES
-from penstock.engine.resume import begin_again, compare, forgive
 from penstock.engine.stage import Options, Stage
 from penstock.engine.trials import try_out
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
-from penstock.publishing import publish
+from penstock.record import journal, standing
+from penstock.record.folder import RESERVED, RunFolder
+from penstock.record.job_key import digest_of, holes_before
+from penstock.record.listing import Listing
+from penstock.record.publishing import publish
+from penstock.record.resume import begin_again, compare, forgive
 from penstock.report.report import Report
 from penstock.report.tally import Tally
-from penstock.run_folder import RESERVED, RunFolder
 from penstock.steps import Step, StepFolder
 from penstock.stored import Stored
 

@@ -204,7 +204,7 @@ class Prepares:
 
 
 def test_nor_of_sinks_and_of_what_prepares(tmp_path):
-    from penstock.engine.verify import verify
+    from penstock.record.verify import verify
 
     folder = tmp_path / "run"
     report = penstock.run(Prepares(), ITEMS, folder, into=ForksEverywhere(), budget=BUDGET, workers=2)

@@ -17,7 +17,7 @@ from programs import descendants, digest, finished, lines, python, start, write
 from waiting import until
 
 import penstock
-from penstock.engine import journal
+from penstock.record import journal
 
 MODULE = """
 import time
@@ -42,7 +42,8 @@ print(report.done, report.items)
 """
 ELSEWHERE = """
 import sys
-from penstock.engine import holding, lock
+from penstock.record import holding
+from penstock.record import lock
 lock._here = lambda: holding.Here("node2", "another boot", "pid:[2]")
 holding.SILENT = 1.0
 """

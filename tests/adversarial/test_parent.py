@@ -105,7 +105,7 @@ def test_only_the_running_batches_are_repeated(tmp_path):
 
 
 def kept_items(folder):
-    from penstock.engine import journal
+    from penstock.record import journal
 
     past = journal.read(Path(folder) / ".penstock" / "job" / "journal")
     return {item for a, b in past.done for item in range(a, b)}

@@ -17,8 +17,8 @@ from waiting import LIMIT, until
 
 import penstock
 from penstock.budget import MiB
-from penstock.engine import holding
-from penstock.engine.lock import RunLock
+from penstock.record import holding
+from penstock.record.lock import RunLock
 from penstock.sources import Files, Range
 from penstock.testing import misfortune as mf
 from penstock.testing.misfortune import answer

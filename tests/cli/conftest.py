@@ -11,8 +11,6 @@ from penstock import events as ev
 from penstock import registry
 from penstock.report.tally import Tally
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))  # made_up_runs
-
 WORKLOAD = '''
 """A stranger's workload."""
 from pathlib import Path

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_up_runs
 import pytest
 from made_up_runs import Stage, stages, tiny, usual
 
@@ -168,7 +169,7 @@ def test_no_thread_is_started():
         "    for event in tiny(): p(event)\n"
         "    print(threading.active_count())"
     )
-    place = next(path for path in sys.path if path.endswith("tests/engine"))
+    place = str(Path(made_up_runs.__file__).parent)
     result = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "1"
 

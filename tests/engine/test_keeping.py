@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.abc import Closed, Part, Receipt, SetAside
-from penstock.engine import journal
 from penstock.engine.keeping import INLINE, Keeper
 from penstock.files import proof
+from penstock.record import journal
 from penstock.reducers import Count, Sum
 
 

@@ -23,9 +23,9 @@ import numpy as np
 from penstock import events as ev
 from penstock import values
 from penstock.cli import target
-from penstock.engine import journal, postmortem
-from penstock.engine.verify import verify
 from penstock.errors import BadInput, CannotResume, JournalDamaged, PluginError
+from penstock.record import journal, postmortem
+from penstock.record.verify import verify
 from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.sources.fasta import Fasta

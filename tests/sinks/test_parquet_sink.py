@@ -86,7 +86,7 @@ def test_an_encoding_that_a_column_cannot_have_is_named(tmp_path):
 
 
 def test_an_option_that_is_new_leaves_the_key_of_older_folders_alone():
-    from penstock.engine.key import describe
+    from penstock.record.job_key import describe
 
     assert not {"encoding", "statistics"} & set(describe(Parquet())["options"])
     assert describe(Parquet(statistics=False))["options"]["statistics"] is False

@@ -17,8 +17,11 @@ from penstock.cli.target import no_run, path_of
 from penstock.engine import journal, postmortem
 from penstock.engine.lock import holder_of
 from penstock.engine.postmortem import PostMortem
-from penstock.errors import CannotResume, SetAside, UsageError
+from penstock.errors import CannotResume, SetAside, UsageError, BadInput
 from penstock.foreign import within
+from penstock.record import journal, postmortem
+from penstock.record.lock import holder_of
+from penstock.record.postmortem import PostMortem
 from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.report.tally import Tally

@@ -11,12 +11,13 @@ from penstock import discover, storage
 from penstock import events as ev
 from penstock.abc import Death, SetAside
 from penstock.drafts import remove
-from penstock.engine import journal, verdicts
 from penstock.engine import messages as m
+from penstock.engine import verdicts
 from penstock.engine.crew import Worker
 from penstock.engine.stage import Stage
 from penstock.engine.tasks import Failure, Verdict
 from penstock.errors import PenstockError
+from penstock.record import journal
 
 _TRIES = 5
 """So often a batch is worked again whose results could not be written."""

@@ -17,6 +17,7 @@ from penstock import foreign, forks, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.engine import journal, lines
 from penstock.files import atomic, differs, digest, proof, prove
+from penstock.record import journal
 from penstock.stored import result_name
 
 INLINE = 64 << 10

@@ -15,8 +15,8 @@ from typing import Any
 from penstock import discover
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt, Reducer
-from penstock.engine import journal, standing, verdicts
 from penstock.engine import messages as m
+from penstock.engine import verdicts
 from penstock.engine.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.crew import Worker
 from penstock.engine.failures import Failures
@@ -26,6 +26,7 @@ from penstock.engine.plan import Plan
 from penstock.engine.stage import Stage
 from penstock.engine.upkeep import Upkeep
 from penstock.errors import RunTakenOver
+from penstock.record import journal, standing
 
 _TURN = 0.1
 """Seconds after which the loop looks up though nothing happened."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from penstock import discover
 from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
-from penstock.engine import journal
 from penstock.engine.admission import Admission
 from penstock.engine.aside import Aside, sample
 from penstock.engine.chores import Chores
@@ -22,6 +21,7 @@ from penstock.engine.schedule import Schedule
 from penstock.engine.watch import Watch
 from penstock.engine.worker import Setup
 from penstock.errors import UsageError
+from penstock.record import journal
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from penstock import events as ev
-from penstock.engine.lock import RunLock
 from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic, renew
+from penstock.record.lock import RunLock
 
 MACHINERY = ".penstock"
 FACTS = "exec.json"

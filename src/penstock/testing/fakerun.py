@@ -11,12 +11,12 @@ from typing import Any
 from penstock import discover
 from penstock.abc import Ceiling, Event
 from penstock.budget import Budget
-from penstock.engine import journal
 from penstock.engine.estimate import Wishes
 from penstock.engine.ledger import Ledger
 from penstock.engine.loop import Loop
 from penstock.engine.stage import Options, Stage
 from penstock.engine.worker import Setup
+from penstock.record import journal
 from penstock.sources.items import Range
 from penstock.testing.fake import FakeBackend
 

@@ -203,7 +203,9 @@ def test_names_that_are_no_utf8_stay_apart(small, tmp_path):
 def test_a_run_of_another_version_is_refused_and_not_mixed(small, tmp_path, monkeypatch):
     options = small()
     for version, refused in (("0.1.0", False), ("0.1.0", False), ("0.2.0", True)):
-        monkeypatch.setattr("penstock.engine.key._package_version", lambda module, v=version: f"penstock {v}")
+        monkeypatch.setattr(
+            "penstock.record.job_key._package_version", lambda module, v=version: f"penstock {v}"
+        )
         if refused:
             with pytest.raises(
                 penstock.JobChanged, match=r"penstock 0\.2\.0 is installed, and it was begun with 0\.1\.0"

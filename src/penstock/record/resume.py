@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from penstock.engine.journal import Journal, Owner, Past, batches_of, read
-from penstock.engine.key import differences, holes_before
-from penstock.engine.listing import Listing, whole
-from penstock.engine.public_names import as_named_now
 from penstock.errors import JobChanged, SourceChanged
+from penstock.record.job_key import differences, holes_before
+from penstock.record.journal import Journal, Owner, Past, batches_of, read
+from penstock.record.listing import Listing, whole
+from penstock.record.public_names import as_named_now
 
 _NAMED = 5
 _GROWN = 1.02

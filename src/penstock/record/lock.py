@@ -2,7 +2,7 @@
 
 The file holds a random token and a counter that a thread moves every few seconds. It is made by one link, so
 it is never half there, and only written over through the descriptor it was made with: an owner that was
-taken over moves nobody else's counter. ``penstock.engine.holding`` decides who is dead.
+taken over moves nobody else's counter. ``penstock.record.holding`` decides who is dead.
 
 Who owned the folder last, and with which number, stands in ``owner`` beside it, also when it is free.
 """
@@ -28,6 +28,8 @@ from penstock.engine import holding
 from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
 from penstock.identity import boot, namespace, started
+from penstock.record import holding
+from penstock.record.holding import Entry, Here, Silence, life_of, read_entry
 
 _NAME = "lock"
 _OWNER = "owner"

@@ -10,10 +10,10 @@ import pytest
 import penstock
 from penstock import events as ev
 from penstock.cli.progress import Progress
-from penstock.engine import postmortem
-from penstock.engine.journal import Past
-from penstock.engine.resume import compare
 from penstock.errors import JobChanged, SourceChanged
+from penstock.record import postmortem
+from penstock.record.journal import Past
+from penstock.record.resume import compare
 
 
 def key(files, spans=None, *, items=10, function="m.f", kind="Files"):

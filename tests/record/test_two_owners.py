@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from penstock import drafts, events, files
 from penstock.abc import Part, Receipt
-from penstock.engine import journal
-from penstock.engine.holding import Here
-from penstock.engine.lock import Edge
 from penstock.errors import RunLocked, RunTakenOver
-from penstock.run_folder import RunFolder
+from penstock.record import journal
+from penstock.record.folder import RunFolder
+from penstock.record.holding import Here
+from penstock.record.lock import Edge
 
 ITEMS = 6
 

@@ -3,8 +3,8 @@
 import pytest
 
 from penstock import sinks
-from penstock.engine import public_names
-from penstock.engine.key import describe, differences, function_key
+from penstock.record import public_names
+from penstock.record.job_key import describe, differences, function_key
 from penstock.registry import load, names
 from penstock.testing import misfortune
 

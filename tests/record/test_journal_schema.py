@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from penstock import values
 from penstock.abc import Batch, Part, Receipt
-from penstock.engine import journal, lines
-from penstock.engine.verify import verify
 from penstock.errors import JournalDamaged
+from penstock.record import journal, journal_schema
+from penstock.record.verify import verify
 
 GOOD = [
     {"job": {"source": {"items": 4, "files": {"a": "1:-:2"}, "spans": {"a": [0, 4]}}, "rooms": {"": {}}}},
@@ -62,12 +62,12 @@ def readers(path):
 
 def test_what_we_write_passes(tmp_path):
     for entry in GOOD:
-        lines.check(entry)
+        journal_schema.check(entry)
     path = written(tmp_path / "journal", *GOOD)
     for read in readers(path):
         read()
     told = journal.kept(0, 1, {"x": [(0, 1, Receipt((Part("a/b", 1, "d"),), 3))]}, ())
-    lines.check(told)
+    journal_schema.check(told)
     assert list(journal.receipts(written(path, told), "x")) == [
         (Batch(0, 1), Receipt((Part("a/b", 1, "d"),), 3))
     ]
@@ -98,7 +98,9 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from([*lines._CHECKS, "item", "name", "", "source", "items"]), inner, max_size=4
+            st.sampled_from([*journal_schema._CHECKS, "item", "name", "", "source", "items"]),
+            inner,
+            max_size=4,
         )
     ),
     max_leaves=12,

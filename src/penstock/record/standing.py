@@ -17,9 +17,9 @@ from pathlib import Path
 
 from penstock import files, foreign
 from penstock.abc import Closed, Part
-from penstock.engine import journal
 from penstock.errors import ResultsDamaged
 from penstock.intervals import Intervals
+from penstock.record import journal
 
 _SMALL = 64 << 20
 """Bytes of a file that a close wrote which are read at every look."""

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock
-from penstock.engine.listing import Listing, whole
 from penstock.errors import SourceChanged
+from penstock.record.listing import Listing, whole
 from penstock.sources import Chain, Fasta, Files, Items, ParquetRows
 
 

@@ -16,9 +16,9 @@ from penstock import events as ev
 from penstock import reducers, sinks
 from penstock.abc import Part, Receipt
 from penstock.cli import main
-from penstock.engine import journal
-from penstock.engine.lock import RunLock
 from penstock.files import digest, proof
+from penstock.record import journal
+from penstock.record.lock import RunLock
 from penstock.sources import Range
 
 BUDGET = "400MiB"

@@ -16,11 +16,11 @@ from typing import Any
 from penstock import events as ev
 from penstock import foreign
 from penstock.budget import format_size
-from penstock.engine import journal
-from penstock.engine.lock import Holder, holder_of
 from penstock.errors import CannotResume
 from penstock.foreign import line
 from penstock.intervals import Intervals
+from penstock.record import journal
+from penstock.record.lock import Holder, holder_of
 
 _TAIL = 64 << 10
 """Bytes at the end of the events that tell whether the last run ended well."""

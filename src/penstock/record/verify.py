@@ -18,12 +18,12 @@ from penstock import events as ev
 from penstock import files, foreign
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
-from penstock.engine import journal, postmortem
-from penstock.engine.lock import Holder, holder_of
-from penstock.engine.postmortem import PostMortem
 from penstock.errors import CannotResume, UsageError
 from penstock.foreign import line
 from penstock.intervals import Intervals
+from penstock.record import journal, postmortem
+from penstock.record.lock import Holder, holder_of
+from penstock.record.postmortem import PostMortem
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import penstock
-from penstock.engine import journal, standing
 from penstock.errors import ResultsDamaged
+from penstock.record import journal, standing
 from penstock.reducers import Count, Fold, Sum
 from penstock.sinks import Arrays, Collect, Files, Parquet
 from penstock.sinks.parts import another

@@ -9,8 +9,8 @@ import pytest
 
 import penstock
 from penstock import reducers, sinks
-from penstock.engine.journal import read
 from penstock.errors import UsageError
+from penstock.record.journal import read
 from penstock.sources import Range
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock import files, values
-from penstock.engine import public_names
-from penstock.engine.listing import Listing
+from penstock.record import public_names
+from penstock.record.listing import Listing
 from penstock.stored import Stored
 
 _NAMED = 5
@@ -34,7 +34,7 @@ def job_key(
 
     Args:
         function: its qualified name and its module's source count; an installed package's name
-            and version instead, and those of our own (:mod:`penstock.engine.public_names`).
+            and version instead, and those of our own (:mod:`penstock.record.public_names`).
         source: type and fingerprint per file, with the items that come from each.
         rooms: sinks and reducers with their options.
         inputs: files by fingerprint, stages by their key, values by themselves; see ``input_key``.

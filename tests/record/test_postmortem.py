@@ -19,10 +19,10 @@ from waiting import LIMIT, Lateness, read_bytes, until
 import penstock
 from penstock import events as ev
 from penstock import sinks
-from penstock.engine import journal, postmortem
-from penstock.engine.lock import Holder
-from penstock.engine.postmortem import PostMortem, examine
 from penstock.intervals import Intervals
+from penstock.record import journal, postmortem
+from penstock.record.lock import Holder
+from penstock.record.postmortem import PostMortem, examine
 from penstock.sources import Range
 
 PENSTOCK = Path(sys.executable).with_name("penstock")

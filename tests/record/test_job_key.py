@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from penstock import sinks, values
-from penstock.engine.key import describe, differences, digest_of, function_key, input_key, job_key
+from penstock.record.job_key import describe, differences, digest_of, function_key, input_key, job_key
 from penstock.sources import Range
 
 
@@ -132,7 +132,7 @@ def test_a_function_of_an_installed_package_goes_by_its_version():
 def test_the_key_is_the_same_in_every_process(tmp_path):
     script = (
         "import json, sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
-        "from penstock.engine.key import input_key\n"
+        "from penstock.record.job_key import input_key\n"
         "values = [{'b', 'a', 'c', 'd'}, {'x': {('p', 1), ('q', 2)}}, frozenset('stuv'),\n"
         "          pathlib.Path(sys.argv[1]),\n"
         "          {1: {'k', 'l', 'm'}}, (None, {'f', 'g', 'h'})]\n"

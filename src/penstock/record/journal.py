@@ -36,6 +36,7 @@ from penstock.engine.lines import check
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 from penstock.intervals import Intervals
+from penstock.record.journal_schema import check
 
 _LONGEST = 512 << 20
 """Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""

@@ -14,6 +14,8 @@ from penstock.engine import journal
 from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
 from penstock.errors import JournalDamaged, PenstockBug, RunTakenOver
 from penstock.intervals import Intervals
+from penstock.record import journal
+from penstock.record.journal import Journal, Past, batches_of, kept, plain, read, receipts
 from penstock.testing.comparing import comparable
 
 

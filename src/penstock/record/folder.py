@@ -14,10 +14,10 @@ from typing import IO
 from penstock import drafts, foreign, forks, temporary, discover
 from penstock import events as ev
 from penstock.abc import Event
-from penstock.engine import journal, postmortem
-from penstock.engine.lock import Edge, RunLock
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew
+from penstock.record import journal, postmortem
+from penstock.record.lock import Edge, RunLock
 from penstock.report.report import Report
 
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
-from penstock.engine import journal
 from penstock.errors import UsageError
 from penstock.files import atomic
-from penstock.run_folder import MACHINERY
+from penstock.record import journal
+from penstock.record.folder import MACHINERY
 from penstock.stored import Stored
 
 _REPORTS = ("report.html", "report.json")

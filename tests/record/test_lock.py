@@ -14,11 +14,11 @@ import pytest
 from waiting import LIMIT, until
 
 from penstock import identity
-from penstock.engine import holding
-from penstock.engine import lock as locks
-from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
-from penstock.engine.lock import Edge, RunLock
 from penstock.errors import RunLocked, RunTakenOver
+from penstock.record import holding
+from penstock.record import lock as locks
+from penstock.record.holding import Entry, Here, Silence, life_of, read_entry
+from penstock.record.lock import Edge, RunLock
 
 HERE = Here("box", "boot-1", "pid:[1]")
 CLONE = Here("box", "boot-2", "pid:[1]")
