@@ -31,7 +31,7 @@ import penstock
 from penstock import abc, errors, registry
 from penstock.budget import GiB
 from penstock.cli import VERBS, main, target
-from penstock.engine.plan import Plan, Reserved
+from penstock.engine.decide.plan import Plan, Reserved
 from penstock.report.report import Report
 
 TOP = Path(__file__).resolve().parents[1]

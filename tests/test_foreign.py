@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import penstock
 from penstock import foreign, storage
 from penstock.engine import faults
+from penstock.engine.worker import exceptions
 from penstock.errors import BadInput, PenstockError, SetAside
 from penstock.report.report import Report
 from penstock.sources.items import Items
@@ -126,13 +127,13 @@ def test_no_exception_is_too_odd_to_be_told_of(kind):
         raise kind
     except kind as caught:
         error = caught
-    assert not faults.out_of_memory(error)
+    assert not exceptions.out_of_memory(error)
     assert not storage.is_full(error)
-    aside = faults.set_aside(Items([0, 1]), 1, error, private=False)
+    aside = exceptions.set_aside(Items([0, 1]), 1, error, private=False)
     assert kind.__name__ in aside.message
     assert len(aside.message) < 3_000
     assert len(aside.traceback) < 30_000
-    faults.forget_frames(error)
+    exceptions.forget_frames(error)
     assert foreign.frames_of(error) is None
     assert kind.__name__ in foreign.shown(error) or kind in (Huge, GivesSly)
 
@@ -152,9 +153,9 @@ def test_names_of_items_are_bounded_and_never_a_failure():
         def name(self, item):
             return [Raises(), Sly("x" * 9_000), 1 / item if item == 2 else "n"][item] if item < 3 else 1 / 0
 
-    assert "Raises" in faults.item_name(Source(), 0, private=False)
-    assert len(faults.item_name(Source(), 1, private=False)) < 1_010
-    assert faults.item_name(Source(), 3, private=False) == "3"
+    assert "Raises" in exceptions.item_name(Source(), 0, private=False)
+    assert len(exceptions.item_name(Source(), 1, private=False)) < 1_010
+    assert exceptions.item_name(Source(), 3, private=False) == "3"
 
 
 def test_errors_and_reports_show_what_others_wrote():

@@ -56,7 +56,7 @@ from penstock.errors import (
 if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.byte_lru import ByteLRU
-    from penstock.engine.plan import Plan
+    from penstock.engine.decide.plan import Plan
     from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
@@ -118,7 +118,7 @@ _HOMES = {
     "Run": "penstock.stages",
     "Stored": "penstock.stored",
     "Executor": "penstock.executor",
-    "Plan": "penstock.engine.plan",
+    "Plan": "penstock.engine.decide.plan",
     "Report": "penstock.report.report",
     "Verification": "penstock.record.verify",
     "verify": "penstock.record.verify",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import discover, values
 from penstock.abc import SetAside, Sink
-from penstock.engine.keeping import Keeper
-from penstock.engine.loop import Loop
-from penstock.engine.worker import Setup
+from penstock.engine.parent.loop import Loop
+from penstock.engine.worker.main import Setup
+from penstock.engine.worker.writing import Keeper
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic
 from penstock.record import journal

@@ -26,8 +26,8 @@ from penstock.budget import MiB, parse_size
 from penstock.calls.pickling import Sent, pack, send_once
 from penstock.calls.work import Call, keep_words
 from penstock.durations import parse_duration
-from penstock.engine.estimate import Wishes
-from penstock.engine.stage import Options
+from penstock.engine.decide.estimate import Wishes
+from penstock.engine.parent.stage import Options
 from penstock.errors import UsageError
 from penstock.service import CallFuture, Service
 

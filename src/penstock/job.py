@@ -13,9 +13,9 @@ from penstock import registry
 from penstock.abc import Observer, Sink, Source
 from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
-from penstock.engine.estimate import Wishes
-from penstock.engine.plan import Plan
-from penstock.engine.worker import Setup
+from penstock.engine.decide.estimate import Wishes
+from penstock.engine.decide.plan import Plan
+from penstock.engine.worker.main import Setup
 from penstock.errors import UnknownPlugin, UsageError
 from penstock.record.job_key import job_key
 from penstock.record.listing import Listing

@@ -25,13 +25,13 @@ from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.calls.pickling import Sender, pack
 from penstock.calls.spool import File, Folder, load
 from penstock.calls.work import Call, Calls, Invoke
-from penstock.engine import verdicts
-from penstock.engine.governor import headroom
-from penstock.engine.ledger import Ledger
-from penstock.engine.loop import Loop
-from penstock.engine.process import THREAD_VARIABLES
-from penstock.engine.stage import Options, Stage
-from penstock.engine.worker import Setup
+from penstock.engine.decide import explain
+from penstock.engine.decide.governor import headroom
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.worker.main import Setup
+from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
@@ -86,7 +86,7 @@ class CallFuture(Future[Any]):
         held = Meter().held() + size
         free = self._budget.bytes - held
         if free < headroom(self._budget.bytes) / 2:
-            raise verdicts.crowded(held, max(free, 0), self._budget.now)
+            raise explain.crowded(held, max(free, 0), self._budget.now)
 
 
 class Service:
@@ -365,8 +365,8 @@ class Service:
         """Why a call was given up: not its own doing, where this process has left it no room."""
         held = Meter().held()
         if aside.reason == "memory" and held > self.budget.bytes / 2:
-            return verdicts.crowded(held, max(self.budget.bytes - held, 0), self.budget.now)
-        return verdicts.exception_of(aside, name)
+            return explain.crowded(held, max(self.budget.bytes - held, 0), self.budget.now)
+        return explain.exception_of(aside, name)
 
 
 def _waits(event: CallsWait, budget: Budget) -> str:
@@ -401,7 +401,7 @@ def _fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -
         future.set_result(value)
     else:
         future.set_exception(
-            verdicts.stand_in(*value) if succeeded is None else _raised(value[0], value[1], remote)
+            explain.stand_in(*value) if succeeded is None else _raised(value[0], value[1], remote)
         )
 
 

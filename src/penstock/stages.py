@@ -23,13 +23,13 @@ from penstock import events as ev
 from penstock.abc import Event, Observer, Sequential, Sized
 from penstock.budget import MiB
 from penstock.doing import Doing, finished
-from penstock.engine.interrupts import Interrupt, Interrupts
-from penstock.engine.ledger import Ledger
-from penstock.engine.loop import Loop
-from penstock.engine.plan import Plan
-from penstock.engine.process import THREAD_VARIABLES
-from penstock.engine.stage import Options, Stage
-from penstock.engine.trials import try_out
+from penstock.engine.decide.plan import Plan
+from penstock.engine.parent.interrupts import Interrupt, Interrupts
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.probes import try_out
+from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, standing
 from penstock.record.folder import RESERVED, RunFolder

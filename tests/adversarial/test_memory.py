@@ -153,8 +153,8 @@ def test_a_budget_that_is_too_small_is_refused_with_one_that_works():
 
 
 def test_an_item_ended_alone_for_what_others_took_is_not_blamed():
-    from penstock.engine.schedule import Schedule
-    from penstock.engine.tasks import Failure
+    from penstock.engine.decide.schedule import Schedule
+    from penstock.engine.decide.tasks import Failure
 
     schedule = Schedule(1)
     size = 100 * MiB

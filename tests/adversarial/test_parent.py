@@ -181,16 +181,16 @@ def test_an_interrupt_in_python_is_a_keyboard_interrupt_with_a_note(tmp_path):
 
 
 TWICE = """
-import penstock.engine.interrupts, penstock.engine.loop
+import penstock.engine.parent.interrupts, penstock.engine.parent.loop
 
-penstock.engine.loop._GRACE = 10_000.0  # seconds
-take = penstock.engine.interrupts.Interrupts._take
+penstock.engine.parent.loop._GRACE = 10_000.0  # seconds
+take = penstock.engine.parent.interrupts.Interrupts._take
 
 def told(interrupts, number, frame):
     open("asked", "w").close()
     take(interrupts, number, frame)
 
-penstock.engine.interrupts.Interrupts._take = told
+penstock.engine.parent.interrupts.Interrupts._take = told
 """
 
 

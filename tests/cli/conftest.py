@@ -34,7 +34,7 @@ class Fake:
 '''
 
 PLAN = """
-from penstock.engine.plan import Plan, Reserved
+from penstock.engine.decide.plan import Plan, Reserved
 from penstock.budget import parse_size
 
 def make(budget):

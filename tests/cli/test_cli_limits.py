@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from penstock.budget import Budget, Ceiling, GiB, MiB
 from penstock.cli.limits import describe, draw, limits, notes, workers
 from penstock.discover import Discovery
-from penstock.engine.governor import headroom
+from penstock.engine.decide.governor import headroom
 
 FOUND = Discovery(
     Budget(3 * GiB, "group (a/memory.max)", True, 2 * GiB),

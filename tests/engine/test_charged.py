@@ -8,7 +8,7 @@ from penstock.abc import Reading
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.discover import Gauge
 from penstock.engine.messages import Call
-from penstock.engine.watch import Watch
+from penstock.engine.parent.governor_thread import Watch
 from penstock.testing import FakeClock
 
 

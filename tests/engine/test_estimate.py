@@ -3,9 +3,9 @@
 import pytest
 
 from penstock.budget import Budget, GiB, MiB
-from penstock.engine.estimate import Estimate, Wishes
+from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.plan import Reserved
 from penstock.engine.messages import Call
-from penstock.engine.plan import Reserved
 from penstock.sources import Range
 
 
@@ -72,7 +72,7 @@ def test_a_batch_is_bounded_by_its_largest_call():
 
 
 def type_of(size):
-    from penstock.engine.footprint import Observation
+    from penstock.engine.decide.footprint import Observation
 
     return Observation(size, size, size * MiB)
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from penstock.budget import MiB
-from penstock.engine.footprint import Footprint, Observation
+from penstock.engine.decide.footprint import Footprint, Observation
 
 CALLS = 2000
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.governor import Orders, Watched, decide, headroom, interval
+from penstock.engine.decide.governor import Orders, Watched, decide, headroom, interval
 
 BUDGET = 2 * GiB
 ROOM = headroom(BUDGET)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from penstock.engine.interrupts import Interrupt, Interrupts
+from penstock.engine.parent.interrupts import Interrupt, Interrupts
 
 
 @pytest.fixture

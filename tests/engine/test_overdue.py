@@ -11,8 +11,8 @@ from penstock import worker_note as note
 from penstock.abc import SetAside
 from penstock.budget import GiB, MiB
 from penstock.engine.apart import Apart, frame, frames
-from penstock.engine.overdue import LATE, Running, decide
-from penstock.engine.schedule import Schedule
+from penstock.engine.decide.schedule import Schedule
+from penstock.engine.parent.overdue import LATE, Running, decide
 from penstock.errors import PenstockBug
 from penstock.testing import Deed, FakeBackend, FakeClock, simulate
 

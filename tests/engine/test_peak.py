@@ -13,9 +13,9 @@ from penstock.abc import Reading
 from penstock.backends.processes import Tree
 from penstock.budget import Budget, BudgetInForce, MiB
 from penstock.discover import Gauge
-from penstock.engine.clock import Clock
 from penstock.engine.messages import Call
-from penstock.engine.watch import Watch
+from penstock.engine.parent.clock import Clock
+from penstock.engine.parent.governor_thread import Watch
 from penstock.peaks import HugePages, Mark, Peak, Trail, between, fault_size, resident
 
 PAGE = 4096

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.governor import headroom
-from penstock.engine.plan import Plan, Reserved, batch_items, batch_seconds, room, size_up
+from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.plan import Plan, Reserved, batch_items, batch_seconds, room, size_up
 
 SIZES = st.integers(0, 2 * GiB)
 

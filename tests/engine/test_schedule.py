@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from penstock.engine.schedule import Schedule
-from penstock.engine.tasks import Cause, Failure, Task
+from penstock.engine.decide.schedule import Schedule
+from penstock.engine.decide.tasks import Cause, Failure, Task
 from penstock.errors import PenstockBug, WorkerDied
 
 CAUSES = get_args(Cause)

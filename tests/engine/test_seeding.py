@@ -18,6 +18,7 @@ from penstock.engine.seeding import Seeder
 from penstock.engine.worker import Setup
 from penstock.sinks import Collect
 from penstock.sources import Range
+from penstock.engine.worker.seeding import Seeder
 
 
 def draw_python(item):
@@ -83,7 +84,7 @@ def test_a_function_that_never_draws_is_never_worked_again():
 
 IMPORTS_INSIDE = """
 import sys
-from penstock.engine.seeding import Seeder
+from penstock.engine.worker.seeding import Seeder
 assert "numpy.random" not in sys.modules
 
 def draw(item):

@@ -13,7 +13,7 @@ import click
 from penstock import registry
 from penstock.budget import Budget, Ceiling, format_size, parse_size
 from penstock.discover import Discovery, cpus, discover, in_memory, room, tree_memory
-from penstock.engine.governor import headroom
+from penstock.engine.decide.governor import headroom
 
 SCHEMA = 1
 """Version of the JSON object; raised when a key changes its meaning or goes away."""

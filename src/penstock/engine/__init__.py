@@ -1,8 +1,6 @@
-"""Private. In reading order: discover, footprint, plan, schedule, governor, worker, journal, report,
-stage, failures, loop.
+"""Private. One stage of a run, in three rooms, beside what they say to each other (``messages``, ``apart``).
 
-``footprint``, ``plan``, ``schedule`` and ``governor`` are pure: state, readings and ``now`` in,
-decisions out. Clocks, processes and files live in ``watch``, ``ledger``, ``upkeep``, ``loop``, the backends
-and the rooms.
-The engine meets a source, sink, reducer, backend or limit only through ``penstock.abc``.
+``decide`` is pure: what to do. ``parent`` does it, with clocks, threads and processes. ``worker`` is what
+a worker process loads. The engine meets a source, sink, reducer, backend or limit only through
+``penstock.abc``.
 """

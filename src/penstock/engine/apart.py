@@ -3,7 +3,8 @@
 A batch of an executor's calls is sent as one message and answered by one, so that trivial calls are cheap.
 Should one of them take long after all, the others must not wait for it. So the worker lays each result down
 beside its note before it begins the next call, and asks its note whether it may begin. Covers the worker's
-side, and what both sides must agree on. What is done about it is decided in :mod:`penstock.engine.overdue`.
+side, and what both sides must agree on. What is done about it is decided in
+:mod:`penstock.engine.parent.overdue`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from penstock.engine.clock import Clock
+from penstock.engine.parent.clock import Clock
 
 
 class FakeClock(Clock):

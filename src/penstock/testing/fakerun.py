@@ -11,11 +11,11 @@ from typing import Any
 from penstock import discover
 from penstock.abc import Ceiling, Event
 from penstock.budget import Budget
-from penstock.engine.estimate import Wishes
-from penstock.engine.ledger import Ledger
-from penstock.engine.loop import Loop
-from penstock.engine.stage import Options, Stage
-from penstock.engine.worker import Setup
+from penstock.engine.decide.estimate import Wishes
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.worker.main import Setup
 from penstock.record import journal
 from penstock.sources.items import Range
 from penstock.testing.fake import FakeBackend

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB, format_size
-from penstock.engine.governor import headroom
+from penstock.engine.decide.governor import headroom
 from penstock.errors import UsageError
 from penstock.workloads.recsys.shared.peak import (
     BUDGETS,

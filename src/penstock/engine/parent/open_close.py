@@ -11,11 +11,11 @@ from penstock import discover, storage
 from penstock.abc import Backend
 from penstock.budget import Budget
 from penstock.engine import messages as m
-from penstock.engine import verdicts
-from penstock.engine.clock import Clock
-from penstock.engine.crew import Crew, Worker
-from penstock.engine.tasks import Failure
-from penstock.engine.watch import Watch
+from penstock.engine.decide import explain
+from penstock.engine.decide.tasks import Failure
+from penstock.engine.parent.clock import Clock
+from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.workers import Crew, Worker
 
 _TRIES = 3
 _BACK_OFF = 0.5
@@ -88,7 +88,7 @@ class Chores:
         times = self._failed[chore.what] = self._failed.get(chore.what, 0) + 1
         if failed is not None and failed.cause != "memory":
             if not (failed.cause == "disk" and storage.may_pass(failed.errno) and times < _TRIES):
-                raise verdicts.of_chore(chore.what, failed, folder)
+                raise explain.of_chore(chore.what, failed, folder)
             self._not_before = self._clock() + _BACK_OFF * 2**times
         if times >= _TRIES:
-            raise verdicts.chore_died(chore.what, times, failure, budget)
+            raise explain.chore_died(chore.what, times, failure, budget)

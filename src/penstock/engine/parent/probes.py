@@ -6,9 +6,9 @@ import math
 
 from penstock.abc import Carried
 from penstock.engine import messages as m
-from penstock.engine.loop import Loop
-from penstock.engine.plan import Plan
-from penstock.engine.worker import Setup
+from penstock.engine.decide.plan import Plan
+from penstock.engine.parent.loop import Loop
+from penstock.engine.worker.main import Setup
 
 _TRIALS = 24
 _SECONDS = 15.0

@@ -16,15 +16,15 @@ from penstock import discover
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt, Reducer
 from penstock.engine import messages as m
-from penstock.engine import verdicts
-from penstock.engine.admission import EXPLORE_SECONDS, Offer
-from penstock.engine.crew import Worker
-from penstock.engine.failures import Failures
-from penstock.engine.interrupts import Interrupt
-from penstock.engine.overdue import Overdue
-from penstock.engine.plan import Plan
-from penstock.engine.stage import Stage
-from penstock.engine.upkeep import Upkeep
+from penstock.engine.decide import explain
+from penstock.engine.decide.plan import Plan
+from penstock.engine.parent.admission import EXPLORE_SECONDS, Offer
+from penstock.engine.parent.failed_batches import Failures
+from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.overdue import Overdue
+from penstock.engine.parent.periodic import Upkeep
+from penstock.engine.parent.stage import Stage
+from penstock.engine.parent.workers import Worker
 from penstock.errors import RunTakenOver
 from penstock.record import journal, standing
 
@@ -167,8 +167,8 @@ class Loop:
         if self._options.governs:
             self._watch.turn()
             self._watch.check()
-            verdicts.check_budget(self._admission.budget, self._admission.reserved())
-            verdicts.check_stated(
+            explain.check_budget(self._admission.budget, self._admission.reserved())
+            explain.check_stated(
                 self._options.wishes.memory,
                 self._admission.spare(),
                 self._admission.budget,
@@ -251,7 +251,7 @@ class Loop:
         reserved, budget = self._admission.reserved(), self._admission.budget
         ours = reserved.parent > budget.bytes / 2
         if now - self._no_room_since > (_CROWDED if ours else self._options.stall):
-            raise verdicts.crowded(reserved.parent if ours else 0, self._watch.free, budget)
+            raise explain.crowded(reserved.parent if ours else 0, self._watch.free, budget)
 
     def _give(self, worker: Worker, offer: Offer, now: float) -> None:
         task, source = offer.task, self._setup.source
@@ -385,7 +385,7 @@ class Loop:
         receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]] = done.receipts
         if self._collect is not None:
             for first, _, receipt in done.receipts[""]:
-                self.stage.collected += verdicts.weight(receipt.value)
+                self.stage.collected += explain.weight(receipt.value)
                 self._collect(first + told, receipt.value[told:])
             receipts = {}
         self._ledger.keep(journal.kept(start, done.stop, receipts, aside))

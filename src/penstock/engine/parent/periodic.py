@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from penstock import discover
 from penstock import events as ev
-from penstock.engine.stage import Stage
+from penstock.engine.parent.stage import Stage
 from penstock.errors import PenstockError
 
 _SAMPLE_EVERY = 0.25

@@ -12,10 +12,10 @@ from penstock import events as ev
 from penstock.abc import Death, SetAside
 from penstock.drafts import remove
 from penstock.engine import messages as m
-from penstock.engine import verdicts
-from penstock.engine.crew import Worker
-from penstock.engine.stage import Stage
-from penstock.engine.tasks import Failure, Verdict
+from penstock.engine.decide import explain
+from penstock.engine.decide.tasks import Failure, Verdict
+from penstock.engine.parent.stage import Stage
+from penstock.engine.parent.workers import Worker
 from penstock.errors import PenstockError
 from penstock.record import journal
 
@@ -48,7 +48,7 @@ class Failures:
         chore, worker.chore = worker.chore, None
         trial, worker.trial = worker.trial, None
         if failed.cause == "prepare":
-            raise verdicts.of_worker(failed, stage.setup.folder)
+            raise explain.of_worker(failed, stage.setup.folder)
         if chore is not None:
             failure = Failure("memory", held=max(failed.held, seen))
             stage.chores.trouble(chore, failure, failed, stage.admission.budget, stage.setup.folder)
@@ -60,9 +60,9 @@ class Failures:
         elif worker.task is not None:
             if failed.cause == "kept" and (stage.options.set_aside is False or failed.item < 0):
                 name = stage.item_name(failed.item)
-                raise verdicts.of_worker(failed, stage.setup.folder, name)
+                raise explain.of_worker(failed, stage.setup.folder, name)
             if failed.cause == "load" and stage.schedule.is_grain(worker.task):
-                raise verdicts.of_worker(failed, stage.setup.folder, task=worker.task)
+                raise explain.of_worker(failed, stage.setup.folder, task=worker.task)
             cause: Any = failed.cause if failed.cause in ("memory", "load") else "kept"
             held = max(failed.held, seen)
             self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
@@ -81,7 +81,7 @@ class Failures:
                 dropped = Failure("dropped", failed.item, failed.call, failed.held, worker.reserved)
                 self._fell(worker, dropped, failed)
                 return
-        raise verdicts.of_worker(failed, stage.setup.folder)
+        raise explain.of_worker(failed, stage.setup.folder)
 
     def written(self, start: int) -> None:
         """The batch that begins with this item is kept."""
@@ -168,7 +168,7 @@ class Failures:
 
     def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:
         stage, options = self._stage, self._stage.options
-        sentence = verdicts.sentence(
+        sentence = explain.sentence(
             verdict,
             failure,
             failed,
@@ -215,7 +215,7 @@ class Failures:
     def error(self, *, hopeless: bool = False) -> PenstockError:
         """What a run fails with that has set aside more than it may."""
         stage = self._stage
-        return verdicts.failure_of(
+        return explain.failure_of(
             list(stage.aside),
             stage.setup.items,
             stage.admission.budget,

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from penstock import discover
 from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
-from penstock.engine.admission import Admission
-from penstock.engine.aside import Aside, sample
-from penstock.engine.chores import Chores
-from penstock.engine.clock import Clock
-from penstock.engine.crew import Crew
-from penstock.engine.estimate import Estimate, Wishes
-from penstock.engine.faults import item_name
-from penstock.engine.ledger import Ledger
-from penstock.engine.schedule import Schedule
-from penstock.engine.watch import Watch
-from penstock.engine.worker import Setup
+from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.schedule import Schedule
+from penstock.engine.parent.admission import Admission
+from penstock.engine.parent.clock import Clock
+from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.open_close import Chores
+from penstock.engine.parent.set_aside import Aside, sample
+from penstock.engine.parent.workers import Crew
+from penstock.engine.worker.exceptions import item_name
+from penstock.engine.worker.main import Setup
 from penstock.errors import UsageError
 from penstock.record import journal
 

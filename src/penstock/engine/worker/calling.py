@@ -13,9 +13,9 @@ from penstock import forks, storage
 from penstock import worker_note as note
 from penstock.abc import Itemised, SetAside
 from penstock.engine.apart import Apart
-from penstock.engine.faults import out_of_memory, set_aside
-from penstock.engine.process import set_fence
-from penstock.engine.seeding import Seeder
+from penstock.engine.worker.exceptions import out_of_memory, set_aside
+from penstock.engine.worker.process import set_fence
+from penstock.engine.worker.seeding import Seeder
 from penstock.errors import BadInput
 from penstock.meter import Meter
 from penstock.sharing import Share

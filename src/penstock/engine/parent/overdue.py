@@ -15,8 +15,8 @@ from typing import Any
 
 from penstock import events as ev
 from penstock.engine.apart import frames
-from penstock.engine.crew import Worker
-from penstock.engine.stage import Stage
+from penstock.engine.parent.stage import Stage
+from penstock.engine.parent.workers import Worker
 
 LATE = 0.02
 """Seconds after which a batch is looked at."""

@@ -16,6 +16,9 @@ from penstock.engine.governor import headroom
 from penstock.engine.messages import Failed
 from penstock.engine.plan import Reserved, room
 from penstock.engine.tasks import Failure, Task, Verdict
+from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.plan import Reserved, room
+from penstock.engine.decide.tasks import Failure, Verdict
 from penstock.errors import (
     BadInput,
     CannotFit,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
 from penstock.engine import messages as m
-from penstock.engine.clock import Clock
-from penstock.engine.tasks import Failure, Task
-from penstock.engine.watch import Watch
+from penstock.engine.decide.tasks import Failure, Task
+from penstock.engine.parent.clock import Clock
+from penstock.engine.parent.governor_thread import Watch
 from penstock.errors import WorkerDied
 
 _LEAST_FENCE = 1 * GiB

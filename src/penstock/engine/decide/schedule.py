@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from penstock.engine.stretches import Stretches
-from penstock.engine.tasks import Failure, Given, Reason, Suspicion, Task, Verdict
+from penstock.engine.decide.cursors import Stretches
+from penstock.engine.decide.tasks import Failure, Given, Reason, Suspicion, Task, Verdict
 from penstock.errors import PenstockBug, WorkerDied
 from penstock.intervals import Intervals
 

@@ -11,9 +11,9 @@ import penstock.errors as errors
 from penstock import storage
 from penstock.budget import Budget, GiB, MiB
 from penstock.engine import messages as m
-from penstock.engine import verdicts
-from penstock.engine.plan import Reserved, room
-from penstock.engine.tasks import Cause, Failure, Reason, Verdict
+from penstock.engine.decide import explain
+from penstock.engine.decide.plan import Reserved, room
+from penstock.engine.decide.tasks import Cause, Failure, Reason, Verdict
 from penstock.errors import BadInput, CannotFit, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
 
 BUDGET = Budget(2 * GiB, "as asked for")
@@ -33,7 +33,7 @@ def aside(reason, item=3, error="", message="why"):
 
 
 def error_of(*aside, hopeless=False):
-    return verdicts.failure_of(aside, 100, BUDGET, RESERVED, hopeless=hopeless)
+    return explain.failure_of(aside, 100, BUDGET, RESERVED, hopeless=hopeless)
 
 
 def test_every_reason_has_an_error_class():
@@ -55,7 +55,7 @@ def test_every_error_of_the_run_is_reached():
     told = {type(error_of(aside(reason))) for reason in ERRORS}
     told |= {type(storage.failure(errno.EIO, "/")), NoBudget}
     damaged = m.Failed("damaged", -1, (-1, -1), 0, "ResultsDamaged", "part-3")
-    told |= {type(verdicts.of_chore("close", damaged, Path("run")))}
+    told |= {type(explain.of_chore("close", damaged, Path("run")))}
     leaves = {cls for base in (errors.CannotFit, errors.RunFailed) for cls in base.__subclasses__()}
     assert told == leaves
 
@@ -85,7 +85,7 @@ def test_every_cause_has_a_sentence():
 def test_sentence(cause):
     detail = {"killed": "signal 9 from outside", "crashed": "signal 11"}.get(cause, "")
     failed = m.Failed("kept", 3, (3, 4), 0, "TypeError", "no such type") if cause == "kept" else None
-    said = verdicts.sentence(
+    said = explain.sentence(
         Verdict((3,), REASONS[cause], 3),
         Failure(cause, 3, (3, 4), 3 * GiB, 0, detail),
         failed,
@@ -112,7 +112,7 @@ def test_what_a_living_worker_tells(cause, kind, tmp_path):
     assert f'``"{cause}"``' in inspect.getsource(m.Failed)
     failed = m.Failed(cause, 3, (3, 4), 0, "ValueError", "it is wrong", "Traceback ...")
     if kind is not None:
-        error = verdicts.of_worker(failed, tmp_path, "sub-031")
+        error = explain.of_worker(failed, tmp_path, "sub-031")
         assert type(error) is kind
         if kind is not DiskFull:
             assert isinstance(error.__cause__, ValueError)
@@ -130,7 +130,7 @@ def test_what_a_living_worker_tells(cause, kind, tmp_path):
 )
 def test_a_chore_that_failed(what, cause, error, kind, words):
     failed = m.Failed(cause, -1, (-1, -1), 0, error, "no")
-    told = verdicts.of_chore(what, failed, Path("/"))
+    told = explain.of_chore(what, failed, Path("/"))
     assert type(told) is kind
     assert words in str(told)
 
@@ -149,8 +149,8 @@ def test_the_functions_own_exception_is_the_cause():
 
 @pytest.mark.parametrize("kind", ["UnicodeDecodeError", "my.module.Error", "SystemExit", "print", ""])
 def test_an_exception_that_cannot_be_made_again_has_a_stand_in(kind):
-    error = verdicts.stand_in(kind, "no", "")
-    assert isinstance(error, verdicts.RemoteError)
+    error = explain.stand_in(kind, "no", "")
+    assert isinstance(error, explain.RemoteError)
     assert str(error) == f"{kind}: no"
 
 
@@ -181,7 +181,7 @@ def test_the_next_step_is_named():
 
 
 def test_no_run_is_made_without_any_item():
-    error = verdicts.failure_of([aside("raised")], 1, BUDGET, RESERVED, hopeless=False)
+    error = explain.failure_of([aside("raised")], 1, BUDGET, RESERVED, hopeless=False)
     assert "do without" not in str(error)
 
 
@@ -210,11 +210,11 @@ def test_an_item_too_large_says_what_would_do():
 def test_no_budget_names_one_that_would_do(taken):
     reserved = Reserved(parent=taken, backend=taken // 3, worker=taken // 7)
     with pytest.raises(NoBudget, match="smallest budget") as told:
-        verdicts.check_budget(Budget(taken, "as asked for"), reserved)
-    verdicts.check_budget(Budget(told.value.needed, "as asked for"), reserved)
+        explain.check_budget(Budget(taken, "as asked for"), reserved)
+    explain.check_budget(Budget(told.value.needed, "as asked for"), reserved)
 
 
 def test_weight_of_results():
-    assert verdicts.weight([]) == 0
-    assert verdicts.weight(None) == 0
-    assert 1000 * 1000 <= verdicts.weight([b"x" * 1000] * 1000) <= 1.2 * 1000 * 1000
+    assert explain.weight([]) == 0
+    assert explain.weight(None) == 0
+    assert 1000 * 1000 <= explain.weight([b"x" * 1000] * 1000) <= 1.2 * 1000 * 1000

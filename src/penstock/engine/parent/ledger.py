@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from penstock import storage
 from penstock.abc import Event
-from penstock.engine.clock import Clock
+from penstock.engine.parent.clock import Clock
 
 
 class Book(Protocol):

@@ -18,9 +18,9 @@ from penstock import discover
 from penstock import worker_note as note
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce, MiB
-from penstock.engine import governor
-from penstock.engine.clock import Clock, Repeated
+from penstock.engine.decide import governor
 from penstock.engine.messages import Call
+from penstock.engine.parent.clock import Clock, Repeated
 from penstock.errors import PenstockBug
 from penstock.meter import Meter
 from penstock.patience import Patience

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.abc import Closed, Part, Receipt, SetAside
-from penstock.engine.keeping import INLINE, Keeper
+from penstock.engine.worker.writing import INLINE, Keeper
 from penstock.files import proof
 from penstock.record import journal
 from penstock.reducers import Count, Sum

@@ -14,14 +14,14 @@ from typing import Any
 
 from penstock.abc import Carried
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
-from penstock.engine import plan as planning
-from penstock.engine.crew import Crew, Worker
-from penstock.engine.estimate import Estimate
-from penstock.engine.governor import headroom
-from penstock.engine.plan import Plan, Reserved
-from penstock.engine.schedule import Schedule
-from penstock.engine.tasks import Task
-from penstock.engine.watch import Watch
+from penstock.engine.decide import plan as planning
+from penstock.engine.decide.estimate import Estimate
+from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.plan import Plan, Reserved
+from penstock.engine.decide.schedule import Schedule
+from penstock.engine.decide.tasks import Task
+from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.workers import Crew, Worker
 
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""

@@ -12,7 +12,7 @@ from penstock.abc import SetAside
 from penstock.errors import BadInput, PenstockError
 
 _LONGEST_NAME = 1_000
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 
 
 def set_aside(source: Any, item: int, error: BaseException, *, private: bool) -> SetAside:

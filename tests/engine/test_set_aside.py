@@ -10,8 +10,8 @@ import penstock
 from penstock.abc import SetAside
 from penstock.budget import GiB
 from penstock.cli import with_flags
-from penstock.engine.aside import Aside, sample
-from penstock.engine.schedule import Schedule
+from penstock.engine.decide.schedule import Schedule
+from penstock.engine.parent.set_aside import Aside, sample
 from penstock.errors import PenstockError
 from penstock.testing import Deed, FakeBackend, simulation
 from penstock.testing import misfortune as mf

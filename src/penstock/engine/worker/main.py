@@ -24,8 +24,8 @@ from penstock.abc import Carried, Expecting, Reducer, Sink
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.apart import Apart
-from penstock.engine.calling import Caller, Fence
-from penstock.engine.faults import (
+from penstock.engine.worker.calling import Caller, Fence
+from penstock.engine.worker.exceptions import (
     forget_frames,
     item_name,
     message_of,
@@ -37,6 +37,8 @@ from penstock.engine.faults import (
 from penstock.engine.keeping import Keeper
 from penstock.engine.process import limit_threads, trim
 from penstock.errors import BadInput, PenstockBug, ResultsDamaged
+from penstock.engine.worker.process import limit_threads, trim
+from penstock.engine.worker.writing import Keeper
 from penstock.meter import Meter, own_pages_apart
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input

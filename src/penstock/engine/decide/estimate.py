@@ -12,10 +12,10 @@ from typing import Any
 
 from penstock.abc import Sequential, Sized
 from penstock.budget import Budget
-from penstock.engine import plan as planning
-from penstock.engine.footprint import Footprint, Observation
+from penstock.engine.decide import plan as planning
+from penstock.engine.decide.footprint import Footprint, Observation
+from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.messages import Call
-from penstock.engine.plan import Plan, Reserved
 
 _SLOWER = 0.3
 """Weight of the newest batch in the running mean of an item's time."""

@@ -8,8 +8,8 @@ import pytest
 
 from penstock.abc import Death
 from penstock.engine import messages as m
-from penstock.engine.crew import Crew, Worker, diagnose
-from penstock.engine.tasks import Cause
+from penstock.engine.decide.tasks import Cause
+from penstock.engine.parent.workers import Crew, Worker, diagnose
 from penstock.errors import WorkerDied
 from penstock.testing import FakeClock
 

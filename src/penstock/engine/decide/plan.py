@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.budget import format_size
-from penstock.engine.governor import headroom
+from penstock.engine.decide.governor import headroom
 from penstock.foreign import in_html, line
 
 _CALL_SECONDS = 0.5
