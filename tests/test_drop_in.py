@@ -16,7 +16,7 @@ from waiting import LIMIT, until
 
 import penstock
 from penstock import foreign, script
-from penstock.calls.work import Call, keep_words
+from penstock.pool.calls import Call, keep_words
 
 
 def ours(**options):
@@ -410,7 +410,7 @@ if __name__ == "__main__":
 
 def test_queues_locks_and_values_among_initargs(tmp_path):
     done = python(tmp_path, HANDED, "executor")
-    assert done.stdout == "[0, 1, 2, 3, 4] 10 penstock.executor\n", done.stderr
+    assert done.stdout == "[0, 1, 2, 3, 4] 10 penstock.pool.executor\n", done.stderr
 
 
 @pytest.mark.parametrize(("how", "ours"), [("futures", "process_pool"), ("pool", "pool")])

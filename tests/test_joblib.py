@@ -17,7 +17,7 @@ from waiting import LIMIT, until
 
 import penstock
 import penstock.joblib
-import penstock.warm
+import penstock.pool.warm
 from penstock.meter import Meter
 
 
@@ -25,7 +25,7 @@ from penstock.meter import Meter
 def ours():
     with joblib.parallel_config(backend="penstock", budget=beside(400)):
         yield
-    penstock.warm.clear()
+    penstock.pool.warm.clear()
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 3, -1])

@@ -311,7 +311,7 @@ print("ok")
 def test_a_script_without_pools_notices_nothing(tmp_path):
     text = """
     import sys, os
-    assert not {"concurrent.futures.process", "penstock.executor", "numpy"} & set(sys.modules)
+    assert not {"concurrent.futures.process", "penstock.pool.executor", "numpy"} & set(sys.modules)
     assert "PENSTOCK_RESCUE" not in os.environ and "site" not in os.environ.get("PYTHONPATH", "")
     assert not any("rescue" in path for path in sys.path)
     print(sys.argv[1:], __name__)

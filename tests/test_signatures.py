@@ -20,9 +20,9 @@ from joblib.pool import MemmappingPool
 
 import penstock
 import penstock.joblib
-import penstock.warm
-from penstock import executor
+import penstock.pool.warm
 from penstock.errors import UsageError
+from penstock.pool import executor
 from penstock.rescue.pool import Pool
 from penstock.rescue.process_pool import ProcessPool
 
@@ -96,7 +96,7 @@ def test_every_argument_of_joblib_is_decided_on(function):
 def small():
     with parallel_config(backend="penstock", n_jobs=2, budget=beside(300)):
         yield
-    penstock.warm.clear()
+    penstock.pool.warm.clear()
 
 
 @pytest.mark.parametrize("name", [*sorted(REFUSED - {"timeout"}), "budegt"])

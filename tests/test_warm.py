@@ -13,8 +13,8 @@ from joblib import Parallel, delayed
 from waiting import until
 
 import penstock.joblib
-import penstock.warm
-from penstock.warm import Shelf
+import penstock.pool.warm
+from penstock.pool.warm import Shelf
 
 
 class Pool:
@@ -50,7 +50,7 @@ class Forker:
 
 @pytest.fixture
 def shelf(monkeypatch):
-    monkeypatch.setattr(penstock.warm, "new_backend", Forker)
+    monkeypatch.setattr(penstock.pool.warm, "new_backend", Forker)
     rung, now = [], [100.0]
 
     class Timer:
@@ -64,7 +64,7 @@ def shelf(monkeypatch):
 
         cancel = start
 
-    monkeypatch.setattr(penstock.warm.threading, "Timer", Timer)
+    monkeypatch.setattr(penstock.pool.warm.threading, "Timer", Timer)
     made = Shelf(Pool, lambda: now[0])
     made.now, made.rung = now, rung
     return made
@@ -150,13 +150,13 @@ def total(array):
 def context():
     with joblib.parallel_config(backend="penstock", n_jobs=2, budget=beside(400)):
         yield
-    penstock.warm.clear()
+    penstock.pool.warm.clear()
 
 
 def test_one_parallel_after_another_has_the_same_workers(context):
     seen = [set(Parallel(batch_size=1)(delayed(pid)(n) for n in range(8))) for _ in range(4)]
     assert len(set.union(*seen)) <= 2
-    penstock.warm.clear()
+    penstock.pool.warm.clear()
     for number in set.union(*seen):
         until(lambda number=number: not Path(f"/proc/{number}").exists())
 

@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.byte_lru import ByteLRU
     from penstock.engine.decide.plan import Plan
-    from penstock.executor import Executor
     from penstock.files import atomic
     from penstock.job import Job, run
+    from penstock.pool.executor import Executor
     from penstock.record.verify import Verification, verify
     from penstock.report.report import Report
     from penstock.sharing import share
@@ -117,7 +117,7 @@ _HOMES = {
     "run": "penstock.job",
     "Run": "penstock.stages",
     "Stored": "penstock.stored",
-    "Executor": "penstock.executor",
+    "Executor": "penstock.pool.executor",
     "Plan": "penstock.engine.decide.plan",
     "Report": "penstock.report.report",
     "Verification": "penstock.record.verify",

@@ -25,8 +25,10 @@ from penstock.engine.discover import cpus, most_workers
 from penstock.engine.process import THREAD_VARIABLES
 from penstock.discover import cpus, most_workers
 from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
-from penstock.executor import Executor, module_of, name_of
-from penstock.service import CallFuture
+from penstock.pool import warm
+from penstock.pool.calls import in_words
+from penstock.pool.executor import Executor, module_of, name_of
+from penstock.pool.service import CallFuture
 
 try:
     import joblib

@@ -13,8 +13,8 @@ from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ig
 from multiprocessing.pool import Pool as _StandardPool
 from typing import Any
 
-from penstock.calls.work import UNSENT
-from penstock.executor import Executor
+from penstock.pool.calls import UNSENT
+from penstock.pool.executor import Executor
 from penstock.rescue import tell
 from penstock.rescue.process_pool import Begin, least
 

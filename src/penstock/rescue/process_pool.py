@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from penstock import errors
 from penstock.discover import cpus, most_workers
-from penstock.executor import Executor
+from penstock.pool.executor import Executor
 from penstock.rescue import tell
 
 

@@ -21,6 +21,7 @@ from penstock import handing, discover
 from penstock.engine import discover
 from penstock.executor import Executor, new_backend
 from penstock.service import thread_variables
+from penstock.pool.executor import Executor, new_backend
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
 """A ``concurrent.futures`` executor inside a memory budget.
 
 Covers :class:`Executor`: what people see. Its calls are items of the engine's loop
-(:mod:`penstock.service`), so what happens about memory, kills and retries is the same as in a run.
+(:mod:`penstock.pool.service`), so what happens about memory, kills and retries is the same as in a run.
 Nothing is journaled, so nothing resumes.
 """
 
@@ -23,13 +23,13 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 from penstock import discover, registry
 from penstock.abc import Observer
 from penstock.budget import MiB, parse_size
-from penstock.calls.pickling import Sent, pack, send_once
-from penstock.calls.work import Call, keep_words
 from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.stage import Options
 from penstock.errors import UsageError
-from penstock.service import CallFuture, Service
+from penstock.pool.calls import Call, keep_words
+from penstock.pool.pickling import Sent, pack, send_once
+from penstock.pool.service import CallFuture, Service
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -65,7 +65,7 @@ class Executor(AbstractExecutor):
         observers: called with every event of the engine, on its thread.
         backend: ``"local"``, or a backend, which is then left open at the end.
         arrays: how large NumPy arrays among the arguments travel: keywords of
-            ``penstock.calls.pickling.Sender``.
+            ``penstock.pool.pickling.Sender``.
         modules: imported once, where workers are forked from, which then share them. The modules of
             the functions that are called are found without this.
         folder: where large arguments and results wait; the one for temporary files by default.

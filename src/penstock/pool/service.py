@@ -22,9 +22,6 @@ from typing import Any
 from penstock import discover, foreign, forks, handing
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
-from penstock.calls.pickling import Sender, pack
-from penstock.calls.spool import File, Folder, load
-from penstock.calls.work import Call, Calls, Invoke
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.engine.parent.ledger import Ledger
@@ -35,6 +32,9 @@ from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
+from penstock.pool.calls import Call, Calls, Invoke
+from penstock.pool.pickling import Sender, pack
+from penstock.pool.spool import File, Folder, load
 from penstock.record import journal
 from penstock.sinks.collect import Collect
 

@@ -23,10 +23,10 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from penstock import handing, script, storage
-from penstock.calls.spool import File, Folder, Spool
+from penstock.pool.spool import File, Folder, Spool
 
 if TYPE_CHECKING:
-    from penstock.calls.by_value import Bindings
+    from penstock.pool.by_value import Bindings
 
 MAPPED = 1 << 20
 """Arrays of at least so many bytes are mapped."""
@@ -84,7 +84,7 @@ def _by_value(spool: Spool, sent: Sender | None) -> Any:
 
     if sent is None:
         return cloudpickle.Pickler(spool, protocol=5)
-    from penstock.calls import by_value
+    from penstock.pool import by_value
 
     if sent.bindings is None:
         sent.bindings = by_value.Bindings()

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import foreign, forks, storage
-from penstock.calls.pickling import pack
-from penstock.calls.spool import File, load
 from penstock.errors import DiskFull, ItemTooLarge
+from penstock.pool.pickling import pack
+from penstock.pool.spool import File, load
 from penstock.sharing import share
 
 _TRAVELS = 200
