@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
-from penstock.job import Job
+from penstock.runs.job import Job
 
 
 def loaded():

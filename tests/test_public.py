@@ -98,7 +98,7 @@ def test_every_way_to_run_takes_the_same_options():
     "name", ["seed", "private", "timeout", "memory", "threads", "stall", "inputs", "batched"]
 )
 def test_what_run_takes_reaches_the_job(name, monkeypatch):
-    from penstock import job
+    from penstock.runs import job
 
     made = {}
     monkeypatch.setattr(job.Job, "run", lambda self, folder, **options: made.update(vars(self), **options))
@@ -112,7 +112,7 @@ def test_what_run_takes_reaches_the_job(name, monkeypatch):
     "name", ["workers", "call", "set_aside", "accept_changes", "retry_set_aside", "private", "budget"]
 )
 def test_what_run_takes_reaches_the_run(name, monkeypatch):
-    from penstock import job
+    from penstock.runs import job
 
     class Reached(Exception):
         pass

@@ -52,21 +52,21 @@ from penstock.errors import (
     UsageError,
     WorkerDied,
 )
+from penstock.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from penstock import reducers, sinks, sources
     from penstock.byte_lru import ByteLRU
     from penstock.engine.decide.plan import Plan
     from penstock.files import atomic
-    from penstock.job import Job, run
     from penstock.pool.executor import Executor
     from penstock.record.verify import Verification, verify
     from penstock.report.report import Report
+    from penstock.runs.job import Job, run
+    from penstock.runs.run import Run
     from penstock.sharing import share
-    from penstock.stages import Run
     from penstock.stored import Stored
 
-__version__ = "0.2.0"
 
 __all__ = [
     "BadInput",
@@ -113,9 +113,9 @@ __all__ = [
 
 # Loaded when first used: importing penstock must cost nothing worth mentioning.
 _HOMES = {
-    "Job": "penstock.job",
-    "run": "penstock.job",
-    "Run": "penstock.stages",
+    "Job": "penstock.runs.job",
+    "run": "penstock.runs.job",
+    "Run": "penstock.runs.run",
     "Stored": "penstock.stored",
     "Executor": "penstock.pool.executor",
     "Plan": "penstock.engine.decide.plan",

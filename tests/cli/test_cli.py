@@ -472,7 +472,7 @@ def test_version_is_fast_because_verbs_are_imported_when_used():
     code = (
         "import sys\nfrom penstock.cli import main\n"
         "try: main(['--version'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('rich', 'numpy', 'penstock.stages', 'penstock.engine') if m in sys.modules])"
+        "print([m for m in ('rich', 'numpy', 'penstock.runs.run', 'penstock.engine') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["penstock 0.2.0", "[]"]

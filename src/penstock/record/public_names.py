@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from penstock import __version__, registry
+from penstock import registry
+from penstock.version import __version__
 
 STEP = "step"
 _PLACES = {
+    "penstock.runs.step.Step": STEP,
+    "penstock.runs.step.StepFolder": STEP,
     "penstock.steps.Step": STEP,
     "penstock.steps.StepFolder": STEP,
     "penstock.sinks.arrays.Arrays": "arrays",

@@ -1,53 +1,30 @@
-"""A job: a source, a function, and where results go."""
+"""The description of a job: its fields and their checks, and what the rest of a run asks of it."""
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import registry
-from penstock.abc import Observer, Sink, Source
+from penstock.abc import Sink, Source
 from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
-from penstock.engine.decide.plan import Plan
 from penstock.engine.worker.main import Setup
 from penstock.errors import UnknownPlugin, UsageError
 from penstock.record.job_key import job_key
 from penstock.record.listing import Listing
-from penstock.report.report import Report
-from penstock.stages import Run
 from penstock.stored import Stored
 
 _LARGEST_FUNCTION = 16 * MiB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be done: ``function`` over the items of ``source``, results ``into`` a sink or reducer.
-
-    Args:
-        source: the items (``penstock.sources``).
-        function: an ordinary function of one item. An object with ``prepare()`` is prepared once
-            per worker; one with ``warm()`` once in the fork server, before workers are forked.
-        into: a sink or reducer, its registered name, or a dict of them: the function then returns a
-            dict with the same names.
-        inputs: passed as keywords. Files and earlier stages are opened once per worker.
-        batched: the function takes what ``source.read`` gives for a whole call; a number fixes
-            the items a call, for functions whose floats depend on it.
-        memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked; more
-            than one worker may use is ItemTooLarge before any call.
-        threads: the most threads that a call can make use of; None for as many as there are cores for it.
-        seed: of the global random generators, which are reseeded from (seed, item).
-        private: keep names of items, and messages and tracebacks of exceptions, out of journal, events
-            and report, and drop what workers print; see :class:`penstock.Run`.
-        timeout: how long one item (one call, if batched) may take: seconds, or ``"30s"``; None for no limit.
-        stall: how long a worker may go without CPU and I/O before it counts as hung.
-    """
+class JobSpec:
+    """What :class:`penstock.Job` says; its arguments are explained there."""
 
     source: Source
     function: Callable[..., Any]
@@ -81,60 +58,6 @@ class Job:
         if not isinstance(self.batched, bool) and self.batched < 1:
             raise UsageError(f"batched must be True, False or a number of items, not {self.batched}")
         _ = self.timeout_seconds, self.stall_seconds, self.wishes(None, None)
-
-    # ------------------------------------------------------------------ doing it
-
-    def plan(
-        self, *, budget: str | int = "auto", workers: int | None = None, call: int | None = None
-    ) -> Plan:
-        """Try a few items in a worker, throw their results away, and say what a run would do.
-
-        A job's only item is never tried.
-
-        Raises:
-            NoBudget: the budget is under the smallest possible.
-            ItemTooLarge: ``memory`` is more than one worker may use.
-        """
-        with Run(budget=budget, workers=workers, call=call) as run:
-            return run.try_out(self)
-
-    def run(
-        self,
-        folder: str | os.PathLike[str] | None = None,
-        *,
-        budget: str | int = "auto",
-        workers: int | None = None,
-        call: int | None = None,
-        set_aside: bool | int = False,
-        accept_changes: bool = False,
-        retry_set_aside: bool = False,
-        private: bool = False,
-        observers: Sequence[Observer] = (),
-        backend: str | Any = "local",
-    ) -> Report:
-        """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
-
-        The run of a private job is private.
-
-        Raises:
-            PenstockError: see :mod:`penstock.errors`.
-        """
-        with Run(
-            folder,
-            budget=budget,
-            workers=workers,
-            call=call,
-            set_aside=set_aside,
-            accept_changes=accept_changes,
-            retry_set_aside=retry_set_aside,
-            private=private or self.private,
-            observers=observers,
-            backend=backend,
-        ) as run:
-            run._stage("", self)
-        return run.report()
-
-    # ------------------------------------------------------------------ for the engine
 
     def key(self, listing: Listing | None = None) -> dict[str, Any]:
         """What resume compares; with the listing of the source's files, where it was made."""
@@ -229,79 +152,6 @@ class Job:
                 "and pass inputs={...: Path(...)}, which every worker maps."
             )
         return packed
-
-
-def run(
-    function: Callable[..., Any],
-    items: Any,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    into: Any = "collect",
-    inputs: Mapping[str, Any] | None = None,
-    batched: bool | int = False,
-    memory: str | int | None = None,
-    threads: int | None = None,
-    seed: int = 0,
-    private: bool = False,
-    timeout: str | float | None = None,
-    stall: str | float = "10min",
-    budget: str | int = "auto",
-    workers: int | None = None,
-    call: int | None = None,
-    set_aside: bool | int = False,
-    accept_changes: bool = False,
-    retry_set_aside: bool = False,
-    observers: Sequence[Observer] = (),
-    backend: str | Any = "local",
-) -> Report:
-    """Call ``function`` with every item, inside a memory budget; the report has the ``result``.
-
-    Args:
-        function: of one item.
-        items: a list, tuple, array, range, number of items, or a source.
-        folder: where to keep results and journal, so that the same call resumes; None for a
-            temporary run.
-        into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
-        private: as for :class:`Job` and :class:`Run`.
-        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend: as for
-            :class:`Run`.
-
-    Raises:
-        PenstockError: see :mod:`penstock.errors`.
-    """
-    job = Job(
-        source=as_source(items),
-        function=function,
-        into=into,
-        inputs=inputs or {},
-        batched=batched,
-        memory=memory,
-        threads=threads,
-        seed=seed,
-        private=private,
-        timeout=timeout,
-        stall=stall,
-    )
-    return job.run(
-        folder,
-        budget=budget,
-        workers=workers,
-        call=call,
-        set_aside=set_aside,
-        accept_changes=accept_changes,
-        retry_set_aside=retry_set_aside,
-        observers=observers,
-        backend=backend,
-    )
-
-
-def as_source(items: Any) -> Any:
-    """Items as a source: a source is one, a range or number counts, a sequence travels."""
-    from penstock.sources.items import Items, Range
-
-    if isinstance(items, range) or (isinstance(items, int) and not isinstance(items, bool)):
-        return Range(items)
-    return items if isinstance(items, Source) else Items(items)
 
 
 def _room(into: Any) -> Any:

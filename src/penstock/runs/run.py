@@ -16,12 +16,12 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock import discover, forks, registry, storage
 from penstock import events as ev
 from penstock.abc import Event, Observer, Sequential, Sized
-from penstock.budget import MiB
+from penstock.budget import MiB, format_size
 from penstock.doing import Doing, finished
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt, Interrupts
@@ -39,11 +39,10 @@ from penstock.record.publishing import publish
 from penstock.record.resume import begin_again, compare, forgive
 from penstock.report.report import Report
 from penstock.report.tally import Tally
-from penstock.steps import Step, StepFolder
+from penstock.runs.spec import JobSpec
+from penstock.runs.stage_run import StageRun, finished
+from penstock.runs.step import Step, StepFolder
 from penstock.stored import Stored
-
-if TYPE_CHECKING:
-    from penstock.job import Job
 
 _MANY = 10_000
 _HEAVY = 256 * MiB
@@ -158,7 +157,7 @@ class Run:
 
     # ------------------------------------------------------------------ stages
 
-    def stage(self, name: str, job: Job) -> Stored:
+    def stage(self, name: str, job: JobSpec) -> Stored:
         """Do a job as a stage of this run; a finished one is not done again.
 
         Results lie in ``folder/name``.
@@ -191,12 +190,11 @@ class Run:
         A dict that it returns becomes the ``facts`` of the :class:`Stored`. The other options are those
         of a :class:`Job`.
         """
-        from penstock.job import Job
         from penstock.sources.items import Range
 
         return self.stage(
             name,
-            Job(
+            JobSpec(
                 source=Range(1),
                 function=Step(function),
                 into=StepFolder(),
@@ -235,12 +233,12 @@ class Run:
         if why := self._here.refusal("the run"):
             raise UsageError(why)
 
-    def _stage(self, name: str, job: Job) -> Stored:
+    def _stage(self, name: str, job: JobSpec) -> Stored:
         self._check_here()
         with storage.told(self.machinery):
             return self._work_stage(name, job)
 
-    def _work_stage(self, name: str, job: Job) -> Stored:
+    def _work_stage(self, name: str, job: JobSpec) -> Stored:
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         self._tell_death()
@@ -290,10 +288,12 @@ class Run:
         found = self._discover()
         told, drafts = self._run_folder.told, self._run_folder.drafts
         again = max(kept - past.kept, 0)
-        doing = Doing(job, key, past, changed, found, stored, told, Tally(name), drafts, listing, again=again)
-        return self._do(doing)
+        current = StageRun(
+            job, key, past, changed, found, stored, told, Tally(name), drafts, listing, again=again
+        )
+        return self._do(current)
 
-    def _list(self, name: str, job: Job, before: Mapping[str, Any] | None) -> Listing:
+    def _list(self, name: str, job: JobSpec, before: Mapping[str, Any] | None) -> Listing:
         """The files of the source, told as before; says so where that takes a while."""
         source, how = job.source, Listing.way_of(job.source, before)
         items = len(source)
@@ -307,7 +307,7 @@ class Run:
             self._emit(ev.Looking(at=time.time(), stage=name, message=told), Tally())
         return Listing.of(source, before)
 
-    def _as_private(self, job: Job) -> Job:
+    def _as_private(self, job: JobSpec) -> JobSpec:
         return replace(job, private=True) if self._private and not job.private else job
 
     def _look(self, name: str, place: standing.Place, past: journal.Past, since: int | None) -> journal.Past:
@@ -364,108 +364,108 @@ class Run:
             message = died.sentence("the run before this one")
             self._emit(ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message), Tally())
 
-    def _do(self, doing: Doing) -> Stored:
-        path, owner = doing.machinery / "journal", self._run_folder.owner
-        book = journal.Journal(path, durable=doing.durable, owner=owner)
+    def _do(self, current: StageRun) -> Stored:
+        path, owner = current.machinery / "journal", self._run_folder.owner
+        book = journal.Journal(path, durable=current.durable, owner=owner)
         began, cpu = time.monotonic(), self._cpu()
         try:
-            doing.begin(book)
-            self._tell_start(doing)
-            if doing.items:
-                self._open_backend(doing)
-                self._work(doing, book)
+            current.begin(book)
+            self._tell_start(current)
+            if current.items:
+                self._open_backend(current)
+                self._work(current, book)
             else:
-                doing.made = doing.make_nothing(book)
-            doing.outcome = "done"
+                current.made = current.make_nothing(book)
+            current.outcome = "done"
         except Interrupt:
-            doing.outcome = "interrupted"
+            current.outcome = "interrupted"
             raise
         except (PenstockError, OSError) as error:
             reason = self._run_folder.reason(error)
-            doing.error = reason if isinstance(reason, PenstockError) else None
+            current.error = reason if isinstance(reason, PenstockError) else None
             if reason is not error:
                 raise reason from error
             raise
         finally:
             book.close()
-            self._tell_end(doing, time.monotonic() - began, self._cpu() - cpu)
-            self.reports.append(doing.end())
+            self._tell_end(current, time.monotonic() - began, self._cpu() - cpu)
+            self.reports.append(current.end())
             self._worked = True
             if self._run_folder.owned:
-                doing.save(self.reports[-1])
-        return doing.stored
+                current.save(self.reports[-1])
+        return current.stored
 
-    def _work(self, doing: Doing, book: journal.Journal) -> None:
+    def _work(self, current: StageRun, book: journal.Journal) -> None:
         """Work the items; again those whose parts turn out not to be what was kept."""
         for times in range(_TIMES):
-            doing.loop = self._loop(doing, book, lambda event: self._emit(event, doing.tally))
+            current.loop = self._loop(current, book, lambda event: self._emit(event, current.tally))
             try:
-                doing.made = doing.loop.run(opened=doing.past.opened)
+                current.made = current.loop.run(opened=current.past.opened)
                 return
             except ResultsDamaged:
                 if times == _TIMES - 1:  # the next run will see to it
                     raise
-                place = standing.Place(doing.stored.folder, doing.machinery)
-                doing.past = self._look(doing.stored.name, place, past := journal.read(place.book), None)
-                if doing.past is past:
+                place = standing.Place(current.stored.folder, current.machinery)
+                current.past = self._look(current.stored.name, place, past := journal.read(place.book), None)
+                if current.past is past:
                     raise
-                self._open_backend(doing)
+                self._open_backend(current)
 
-    def _tell_start(self, doing: Doing) -> None:
-        budget = doing.found.budget
+    def _tell_start(self, current: StageRun) -> None:
+        budget = current.found.budget
         started = ev.StageStarted(
             at=time.time(),
-            stage=doing.stored.name,
-            items=doing.items,
-            done=doing.past.kept,
+            stage=current.stored.name,
+            items=current.items,
+            done=current.past.kept,
             budget=budget.bytes,
             origin=budget.origin,
             workers=self._workers,
-            again=doing.again,
-            set_aside=len(doing.past.aside),
+            again=current.again,
+            set_aside=len(current.past.aside),
         )
-        self._emit(started, doing.tally)
+        self._emit(started, current.tally)
 
-    def _tell_end(self, doing: Doing, seconds: float, cpu: float) -> None:
+    def _tell_end(self, current: StageRun, seconds: float, cpu: float) -> None:
         ended = ev.StageEnded(
             at=time.time(),
-            stage=doing.stored.name,
-            outcome=doing.outcome,
-            done=doing.done,
-            set_aside=len(doing.aside),
+            stage=current.stored.name,
+            outcome=current.outcome,
+            done=current.done,
+            set_aside=len(current.aside),
             seconds=seconds,
             cpu=cpu,
-            peak=doing.peak,
-            projected=doing.tally.projected,
-            message=doing.why,
+            peak=current.peak,
+            projected=current.tally.projected,
+            message=current.why,
         )
-        self._emit(ended, doing.tally)
+        self._emit(ended, current.tally)
 
     def _cpu(self) -> float:
         """CPU seconds of this process and all it started, so far."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage.ru_utime + usage.ru_stime + (self._backend.cpu if self._backend is not None else 0.0)
 
-    def _open_backend(self, doing: Doing) -> None:
+    def _open_backend(self, current: StageRun) -> None:
         if self._backend is None:
             name = self._backend_name
             self._backend = registry.load("backend", name)() if isinstance(name, str) else name
-        source = doing.job.source
+        source = current.job.source
         stretches = len(source.starts()) if isinstance(source, Sequential) else len(source)
         one_worker = self._workers == 1 or stretches == 1
-        threads = str(doing.job.most_threads(discover.cpus()) if one_worker else 1)
+        threads = str(current.job.most_threads(discover.cpus()) if one_worker else 1)
         self._backend.open(
-            doing.job.pack(doing.setup()),
+            current.job.pack(current.setup()),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
-            None if doing.job.private else self.machinery / "workers.log",
+            None if current.job.private else self.machinery / "workers.log",
         )
 
-    def _loop(self, doing: Doing, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
-        job = doing.job
+    def _loop(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
+        job = current.job
         governs = getattr(self._backend, "governs", True)
         options = Options(
-            budget=doing.found.budget,
-            requested=doing.found.requested,
+            budget=current.found.budget,
+            requested=current.found.requested,
             wishes=job.wishes(self._workers if governs else 1, self._call),
             # A step has nothing to go on with when its only item is set aside.
             set_aside=self._set_aside if not isinstance(job.function, Step) else False,
@@ -474,14 +474,14 @@ class Run:
             governs=governs,
             cores=discover.cpus(),
         )
-        name = doing.stored.name
-        ledger = Ledger(book, emit, name, doing.machinery)
-        stage = Stage(doing.setup(), options, self._backend, self._gauge, ledger, doing.past, name)
+        name = current.stored.name
+        ledger = Ledger(book, emit, name, current.machinery)
+        stage = Stage(current.setup(), options, self._backend, self._gauge, ledger, current.past, name)
         beat, awake = self._run_folder.beat, self._run_folder.awake
-        collect = doing.collect()
+        collect = current.collect()
         return Loop(stage, collect=collect, interrupts=self._interrupts, beat=beat, awake=awake)
 
-    def try_out(self, job: Job) -> Plan:
+    def try_out(self, job: JobSpec) -> Plan:
         """Try a few items of a job, throw their results away, and tell the plan."""
         self._check_here()
         if not self._run_folder.entered:
@@ -491,11 +491,11 @@ class Run:
         machinery.mkdir(exist_ok=True)
         stored = Stored("", self.folder, {}, (), job.rooms(temporary=False), machinery)
         told, drafts = self._run_folder.told, self._run_folder.drafts
-        doing = Doing(job, {}, journal.Past(), False, found, stored, told, Tally(), drafts)
-        self._open_backend(doing)
+        current = StageRun(job, {}, journal.Past(), False, found, stored, told, Tally(), drafts)
+        self._open_backend(current)
         with closing(journal.Journal(machinery / "trial", durable=False)) as book:
-            loop = self._loop(doing, book, lambda event: None)
-            return try_out(loop, doing.setup(), threads=job.most_threads(discover.cpus()))
+            loop = self._loop(current, book, lambda event: None)
+            return try_out(loop, current.setup(), threads=job.most_threads(discover.cpus()))
 
     def _emit(self, event: Event, tally: Tally) -> None:
         tally(event)

@@ -1,4 +1,4 @@
-"""A stage of a run while it is done: what it is made of, what has become of it, and what it gives."""
+"""State of one stage during a run: its inputs, progress and result."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from penstock.record.job_key import digest_of
 from penstock.record.listing import Listing
 from penstock.report.report import Report
 from penstock.report.tally import Tally
+from penstock.runs.spec import JobSpec
 from penstock.stored import Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from penstock.job import Job
-
 _REPORT = "report.json"
 
 
 @dataclass
-class Doing:
+class StageRun:
     """One stage, or one that is only tried out."""
 
-    job: Job
+    job: JobSpec
     key: dict[str, Any]
     past: journal.Past
     changed: bool

@@ -1,0 +1,159 @@
+"""A job: a source, a function, and where results go; to be planned and run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from penstock.abc import Observer, Source
+from penstock.engine.decide.plan import Plan
+from penstock.report.report import Report
+from penstock.runs.run import Run
+from penstock.runs.spec import JobSpec
+
+
+class Job(JobSpec):
+    """What is to be done: ``function`` over the items of ``source``, results ``into`` a sink or reducer.
+
+    Args:
+        source: the items (``penstock.sources``).
+        function: an ordinary function of one item. An object with ``prepare()`` is prepared once
+            per worker; one with ``warm()`` once in the fork server, before workers are forked.
+        into: a sink or reducer, its registered name, or a dict of them: the function then returns a
+            dict with the same names.
+        inputs: passed as keywords. Files and earlier stages are opened once per worker.
+        batched: the function takes what ``source.read`` gives for a whole call; a number fixes
+            the items a call, for functions whose floats depend on it.
+        memory: the most that a call takes, stated instead of learnt: ``"600MiB"``. It is checked; more
+            than one worker may use is ItemTooLarge before any call.
+        threads: the most threads that a call can make use of; None for as many as there are cores for it.
+        seed: of the global random generators, which are reseeded from (seed, item).
+        private: keep names of items, and messages and tracebacks of exceptions, out of journal, events
+            and report, and drop what workers print; see :class:`penstock.Run`.
+        timeout: how long one item (one call, if batched) may take: seconds, or ``"30s"``; None for no limit.
+        stall: how long a worker may go without CPU and I/O before it counts as hung.
+    """
+
+    def plan(
+        self, *, budget: str | int = "auto", workers: int | None = None, call: int | None = None
+    ) -> Plan:
+        """Try a few items in a worker, throw their results away, and say what a run would do.
+
+        A job's only item is never tried.
+
+        Raises:
+            NoBudget: the budget is under the smallest possible.
+            ItemTooLarge: ``memory`` is more than one worker may use.
+        """
+        with Run(budget=budget, workers=workers, call=call) as run:
+            return run.try_out(self)
+
+    def run(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        budget: str | int = "auto",
+        workers: int | None = None,
+        call: int | None = None,
+        set_aside: bool | int = False,
+        accept_changes: bool = False,
+        retry_set_aside: bool = False,
+        private: bool = False,
+        observers: Sequence[Observer] = (),
+        backend: str | Any = "local",
+    ) -> Report:
+        """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
+
+        The run of a private job is private.
+
+        Raises:
+            PenstockError: see :mod:`penstock.errors`.
+        """
+        with Run(
+            folder,
+            budget=budget,
+            workers=workers,
+            call=call,
+            set_aside=set_aside,
+            accept_changes=accept_changes,
+            retry_set_aside=retry_set_aside,
+            private=private or self.private,
+            observers=observers,
+            backend=backend,
+        ) as run:
+            run._stage("", self)
+        return run.report()
+
+
+def run(
+    function: Callable[..., Any],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: Any = "collect",
+    inputs: Mapping[str, Any] | None = None,
+    batched: bool | int = False,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    private: bool = False,
+    timeout: str | float | None = None,
+    stall: str | float = "10min",
+    budget: str | int = "auto",
+    workers: int | None = None,
+    call: int | None = None,
+    set_aside: bool | int = False,
+    accept_changes: bool = False,
+    retry_set_aside: bool = False,
+    observers: Sequence[Observer] = (),
+    backend: str | Any = "local",
+) -> Report:
+    """Call ``function`` with every item, inside a memory budget; the report has the ``result``.
+
+    Args:
+        function: of one item.
+        items: a list, tuple, array, range, number of items, or a source.
+        folder: where to keep results and journal, so that the same call resumes; None for a
+            temporary run.
+        into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
+        private: as for :class:`Job` and :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend: as for
+            :class:`Run`.
+
+    Raises:
+        PenstockError: see :mod:`penstock.errors`.
+    """
+    job = Job(
+        source=as_source(items),
+        function=function,
+        into=into,
+        inputs=inputs or {},
+        batched=batched,
+        memory=memory,
+        threads=threads,
+        seed=seed,
+        private=private,
+        timeout=timeout,
+        stall=stall,
+    )
+    return job.run(
+        folder,
+        budget=budget,
+        workers=workers,
+        call=call,
+        set_aside=set_aside,
+        accept_changes=accept_changes,
+        retry_set_aside=retry_set_aside,
+        observers=observers,
+        backend=backend,
+    )
+
+
+def as_source(items: Any) -> Any:
+    """Items as a source: a source is one, a range or number counts, a sequence travels."""
+    from penstock.sources.items import Items, Range
+
+    if isinstance(items, range) or (isinstance(items, int) and not isinstance(items, bool)):
+        return Range(items)
+    return items if isinstance(items, Source) else Items(items)

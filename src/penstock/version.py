@@ -1,0 +1,3 @@
+"""The version, for the package and for the keys of jobs."""
+
+__version__ = "0.2.0"
