@@ -92,10 +92,10 @@ def rate(cells: int, work: Callable[[], Any], times: int = 5) -> float:
 
 def parts(folder: Path) -> None:
     """Print the speed of each part, on one core, in memory."""
-    from penstock.workloads.snv import kernel
+    from penstock.workloads.snv import kernel, members
     from penstock.workloads.snv.coverage_unit import Cover
     from penstock.workloads.snv.jobs import JudgePositions, MakeFeatures
-    from penstock.workloads.snv.reading import copying, medians, members
+    from penstock.workloads.snv.reading import copying, medians
     from penstock.workloads.snv.results.final import PackBlock
     from penstock.workloads.snv.table import Blocks, open_table
 

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock
-from penstock import note
+from penstock import worker_note as note
 from penstock.engine import messages as m
 from penstock.engine.apart import frames
-from penstock.engine.seeding import Seeder
-from penstock.engine.worker import Setup
+from penstock.engine.worker.main import Setup
+from penstock.engine.worker.seeding import Seeder
 from penstock.sinks import Collect
 from penstock.sources import Range
-from penstock.engine.worker.seeding import Seeder
 
 
 def draw_python(item):

@@ -14,10 +14,7 @@ import click
 from penstock import events as ev
 from penstock.cli import tell, with_flags
 from penstock.cli.target import no_run, path_of
-from penstock.engine import journal, postmortem
-from penstock.engine.lock import holder_of
-from penstock.engine.postmortem import PostMortem
-from penstock.errors import CannotResume, SetAside, UsageError, BadInput
+from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import within
 from penstock.record import journal, postmortem
 from penstock.record.lock import holder_of

@@ -8,7 +8,6 @@ import click
 
 from penstock.cli import tell
 from penstock.cli.target import no_run
-from penstock.engine.verify import verify as verify_folder
 from penstock.errors import UsageError
 from penstock.record.verify import verify as verify_folder
 

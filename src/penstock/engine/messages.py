@@ -126,3 +126,8 @@ class Failed:
     """The file that an OSError names."""
     errno: int = errno.ENOSPC
     """The number of the OSError that ``"disk"`` tells of."""
+
+
+def not_taken(kind: str, message: str) -> str:
+    """What is said of items that travelled to a worker, and could not be made again there."""
+    return f"cannot be unpickled in a worker: {kind}: {message}"

@@ -19,10 +19,10 @@ from penstock.errors import BadInput
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.snv import jobs
 from penstock.workloads.snv.coverage_unit import Cover
+from penstock.workloads.snv.members import GatherFacts, Members
 from penstock.workloads.snv.network.weights import load_weights
 from penstock.workloads.snv.reading import arrays, chunked, copying, inflating
 from penstock.workloads.snv.reading.arrays import open_arrays
-from penstock.workloads.snv.reading.members import GatherFacts, Members
 from penstock.workloads.snv.reading.rows import open_rows
 from penstock.workloads.snv.results import final
 from penstock.workloads.snv.table import Blocks, open_table

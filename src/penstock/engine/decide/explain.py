@@ -11,14 +11,10 @@ from typing import Any, TypeVar
 from penstock import foreign, storage
 from penstock.abc import SetAside
 from penstock.budget import Budget, MiB, format_size
-from penstock.engine.faults import not_taken
-from penstock.engine.governor import headroom
-from penstock.engine.messages import Failed
-from penstock.engine.plan import Reserved, room
-from penstock.engine.tasks import Failure, Task, Verdict
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Reserved, room
-from penstock.engine.decide.tasks import Failure, Verdict
+from penstock.engine.decide.tasks import Failure, Task, Verdict
+from penstock.engine.messages import Failed, not_taken
 from penstock.errors import (
     BadInput,
     CannotFit,

@@ -64,11 +64,6 @@ def qualified(error: BaseException) -> str:
     return foreign.line(name if module == "builtins" else f"{module}.{name}", 200)
 
 
-def not_taken(kind: str, message: str) -> str:
-    """What is said of items that travelled to a worker, and could not be made again there."""
-    return f"cannot be unpickled in a worker: {kind}: {message}"
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether this very process was refused memory: what an inner run of a function says is none."""
     return foreign.is_a(error, MemoryError) and not foreign.is_a(error, PenstockError)

@@ -29,7 +29,6 @@ from penstock.engine.worker.exceptions import (
     forget_frames,
     item_name,
     message_of,
-    not_taken,
     out_of_memory,
     qualified,
     traceback_of,
@@ -39,6 +38,7 @@ from penstock.engine.process import limit_threads, trim
 from penstock.errors import BadInput, PenstockBug, ResultsDamaged
 from penstock.engine.worker.process import limit_threads, trim
 from penstock.engine.worker.writing import Keeper
+from penstock.errors import BadInput, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
@@ -257,7 +257,7 @@ class Worker:
             if work.stop - work.start > 1 or out_of_memory(error):
                 raise
             name = item_name(self._setup.source, work.start, private=self._setup.private)
-            self._caller.unread = BadInput(f"item {name} {not_taken(qualified(error), message_of(error))}")
+            self._caller.unread = BadInput(f"item {name} {m.not_taken(qualified(error), message_of(error))}")
 
     def _stream(self, work: m.Work) -> Iterator[tuple[int, int, Any]]:
         """(start, stop, results) call by call, in item order; ends early where the batch is cut."""

@@ -6,7 +6,7 @@ Can be imported without torch, so that the class has a home to be unpickled from
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +16,14 @@ try:
 except ImportError:
     torch, IterableDataset = None, object
 
-if TYPE_CHECKING:
-    from penstock.workloads.multimodal.loader import Loader
+
+class Sharded(Protocol):
+    """Batches, of which a worker can have a share; a loader."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+    def of_worker(self, which: int, count: int) -> Sharded:
+        """The share of one of several workers."""
 
 
 class Batches(IterableDataset):  # type: ignore[misc]
@@ -27,7 +33,7 @@ class Batches(IterableDataset):  # type: ignore[misc]
         loader: of a split.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Sharded) -> None:
         super().__init__()
         self._loader = loader
 

@@ -128,7 +128,7 @@ class Stages:
     # ------------------------------------------------------------------ stages
 
     def _read(self) -> _Chosen:
-        from penstock.workloads.snv.reading.members import GatherFacts, Members, ReadMember, Scratch, mapped
+        from penstock.workloads.snv.members import GatherFacts, Members, ReadMember, Scratch, mapped
 
         given = self._given
         function = ReadMember(

@@ -16,9 +16,8 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
-from penstock.workloads.recsys.ranking.columns import DATASET, REQUEST, TIME
+from penstock.workloads.recsys.ranking.columns import DATASET, IDENTITY, REQUEST, TIME
 from penstock.workloads.recsys.ranking.drawing import pair_hashes
-from penstock.workloads.recsys.ranking.survey import IDENTITY
 from penstock.workloads.recsys.shared.tables import is_time, keys_of, microseconds_of
 
 if TYPE_CHECKING:

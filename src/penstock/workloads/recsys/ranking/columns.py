@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 REQUEST, DATASET, USER, PAGE = "request_id", "dataset_id", "user_id", "page_id"
 LABEL, POSITION, TIME = "label", "position", "timestamp"
+IDENTITY = "identity"
+"""Salt of the hash that a request or an item is told by."""
 KEYS = (REQUEST, DATASET, USER, PAGE)
 NUMERIC = ("score", "channel_weight")
 CATEGORICAL = ("channel", "device_type", "endpoint", "experiment_variant", "locale", "source", "variant")

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.workloads.recsys.hashing import hashes
-from penstock.workloads.recsys.ranking.columns import DATASET, POSITION, REQUEST, TIME, USER, Dimension
+from penstock.workloads.recsys.ranking.columns import (
+    DATASET,
+    IDENTITY,
+    POSITION,
+    REQUEST,
+    TIME,
+    USER,
+    Dimension,
+)
 from penstock.workloads.recsys.ranking.dimension import open_dimension
 from penstock.workloads.recsys.ranking.drawing import kept_negatives
 from penstock.workloads.recsys.ranking.repeats import Shown
 from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
 from penstock.workloads.recsys.ranking.sorting import ROW
-from penstock.workloads.recsys.ranking.survey import IDENTITY, as_texts
+from penstock.workloads.recsys.ranking.survey import as_texts
 from penstock.workloads.recsys.shared.tables import floats_of, keys_of
 
 if TYPE_CHECKING:

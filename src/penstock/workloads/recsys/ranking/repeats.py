@@ -16,10 +16,9 @@ import numpy as np
 import penstock
 from penstock.hashing import mix
 from penstock.workloads.recsys.hashing import hashes
-from penstock.workloads.recsys.ranking.columns import POSITION
+from penstock.workloads.recsys.ranking.columns import IDENTITY, POSITION
 from penstock.workloads.recsys.ranking.rules import Rules, keep
 from penstock.workloads.recsys.ranking.sorting import ROW
-from penstock.workloads.recsys.ranking.survey import IDENTITY
 from penstock.workloads.recsys.shared.tables import floats_of
 
 if TYPE_CHECKING:

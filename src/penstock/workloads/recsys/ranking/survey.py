@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from penstock.workloads.recsys.hashing import hashes
+from penstock.workloads.recsys.ranking.columns import IDENTITY
 from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ SPAN = 65_536
 """Rows of an item."""
 TEXTS = 50_000
 """A category with more texts than this is hashed."""
-IDENTITY = "identity"
-"""Salt of the hash that a request or an item is told by."""
 
 
 @dataclass(frozen=True)

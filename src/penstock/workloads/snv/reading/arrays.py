@@ -64,6 +64,13 @@ class Array:
         """For errors."""
         return f"{self.path}, {self.name}" if self.name else self.path
 
+    @property
+    def value_order(self) -> str:
+        """The axes from the slowest to the fastest as the values come; of Zarr by its chunks."""
+        if self.kind != "zarr" or len(self.shape) == 1:
+            return self.order
+        return ("spk" if Chunked(self.path).by_sample else "psk")[: len(self.shape)]
+
     def map(self) -> NDArray[Any]:
         """The values, mapped: axes as they lie, see ``order``.
 

@@ -20,8 +20,6 @@ from penstock.errors import BadInput, MissingExtra
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.workloads.snv.reading.arrays import Array
-
 _AT_ONCE = 64 << 20
 """Bytes of an array in memory at a time, at most, as 64-bit values."""
 STATISTICS = 8
@@ -94,13 +92,6 @@ class Chunked:
         for at in range(0, positions, self.step):
             block = self.planes(slice(None), slice(at, at + self.step))
             yield np.ascontiguousarray(block.swapaxes(0, 1)).ravel()
-
-
-def order_of(array: Array) -> str:
-    """The axes of an array from the slowest to the fastest as its values come, see :class:`Array`."""
-    if array.kind != "zarr" or len(array.shape) == 1:
-        return array.order
-    return ("spk" if Chunked(array.path).by_sample else "psk")[: len(array.shape)]
 
 
 @contextmanager

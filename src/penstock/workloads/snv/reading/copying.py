@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.snv.reading.arrays import Array
-from penstock.workloads.snv.reading.chunked import STATISTICS, Chunked, order_of
+from penstock.workloads.snv.reading.chunked import STATISTICS, Chunked
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -71,7 +71,7 @@ def copy(name: str, array: Array, path: Path, spare: int = 0) -> dict[str, Any]:
         NoRoom: the disk does not hold it, or too little would be left; no file is.
     """
     shape = (*array.shape[:2], STATISTICS) if name == "counts" else array.shape
-    order = order_of(array)
+    order = array.value_order
     lying = tuple(shape["spk".index(axis)] for axis in order)
     last = -1
     with open(path, "wb+") as file:
@@ -242,7 +242,7 @@ _CHECKS: dict[str, _Check] = {
 
 
 def _refuse(array: Array, piece: NDArray[Any], first: int, value: int, why: str) -> None:
-    order = order_of(array)
+    order = array.value_order
     used = [STATISTICS if n > STATISTICS and axis == 2 else n for axis, n in enumerate(array.shape)]
     lying = tuple(used["spk".index(axis)] for axis in order)
     at = np.unravel_index(first + int(np.argmax(piece == value)), lying)

@@ -8,7 +8,7 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.workloads.snv.reading.arrays import Array
-from penstock.workloads.snv.reading.chunked import Chunked, order_of
+from penstock.workloads.snv.reading.chunked import Chunked
 from penstock.workloads.snv.reading.copying import bounds
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Pick:
 
     def __init__(self, array: Array, columns: NDArray[np.int64], out: NDArray[np.int64]) -> None:
         samples, length = array.shape
-        across = order_of(array) == "ps"
+        across = array.value_order == "ps"
         rows = np.arange(samples)
         # The places of all wanted values in the order in which they lie, and where each goes.
         places = columns[:, None] * samples + rows if across else rows[:, None] * length + columns
@@ -100,7 +100,7 @@ def _count(array: Array, low: NDArray[np.int64], width: NDArray[np.int64], pick:
     below, most = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     hist = np.zeros((samples, BINS), np.uint32)
     # Samples run fastest in a Fortran array, positions in a C array.
-    turn = 1 if order_of(array) == "ps" else length
+    turn = 1 if array.value_order == "ps" else length
     at = 0
     for piece in Chunked(array.path).pieces() if array.kind == "zarr" else array.pieces():
         _check_coverage(array, piece)
