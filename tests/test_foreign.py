@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock import foreign, storage
-from penstock.engine import faults
 from penstock.engine.worker import exceptions
 from penstock.errors import BadInput, PenstockError, SetAside
 from penstock.report.report import Report

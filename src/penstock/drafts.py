@@ -12,6 +12,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from penstock import layout
+
 _places: dict[Path, Path] = {}
 """Run folders that this process works in, and where in them it makes its drafts."""
 
@@ -83,6 +85,6 @@ def fence(token: Path, into: Path) -> None:
 
 def _root(place: Path) -> Path:
     for folder in place.parents:
-        if folder.name == "drafts":
+        if folder.name == layout.DRAFTS:
             return folder.parents[1]
     raise ValueError(f"{place} is no folder for drafts")

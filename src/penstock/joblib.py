@@ -19,11 +19,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from penstock import warm
-from penstock.calls.work import in_words
-from penstock.engine.discover import cpus, most_workers
-from penstock.engine.process import THREAD_VARIABLES
 from penstock.discover import cpus, most_workers
+from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
 from penstock.pool import warm
 from penstock.pool.calls import in_words

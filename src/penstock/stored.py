@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import values
+from penstock import layout, values
 from penstock.errors import UsageError
 
 
@@ -65,13 +65,8 @@ class Stored:
     def _open(self, name: str, room: Any) -> Any:
         if hasattr(room, "merge"):
             assert self.machinery is not None
-            return values.loads((self.machinery / result_name(name)).read_bytes())
+            return values.loads((self.machinery / layout.result_name(name)).read_bytes())
         return room.result(self.folder / name if name else self.folder)
-
-
-def result_name(name: str) -> str:
-    """File name of a reducer's result inside a stage's machinery."""
-    return f"result-{name}.json" if name else "result.json"
 
 
 def open_input(value: Any) -> Any:

@@ -10,7 +10,7 @@ from made_up_runs import failed, resumed, tiny, usual
 import penstock
 from penstock import errors
 from penstock.cli import VERBS, _wrapped, main
-from penstock.engine.journal import Journal
+from penstock.record.journal import Journal
 from penstock.report.report import Report
 
 

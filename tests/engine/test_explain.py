@@ -77,7 +77,7 @@ REASONS = {
 
 
 def test_every_cause_has_a_sentence():
-    assert set(CAUSES) == set(REASONS) == set(get_args(Cause)) - {"dropped"}
+    assert set(CAUSES) == set(REASONS) == set(get_args(Cause)) - {"dropped", "load"}
     assert set(REASONS.values()) == set(get_args(Reason))
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from penstock import note
 from penstock.abc import SetAside
-from penstock.engine import calling
-from penstock.engine.meter import Meter
+from penstock.engine.worker import calling
+from penstock.meter import Meter
 from penstock.sharing import Share
 from penstock.sources.items import Items
 

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.abc import Batch, Part, Receipt, SetAside
-from penstock.engine import journal
-from penstock.engine.journal import Journal, Past, batches_of, kept, plain, read, receipts
 from penstock.errors import JournalDamaged, PenstockBug, RunTakenOver
 from penstock.intervals import Intervals
 from penstock.record import journal

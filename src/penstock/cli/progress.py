@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from penstock import events as ev
-from penstock import foreign
+from penstock import foreign, layout
 from penstock.budget import format_size
 from penstock.report.report import Report, format_seconds
 
@@ -29,7 +29,6 @@ _LIVE_SECONDS = 0.15
 _BAR, _SHORTEST_BAR = 24, 6
 _LONGEST = 20_000
 """Letters of a line."""
-_OURS = ("report.html", "report.json")
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -295,10 +294,10 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
     results = _results(folder)
     if results:
         lines.append(f"  results in {folder}: {', '.join(map(foreign.line, results))}")
-    log = folder / ".penstock" / "workers.log"
+    log = folder / layout.STATE / layout.WORKERS_LOG
     if log.exists() and log.stat().st_size:
         lines.append(f"  what workers printed {log}")
-    page = folder / "report.html"
+    page = folder / layout.PAGE
     if page.exists():
         lines.append(f"  report {page}")
     return "\n".join(lines)
@@ -306,6 +305,6 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
 
 def _results(folder: Path, most: int = 8) -> list[str]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    kept = [path for path in paths if not path.name.startswith(".") and path.name not in _OURS]
+    kept = [path for path in paths if not path.name.startswith(".") and path.name not in layout.OURS]
     names = [f"{path.name}/" if path.is_dir() else path.name for path in kept]
     return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names

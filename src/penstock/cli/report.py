@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from penstock import events as ev
+from penstock import layout
 from penstock.cli import tell, with_flags
 from penstock.cli.target import no_run, path_of
 from penstock.errors import CannotResume, SetAside, UsageError
@@ -34,7 +35,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
     Memory against the budget, failures, items set aside. Works while it runs, and after it was
     killed: then it says when the run died, at what memory, at which items, and what was lost.
     """
-    events = folder / ".penstock" / "events.jsonl"
+    events = folder / layout.STATE / layout.EVENTS
     if not events.is_file():
         raise UsageError(no_run(folder))
     died = postmortem.of_run(folder)
@@ -52,7 +53,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
             tell(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
         write_page(folder, ev.read(events), stages)
-    drawn = folder / "report.html"
+    drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
 
@@ -72,7 +73,7 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
         for name, tally in tallies.items()
         if name or tally.items
     ]
-    holder = holder_of(folder / ".penstock")
+    holder = holder_of(folder / layout.STATE)
     running = holder if holder is not None and holder.alive else None
     for place, stage in enumerate(stages):
         if running is not None and stage.stage == last and stage.outcome == "interrupted":
@@ -86,6 +87,6 @@ def _set_aside(folder: Path, tally: Tally) -> Iterable[SetAside] | None:
     """The items given up as the journal tells them, with error and traceback, which events do not have."""
     if tally.set_aside_total:
         with suppress(OSError, ValueError, CannotResume):  # damaged, or gone: what the events tell is left
-            past = journal.read(within(folder / ".penstock", f"{tally.stage or 'job'}/journal"))
+            past = journal.read(within(folder, layout.journal_of(tally.stage)))
             return past.aside.values() if past.job else None
     return None

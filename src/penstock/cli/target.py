@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock import foreign, registry
+from penstock import foreign, layout, registry
 from penstock.budget import parse_size
-from penstock.engine import journal
 from penstock.errors import (
     BadInput,
     CannotResume,
@@ -30,6 +29,7 @@ from penstock.errors import (
     UsageError,
 )
 from penstock.files import atomic
+from penstock.record import journal
 
 if TYPE_CHECKING:
     from penstock.abc import Workload
@@ -183,7 +183,7 @@ def _line(error: BaseException) -> str | None:
 
 def path_of(folder: Path) -> Path:
     """Where a run folder keeps its command."""
-    return folder / ".penstock" / "command.json"
+    return folder / layout.STATE / layout.COMMAND
 
 
 def as_json(target: Target) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
     Raises:
         JobChanged: it holds a run of another command, or of a script.
     """
-    if not (folder / ".penstock").is_dir():
+    if not (folder / layout.STATE).is_dir():
         return
     if not path_of(folder).exists():
         if _holds_items(folder):
@@ -262,7 +262,7 @@ def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None
 
 def _holds_items(folder: Path) -> bool:
     """Whether anything is done in it: a run that ended as it began leaves a journal of its first line."""
-    for path in (folder / ".penstock").glob("*/journal"):
+    for path in layout.journals(folder / layout.STATE):
         try:
             if journal.read(path).done:
                 return True
@@ -341,7 +341,7 @@ def no_run(folder: Path) -> str:
     """What is said of a folder that should hold a run and does not."""
     if not folder.is_dir():
         return f"{folder} is not there, or is no folder; expected the folder of a run"
-    return f"{folder} holds no run: nothing of one is in {folder / '.penstock'}"
+    return f"{folder} holds no run: nothing of one is in {folder / layout.STATE}"
 
 
 def read(folder: Path) -> Target:
@@ -352,7 +352,7 @@ def read(folder: Path) -> Target:
         CannotResume: nothing was begun in it, or a script made it.
         BadInput: its command cannot be read, or an option's value is no longer valid.
     """
-    if not (folder / ".penstock").is_dir():
+    if not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))
     if not path_of(folder).exists() and not _holds_items(folder):
         raise CannotResume(f"nothing was begun in {folder}: start it with penstock run ... --into {folder}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from penstock import layout
 from penstock.cli import tell
 from penstock.cli.target import no_run
 from penstock.errors import UsageError
@@ -22,7 +23,7 @@ def verify(folder: Path, as_json: bool) -> None:
     items, no part without a receipt, peak against budget. Exit code 0 only when all hold, 1 with
     each fault named, 2 for a folder that is no run. Changes nothing, and needs none of your code.
     """
-    if not (folder / ".penstock").is_dir():
+    if not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))
     found = verify_folder(folder)
     tell(found.to_json() if as_json else str(found))

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pickle import PicklingError
 from typing import Any, ClassVar
 
-from penstock import handing, discover
-from penstock.engine import discover
-from penstock.executor import Executor, new_backend
-from penstock.service import thread_variables
+from penstock import discover, handing
 from penstock.pool.executor import Executor, new_backend
+from penstock.pool.service import thread_variables
 
 
 @dataclass(eq=False)

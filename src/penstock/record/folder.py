@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import drafts, foreign, forks, temporary, discover
+from penstock import discover, drafts, foreign, forks, layout, temporary
 from penstock import events as ev
 from penstock.abc import Event
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
@@ -23,11 +23,6 @@ from penstock.report.report import Report
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 """Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
 _TOKEN = re.compile(r"[0-9a-f]{32}")
-MACHINERY = ".penstock"
-"""Folder for the journal, events and logs inside a run folder."""
-_DRAFTS = "drafts"
-RESERVED = frozenset({_DRAFTS, "lock", "owner", "events.jsonl", "workers.log", "command.json"})
-"""Names inside it that no stage can have."""
 
 
 class RunFolder:
@@ -49,7 +44,7 @@ class RunFolder:
         """The umask to go back to."""
         self.temporary = folder is None
         self.path = Path(temporary.make("penstock-") if folder is None else folder).absolute()
-        self.machinery = self.path / MACHINERY
+        self.machinery = self.path / layout.STATE
         self.died: postmortem.PostMortem | None = None
         """What became of the run before, where it died."""
         self.drafts: Path | None = None
@@ -92,7 +87,7 @@ class RunFolder:
             self._take()
             if told := discover.in_memory(self.path):
                 warnings.warn(told, RuntimeWarning, stacklevel=5)  # where Run is entered
-            self._events = _appended(self.machinery / "events.jsonl")
+            self._events = _appended(self.machinery / layout.EVENTS)
             self.prove()  # behind the opening: by name it may be a successor's
         except BaseException:
             self.leave()
@@ -120,12 +115,12 @@ class RunFolder:
         self._lock = lock = RunLock(self.machinery, self._edge)
         left = self._make_drafts(lock.token)
         if left or lock.taken:
-            for path in self.machinery.glob("*/journal"):
+            for path in layout.journals(self.machinery):
                 with suppress(JournalDamaged):  # told to whoever reads it
                     journal.take_over(path, lock)
-            renew(self.machinery / "events.jsonl")
+            renew(self.machinery / layout.EVENTS)
         lock.prove()
-        for scratch in self.machinery.glob("*/scratch"):  # of runs that were killed, as the drafts
+        for scratch in self.machinery.glob(f"*/{layout.SCRATCH}"):  # of runs that were killed, as the drafts
             shutil.rmtree(scratch, ignore_errors=True)
         self._clear_old_drafts()
         self.died = postmortem.of_dead(self.path, lock.dead)
@@ -136,7 +131,7 @@ class RunFolder:
         Returns:
             Whether there was anybody.
         """
-        place = self.machinery / _DRAFTS / token
+        place = self.machinery / layout.DRAFTS / token
         place.mkdir(parents=True)
         self.drafts = place
         others = [path for path in place.parent.iterdir() if path != place and _TOKEN.fullmatch(path.name)]
@@ -262,9 +257,9 @@ class RunFolder:
             return
         self.prove()
         with suppress(OSError):  # a full disk must not hide what the run raised
-            with atomic(self.path / "report.json", durable=False) as draft:
+            with atomic(self.path / layout.REPORT, durable=False) as draft:
                 draft.write_text(whole.to_json())
-            write_page(self.path, ev.read(self.machinery / "events.jsonl"), stages)
+            write_page(self.path, ev.read(self.machinery / layout.EVENTS), stages)
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""
@@ -295,7 +290,7 @@ class RunFolder:
         """Remove our own, and nobody else's."""
         if self.drafts is None:
             return
-        for scratch in self.machinery.glob("*/scratch"):
+        for scratch in self.machinery.glob(f"*/{layout.SCRATCH}"):
             shutil.rmtree(scratch / self.drafts.name, ignore_errors=True)
             with suppress(OSError):
                 scratch.rmdir()

@@ -32,7 +32,6 @@ from typing import Any, BinaryIO, Protocol
 
 from penstock import foreign, values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.engine.lines import check
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 from penstock.intervals import Intervals

@@ -23,16 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from penstock import foreign
-from penstock.engine import holding
-from penstock.engine.holding import Entry, Here, Silence, life_of, read_entry
+from penstock import foreign, layout
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
 from penstock.identity import boot, namespace, started
 from penstock.record import holding
 from penstock.record.holding import Entry, Here, Silence, life_of, read_entry
 
-_NAME = "lock"
-_OWNER = "owner"
 _BEAT = 5.0
 _SLEPT = 3.0
 """Seconds without a sign of ourselves after which we may have been taken for dead."""
@@ -99,7 +95,7 @@ def _guarded(file: IO[bytes]) -> bool:
 
 def holder_of(machinery: Path) -> Holder | None:
     """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
-    found = _read(machinery / _NAME)
+    found = _read(machinery / layout.LOCK)
     if found is None or found.entry is None:
         return None
     here = _here()
@@ -134,7 +130,7 @@ class RunLock:
     """
 
     def __init__(self, machinery: Path, edge: Edge | None = None) -> None:
-        self._path = machinery / _NAME
+        self._path = machinery / layout.LOCK
         self._edge = edge or Edge(_here, started)
         self._mutex = threading.Lock()
         self._lost: RunTakenOver | None = None
@@ -146,7 +142,7 @@ class RunLock:
         self._before = 0
         self._file = self._take()
         self._turned = self._edge.clock()
-        _write_owner(self._path.with_name(_OWNER), self._mine)
+        _write_owner(self._path.with_name(layout.OWNER), self._mine)
         if self._edge.beats:
             threading.Thread(target=self._keep_beating, name="penstock-lock", daemon=True).start()
 
@@ -194,7 +190,7 @@ class RunLock:
             self._edge.here(), pid, self._edge.started(pid), since, self.token, self.number, 0, time.time()
         )
         self._line = self._mine.to_bytes()
-        new = self._path.with_name(f"{_NAME}.{self.token}")
+        new = self._path.with_name(f"{layout.LOCK}.{self.token}")
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             os.write(descriptor, self._line)
@@ -237,7 +233,7 @@ class RunLock:
 
     def _take_away(self, is_meant: Callable[[_Found], bool]) -> bool:
         """Remove the lock where it is the one that is meant; another, that came meanwhile, is put back."""
-        away = self._path.with_name(f"{_NAME}.{self.token}.away")
+        away = self._path.with_name(f"{layout.LOCK}.{self.token}.away")
         try:
             self._path.rename(away)
         except FileNotFoundError:
@@ -255,7 +251,7 @@ class RunLock:
         """Nobody else on this machine judges the lock meanwhile; given back when this process dies."""
         # Without waiting, should it be a pipe that nobody reads.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self._path.with_name(_NAME + ".guard"), flags, 0o666)
+        descriptor = os.open(self._path.with_name(layout.LOCK + ".guard"), flags, 0o666)
         with open(descriptor, "rb+", buffering=0) as file:
             until = self._edge.clock() + _GUARD_SECONDS
             with suppress(OSError):  # a file system without such locks
@@ -381,7 +377,7 @@ class RunLock:
             if number > self.number:  # one that is equal is ours
                 self.number = number + 1
                 self._mine = replace(self._mine, number=self.number)
-                _write_owner(self._path.with_name(_OWNER), self._mine)
+                _write_owner(self._path.with_name(layout.OWNER), self._mine)
 
     def release(self) -> None:
         """Give the folder free, if it is still ours."""
@@ -440,12 +436,12 @@ def _read(path: Path) -> _Found | None:
 
 def read_owner(machinery: Path) -> Entry | None:
     """Who owned the folder last."""
-    found = _read(machinery / _OWNER)
+    found = _read(machinery / layout.OWNER)
     return None if found is None else found.entry
 
 
 def _write_owner(path: Path, entry: Entry) -> None:
-    draft = path.with_name(f"{_OWNER}.{entry.token}")
+    draft = path.with_name(f"{layout.OWNER}.{entry.token}")
     with open(draft, "wb") as file:
         file.write(entry.to_bytes())
         file.flush()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
-from penstock import foreign
+from penstock import foreign, layout
 from penstock.budget import format_size
 from penstock.errors import CannotResume
 from penstock.foreign import line
@@ -150,7 +150,7 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
 
 def of_run(folder: Path) -> PostMortem | None:
     """What became of the last run in a folder; None when it ended by itself, or runs still."""
-    holder = holder_of(folder / ".penstock")
+    holder = holder_of(folder / layout.STATE)
     if holder is not None and holder.alive and not holder.rebooted:
         return None
     return of_dead(folder, holder)
@@ -163,8 +163,8 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
         folder: the run folder.
         holder: whose lock was found; None where there was none.
     """
-    machinery = folder / ".penstock"
-    path = machinery / "events.jsonl"
+    machinery = folder / layout.STATE
+    path = machinery / layout.EVENTS
     if holder is None and not _ends_open(path):
         return None
     found = examine(ev.read(path)) if path.is_file() else None
@@ -177,7 +177,11 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
             rebooted=holder.rebooted,
             known=holder.known,
         )
-    return None if found is None else _with_kept(found, machinery / (found.stage or "job") / "journal")
+    return (
+        None
+        if found is None
+        else _with_kept(found, machinery / layout.stage_folder(found.stage) / layout.JOURNAL)
+    )
 
 
 def _ends_open(path: Path) -> bool:

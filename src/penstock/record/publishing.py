@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
+from penstock import layout
 from penstock.errors import UsageError
 from penstock.files import atomic
 from penstock.record import journal
-from penstock.record.folder import MACHINERY
 from penstock.stored import Stored
-
-_REPORTS = ("report.html", "report.json")
 
 
 def publish(stored: Stored, names: tuple[str, ...], folder: Path, owner: journal.Owner | None) -> None:
@@ -36,7 +34,7 @@ def publish(stored: Stored, names: tuple[str, ...], folder: Path, owner: journal
         if told.setdefault(path.name, str(path)) != str(path):
             raise UsageError(f"{told[path.name]} and {path} of stage {stored.name} have the same name")
         _link(stored.folder / path, folder / path.name)
-    book = stored.machinery / "journal"
+    book = stored.machinery / layout.JOURNAL
     if told.items() - journal.read(book).published.items():
         with closing(journal.Journal(book, owner=owner)) as lines:
             lines.write({"published": told})
@@ -58,7 +56,7 @@ def _named(stored: Stored, names: tuple[str, ...]) -> Iterator[PurePosixPath]:
 
 
 def _see(stored: Stored, path: PurePosixPath, folder: Path) -> None:
-    if path.name.startswith(MACHINERY) or path.name in _REPORTS or (folder / path.name).is_dir():
+    if path.name.startswith(layout.STATE) or path.name in layout.OURS or (folder / path.name).is_dir():
         raise UsageError(f"{path.name} of stage {stored.name}: something else has that name in {folder}")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from penstock import files, foreign
+from penstock import files, foreign, layout
 from penstock.abc import Closed, Part
 from penstock.errors import ResultsDamaged
 from penstock.intervals import Intervals
@@ -43,11 +43,11 @@ class Place:
     @property
     def book(self) -> Path:
         """The journal."""
-        return self.machinery / "journal"
+        return self.machinery / layout.JOURNAL
 
     def parts_of(self, room: str, past: journal.Past) -> Path:
         """The folder of the parts that a room's receipts name."""
-        return self.machinery / "states" if room in past.reducers else self.finals_of(room, past)
+        return self.machinery / layout.STATES if room in past.reducers else self.finals_of(room, past)
 
     def finals_of(self, room: str, past: journal.Past) -> Path:
         """The folder of what a room wrote when it was closed."""

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from penstock import events as ev
-from penstock import files, foreign
+from penstock import files, foreign, layout
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
 from penstock.errors import CannotResume, UsageError
@@ -28,7 +28,6 @@ from penstock.report.report import Report
 from penstock.report.tally import Tally
 
 SCHEMA = 1
-_OURS = frozenset({".penstock", "report.html", "report.json"})
 _NAMED = 100
 """The most files without a receipt that are named."""
 
@@ -150,10 +149,10 @@ def verify(folder: str | Path) -> Verification:
         UsageError: the folder holds no run.
     """
     folder = Path(folder).absolute()
-    machinery = folder / ".penstock"
-    if (machinery / "exec.json").is_file():
+    machinery = folder / layout.STATE
+    if (machinery / layout.EXEC).is_file():
         raise UsageError(f"{folder} is the record of a supervised command: it keeps no results to verify")
-    path = machinery / "events.jsonl"
+    path = machinery / layout.EVENTS
     stages = _stages(machinery)
     if not path.is_file() and not stages:
         raise UsageError(f"{folder} holds no run: nothing of one is in {machinery}")
@@ -161,17 +160,17 @@ def verify(folder: str | Path) -> Verification:
     holder = holder_of(machinery)
     faults = [] if path.is_file() else [Fault(_told(folder, path), "the events of the run", "no such file")]
     faults += [
-        Fault(f".penstock/{name or 'job'}/journal", "the stage's journal", "no such file")
+        Fault(layout.journal_of(name), "the stage's journal", "no such file")
         for name in tallies
-        if (name or "job") not in stages
+        if layout.stage_folder(name) not in stages
     ]
     running = holder is not None and holder.alive
     checks = [_Stage(folder, _named(each, tallies), tallies, running) for each in _in_order(stages, tallies)]
-    names = {check.name for check in checks} | set(_OURS)
+    names = {check.name for check in checks} | layout.OURS
     found = tuple(check.check(names) for check in checks)
     faults += [fault for stage in found for fault in stage.faults]
     if not found:
-        faults.append(Fault(".penstock", "a stage with a journal", "none was begun"))
+        faults.append(Fault(layout.STATE, "a stage with a journal", "none was begun"))
     beside = [name for check in checks for name in check.beside]
     if not any(check.at_top for check in checks):
         beside += [_told(folder, path) for path in _entries(folder) if path.name not in names]
@@ -187,7 +186,7 @@ def verify(folder: str | Path) -> Verification:
 
 def _stages(machinery: Path) -> set[str]:
     """The folders of stages, by name."""
-    return {path.parent.name for path in machinery.glob("*/journal")}
+    return {path.parent.name for path in layout.journals(machinery)}
 
 
 def _tallies(path: Path) -> dict[str, Tally]:
@@ -199,13 +198,13 @@ def _tallies(path: Path) -> dict[str, Tally]:
 
 def _in_order(stages: set[str], tallies: Mapping[str, Tally]) -> list[str]:
     """The stages as they were begun, those that no event tells of last."""
-    begun = [name or "job" for name in tallies if (name or "job") in stages]
+    begun = [each for each in map(layout.stage_folder, tallies) if each in stages]
     return begun + sorted(stages.difference(begun))
 
 
 def _named(machinery: str, tallies: Mapping[str, Tally]) -> str:
     """The stage's name: a run of one job has none, and its machinery is called ``job``."""
-    return "" if machinery == "job" and "job" not in tallies else machinery
+    return "" if machinery == layout.JOB and layout.JOB not in tallies else machinery
 
 
 def _told(folder: Path, path: Path) -> str:
@@ -228,9 +227,9 @@ class _Stage:
     bytes: int = 0
 
     def check(self, not_ours: set[str]) -> StageVerified:
-        machinery = self.folder / ".penstock" / (self.name or "job")
-        self.book = machinery / "journal"
-        peak, budget = self._peak(machinery / "report.json")
+        machinery = self.folder / layout.STATE / layout.stage_folder(self.name)
+        self.book = machinery / layout.JOURNAL
+        peak, budget = self._peak(machinery / layout.REPORT)
         try:
             past = journal.read(self.book)
             if not self.running and journal.torn(self.book):
@@ -273,7 +272,7 @@ class _Stage:
         told = []
         if self.name in self.tallies:
             told.append(
-                (_told(self.folder, report.parents[1] / "events.jsonl"), self.tallies[self.name].report())
+                (_told(self.folder, report.parents[1] / layout.EVENTS), self.tallies[self.name].report())
             )
         try:
             told.append((_told(self.folder, report), Report.from_json(foreign.read_text(report))))
@@ -304,7 +303,7 @@ class _Stage:
             told.update(part.name for part in receipt.parts)
             if closed is None or not closed.replaced:
                 for part in receipt.parts:
-                    self._part(part, machinery / "states" if is_reducer else folder)
+                    self._part(part, machinery / layout.STATES if is_reducer else folder)
         if list(covered) != list(past.done) or counted != len(covered):
             what = f"the receipts of {room!r}" if room else "the receipts"
             odd = f"{counted:,} ({postmortem.told(covered)})"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from penstock import events as ev
+from penstock import layout
 from penstock.budget import format_size
 from penstock.files import atomic
 from penstock.foreign import in_html, line
@@ -69,7 +70,7 @@ def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[R
         tally.report(folder=run_folder) for name, tally in timeline.tallies.items() if name or tally.items
     ]
     stages = over_all_runs(counted, reports)
-    page = run_folder / "report.html"
+    page = run_folder / layout.PAGE
     with atomic(page) as draft:
         draft.write_text(render(run_folder, timeline, stages), encoding="utf-8", errors="replace")
     return page
@@ -130,9 +131,9 @@ def _ending(run_folder: Path, whole: Report) -> str:
 
 
 def _resume(run_folder: Path) -> str:
-    if (run_folder / ".penstock" / "exec.json").exists():
+    if (run_folder / layout.STATE / layout.EXEC).exists():
         return "To do it again, run the command again with the same folder."
-    if (run_folder / ".penstock" / "command.json").exists():
+    if (run_folder / layout.STATE / layout.COMMAND).exists():
         command = f"penstock resume {shlex.quote(str(run_folder))}"
         return f"What is done is kept. To go on: <code>{in_html(command)}</code>"
     return "What is done is kept. To go on, run your script again with the same folder."

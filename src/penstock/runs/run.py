@@ -18,11 +18,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from penstock import discover, forks, registry, storage
+from penstock import discover, forks, layout, registry, storage
 from penstock import events as ev
 from penstock.abc import Event, Observer, Sequential, Sized
-from penstock.budget import MiB, format_size
-from penstock.doing import Doing, finished
+from penstock.budget import MiB
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt, Interrupts
 from penstock.engine.parent.ledger import Ledger
@@ -32,7 +31,7 @@ from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, standing
-from penstock.record.folder import RESERVED, RunFolder
+from penstock.record.folder import RunFolder
 from penstock.record.job_key import digest_of, holes_before
 from penstock.record.listing import Listing
 from penstock.record.publishing import publish
@@ -167,7 +166,7 @@ class Run:
         """
         if not name or name.startswith(".") or "/" in name:
             raise UsageError(f"a stage cannot be called {name!r}: a plain word names a folder")
-        if name in RESERVED:
+        if name in layout.RESERVED:
             raise UsageError(f"a stage cannot be called {name!r}: the engine keeps something of that name")
         return self._stage(name, job)
 
@@ -246,7 +245,7 @@ class Run:
         owner = self._run_folder.owner
         job = self._as_private(job)
         results = self.folder / name if name else self.folder
-        machinery = self.machinery / (name or "job")
+        machinery = self.machinery / layout.stage_folder(name)
         machinery.mkdir(exist_ok=True)
         rooms = job.rooms(temporary=self._run_folder.temporary)
         place = standing.Place(results, machinery)
@@ -365,7 +364,7 @@ class Run:
             self._emit(ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message), Tally())
 
     def _do(self, current: StageRun) -> Stored:
-        path, owner = current.machinery / "journal", self._run_folder.owner
+        path, owner = current.machinery / layout.JOURNAL, self._run_folder.owner
         book = journal.Journal(path, durable=current.durable, owner=owner)
         began, cpu = time.monotonic(), self._cpu()
         try:
@@ -457,7 +456,7 @@ class Run:
         self._backend.open(
             current.job.pack(current.setup()),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
-            None if current.job.private else self.machinery / "workers.log",
+            None if current.job.private else self.machinery / layout.WORKERS_LOG,
         )
 
     def _loop(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
@@ -487,13 +486,13 @@ class Run:
         if not self._run_folder.entered:
             raise UsageError("a Run is used as a context: with penstock.Run(...) as run: ...")
         found = self._discover()
-        machinery = self.machinery / "job"
+        machinery = self.machinery / layout.JOB
         machinery.mkdir(exist_ok=True)
         stored = Stored("", self.folder, {}, (), job.rooms(temporary=False), machinery)
         told, drafts = self._run_folder.told, self._run_folder.drafts
         current = StageRun(job, {}, journal.Past(), False, found, stored, told, Tally(), drafts)
         self._open_backend(current)
-        with closing(journal.Journal(machinery / "trial", durable=False)) as book:
+        with closing(journal.Journal(machinery / layout.TRIAL, durable=False)) as book:
             loop = self._loop(current, book, lambda event: None)
             return try_out(loop, current.setup(), threads=job.most_threads(discover.cpus()))
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock import discover, values
+from penstock import discover, layout, values
 from penstock.abc import SetAside, Sink
 from penstock.engine.parent.loop import Loop
 from penstock.engine.worker.main import Setup
@@ -24,8 +24,6 @@ from penstock.stored import Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_REPORT = "report.json"
 
 
 @dataclass
@@ -122,7 +120,7 @@ class StageRun:
         rooms = self.stored.rooms
         keeper = Keeper(rooms, self.stored.folder, self.machinery, batched=False)
         keeper.open(0)
-        made, told = keeper.close(self.machinery / "journal", durable=self.durable)
+        made, told = keeper.close(self.machinery / layout.JOURNAL, durable=self.durable)
         book.write(journal.opened(name for name, room in rooms.items() if hasattr(room, "merge")))
         book.write(journal.closed(told))
         return made
@@ -143,7 +141,7 @@ class StageRun:
 
     def save(self, report: Report) -> None:
         """Keep the report beside the journal."""
-        path = self.machinery / _REPORT
+        path = self.machinery / layout.REPORT
         # A full disk must not hide what the run raised.
         with suppress(OSError, RunTakenOver), atomic(path, durable=False) as draft:
             draft.write_text(report.to_json())
@@ -154,7 +152,7 @@ def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tu
     stored = _with_facts(stored, past.aside, items)
     assert stored.machinery is not None
     try:
-        before = Report.from_json((stored.machinery / _REPORT).read_text(), open_result=stored.open)
+        before = Report.from_json((stored.machinery / layout.REPORT).read_text(), open_result=stored.open)
     except (OSError, ValueError, TypeError):  # only the report was lost
         before = Report(stage=stored.name, items=items, open_result=stored.open)
     return stored, replace(
@@ -165,7 +163,7 @@ def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tu
 def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
     """The same with what is known when it is done: its items, its holes, what the function told of it."""
     facts: dict[str, Any] = {"items": items, "set_aside": len(aside)}
-    kept = stored.folder / ".facts.json"
+    kept = stored.folder / layout.FACTS
     if kept.is_file():
         facts.update(values.loads(kept.read_bytes()))
     missing = tuple(sorted(aside))

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock import values
+from penstock import layout, values
 from penstock.abc import Batch, Part, Receipt
 from penstock.files import atomic, discard, proof
 from penstock.sharing import share
-
-_FACTS = ".facts.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class StepFolder:
             if isinstance(result, Exception):
                 return Receipt()
             made, facts = result
-            (Path(made) / _FACTS).write_text(values.dumps(facts))
+            (Path(made) / layout.FACTS).write_text(values.dumps(facts))
             for root, _, names in os.walk(made):
                 for name in names:
                     descriptor = os.open(Path(root) / name, os.O_RDONLY)

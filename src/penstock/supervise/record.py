@@ -14,12 +14,11 @@ from types import TracebackType
 from typing import Any
 
 from penstock import events as ev
+from penstock import layout
 from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic, renew
 from penstock.record.lock import RunLock
 
-MACHINERY = ".penstock"
-FACTS = "exec.json"
 SCHEMA = 1
 
 
@@ -34,22 +33,22 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._machinery = folder / MACHINERY
+        self._machinery = folder / layout.STATE
         self._events = -1
         self._lock: RunLock | None = None
         self.taken_over: RunTakenOver | None = None
         """Why nothing is written any more: the command goes on, and its record is another's."""
 
     def __enter__(self) -> Record:
-        if self._machinery.exists() and not (self._machinery / FACTS).exists():
+        if self._machinery.exists() and not (self._machinery / layout.EXEC).exists():
             raise UsageError(f"{self.folder} is the run folder of a job; choose another for the command")
         self._machinery.mkdir(parents=True, exist_ok=True)
         self._lock = RunLock(self._machinery)
         if self._lock.taken:
-            renew(self._machinery / "events.jsonl")
+            renew(self._machinery / layout.EVENTS)
         self.facts({"outcome": "interrupted"})  # until there are better ones
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(self._machinery / "events.jsonl", flags, 0o666)
+        self._events = os.open(self._machinery / layout.EVENTS, flags, 0o666)
         return self
 
     def __exit__(
@@ -80,7 +79,7 @@ class Record:
         """Write what is known at the end, as JSON."""
         if self._lost():
             return
-        with atomic(self._machinery / FACTS, durable=False) as draft:
+        with atomic(self._machinery / layout.EXEC, durable=False) as draft:
             draft.write_text(json.dumps({"schema": SCHEMA, **values}, indent=1) + "\n", errors="replace")
 
     def draw(self) -> Path | None:
@@ -93,4 +92,4 @@ class Record:
             return None
         from penstock.report.page import write_page
 
-        return write_page(self.folder, ev.read(self._machinery / "events.jsonl"))
+        return write_page(self.folder, ev.read(self._machinery / layout.EVENTS))

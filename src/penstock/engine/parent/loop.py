@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock import discover
+from penstock import discover, layout
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt, Reducer
 from penstock.engine import messages as m
@@ -99,7 +99,7 @@ class Loop:
             self._ledger.commit()
             if self.stage.aside.too_many:
                 raise self._failures.error()
-            made, told = self._do(m.Chore("close", self._setup.machinery / "journal"))
+            made, told = self._do(m.Chore("close", self._setup.machinery / layout.JOURNAL))
             self._ledger.write(journal.closed(told))
             standing.clear(standing.Place(self._setup.folder, self._setup.machinery), told)
             return made

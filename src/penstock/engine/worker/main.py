@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, foreign, forks, proc, storage
+from penstock import drafts, foreign, forks, layout, proc, storage
 from penstock import worker_note as note
 from penstock.abc import Carried, Expecting, Reducer, Sink
 from penstock.budget import MiB
@@ -33,12 +33,9 @@ from penstock.engine.worker.exceptions import (
     qualified,
     traceback_of,
 )
-from penstock.engine.keeping import Keeper
-from penstock.engine.process import limit_threads, trim
-from penstock.errors import BadInput, PenstockBug, ResultsDamaged
 from penstock.engine.worker.process import limit_threads, trim
 from penstock.engine.worker.writing import Keeper
-from penstock.errors import BadInput, ResultsDamaged
+from penstock.errors import BadInput, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
@@ -98,7 +95,7 @@ class Setup:
 
     def worker(self, words: MutableSequence[int], *, own_process: bool = False) -> Worker:
         """A worker for this job, not yet prepared; it answers None when it is told to leave."""
-        scratch = self.machinery / "scratch"
+        scratch = self.machinery / layout.SCRATCH
         if self.drafts is not None:  # of this owner: one before it may still be writing into its own
             scratch /= self.drafts.name
         return Worker(self, words, scratch, own_process=own_process)

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, cast
 
-from penstock import foreign, forks, values
+from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
-from penstock.engine import journal, lines
 from penstock.files import atomic, differs, digest, proof, prove
-from penstock.record import journal
-from penstock.stored import result_name
+from penstock.record import journal, journal_schema
 
 INLINE = 64 << 10
 """Bytes of a state or value that may ride inside a receipt."""
@@ -109,7 +107,7 @@ class Keeper:
                 made[name] = room.finish(self._states(receipts))
                 self._here.stay()
                 if durable:
-                    kept = self._machinery / result_name(name)
+                    kept = self._machinery / layout.result_name(name)
                     with atomic(kept) as path:
                         path.write_text(values.dumps(made[name]))
                     told[name] = Closed((Part(kept.name, *proof(kept)),))
@@ -182,7 +180,7 @@ class Keeper:
         if len(text) <= INLINE:
             return Receipt(value=state)
         file = f"state-{name}-{start:012d}.json" if name else f"state-{start:012d}.json"
-        states = self._machinery / "states"
+        states = self._machinery / layout.STATES
         states.mkdir(exist_ok=True)
         with atomic(states / file) as path:
             path.write_text(text)
@@ -192,7 +190,7 @@ class Keeper:
         for _, receipt in receipts:
             if receipt.parts:
                 part = receipt.parts[0]
-                path = self._machinery / "states" / part.name
+                path = self._machinery / layout.STATES / part.name
                 prove(path, part.bytes, part.digest)
                 yield values.loads(path.read_bytes())
             else:
@@ -268,7 +266,7 @@ def _believe(receipt: Any, room: Any, folder: Path) -> None:
         raise TypeError(f"write() of {name} gave a {foreign.kind_of(receipt)}, where a Receipt was expected")
     for part in receipt.parts:
         told = [part.name, part.bytes, part.digest] if type(part) is Part else part
-        if not lines.is_part(told):
+        if not journal_schema.is_part(told):
             raise ValueError(
                 f"write() of {name} told of the part {foreign.shown(told, 200)}: a Part with a plain name "
                 "inside its folder, its bytes and its digest was expected"

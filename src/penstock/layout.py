@@ -1,0 +1,57 @@
+"""Every name inside a run folder; they are its file format.
+
+RUN/                          results of a run of one job; of several stages, a folder for each
+    report.html, report.json  what was done, for people and for programs
+    .penstock/                the state folder
+        lock, owner           who writes here
+        events.jsonl          what happened
+        command.json          how the run was called; exec.json for a supervised command
+        workers.log           what workers printed
+        drafts/TOKEN/         files of an owner that have no final name yet
+        STAGE/                for each stage; ``job`` for a run of one job
+            journal           what is kept
+            report.json       of the stage
+            result.json       of a reducer, result-NAME.json of one of several
+            states/           what a reducer keeps of each grain, where it is large
+            scratch/TOKEN/    what workers need for a while
+            trial             the journal of a plan
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STATE = ".penstock"
+EVENTS, WORKERS_LOG = "events.jsonl", "workers.log"
+COMMAND, EXEC = "command.json", "exec.json"
+LOCK, OWNER = "lock", "owner"
+DRAFTS, SCRATCH, STATES = "drafts", "scratch", "states"
+JOURNAL, TRIAL = "journal", "trial"
+REPORT, PAGE = "report.json", "report.html"
+FACTS = ".facts.json"
+"""Inside the folder that a step made."""
+OURS = frozenset({STATE, PAGE, REPORT})
+"""At the top of a run folder, and of no stage."""
+RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND})
+"""In the state folder, so that no stage can be called so."""
+JOB = "job"
+
+
+def stage_folder(stage: str) -> str:
+    """Name of a stage's folder in the state folder; a run of one job has no stage's name."""
+    return stage or JOB
+
+
+def journal_of(stage: str) -> str:
+    """Place of a stage's journal, from the run folder on."""
+    return f"{STATE}/{stage_folder(stage)}/{JOURNAL}"
+
+
+def journals(state: Path) -> list[Path]:
+    """The journals of all stages."""
+    return sorted(state.glob(f"*/{JOURNAL}"))
+
+
+def result_name(output: str) -> str:
+    """File name of a reducer's result in its stage's folder; the only one of a stage has no name."""
+    return f"result-{output}.json" if output else "result.json"
