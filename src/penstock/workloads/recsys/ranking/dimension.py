@@ -140,14 +140,6 @@ class Looked:
             found[outside] = missing
         return found
 
-    def take(self, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-        """The features of these rows, one array each."""
-        # One block: many small ones would be mapped and given back again and again.
-        block = np.empty((len(self.values), len(rows)), np.float32)
-        for column, out in zip(self.values, block, strict=True):
-            np.take(column, rows, out=out, mode="clip")
-        return list(block)
-
 
 def _as(numbers: NDArray[Any], kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     outside = numbers > np.iinfo(np.int64).max if numbers.dtype == np.uint64 else numbers < 0

@@ -22,10 +22,12 @@ from penstock.workloads.recsys.ranking.columns import (
 )
 from penstock.workloads.recsys.ranking.dimension import open_dimension
 from penstock.workloads.recsys.ranking.drawing import kept_negatives
+from penstock.workloads.recsys.ranking.looked_up import LookedUp
 from penstock.workloads.recsys.ranking.repeats import Shown
 from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
 from penstock.workloads.recsys.ranking.sorting import ROW
 from penstock.workloads.recsys.ranking.survey import as_texts
+from penstock.workloads.recsys.ranking.table import Rows
 from penstock.workloads.recsys.shared.tables import floats_of, keys_of
 
 if TYPE_CHECKING:
@@ -91,13 +93,16 @@ class Gather:
             columns[name] = floats_of(table.column(name), zero=self.upstream)
         for name in self.rules.columns.absent:
             columns[name] = np.zeros(table.num_rows, np.float32)
-        for dimension in self.dimensions:
-            columns.update(self._looked_up(table, dimension, inputs[dimension.name]))
         for name in self.rules.columns.categorical:
             columns[name] = self._numbers(table, name)
-        made = pa.table({name: columns[name] for name in self.schema.names}, schema=self.schema)
-        about = self._about(table, columns, query, labels, made.nbytes)
-        return made, about | {"repeated": np.int64(repeated)}
+        looked_up = tuple(
+            self._looked_up(table, dimension, inputs[dimension.name]) for dimension in self.dimensions
+        )
+        own = pa.schema([field for field in self.schema if field.name in columns])
+        made = pa.table({name: columns[name] for name in own.names}, schema=own)
+        size = made.nbytes + 4 * table.num_rows * sum(len(each.names) for each in looked_up)
+        about = self._about(table, columns, query, labels, size)
+        return Rows(made, looked_up), about | {"repeated": np.int64(repeated)}
 
     def _first_shown(
         self, table: Any, kept: Kept, first: NDArray[np.int64], query: NDArray[np.int64], repeats: Path | None
@@ -156,10 +161,10 @@ class Gather:
             columns["weight"] = weights
         return columns
 
-    def _looked_up(self, table: Any, dimension: Dimension, folder: Path) -> dict[str, Any]:
+    def _looked_up(self, table: Any, dimension: Dimension, folder: Path) -> LookedUp:
         looked = open_dimension(folder)
         ids = keys_of(table.column(dimension.by), f"column {dimension.by}", self.rules.file)
-        return dict(zip(dimension.names, looked.take(looked.rows(ids)), strict=False))
+        return LookedUp(dimension.names, looked.values, looked.rows(ids))
 
     def _numbers(self, table: Any, name: str) -> NDArray[np.int32]:
         import pyarrow as pa

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,36 @@ import numpy as np
 import penstock
 from penstock.abc import Batch, Closed, Part, Receipt
 from penstock.files import discard, proof
+from penstock.workloads.recsys.ranking.looked_up import LookedUp, write_part
+from penstock.workloads.recsys.ranking.sorting import ROW
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_ROWS = 1 << 20
+_TOLD = ("request_id", "timestamp", "row", "label")
+"""Columns of which row groups tell the least and the largest value."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the table.
+
+    Attributes:
+        own: the columns that nothing was looked up for.
+        looked_up: the others.
+    """
+
+    own: pa.Table
+    looked_up: tuple[LookedUp, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingTable:
-    """Keeps tables with arrays about their rows.
+    """Keeps rows with arrays about them; the rows of an item are one row group.
 
-    The function returns (table, arrays by name). The arrays go into ``_about-NUMBER.npz`` beside the part.
+    The function returns (:class:`Rows`, arrays by name). The arrays go into ``_about-NUMBER.npz`` beside
+    the part.
 
     Args:
         schema: of every table.
@@ -43,23 +59,24 @@ class RankingTable:
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
         """Keep one span."""
-        about: dict[str, NDArray[Any]] = {}
-
-        def tables() -> Iterator[Any]:
-            for result in results:
-                if isinstance(result, tuple):
-                    table, found = result
-                    about.update(found)
-                    yield table
-
-        receipt = self._parquet().write(batch, tables(), folder)
+        parts: list[Part] = []
+        table = folder / f"part-{batch.start:09d}-{batch.stop - 1:09d}.parquet"
         path = folder / about_name(batch.start)
-        if not about:
-            discard(path)
-            return receipt
-        with penstock.atomic(path) as draft, open(draft, "wb") as file:
-            np.savez(file, **about)  # type: ignore[arg-type]
-        return Receipt(parts=(*receipt.parts, Part(path.name, *proof(path))))
+        for result in results:
+            if not isinstance(result, tuple):  # set aside
+                continue
+            rows, about = result
+            if rows.own.num_rows:
+                with penstock.atomic(table) as draft:
+                    write_part(draft, rows.own, rows.looked_up, self.schema, self._how(rows.own))
+                parts.append(Part(table.name, *proof(table)))
+            with penstock.atomic(path) as draft, open(draft, "wb") as file:
+                np.savez(file, **about)
+            parts.append(Part(path.name, *proof(path)))
+        for each in (table, path):  # of an attempt that had them
+            if each.name not in {part.name for part in parts}:
+                discard(each)
+        return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
         """See that all parts agree."""
@@ -79,19 +96,20 @@ class RankingTable:
         return Written(folder)
 
     def _parquet(self) -> penstock.sinks.Parquet:
+        return penstock.sinks.Parquet(grain=1, schema=self.schema)
+
+    def _how(self, own: pa.Table) -> dict[str, Any]:
+        """How pyarrow writes the columns that nothing was looked up for."""
         import pyarrow as pa
 
-        how = {
-            glob.escape(field.name): "plain" if pa.types.is_temporal(field.type) else "dictionary"
-            for field in self.schema
-            if not pa.types.is_float32(field.type)
+        numbers = [field.name for field in own.schema if pa.types.is_float32(field.type)]
+        plain = {ROW, *(field.name for field in own.schema if pa.types.is_temporal(field.type))}
+        return {
+            "compression": None if self.fast else "lz4",
+            "use_dictionary": [name for name in own.schema.names if name not in {*numbers, *plain}] or False,
+            "use_byte_stream_split": (not self.fast and numbers) or False,
+            "write_statistics": [name for name in _TOLD if name in own.schema.names],
         }
-        return penstock.sinks.Parquet(
-            grain=1, rows=_ROWS, schema=self.schema,
-            compression=None if self.fast else "lz4",
-            encoding={"row": "plain", **how, "*": "plain" if self.fast else "split"},
-            statistics=["request_id", "timestamp", "row", "label"],
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
