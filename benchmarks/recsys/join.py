@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -181,9 +182,13 @@ def in_group(command: list[str], limit: int) -> dict[str, Any]:
     from group import Group
 
     group = Group(limit, "container")
+    # What users have: bytecode that is kept.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(group.command(command), stdout=subprocess.DEVNULL, stderr=said, text=True)
+        process = subprocess.Popen(
+            group.command(command), stdout=subprocess.DEVNULL, stderr=said, text=True, env=environ
+        )
         while process.poll() is None:
             group.look()
             time.sleep(0.02)
