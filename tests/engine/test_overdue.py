@@ -14,7 +14,7 @@ from penstock.engine.apart import Apart, frame, frames
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.overdue import LATE, Running, decide
 from penstock.errors import PenstockBug
-from penstock.testing import Deed, FakeBackend, FakeClock, simulate
+from penstock.testing import Deed, FakeBackend, FakeClock, simulate, simulation
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,34 @@ def test_every_call_is_long_after_all():
 def test_ten_thousand_trivial_calls_travel_together():
     run = calls([0.00002] * 10_000, grain=0.0001)
     assert len(run.told(ev.BatchStarted)) < 600
+
+
+def in_rounds(seconds, rounds):
+    """Four calls, and when they are done four others, as often; who starts when another one is worth it."""
+    clock = FakeClock(grain=0.0005)
+    backend = FakeBackend(lambda item, tries: Deed(seconds, 1 * MiB), clock=clock)
+    run = simulation(backend, 4, GiB, workers=2, endless=True)
+    stage = run.loop.stage
+
+    def take_in():
+        if stage.schedule.finished and stage.schedule.items < 4 * rounds:
+            stage.extend(stage.schedule.items + 4)
+        return stage.schedule.items < 4 * rounds
+
+    run.loop.serve(take_in)
+    assert run.results == list(range(4 * rounds))
+    return run
+
+
+def test_a_few_calls_again_and_again_get_another_worker_in_the_end():
+    assert len(in_rounds(0.015, 2).told(ev.WorkerStarted)) == 1
+    assert len(in_rounds(0.015, 10).told(ev.WorkerStarted)) == 2
+
+
+def test_a_few_trivial_calls_travel_together_and_one_worker_does():
+    run = in_rounds(0.00005, 50)
+    assert len(run.told(ev.WorkerStarted)) == 1
+    assert len(run.told(ev.BatchStarted)) < 60
 
 
 def test_memory_alone_holds_calls_back_and_then_it_is_said_once():

@@ -33,6 +33,8 @@ _FENCE = 1 * GiB
 """A fence tighter than this hangs numba and fails Parquet's threads."""
 _DEEP = 4
 """So many calls for each worker must wait before several of them travel together."""
+_AT_ONCE = 0.004
+"""Seconds of calls that may travel together though few wait: no more than their messages would take."""
 _WORTH_STARTING = 0.06
 """Seconds of work left per worker that make another one worth its start."""
 
@@ -95,6 +97,7 @@ class Admission:
         self._seen = 0
         self._short_since = math.inf
         self._held_until = -math.inf
+        self._waited, self._waiting_since = 0.0, math.inf
         self._budget = budget
         self.plan: Plan | None = None
         self.kept = 0
@@ -196,15 +199,23 @@ class Admission:
         return Offer(task, call, reserve, known=self._estimate.footprint.known)
 
     def _few(self, plan: Plan, now: float) -> int:
-        """Items of one batch where none should wait: several only of a deep queue of short ones."""
-        left = self._schedule.left
+        """Items of one batch where none should wait: several only of short ones.
+
+        Of a deep queue as many as make a batch; of a few, a fair share for everybody who is free, as long as
+        they take no longer than a message each would.
+        """
+        left, each = self._schedule.left, self._estimate.seconds_per_item
         size = self._estimate.batch(1, left, plan.workers, seconds=self.batch_seconds(now))
-        return max(min(size, left // (_DEEP * plan.workers)), 1)
+        deep = min(size, left // (_DEEP * plan.workers))
+        free = sum(worker.free for worker in self._crew)
+        few = min(int(_AT_ONCE / each), math.ceil(left / max(free, 1))) if each else 1
+        return max(deep, few, 1)
 
     def another_worker(self, plan: Plan, now: float) -> bool:
         """Whether one more worker is worth its start and has room."""
         alive = [worker for worker in self._crew if not worker.leaving]
         left = self._schedule.left
+        waited = self._count_waiting(bool(left), now)
         if len(alive) >= plan.workers or any(not worker.ready for worker in alive) or not left:
             return False
         if not alive:
@@ -214,12 +225,21 @@ class Admission:
         each = self._estimate.seconds_per_item
         # Calls that nobody has begun for a while may be what those wait for that run.
         waits = self._endless and now - self.last >= EXPLORE_SECONDS
-        if each and left * each < _WORTH_STARTING * (len(alive) + 1) and not waits:
+        # A few calls now, and a few again: it is worth it in the end.
+        work = max(left * each, waited if self._endless else 0.0)
+        if each and work < _WORTH_STARTING * (len(alive) + 1) and not waits:
             return False
         if not each and now - self.last < EXPLORE_SECONDS:
             return False
+        self._waited = 0.0
         bound = self._estimate.footprint.bound(1.0, 1.0) or 0
         return bound + sum(self._crew.committed(worker) for worker in alive) <= self.room()
+
+    def _count_waiting(self, waiting: bool, now: float) -> float:
+        """Seconds in which items waited for a worker, since the last one was started."""
+        self._waited += max(now - self._waiting_since, 0.0)
+        self._waiting_since = now if waiting else math.inf
+        return self._waited
 
     def _call(self, task: Task, plan: Plan) -> int:
         if self._fixed_call is not None:
