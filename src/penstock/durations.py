@@ -1,4 +1,4 @@
-"""Durations as people write them (``"5s"``, ``"10min"``, a number of seconds), read in one place."""
+"""Durations as people write them (``"5s"``, ``"10min"``, a number of seconds), and as they are printed."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ def parse_duration(value: str | float, what: str = "a duration") -> float:
     if not seconds > 0:
         raise UsageError(f"{what} must be positive, not {value}")
     return seconds
+
+
+def format_seconds(seconds: float) -> str:
+    """Print a duration: ``"420 ms"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
 def _seconds(text: str, what: str) -> float:

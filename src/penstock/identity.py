@@ -42,9 +42,16 @@ def started(pid: int | str, root: Path = SYSTEM) -> str:
         stat = (root / f"proc/{pid}/stat").read_bytes()
     except OSError:
         return UNSEEN if root == SYSTEM and isinstance(pid, int) and _is_there(pid) else ""
-    # The command's name may hold anything, blanks and brackets too: count from its end.
-    fields = stat[stat.rindex(b")") + 2 :].split()
+    fields = after_command(stat).split()
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def after_command(stat: bytes) -> bytes:
+    """The fields of a ``/proc/PID/stat`` from the state on.
+
+    They are counted from the end of the command's name, which may hold anything, blanks and brackets too.
+    """
+    return stat[stat.rindex(b")") + 2 :]
 
 
 def _is_there(pid: int) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from penstock import proc
+from penstock.identity import after_command
 
 _FIELDS = (b"VmHWM:", b"RssAnon:", b"RssFile:", b"RssShmem:")
 _HUGE_PAGE = 2 << 20
@@ -74,7 +75,7 @@ def fields(stat: bytes) -> list[bytes]:
     Raises:
         ValueError: there is no such text: the process is gone.
     """
-    return stat[stat.rindex(b")") + 2 :].split(None, 14)
+    return after_command(stat).split(None, 14)
 
 
 def faults(of: list[bytes]) -> int:

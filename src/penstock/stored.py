@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock import layout, values
 from penstock.errors import UsageError
+from penstock.outputs import is_reducer
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Stored:
         return opened[""] if list(opened) == [""] else opened
 
     def _open(self, name: str, room: Any) -> Any:
-        if hasattr(room, "merge"):
+        if is_reducer(room):
             assert self.machinery is not None
             return values.loads((self.machinery / layout.result_name(name)).read_bytes())
         return room.result(self.folder / name if name else self.folder)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from penstock import events as ev
 from penstock.budget import GiB, MiB
+from penstock.durations import format_seconds
 from penstock.errors import SetAside
-from penstock.report.report import NAMED, Report, format_seconds
+from penstock.report.report import NAMED, Report
 from penstock.report.tally import Tally
 
 
@@ -249,7 +250,7 @@ def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "0.42 s"), (6.04, "6.0 s"), (61, "61 s"), (720, "12 min"), (11100, "3 h 05 min")],
+    [(0.42, "420 ms"), (6.04, "6.0 s"), (61, "61 s"), (720, "12 min"), (11100, "3 h 05 min")],
 )
 def test_durations_are_printed_as_people_say_them(seconds, text):
     assert format_seconds(seconds) == text

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from penstock.identity import after_command
 from penstock.proc import KernelFile, tracks_resources
 
 VARIABLE = "PENSTOCK_MARK"
@@ -47,7 +48,7 @@ def mark_worker() -> None:
     os.environ[VARIABLE] = mark
     with suppress(OSError, ValueError, IndexError):
         stat = Path("/proc/self/stat").read_bytes()
-        start, end = (int(field) for field in stat[stat.rindex(b")") + 2 :].split()[47:49])
+        start, end = (int(field) for field in after_command(stat).split()[47:49])
         place = ctypes.string_at(start, end - start).find(f"{VARIABLE}=".encode())
         if start and place >= 0:
             ctypes.memmove(start + place + len(VARIABLE) + 1, mark.encode(), _LENGTH)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.abc import Reading
+from penstock.identity import after_command
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
 from penstock.proc import descendants, held_apart, image, share, tracks_resources
 
@@ -273,7 +274,7 @@ def end_sessions(leaders: Collection[int]) -> None:
     for folder in Path("/proc").glob("[0-9]*") if leaders else ():
         with suppress(OSError, ValueError, IndexError):
             stat = _slurp(f"{folder}/stat")
-            if int(stat[stat.rindex(b")") + 2 :].split()[3]) in leaders:
+            if int(after_command(stat).split()[3]) in leaders:
                 os.kill(int(folder.name), spared(int(folder.name), signal.SIGKILL))
 
 
@@ -289,7 +290,7 @@ def state(pid: int) -> str:
     """One letter, as ``ps`` tells it: ``"T"`` is stopped; "" when it is gone."""
     try:
         stat = _slurp(f"/proc/{pid}/stat")
-        return stat[stat.rindex(b")") + 2 :][:1].decode()
+        return after_command(stat)[:1].decode()
     except (OSError, ValueError):
         return ""
 

@@ -17,6 +17,7 @@ from penstock import foreign
 from penstock.budget import Budget, format_size
 from penstock.cli import options, tell
 from penstock.cli.statusline import StatusLine
+from penstock.plurals import plural
 from penstock.supervise import advice
 
 if TYPE_CHECKING:
@@ -188,5 +189,5 @@ class Teller:
         tight = watch.tightest()
         limit = watch.budget or (tight.bytes if tight else 0)
         of = f" of {format_size(limit)}" if limit else ""
-        processes = f"{watch.count} process{'' if watch.count == 1 else 'es'}"
+        processes = f"{plural(watch.count, 'process', 'processes')}"
         return f"{format_size(watch.used)}{of}, peak {format_size(watch.peak)}, {processes}, {clock}"

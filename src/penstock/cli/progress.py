@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING
 from penstock import events as ev
 from penstock import foreign, layout
 from penstock.budget import format_size
-from penstock.report.report import Report, format_seconds
+from penstock.durations import format_seconds
+from penstock.plurals import plural
+from penstock.report.report import Report
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod, RenderableType
@@ -167,7 +169,7 @@ class Progress(AbstractContextManager["Progress"]):
         before = f", {event.done:,} done before" if event.done else ""
         before += f" ({event.again:,} more were kept, and are done again)" if event.again else ""
         before += f", {event.set_aside:,} set aside before" if event.set_aside else ""
-        items = f"{event.items:,} item{'' if event.items == 1 else 's'}"
+        items = f"{plural(event.items, 'item')}"
         return f"{name}{items}{before}; budget {format_size(event.budget)} ({event.origin})"
 
     # ------------------------------------------------------------------ the line
@@ -191,7 +193,7 @@ class Progress(AbstractContextManager["Progress"]):
         if self._used:
             parts.append(f"{format_size(self._used)} of {format_size(self._budget)}")
         workers = len(self._workers)
-        parts.append(f"{workers} worker{'' if workers == 1 else 's'}")
+        parts.append(f"{plural(workers, 'worker')}")
         left = self.left()
         if left is not None:
             about = f"{left:.0f} s" if left < 120 else format_seconds(left)
@@ -268,8 +270,8 @@ def _is_other(told: ev.Planned, now: ev.Planned) -> bool:
 
 
 def _planned(event: ev.Planned) -> str:
-    workers = f"{event.workers} worker{'' if event.workers == 1 else 's'}"
-    calls = f"calls of {event.call:,} item{'' if event.call == 1 else 's'}"
+    workers = f"{plural(event.workers, 'worker')}"
+    calls = f"calls of {plural(event.call, 'item')}"
     return (
         f"{workers}, {calls}; reserved {format_size(event.reserved)} + {workers} x "
         f"{format_size(event.footprint)} = projected {format_size(event.projected)}"

@@ -19,6 +19,7 @@ from penstock import files, foreign, layout
 from penstock.abc import Closed, Part
 from penstock.errors import ResultsDamaged
 from penstock.intervals import Intervals
+from penstock.plurals import plural
 from penstock.record import journal
 
 _SMALL = 64 << 20
@@ -85,7 +86,7 @@ class TakenBack:
         more = f"; and {self.damages - len(self.named):,} more" if self.damages > len(self.named) else ""
         again = f"{len(self.items):,} items are done again" if self.items else "no item is done again"
         return (
-            f"{self.damages:,} file{'' if self.damages == 1 else 's'} of the results did not stand "
+            f"{plural(self.damages, 'file')} of the results did not stand "
             f"({'; '.join(self.named)}{more}): {again}, and what is left of them is put into {DAMAGED!r} "
             "beside the journal"
         )

@@ -21,6 +21,7 @@ from penstock.budget import format_size
 from penstock.errors import CannotResume, UsageError
 from penstock.foreign import line
 from penstock.intervals import Intervals
+from penstock.plurals import plural
 from penstock.record import journal, postmortem
 from penstock.record.lock import Holder, holder_of
 from penstock.record.postmortem import PostMortem
@@ -79,7 +80,7 @@ class StageVerified:
         if self.peak:
             peak = f"peak {format_size(self.peak)} of {format_size(self.budget)}"
         end = "finished" if self.finished else "not finished"
-        read = f"{self.parts:,} {'part' if self.parts == 1 else 'parts'} ({format_size(self.bytes)}) read"
+        read = f"{plural(self.parts, 'part')} ({format_size(self.bytes)}) read"
         return f"{items}{aside}{missing}, {end}; {read}; {peak}"
 
 
@@ -116,7 +117,7 @@ class Verification:
         if self.died is not None:
             lines.append(str(self.died))
         lines += [f"FAULT {fault}" for fault in self.faults]
-        count = f"{len(self.faults):,} {'fault' if len(self.faults) == 1 else 'faults'}"
+        count = f"{plural(len(self.faults), 'fault')}"
         return "\n".join([*lines, "everything holds" if self.ok else count])
 
     def to_json(self) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from penstock.budget import format_size
+from penstock.durations import format_seconds
 from penstock.report import svg
 from penstock.report.downsample import Bar, Mark, Marks, Moment
-from penstock.report.report import Report, format_seconds
+from penstock.report.report import Report
 from penstock.report.timeline import Timeline
 
 COLOUR_OF_CAUSE = {

@@ -15,10 +15,12 @@ from pathlib import Path
 from penstock import events as ev
 from penstock import layout
 from penstock.budget import format_size
+from penstock.durations import format_seconds
 from penstock.files import atomic
 from penstock.foreign import in_html, line
+from penstock.plurals import plural
 from penstock.report import charts
-from penstock.report.report import Report, format_seconds, over_all_runs
+from penstock.report.report import Report, over_all_runs
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
 
@@ -175,7 +177,7 @@ def _numbers(whole: Report) -> Iterator[tuple[str, str, str]]:
     yield "Batches", f"{whole.batches:,}", f"and {failed:,} that did not end" if failed else "all ended"
     yield (
         "Workers started", f"{whole.workers_started:,}",
-        f"{whole.recycled:,} recycled, {whole.paused:,} {'pause' if whole.paused == 1 else 'pauses'}",
+        f"{whole.recycled:,} recycled, {plural(whole.paused, 'pause')}",
     )  # fmt: skip
     if whole.coverage is not None:
         predicted, held = whole.predictions

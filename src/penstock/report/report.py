@@ -16,8 +16,10 @@ from typing import Any
 
 from penstock import foreign
 from penstock.budget import format_size
+from penstock.durations import format_seconds
 from penstock.errors import SetAside
 from penstock.foreign import in_html, line
+from penstock.plurals import plural
 
 SCHEMA = 1
 NAMED = 10_000
@@ -238,11 +240,11 @@ class Report:
         return ", ".join(parts)
 
     def _batches(self) -> str:
-        parts = [f"{self.workers_started:,} {'worker' if self.workers_started == 1 else 'workers'} started"]
+        parts = [f"{plural(self.workers_started, 'worker')} started"]
         if self.recycled:
             parts.append(f"{self.recycled:,} recycled")
         if self.paused:
-            parts.append(f"{self.paused:,} {'pause' if self.paused == 1 else 'pauses'}")
+            parts.append(f"{plural(self.paused, 'pause')}")
         if self.coverage is not None:
             parts.append(
                 f"{self.predictions[1]:,} of {self.predictions[0]:,} stayed under their predicted peak"
@@ -294,17 +296,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 def _fields_of(item: SetAside) -> dict[str, Any]:
     names = ("item", "name", "reason", "message", "error", "traceback", "needed")
     return {name: getattr(item, name) for name in names}
-
-
-def format_seconds(seconds: float) -> str:
-    """Print a duration: ``"0.42 s"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``."""
-    if seconds < 10:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
 def over_all_runs(counted: Iterable[Report], told: Iterable[Report]) -> list[Report]:

@@ -15,6 +15,7 @@ from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.worker.main import Setup
 from penstock.errors import UnknownPlugin, UsageError
+from penstock.outputs import is_reducer
 from penstock.record.job_key import job_key
 from penstock.record.listing import Listing
 from penstock.stored import Stored
@@ -158,7 +159,7 @@ def _room(into: Any) -> Any:
     if not isinstance(into, str):
         if isinstance(into, type):
             raise UsageError(f"into is the class {into.__name__}; write {into.__name__}()")
-        if not isinstance(into, Sink) and not hasattr(into, "merge"):
+        if not isinstance(into, Sink) and not is_reducer(into):
             raise UsageError(f"into is a {type(into).__name__}, which is neither a sink nor a reducer")
         return into
     for kind in ("sink", "reducer"):
@@ -170,7 +171,7 @@ def _room(into: Any) -> Any:
 def _for_temporary(room: Any, *, single: bool) -> Any:
     from penstock.sinks.collect import Collect
 
-    if hasattr(room, "merge"):
+    if is_reducer(room):
         return room
     if isinstance(room, Collect) and single:
         return Collect(cap=room.cap, anything=True)

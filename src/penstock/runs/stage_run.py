@@ -14,6 +14,7 @@ from penstock.engine.worker.main import Setup
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic
+from penstock.outputs import is_reducer
 from penstock.record import journal
 from penstock.record.job_key import digest_of
 from penstock.record.listing import Listing
@@ -121,7 +122,7 @@ class StageRun:
         keeper = Keeper(rooms, self.stored.folder, self.machinery, batched=False)
         keeper.open(0)
         made, told = keeper.close(self.machinery / layout.JOURNAL, durable=self.durable)
-        book.write(journal.opened(name for name, room in rooms.items() if hasattr(room, "merge")))
+        book.write(journal.opened(name for name, room in rooms.items() if is_reducer(room)))
         book.write(journal.closed(told))
         return made
 
@@ -175,7 +176,7 @@ def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], mad
     """What a temporary run gives back: lists put together, and what the reducers made."""
 
     def opened() -> Any:
-        if list(rooms) == [""] and not hasattr(rooms[""], "merge"):
+        if list(rooms) == [""] and not is_reducer(rooms[""]):
             return [each for start in sorted(collected) for each in collected[start]]
         return made[""] if made is not None and list(rooms) == [""] else made
 

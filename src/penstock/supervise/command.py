@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from penstock.backends import lineage
+from penstock.identity import after_command
 from penstock.supervise.tree import Tree
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -111,7 +112,7 @@ def is_stopped(pid: int) -> bool:
             stat = file.read()
     except OSError:
         return False
-    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] == b"T"
+    return after_command(stat)[:1] == b"T"
 
 
 def end(tree: Tree, seconds: float = 10.0) -> None:

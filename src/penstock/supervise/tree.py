@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock import proc
+from penstock.identity import after_command
 from penstock.peaks import HugePages, Mark, Peak, between, fault_size, faults_below, fields, take
 from penstock.proc import KernelFile, find
 
@@ -259,7 +260,7 @@ def _line_of(pid: int) -> str:
 def has_ended(pid: int) -> bool:
     """Whether a process is gone, or a zombie."""
     stat = slurp(f"/proc/{pid}/stat")
-    return not stat or stat[stat.rindex(b")") + 2 :][:1] in b"ZX"
+    return not stat or after_command(stat)[:1] in b"ZX"
 
 
 def ancestors(pid: int) -> Iterable[int]:
@@ -268,5 +269,5 @@ def ancestors(pid: int) -> Iterable[int]:
         stat = slurp(f"/proc/{pid}/stat")
         if not stat:
             return
-        pid = int(stat[stat.rindex(b")") + 2 :].split()[1])
+        pid = int(after_command(stat).split()[1])
         yield pid

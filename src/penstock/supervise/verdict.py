@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.budget import format_size
+from penstock.plurals import plural
 
 Scope = Literal["ours", "group", "machine"]
 By = Literal["itself", "budget", "kernel", "signal", "unknown"]
@@ -215,7 +216,7 @@ def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
         if rise.scope != "ours" and not near:
             continue  # somebody else's process
         victims = told or near
-        count = f"{rise.count} process{'' if rise.count == 1 else 'es'}"
+        count = f"{plural(rise.count, 'process', 'processes')}"
         between = f"between {_clock(rise.since)} and {_clock(rise.noticed)}"
         counter = f"oom_kill of {rise.origin} rose by {rise.count}"
         limit = f" {evidence.limit}" if evidence.limit else ""

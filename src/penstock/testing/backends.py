@@ -15,6 +15,7 @@ import pytest
 
 from penstock.abc import Death, Message
 from penstock.errors import PenstockError
+from penstock.identity import after_command
 from penstock.testing import puppet
 from penstock.testing.puppet import Puppet
 
@@ -413,4 +414,4 @@ def _runs(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return False
-    return stat[stat.rindex(b")") + 2 :].split()[0] not in (b"Z", b"X")
+    return after_command(stat).split()[0] not in (b"Z", b"X")

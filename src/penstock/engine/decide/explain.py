@@ -28,6 +28,7 @@ from penstock.errors import (
     Stalled,
     WorkerDied,
 )
+from penstock.plurals import plural
 
 _NAMED = 5
 _Error = TypeVar("_Error", bound=PenstockError)
@@ -97,7 +98,7 @@ def _why(
     timeout: float | None,
     stall: float,
 ) -> str:
-    times = f"{verdict.times} time{'' if verdict.times == 1 else 's'}"
+    times = f"{plural(verdict.times, 'time')}"
     if verdict.reason == "memory" and failure.cause == "memory":
         limit = f"; one process may map {format_size(budget.per_process)}" if budget.per_process else ""
         return (

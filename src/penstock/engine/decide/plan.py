@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.budget import format_size
+from penstock.durations import format_seconds
 from penstock.engine.decide.governor import headroom
 from penstock.foreign import in_html, line
+from penstock.plurals import plural
 
 _CALL_SECONDS = 0.5
 """A batched call longer than this gains nothing from being longer."""
@@ -123,7 +125,9 @@ class Plan:
             else f"bound of {self.tried} tried (median {format_size(self.median)})"
         )
         each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
-        timing = f", batches of about {_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
+        timing = (
+            f", batches of about {format_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
+        )
         rows = [
             ("budget", format_size(self.budget), self.origin),
             ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
@@ -132,7 +136,7 @@ class Plan:
             ("projected", format_size(self.projected), f"headroom {format_size(self.headroom)}"),
         ]
         if self.seconds_per_item:
-            rows.append(("time", _seconds(self.seconds), f"about, for {_items(self.items)}"))
+            rows.append(("time", format_seconds(self.seconds), f"about, for {_items(self.items)}"))
         if self.kills_group:
             rows.append(
                 ("note", "", "this limit kills the whole group, this process too: more headroom is kept")
@@ -155,19 +159,11 @@ class Plan:
 
 
 def _items(count: int) -> str:
-    return f"{count:,} item{'' if count == 1 else 's'}"
+    return f"{plural(count, 'item')}"
 
 
 def _workers(count: int) -> str:
-    return f"{count} worker{'' if count == 1 else 's'}"
-
-
-def _seconds(value: float) -> str:
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 120:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+    return f"{plural(count, 'worker')}"
 
 
 @dataclass(frozen=True, slots=True)

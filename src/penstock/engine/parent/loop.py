@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock import discover, layout
 from penstock import events as ev
-from penstock.abc import Carried, Death, Message, Receipt, Reducer
+from penstock.abc import Carried, Death, Message, Receipt
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Plan
@@ -26,6 +26,7 @@ from penstock.engine.parent.periodic import Upkeep
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import Worker
 from penstock.errors import RunTakenOver
+from penstock.outputs import is_reducer
 from penstock.record import journal, standing
 
 _TURN = 0.1
@@ -92,7 +93,7 @@ class Loop:
         with self:
             if not opened:
                 self._do(m.Chore("open"))
-                reducers = (name for name, room in self._setup.rooms.items() if isinstance(room, Reducer))
+                reducers = (name for name, room in self._setup.rooms.items() if is_reducer(room))
                 self._ledger.write(journal.opened(reducers))
             while not self._schedule.finished:
                 self._turn()

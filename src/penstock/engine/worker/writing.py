@@ -16,6 +16,8 @@ from typing import Any, cast
 from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.files import atomic, differs, digest, proof, prove
+from penstock.outputs import is_reducer
+from penstock.plurals import plural
 from penstock.record import journal, journal_schema
 
 INLINE = 64 << 10
@@ -45,7 +47,7 @@ class Keeper:
         self._machinery = machinery
         self._batched = batched
         # Asked once: in Python 3.11 a protocol takes 30 us to look at an object.
-        self._reducers = frozenset(name for name, room in rooms.items() if isinstance(room, Reducer))
+        self._reducers = frozenset(name for name, room in rooms.items() if is_reducer(room))
         self._here = forks.Here()
         self._grains = [room.grain for room in rooms.values() if room.grain]
         self._whole = math.lcm(*self._grains) if self._grains else 1
@@ -103,7 +105,7 @@ class Keeper:
         told: dict[str, Closed | None] = {}
         for name, room in self._rooms.items():
             receipts = journal.receipts(journal_path, name)
-            if isinstance(room, Reducer):
+            if is_reducer(room):
                 made[name] = room.finish(self._states(receipts))
                 self._here.stay()
                 if durable:
@@ -113,7 +115,7 @@ class Keeper:
                     told[name] = Closed((Part(kept.name, *proof(kept)),))
             else:
                 folder = self._folder_of(name)
-                answer = room.close(_standing(receipts, folder), folder)
+                answer = cast(Sink, room).close(_standing(receipts, folder), folder)
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
                 for part in answer.parts if isinstance(answer, Closed) else ():
@@ -351,7 +353,7 @@ def _one_each(results: Any, items: int) -> Iterator[Any]:
 
 def _wanted(items: int) -> str:
     return (
-        f"for a call of {items} item{'' if items == 1 else 's'}: with batched=True it returns one result for "
+        f"for a call of {plural(items, 'item')}: with batched=True it returns one result for "
         "each item, in order"
     )
 
