@@ -20,7 +20,7 @@ def show(path: Path, console: Console) -> None:
     """
     file = pq.ParquetFile(path)
     first = next(file.iter_batches(batch_size=ROWS), None)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for field in file.schema_arrow:
         number = str(field.type) not in ("string", "large_string", "bool")
         table.add_column(line(field.name), no_wrap=True, justify="right" if number else "left")

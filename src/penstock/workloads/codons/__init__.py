@@ -11,6 +11,9 @@ sizes, and the answer does not depend on blocks, batches, workers or interruptio
                                             CountCodons -> JoinSummaries -> codons.parquet, summary.json
     Parquet (sequence)   -> runs of rows -/
 
+What is asked of each record or file, or depends on the records' names, is counted from whole records instead
+(``records``, ``usage``): a row for each, or sums by genetic code.
+
 Rules: case does not matter, U is T, blanks and line ends are dropped, every other letter holds a
 position; a codon with a letter that is not A, C, G or T counts as ambiguous; the 0 to 2 bases after a
 record's last codon are partial; each record is read from its own frame, and on strand "-" from the
@@ -30,38 +33,35 @@ import click
 import penstock
 from penstock import foreign
 from penstock.errors import BadInput, MissingExtra, UsageError
-from penstock.workloads.codons import genetic_codes
-from penstock.workloads.codons.tables import Row, codon_rows
+from penstock.workloads.codons import code_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.workloads.codons.inputs import Inputs
 
-_STRANDS = {"forward": "+", "both": "+-"}
-_GAPS = 0.01
-"""Share of gap letters above which the input looks aligned."""
-_STOPS = 0.005
-"""Share of codons that are stops inside records above which a frame is not coding."""
+_STRANDS = ("forward", "both")
 
 
-def _known_code(context: click.Context, param: click.Parameter, number: int) -> int:
-    genetic_codes.translation(number)
-    return number
+def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
+    code_map.parse(value)
+    return value
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(), metavar="INPUT...")
 @click.option(
-    "--genetic-code", type=int, default=1, show_default=True, callback=_known_code, metavar="N",
-    help="NCBI number of the genetic code: 1 standard, 2 vertebrate mitochondria, 11 bacteria and plastids.",
+    "--genetic-code", default="1", show_default=True, callback=_codes, metavar="N|MAP",
+    help="NCBI number of the genetic code: 1 standard, 2 vertebrate mitochondria, 11 bacteria and plastids; "
+    "or a file of lines with an id or pattern, a tab and a number: the first line that fits a record counts, "
+    "and results come by code.",
 )  # fmt: skip
 @click.option(
     "--frame", type=click.Choice(["0", "1", "2", "all"]), default="0", show_default=True,
     help="Bases to skip at the start of each record.",
 )  # fmt: skip
 @click.option(
-    "--strand", type=click.Choice(list(_STRANDS)), default="forward", show_default=True,
+    "--strand", type=click.Choice(_STRANDS), default="forward", show_default=True,
     help="Also the reverse complement of each record?",
 )  # fmt: skip
 @click.option(
@@ -75,16 +75,34 @@ def _known_code(context: click.Context, param: click.Parameter, number: int) -> 
     help="Leave codons out that were counted less often.",
 )  # fmt: skip
 @click.option(
+    "--per-record", is_flag=True,
+    help="Also a table of all records, usage/records/*.parquet: id, length, GC, 64 counts, Nc ...",
+)  # fmt: skip
+@click.option("--per-file", is_flag=True, help="Also a table of all files, files.parquet.")
+@click.option(
+    "--reference", type=click.Path(), metavar="FILE",
+    help="Coding sequences of highly expressed genes, by which the CAI is told.",
+)  # fmt: skip
+@click.option(
+    "--compat", type=click.Choice(["biopython"]),
+    help="CAI as Biopython's CodonAdaptationIndex, where stops count as codons.",
+)  # fmt: skip
+@click.option(
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Count exactly N records, chosen at random by --seed.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --sample.")
+@click.option(
+    "--compare", type=click.Path(), metavar="RUN",
+    help="Also comparison.parquet: the frequencies beside those of the run in this folder, with the error "
+    "that a sample has.",
+)  # fmt: skip
 def _command(**options: Any) -> None:
     """Count codons in FASTA files (plain, gzip, bgzip, zstd, bzip2, xz) or Parquet files.
 
     Parquet files have the sequences in a column called sequence. Patterns such as 'genomes/*.fa.gz' may
     be quoted. Writes codons.parquet (strand, frame, codon, aa, family, dual, count, freq, per_1000,
-    rscu) and summary.json into the run folder.
+    fraction, rscu) and summary.json into the run folder.
     """
 
 
@@ -99,54 +117,103 @@ class Codons:
         Args:
             run: an open run.
             inputs: files or patterns.
-            genetic_code: NCBI number.
+            genetic_code: NCBI number, or the path of a table of ids and numbers; see ``code_map``.
             frame: ``"0"``, ``"1"``, ``"2"`` or ``"all"``.
             strand: ``"forward"`` or ``"both"``.
             drop_start: leave each record's first codon out; of frame 0 and strand forward alone.
             skip_stops, min_count: rows to leave out; see ``tables``.
+            per_record, per_file: also these tables, ``usage/records/*.parquet`` and ``files.parquet``.
+            reference: file of the sequences that the CAI refers to.
+            compat: ``"biopython"`` for its CAI.
             sample, seed: exactly so many records, or None for all.
+            compare: folder of another run, whose frequencies are set beside these.
 
         Raises:
             BadInput: an input that is not what it should be, naming file and line.
-            UsageError: an unknown genetic code; the first codons left out of another frame or strand.
+            UsageError: an unknown genetic code; options that do not go together.
             MissingExtra: a package is not installed.
         """
+        from penstock.workloads.codons import results
+
         asked = _asked(options)
-        meaning = genetic_codes.translation(asked["genetic_code"])
-        inputs = _open(asked["inputs"])
-        limit = _choose(run, inputs, asked["sample"], asked["seed"]) if asked["sample"] else None
-        summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
-        _check(summary, inputs.fasta)
-        rows, told = _results(summary, meaning, asked)
-        _write(run, rows, told)
+        reference = _reference(run, asked["reference"]) if asked["reference"] else None
+        inputs = _open(asked["inputs"], whole=asked["by_code"])
+        limit = _choose(run, inputs, asked) if asked["sample"] else None
+        unmatched: list[str] = []
+        more: dict[str, Any] = {}
+        if _of_records(asked):
+            unmatched, sums, more = _count_records(run, asked, limit, reference)
+        if asked["by_code"]:
+            readings, totals = results.of_sums(sums, asked["codes"].codes, int(asked["frame"]))
+        else:
+            summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
+            _check(summary, inputs.fasta)
+            readings, totals = results.of_summary(summary, asked)
+        if not totals.records:
+            raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
+        rows, content = results.told(readings, totals, asked, reference)
+        if asked["by_code"] and sums[0, 64]:
+            content["unmatched"] = {"records": int(sums[0, 64]), "first": unmatched}
+            content["warnings"].append(_without_code(content["unmatched"], asked))
+        _write(run, rows, content | more)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts; those of a sample are like it."""
+        import numpy as np
+
+        from penstock.workloads.codons import by_record
+
         asked = _asked(options)
-        inputs, wishes = _open(asked["inputs"]), {name: options.get(name) for name in ("workers", "call")}
-        return [_counting(inputs, asked["seed"], None).plan(budget=budget, **wishes)]
+        wishes = {name: options.get(name) for name in ("workers", "call")}
+        inputs = _open(asked["inputs"], whole=asked["by_code"])
+        if asked["by_code"]:
+            firsts = np.zeros(len(inputs.source) + 1, np.int64)
+            job = by_record.job(inputs, asked | {"compare": None}, None, None, firsts)
+        else:
+            job = _counting(inputs, asked["seed"], None)
+        return [job.plan(budget=budget, **wishes)]
 
 
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options and the defaults of the others."""
+    """The options and the defaults of the others.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
     asked = {
-        "genetic_code": 1, "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
-        "min_count": 0, "sample": None, "seed": 0, **options,
+        "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
+        "min_count": 0, "per_record": False, "per_file": False, "reference": None, "compat": None,
+        "sample": None, "seed": 0, "compare": None, **options,
     }  # fmt: skip
-    if asked["drop_start"] and (asked["frame"], asked["strand"]) != ("0", "forward"):
+    codes = code_map.parse(str(asked["genetic_code"]))
+    asked |= {"codes": codes, "by_code": bool(codes.lines)}
+    reading = (asked["frame"], asked["strand"])
+    if asked["drop_start"] and reading != ("0", "forward"):
         raise UsageError(
             "--drop-start leaves out the start codon, which is the first three bases of a coding sequence: "
             "it goes with --frame 0 and --strand forward alone, and "
             f"--frame {asked['frame']} --strand {asked['strand']} was asked for"
         )
+    if _of_records(asked) and (reading[0] == "all" or reading[1] != "forward"):
+        raise UsageError(
+            "--per-record, --per-file, --compare and a table of genetic codes read each record once: they go "
+            f"with one --frame and --strand forward, not with --frame {reading[0]} --strand {reading[1]}"
+        )
+    if asked["compat"] and not asked["reference"]:
+        raise UsageError("--compat biopython is about the CAI, which needs --reference")
     return asked
 
 
-def _open(paths: Sequence[str]) -> Inputs:
+def _of_records(asked: Mapping[str, Any]) -> bool:
+    """Whether records must be told apart."""
+    return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])
+
+
+def _open(paths: Sequence[str], *, whole: bool = False) -> Inputs:
     from penstock.workloads.codons.inputs import open_inputs
 
     # The same files have the same names wherever the run is resumed from.
-    return open_inputs([str(Path(path).absolute()) for path in paths])
+    return open_inputs([str(Path(path).absolute()) for path in paths], whole=whole)
 
 
 def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
@@ -161,20 +228,59 @@ def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
     return penstock.Job(source=inputs.source, function=function, into=JoinSummaries())
 
 
-def _choose(run: penstock.Run, inputs: Inputs, wanted: int, seed: int) -> int:
-    """The limit under which exactly ``wanted`` records have their numbers; passes over the headers."""
+def _reference(run: penstock.Run, path: str) -> NDArray[Any]:
+    """The counts of the reference set of the CAI."""
+    from penstock.workloads.codons import summary as s
+
+    inputs = _open([path])
+    summary = run.stage("reference", _counting(inputs, 0, None)).open()
+    _check(summary, inputs.fasta)
+    counts: NDArray[Any] = s.frames(summary, "+")[0]
+    if not counts.sum():
+        raise BadInput("no codon in it to refer to", file=path)
+    return counts
+
+
+def _choose(run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any]) -> int:
+    """The limit under which exactly ``sample`` records have their numbers; passes over the headers."""
     from penstock.workloads.codons.sampling import AddNumbers, Bracket, CountNumbers, narrow
 
+    blocks = _open(asked["inputs"]) if asked["by_code"] else inputs
     bracket: Bracket | None = Bracket()
-    limit = passes = 0
+    limit, passes, wanted = 0, 0, int(asked["sample"])
     while bracket is not None:
         passes += 1
-        function = CountNumbers(seed, bracket.low, bracket.width)
-        job = penstock.Job(source=inputs.source, function=function, into=AddNumbers())
+        function = CountNumbers(asked["seed"], bracket.low, bracket.width)
+        job = penstock.Job(source=blocks.source, function=function, into=AddNumbers())
         bins = run.stage(f"sample-{passes}", job).open()
         bracket, limit = narrow(bracket, bins, wanted)
         wanted = limit
     return limit
+
+
+def _count_records(
+    run: penstock.Run, asked: Mapping[str, Any], limit: int | None, reference: NDArray[Any] | None
+) -> tuple[list[str], NDArray[Any], dict[str, Any]]:
+    """Count record by record: the first ids without a code, sums by code, and what more is told."""
+    from penstock.workloads.codons import by_record
+
+    stored = by_record.count(run, _open(asked["inputs"], whole=True), asked, limit, reference)
+    sums = stored.open("sums")
+    if asked["per_file"]:
+        by_record.write_files(run, stored, asked, reference)
+    more = {}
+    if asked["compare"]:
+        more["comparison"] = by_record.compare(run, stored.open("moments"), sums, asked)
+    return stored.open("unmatched"), sums, more
+
+
+def _without_code(unmatched: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    records, first = unmatched["records"], unmatched["first"]
+    more = " and others" if records > len(first) else ""
+    return (
+        f"{records} records fit no line of {asked['genetic_code']} and are in no table of codons: "
+        f"{', '.join(first)}{more}. A last line with * and a number takes all the others"
+    )
 
 
 def _check(summary: NDArray[Any], fasta: Sequence[str]) -> None:
@@ -190,104 +296,15 @@ def _check(summary: NDArray[Any], fasta: Sequence[str]) -> None:
         raise job.bad_byte(fasta[int(summary[s.BAD_FILE])], summary)
     if job.is_protein(*s.protein(summary)):
         raise job.protein_error(*s.protein(summary), file=None)
-    if not summary[s.RECORDS]:
-        raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
 
 
-def _results(
-    summary: NDArray[Any], meaning: Mapping[str, str], asked: Mapping[str, Any]
-) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of ``codons.parquet`` and the content of ``summary.json``."""
-    from penstock.workloads.codons import summary as s
-
-    frames = range(3) if asked["frame"] == "all" else [int(asked["frame"])]
-    dual = genetic_codes.dual(asked["genetic_code"])
-    records = int(summary[s.RECORDS])
-    rows: list[Row] = []
-    ledgers: list[dict[str, Any]] = []
-    for strand in _STRANDS[asked["strand"]]:
-        by_frame = s.frames(summary, strand)
-        for frame in frames:
-            in_frame = by_frame[frame] - s.starts(summary) if asked["drop_start"] else by_frame[frame]
-            counts = dict(zip(s.CODONS, in_frame.tolist(), strict=True))
-            kept = codon_rows(
-                counts, meaning, strand=strand, frame=frame, skip_stops=asked["skip_stops"],
-                min_count=asked["min_count"], dual=dual,
-            )  # fmt: skip
-            ledger = s.ledger(summary, strand, frame, drop_start=asked["drop_start"])
-            in_rows = sum(row["count"] for row in kept)
-            stops = sum(count for codon, count in counts.items() if meaning[codon] == "*")
-            ledgers.append(
-                {
-                    "strand": strand, "frame": frame, **ledger, "counted": in_rows, "stops": stops,
-                    "internal_stops": max(stops - records, 0),
-                }
-            )  # fmt: skip
-            rows += kept
-    letters = s.letters(summary)
-    bases = int(summary[s.BASES])
-    totals = {
-        key: sum(each[key] for each in ledgers)
-        for key in ("codons", "ambiguous", "partial", "skipped", "dropped")
-    }
-    told = {
-        "schema": 1,
-        "records": records,
-        "bases": bases,
-        **totals,
-        "tables": ledgers,
-        "letters": letters,
-        "genetic_code": {"number": asked["genetic_code"], "name": genetic_codes.name(asked["genetic_code"])},
-        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
-        "warnings": [
-            *_warnings(letters, bases, records, asked["sample"]),
-            *_of_reading(ledgers, dual, asked),
-        ],
-    }
-    return rows, told
-
-
-def _warnings(letters: Mapping[str, int], bases: int, records: int, sample: int | None) -> list[str]:
-    told = []
-    if letters["gap"] > _GAPS * bases:
-        told.append(
-            f"{letters['gap']} of {bases} letters are gaps or stops ('-', '.', '*'): the input looks "
-            "aligned. They hold their positions; remove them to count codons across them"
-        )
-    if sample and records < sample:
-        told.append(f"there are only {records} records, so that the sample of {sample} is all of them")
-    return told
-
-
-def _of_reading(
-    ledgers: Sequence[Mapping[str, Any]], dual: frozenset[str], asked: Mapping[str, Any]
-) -> list[str]:
-    """Warnings of what codons mean: no frame asked for is coding, or a stop is an amino acid too."""
-    told = []
-    best = min(ledgers, key=lambda each: each["internal_stops"] / max(each["codons"], 1))
-    if best["internal_stops"] > _STOPS * best["codons"]:
-        share = best["internal_stops"] / best["codons"]
-        told.append(
-            f"{best['internal_stops']} of {best['codons']} codons ({share:.1%}) are stops inside records "
-            f"(strand {best['strand']}, frame {best['frame']}): this is not coding sequence in this frame, "
-            "so neither counts nor RSCU are codon usage. Give coding sequences, or read them as counts of "
-            "triplets"
-        )
-    if dual:
-        skipped = "; --skip-stops leaves none of them out" if asked["skip_stops"] else ""
-        told.append(
-            f"in genetic code {asked['genetic_code']} {', '.join(sorted(dual))} are stops and amino acids; "
-            f"they are counted as amino acids (column dual){skipped}"
-        )
-    return told
-
-
-def _write(run: penstock.Run, rows: list[Row], told: Mapping[str, Any]) -> None:
+def _write(run: penstock.Run, rows: list[Any], told: Mapping[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema(
         [
+            *([("code", pa.int16())] if rows and "code" in rows[0] else []),
             ("strand", pa.string()),
             ("frame", pa.int8()),
             ("codon", pa.string()),
@@ -297,6 +314,7 @@ def _write(run: penstock.Run, rows: list[Row], told: Mapping[str, Any]) -> None:
             ("count", pa.int64()),
             ("freq", pa.float64()),
             ("per_1000", pa.float64()),
+            ("fraction", pa.float64()),
             ("rscu", pa.float64()),
         ]
     )

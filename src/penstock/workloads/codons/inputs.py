@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import BadInput
 from penstock.sources import Chain, Fasta, ParquetRows
 from penstock.sources.streams import find_kind
+from penstock.workloads.codons.records import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMN = "sequence"
+NAMES = ("description", "seq_id", "id", "name")
+"""Columns that may name a sequence, the first that there is before the others."""
 _RUN = 4 << 20
 _SMALL = 48 << 20
 """Bytes of text for whose counting no compiled code is loaded (see ``benchmarks/codons/start.py``)."""
@@ -31,11 +34,15 @@ class Rows:
         name: which rows, for errors.
         first: number of the first among the rows of all Parquet files.
         table: the rows, with the column ``sequence``.
+        path: the file.
+        item: number of the run.
     """
 
     name: str
     first: int
     table: pa.Table
+    path: str
+    item: int
 
 
 class RowRuns:
@@ -43,10 +50,21 @@ class RowRuns:
 
     Runs are cut by the bytes that the footers tell, never by a count of rows: 10,000 genomes may
     be a gigabyte. They do not cross files.
+
+    Args:
+        paths: the files.
+        named: read the columns that name a sequence too, as far as they are there.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._rows = ParquetRows(paths, columns=[COLUMN])
+    def __init__(self, paths: Iterable[str], *, named: bool = False) -> None:
+        paths = list(paths)
+        columns = [COLUMN]
+        if named:
+            import pyarrow.parquet as pq
+
+            there = [set(pq.read_schema(path).names) for path in paths]
+            columns += [name for name in NAMES if all(name in names for names in there)]
+        self._rows = ParquetRows(paths, columns=columns)
         self._firsts = array("q")
         self._sizes = array("q")
         total = len(self._rows)
@@ -69,7 +87,9 @@ class RowRuns:
         """The runs of one call, one by one."""
         for item in range(start, stop):
             low, high = self._firsts[item], self._firsts[item + 1]
-            yield Rows(self.name(item), low, self._rows.read(low, high))
+            path = next(path for path, (_, stop) in self._rows.spans().items() if low < stop)
+            table: Any = self._rows.read(low, high)
+            yield Rows(self.name(item), low, table, path, item)
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of the sequences of each run."""
@@ -114,12 +134,14 @@ class Inputs:
         fasta: the FASTA files, in the order of their numbers.
         parquet: the Parquet files.
         text: about how many bytes of text they hold.
+        runs: how many of the items are rows; they come last.
     """
 
     source: Any
     fasta: list[str]
     parquet: list[str]
     text: int
+    runs: int
 
     @property
     def small(self) -> bool:
@@ -127,10 +149,14 @@ class Inputs:
         return self.text <= _SMALL
 
 
-def open_inputs(paths: Sequence[str]) -> Inputs:
+def open_inputs(paths: Sequence[str], *, whole: bool = False) -> Inputs:
     """A source over all files.
 
     What begins as Parquet is read as Parquet, everything else as FASTA.
+
+    Args:
+        paths: files or patterns.
+        whole: items are of whole records, and rows have their names.
 
     Raises:
         BadInput: a file that cannot be used, before anything is run.
@@ -141,15 +167,19 @@ def open_inputs(paths: Sequence[str]) -> Inputs:
     parquet: list[str] = []
     for path in find_files(paths):
         (parquet if _is_parquet(path) else fasta).append(path)
-    sources: list[Any] = [Fasta(fasta, block=_block_of(fasta))] if fasta else []
+    sources: list[Any] = []
+    runs = 0
+    if fasta:
+        sources.append((Records if whole else Fasta)(fasta, block=_block_of(fasta)))
     text = sum(map(_text_of, fasta))
     if parquet:
-        rows = RowRuns(parquet)
+        rows = RowRuns(parquet, named=whole)
         text += sum(rows.sizes(0, len(rows)))
+        runs = len(rows)
         if not len(rows):
             raise BadInput("the Parquet files hold no rows", file=parquet[0])
         sources.append(rows)
-    return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet, text)
+    return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet, text, runs)
 
 
 def _is_parquet(path: str) -> bool:

@@ -108,15 +108,10 @@ class CountCodons:
 
     def _rows(self, rows: Rows) -> s.Vector:
         total, row = s.empty(), rows.first
-        for text, offsets in _sequences(rows):
+        for text, offsets in sequences_of(rows):
             part, bad = self._scan_rows(text, offsets, row)
             if bad is not None:
-                raise BadInput(
-                    f"row {row + bad - rows.first} of these holds a byte that no sequence has; "
-                    "letters, '-', '.' and '*' are expected",
-                    file=rows.name,
-                    place=f"column {COLUMN!r}",
-                )
+                raise bad_row(rows, row + bad - rows.first)
             total = s.join(total, part)
             row += len(offsets) - 1
         return total
@@ -139,7 +134,7 @@ class CountCodons:
         return s.end_file(out), None
 
 
-def _sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
+def sequences_of(rows: Rows) -> Iterator[tuple[Any, Any]]:
     """The bytes of each chunk of the column, and where its sequences begin in them."""
     import pyarrow as pa
 
@@ -205,12 +200,25 @@ def bad_byte(path: str, summary: s.Vector, following: bytes | None = None) -> Ba
         summary: with ``BAD`` set.
         following: the bytes from it on, where they are at hand.
     """
-    offset, kind = int(summary[s.BAD]) - 1, int(summary[s.BAD_KIND])
+    return bad_at(path, int(summary[s.BAD]) - 1, int(summary[s.BAD_KIND]), following)
+
+
+def bad_at(path: str, offset: int, kind: int, following: bytes | None = None) -> BadInput:
+    """The error for the byte at an offset of a file's text, of a kind that ``summary`` names."""
     line = line_of(path, offset)
     place = f"byte {offset} of the text" if line is None else f"line {line}"
     if following is None or len(following) < 3:
         following = _text_at(path, offset)
     return BadInput(_reason(kind, following), file=path, place=place)
+
+
+def bad_row(rows: Rows, row: int) -> BadInput:
+    """The error for one of some rows, counted from 0."""
+    return BadInput(
+        f"row {row} of these holds a byte that no sequence has; letters, '-', '.' and '*' are expected",
+        file=rows.name,
+        place=f"column {COLUMN!r}",
+    )
 
 
 def _reason(kind: int, following: bytes) -> str:

@@ -22,10 +22,10 @@ def codon_rows(
     """The rows of one strand and frame, by count descending, then codon.
 
     ``freq`` and ``per_1000`` are shares of the rows that are left, and null when these count
-    nothing. ``rscu`` is count x family size / family total (Sharp and Li 1987), where a family is all
-    codons of one amino acid in the genetic code, zeros and rows left out included; the stops are
-    a family, ``*``. It is null when the family was not seen. ``family`` is how many codons the
-    family has: in one of 1 there is no usage to speak of, and ``rscu`` is 1 by definition.
+    nothing. ``fraction`` is count / family total, and ``rscu`` is that times the family's size (Sharp and Li
+    1987), where a family is all codons of one amino acid in the genetic code, zeros and rows left out
+    included; the stops are a family, ``*``. Both are null when the family was not seen. ``family`` is how
+    many codons the family has: in one of 1 there is no usage to speak of, and ``rscu`` is 1 by definition.
 
     Args:
         counts: of all 64 codons.
@@ -61,6 +61,7 @@ def codon_rows(
                 "count": count,
                 "freq": count / whole if whole else None,
                 "per_1000": 1000 * count / whole if whole else None,
+                "fraction": count / family if family else None,
                 "rscu": count * sizes[amino_acid] / family if family else None,
             }
         )

@@ -20,11 +20,11 @@ Codes = NDArray[np.uint8]
 Places = NDArray[np.intp]
 
 # Codes of letters; 0 to 3 are bases.
-N, IUPAC, GAP, PROTEIN, STRONG, WEAK, MARK, _BLANK, _FEED, _BAD = range(4, 14)
-"""STRONG is S (C or G), WEAK is W (A or T); MARK stands where a record begins."""
+N, STRONG, IUPAC, GAP, PROTEIN, WEAK, MARK, BLANK, FEED, BAD = 4, 5, 6, 8, 10, 12, 14, 16, 17, 18
+"""STRONG is S (C or G), WEAK W (A or T); MARK stands where a record begins. Odd numbers are C or G."""
 _LETTERS = {
     0: b"A", 1: b"C", 2: b"TU", 3: b"G", N: b"N", IUPAC: b"RYKMBDHVX", GAP: b"-.*~?", PROTEIN: b"EFILPQJOZ",
-    STRONG: b"S", WEAK: b"W", _BLANK: b" \t\r\v\f", _FEED: b"\n",
+    STRONG: b"S", WEAK: b"W", BLANK: b" \t\r\v\f", FEED: b"\n",
 }  # fmt: skip
 _GROUPS = 13
 """Of codons: closed records by length mod 3 and place mod 3, the three fragments, what is not counted."""
@@ -32,14 +32,14 @@ _LINE, _HEAD, _TAIL, _NOWHERE = 9, 10, 11, 12
 
 
 def _table() -> bytes:
-    kinds = np.full(256, _BAD, np.uint8)
+    kinds = np.full(256, BAD, np.uint8)
     for code, letters in _LETTERS.items():
         kinds[np.frombuffer(letters + letters.lower(), np.uint8)] = code
     return kinds.tobytes()
 
 
 _TABLE = _table()
-_DROPPED = bytes([_BLANK, _FEED, _BAD])
+_DROPPED = bytes([BLANK, FEED, BAD])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def letters_of(text: bytes, *, line_start: bool, table: bytes = _TABLE) -> Lette
         kinds[feed] = MARK
     flat = kinds.tobytes()
     unknown = 0 if line_start else size if feed is None else feed
-    offence = flat.find(_BAD, 0, unknown)
-    bad = flat.find(_BAD, unknown)
+    offence = flat.find(BAD, 0, unknown)
+    bad = flat.find(BAD, unknown)
     wrong = [(bad, s.BAD_BYTE)] if bad >= 0 else []
     if b"\r" in text and (at := _lone_return(raw, *lines)) is not None:
         wrong.append((at, s.BAD_RETURN))
@@ -108,12 +108,12 @@ def _blank(kinds: Codes, starts: Places, ends: Places) -> None:
     """Headers and comments hold no letters."""
     if len(starts) < 32:
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            kinds[start:end] = _BLANK
+            kinds[start:end] = BLANK
         return
     inside = np.zeros(len(kinds) + 1, np.int8)
     inside[starts] = 1
     inside[ends] = -1
-    kinds[np.cumsum(inside[:-1], dtype=np.int8).view(bool)] = _BLANK
+    kinds[np.cumsum(inside[:-1], dtype=np.int8).view(bool)] = BLANK
 
 
 def _lone_return(raw: Codes, starts: Places, ends: Places) -> int | None:
@@ -159,7 +159,7 @@ def scan(
     found = letters_of(text, line_start=at_start)
     if found.offence >= 0:
         out[s.LINE + s.OFFENCE] = origin + found.offence + 1
-    bad = found.bad if not at_start else _text_before(text, found)
+    bad = found.bad if not at_start else text_before(text, found)
     if bad is not None:
         at, kind = bad
         out[[s.BAD, s.BAD_FILE, s.BAD_KIND]] = (origin + at if at >= 0 else 0) + 1, file, kind
@@ -174,7 +174,7 @@ def scan(
     return out
 
 
-def _text_before(text: bytes, found: Letters) -> tuple[int, int] | None:
+def text_before(text: bytes, found: Letters) -> tuple[int, int] | None:
     """What is wrong in the beginning of a file: letters before its first header are; -1 is no place."""
     first = int(found.headers[0]) if len(found.headers) else len(text)
     if not len(found.codes) or found.codes[0] == MARK:
@@ -182,7 +182,7 @@ def _text_before(text: bytes, found: Letters) -> tuple[int, int] | None:
             return found.bad[0], s.BAD_TEXT
         return found.bad
     before = _without_comments(text[:first]).translate(_TABLE)
-    odd = min((at for code in (*range(N, MARK), _BAD) if (at := before.find(code)) >= 0), default=None)
+    odd = min((at for code in (*range(N, MARK), BAD) if (at := before.find(code)) >= 0), default=None)
     place = odd if odd is not None else first if len(found.headers) else -1
     if found.bad is not None and found.bad[1] == s.BAD_RETURN and found.bad[0] < place:
         return found.bad

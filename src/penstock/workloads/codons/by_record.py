@@ -1,0 +1,170 @@
+"""The stages that count record by record, and what becomes of their results; in the parent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import penstock
+from penstock.errors import UsageError
+from penstock.workloads.codons import rows, summary
+from penstock.workloads.codons.inputs import Inputs
+from penstock.workloads.codons.sampling import EVERY
+from penstock.workloads.codons.usage import SUMMED
+from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
+
+_GRAIN = 8
+"""Items a part of the tables: some 32 MiB of text."""
+
+
+def count(
+    run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any], limit: int | None,
+    reference: summary.Vector | None,
+) -> penstock.Stored:  # fmt: skip
+    """Count each record; see :class:`CountRecords` for what the result has."""
+    firsts = np.zeros(len(inputs.source) + 1, np.int64)
+    if asked["per_record"]:  # which numbers them
+        headers = penstock.Job(source=inputs.source, function=CountHeaders())
+        found = run.stage("headers", headers).open()
+        firsts[1:] = np.cumsum([each if isinstance(each, int) else 0 for each in found])
+    return run.stage("usage", job(inputs, asked, limit, reference, firsts))
+
+
+def job(
+    inputs: Inputs, asked: Mapping[str, Any], limit: int | None, reference: summary.Vector | None,
+    firsts: NDArray[np.int64],
+) -> penstock.Job:  # fmt: skip
+    """The job of the stage ``usage``."""
+    function = CountRecords(
+        asked["codes"], frame=int(asked["frame"]), drop_start=asked["drop_start"], seed=asked["seed"],
+        limit=EVERY if limit is None else limit, by_record=asked["per_record"], by_file=asked["per_file"],
+        moments=asked["compare"] is not None, compat=asked["compat"] == "biopython",
+        reference=None if reference is None else tuple(reference.tolist()),
+        first_rows=len(inputs.source) - inputs.runs,
+    )  # fmt: skip
+    into: dict[str, Any] = {"sums": penstock.reducers.Sum(), "unmatched": FirstNames()}
+    if asked["compare"] is not None:
+        into["moments"] = penstock.reducers.Sum()
+    if asked["per_record"]:
+        kind = rows.schema(by_record=True, cai=reference is not None)
+        into["records"] = penstock.sinks.Parquet(
+            grain=_GRAIN, schema=kind, statistics=["id", "ordinal", "file"]
+        )
+    if asked["per_file"]:
+        into["files"] = penstock.sinks.Parquet(grain=_GRAIN, schema=rows.file_sums())
+    return penstock.Job(source=inputs.source, function=function, into=into, inputs={"firsts": firsts})
+
+
+def write_files(
+    run: penstock.Run, stored: penstock.Stored, asked: Mapping[str, Any], reference: summary.Vector | None
+) -> None:
+    """Write ``files.parquet``: the sums of each file's items, by genetic code, in the order of the files."""
+    import pyarrow.parquet as pq
+
+    compat = asked["compat"] == "biopython"
+    kind = rows.schema(by_record=False, cai=reference is not None)
+    with penstock.atomic(run.folder / "files.parquet") as draft, pq.ParquetWriter(draft, kind) as writer:
+        for path, by_code in _by_file(stored.open("files")):
+            table = rows.of_file(path, by_code, reference, compat=compat)
+            writer.write_table(table)
+
+
+def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
+    """The sums of each file by genetic code."""
+    path: str | None = None
+    sums: dict[int, NDArray[np.int64]] = {}
+    for batch in found.to_batches():
+        for row in batch.to_pylist():
+            if row["file"] != path:
+                if path is not None:
+                    yield path, sums
+                path, sums = row["file"], {}
+            held = sums.setdefault(row["genetic_code"], np.zeros(64 + len(SUMMED), np.int64))
+            held += row["sums"]
+    if path is not None:
+        yield path, sums
+
+
+# ------------------------------------------------------------------ a sample beside the whole
+
+
+def compare(
+    run: penstock.Run, moments: NDArray[np.int64], sums: NDArray[np.int64], asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write ``comparison.parquet``, the frequencies of a sample beside those of another run.
+
+    The expected error is that of a ratio of sums over records drawn without replacement (Cochran 1977,
+    section 6.3): codons of one record are alike, so that their number alone would promise too much.
+
+    Raises:
+        UsageError: the other run has no table of all codons of this reading.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole, others = _other(Path(asked["compare"]), asked)
+    x, records = sums[:, :64].sum(axis=0), int(sums[:, 64].sum())
+    n = int(x.sum())
+    p, q = x / max(n, 1), whole / max(whole.sum(), 1)
+    squares = moments[:64] - 2 * p * moments[64:128] + p * p * moments[128]
+    spread = np.maximum(squares, 0) / max(records - 1, 1)
+    left = max(1 - records / others, 0) if others else 0
+    error = np.sqrt(left * spread * records) / max(n, 1)
+    order = sorted(range(64), key=lambda at: summary.CODONS[at])
+    z = np.divide(p - q, error, out=np.full(64, np.nan), where=error > 0)
+    table = pa.table(
+        {
+            "codon": [summary.CODONS[at] for at in order],
+            "count": x[order],
+            "freq": p[order],
+            "freq_compared": q[order],
+            "difference": (p - q)[order],
+            "standard_error": error[order],
+            "z": pa.array(z[order], from_pandas=True),
+        }
+    )
+    with penstock.atomic(run.folder / "comparison.parquet") as draft:
+        pq.write_table(table, draft)
+    known = z[~np.isnan(z)]
+    return {
+        "run": str(asked["compare"]),
+        "records": records,
+        "records_compared": others,
+        "largest_difference": float(np.abs(p - q).max()),
+        "largest_standard_error": float(error.max()),
+        "within_2_standard_errors": int((np.abs(known) <= 2).sum()),
+        "of_codons": len(known),
+    }
+
+
+def _other(folder: Path, asked: Mapping[str, Any]) -> tuple[NDArray[np.int64], int]:
+    """The counts of another run in the same frame, and how many records it had."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(folder / "codons.parquet", columns=["strand", "frame", "codon", "count"])
+        told = json.loads((folder / "summary.json").read_bytes())
+        records = int(told["records"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise UsageError(
+            f"--compare {str(folder)!r} is no folder of a finished run of codons: {type(error).__name__}: "
+            f"{error}"
+        ) from None
+    counts = np.zeros(64, np.int64)
+    seen = set()
+    for row in table.to_pylist():
+        if row["strand"] == "+" and str(row["frame"]) == asked["frame"] and row["codon"] in summary.CODONS:
+            counts[summary.CODONS.index(row["codon"])] += row["count"]
+            seen.add(row["codon"])
+    if len(seen) < 64:
+        raise UsageError(
+            f"--compare {str(folder)!r} has {len(seen)} of the 64 codons of strand + and frame "
+            f"{asked['frame']}: give a run of this frame, without --skip-stops and --min-count"
+        )
+    return counts, records

@@ -1,0 +1,181 @@
+"""Indices of codon usage from counts of codons: GC by position, Nc, CAI, RSCU. Pure.
+
+Counts are int arrays of shape (n, 64), by code of the codon (see ``summary``). Synonymous are the codons of
+families of at least two sense codons *in the genetic code that is asked for*: M and W are not left out by
+name, and stops always are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.workloads.codons import genetic_codes
+from penstock.workloads.codons.summary import CODONS
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_BASE = np.array([[at >> shift & 3 for shift in (0, 2, 4)] for at in range(64)])
+_STRONG = (_BASE & 1).astype(np.int64)
+"""Shape (64, 3): whether each letter of a codon is C or G."""
+
+
+@cache
+def families(code: int) -> dict[str, tuple[int, ...]]:
+    """The codes of the codons of each amino acid; ``*`` for stops."""
+    meaning = genetic_codes.translation(code)
+    found: dict[str, list[int]] = {}
+    for at, codon in enumerate(CODONS):
+        found.setdefault(meaning[codon], []).append(at)
+    return {amino_acid: tuple(codons) for amino_acid, codons in sorted(found.items())}
+
+
+@cache
+def sense(code: int) -> tuple[int, ...]:
+    """The codes of codons that are no stops."""
+    return tuple(at for amino_acid, codons in families(code).items() if amino_acid != "*" for at in codons)
+
+
+@cache
+def synonymous(code: int) -> tuple[int, ...]:
+    """The codes of codons that another one of their family stands beside."""
+    return tuple(
+        at
+        for amino_acid, codons in families(code).items()
+        if amino_acid != "*" and len(codons) > 1
+        for at in codons
+    )
+
+
+def share(part: Any, whole: Any) -> Floats:
+    """Their ratio, NaN where there is nothing."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    found: Floats = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return found
+
+
+def gc_by_position(counts: Counts) -> Floats:
+    """Shape (n, 3): the share of C and G at each position of the counted codons."""
+    return share(counts @ _STRONG, counts.sum(axis=1, keepdims=True))
+
+
+def gc3s(counts: Counts, code: int) -> Floats:
+    """The share of C and G at the third position of synonymous codons (as codonW), shape (n,)."""
+    at = list(synonymous(code))
+    return share(counts[:, at] @ _STRONG[at, 2], counts[:, at].sum(axis=1))
+
+
+def rscu(counts: Counts, code: int) -> Floats:
+    """Count x family size / family total (Sharp and Li 1987), stops a family too; NaN without, (n, 64)."""
+    found = np.full(counts.shape, np.nan)
+    for codons in families(code).values():
+        at = list(codons)
+        total = counts[:, at].sum(axis=1, keepdims=True)
+        found[:, at] = share(counts[:, at] * len(at), total)
+    return found
+
+
+def nc(counts: Counts, code: int) -> Floats:
+    """Effective number of codons (Wright 1990), shape (n,).
+
+    The sum, over the sizes of families, of their number divided by the mean homozygosity
+    F = (n sum p^2 - 1) / (n - 1) of those seen more than once with F > 0. Families of one codon count 1.
+    Where no family of three is left, its F is the mean of those of two and four; where another size is
+    missing, NaN. Never above the number of sense codons.
+    """
+    classes = _classes(code)
+    means: dict[int, Floats] = {}
+    for size, members in classes.items():
+        each = np.full((len(counts), len(members)), np.nan)
+        for column, codons in enumerate(members):
+            x = counts[:, codons].astype(np.float64)
+            n = x.sum(axis=1)
+            squares = share((x * x).sum(axis=1), n * n)
+            f = share(n * squares - 1, n - 1)
+            each[:, column] = np.where((n > 1) & (f > 0), f, np.nan)
+        known = ~np.isnan(each)
+        means[size] = share(np.where(known, each, 0).sum(axis=1), known.sum(axis=1))
+    if 3 in means and {2, 4} <= means.keys():
+        means[3] = np.where(np.isnan(means[3]), (means[2] + means[4]) / 2, means[3])
+    total = np.full(len(counts), float(_singles(code)))
+    for size, members in classes.items():
+        total += share(np.full(len(counts), len(members)), np.nan_to_num(means[size]))
+    return np.asarray(np.minimum(total, len(sense(code))))
+
+
+def nc_weighted(counts: Counts, code: int) -> Floats:
+    """Effective number of codons that is steady for short genes too (Sun, Yang and Xia 2013), shape (n,).
+
+    With one added to each count, F = sum p^2 of each family; their mean is weighted by the families' counts.
+    """
+    total = np.full(len(counts), float(_singles(code)))
+    for members in _classes(code).values():
+        seen = weighted = np.zeros(len(counts))
+        for codons in members:
+            x = counts[:, codons] + 1.0
+            n = x.sum(axis=1)
+            seen = seen + n
+            weighted = weighted + (x * x).sum(axis=1) / n
+        total += len(members) * seen / weighted
+    return np.where(counts[:, list(sense(code))].sum(axis=1) > 0, total, np.nan)
+
+
+def weights(reference: Counts, code: int, *, compat: bool = False) -> Floats:
+    """Relative adaptiveness of each codon (Sharp and Li 1987) by a reference set, shape (64,).
+
+    A count of zero in the reference set counts as 0.5. NaN where a codon has no part in the CAI: stops,
+    and families of one codon.
+
+    Args:
+        reference: counts of the set, shape (64,).
+        code: number of the genetic code.
+        compat: as Biopython 1.88: stops are a family among the others, and ATG and TGG are left out by name.
+    """
+    found = np.full(64, np.nan)
+    x = np.where(reference == 0, 0.5, reference.astype(np.float64))
+    for amino_acid, codons in families(code).items():
+        at = list(codons)
+        if compat or (amino_acid != "*" and len(at) > 1):
+            found[at] = x[at] / x[at].max()
+    if compat:
+        found[[CODONS.index("ATG"), CODONS.index("TGG")]] = np.nan
+    return found
+
+
+def cai(counts: Counts, adaptiveness: Floats) -> Floats:
+    """Codon adaptation index: the geometric mean of the weights of a gene's codons, shape (n,)."""
+    at = np.flatnonzero(~np.isnan(adaptiveness))
+    logs = share((counts[:, at] * np.log(adaptiveness[at])).sum(axis=1), counts[:, at].sum(axis=1))
+    return np.exp(logs)
+
+
+@cache
+def _classes(code: int) -> dict[int, list[list[int]]]:
+    """Families of sense codons of two and more, by size."""
+    found: dict[int, list[list[int]]] = {}
+    for amino_acid, codons in families(code).items():
+        if amino_acid != "*" and len(codons) > 1:
+            found.setdefault(len(codons), []).append(list(codons))
+    return dict(sorted(found.items()))
+
+
+def _singles(code: int) -> int:
+    return sum(amino_acid != "*" and len(codons) == 1 for amino_acid, codons in families(code).items())
+
+
+def of_one(counts: Counts, code: int, adaptiveness: Floats | None = None) -> Mapping[str, float | None]:
+    """The indices of one set of counts, shape (64,), by name; None where there is nothing to tell."""
+    rows = counts[None]
+    by_position = gc_by_position(rows)[0]
+    found = {
+        "gc1": by_position[0], "gc2": by_position[1], "gc3": by_position[2], "gc3s": gc3s(rows, code)[0],
+        "nc": nc(rows, code)[0], "nc_weighted": nc_weighted(rows, code)[0],
+    }  # fmt: skip
+    if adaptiveness is not None:
+        found["cai"] = cai(rows, adaptiveness)[0]
+    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}

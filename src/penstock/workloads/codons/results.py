@@ -1,0 +1,172 @@
+"""From what was counted to the rows of ``codons.parquet`` and the content of ``summary.json``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penstock.workloads.codons import genetic_codes, indices
+from penstock.workloads.codons import summary as s
+from penstock.workloads.codons.tables import Row, codon_rows
+from penstock.workloads.codons.usage import SUMMED
+
+STRANDS = {"forward": "+", "both": "+-"}
+_GAPS = 0.01
+"""Share of gap letters above which the input looks aligned."""
+_STOPS = 0.005
+"""Share of codons that are stops inside records above which a frame is not coding."""
+_SHARES = ("codons", "ambiguous", "partial", "skipped", "dropped")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was counted in one frame of one strand, of records that have one genetic code.
+
+    Attributes:
+        code: the genetic code.
+        strand: ``"+"`` or ``"-"``.
+        frame: 0, 1 or 2.
+        records: how many were read.
+        counts: int64 of shape (64,).
+        ledger: where each base went, see ``summary.ledger``.
+    """
+
+    code: int
+    strand: str
+    frame: int
+    records: int
+    counts: s.Vector
+    ledger: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What is true of all records whatever their code or frame."""
+
+    records: int
+    bases: int
+    letters: Mapping[str, int]
+
+
+def of_summary(summary: s.Vector, asked: Mapping[str, Any]) -> tuple[list[Reading], Totals]:
+    """The readings of blocks whose records all have one code."""
+    frames = range(3) if asked["frame"] == "all" else [int(asked["frame"])]
+    drop, records = asked["drop_start"], int(summary[s.RECORDS])
+    found = []
+    for strand in STRANDS[asked["strand"]]:
+        by_frame = s.frames(summary, strand)
+        for frame in frames:
+            counts = by_frame[frame] - s.starts(summary) if drop else by_frame[frame]
+            ledger = s.ledger(summary, strand, frame, drop_start=drop)
+            found.append(Reading(asked["codes"].default, strand, frame, records, counts, ledger))
+    return found, Totals(records, int(summary[s.BASES]), s.letters(summary))
+
+
+def of_sums(sums: s.Vector, codes: Sequence[int], frame: int) -> tuple[list[Reading], Totals]:
+    """The readings of records that have codes of their own; those without one are in no reading."""
+    found = []
+    for code, row in zip(codes, sums[1:], strict=True):
+        told = dict(zip(SUMMED, row[64:].tolist(), strict=True))
+        if told["records"]:
+            ledger = {name: told[name] for name in _SHARES}
+            found.append(Reading(code, "+", frame, told["records"], row[:64], ledger))
+    whole = dict(zip(SUMMED, sums[:, 64:].sum(axis=0).tolist(), strict=True))
+    letters = {name: whole[name] for name in ("n", "iupac", "gap", "protein")}
+    return found, Totals(whole["records"], whole["length"], letters)
+
+
+def told(
+    readings: Sequence[Reading], totals: Totals, asked: Mapping[str, Any], reference: s.Vector | None
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of ``codons.parquet`` and the content of ``summary.json``."""
+    rows: list[Row] = []
+    ledgers: list[dict[str, Any]] = []
+    for reading in readings:
+        meaning = genetic_codes.translation(reading.code)
+        counts = dict(zip(s.CODONS, reading.counts.tolist(), strict=True))
+        kept = codon_rows(
+            counts, meaning, strand=reading.strand, frame=reading.frame, skip_stops=asked["skip_stops"],
+            min_count=asked["min_count"], dual=genetic_codes.dual(reading.code),
+        )  # fmt: skip
+        stops = sum(count for codon, count in counts.items() if meaning[codon] == "*")
+        several = {"code": reading.code} if asked["by_code"] else {}
+        rows += [several | row for row in kept]
+        ledgers.append(
+            {
+                **several, "strand": reading.strand, "frame": reading.frame,
+                **({"records": reading.records} if several else {}), **reading.ledger,
+                "counted": sum(row["count"] for row in kept), "stops": stops,
+                "internal_stops": max(stops - reading.records, 0),
+                "indices": _indices(reading, asked, reference),
+            }
+        )  # fmt: skip
+    content = {
+        "schema": 2,
+        "records": totals.records,
+        "bases": totals.bases,
+        **{key: sum(each[key] for each in ledgers) for key in _SHARES},
+        "tables": ledgers,
+        "letters": dict(totals.letters),
+        "genetic_code": _codes(asked),
+        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
+        "warnings": [*_of_letters(totals, asked["sample"]), *_of_reading(ledgers, asked)],
+    }
+    return rows, content
+
+
+def _indices(reading: Reading, asked: Mapping[str, Any], reference: s.Vector | None) -> Mapping[str, Any]:
+    weights = None
+    if reference is not None:
+        weights = indices.weights(reference, reading.code, compat=asked["compat"] == "biopython")
+    return indices.of_one(np.asarray(reading.counts), reading.code, weights)
+
+
+def _codes(asked: Mapping[str, Any]) -> dict[str, Any]:
+    codes = asked["codes"]
+    if codes.lines:
+        return {
+            "map": asked["genetic_code"],
+            "names": {code: genetic_codes.name(code) for code in codes.codes},
+        }
+    return {"number": codes.default, "name": genetic_codes.name(codes.default)}
+
+
+def _of_letters(totals: Totals, sample: int | None) -> list[str]:
+    told = []
+    gaps = totals.letters["gap"]
+    if gaps > _GAPS * totals.bases:
+        told.append(
+            f"{gaps} of {totals.bases} letters are gaps or stops ('-', '.', '*'): the input looks "
+            "aligned. They hold their positions; remove them to count codons across them"
+        )
+    if sample and totals.records < sample:
+        told.append(f"there are only {totals.records} records, so that the sample of {sample} is all of them")
+    return told
+
+
+def _of_reading(ledgers: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> list[str]:
+    """Warnings of what codons mean: no frame asked for is coding, or a stop is an amino acid too."""
+    told = []
+    codes = asked["codes"].codes
+    for code in codes:
+        own = [each for each in ledgers if each.get("code", code) == code]
+        best = min(own, key=lambda each: each["internal_stops"] / max(each["codons"], 1), default=None)
+        if best is not None and best["internal_stops"] > _STOPS * best["codons"]:
+            share = best["internal_stops"] / best["codons"]
+            of = f"genetic code {code}, " if asked["by_code"] else ""
+            told.append(
+                f"{best['internal_stops']} of {best['codons']} codons ({share:.1%}) are stops inside records "
+                f"({of}strand {best['strand']}, frame {best['frame']}): this is not coding sequence in this "
+                "frame, so neither counts nor RSCU are codon usage. Give coding sequences, or read them as "
+                "counts of triplets"
+            )
+        if own and (dual := genetic_codes.dual(code)):
+            skipped = "; --skip-stops leaves none of them out" if asked["skip_stops"] else ""
+            told.append(
+                f"in genetic code {code} {', '.join(sorted(dual))} are stops and amino acids; "
+                f"they are counted as amino acids (column dual){skipped}"
+            )
+    return told

@@ -1,0 +1,270 @@
+"""The codons of each record in one frame, from the text of whole records in pieces.
+
+Covers a pass over the text with NumPy, in which a record of any length is never whole in memory: of the one
+that is open at a piece's end only its counts and the last letters are kept. What rows say is in ``rows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.errors import BadInput
+from penstock.workloads.codons import summary as s
+from penstock.workloads.codons import vectorised as v
+
+Ints = NDArray[np.int64]
+
+SUMMED = (
+    "records", "codons", "ambiguous", "partial", "skipped", "dropped", "length", "strong", "known", "n",
+    "iupac", "gap", "protein",
+)  # fmt: skip
+"""What is summed of each genetic code after the counts of its 64 codons."""
+
+_LONGEST_HEADER = 1 << 20
+"""Bytes of a header line; a longer one is no header."""
+_LONG_LINE = 256 << 10
+"""So much of a line that has no end is looked at at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Some records in their order, each with what was counted; arrays of int64, one value a record.
+
+    Attributes:
+        headers: their header lines, without ``>``.
+        offsets: where these begin in the text.
+        counts: codons of bases alone, by code, shape (n, 64).
+        codons: all codons, ambiguous ones included.
+        ambiguous: codons with a letter that is no base.
+        partial: the 0 to 2 letters after the last codon.
+        skipped: letters before the frame, and those of first codons that are left out.
+        dropped: first codons that are left out.
+        length: letters.
+        strong: G, C and S among them.
+        known: A, C, G, T, U, S and W among them.
+        odd: letters that are no base, by kind, shape (n, 4), as in ``summary``.
+    """
+
+    headers: list[bytes]
+    offsets: Ints
+    counts: Ints
+    codons: Ints
+    ambiguous: Ints
+    partial: Ints
+    skipped: Ints
+    dropped: Ints
+    length: Ints
+    strong: Ints
+    known: Ints
+    odd: Ints
+
+    def __len__(self) -> int:
+        return len(self.headers)
+
+    def chosen(self, which: NDArray[np.bool_]) -> Counted:
+        """These records alone."""
+        headers = [header for header, keep in zip(self.headers, which.tolist(), strict=True) if keep]
+        return Counted(headers, *(getattr(self, name)[which] for name in _COLUMNS))
+
+
+_COLUMNS = (
+    "offsets", "counts", "codons", "ambiguous", "partial", "skipped", "dropped", "length", "strong", "known",
+    "odd",
+)  # fmt: skip
+_ADDED = _COLUMNS[1:]
+
+
+@dataclass(slots=True)
+class _Open:
+    """The record that is not yet at its end."""
+
+    header: bytes
+    offset: int
+    skip: int
+    """Letters to leave out before its next codon."""
+    drop: bool
+    """Its first codon is still to come, and left out."""
+    carry: v.Codes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """Letters of a codon that has begun."""
+    sums: dict[str, Ints] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads the records of a stretch.
+
+    Args:
+        bad: makes the error for the byte at an offset of the text: given it, the kind of fault (see
+            ``summary``) and the bytes from there on.
+        frame: letters to skip at the start of each record.
+        drop_start: leave each record's first codon out; of frame 0.
+        table: the code of each byte.
+        odd: is given the codes of codons that hold a letter that is no base, shape (n, 3).
+    """
+
+    def __init__(
+        self, bad: Callable[[int, int, bytes], BadInput], *, frame: int = 0, drop_start: bool = False,
+        table: bytes | None = None, odd: Callable[[v.Codes], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._bad = bad
+        self._frame = frame
+        self._drop = drop_start
+        self._table = table
+        self._odd = odd
+        self._open: _Open | None = None
+
+    def read(self, pieces: Iterable[tuple[int, bytes]]) -> Iterator[Counted]:
+        """The records, some at a time.
+
+        Args:
+            pieces: offset in the file's text, and bytes.
+
+        Raises:
+            BadInput: a byte that cannot be in nucleotide FASTA.
+        """
+        held, offset, inside_line = b"", 0, False
+        for at, piece in pieces:
+            text = held + piece
+            offset = at - len(held)
+            cut = text.rfind(b"\n") + 1
+            if not cut and (inside_line or text[:1] not in (b">", b";")) and len(text) >= _LONG_LINE:
+                cut = len(text)
+            elif not cut and len(text) > _LONGEST_HEADER:
+                raise BadInput(
+                    f"a line that begins with {text[:1].decode()!r} is longer than {_LONGEST_HEADER} bytes, "
+                    f"at byte {offset} of the text: this is no header"
+                )
+            if cut:
+                yield from self._step(text[:cut], offset, line_start=not inside_line)
+                inside_line = not text.endswith(b"\n", 0, cut)
+            held, offset = text[cut:], offset + cut
+        if held:
+            yield from self._step(held, offset, line_start=not inside_line)
+        yield from self._step(b">", offset + len(held), line_start=True)  # the last one ends
+
+    def _step(self, text: bytes, offset: int, *, line_start: bool) -> Iterator[Counted]:
+        found = (
+            v.letters_of(text, line_start=line_start)
+            if self._table is None
+            else v.letters_of(text, line_start=line_start, table=self._table)
+        )
+        wrong = (found.offence, s.BAD_BYTE) if found.offence >= 0 else found.bad
+        codes = found.codes
+        if found.feed is not None:  # the mark where a line that went on ends
+            at = int(np.argmax(codes == v.MARK))
+            codes = np.concatenate((codes[:at], codes[at + 1 :]))
+        if self._open is None and len(codes) and codes[0] != v.MARK:
+            wrong = v.text_before(text, found)
+        if wrong is not None:
+            at = max(wrong[0], 0)
+            raise self._bad(offset + at, wrong[1], text[at : at + 40])
+        if len(codes):
+            yield from self._count(text, offset, found, codes)
+
+    def _count(self, text: bytes, offset: int, found: v.Letters, codes: v.Codes) -> Iterator[Counted]:
+        last = self._open
+        carried = last.carry if last else codes[:0]
+        codes = np.concatenate((carried, codes))
+        marks = np.flatnonzero(codes == v.MARK)
+        begins, stops = np.append(0, marks + 1), np.append(marks, len(codes))
+        skips = np.full(len(begins), self._frame)
+        drops = np.full(len(begins), self._drop)
+        skips[0], drops[0] = (last.skip, last.drop) if last else (0, False)
+        counted = self._segments(codes, begins, stops, skips, drops)
+        counted["length"][0] -= len(carried)
+        kinds = codes[: len(carried)]
+        counted["strong"][0] -= int((kinds & 1).sum())
+        _take_carried(counted, kinds)
+        headers = [text[a + 1 : b].rstrip(b"\r") for a, b in zip(found.headers, found.ends, strict=True)]
+        offsets = found.headers + offset
+        if last is not None:
+            for name, total in last.sums.items():
+                counted[name][0] += total
+            headers, offsets = [last.header, *headers], np.append(last.offset, offsets)
+        else:
+            counted = {name: column[1:] for name, column in counted.items()}
+        if len(headers) > 1:
+            yield self._closed(headers[:-1], offsets[:-1], {n: c[:-1] for n, c in counted.items()})
+        if headers:
+            at = int(offsets[-1])
+            self._open = self._left(codes, begins, stops, skips, drops, counted, headers[-1], at)
+
+    def _closed(self, headers: list[bytes], offsets: Ints, counted: dict[str, Ints]) -> Counted:
+        length, dropped = counted["length"], counted["dropped"]
+        skipped = np.minimum(length, self._frame) + 3 * dropped
+        codons = counted["codons"]
+        partial = length - skipped - 3 * codons
+        return Counted(
+            headers, offsets, counted["counts"], codons, counted["ambiguous"], partial, skipped, dropped,
+            length, counted["strong"], counted["known"], counted["odd"],
+        )  # fmt: skip
+
+    def _left(
+        self, codes: v.Codes, begins: v.Places, stops: v.Places, skips: Ints, drops: NDArray[np.bool_],
+        counted: dict[str, Ints], header: bytes, offset: int,
+    ) -> _Open:  # fmt: skip
+        """What is kept of the last record."""
+        start, stop = int(begins[-1] + skips[-1]), int(stops[-1])
+        whole = max(stop - start, 0) // 3
+        drop = bool(drops[-1]) and not whole
+        sums = {name: column[-1].copy() for name, column in counted.items()}
+        return _Open(header, offset, max(start - stop, 0), drop, codes[min(start + 3 * whole, stop) :], sums)
+
+    def _segments(
+        self, codes: v.Codes, begins: v.Places, stops: v.Places, skips: Ints, drops: NDArray[np.bool_]
+    ) -> dict[str, Ints]:
+        """Sums by segment: a record, or what there is of it."""
+        number, starts = len(begins), begins + skips
+        each = np.maximum(stops - starts, 0) // 3
+        first = np.cumsum(each) - each
+        total = int(each.sum())
+        segment = np.repeat(np.arange(number), each)
+        at = np.repeat(starts - 3 * first, each) + 3 * np.arange(total)
+        padded = np.concatenate((codes, np.full(2, v.MARK, np.uint8)))
+        key = (padded[:-2] | padded[1:-1] << 2 | padded[2:] << 4)[at]
+        odd = np.flatnonzero(codes >= v.N)
+        odd = odd[codes[odd] != v.MARK]
+        dropped = drops & (each > 0)
+        left_out = np.zeros(total, bool)
+        left_out[first[dropped]] = True
+        ambiguous = np.zeros(number, np.int64)
+        if len(odd):
+            is_odd = padded >= v.N
+            mixed = (is_odd[:-2] | is_odd[1:-1] | is_odd[2:])[at] & ~left_out
+            ambiguous = np.bincount(segment[mixed], minlength=number)
+            if self._odd is not None:
+                self._odd(padded[at[mixed, None] + np.arange(3)])
+            left_out |= mixed
+        place = segment * 64 + key
+        counts = np.bincount(place[~left_out] if left_out.any() else place, minlength=number * 64)
+        kinds = codes[odd]
+        of = np.searchsorted(stops, odd, side="right")
+        return {
+            "counts": counts.reshape(number, 64),
+            "codons": each - dropped,
+            "ambiguous": ambiguous,
+            "dropped": dropped.astype(np.int64),
+            "length": stops - begins,
+            "strong": np.add.reduceat(padded & 1, begins, dtype=np.int64),
+            **_letters(of, kinds, stops - begins, number),
+        }
+
+
+def _letters(of: v.Places, kinds: v.Codes, lengths: Ints, number: int) -> dict[str, Ints]:
+    """Letters that are no base, by segment and kind, and how many of all tell whether they are strong."""
+    groups = np.full(256, 1)
+    groups[[v.N, v.GAP, v.PROTEIN]] = 0, 2, 3
+    odd = np.bincount(of * 4 + groups[kinds], minlength=4 * number).reshape(number, 4)
+    telling = np.bincount(of[(kinds == v.STRONG) | (kinds == v.WEAK)], minlength=number)
+    return {"odd": odd, "known": lengths - odd.sum(axis=1) + telling}
+
+
+def _take_carried(counted: dict[str, Ints], carried: v.Codes) -> None:
+    """The letters of a codon that began in the piece before were told there."""
+    kinds = carried[carried >= v.N]
+    again = _letters(np.zeros(len(kinds), np.intp), kinds, np.array([len(carried)]), 1)
+    counted["odd"][0] -= again["odd"][0]
+    counted["known"][0] -= again["known"][0]

@@ -1,0 +1,223 @@
+"""The function and the reducer of the stage that counts record by record."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.errors import BadInput
+from penstock.workloads.codons import rows, summary
+from penstock.workloads.codons.code_map import CodeMap
+from penstock.workloads.codons.inputs import NAMES, Rows
+from penstock.workloads.codons.job import bad_at, bad_row, is_protein, protein_error, sequences_of
+from penstock.workloads.codons.records import Stretch
+from penstock.workloads.codons.sampling import EVERY, salt_of
+from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader
+
+WIDTH = 64 + len(SUMMED)
+MOMENTS = 129
+"""Second moments, of records with x of a codon and n of all: sums of x^2 and of x n by codon, and of n^2."""
+NAMED = 10
+"""Records without a genetic code that are named."""
+
+
+@dataclass(frozen=True)
+class CountHeaders:
+    """How many records an item has."""
+
+    def __call__(self, item: Stretch | Rows) -> int:
+        """Count header lines."""
+        if isinstance(item, Rows):
+            return int(item.table.num_rows)
+        found, last = 0, b"\n"
+        for _, piece in item:
+            found += piece.count(b"\n>") + (last == b"\n" and piece.startswith(b">"))
+            last = piece[-1:]
+        return found
+
+
+@dataclass(frozen=True)
+class CountRecords:
+    """Count the codons of each record of an item, in one frame.
+
+    Args:
+        codes: the genetic code of each.
+        frame: letters to skip at the start of each record.
+        drop_start: leave each record's first codon out; of frame 0.
+        seed, limit: of the sample, see ``sampling``.
+        by_record: give a row for each record.
+        by_file: give the sums of the item by genetic code too.
+        moments: sum second moments too, of all records whatever their code.
+        reference: counts of the reference set of the CAI; 64 numbers.
+        compat: CAI as Biopython's.
+        first_rows: number of the first item that holds Parquet rows.
+
+    Returns ``sums``, int64 of shape (1 + codes, WIDTH), of records without a genetic code first;
+    ``unmatched``, the first ids without one; and what else is asked for: ``moments``, int64, and tables
+    ``records`` and ``files``.
+    """
+
+    codes: CodeMap
+    frame: int = 0
+    drop_start: bool = False
+    seed: int = 0
+    limit: int = EVERY
+    by_record: bool = False
+    by_file: bool = False
+    moments: bool = False
+    reference: tuple[int, ...] | None = None
+    compat: bool = False
+    first_rows: int = 0
+
+    def warm(self) -> None:
+        """Load what rows are made with, once for all workers."""
+        if self.by_record or self.by_file:
+            import pyarrow  # noqa: F401
+
+    def __call__(self, item: Stretch | Rows, firsts: NDArray[np.int64]) -> dict[str, Any]:
+        """Count.
+
+        Args:
+            item: whole records.
+            firsts: the number of the first record of each item.
+
+        Raises:
+            BadInput: a byte that cannot be in nucleotides, naming file and line.
+        """
+        starts: list[int] = []
+        path, number, bad = self._opened(item, starts)
+        sums = np.zeros((1 + len(self.codes.codes), WIDTH), np.int64)
+        moments = np.zeros(MOMENTS, np.int64)
+        ordinal = int(firsts[number])
+        unmatched: list[str] = []
+        tables = []
+        reader = Reader(bad, frame=self.frame, drop_start=self.drop_start)
+        reference = None if self.reference is None else np.array(self.reference)
+        for counted in reader.read(item if isinstance(item, Stretch) else _as_text(item, starts)):
+            ordinals = np.arange(ordinal, ordinal + len(counted))
+            ordinal += len(counted)
+            if self.limit != EVERY:
+                kept = self._kept(item, counted, ordinals - firsts[number])
+                counted, ordinals = counted.chosen(kept), ordinals[kept]
+            names = rows.names_of(counted.headers) if self.by_record or self.codes.lines else []
+            codes = np.full(len(counted), self.codes.default)
+            if self.codes.lines:
+                codes = np.array(self.codes.of([name for name, _ in names]), np.int64)
+            _add(sums, counted, np.searchsorted([0, *self.codes.codes], codes))
+            if self.moments:
+                moments += _moments(counted.counts)
+            without = np.flatnonzero(codes == 0)[: NAMED - len(unmatched)]
+            unmatched += [names[at][0] for at in without]
+            if self.by_record:
+                table = rows.of_records(counted, names, path, ordinals, codes, reference, compat=self.compat)
+                tables.append(table)
+        protein, length = (int(sums[:, 64 + SUMMED.index(name)].sum()) for name in ("protein", "length"))
+        if is_protein(protein, length):
+            raise protein_error(protein, length, file=path)
+        return self._found(path, sums, moments, unmatched, tables)
+
+    def _found(
+        self, path: str, sums: Ints, moments: Ints, unmatched: list[str], tables: list[Any]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"sums": sums, "unmatched": unmatched}
+        if self.moments:
+            found["moments"] = moments
+        if self.by_record:
+            import pyarrow as pa
+
+            found["records"] = pa.concat_tables(tables) if tables else None
+        if self.by_file:
+            found["files"] = [
+                {"file": path, "genetic_code": code, "sums": row.tolist()}
+                for code, row in zip([0, *self.codes.codes], sums, strict=True)
+                if row[64]
+            ]
+        return found
+
+    def _kept(self, item: Stretch | Rows, counted: Counted, index: Ints) -> NDArray[np.bool_]:
+        """Which records are in the sample."""
+        if isinstance(item, Rows):
+            numbers, salt = item.first + index, salt_of(self.seed, None)
+        else:
+            numbers, salt = counted.offsets, salt_of(self.seed, item.file)
+        with np.errstate(over="ignore"):
+            mixed = summary.mixed(numbers.astype(np.uint64) + np.uint64(salt))
+        return np.asarray(mixed <= np.uint64(self.limit))
+
+    def _opened(
+        self, item: Stretch | Rows, starts: list[int]
+    ) -> tuple[str, int, Callable[[int, int, bytes], BadInput]]:
+        """Path, number, and how to word what is wrong; ``starts`` is where each row's text begins."""
+        if isinstance(item, Stretch):
+            return item.path, item.item, lambda at, kind, text: bad_at(item.path, at, kind, text)
+        number = self.first_rows + item.item
+        return item.path, number, lambda at, kind, text: bad_row(item, bisect_right(starts, at) - 1)
+
+
+def _as_text(item: Rows, starts: list[int]) -> Iterator[tuple[int, bytes]]:
+    """Rows as FASTA, in pieces; ``starts`` is told where each begins."""
+    names = [item.table.column(name).to_pylist() for name in NAMES if name in item.table.column_names]
+    held: list[bytes] = []
+    at = row = 0
+    for text, offsets in sequences_of(item):
+        for i in range(len(offsets) - 1):
+            starts.append(at + sum(map(len, held)))
+            header = next((str(column[row]) for column in names if column[row] is not None), str(row))
+            # What would begin a header or a comment is no sequence, and no byte of one is '!'.
+            sequence = text[offsets[i] : offsets[i + 1]].tobytes().replace(b">", b"!")
+            sequence = b"!" + sequence[1:] if sequence[:1] == b";" else sequence
+            held += [b">", " ".join(header.splitlines()).encode(), b"\n", sequence, b"\n"]
+            row += 1
+            if row % 64 == 0 or len(sequence) > 1 << 16:
+                piece = b"".join(held)
+                yield at, piece
+                at, held = at + len(piece), []
+    yield at, b"".join(held)
+
+
+def _add(sums: Ints, counted: Counted, group: Ints) -> None:
+    """Add records to the sums of their genetic codes."""
+    for each in np.unique(group):
+        own = counted if (whole := group == each).all() else counted.chosen(whole)
+        sums[each, :64] += own.counts.sum(axis=0)
+        sums[each, 64] += len(own)
+        sums[each, 65 : 65 + 8] += [int(getattr(own, name).sum()) for name in SUMMED[1:9]]
+        sums[each, 65 + 8 :] += own.odd.sum(axis=0)
+
+
+def _moments(counts: Ints) -> Ints:
+    n = counts.sum(axis=1)
+    return np.concatenate(((counts * counts).sum(axis=0), n @ counts, [n @ n]))
+
+
+@dataclass(frozen=True)
+class FirstNames:
+    """The first few of the names that items give, in their order."""
+
+    unit: ClassVar[str] = "item"
+    order: Literal["items"] = "items"
+    grain: None = None
+
+    def start(self) -> list[str]:
+        """None."""
+        return []
+
+    def step(self, state: list[str], result: list[str]) -> list[str]:
+        """The next item."""
+        return (state + result)[:NAMED]
+
+    def merge(self, left: list[str], right: list[str]) -> list[str]:
+        """Two neighbours as one."""
+        return (left + right)[:NAMED]
+
+    def finish(self, states: Iterator[list[str]]) -> list[str]:
+        """Of everything."""
+        found: list[str] = []
+        for state in states:
+            found = self.merge(found, state)
+        return found
