@@ -18,7 +18,7 @@ from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 from penstock import discover, registry
 from penstock.abc import Observer
@@ -136,6 +136,12 @@ class Executor(AbstractExecutor):
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
         weakref.finalize(self, self._service.close).atexit = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"cannot pickle {type(self).__name__!r} object: its workers belong to the process that made it. Make "
+            "one where it is needed"
+        )
 
     @property
     def most_workers(self) -> int:
