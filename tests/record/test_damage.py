@@ -335,6 +335,20 @@ def test_parts_are_removed_when_the_journal_says_what_stands_in_their_place(tmp_
     assert penstock.verify(job.folder).ok
 
 
+def by_pipe(path):
+    delete(path)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, by_pipe], ids=lambda damage: damage.__name__)
+def test_a_damaged_report_of_a_stage_is_written_anew(tmp_path, right, damage):
+    job = Job("arrays", tmp_path / "run")
+    job.run()
+    damage(job.folder / ".penstock" / "job" / "report.json")
+    assert job.run() == right["arrays"]
+    assert penstock.verify(job.folder).ok, str(penstock.verify(job.folder))
+
+
 def test_what_looks_like_a_part_and_is_none_is_no_result(tmp_path, right):
     for kind in ("parquet", "arrays"):
         job = Job(kind, tmp_path / kind)

@@ -139,8 +139,8 @@ class Executor(AbstractExecutor):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"cannot pickle {type(self).__name__!r} object: its workers belong to the process that made it. Make "
-            "one where it is needed"
+            f"cannot pickle {type(self).__name__!r} object: its workers belong to the process that made it. "
+            "Make one where it is needed"
         )
 
     @property

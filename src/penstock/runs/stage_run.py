@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock import discover, layout, values
+from penstock import discover, foreign, layout, values
 from penstock.abc import SetAside, Sink
 from penstock.engine.parent.loop import Loop
 from penstock.engine.worker.main import Setup
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
-from penstock.files import atomic
+from penstock.files import atomic, discard
 from penstock.outputs import is_reducer
 from penstock.record import journal
 from penstock.record.job_key import digest_of
@@ -142,20 +142,36 @@ class StageRun:
 
     def save(self, report: Report) -> None:
         """Keep the report beside the journal."""
-        path = self.machinery / layout.REPORT
         # A full disk must not hide what the run raised.
-        with suppress(OSError, RunTakenOver), atomic(path, durable=False) as draft:
-            draft.write_text(report.to_json())
+        with suppress(OSError, RunTakenOver):
+            _write(self.machinery / layout.REPORT, report)
+
+
+def _write(path: Path, report: Report) -> None:
+    with atomic(path, durable=False) as draft:
+        draft.write_text(report.to_json())
 
 
 def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:
     """A stage with nothing left to do: what the report said when it was done holds."""
     stored = _with_facts(stored, past.aside, items)
     assert stored.machinery is not None
+    path = stored.machinery / layout.REPORT
     try:
-        before = Report.from_json((stored.machinery / layout.REPORT).read_text(), open_result=stored.open)
+        before = Report.from_json(foreign.read_text(path), open_result=stored.open)
     except (OSError, ValueError, TypeError):  # only the report was lost
-        before = Report(stage=stored.name, items=items, open_result=stored.open)
+        before = Report(
+            stage=stored.name,
+            outcome="done",
+            items=items,
+            done=past.kept,
+            set_aside=tuple(past.aside.values()),
+            open_result=stored.open,
+        )
+        # What lies there is faulted by verify as long as it does.
+        with suppress(OSError, RunTakenOver):
+            discard(path)
+            _write(path, before)
     return stored, replace(
         before, folder=folder, outcome="done", message="", done=past.kept, resumed_from=past.kept
     )
