@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from waiting import LIMIT, Lateness, read_bytes, until
 
 import penstock
@@ -372,6 +373,21 @@ def test_a_torn_event_costs_no_other(tmp_path):
 def test_a_run_that_ended_or_never_was_has_not_died(tmp_path):
     assert postmortem.of_run(tmp_path) is None
     put(tmp_path, [*EVENTS, ended()])
+    assert postmortem.of_run(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.Looking(at=110.0, message="looking"),
+        ev.TakenBack(at=110.0, items=1, message="1 file did not stand"),
+        ev.RunDied(at=110.0, died=104.0, message="the last run died"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_run_that_was_refused_before_it_began_has_not_died(tmp_path, event):
+    """It looked at the files, and then found that the job is another one."""
+    put(tmp_path, [started(), ended(), event])
     assert postmortem.of_run(tmp_path) is None
 
 

@@ -24,6 +24,8 @@ from penstock.record.lock import Holder, holder_of
 
 _TAIL = 64 << 10
 """Bytes at the end of the events that tell whether the last run ended well."""
+_BEFORE = (ev.RunDied, ev.Looking, ev.TakenBack)
+"""What a run tells before it has begun with anything; it may be refused then."""
 _NAMED = 6
 """The most intervals of items that a sentence names."""
 
@@ -113,7 +115,7 @@ def examine(events: Iterable[ev.Event]) -> PostMortem | None:
     for event in events:
         match event:
             case ev.RunDied() | ev.Looking() | ev.TakenBack():
-                continue  # a sign of life of another run
+                continue  # of another run, which may have been refused then
             case ev.StageStarted():
                 running.clear()
                 last = PostMortem(
@@ -192,7 +194,8 @@ def _ends_open(path: Path) -> bool:
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return False
-    last = next((event for line in reversed(lines) if (event := ev.from_line(line))), None)
+    told = (event for line in reversed(lines) if (event := ev.from_line(line)))
+    last = next((event for event in told if not isinstance(event, _BEFORE)), None)
     return last is not None and not isinstance(last, ev.StageEnded)
 
 
