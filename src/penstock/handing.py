@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from penstock import relinked
+
 _ANSWER_SECONDS = 60.0
 TRACKER = b"tracker"
 """Asked for the resource tracker's."""
@@ -114,4 +116,4 @@ def reducers() -> Mapping[Any, Any]:
     from multiprocessing.reduction import ForkingPickler
 
     found: Mapping[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    return found
+    return {**relinked.reducers(), **found}
