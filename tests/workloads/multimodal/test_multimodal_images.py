@@ -56,6 +56,27 @@ def test_a_scaled_decode_is_at_most_two_grey_levels_from_a_whole_one(shape):
     assert difference.mean() <= 0.3
 
 
+def test_a_scaled_decode_differs_by_more_only_at_hard_edges():
+    """A side marker, as films have: its edge is where a decoder's own scaling and a filter differ."""
+    marked = film(3056, 2544)
+    marked[300:490, 200:245] = marked[450:490, 200:330] = 250
+    data = coded(marked, quality=95)
+    difference = np.abs(draw(data, Drawing(size=518)).image.astype(int) - whole(data, 518))
+    assert difference.max() <= 32
+    assert (difference > 2).mean() < 0.005
+    assert difference.mean() <= 0.3
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_a_half_mask_leaves_the_picture_as_it_is(fit):
+    pytest.importorskip("cv2")
+    marked = film(3056, 2544)
+    marked[300:490, 200:245] = marked[450:490, 200:330] = 250
+    data = coded(marked, quality=95)
+    plain, masked = (draw(data, Drawing(size=518, fit=fit, mask=mask)).image for mask in ("none", "half"))
+    assert np.abs(plain.astype(int) - masked).max() <= 2
+
+
 def test_an_exact_resize_is_that_of_a_whole_decode():
     data = coded(film(), quality=95)
     assert np.array_equal(draw(data, Drawing(size=518, exact=True)).image, whole(data, 518))

@@ -1,9 +1,9 @@
 """A film as a small square of grey, as exactly as a whole decode and several times as fast.
 
 Pillow alone: JPEG is decoded by its own scaling (``draft``) to the smallest size that is large enough, then
-resized bilinearly with antialias: at most 2 grey levels from the whole decode. A file that is cut off is
-refused, never padded; a size is bounded before anything is decoded; EXIF orientation is ignored, as in the
-published program, and told.
+resized bilinearly with antialias: 0.3 grey levels from the whole decode in the mean, and more than 2 only at
+hard edges, such as a side marker's. A file that is cut off is refused, never padded; a size is bounded before
+anything is decoded; EXIF orientation is ignored, as in the published program, and told.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def draw(data: bytes, how: Drawing) -> Drawn:
     mask = None
     if how.mask != "none":
         mask = _mask(picture, how, facts)
-        drawn = Image.fromarray(mask.astype(np.uint8) * 255)
+        drawn = Image.fromarray(mask.view(np.uint8))
         mask = _fitted(drawn, header, how, Image.Resampling.NEAREST) > 0
     return Drawn(image, mask, facts)
 
@@ -179,11 +179,14 @@ def _fitted(
 ) -> NDArray[np.uint8]:
     """Resized to the square; with ``pad`` in the film's own shape, black around it."""
     size = how.size
+    # What was decoded at half size for its mask is halved first, as the decoder would have done without one.
+    gap = 1.0 if how.mask == "half" and not how.exact and way == Image.Resampling.BILINEAR else None
     if how.fit == "stretch":
-        return np.asarray(picture.resize((size, size), way))
+        return np.asarray(picture.resize((size, size), way, reducing_gap=gap))
     longest = max(header.width, header.height)
     width, height = (max(1, round(size * each / longest)) for each in (header.width, header.height))
     square = np.zeros((size, size), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = np.asarray(picture.resize((width, height), way))
+    inner = picture.resize((width, height), way, reducing_gap=gap)
+    square[top : top + height, left : left + width] = np.asarray(inner)
     return square

@@ -125,7 +125,7 @@ _ALL = [
         "--exact-resize",
         is_flag=True,
         default=None,
-        help="Decode films whole: slower, and at most 2 grey levels from what scaling gives.",
+        help="Decode films whole: slower, and other than scaling by 0.3 grey levels, more at hard edges.",
     ),
     _choice("fit", ("stretch", "pad"), "Stretch films to the square, or keep their shape."),
     _choice(
