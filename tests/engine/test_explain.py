@@ -206,6 +206,20 @@ def test_an_item_too_large_says_what_would_do():
     assert room(error.needed, RESERVED, 1) >= 3 * GiB, "the budget it names would do"
 
 
+def test_of_what_is_all_there_is_nothing_else_is_left_to_finish():
+    error = explain.failure_of([aside("memory", 0)], 1, BUDGET, RESERVED, hopeless=False)
+    assert "item 'item-0' needs more than" in str(error)
+    assert "set_aside" not in str(error)
+
+
+@pytest.mark.parametrize("reason", ["memory", "raised", "died", "stalled"])
+def test_a_step_is_told_as_one(reason):
+    error = explain.failure_of([aside(reason, 0)], 1, BUDGET, RESERVED, hopeless=False, step="tables")
+    assert str(error).replace("'", "").startswith("the step tables")
+    assert "item-0" not in str(error)
+    assert "set_aside" not in str(error)
+
+
 @pytest.mark.parametrize("taken", [10 * MiB, 300 * MiB, 5 * GiB])
 def test_no_budget_names_one_that_would_do(taken):
     reserved = Reserved(parent=taken, backend=taken // 3, worker=taken // 7)

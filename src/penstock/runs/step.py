@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from penstock import layout, values
 from penstock.abc import Batch, Part, Receipt
@@ -17,6 +17,9 @@ from penstock.sharing import share
 @dataclass(frozen=True)
 class Step:
     """A step's function as a function of one item."""
+
+    is_step: ClassVar[bool] = True
+    """What goes wrong is told of the step, and of no item."""
 
     function: Callable[..., Any]
 

@@ -277,8 +277,9 @@ _HOPELESS = (
 
 
 def failure_of(
-    aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool
-) -> PenstockError:
+    aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool,
+    step: str = "",
+) -> PenstockError:  # fmt: skip
     """The error for these items: the first one decides its class, the message names the first few.
 
     Args:
@@ -287,6 +288,7 @@ def failure_of(
         budget: the run's.
         reserved: what was taken before any item.
         hopeless: whether the run stopped early because everything failed.
+        step: the name of the step whose only item it was.
     """
     first = min(aside, key=lambda each: each.item)
     same = [each for each in aside if each.reason == first.reason]
@@ -296,14 +298,16 @@ def failure_of(
     tail = _HOPELESS if hopeless else ""
     rest = f" ({len(aside):,} of {items:,} items were set aside: {named}{more}.)" if len(aside) > 1 else ""
     if first.reason == "memory":
-        return _too_large(first, budget, reserved, rest + tail)
+        who = f"the step {step!r}" if step else f"item {first.name!r}"
+        return _too_large(who, first.needed, budget, reserved, rest + tail, whole=items == 1)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
     if first.error == "penstock.errors.CannotFit":  # a step's own judgement of its budget
         return CannotFit(first.message.removeprefix("raised CannotFit: ") + rest + tail)
     some = len(aside) < items
     advice = f" To do without {'them' if rest else 'it'}, pass set_aside=True." if some else ""
-    what = f"item {foreign.line(first.name)}: {first.message}.{rest}{tail or advice}"
+    who = f"the step {step}" if step else f"item {foreign.line(first.name)}"
+    what = f"{who}: {first.message}.{rest}{tail or advice}"
     error = _KINDS.get(first.reason, FunctionRaised)(what)
     if first.reason == "raised":
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")
@@ -311,17 +315,20 @@ def failure_of(
     return error
 
 
-def _too_large(first: SetAside, budget: Budget, reserved: Reserved, rest: str) -> ItemTooLarge:
+def _too_large(
+    who: str, held: int, budget: Budget, reserved: Reserved, rest: str, *, whole: bool
+) -> ItemTooLarge:
+    """The error for what did not fit; ``whole`` where it was all there was, so that nothing else is left."""
     alone = room(budget.bytes, reserved, 1)
     taken = budget.bytes - alone
     # Under a budget of B the headroom is at most an eighth of it.
     # What it held when it was ended is a lower bound: half as much again saves trying many budgets.
-    needed = int((first.needed * 1.5 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * first.needed))
+    needed = int((held * 1.5 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * held))
+    ways = "" if whole else ", split the item, or pass set_aside=True to finish the rest"
     return ItemTooLarge(
-        f"item {first.name!r} needs more than {format_size(first.needed)}; one worker alone may use "
+        f"{who} needs more than {format_size(held)}; one worker alone may use "
         f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
         f"{format_size(taken)}). It was ended before it had all it asked for, so how much is not known: "
-        f"try a budget of {format_size(needed)} or more, split the item, or pass set_aside=True to finish "
-        f"the rest.{rest}",
+        f"try a budget of {format_size(needed)} or more{ways}.{rest}",
         needed=needed,
     )

@@ -215,10 +215,12 @@ class Failures:
     def error(self, *, hopeless: bool = False) -> PenstockError:
         """What a run fails with that has set aside more than it may."""
         stage = self._stage
+        is_step = getattr(stage.setup.function, "is_step", False)
         return explain.failure_of(
             list(stage.aside),
             stage.setup.items,
             stage.admission.budget,
             stage.admission.reserved(),
             hopeless=hopeless,
+            step=stage.setup.folder.name if is_step else "",
         )
