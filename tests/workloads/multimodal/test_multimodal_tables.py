@@ -396,3 +396,16 @@ def test_a_key_with_dots_has_none_in_a_shard():
     keys = {films.key_of(name) for name in ("a.b.c", "a_b.c", "a.b_c", "a_b_c")}
     assert len(keys) == 4
     assert not any("." in key for key in keys)
+
+
+def test_arrows_pool_is_as_it_was_behind_the_tables():
+    def fail():
+        with csvs.sparing():
+            inside.append(pa.default_memory_pool().backend_name)
+            raise BadInput("is cut off")
+
+    inside, before = [], pa.default_memory_pool().backend_name
+    with pytest.raises(BadInput):
+        fail()
+    assert inside == ["system"]
+    assert pa.default_memory_pool().backend_name == before

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from penstock import files
+from penstock.workloads.multimodal import csvs, planning
 from penstock.workloads.multimodal import layout as layouts
-from penstock.workloads.multimodal import planning
 from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.joining import Rules, join
 from penstock.workloads.multimodal.planning import SplitRules
 
+_AT_ONCE = 1 << 14
 JOINED, LOST, SPLITS = "joined.arrow", "lost.csv", "splits.parquet"
 
 
@@ -23,9 +24,11 @@ def make_tables(
 ) -> dict[str, Any]:
     """Join the tables into ``joined.arrow``; what it returns is counts and digests."""
     layout = layouts.Layout(dict(tables), Path(films))
-    joined = join(layout, _rules(rules))
-    with pa.OSFile(str(folder / JOINED), "wb") as file, pa.ipc.new_file(file, joined.records.schema) as out:
-        out.write_table(joined.records, max_chunksize=4096)
+    with csvs.sparing():
+        joined = join(layout, _rules(rules))
+        schema = joined.records.schema
+        with pa.OSFile(str(folder / JOINED), "wb") as file, pa.ipc.new_file(file, schema) as out:
+            out.write_table(joined.records, max_chunksize=4096)
     digests = {name: files.digest(path) for name, path in sorted(tables.items())}
     return {"counts": joined.counts, "tables": digests}
 
@@ -41,7 +44,7 @@ def make_plan(
     elsewhere: Elsewhere | None = None,
 ) -> dict[str, Any]:
     """Write the plan of each split, and ``splits.parquet``; what it returns is counts."""
-    with pa.memory_map(str(joined / JOINED)) as file:
+    with csvs.sparing(), pa.memory_map(str(joined / JOINED)) as file:
         records = pa.ipc.open_file(file).read_all()
         planned = planning.plan_records(records, elsewhere or Path(films), _split_rules(rules), official)
     planning.write_plan(folder, planned)
@@ -58,11 +61,13 @@ def _write_splits(path: Path, planned: planning.Planned, suffix: str) -> None:
     kinds = [pa.int64(), pa.string(), pa.int64(), pa.int64()]
     schema = pa.schema([*zip(names, kinds, strict=True), ("split", pa.string()), ("shard", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as out:
-        for split, table in planned.splits.items():
-            shards = [f"{split}/{split}-{number:05d}.{suffix}" for number in table["shard"].to_pylist()]
-            columns = [table[name] for name in names]
-            columns += [pa.array([split] * table.num_rows, pa.string()), pa.array(shards, pa.string())]
-            out.write_table(pa.Table.from_arrays(columns, schema=schema))
+        for split, whole in planned.splits.items():
+            for start in range(0, whole.num_rows, _AT_ONCE):
+                table = whole.slice(start, _AT_ONCE)
+                shards = [f"{split}/{split}-{number:05d}.{suffix}" for number in table["shard"].to_pylist()]
+                columns = [table[name] for name in names]
+                columns += [pa.array([split] * table.num_rows, pa.string()), pa.array(shards, pa.string())]
+                out.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _rules(told: Mapping[str, Any]) -> Rules:

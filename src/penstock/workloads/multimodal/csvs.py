@@ -28,6 +28,17 @@ _NUMBER = r"^[+-]?([0-9]{1,15}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
 
 
+@contextmanager
+def sparing() -> Iterator[None]:
+    """Have Arrow give back what it no longer needs: its own pool keeps twice what is ever in use."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
 def check_columns(tables: dict[str, Path], wanted: Mapping[str, Sequence[str]]) -> None:
     """See that each table has its columns, before any is read.
 
@@ -62,6 +73,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     Raises:
         BadInput: a row has too few or too many fields, or the file is cut off; names file and row.
     """
+    pa.default_memory_pool().release_unused()  # of the table before
     with _reading(path), _opened(path) as file:
         if not _has_rows(path):
             return

@@ -134,15 +134,15 @@ def _frontal(
 
 def _first_of_each(table: pa.Table, skipped: Counter[str]) -> pa.Table:
     """The first row of each dicom_id; the others are counted, apart where they say something else."""
-    first: dict[str, int] = {}
-    keep = np.ones(table.num_rows, np.bool_)
-    for at, dicom in enumerate(table["dicom_id"].to_pylist()):
-        keep[at] = first.setdefault(dicom, at) == at
+    codes = table["dicom_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)  # codes count up from 0
+    keep = np.zeros(table.num_rows, np.bool_)
+    keep[first] = True
     others = np.flatnonzero(~keep)
     if len(others):
         plain = table.drop_columns("row")
         mine = plain.take(others).to_pylist()
-        theirs = plain.take([first[row["dicom_id"]] for row in mine]).to_pylist()
+        theirs = plain.take(first[codes[others]]).to_pylist()
         for one, other in zip(mine, theirs, strict=True):
             skipped["duplicate" if one == other else "duplicate_conflicting"] += 1
     return table.filter(pa.array(keep))

@@ -60,14 +60,14 @@ class Drawing:
     mask: str = "none"
 
 
-def open_image(path: str) -> BinaryIO:
+def open_image(path: str, *, buffering: int = -1) -> BinaryIO:
     """Open a film for reading, wherever it lies; the one place through which all are read.
 
     Raises:
         BadImage: it is not there, or cannot be read.
     """
     try:
-        return foreign.opened(path)
+        return foreign.opened(path, buffering=buffering)
     except (FileNotFoundError, NotADirectoryError):
         raise BadImage("image_missing") from None
     except OSError:
