@@ -1,7 +1,12 @@
 """The workload behavior: a plain Counter over pairs is the oracle."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from waiting import LIMIT, until
 
 import penstock
 from penstock.cli import main
@@ -140,6 +146,37 @@ def test_a_cap_draws_by_user_and_item():
     assert capped.starts.tolist() == [0, 30, 60]
     assert (np.diff(first) > 0).all()
     assert set(first.tolist()) != set(second.tolist())
+
+
+KILLED = """
+import sys
+import penstock
+from penstock.workloads.recsys import Behavior
+with penstock.Run(sys.argv[1], budget="1GiB", workers=1, call=1) as run:
+    Behavior().run(run, interactions=[sys.argv[2]], top_k=7, max_user_items=15)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+    """Killed after each stage in turn."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(made_up(8), path, row_group_size=500)
+    with penstock.Run(tmp_path / "whole", budget="1GiB", backend="inline") as run:
+        Behavior().run(run, interactions=[str(path)], top_k=7, max_user_items=15)
+    folder = tmp_path / "killed"
+    for stage in ("behavior-users", "behavior-pairs", "behavior-best", None):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(folder), str(path)], start_new_session=True,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        if stage is not None:
+            until(lambda: (folder / ".penstock" / stage / "report.json").exists(), program=process)  # noqa: B023
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(LIMIT) in (0, -signal.SIGKILL if stage is not None else 0)
+    found, expected = ((tmp_path / name / "behavior.parquet").read_bytes() for name in ("killed", "whole"))
+    assert found == expected
+    assert penstock.verify(folder).ok
 
 
 def test_nothing_in_common_and_nothing_at_all(tmp_path):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import penstock
+from penstock.budget import format_size
+from penstock.errors import CannotFit
 from penstock.workloads.recsys.hashing import NEGATIVES, SAMPLE
 from penstock.workloads.recsys.ranking.columns import DATASET, REQUEST
 from penstock.workloads.recsys.shared.tables import keys_of
@@ -57,11 +59,32 @@ def draw_rows(
     if most >= len(rows):
         mask[:] = True
     elif by == "pandas":
+        _see_room(
+            16 * len(rows), f"--sample-by pandas draws as pandas does, from a list of all {len(rows):,} rows"
+        )
         mask[np.random.RandomState(seed).permutation(len(rows))[:most]] = True
     else:
+        _see_room(
+            32 * min(most, len(rows)) + 64 * _BATCH,
+            f"--sample-by row compares the hashes of the {most:,} rows that it draws",
+        )
         _by_hash(mask, rows, most, seed, told)
     mask.flush()
     return {"drawn": int(mask.sum())}
+
+
+def _see_room(bytes_: int, why: str) -> None:
+    """Refuse a draw that this process has no room for, before anything is drawn.
+
+    Raises:
+        CannotFit: there is not so much.
+    """
+    memory = penstock.share().memory
+    if memory and bytes_ > memory:
+        raise CannotFit(
+            f"{why}, which takes {format_size(bytes_)}, and there are {format_size(memory)}: raise the "
+            "budget, or draw whole requests (--sample-by request), which takes no memory"
+        )
 
 
 def _by_hash(

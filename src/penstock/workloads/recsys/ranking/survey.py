@@ -12,6 +12,7 @@ import numpy as np
 from penstock.workloads.recsys.hashing import hashes
 from penstock.workloads.recsys.ranking.columns import IDENTITY
 from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
+from penstock.workloads.recsys.shared.tables import texts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +61,11 @@ class SurveySpan:
         for name in self.rules.columns.texts:
             column = table.column(name) if whole else table.column(name).filter(pa.array(kept.mask))
             values = as_texts(column.unique()).drop_null()
-            found[name] = None if len(values) > TEXTS else sorted(values.to_pylist())
+            if len(values) > TEXTS:
+                found[name] = None
+                continue
+            told = texts_of(values, f"column {name}", self.rules.file)
+            found[name] = sorted(text for text in told if text is not None)
         return found
 
 

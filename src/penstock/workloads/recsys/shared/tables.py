@@ -149,6 +149,28 @@ def _whole(values: Any, place: str, file: object) -> Any:
     return pa.array(np.where(missing, 0, floats).astype(np.int64), mask=missing)
 
 
+def texts_of(column: Any, place: str, file: object = None) -> list[str | None]:
+    """A column of texts as Python's.
+
+    Args:
+        column: Arrow.
+        place: for messages: ``"column description"``.
+        file: for messages.
+
+    Raises:
+        BadInput: a text is not UTF-8.
+    """
+    try:
+        found: list[str | None] = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"holds a text that is not UTF-8: {error.object[:20]!r}; write it anew in UTF-8, as Parquet's "
+            "texts are",
+            file=file, place=place,
+        ) from None  # fmt: skip
+    return found
+
+
 def floats_of(column: Any, *, zero: bool) -> NDArray[np.float32]:
     """A numeric column as features: float32, each one rounding of the value.
 

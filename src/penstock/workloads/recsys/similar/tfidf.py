@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.workloads.recsys.shared import tables
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -50,7 +52,10 @@ ANALYZERS: dict[str, Callable[[str], list[str]]] = {"word": words, "char": chara
 
 def texts_of(table: pa.Table) -> list[str]:
     """A text for each row: its columns with a space between, null as nothing."""
-    columns = [column.to_pylist() for column in table.columns]
+    columns = [
+        tables.texts_of(column, f"column {name}")
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    ]
     return [" ".join(part or "" for part in row) for row in zip(*columns, strict=True)]
 
 

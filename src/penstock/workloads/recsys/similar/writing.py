@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.workloads.recsys.shared.tables import texts_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -82,6 +84,9 @@ def write_table(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int)
     return told
 
 
+_IDS = "column of ids"
+
+
 def write_json(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int) -> None:
     """Write ``{item: {neighbor: score, ...}, ...}``; items without neighbours are left out."""
     known = None if ids is None else ids.combine_chunks()
@@ -91,9 +96,9 @@ def write_json(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int) 
         for start, numbers, scores, counts in blocks(found, items):
             for row in np.flatnonzero(counts).tolist():
                 count = counts[row]
-                names = _named(known, numbers[row, :count].astype(np.int64)).to_pylist()
-                own = _named(known, np.array([start + row])).to_pylist()[0]
-                values = dict(zip(map(str, names), scores[row, :count].tolist(), strict=True))
+                names = map(str, texts_of(_named(known, numbers[row, :count].astype(np.int64)), _IDS))
+                (own,) = texts_of(_named(known, np.array([start + row])), _IDS)
+                values = dict(zip(names, scores[row, :count].tolist(), strict=True))
                 file.write(f"{comma}{json.dumps(str(own))}: {json.dumps(values, ensure_ascii=False)}")
                 comma = ",\n"
         file.write("\n}\n")
