@@ -78,6 +78,20 @@ def owner(kind: str, name: str) -> str:
     return _owner(known[name][0])
 
 
+def family(kind: str, name: str) -> str:
+    """The workload that several are parts of, by the folder they lie in; empty for one that is whole.
+
+    Raises:
+        UnknownPlugin: no such name.
+    """
+    known = _entries(kind)
+    if name not in known:
+        raise UnknownPlugin(kind, name, known)
+    _, _, inside = known[name][0].module.partition(".workloads.")
+    folder = inside.partition(".")[0]
+    return "" if folder in ("", name) else folder
+
+
 def name_of(kind: str, place: str) -> str | None:
     """The name under which something is registered; None where it is not, or two packages claim the name.
 

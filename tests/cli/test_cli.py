@@ -426,9 +426,20 @@ def test_exit_zero_is_for_schedulers_that_take_5_for_a_failure(told, runner, tmp
     assert runner.invoke(main, ["run", "fake", "--exit-zero", "--into", str(tmp_path / "s")]).exit_code == 1
 
 
+def test_plugins_tells_which_are_of_one_workload(runner):
+    found = json.loads(runner.invoke(main, ["plugins", "--json"]).stdout)["plugins"]
+    of = {each["name"]: each["of"] for each in found if each["kind"] == "workload"}
+    five = {name for name, family in of.items() if family == "recsys"}
+    assert five == {"behavior", "rank-train", "ranking", "shrink", "similar"}
+    assert of["snv"] == of["superres"] == ""
+    lines = runner.invoke(main, ["plugins"]).stdout.splitlines()
+    assert any(line.split()[1:] == ["ranking", "penstock", "(of", "recsys)"] for line in lines)
+
+
 def test_plugins_names_the_strangers_package(stranger, runner):
     values = json.loads(runner.invoke(main, ["plugins", "--json"]).stdout)
-    assert {"kind": "workload", "name": "fake", "package": "penstock-fake"} in values["plugins"]
+    fake = {"kind": "workload", "name": "fake", "package": "penstock-fake", "of": ""}
+    assert fake in values["plugins"]
     assert "penstock-fake" in runner.invoke(main, ["plugins"]).stdout
 
 

@@ -17,7 +17,7 @@ SCHEMA = 1
 def plugins(as_json: bool) -> None:
     """List the plug-ins and the packages they come from."""
     found = [
-        {"kind": kind, "name": name, "package": registry.owner(kind, name)}
+        {"kind": kind, "name": name, "package": registry.owner(kind, name), "of": registry.family(kind, name)}
         for kind in registry.KINDS
         for name in registry.names(kind)
     ]
@@ -26,4 +26,5 @@ def plugins(as_json: bool) -> None:
         return
     kinds, names = (max((len(each[key]) for each in found), default=0) for key in ("kind", "name"))
     for each in found:
-        tell(f"{each['kind']:<{kinds}}  {each['name']:<{names}}  {each['package']}")
+        of = f" (of {each['of']})" if each["of"] else ""
+        tell(f"{each['kind']:<{kinds}}  {each['name']:<{names}}  {each['package']}{of}")
