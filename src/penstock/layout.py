@@ -7,6 +7,7 @@ RUN/                          results of a run of one job; of several stages, a 
         events.jsonl          what happened
         command.json          how the run was called; exec.json for a supervised command
         workers.log           what workers printed
+        described.json        what a workload says of its input and settings
         drafts/TOKEN/         files of an owner that have no final name yet
         STAGE/                for each stage; ``job`` for a run of one job
             journal           what is kept
@@ -26,13 +27,14 @@ EVENTS, WORKERS_LOG = "events.jsonl", "workers.log"
 COMMAND, EXEC = "command.json", "exec.json"
 LOCK, OWNER = "lock", "owner"
 DRAFTS, SCRATCH, STATES = "drafts", "scratch", "states"
+DESCRIBED = "described.json"
 JOURNAL, TRIAL = "journal", "trial"
 REPORT, PAGE = "report.json", "report.html"
 FACTS = ".facts.json"
 """Inside the folder that a step made."""
 OURS = frozenset({STATE, PAGE, REPORT})
 """At the top of a run folder, and of no stage."""
-RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND})
+RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND, DESCRIBED})
 """In the state folder, so that no stage can be called so."""
 JOB = "job"
 

@@ -364,6 +364,26 @@ def test_report_has_the_error_and_the_traceback_of_what_was_set_aside(stage, run
     )
 
 
+def test_report_tells_what_a_run_said_of_its_input_though_it_was_killed(runner, tmp_path):
+    folder = tmp_path / "r"
+
+    def fails(folder):
+        raise ZeroDivisionError
+
+    with penstock.Run(folder, backend="inline") as run:
+        run.describe(samples="7 rows", sampling="all")
+        run.describe(samples="8 rows", odd="a\x1b[31mb")
+        with pytest.raises(penstock.FunctionRaised):
+            run.step("one", fails, threads=1)
+    told = runner.invoke(main, ["report", str(folder)]).stdout
+    assert "samples     8 rows\nsampling    all\n" in told
+    assert "\x1b" not in told
+    assert reported(runner, folder)["described"]["samples"] == "8 rows"
+    for damage in ("", "[1]", "{" * 9, json.dumps({"a": 3})):
+        (folder / ".penstock" / "described.json").write_text(damage)
+        assert reported(runner, folder)["described"] == {}
+
+
 @pytest.mark.parametrize("damage", ["gone", "damaged", "empty"])
 def test_report_tells_what_the_events_know_where_the_journal_is_no_help(damage, runner, tmp_path):
     folder = tmp_path / "r"

@@ -18,6 +18,7 @@ from penstock.cli.target import no_run, path_of
 from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import within
 from penstock.record import journal, postmortem
+from penstock.record.described import described
 from penstock.record.lock import holder_of
 from penstock.record.postmortem import PostMortem
 from penstock.report.page import write_page
@@ -41,11 +42,15 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
     died = postmortem.of_run(folder)
     stages = from_events(folder, events, died)
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
+    told = described(folder / layout.STATE)
     if as_json:
         values = json.loads(whole.to_json())
-        click.echo(json.dumps({**values, "died": None if died is None else died.as_json()}, indent=1))
+        values |= {"died": None if died is None else died.as_json(), "described": told}
+        click.echo(json.dumps(values, indent=1))
     else:
         tell(with_flags(str(whole)))
+        for name, value in told.items():
+            tell(f"{name:<12}{value}")
         if died is not None and whole.outcome != "died":  # every stage that began had ended
             tell(str(died))
         if whole.outcome in ("died", "failed", "interrupted"):

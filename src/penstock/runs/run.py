@@ -31,6 +31,7 @@ from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import JobChanged, PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, standing
+from penstock.record.described import describe
 from penstock.record.folder import RunFolder
 from penstock.record.job_key import digest_of, holes_before
 from penstock.record.listing import Listing
@@ -226,6 +227,18 @@ class Run:
         self._check_here()
         with storage.told(self.machinery):
             publish(stored, names, self.folder, self._run_folder.owner)
+
+    def describe(self, **told: object) -> None:
+        """Say a few things of the input and the settings, for who asks with ``penstock report`` what it was.
+
+        They are written at once, so that they are there after the run was killed.
+
+        Args:
+            told: a line by name, ``samples="2,000,000 rows of 14 columns"``; the same name again replaces it.
+        """
+        self._check_here()
+        with storage.told(self.machinery):
+            describe(self.machinery, told)
 
     def _check_here(self) -> None:
         """Refuse a child: it would write with its parent's lock, beside it."""

@@ -201,6 +201,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
         wait_for(lambda book=book: book.is_file() and b'"kept"' in book.read_bytes(), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(LIMIT)
+        if stage == "table":  # the facts that the original asks for after a death
+            told = CliRunner().invoke(main, ["report", str(folder)]).stdout
+            assert "samples     5,000 rows of 16 columns\nitems       540 rows of 27 columns" in told
+            assert "sampling    --max-samples 0 (all rows), --sample-by request, --seed 42" in told
+            assert "died" in told
     again = ranked(folder, "dirty", span=500, backend="local")
     assert digests(again) == expected
     assert penstock.verify(folder).ok

@@ -27,7 +27,7 @@ from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
 from penstock.workloads.recsys.ranking.survey import Counts, SurveySpan
 from penstock.workloads.recsys.ranking.table import RankingTable
-from penstock.workloads.recsys.ranking.telling import lines_of, meta_of
+from penstock.workloads.recsys.ranking.telling import lines_of, meta_of, sampling_told, tables_told
 from penstock.workloads.recsys.shared.peak import Training, limit
 from penstock.workloads.recsys.shared.spans import Spans
 
@@ -60,6 +60,7 @@ class Stages:
 
     def do(self) -> None:
         """All of them."""
+        self._run.describe(**tables_told(self._tables.all()), sampling=sampling_told(self._asked))
         seed = self._seed()
         self._asked = replace(self._asked, max_samples=self._most())
         # First, as it has the fork server load what all later stages need.

@@ -76,6 +76,22 @@ def meta_of(
     }
 
 
+def tables_told(tables: Mapping[str, ParquetRows]) -> dict[str, str]:
+    """How large each table is."""
+    return {
+        name: f"{len(rows):,} rows of {len(rows.schema.names):,} columns" for name, rows in tables.items()
+    }
+
+
+def sampling_told(asked: Asked) -> str:
+    """The options that say which rows are drawn."""
+    most = f"--max-samples {asked.max_samples}" + ("" if asked.max_samples else " (all rows)")
+    drawn = [most, f"--sample-by {asked.sample_by}", f"--seed {asked.seed}"]
+    drawn += [f"--stratify {asked.stratify}"] if asked.stratify else []
+    drawn += [f"--negatives {asked.negatives}"] if asked.negatives is not None else []
+    return ", ".join(drawn)
+
+
 def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], features: int) -> Iterator[str]:
     """The lines that a run ends with.
 
