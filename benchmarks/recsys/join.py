@@ -1,6 +1,7 @@
 """The ranking table: `penstock run ranking` beside DuckDB, polars, pandas, pyarrow, in a hard memory group.
 
     python benchmarks/recsys/join.py [--rows 2000000] [--groups 512MiB,1GiB] [--peers duckdb,pandas]
+        [--ours plain,fast,sort] [--unsorted]
 
 Makes the tables of a log (seeded: 87 features of 50,000 items, 12 of 200,000 users), joins them in every way
 that is installed, and prints CPU seconds, the highest anonymous + shared memory of the group (read every
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--groups", default="512MiB,1GiB")
     parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--ours", default="plain,fast,sort", help="ways of penstock, of these three")
+    parser.add_argument("--unsorted", action="store_true", help="leave the peers' sorted tables out")
     parser.add_argument("--folder", type=Path, help="where the tables are kept")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peer", help=argparse.SUPPRESS)
@@ -248,14 +251,14 @@ def compare(given: argparse.Namespace, folder: Path, made: Path) -> None:
     print(f"{given.rows:,} rows of {sum(map(len, columns(folder))) + 3} numeric features")
     print(f"{'group':>8} {'what':24} {'CPU s':>7} {'wall s':>7} {'peak':>9} {'written':>9}")
     for group in given.groups.split(","):
+        options = {"plain": [], "fast": ["--fast"], "sort": ["--sort"]}
         ways: list[tuple[str, list[str]]] = [
-            ("penstock", penstock(folder, out, group)),
-            ("penstock --fast", penstock(folder, out, group, "--fast")),
-            ("penstock --sort", penstock(folder, out, group, "--sort")),
+            (" ".join(["penstock", *options[way]]), penstock(folder, out, group, *options[way]))
+            for way in given.ours.split(",")
         ]
         ways += [
             (name + (" sorted" if sort else ""), peer(name, folder, out, sort))
-            for sort in (False, True)
+            for sort in ((False,) if given.unsorted else (False, True))
             for name in peers
         ]
         for name, command in ways:

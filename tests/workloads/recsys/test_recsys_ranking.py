@@ -266,6 +266,8 @@ def test_the_command_reads_the_variables_of_before_and_says_so(tmp_path, monkeyp
     planned = CliRunner().invoke(main, ["plan", *command, "--budget", "600MiB"])
     assert planned.exit_code == 0, planned.output
     assert "--max-samples 1000, from MAX_RANKING_SAMPLES" in planned.output
+    assert "ranking-queries" in planned.output
+    assert "table " in planned.output
     assert "SIMILARITY_BATCH_SIZE has no effect: the budget decides" in planned.output
     result = CliRunner().invoke(main, ["run", *command, "--into", str(tmp_path / "r"), "--budget", "600MiB"])
     assert result.exit_code == 0, result.output

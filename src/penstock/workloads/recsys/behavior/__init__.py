@@ -21,7 +21,9 @@ from typing import Any
 import click
 
 import penstock
+from penstock.budget import MiB
 from penstock.workloads.recsys import environment
+from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
 
 _ROWS = 1 << 18
 """Rows of a file of the first stage."""
@@ -93,13 +95,30 @@ class Behavior:
         _tell_end(asked, items, pairs, written)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plan of the stage that reads the interactions; what comes after depends on what it finds."""
+        """The plan of the stage that reads the interactions, and that of the later ones by arithmetic."""
         asked = environment.defaults(_command) | options
         _tell()
         if asked["top_k"] <= 0:
             return []
         wishes = {name: options.get(name) for name in ("workers", "call")}
-        return [_putting_apart(asked).plan(budget=budget, **wishes)]
+        job = _putting_apart(asked)
+        first = job.plan(budget=budget, **wishes)
+        return [first, _later(first.budget, len(job.source), asked["max_user_items"])]
+
+
+def _later(budget: int, rows: int, most: int) -> LaterPlan:
+    """The stages that work on partitions: each holds one, of a size that does not depend on the rows."""
+    # Each user has at most so many items, and there are no more items, or users, than rows.
+    pairs = rows * min(most - 1, rows)
+    part, ids = 16 * MiB, ", and 24 bytes for each different item"
+    stages = (
+        Stage("behavior-items", SHORT + 6 * part, f"one partition of users{ids}"),
+        Stage("behavior-pairs", SHORT + 6 * part, f"one partition of users, a million pairs{ids}"),
+        Stage("behavior-best", SHORT + 10 * part, "one partition of pairs by item"),
+        Stage("behavior-neighbors", SHORT + 40 * min(rows, 1 << 18), f"some rows of the table{ids}"),
+    )
+    told = f"at most {pairs:,} pairs are counted, in partitions on disk"
+    return LaterPlan(budget, stages, (told,))
 
 
 def _tell() -> None:

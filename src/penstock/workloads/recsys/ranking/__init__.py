@@ -165,19 +165,23 @@ class Ranking:
         Stages(run, asked).do()
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plan of the survey of the samples; each later stage is planned when its turn comes.
+        """The plan of the survey of the samples by trying it, and that of the later stages by arithmetic.
 
         Args:
             budget: as for a run.
             options: as for ``run``.
         """
+        from penstock.workloads.recsys.ranking.foreseen import later_stages
         from penstock.workloads.recsys.ranking.given import Asked
+        from penstock.workloads.recsys.ranking.given_tables import Tables
         from penstock.workloads.recsys.ranking.stages import survey_job
 
         wishes = {name: options.pop(name) for name in ("workers", "call") if name in options}
         for line in _told():
             click.echo(line, err=True)
-        return [survey_job(_asked(options, Asked)).plan(budget=budget, **wishes)]
+        asked = _asked(options, Asked)
+        survey = survey_job(asked).plan(budget=budget, **wishes)
+        return [survey, later_stages(survey.budget, asked, Tables(asked))]
 
 
 def _told() -> list[str]:

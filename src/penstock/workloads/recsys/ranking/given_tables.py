@@ -9,6 +9,7 @@ from penstock.errors import BadInput
 from penstock.workloads.recsys.ranking import columns as c
 from penstock.workloads.recsys.ranking.clicks import time_column
 from penstock.workloads.recsys.ranking.given import Asked, path_of
+from penstock.workloads.recsys.ranking.queries import WIDE
 from penstock.workloads.recsys.ranking.sorting import ROW
 from penstock.workloads.recsys.shared.spans import Spans
 from penstock.workloads.recsys.shared.tables import opened
@@ -76,6 +77,11 @@ class Tables:
         """The columns of the samples that the survey looks at."""
         rows = opened("--samples", self._asked.samples, self.columns.surveyed(), self.dictionaries())
         return Spans.of(rows, self._asked.span)
+
+    def rows_of_span(self) -> int:
+        """Rows of a part of the ranking table, at most."""
+        width = 4 * len(self.features) + 64
+        return max(min(self._asked.span, WIDE // width), 1)
 
     def dictionaries(self) -> list[str]:
         """The categories that are texts."""

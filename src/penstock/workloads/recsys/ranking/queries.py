@@ -15,7 +15,7 @@ from penstock.workloads.recsys.hashing import SAMPLE, hashes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PASS = 4_000_000
+PASS = 4_000_000
 """Hashes that are compared at once."""
 _BUCKETS = 4096
 _DAY = 86_400_000_000
@@ -57,7 +57,7 @@ class Runs:
     def in_one_piece(self) -> bool:
         """Whether no request comes in two runs with others between them."""
         count = sum(len(part["hash"]) for part in self)
-        passes = max(-(-count // _PASS), 1)
+        passes = max(-(-count // PASS), 1)
         for turn in range(passes):
             chosen = [
                 part["hash"][(((part["hash"] >> np.uint64(32)) * np.uint64(passes)) >> np.uint64(32)) == turn]

@@ -14,7 +14,7 @@ from penstock.workloads.recsys.ranking.columns import POSITION, REQUEST
 ROW = "row"
 _SHARE = 0.6
 """Of the memory of this step, for DuckDB: it goes above what it is told."""
-_LEAST = 48 * MiB
+LEAST = 48 * MiB
 
 
 def sort_samples(
@@ -37,10 +37,10 @@ def sort_samples(
     memory = int(_SHARE * penstock.share().memory)
     while True:
         try:
-            _sort(folder, paths, columns, position, max(memory, _LEAST))
+            _sort(folder, paths, columns, position, max(memory, LEAST))
             return {}
         except duckdb.OutOfMemoryException as error:
-            if memory <= _LEAST:
+            if memory <= LEAST:
                 raise MemoryError(
                     f"sorting the samples: DuckDB cannot do with {memory // MiB} MiB: {_first_line(error)}"
                 ) from error

@@ -21,7 +21,7 @@ from penstock.workloads.recsys.ranking.finishing import DROPPED, write_meta
 from penstock.workloads.recsys.ranking.gather import BUCKETS, Gather
 from penstock.workloads.recsys.ranking.given import Asked, microseconds, path_of, paths_of
 from penstock.workloads.recsys.ranking.given_tables import Tables
-from penstock.workloads.recsys.ranking.queries import WIDE, Draw, write_queries
+from penstock.workloads.recsys.ranking.queries import Draw, write_queries
 from penstock.workloads.recsys.ranking.repeats import write_repeats
 from penstock.workloads.recsys.ranking.rules import Rules
 from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
@@ -210,21 +210,17 @@ class Stages:
         self, rows: penstock.sources.ParquetRows, queries: penstock.Stored
     ) -> dict[str, penstock.Stored]:
         """Where a query is larger than a span, its rows that repeat others are found beforehand."""
-        if self._asked.keeps_repeats or queries.facts["largest"] <= self._rows_of_span():
+        if self._asked.keeps_repeats or queries.facts["largest"] <= self._tables.rows_of_span():
             return {}
         return {
             "repeats": self._run.step(
                 f"{_PREFIX}repeats", write_repeats, threads=1,
                 inputs={
                     "paths": paths_of(rows), "columns": list(rows.schema.names), "queries": queries,
-                    "most": self._rows_of_span(), "rules": self._rules, **self._given,
+                    "most": self._tables.rows_of_span(), "rules": self._rules, **self._given,
                 },
             )
         }  # fmt: skip
-
-    def _rows_of_span(self) -> int:
-        width = 4 * len(self._tables.features) + 64
-        return max(min(self._asked.span, WIDE // width), 1)
 
     def _draw_rows(self, seed: int) -> penstock.Stored:
         return self._run.step(
@@ -273,7 +269,8 @@ class Stages:
         return self._run.step(
             f"{_PREFIX}{name}", _write_queries, threads=1,
             inputs={
-                "survey": survey, "rows": rows, "most": self._rows_of_span(), "draw": draw, "must_fit": sure,
+                "survey": survey, "rows": rows, "most": self._tables.rows_of_span(),
+                "draw": draw, "must_fit": sure,
             },
         )  # fmt: skip
 

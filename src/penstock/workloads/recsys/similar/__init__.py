@@ -92,14 +92,17 @@ class Similar:
         Stages(run, asked).do()
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plan of the first stage that reads items; what comes after depends on what it finds."""
+        """The plan of the first stage that reads texts, and that of the later ones by arithmetic."""
         from penstock.workloads.recsys.similar.asked import Asked
+        from penstock.workloads.recsys.similar.foreseen import later_stages
         from penstock.workloads.recsys.similar.stages import counting_job
 
         asked = Asked(environment.defaults(_command) | options)
         asked.tell()
         wishes = {name: options.get(name) for name in ("workers", "call")}
         if not asked.text:
-            return []
+            room = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget).budget
+            return [later_stages(room, asked)]
         analyzer = "char" if asked.analyzer == "char" else "word"
-        return [counting_job(asked, analyzer).plan(budget=budget, **wishes)]
+        counted = counting_job(asked, analyzer).plan(budget=budget, **wishes)
+        return [counted, later_stages(counted.budget, asked)]
