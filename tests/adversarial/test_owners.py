@@ -149,7 +149,7 @@ def may_unshare():
 def test_from_another_process_namespace(tmp_path, expected):
     """Its numbers begin at 1 again: neither lock nor drafts may take one process for another."""
     programs(tmp_path)
-    write(tmp_path, "elsewhere.py", "from penstock.engine import holding\nholding.SILENT = 1.0\n" + RUN)
+    write(tmp_path, "elsewhere.py", "from penstock.record import holding\nholding.SILENT = 1.0\n" + RUN)
     inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable)
     first = start(*inside, "alone.py", "r", cwd=tmp_path)
     until(lambda: lines(tmp_path / "r") > 6, program=first)
