@@ -89,7 +89,7 @@ def test_the_report_tells_what_was_held_beside_a_busy_neighbour(kind, reference,
     memory = Path(f"/dev/shm/penstock-kinds-{os.getpid()}")
     memory.mkdir()
     file = tmp_path / "file"
-    file.write_bytes(os.urandom(MiB) * 128)
+    file_size = file.write_bytes(os.urandom(MiB) * 128)
     monkeypatch.setenv(kinds.FOLDER, str(memory))
     monkeypatch.setenv(kinds.FILE, str(file))
     try:
@@ -100,7 +100,11 @@ def test_the_report_tells_what_was_held_beside_a_busy_neighbour(kind, reference,
         memory.rmdir()
     told = json.loads((tmp_path / "run" / "report.json").read_text())["peak"]
     assert most > 90 * MiB or kind in ("file_mapped", "file_written")
-    assert abs(told - most) <= 0.03 * most + 2 * MiB, f"{told / MiB:.1f} for {most / MiB:.1f} MiB"
+    # Where the governor had no turn while the file was mapped, as on a busy machine, page faults alone bound
+    # the call: a mapped file takes 16 pages or more with each.
+    spare = file_size / 16 if kind == "file_mapped" else 0
+    within = 0.03 * most + 2 * MiB
+    assert -within <= told - most <= within + spare, f"{told / MiB:.1f} for {most / MiB:.1f} MiB"
     assert reference.left == [], "nobody outlives the run"
 
 
