@@ -225,13 +225,24 @@ class _Stranger:
 
     def read(self):
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
 
 @pytest.mark.parametrize(
-    "answer", [ValueError("no"), OSError(116, "stale"), None, 5, "a text", [1], [tree("8 GiB")]]
+    "answer",
+    [
+        ValueError("no"),
+        OSError(116, "stale"),
+        SystemExit(3),
+        GeneratorExit(),
+        None,
+        5,
+        "a text",
+        [1],
+        [tree("8 GiB")],
+    ],
 )
 def test_a_strangers_limit_that_fails_is_left_out(answer):
     gauge = Gauge([_Stranger([tree(GiB)]), _Stranger(answer)])

@@ -119,7 +119,7 @@ class Gauge:
         for name in registry.names("limit"):
             try:
                 self._limits.append((name, registry.load("limit", name)()))
-            except Exception as error:
+            except (Exception, SystemExit, GeneratorExit) as error:
                 self._fail(name, error)
 
     def read(self) -> tuple[Ceiling, ...]:
@@ -131,13 +131,13 @@ class Gauge:
                 for each in ceilings:
                     _check(each)
                 self._last[name] = ceilings
-            except Exception as error:
+            except (Exception, SystemExit, GeneratorExit) as error:
                 self._fail(name, error)
                 ceilings = tuple(replace(each, used=0) for each in self._last.get(name, ()))
             found += ceilings
         return tuple(found)
 
-    def _fail(self, name: str, error: Exception) -> None:
+    def _fail(self, name: str, error: BaseException) -> None:
         if name not in self._failed:
             self._failed.add(name)
             self._troubles.append(

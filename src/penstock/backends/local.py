@@ -156,14 +156,14 @@ class Local:
 
     def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
         self._enclosure = Enclosure()
+        out: Any = None if self.output else subprocess.DEVNULL
+        if log is not None:
+            out = open(log, "ab", buffering=0)  # noqa: SIM115 - before the sockets: it may fail
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         door, ask = likeness.door()
         run = new_run()
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
         with theirs, ask:
-            out: Any = None if self.output else subprocess.DEVNULL
-            if log is not None:
-                out = open(log, "ab", buffering=0)  # noqa: SIM115
             try:
                 boot = [sys.executable, "-c", _BOOT, json.dumps((sys.path, sys.argv))]
                 passed = (theirs.fileno(), self._notes_file, ask.fileno())
