@@ -32,6 +32,27 @@ def partition_of(table: pa.Table, by: Sequence[str], parts: int) -> NDArray[np.i
     return ((high * np.uint64(parts)) >> np.uint64(32)).astype(np.int64)
 
 
+def range_of(table: pa.Table, by: str, parts: int, bits: int) -> NDArray[np.int64]:
+    """The partition of each row: int64, by which of ``parts`` equal ranges below ``2**bits`` its key is in.
+
+    Raises:
+        KeyError: a column that the table does not have.
+        TypeError: keys that are no whole numbers, null, or out of range.
+    """
+    import pyarrow as pa
+
+    column = table.column(by)
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise TypeError(f"column {by!r}: ranges are of whole numbers that are not null, not {column.type}")
+    values = column.to_numpy()
+    if len(values) and (int(values.min()) < 0 or int(values.max()) >> bits):
+        raise TypeError(f"column {by!r}: holds {values.min()} to {values.max()}, not 0 to below 2**{bits}")
+    shift = max(bits - 32, 0)  # the highest 32 bits decide: 1,024 times these fit into 64
+    high = values.astype(np.uint64) >> np.uint64(shift)
+    numbers: NDArray[np.int64] = ((high * np.uint64(parts)) >> np.uint64(bits - shift)).astype(np.int64)
+    return numbers
+
+
 @dataclass(frozen=True)
 class Partitioned:
     """All partitions of a stage; a sequence.

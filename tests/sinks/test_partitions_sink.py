@@ -10,7 +10,7 @@ import pytest
 from penstock.abc import Batch, SetAside
 from penstock.errors import CannotKeep, UsageError
 from penstock.hashing import hashes, hashes_of_rows
-from penstock.partitioned import partition_of
+from penstock.partitioned import partition_of, range_of
 from penstock.sinks import Partitions
 from penstock.sinks import partitions as module
 from penstock.testing import SinkSuite
@@ -149,3 +149,39 @@ def test_files_that_do_not_agree_are_refused(tmp_path):
     (other / second.parts[0].name).rename(tmp_path / second.parts[0].name)
     with pytest.raises(CannotKeep, match="column 'a'"):
         sink.close([(Batch(0, 1), first), (Batch(1, 2), second)], tmp_path)
+
+
+# ------------------------------------------------------------------ ranges in place of hashes
+
+
+@pytest.mark.parametrize("bits", [10, 40, 64])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_ranges_are_in_the_order_of_keys(tmp_path, bits, ordered):
+    draws = np.random.default_rng(1).integers(0, 2**bits, 500, dtype=np.uint64)
+    keys = np.sort(draws) if ordered else draws
+    pieces = [pa.table({"key": keys[at : at + 125]}) for at in range(0, 500, 125)]
+    found = kept(Partitions(by="key", parts=7, bits=bits), tmp_path / "kept", pieces)
+    assert [value for partition in found for value in sorted(partition.table()["key"].to_pylist())] == sorted(
+        keys.tolist()
+    )
+    for number, partition in enumerate(found):
+        assert {value * 7 >> bits for value in partition.table()["key"].to_pylist()} <= {number}
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([1, -1]), "holds -1 to 1"),
+        (pa.array([1024]), "not 0 to below"),
+        (pa.array([1, None]), "not null"),
+        (pa.array(["a"]), "whole numbers"),
+    ],
+)
+def test_a_key_out_of_range_is_refused(column, said):
+    with pytest.raises(TypeError, match=said):
+        range_of(pa.table({"key": column}), "key", 4, 10)
+
+
+def test_ranges_are_of_one_column():
+    with pytest.raises(UsageError, match="one column"):
+        Partitions(by=["a", "b"], parts=2, bits=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,7 @@ from penstock import files
 from penstock.abc import Batch, Closed, Receipt
 from penstock.budget import MiB, parse_size
 from penstock.errors import UsageError
-from penstock.partitioned import GROUPS, INDEX, Partitioned, partition_of
+from penstock.partitioned import GROUPS, INDEX, Partitioned, partition_of, range_of
 from penstock.sinks.parts import check, kept, sweep
 from penstock.sinks.schemas import COMMON, agreed, compare, list_parts, listed_parts
 
@@ -47,9 +47,12 @@ class Partitions:
         grain: items per file.
         compression: as for :class:`~penstock.sinks.Parquet`.
         schema: names and types of the columns, as for :class:`~penstock.sinks.Parquet`.
+        bits: the key is one column of whole numbers from 0 to below ``2**bits``, and each partition takes
+            an equal range of them instead of its share of hashes: partitions are then in the order of keys.
+            Rows that come in that order are written as they are.
 
     Raises:
-        UsageError: no key, or parts or a grain that are out of range.
+        UsageError: no key, several for ``bits``, or parts or a grain that are out of range.
         TypeError: from ``write``: rows that do not fit, or a key that has no hash, naming the column.
         CannotKeep: from ``close``: parts that do not agree, naming items and column.
     """
@@ -61,8 +64,13 @@ class Partitions:
     grain: int = 1
     compression: str | None = "zstd"
     schema: pa.Schema | None = None
+    bits: int | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        if self.bits is not None and (len(self.keys) != 1 or not 1 <= self.bits <= 64):
+            raise UsageError(
+                f"Partitions(by={self.by!r}, bits={self.bits}): ranges are of one column of 1 to 64 bits"
+            )
         if not self.keys:
             raise UsageError("Partitions(by=[]): at least one column is the key")
         if self.grain < 1 or not 1 <= self.parts <= _MOST:
@@ -147,14 +155,20 @@ class Partitions:
 
         from penstock.sinks.rows import RowGroups
 
-        by, parts = self.keys, self.parts
+        by, parts, bits = self.keys, self.parts, self.bits
 
         class Apart(RowGroups):
             """One row group for each partition."""
 
             def _write(self, group: pa.Table) -> None:
-                numbers = partition_of(group, by, parts)
-                apart = group.take(np.argsort(numbers, kind="stable"))
+                if bits is None:
+                    numbers = partition_of(group, by, parts)
+                else:
+                    numbers = range_of(group, by[0], parts, bits)
+                apart = group
+                if (numbers[1:] < numbers[:-1]).any():
+                    # Of 16 bits: NumPy sorts these by their digits, ten times as fast as wider ones.
+                    apart = group.take(np.argsort(numbers.astype(np.uint16), kind="stable"))
                 at = 0
                 for count in np.bincount(numbers, minlength=parts).tolist():
                     self._writer.write_table(apart.slice(at, count), row_group_size=max(count, 1))
