@@ -20,6 +20,14 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _NULL = np.uint64(0x6E756C6C)
 
 
+def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A random-looking 64-bit number for each 64-bit number, no two alike: splitmix64's finaliser alone."""
+    x = numbers
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    return x ^ (x >> np.uint64(31))
+
+
 def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """splitmix64's step and finaliser of each word: a permutation of all 64-bit words."""
     mixed = words + _GOLDEN

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from penstock.sources.items import Items, Range
     from penstock.sources.parquet import ParquetRows
     from penstock.sources.partitions import Partitions
+    from penstock.sources.records import FastaRecords
 
-__all__ = ["Chain", "Fasta", "Files", "Items", "ParquetRows", "Partitions", "Range"]
+__all__ = ["Chain", "Fasta", "FastaRecords", "Files", "Items", "ParquetRows", "Partitions", "Range"]
 
 _HOMES = {
     "Chain": "chain",
     "Fasta": "fasta",
+    "FastaRecords": "records",
     "Files": "files",
     "Items": "items",
     "ParquetRows": "parquet",

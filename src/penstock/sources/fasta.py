@@ -12,12 +12,14 @@ from pathlib import Path
 from penstock.budget import MiB
 from penstock.errors import BadInput, UsageError
 from penstock.sources.bgzf import group_blocks, is_bgzf
+from penstock.sources.fastq import FastqInflater, line_in_fastq
 from penstock.sources.paths import AnyPath, find_files
 from penstock.sources.streams import PIECE, Inflater, find_kind
 from penstock.sources.telling import Fingerprint, Telling
 
 _FEED = 64 << 10
 """Compressed bytes inflated at a time."""
+FASTQ = "fastq"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -33,6 +35,8 @@ class Fasta:
         paths: one or more paths or glob patterns; files come in this order.
         block: bytes of a block, in the file as it is stored.
         fingerprint: how a changed file is told, as for :class:`~penstock.sources.Files`.
+        fastq: the files are FASTQ, four lines a record: the text is FASTA made of it, without the
+            qualities. Such a file is a stream that cannot be entered in the middle.
 
     Raises:
         BadInput: a file that is missing, empty, unreadable, a folder, an archive or no regular
@@ -46,12 +50,14 @@ class Fasta:
         *,
         block: int = 4 * MiB,
         fingerprint: Fingerprint = "auto",
+        fastq: bool = False,
     ) -> None:
         if block < 1:
             raise UsageError(f"Fasta(block={block}): a block has at least one byte")
         self._paths = find_files(paths)
         self._telling = Telling(self._paths, fingerprint, "Fasta")
         self._block = block
+        self._fastq = fastq
         self._sizes = array("q")
         self._kinds: list[str | None] = []
         self._groups: dict[int, tuple[array[int], array[int]]] = {}
@@ -68,12 +74,13 @@ class Fasta:
             with open(path, "rb", buffering=0) as opened:
                 head = opened.read(18)
         except OSError as error:
-            raise _unreadable(error, path) from error
+            raise unreadable(error, path) from error
         if not head:
             raise BadInput("empty: no bytes in it. Get the file again, or leave it out", file=path)
         self._sizes.append(status.st_size)
-        self._kinds.append(find_kind(head, path))
-        if is_bgzf(head) and (groups := group_blocks(path, status.st_size, self._block)):
+        kind = find_kind(head, path)
+        self._kinds.append(f"{FASTQ} {kind or ''}".strip() if self._fastq else kind)
+        if not self._fastq and is_bgzf(head) and (groups := group_blocks(path, status.st_size, self._block)):
             self._groups[file] = groups
             return len(groups[0]) - 1
         return -(-status.st_size // self._block)
@@ -108,7 +115,8 @@ class Fasta:
     def name(self, item: int) -> str:
         """``"genomes.fa, bytes 0 to 4194304"``; of a compressed file, its compressed bytes."""
         file, low, high = self._range(item)
-        return f"{self._paths[file]}, {'compressed ' if self._kinds[file] else ''}bytes {low} to {high}"
+        packed = "compressed " if self._kinds[file] not in (None, FASTQ) else ""
+        return f"{self._paths[file]}, {packed}bytes {low} to {high}"
 
     def starts(self) -> Sequence[int]:
         """Every block of plain files and bgzip; the first of each other stream."""
@@ -120,7 +128,7 @@ class Fasta:
 
     def fingerprint(self) -> Mapping[str, str]:
         """What tells each file from a changed one, by path."""
-        return self._telling.tell()
+        return self.fingerprint_by("")
 
     def fingerprint_kind(self) -> str:
         """``"content"`` or ``"stat"``."""
@@ -128,7 +136,8 @@ class Fasta:
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
         """The fingerprint, told in this way."""
-        return self._telling.tell(kind)
+        more = " as FASTQ" if self._fastq else ""
+        return {path: text + more for path, text in self._telling.tell(kind).items()}
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
         """The blocks of each file."""
@@ -156,13 +165,13 @@ class Fasta:
         path, first = self._paths[file], self._first(file)
         begins, ends = item == first, item == self._ends[file] - 1
         if self._kinds[file] is None:
-            return Block(path, file, low, begins, ends, _plain(path, low, high))
+            return Block(path, file, low, begins, ends, _plain(path, low, high), self._fastq)
         if file in self._groups:
             place = self._groups[file][1][item - first]
             cursor = _Cursor(path, self._kinds[file], low, place)
-            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True))
+            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True), self._fastq)
         cursor = self._seek(item, file)
-        return Block(path, file, cursor.offset, begins, ends, cursor.pieces(high, ends=ends))
+        return Block(path, file, cursor.offset, begins, ends, cursor.pieces(high, ends=ends), self._fastq)
 
     def _seek(self, item: int, file: int) -> _Cursor:
         """The cursor of a stream, at this item: the one that is there already, or a new one."""
@@ -188,18 +197,21 @@ class Block:
         offset: where the stretch begins in the file's text (inflated).
         begins: it is the file's first.
         ends: it is the file's last.
+        fastq: the text was made of FASTQ.
     """
 
-    __slots__ = ("_pieces", "begins", "ends", "file", "offset", "path")
+    __slots__ = ("_pieces", "begins", "ends", "fastq", "file", "offset", "path")
 
     def __init__(
-        self, path: str, file: int, offset: int, begins: bool, ends: bool, pieces: Iterator[memoryview]
-    ) -> None:
+        self, path: str, file: int, offset: int, begins: bool, ends: bool, pieces: Iterator[memoryview],
+        fastq: bool = False,
+    ) -> None:  # fmt: skip
         self.path = path
         self.file = file
         self.offset = offset
         self.begins = begins
         self.ends = ends
+        self.fastq = fastq
         self._pieces = pieces
         if begins:
             self._drop_mark()
@@ -229,11 +241,11 @@ def _plain(path: str, low: int, high: int) -> Iterator[memoryview]:
             while low < high:
                 count = file.readinto(buffer[: high - low])
                 if not count:
-                    raise _shorter(path, low)
+                    raise shorter(path, low)
                 low += count
                 yield buffer[:count]
     except OSError as error:
-        raise _unreadable(error, path) from error
+        raise unreadable(error, path) from error
 
 
 class _Cursor:
@@ -248,7 +260,7 @@ class _Cursor:
         """Bytes of text before it."""
         self.busy = False
         """A block is being read, or was given up half way."""
-        self._inflater = Inflater(kind, path)
+        self._inflater = inflater_of(kind, path)
 
     def pieces(self, stop: int, *, ends: bool) -> Iterator[memoryview]:
         """Text up to the compressed byte ``stop``; ``ends`` when a stream must end there."""
@@ -259,19 +271,29 @@ class _Cursor:
                 while self.at < stop:
                     data = file.read(min(_FEED, stop - self.at))
                     if not data:
-                        raise _shorter(self.path, self.at)
+                        raise shorter(self.path, self.at)
                     self.at += len(data)
                     for piece in self._inflater.feed(data):
                         self.offset += len(piece)
                         yield memoryview(piece)
         except OSError as error:
-            raise _unreadable(error, self.path) from error
+            raise unreadable(error, self.path) from error
         if ends:
-            self._inflater.end()
+            for piece in self._inflater.end():
+                self.offset += len(piece)
+                yield memoryview(piece)
         self.busy = False
 
 
-def _shorter(path: str, size: int) -> BadInput:
+def inflater_of(kind: str, path: str) -> Inflater | FastqInflater:
+    """What gives the text of a stream of this kind."""
+    if kind.startswith(FASTQ):
+        return FastqInflater(kind.removeprefix(FASTQ).strip() or None, path)
+    return Inflater(kind, path)
+
+
+def shorter(path: str, size: int) -> BadInput:
+    """The error for a file that ends before it should."""
     return BadInput(
         "shorter than it was when the run began: something else is writing it",
         file=path,
@@ -279,21 +301,26 @@ def _shorter(path: str, size: int) -> BadInput:
     )
 
 
-def _unreadable(error: OSError, path: str) -> BadInput:
+def unreadable(error: OSError, path: str) -> BadInput:
+    """The error for a file that cannot be read."""
     return BadInput(f"cannot be read: {error.strerror}", file=path)
 
 
-def line_of(path: str, offset: int) -> int | None:
-    """The line that a byte of a file's text is in, counted from 1; None past the first GiB."""
+def line_of(path: str, offset: int, *, fastq: bool = False) -> int | None:
+    """The line that a byte of a file's text is in, counted from 1; None past the first GiB.
+
+    Of a FASTQ file it is the file's own line.
+    """
     if offset > 1 << 30:
         return None
     lines, at = 1, 0
-    source = Fasta(path)
+    source = Fasta(path, fastq=fastq)
     for block in source.read(0, len(source)):
         at = max(at, block.offset)
         for piece in block:
             if at + len(piece) >= offset:
-                return lines + bytes(piece[: max(offset - at, 0)]).count(b"\n")
+                lines += bytes(piece[: max(offset - at, 0)]).count(b"\n")
+                return line_in_fastq(lines) if fastq else lines
             lines += bytes(piece).count(b"\n")
             at += len(piece)
     return lines

@@ -126,14 +126,15 @@ class Inflater:
             elif self._member is not None and self._member.needs_input:
                 return
 
-    def end(self) -> None:
-        """The stream has been fed whole.
+    def end(self) -> tuple[bytes, ...]:
+        """The stream has been fed whole; nothing is left to give.
 
         Raises:
             BadInput: it is cut off.
         """
         if self._member is not None:
             raise truncated(self._kind, self._file, self._fed)
+        return ()
 
 
 def truncated(kind: str, file: str, size: int) -> BadInput:

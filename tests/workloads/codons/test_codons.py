@@ -20,11 +20,12 @@ from waiting import LIMIT
 
 import penstock
 from penstock.errors import BadInput, MissingExtra, PenstockError, UsageError
+from penstock.sequences.inputs import RowRuns, open_inputs
+from penstock.sequences.sampling import AddNumbers, Bracket, CountNumbers, narrow
+from penstock.sequences.wrong import is_protein
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.codons import Codons, genetic_codes, summary
-from penstock.workloads.codons.inputs import RowRuns, open_inputs
-from penstock.workloads.codons.job import CountCodons, JoinSummaries, is_protein
-from penstock.workloads.codons.sampling import AddNumbers, Bracket, CountNumbers, narrow
+from penstock.workloads.codons.job import CountCodons, JoinSummaries
 from penstock.workloads.codons.tables import codon_rows
 
 DATA = Path(__file__).parent / "data"
@@ -376,7 +377,7 @@ def test_what_is_no_nucleotide_fasta_is_refused(tmp_path, name):
 
 
 def test_the_line_is_named_even_when_it_is_known_late(tmp_path, monkeypatch):
-    monkeypatch.setattr("penstock.workloads.codons.inputs._block_of", lambda paths: 9)
+    monkeypatch.setattr("penstock.sequences.inputs._block_of", lambda paths: 9)
     (tmp_path / "bad.fa").write_text(">a\nACGT\nACGT\nACG7ACGT\n")
     with pytest.raises(BadInput, match="digit 7") as caught:
         run(tmp_path / "run", tmp_path / "bad.fa")
@@ -553,7 +554,7 @@ def test_workers_of_large_inputs_find_all_compiled_code_loaded_and_others_load_n
         sequences = [sequence for _, sequence in records_of(SYN300)]
         pq.write_table(pa.table({"sequence": sequences}), tmp_path / name)
     if not small:
-        monkeypatch.setattr("penstock.workloads.codons.inputs._SMALL", 0)
+        monkeypatch.setattr("penstock.sequences.inputs._SMALL", 0)
     with counted(tmp_path / "notes") as calls:
         run(tmp_path / "run", tmp_path / name, backend="local", **options)
     if small:
@@ -567,7 +568,7 @@ def test_results_do_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch
     parquet(tmp_path / "a.parquet", records_of(SYN300)[::-1], row_group_size=37)
     inputs = DATA / "dirty.fa", DATA / "syn300.fa.gz", tmp_path / "a.parquet"
     plain = run(tmp_path / "plain", *inputs, frame="all", strand="both", **options)
-    monkeypatch.setattr("penstock.workloads.codons.inputs._SMALL", 0)
+    monkeypatch.setattr("penstock.sequences.inputs._SMALL", 0)
     assert run(tmp_path / "compiled", *inputs, frame="all", strand="both", **options) == plain
     names = ("codons.parquet", "summary.json")
     both = [[(tmp_path / run / name).read_bytes() for name in names] for run in ("plain", "compiled")]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import BadInput
+from penstock.sequences.inputs import open_inputs
 from penstock.workloads.codons import genetic_codes, summary
-from penstock.workloads.codons.inputs import open_inputs
 from penstock.workloads.codons.job import CountCodons, JoinSummaries
 from penstock.workloads.codons.tables import codon_rows
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock.errors import BadInput, UsageError
+from penstock.sequences.stretches import Records
 from penstock.testing import ReducerSuite, SourceSuite
 from penstock.workloads.codons import Codons, code_map, genetic_codes, indices, rows, usage, vectorised
-from penstock.workloads.codons.records import Records
 from penstock.workloads.codons.summary import CODONS
 from penstock.workloads.codons.usage_job import CountHeaders, FirstNames
 

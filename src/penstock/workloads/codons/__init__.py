@@ -38,7 +38,7 @@ from penstock.workloads.codons import code_map
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.workloads.codons.inputs import Inputs
+    from penstock.sequences.inputs import Inputs
 
 _STRANDS = ("forward", "both")
 
@@ -80,6 +80,14 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
 )  # fmt: skip
 @click.option("--per-file", is_flag=True, help="Also a table of all files, files.parquet.")
 @click.option(
+    "--input-format", type=click.Choice(["fasta", "fastq"]), default="fasta", show_default=True,
+    help="What files that are no Parquet are.",
+)  # fmt: skip
+@click.option(
+    "--column", default="sequence", show_default=True, metavar="NAME",
+    help="The column of sequences in Parquet files.",
+)  # fmt: skip
+@click.option(
     "--reference", type=click.Path(), metavar="FILE",
     help="Coding sequences of highly expressed genes, by which the CAI is told.",
 )  # fmt: skip
@@ -100,9 +108,9 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
 def _command(**options: Any) -> None:
     """Count codons in FASTA files (plain, gzip, bgzip, zstd, bzip2, xz) or Parquet files.
 
-    Parquet files have the sequences in a column called sequence. Patterns such as 'genomes/*.fa.gz' may
-    be quoted. Writes codons.parquet (strand, frame, codon, aa, family, dual, count, freq, per_1000,
-    fraction, rscu) and summary.json into the run folder.
+    Parquet files have the sequences in a column called sequence; '-' is standard input. Patterns such
+    as 'genomes/*.fa.gz' may be quoted. Writes codons.parquet (strand, frame, codon, aa, family, dual,
+    count, freq, per_1000, fraction, rscu) and summary.json into the run folder.
     """
 
 
@@ -123,6 +131,8 @@ class Codons:
             drop_start: leave each record's first codon out; of frame 0 and strand forward alone.
             skip_stops, min_count: rows to leave out; see ``tables``.
             per_record, per_file: also these tables, ``usage/records/*.parquet`` and ``files.parquet``.
+            input_format: ``"fasta"`` or ``"fastq"``, of files that are no Parquet.
+            column: of the sequences in Parquet files.
             reference: file of the sequences that the CAI refers to.
             compat: ``"biopython"`` for its CAI.
             sample, seed: exactly so many records, or None for all.
@@ -133,11 +143,13 @@ class Codons:
             UsageError: an unknown genetic code; options that do not go together.
             MissingExtra: a package is not installed.
         """
+        from penstock.sequences.given import kept_streams
         from penstock.workloads.codons import results
 
         asked = _asked(options)
+        asked["inputs"] = kept_streams(run.folder, asked["inputs"])
         reference = _reference(run, asked["reference"]) if asked["reference"] else None
-        inputs = _open(asked["inputs"], whole=asked["by_code"])
+        inputs = _open(asked["inputs"], asked, whole=asked["by_code"])
         limit = _choose(run, inputs, asked) if asked["sample"] else None
         unmatched: list[str] = []
         more: dict[str, Any] = {}
@@ -147,7 +159,7 @@ class Codons:
             readings, totals = results.of_sums(sums, asked["codes"].codes, int(asked["frame"]))
         else:
             summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
-            _check(summary, inputs.fasta)
+            _check(summary, inputs.fasta, fastq=asked["input_format"] == "fastq")
             readings, totals = results.of_summary(summary, asked)
         if not totals.records:
             raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
@@ -165,7 +177,7 @@ class Codons:
 
         asked = _asked(options)
         wishes = {name: options.get(name) for name in ("workers", "call")}
-        inputs = _open(asked["inputs"], whole=asked["by_code"])
+        inputs = _open(asked["inputs"], asked, whole=asked["by_code"])
         if asked["by_code"]:
             firsts = np.zeros(len(inputs.source) + 1, np.int64)
             job = by_record.job(inputs, asked | {"compare": None}, None, None, firsts)
@@ -183,7 +195,7 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {
         "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
         "min_count": 0, "per_record": False, "per_file": False, "reference": None, "compat": None,
-        "sample": None, "seed": 0, "compare": None, **options,
+        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta", **options,
     }  # fmt: skip
     codes = code_map.parse(str(asked["genetic_code"]))
     asked |= {"codes": codes, "by_code": bool(codes.lines)}
@@ -209,11 +221,14 @@ def _of_records(asked: Mapping[str, Any]) -> bool:
     return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])
 
 
-def _open(paths: Sequence[str], *, whole: bool = False) -> Inputs:
-    from penstock.workloads.codons.inputs import open_inputs
+def _open(paths: Sequence[str], asked: Mapping[str, Any], *, whole: bool = False) -> Inputs:
+    from penstock.sequences.inputs import open_inputs
 
     # The same files have the same names wherever the run is resumed from.
-    return open_inputs([str(Path(path).absolute()) for path in paths], whole=whole)
+    return open_inputs(
+        [str(Path(path).absolute()) for path in paths], column=asked["column"], whole=whole,
+        fastq=asked["input_format"] == "fastq",
+    )  # fmt: skip
 
 
 def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
@@ -232,7 +247,7 @@ def _reference(run: penstock.Run, path: str) -> NDArray[Any]:
     """The counts of the reference set of the CAI."""
     from penstock.workloads.codons import summary as s
 
-    inputs = _open([path])
+    inputs = _open([path], {"column": "sequence", "input_format": "fasta"})
     summary = run.stage("reference", _counting(inputs, 0, None)).open()
     _check(summary, inputs.fasta)
     counts: NDArray[Any] = s.frames(summary, "+")[0]
@@ -243,19 +258,10 @@ def _reference(run: penstock.Run, path: str) -> NDArray[Any]:
 
 def _choose(run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any]) -> int:
     """The limit under which exactly ``sample`` records have their numbers; passes over the headers."""
-    from penstock.workloads.codons.sampling import AddNumbers, Bracket, CountNumbers, narrow
+    from penstock.sequences.sampling import choose
 
-    blocks = _open(asked["inputs"]) if asked["by_code"] else inputs
-    bracket: Bracket | None = Bracket()
-    limit, passes, wanted = 0, 0, int(asked["sample"])
-    while bracket is not None:
-        passes += 1
-        function = CountNumbers(asked["seed"], bracket.low, bracket.width)
-        job = penstock.Job(source=blocks.source, function=function, into=AddNumbers())
-        bins = run.stage(f"sample-{passes}", job).open()
-        bracket, limit = narrow(bracket, bins, wanted)
-        wanted = limit
-    return limit
+    blocks = _open(asked["inputs"], asked) if asked["by_code"] else inputs
+    return choose(run, blocks.source, int(asked["sample"]), asked["seed"])
 
 
 def _count_records(
@@ -264,7 +270,7 @@ def _count_records(
     """Count record by record: the first ids without a code, sums by code, and what more is told."""
     from penstock.workloads.codons import by_record
 
-    stored = by_record.count(run, _open(asked["inputs"], whole=True), asked, limit, reference)
+    stored = by_record.count(run, _open(asked["inputs"], asked, whole=True), asked, limit, reference)
     sums = stored.open("sums")
     if asked["per_file"]:
         by_record.write_files(run, stored, asked, reference)
@@ -283,19 +289,20 @@ def _without_code(unmatched: Mapping[str, Any], asked: Mapping[str, Any]) -> str
     )
 
 
-def _check(summary: NDArray[Any], fasta: Sequence[str]) -> None:
+def _check(summary: NDArray[Any], fasta: Sequence[str], *, fastq: bool = False) -> None:
     """What could not be known of one block alone.
 
     Raises:
         BadInput: see :mod:`penstock.workloads.codons.job`.
     """
+    from penstock.sequences import wrong
     from penstock.workloads.codons import job
     from penstock.workloads.codons import summary as s
 
     if summary[s.BAD]:
-        raise job.bad_byte(fasta[int(summary[s.BAD_FILE])], summary)
-    if job.is_protein(*s.protein(summary)):
-        raise job.protein_error(*s.protein(summary), file=None)
+        raise job.bad_byte(fasta[int(summary[s.BAD_FILE])], summary, fastq=fastq)
+    if wrong.is_protein(*s.protein(summary)):
+        raise wrong.protein_error(*s.protein(summary), file=None)
 
 
 def _write(run: penstock.Run, rows: list[Any], told: Mapping[str, Any]) -> None:

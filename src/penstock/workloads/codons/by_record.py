@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import penstock
 from penstock.errors import UsageError
+from penstock.sequences.inputs import Inputs
+from penstock.sequences.sampling import EVERY
 from penstock.workloads.codons import rows, summary
-from penstock.workloads.codons.inputs import Inputs
-from penstock.workloads.codons.sampling import EVERY
 from penstock.workloads.codons.usage import SUMMED
 from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
 

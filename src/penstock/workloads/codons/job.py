@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from penstock.errors import BadInput
-from penstock.sources.fasta import Block, line_of
+from penstock.sequences import wrong
+from penstock.sequences.inputs import Rows, bad_row, locked, sequences
+from penstock.sequences.sampling import EVERY, salt_of
+from penstock.sequences.wrong import is_protein, protein_error
+from penstock.sources.fasta import Block
 from penstock.workloads.codons import summary as s
-from penstock.workloads.codons.inputs import COLUMN, Rows
-from penstock.workloads.codons.sampling import EVERY, salt_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_MOST_PROTEIN = 0.05
-"""Share of letters that no nucleotide code has, above which a file is a protein file."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class CountCodons:
         kernel.settle(*scan)
         if self.rows:
             kernel.scan_rows(
-                _locked(b"", np.uint8), _locked(bytes(8), np.int64), 0, *scan, np.uint64(0), np.uint64(0)
+                locked(b"", np.uint8), locked(bytes(8), np.int64), 0, *scan, np.uint64(0), np.uint64(0)
             )
 
     def __call__(self, item: Block | Rows) -> s.Vector:
@@ -71,11 +66,12 @@ class CountCodons:
         out = s.empty()
         for out, origin, piece in self._scans(block):
             if out[s.BAD]:
-                raise bad_byte(block.path, out, bytes(piece)[max(int(out[s.BAD]) - 1 - origin, 0) :])
+                following = bytes(piece)[max(int(out[s.BAD]) - 1 - origin, 0) :]
+                raise bad_byte(block.path, out, following, fastq=block.fastq)
         if block.ends:
             s.end_file(out)
         if out[s.BAD]:
-            raise bad_byte(block.path, out)
+            raise bad_byte(block.path, out, fastq=block.fastq)
         return out
 
     def _scans(self, block: Block) -> Iterator[tuple[s.Vector, int, memoryview]]:
@@ -108,7 +104,7 @@ class CountCodons:
 
     def _rows(self, rows: Rows) -> s.Vector:
         total, row = s.empty(), rows.first
-        for text, offsets in sequences_of(rows):
+        for text, offsets in sequences(rows):
             part, bad = self._scan_rows(text, offsets, row)
             if bad is not None:
                 raise bad_row(rows, row + bad - rows.first)
@@ -132,34 +128,6 @@ class CountCodons:
             return out, int(out[s.BAD]) - 1 - row
         kernel.settle(*scan)
         return s.end_file(out), None
-
-
-def sequences_of(rows: Rows) -> Iterator[tuple[Any, Any]]:
-    """The bytes of each chunk of the column, and where its sequences begin in them."""
-    import pyarrow as pa
-
-    column: pa.ChunkedArray = rows.table.column(COLUMN)
-    if column.null_count:
-        raise BadInput(
-            f"{column.null_count} rows have no sequence (null): write an empty one, or leave them out",
-            file=rows.name,
-            place=f"column {COLUMN!r}",
-        )
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if str(kind).removeprefix("large_").removesuffix("_view") not in ("string", "binary"):
-        raise BadInput(f"holds {kind}, not text", file=rows.name, place=f"column {COLUMN!r}")
-    for chunk in column.chunks:
-        array = chunk.cast(kind).cast(pa.large_binary())
-        _, offsets, text = array.buffers()
-        places = _locked(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        yield _locked(text or b"", np.uint8), places
-
-
-def _locked(buffer: Any, dtype: Any) -> Any:
-    """An array that nobody writes into: Arrow's buffers may be either, and code is compiled for each kind."""
-    array = np.frombuffer(buffer, dtype)
-    array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True)
@@ -189,86 +157,15 @@ class JoinSummaries:
         return total
 
 
-# ------------------------------------------------------------------ what is wrong, in words
-
-
-def bad_byte(path: str, summary: s.Vector, following: bytes | None = None) -> BadInput:
+def bad_byte(
+    path: str, summary: s.Vector, following: bytes | None = None, *, fastq: bool = False
+) -> BadInput:
     """The error for the byte that a summary names.
 
     Args:
         path: its file.
         summary: with ``BAD`` set.
         following: the bytes from it on, where they are at hand.
+        fastq: the file is FASTQ.
     """
-    return bad_at(path, int(summary[s.BAD]) - 1, int(summary[s.BAD_KIND]), following)
-
-
-def bad_at(path: str, offset: int, kind: int, following: bytes | None = None) -> BadInput:
-    """The error for the byte at an offset of a file's text, of a kind that ``summary`` names."""
-    line = line_of(path, offset)
-    place = f"byte {offset} of the text" if line is None else f"line {line}"
-    if following is None or len(following) < 3:
-        following = _text_at(path, offset)
-    return BadInput(_reason(kind, following), file=path, place=place)
-
-
-def bad_row(rows: Rows, row: int) -> BadInput:
-    """The error for one of some rows, counted from 0."""
-    return BadInput(
-        f"row {row} of these holds a byte that no sequence has; letters, '-', '.' and '*' are expected",
-        file=rows.name,
-        place=f"column {COLUMN!r}",
-    )
-
-
-def _reason(kind: int, following: bytes) -> str:
-    if kind == s.BAD_RETURN and following[:2] == b"\r\r":
-        return (
-            "its lines end with two carriage returns and a line feed (converted for Windows twice): convert "
-            "it, tr -d '\\r' < FILE"
-        )
-    if kind == s.BAD_RETURN:
-        return "its lines end with a lone carriage return (old Macintosh): convert it, tr '\\r' '\\n' < FILE"
-    shown = following[:1].decode("latin-1")
-    if kind == s.BAD_TEXT:
-        if shown == "@":
-            return "this is FASTQ, and FASTA was expected: convert it, for example with seqtk seq -a"
-        line = following[:20].partition(b"\n")[0].decode("latin-1")
-        return f"text before the first '>' ({line!r}): FASTA begins with a header line, '>' and a name"
-    if shown == ">":
-        return (
-            "'>' inside a line: a line end is missing before it, or two files were put together without one"
-        )
-    if shown.isdigit():
-        return (
-            f"the digit {shown} in a sequence: is this GenBank, or are its lines numbered? Leave only letters"
-        )
-    return f"the byte {following[:1]!r} in a sequence: only letters, '-', '.', '*' and blanks are expected"
-
-
-def _text_at(path: str, offset: int) -> bytes:
-    """A few bytes of a file's text."""
-    from penstock.sources import Fasta
-
-    source = Fasta(path)
-    for block in source.read(0, len(source)):
-        at = block.offset
-        for piece in block:
-            if at + len(piece) > offset:
-                return bytes(piece)[max(offset - at, 0) :][:40]
-            at += len(piece)
-    return b""
-
-
-def is_protein(protein: int, letters: int) -> bool:
-    """Whether so many letters that only proteins have, among all, are too many."""
-    return protein > _MOST_PROTEIN * letters
-
-
-def protein_error(protein: int, letters: int, file: str | Path | None) -> BadInput:
-    """The error for a protein file."""
-    return BadInput(
-        f"{protein} of {letters} letters are amino acids that no nucleotide code has (E, F, I, L, P, Q ...): "
-        "this is protein, and nucleotides were expected",
-        file=file,
-    )
+    return wrong.bad_byte(path, int(summary[s.BAD]) - 1, int(summary[s.BAD_KIND]), following, fastq=fastq)

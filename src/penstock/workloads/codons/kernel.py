@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from penstock.sequences.vectors import copy, eight, equal, lowest, not_bases, unowned
 from penstock.workloads.codons import summary as s
-from penstock.workloads.codons.vectors import copy, eight, equal, lowest, not_bases, unowned
 
 BUFFER = 8192
 """Bases of one record put together before they are counted."""

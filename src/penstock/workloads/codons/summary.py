@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.hashing import mixed as mixed
+
 Vector = NDArray[np.int64]
 
 # ------------------------------------------------------------------ layout
@@ -206,20 +208,6 @@ def _concatenate(a: Vector, b: Vector) -> Vector:
     else:
         out[LAST : LAST + 2] = b[LAST : LAST + 2]
     return out
-
-
-# ------------------------------------------------------------------ choosing records
-
-
-def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A random-looking 64-bit number for each 64-bit number, no two alike.
-
-    The finishing step of splitmix64 (Steele, Lea and Flood 2014), a bijection.
-    """
-    x = numbers
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 # ------------------------------------------------------------------ reading a summary

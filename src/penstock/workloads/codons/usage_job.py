@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.errors import BadInput
+from penstock.sequences.inputs import NAMES, Rows, bad_row, sequences
+from penstock.sequences.sampling import EVERY, salt_of
+from penstock.sequences.stretches import Stretch
+from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.workloads.codons import rows, summary
 from penstock.workloads.codons.code_map import CodeMap
-from penstock.workloads.codons.inputs import NAMES, Rows
-from penstock.workloads.codons.job import bad_at, bad_row, is_protein, protein_error, sequences_of
-from penstock.workloads.codons.records import Stretch
-from penstock.workloads.codons.sampling import EVERY, salt_of
 from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader
 
 WIDTH = 64 + len(SUMMED)
@@ -154,7 +154,11 @@ class CountRecords:
     ) -> tuple[str, int, Callable[[int, int, bytes], BadInput]]:
         """Path, number, and how to word what is wrong; ``starts`` is where each row's text begins."""
         if isinstance(item, Stretch):
-            return item.path, item.item, lambda at, kind, text: bad_at(item.path, at, kind, text)
+            return (
+                item.path,
+                item.item,
+                lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq),
+            )
         number = self.first_rows + item.item
         return item.path, number, lambda at, kind, text: bad_row(item, bisect_right(starts, at) - 1)
 
@@ -164,7 +168,7 @@ def _as_text(item: Rows, starts: list[int]) -> Iterator[tuple[int, bytes]]:
     names = [item.table.column(name).to_pylist() for name in NAMES if name in item.table.column_names]
     held: list[bytes] = []
     at = row = 0
-    for text, offsets in sequences_of(item):
+    for text, offsets in sequences(item):
         for i in range(len(offsets) - 1):
             starts.append(at + sum(map(len, held)))
             header = next((str(column[row]) for column in names if column[row] is not None), str(row))

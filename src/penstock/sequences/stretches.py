@@ -29,6 +29,8 @@ class Stretch:
     begins: bool
     pieces: Iterator[tuple[int, bytes]]
     """Offset in the file's text, and bytes."""
+    fastq: bool = False
+    """The text was made of FASTQ."""
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         return self.pieces
@@ -68,10 +70,12 @@ class Records:
         paths: FASTA files, or others whose records begin with a line of their own.
         block: bytes of a block, in the file as it is stored.
         mark: what such a line begins with.
+        fastq: the files are FASTQ, see :class:`~penstock.sources.Fasta`.
     """
 
-    def __init__(self, paths: Iterable[str], *, block: int, mark: bytes = b">") -> None:
-        self._blocks = Fasta(paths, block=block)
+    def __init__(self, paths: Iterable[str], *, block: int, mark: bytes = b">", fastq: bool = False) -> None:
+        self._blocks = Fasta(paths, block=block, fastq=fastq)
+        self._fastq = fastq
         self._start = b"\n" + mark
         self._keep = len(mark)
         self._files = [(start, stop) for start, stop in self._blocks.spans().values()]
@@ -94,7 +98,7 @@ class Records:
             file = next(at for at, (_, end) in enumerate(self._files) if item < end)
             begins = item == self._files[file][0]
             text = self._text(item, self._files[file][1], begins)
-            yield Stretch(self.paths[file], file, item, begins, text)
+            yield Stretch(self.paths[file], file, item, begins, text, self._fastq)
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of each block in its file."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from penstock.errors import BadInput
-from penstock.sources import Chain, Fasta, ParquetRows
+from penstock.sequences.given import check_files
+from penstock.sequences.stretches import Records
+from penstock.sources import Chain, Fasta, FastaRecords, ParquetRows
 from penstock.sources.streams import find_kind
-from penstock.workloads.codons.records import Records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +36,9 @@ class Rows:
     Attributes:
         name: which rows, for errors.
         first: number of the first among the rows of all Parquet files.
-        table: the rows, with the column ``sequence``.
-        path: the file.
+        table: the rows, with the column of sequences first.
+        path: their file.
+        row: number of the first in it.
         item: number of the run.
     """
 
@@ -43,6 +47,12 @@ class Rows:
     table: pa.Table
     path: str
     item: int
+    row: int
+
+    @property
+    def column(self) -> str:
+        """The name of the column of sequences."""
+        return str(self.table.schema.names[0])
 
 
 class RowRuns:
@@ -56,14 +66,14 @@ class RowRuns:
         named: read the columns that name a sequence too, as far as they are there.
     """
 
-    def __init__(self, paths: Iterable[str], *, named: bool = False) -> None:
+    def __init__(self, paths: Iterable[str], column: str = COLUMN, *, named: bool = False) -> None:
         paths = list(paths)
-        columns = [COLUMN]
+        columns = [column]
         if named:
             import pyarrow.parquet as pq
 
             there = [set(pq.read_schema(path).names) for path in paths]
-            columns += [name for name in NAMES if all(name in names for names in there)]
+            columns += [name for name in NAMES if name != column and all(name in names for names in there)]
         self._rows = ParquetRows(paths, columns=columns)
         self._firsts = array("q")
         self._sizes = array("q")
@@ -87,9 +97,9 @@ class RowRuns:
         """The runs of one call, one by one."""
         for item in range(start, stop):
             low, high = self._firsts[item], self._firsts[item + 1]
-            path = next(path for path, (_, stop) in self._rows.spans().items() if low < stop)
+            path, first = next((path, at) for path, (at, stop) in self._rows.spans().items() if low < stop)
             table: Any = self._rows.read(low, high)
-            yield Rows(self.name(item), low, table, path, item)
+            yield Rows(self.name(item), low, table, path, item, low - first)
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Bytes of the sequences of each run."""
@@ -149,14 +159,22 @@ class Inputs:
         return self.text <= _SMALL
 
 
-def open_inputs(paths: Sequence[str], *, whole: bool = False) -> Inputs:
+def open_inputs(
+    paths: Sequence[str], *, column: str = COLUMN, records: bool = False, fastq: bool = False,
+    block: int | None = None, genbank: bool = False, whole: bool = False,
+) -> Inputs:  # fmt: skip
     """A source over all files.
 
     What begins as Parquet is read as Parquet, everything else as FASTA.
 
     Args:
         paths: files or patterns.
-        whole: items are of whole records, and rows have their names.
+        column: of the sequences in Parquet files.
+        records: items are of whole records, as :class:`penstock.sources.FastaRecords` gives them.
+        fastq: what is no Parquet is FASTQ.
+        block: bytes of an item; None for what suits the files.
+        genbank: GenBank is read too, by who asks.
+        whole: as ``records``, as stretches; and rows have their names.
 
     Raises:
         BadInput: a file that cannot be used, before anything is run.
@@ -165,21 +183,100 @@ def open_inputs(paths: Sequence[str], *, whole: bool = False) -> Inputs:
 
     fasta: list[str] = []
     parquet: list[str] = []
-    for path in find_files(paths):
+    found = find_files(paths)
+    check_files(found, genbank=genbank)
+    for path in found:
         (parquet if _is_parquet(path) else fasta).append(path)
     sources: list[Any] = []
     runs = 0
     if fasta:
-        sources.append((Records if whole else Fasta)(fasta, block=_block_of(fasta)))
+        size = block or _block_of(fasta)
+        if whole:
+            sources.append(Records(fasta, block=size, fastq=fastq))
+        else:
+            sources.append((FastaRecords if records else Fasta)(fasta, block=size, fastq=fastq))
     text = sum(map(_text_of, fasta))
     if parquet:
-        rows = RowRuns(parquet, named=whole)
+        rows = RowRuns(parquet, column, named=whole)
         text += sum(rows.sizes(0, len(rows)))
         runs = len(rows)
         if not len(rows):
             raise BadInput("the Parquet files hold no rows", file=parquet[0])
         sources.append(rows)
     return Inputs(sources[0] if len(sources) == 1 else Chain(*sources), fasta, parquet, text, runs)
+
+
+def sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
+    """The bytes of each chunk of the column, uint8, and where its sequences begin in them, int64.
+
+    Raises:
+        BadInput: a row without a sequence, or a column that is not text.
+    """
+    import pyarrow as pa
+
+    column: pa.ChunkedArray = rows.table.column(0)
+    if column.null_count:
+        raise BadInput(
+            f"{column.null_count} rows have no sequence (null): write an empty one, or leave them out",
+            file=rows.name,
+            place=f"column {rows.column!r}",
+        )
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if str(kind).removeprefix("large_").removesuffix("_view") not in ("string", "binary"):
+        raise BadInput(f"holds {kind}, not text", file=rows.name, place=f"column {rows.column!r}")
+    for chunk in column.chunks:
+        array = chunk.cast(kind).cast(pa.large_binary())
+        _, offsets, text = array.buffers()
+        places = locked(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        yield locked(text or b"", np.uint8), places
+
+
+def locked(buffer: Any, dtype: Any) -> Any:
+    """An array that nobody writes into: Arrow's buffers may be either, and code is compiled for each kind."""
+    array = np.frombuffer(buffer, dtype)
+    array.flags.writeable = False
+    return array
+
+
+def as_fasta(rows: Rows, chosen: Callable[[Any], Any] | None = None) -> Iterator[tuple[bytes, int]]:
+    """The rows as FASTA text without names, and where each piece of it begins in all of it.
+
+    Args:
+        rows: the rows.
+        chosen: which of them, by their numbers (uint64); None for all.
+
+    Raises:
+        BadInput: as :func:`sequences`; a row that would be several records.
+    """
+    number, at = rows.first, 0
+    for text, places in sequences(rows):
+        count = len(places) - 1
+        numbers = np.arange(number, number + count, dtype=np.uint64)
+        wanted = np.arange(count) if chosen is None else np.flatnonzero(chosen(numbers))
+        whole = text.tobytes()
+        parts = [whole[places[row] : places[row + 1]] for row in wanted.tolist()]
+        if b">" in whole or b";" in whole:
+            odd = next((row for row, part in zip(wanted.tolist(), parts, strict=True) if _is_odd(part)), None)
+            if odd is not None:
+                raise bad_row(rows, number - rows.first + odd)
+        if parts:
+            piece = b">\n" + b"\n>\n".join(parts) + b"\n"
+            yield piece, at
+            at += len(piece)
+        number += count
+
+
+def _is_odd(part: bytes) -> bool:
+    return b">" in part or b";" in part
+
+
+def bad_row(rows: Rows, row: int) -> BadInput:
+    """The error for a row, counted from 0 among these, with a byte that cannot be in a sequence."""
+    return BadInput(
+        f"row {row} of these holds a byte that no sequence has; letters, '-', '.' and '*' are expected",
+        file=rows.name,
+        place=f"column {rows.column!r}",
+    )
 
 
 def _is_parquet(path: str) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import penstock
+from penstock.hashing import mixed
+from penstock.sequences.inputs import Rows
 from penstock.sources.fasta import Block
-from penstock.workloads.codons.inputs import Rows
-from penstock.workloads.codons.summary import mixed
 
 EVERY = 2**64 - 1
 """A limit that takes every record."""
@@ -155,3 +156,24 @@ def narrow(bracket: Bracket, bins: NDArray[np.int64], wanted: int) -> tuple[Brac
     if up_to[at] == wanted:
         return None, low + (1 << step) - 1
     return Bracket(low, step), wanted - int(up_to[at] - bins[at])
+
+
+def choose(run: penstock.Run, source: Any, wanted: int, seed: int) -> int:
+    """The limit under which exactly ``wanted`` records have their numbers; passes over the headers.
+
+    Args:
+        run: an open run.
+        source: blocks of text and rows, as :func:`penstock.sequences.inputs.open_inputs` gives them.
+        wanted: how many.
+        seed: of the numbers.
+    """
+    bracket: Bracket | None = Bracket()
+    limit = passes = 0
+    while bracket is not None:
+        passes += 1
+        function = CountNumbers(seed, bracket.low, bracket.width)
+        job = penstock.Job(source=source, function=function, into=AddNumbers())
+        bins = run.stage(f"sample-{passes}", job).open()
+        bracket, limit = narrow(bracket, bins, wanted)
+        wanted = limit
+    return limit

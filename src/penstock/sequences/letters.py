@@ -1,0 +1,27 @@
+"""Letters of nucleotide sequences as small numbers: what each byte of text is."""
+
+from __future__ import annotations
+
+N, IUPAC, GAP, PROTEIN, BREAK, BAD = 4, 5, 6, 7, 8, 9
+"""Letters that are no base, the border of two records, and a byte that cannot be in a sequence."""
+
+BLANKS = b"\n\r\t\v\f "
+
+
+def _letters() -> bytes:
+    table = bytearray([BAD]) * 256
+    kinds = (b"A", b"C", b"G", b"TU", b"N", b"RYSWKMBDHVX", b"-.*~?", b"EFILPQJOZ")
+    for code, letters in enumerate(kinds):
+        for letter in letters + letters.lower():
+            table[letter] = code
+    table[0] = BREAK  # written by us alone: who reads looks for it first
+    return bytes(table)
+
+
+LETTERS = _letters()
+"""What each byte is, for ``bytes.translate`` with ``BLANKS`` left out."""
+
+
+def is_sequence(letters: bytes) -> bool:
+    """Whether these bytes, blanks left out, are letters of nucleotides or proteins, gaps or stops."""
+    return b"\0" not in letters and bytes([BAD]) not in letters.translate(LETTERS)

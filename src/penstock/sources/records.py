@@ -1,0 +1,173 @@
+"""FASTA text as blocks of whole records: a record belongs to the block in which it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from penstock.budget import MiB
+from penstock.sources.fasta import Block, Fasta, inflater_of, shorter, unreadable
+from penstock.sources.paths import AnyPath
+from penstock.sources.streams import PIECE
+from penstock.sources.telling import Fingerprint
+
+_FEED = 64 << 10
+_HEADER = b"\n>"
+_NEVER = 1 << 62
+
+
+class FastaRecords(Fasta):
+    """As :class:`Fasta`, with whole records: an item is a :class:`Block` that begins with a record's header.
+
+    A block is read on past its end until its last record ends, and begins with the first header whose
+    line end before it lies in the block; so each record is in exactly one item, however large it is, and an
+    item may have none. What comes before the first header of a file is in its first item. A record is
+    never held: the item gives its text piece by piece, as any block does.
+
+    A stream that cannot be entered in the middle stays where the record ended, and the next item goes on
+    there.
+    """
+
+    def __init__(
+        self, paths: AnyPath | Iterable[AnyPath], *, block: int = 4 * MiB, fingerprint: Fingerprint = "auto",
+        fastq: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(paths, block=block, fingerprint=fingerprint, fastq=fastq)
+        self._text: _Text | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "_text": None}
+
+    def _open(self, item: int) -> Block:
+        file, low, high = self._range(item)
+        first, last = self._first(file), self._ends[file]
+        own = item - first
+        if self._can_enter(file):
+            bounds = [low, high, self._sizes[file]]
+            offset = self._groups[file][1][own] if file in self._groups else low
+            text = _Text(self._paths[file], self._kinds[file], bounds, offset)
+            return self._records(text, 0, file, own == 0, item == last - 1)
+        text = self._stream(item, file)
+        return self._records(text, own, file, own == 0, item == last - 1)
+
+    def _stream(self, item: int, file: int) -> _Text:
+        """The text of a stream at this item: where the item before left it, or from the beginning."""
+        own = item - self._first(file)
+        cursor = self._text
+        if cursor is None or cursor.path != self._paths[file] or cursor.item != own:
+            ends = [self._range(i)[2] for i in range(self._first(file), self._ends[file])]
+            cursor = _Text(self._paths[file], self._kinds[file], [0, *ends], 0)
+            for before in range(own):
+                for _ in _owned(cursor, before, before == 0):
+                    pass
+        self._text = cursor
+        cursor.item = -1  # until the item has been read whole
+        return cursor
+
+    def _records(self, text: _Text, own: int, file: int, begins: bool, ends: bool) -> Block:
+        pieces = _owned(text, own, begins)
+        first = next(pieces, None)
+        offset = text.at if first is None else first[0]
+        rest = _views(first, pieces)
+        return Block(self._paths[file], file, offset, begins, ends, rest, self._fastq)
+
+
+def _views(first: tuple[int, bytes] | None, pieces: Iterator[tuple[int, bytes]]) -> Iterator[memoryview]:
+    if first is not None:
+        yield memoryview(first[1])
+    for _, piece in pieces:
+        yield memoryview(piece)
+
+
+def _owned(text: _Text, own: int, begins: bool) -> Iterator[tuple[int, bytes]]:
+    """(offset, piece) of the records whose header's line end before it lies in an item's own text."""
+    emitting = begins
+    while (piece := text.next()) is not None:
+        end = text.border(own + 1)
+        at = text.at - len(piece)
+        if not emitting:
+            found = piece.find(_HEADER)
+            if found < 0:
+                if at >= end:  # a record that began before this item, and ends behind it
+                    text.put_back(piece)
+                    break
+                continue
+            if at + found >= end:
+                text.put_back(piece[found:])
+                break
+            piece, at, emitting = piece[found + 1 :], at + found + 1, True
+        if at + len(piece) > end:
+            found = piece.find(_HEADER, max(end - at, 0))
+            if found >= 0:
+                text.put_back(piece[found:])
+                yield at, piece[: found + 1]
+                break
+        yield at, piece
+    text.item = own + 1
+
+
+class _Text:
+    """A file's text from an item on, as far as one likes; knows where in the text each item's bytes end.
+
+    Args:
+        path: the file.
+        kind: of its compression; None for plain text.
+        bounds: offsets in the file of the beginning of the item, its end, and the ends of the items after it.
+        offset: where the first of them is in the text.
+    """
+
+    def __init__(self, path: str, kind: str | None, bounds: list[int], offset: int) -> None:
+        self.path = path
+        self.at = offset
+        """Bytes of text given out."""
+        self.item = 0
+        """The item that reading may go on with."""
+        self._bounds = bounds
+        self._passed = [offset]
+        self._read = bounds[0]
+        self._inflater = None if kind is None else inflater_of(kind, path)
+        self._held = b""
+        self._made = self._pieces()
+        self._produced = offset
+
+    def border(self, bound: int) -> int:
+        """Where in the text an item's bytes end; far away while they have not all been read."""
+        return self._passed[bound] if bound < len(self._passed) else _NEVER
+
+    def next(self) -> bytes | None:
+        """The next piece; a line end and what follows it are never parted. None at the end."""
+        piece = self._held or next(self._made, None)
+        self._held = b""
+        while piece is not None and piece[-1:] == b"\n" and (more := next(self._made, None)) is not None:
+            if len(piece) > 1:
+                piece, self._held = piece[:-1], b"\n" + more
+                break
+            piece += more
+        if piece is None:
+            return None
+        self.at += len(piece)
+        return piece
+
+    def put_back(self, piece: bytes) -> None:
+        """Give the end of the last piece again."""
+        self._held = piece + self._held
+        self.at -= len(piece)
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self._read)
+                for bound in self._bounds[1:]:
+                    while self._read < bound:
+                        most = PIECE if self._inflater is None else _FEED
+                        data = file.read(min(most, bound - self._read))
+                        if not data:
+                            raise shorter(self.path, self._read)
+                        self._read += len(data)
+                        for piece in (data,) if self._inflater is None else self._inflater.feed(data):
+                            self._produced += len(piece)
+                            yield piece
+                    self._passed.append(self._produced)
+        except OSError as error:
+            raise unreadable(error, self.path) from error
+        if self._inflater is not None:
+            yield from self._inflater.end()
