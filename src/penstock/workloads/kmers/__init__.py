@@ -1,0 +1,253 @@
+"""Counts of all k-mers of sequences of any size, exact, from FASTA or Parquet.
+
+Up to k = 12 there is room for the counts of all words: each item gives its own, and they are added up.
+Beyond that the words themselves are put apart: an item's words are sorted and counted into runs, the runs lie
+apart by ranges of words (the sink ``Partitions``), and each partition is joined in the order of words.
+
+    FASTA, .gz, .zst ... -> whole records -\\             up to 12: Dense -------------\\
+                                             CountWords                                 kmers.parquet
+    Parquet (sequence)   -> runs of rows --/              beyond: Partitions -> JoinRuns /
+
+Rules: case does not matter, U is T, blanks and line ends are dropped, every other letter holds a position; a
+word is of A, C, G and T alone and never reaches over the end of its record. The ledger balances:
+``counted + ambiguous = windows``, the places where a record has k letters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import penstock
+from penstock import foreign
+from penstock.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from penstock.sequences.inputs import Inputs
+
+_LONGEST = 31
+_MANY = 0.02
+"""Share of letters of proteins from which on they are told of; above 5 % they are an error."""
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(), metavar="INPUT...")
+@click.option("--k", type=click.IntRange(1, _LONGEST), default=6, show_default=True, help="Bases of a word.")
+@click.option(
+    "--canonical", is_flag=True,
+    help="Count a word and its reverse complement as one, under the name of the smaller: for sequences "
+    "whose strand means nothing.",
+)  # fmt: skip
+@click.option(
+    "--min-count", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+    help="Leave words out that are there less often.",
+)  # fmt: skip
+@click.option(
+    "--top", type=click.IntRange(0, 10_000), default=20, show_default=True, metavar="N",
+    help="How many of the most frequent words summary.json names.",
+)  # fmt: skip
+@click.option(
+    "--input-format", type=click.Choice(["fasta", "fastq"]), default="fasta", show_default=True,
+    help="What files that are no Parquet are.",
+)  # fmt: skip
+@click.option(
+    "--column", default="sequence", show_default=True, metavar="NAME",
+    help="The column of sequences in Parquet files.",
+)  # fmt: skip
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N",
+    help="Count in exactly N records, chosen at random by --seed.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --sample.")
+def _command(**options: Any) -> None:
+    """Count k-mers in FASTA files (plain, gzip, bgzip, zstd, bzip2, xz) or Parquet files.
+
+    Parquet files have the sequences in a column called sequence; '-' is standard input. Patterns such
+    as 'genomes/*.fa.gz' may be quoted. Writes kmers.parquet (kmer, count), in alphabetical order, and
+    summary.json into the run folder; beyond k = 12 kmers.parquet is a folder of Parquet files.
+    """
+
+
+class Kmers:
+    """The workload ``kmers``."""
+
+    command = _command
+
+    def run(self, run: penstock.Run, **options: Any) -> None:
+        """Count, and write ``kmers.parquet`` and ``summary.json`` into the run folder.
+
+        Args:
+            run: an open run.
+            inputs: files or patterns.
+            k: 1 to 31.
+            canonical: count a word and its reverse complement as one.
+            min_count: words that are there less often are left out.
+            top: how many of the most frequent words ``summary.json`` names.
+            input_format: ``"fasta"`` or ``"fastq"``, of files that are no Parquet.
+            column: of the sequences in Parquet files.
+            sample, seed: exactly so many records, or None for all.
+
+        Raises:
+            BadInput: an input that is not what it should be, naming file and line.
+            MissingExtra: a package is not installed.
+        """
+        from penstock.sequences.given import kept_streams
+        from penstock.workloads.kmers.dense import DENSE_K
+
+        asked = _asked(options)
+        asked["inputs"] = kept_streams(run.folder, asked["inputs"])
+        inputs = _open(asked, records=True)
+        limit = _choose(run, asked) if asked["sample"] else None
+        counted = run.stage("count", _counting(inputs, asked, limit))
+        if asked["k"] <= DENSE_K:
+            run.publish(counted, "counts/kmers.parquet")
+            told = run.step(
+                "in-short", _InShort(asked["top"], "counts"), inputs={"kmers": counted}, threads=1
+            )
+        else:
+            joined = run.stage("kmers.parquet", _joining(counted, asked))
+            told = run.step("in-short", _InShort(asked["top"]), inputs={"kmers": joined}, threads=1)
+        _write(run, _summary(counted, told.facts, asked))
+
+    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+        """The plan of the stage that counts."""
+        asked = _asked(options)
+        inputs, wishes = _open(asked, records=True), {name: options.get(name) for name in ("workers", "call")}
+        return [_counting(inputs, asked, None).plan(budget=budget, **wishes)]
+
+
+def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options and the defaults of the others."""
+    return {
+        "k": 6, "canonical": False, "min_count": 1, "top": 20, "input_format": "fasta",
+        "column": "sequence", "sample": None, "seed": 0,
+        **options,
+    }  # fmt: skip
+
+
+def _open(asked: Mapping[str, Any], *, records: bool) -> Inputs:
+    from pathlib import Path
+
+    if find_spec("pyarrow") is None:
+        raise MissingExtra("counting k-mers", "pyarrow", "codons")
+    from penstock.sequences.inputs import open_inputs
+
+    # The same files have the same names wherever the run is resumed from.
+    paths = [str(Path(path).absolute()) for path in asked["inputs"]]
+    fastq = asked["input_format"] == "fastq"
+    return open_inputs(paths, column=asked["column"], records=records, fastq=fastq)
+
+
+def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:
+    from penstock.sequences.sampling import choose
+
+    return choose(run, _open(asked, records=False).source, asked["sample"], asked["seed"])
+
+
+def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
+    from penstock.sinks import Partitions
+    from penstock.workloads.kmers.counting import CountWords, run_schema
+    from penstock.workloads.kmers.dense import DENSE_K, Dense
+
+    k, canonical = asked["k"], asked["canonical"]
+    chosen = {} if limit is None else {"seed": asked["seed"], "limit": limit}
+    compiled = not inputs.small and find_spec("numba") is not None
+    function = CountWords(k, canonical, compiled=compiled, **chosen)
+    counts: Any
+    if k <= DENSE_K:
+        counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
+    else:
+        parts = Partitions.parts_for(12 * max(inputs.text, 1), "16MiB")
+        counts = Partitions(by="kmer", parts=parts, bits=2 * k, compression=None, schema=run_schema())
+    return penstock.Job(
+        source=inputs.source,
+        function=function,
+        into={"counts": counts, "ledger": penstock.reducers.Sum()},
+        threads=1,
+    )
+
+
+def _joining(counted: penstock.Stored, asked: Mapping[str, Any]) -> penstock.Job:
+    from penstock.sinks import Parquet
+    from penstock.workloads.kmers.joining import JoinRuns
+    from penstock.workloads.kmers.table import schema
+
+    return penstock.Job(
+        source=penstock.sources.Partitions(counted, "counts"),
+        function=JoinRuns(asked["k"], asked["min_count"]),
+        into=Parquet(
+            grain=1, rows=1 << 20, compression="snappy", schema=schema(), encoding={"kmer": "plain"},
+        ),
+        threads=1,
+    )  # fmt: skip
+
+
+class _InShort:
+    """What the result says in short; see ``table.in_short``.
+
+    Args:
+        top: how many of the most frequent words.
+        room: of the stage, where it has several.
+    """
+
+    def __init__(self, top: int, room: str = "") -> None:
+        self.top = top
+        self.room = room
+
+    def __call__(self, folder: Any, kmers: Any) -> dict[str, Any]:
+        """Read the counts."""
+        from penstock.workloads.kmers.table import files_of, in_short
+
+        return in_short(files_of(kmers[self.room] if self.room else kmers), self.top)
+
+
+def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from penstock.workloads.kmers import reading
+
+    ledger = counted.open("ledger")
+    records, bases, windows, short_records = (int(n) for n in ledger[: reading.LETTERS])
+    if not records:
+        raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
+    letters = dict(zip(("n", "iupac", "gap", "protein"), map(int, ledger[reading.LETTERS :]), strict=True))
+    return {
+        "schema": 1,
+        "k": asked["k"],
+        "canonical": asked["canonical"],
+        "min_count": asked["min_count"],
+        "records": records,
+        "bases": bases,
+        "shorter_than_k": short_records,
+        "windows": windows,
+        "letters": letters,
+        "distinct": short["distinct"],
+        "counted": short["counted"],
+        "mean": short["mean"],
+        "most": short["most"],
+        "least": short["least"],
+        "top": short["top"],
+        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
+        "warnings": _warnings(letters, bases, records, asked["sample"]),
+    }
+
+
+def _warnings(letters: Mapping[str, int], bases: int, records: int, sample: int | None) -> Sequence[str]:
+    told = []
+    if letters["protein"]:
+        told.append(
+            f"{letters['protein']} of {bases} letters are of proteins alone (E, F, I, L, P, "
+            "Q ...): words with them are not counted. Is there protein in the input?"
+        )
+    if sample and records < sample:
+        told.append(f"there are only {records} records, so that the sample of {sample} is all of them")
+    return told
+
+
+def _write(run: penstock.Run, told: Mapping[str, Any]) -> None:
+    with penstock.atomic(run.folder / "summary.json") as draft:
+        draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for warning in told["warnings"]:
+        click.echo(f"warning: {foreign.line(str(warning))}", err=True)

@@ -1,0 +1,187 @@
+"""The function that counts an item's k-mers: as a table of all words, or as sorted runs of those it has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import penstock
+from penstock.errors import BadInput
+from penstock.hashing import mixed
+from penstock.sequences import wrong
+from penstock.sequences.inputs import Rows, as_fasta, bad_row
+from penstock.sequences.sampling import EVERY, salt_of
+from penstock.sources.fasta import Block
+from penstock.workloads.kmers import reading, words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE_K = 8
+"""The longest k whose table of all words is an item's result: 512 KiB."""
+RUN = 4 << 20
+"""Words that are sorted together."""
+
+
+def run_schema() -> pa.Schema:
+    """Of sorted runs."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [pa.field("kmer", pa.uint64(), nullable=False), pa.field("count", pa.uint32(), nullable=False)]
+    )
+
+
+@dataclass(frozen=True)
+class CountWords:
+    """Count the k-mers of an item: whole records of FASTA text, or rows of a Parquet file.
+
+    Args:
+        k: bases of a k-mer.
+        canonical: the smaller of a word and its reverse complement in place of either.
+        seed: of the sample.
+        limit: records whose number is above it are left out; see ``sampling``.
+        compiled: by the compiled kernel.
+
+    Returns ``counts``, uint32 of ``4**k`` (not folded, where canonical) up to k = 8, else the rows of
+    sorted runs (k-mer, count); and ``ledger``, int64 as in ``reading``.
+    """
+
+    k: int
+    canonical: bool = False
+    seed: int = 0
+    limit: int = EVERY
+    compiled: bool = False
+
+    def warm(self) -> None:
+        """Load the compiled code, once for all workers."""
+        reader = self._reader(0, EVERY)
+        if self.k <= TABLE_K:
+            reader.count(b">", 0, np.zeros(4**self.k, np.uint32))
+        else:
+            for _ in reader.words(b">", 0):
+                pass
+        reader.finish()
+
+    def __call__(self, item: Block | Rows) -> dict[str, Any]:
+        """Count.
+
+        Raises:
+            BadInput: a byte that cannot be in nucleotide FASTA, naming file and line.
+        """
+        salt = salt_of(self.seed, None if isinstance(item, Rows) else item.file)
+        reader = self._reader(salt, EVERY if isinstance(item, Rows) else self.limit)
+        counts: Any
+        try:
+            if self.k <= TABLE_K:
+                counts = np.zeros(4**self.k, np.uint32)
+                for text, origin in self._texts(item, salt):
+                    reader.count(text, origin, counts)
+            else:
+                counts = self._runs(reader, self._texts(item, salt))
+        except reading.BadByte as bad:
+            raise self._told(item, bad, salt) from None
+        ledger = reader.finish()
+        protein, bases = int(ledger[reading.LETTERS + 3]), int(ledger[reading.BASES])
+        if wrong.is_protein(protein, bases):
+            raise wrong.protein_error(protein, bases, item.name if isinstance(item, Rows) else item.path)
+        return {"counts": counts, "ledger": ledger.copy()}
+
+    def _reader(self, salt: int, limit: int) -> reading.Plain | reading.Compiled:
+        kind = reading.Compiled if self.compiled else reading.Plain
+        return kind(self.k, self.canonical and self.k > TABLE_K, salt, limit)
+
+    def _texts(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes, int]]:
+        """(piece of text, its offset in the file)."""
+        if isinstance(item, Rows):
+            limit = np.uint64(self.limit)
+            every = self.limit == EVERY
+            yield from as_fasta(item, None if every else lambda row: mixed(row + np.uint64(salt)) <= limit)
+            return
+        at = item.offset
+        for piece in item:
+            yield bytes(piece), at
+            at += len(piece)
+
+    def _told(self, item: Block | Rows, bad: reading.BadByte, salt: int) -> BadInput:
+        if not isinstance(item, Rows):
+            return wrong.in_block(item, bad.offset, bad.kind)
+        row = -1
+        for text, _ in as_fasta(item):  # of all rows, where it is found again by what it is
+            for record in text.split(b">\n")[1:]:
+                row += 1
+                if (
+                    record.translate(words.LETTERS, words.BLANKS).find(bytes([words.BAD])) >= 0
+                    or b"\0" in record
+                ):
+                    return bad_row(item, row)
+        return bad_row(item, 0)
+
+    def _runs(self, reader: Any, texts: Iterator[tuple[bytes, int]]) -> Any:
+        runs = _Runs()
+        for text, origin in texts:
+            for found in reader.words(text, origin):
+                runs.add(found)
+        return runs.close()
+
+
+class _Runs:
+    """Sorted runs of words; the first is in memory, those behind it are in a file without a name."""
+
+    def __init__(self) -> None:
+        self._buffer: list[NDArray[Any]] = []
+        self._held = 0
+        self._first: pa.Table = None
+        self._spilled: Any = None
+        self._writer: Any = None
+
+    def add(self, found: NDArray[Any]) -> None:
+        """More words."""
+        if len(found):
+            self._buffer.append(found.astype(np.uint64))
+            self._held += len(found)
+        if self._held >= RUN:
+            self._flush()
+
+    def close(self) -> Any:
+        """A table, or a reader of tables."""
+        import pyarrow as pa
+
+        self._flush()
+        if self._first is None:
+            return run_schema().empty_table()
+        if self._writer is None:
+            return self._first
+        self._writer.close()
+        return pa.RecordBatchReader.from_batches(run_schema(), _batches(self._first, self._spilled))
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if not self._held:
+            return
+        codes, counts = words.tally(np.concatenate(self._buffer))
+        self._buffer, self._held = [], 0
+        run = pa.table([codes, counts.astype(np.uint32)], schema=run_schema())
+        if self._first is None:
+            self._first = run
+            return
+        if self._writer is None:
+            self._spilled = tempfile.TemporaryFile(dir=penstock.share().folder)  # noqa: SIM115 - read later
+            self._writer = pa.ipc.new_stream(self._spilled, run_schema())
+        self._writer.write_table(run)
+
+
+def _batches(first: pa.Table, spilled: Any) -> Iterator[Any]:
+    """The runs in memory and in the file; it has no name, and is there as long as this is."""
+    import pyarrow as pa
+
+    with spilled:
+        yield from first.to_batches()
+        spilled.seek(0)
+        yield from pa.ipc.open_stream(spilled)

@@ -1,0 +1,328 @@
+"""k-mers from end to end: the oracle, a slow obvious count, any budget, kill and resume, bad inputs."""
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import penstock
+from penstock.errors import BadInput
+from penstock.testing import SinkSuite
+from penstock.workloads.kmers import Kmers, words
+from penstock.workloads.kmers.dense import Dense
+from penstock.workloads.kmers.joining import JoinRuns
+from penstock.workloads.kmers.reading import BadByte, Compiled, Plain
+
+CODONS = Path(__file__).parents[1] / "codons" / "data"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "organelles.fa.gz"
+ORACLE = json.loads(gzip.decompress((Path(__file__).parent / "data" / "kmer_counts.json.gz").read_bytes()))
+FILES = {
+    "dirty.fa": CODONS / "dirty.fa",
+    "genomes.fa": EXAMPLE,
+    "syn300.fa": CODONS / "syn300.fa.gz",
+}
+EVERY = 2**64 - 1
+
+
+def run(folder, *inputs, backend="inline", budget="1GiB", workers=None, **options):
+    """The counts, their order, and the summary."""
+    with penstock.Run(folder, budget=budget, backend=backend, workers=workers) as opened:
+        Kmers().run(opened, inputs=[str(path) for path in inputs], **options)
+    return results(folder)
+
+
+def results(folder):
+    table = pq.read_table(folder / "kmers.parquet")
+    found = dict(zip(table["kmer"].to_pylist(), table["count"].to_pylist(), strict=True))
+    assert list(found) == sorted(found)
+    assert len(found) == table.num_rows
+    return found, json.loads((folder / "summary.json").read_text())
+
+
+def result_bytes(folder):
+    path = folder / "kmers.parquet"
+    files = sorted(path.glob("part-*")) if path.is_dir() else [path]
+    return {each.name: each.read_bytes() for each in files}
+
+
+def back(word):
+    return word[::-1].translate(str.maketrans("ACGT", "TGCA"))
+
+
+def slowly(text, k, canonical=False):
+    """The counts of FASTA text by the rules, one word at a time."""
+    counts = Counter()
+    for part in (b"\n" + text).split(b"\n>")[1:]:
+        lines = part.split(b"\n")[1:]
+        letters = b"".join(line for line in lines if not line.startswith(b";")).decode("latin-1")
+        letters = "".join(letters.split()).upper().replace("U", "T")
+        for at in range(len(letters) - k + 1):
+            word = letters[at : at + k]
+            if set(word) <= set("ACGT"):
+                counts[min(word, back(word)) if canonical else word] += 1
+    return dict(counts)
+
+
+def sequences_of(path):
+    return [part.split(b"\n", 1)[1].replace(b"\n", b"") for part in text_of(path).split(b">")[1:]]
+
+
+def text_of(path):
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+# ------------------------------------------------------------------ results
+
+
+@pytest.mark.parametrize("key", [key for key in ORACLE if key.split("|")[0] in FILES])
+@pytest.mark.parametrize("canonical", [False, True])
+def test_counts_equal_the_oracle(tmp_path, key, canonical):
+    name, k = key.split("|k")
+    found, told = run(tmp_path / "run", FILES[name], k=int(k), canonical=canonical)
+    assert found == ORACLE[key]["canonical" if canonical else "forward"]
+    assert told["counted"] == sum(found.values())
+    assert told["distinct"] == len(found)
+
+
+@pytest.mark.parametrize("k", [8, 9, 12, 13, 21, 31])
+@pytest.mark.parametrize("canonical", [False, True])
+def test_counts_equal_a_slow_count_at_any_length(tmp_path, k, canonical):
+    expected = slowly(text_of(FILES["dirty.fa"]) + text_of(EXAMPLE)[:60_000], k, canonical)
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(FILES["dirty.fa"]) + text_of(EXAMPLE)[:60_000])
+    found, told = run(tmp_path / "run", path, k=k, canonical=canonical, top=3)
+    assert found == expected
+    best = sorted(expected.items(), key=lambda entry: (-entry[1], entry[0]))[:3]
+    assert told["top"] == [{"kmer": word, "count": count} for word, count in best]
+
+
+@pytest.mark.parametrize("k", [6, 13])
+def test_rare_words_are_left_out(tmp_path, k):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(EXAMPLE)[:40_000])
+    expected = {word: n for word, n in slowly(path.read_bytes(), k).items() if n >= 3}
+    found, told = run(tmp_path / "run", path, k=k, min_count=3)
+    assert found == expected
+    assert expected
+    assert told["least"] >= 3
+
+
+def test_the_ledger_balances(tmp_path):
+    _, told = run(tmp_path / "run", FILES["syn300.fa"], k=6)
+    parts = [
+        part.split(b"\n", 1)[1].replace(b"\n", b"") for part in text_of(FILES["syn300.fa"]).split(b">")[1:]
+    ]
+    assert told["records"] == len(parts)
+    assert told["bases"] == sum(map(len, parts))
+    assert told["windows"] == sum(max(len(part) - 5, 0) for part in parts)
+    assert told["shorter_than_k"] == sum(len(part) < 6 for part in parts)
+    assert told["counted"] == sum(slowly(text_of(FILES["syn300.fa"]), 6).values())
+
+
+@pytest.mark.parametrize("k", [5, 10, 15])
+def test_rows_of_parquet_count_as_records_do(tmp_path, k):
+    parts = [
+        part.split(b"\n", 1)[1].replace(b"\n", b"") for part in text_of(FILES["syn300.fa"]).split(b">")[1:]
+    ]
+    pq.write_table(
+        pa.table({"seq": [part.decode() for part in parts]}), tmp_path / "a.parquet", row_group_size=37
+    )
+    found, told = run(tmp_path / "run", tmp_path / "a.parquet", k=k, column="seq")
+    assert found == slowly(text_of(FILES["syn300.fa"]), k)
+    assert told["records"] == 300
+
+
+# ------------------------------------------------------------------ the same bytes, whatever happens
+
+
+@pytest.mark.parametrize(("k", "canonical"), [(6, True), (11, False), (19, True)])
+def test_bytes_do_not_depend_on_workers_budget_or_storage(tmp_path, k, canonical):
+    plain = tmp_path / "a.fa"
+    plain.write_bytes(text_of(FILES["syn300.fa"]))
+    run(tmp_path / "one", plain, k=k, canonical=canonical)
+    run(tmp_path / "two", plain, k=k, canonical=canonical, backend="local", budget="600MiB", workers=2)
+    assert result_bytes(tmp_path / "one") == result_bytes(tmp_path / "two")
+    found, _ = run(tmp_path / "gz", FILES["syn300.fa"], k=k, canonical=canonical)
+    assert found == results(tmp_path / "one")[0]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(FILES["syn300.fa"]))
+    run(tmp_path / "whole", path, k=17)
+    before = JoinRuns.__call__
+    monkeypatch.setattr(JoinRuns, "__call__", lambda self, partition: 1 / 0)
+    with pytest.raises(penstock.errors.RunFailed):
+        run(tmp_path / "run", path, k=17)
+    monkeypatch.setattr(JoinRuns, "__call__", before)
+    found, _ = run(tmp_path / "run", path, k=17)
+    assert result_bytes(tmp_path / "run") == result_bytes(tmp_path / "whole")
+    assert found == slowly(path.read_bytes(), 17)
+
+
+def test_a_record_larger_than_a_run_is_counted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("penstock.workloads.kmers.counting.RUN", 1000)
+    for k in (9, 14):
+        found, _ = run(tmp_path / f"run{k}", EXAMPLE, k=k)
+        assert found == slowly(text_of(EXAMPLE), k)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_partition_larger_than_memory_is_joined_in_shares(data):
+    codes = data.draw(st.lists(st.integers(0, 4**14 - 1) | st.integers(7, 9), min_size=1, max_size=300))
+    counts = data.draw(st.lists(st.integers(1, 5), min_size=len(codes), max_size=len(codes)))
+    kinds = pa.schema([("kmer", pa.uint64()), ("count", pa.uint32())])
+    tables = [
+        pa.table([codes[at : at + 50], counts[at : at + 50]], schema=kinds) for at in range(0, len(codes), 50)
+    ]
+
+    class Partition(list):
+        rows = len(codes)
+
+    expected = Counter()
+    for code, count in zip(codes, counts, strict=True):
+        expected[code] += count
+    for most in (1, 7, 10_000):
+        table = JoinRuns(14, 1, most)(Partition(tables)).read_all()
+        assert words.codes_of_words(table["kmer"].to_pylist()) == sorted(expected)
+        assert table["count"].to_pylist() == [expected[code] for code in sorted(expected)]
+
+
+# ------------------------------------------------------------------ the two ways of reading
+
+PIECES = st.sampled_from(
+    [b"\n", b">", b"\n>", b">r\n", b"A", b"CGT", b"acgu", b"N", b"RY", b"-", b"EF", b" ", b"\r\n", b"\n;c\n",
+     b"1", b"ACGTACGT" * 9]
+)  # fmt: skip
+
+
+def whole(kind, text, cuts, k, canonical, limit):
+    """(words, ledger, table), or what is wrong."""
+    try:
+        reader, found = kind(k, canonical, 5, limit), []
+        for low, high in cuts:
+            found += [each.astype(np.uint64).copy() for each in reader.words(text[low:high], low)]
+        ledger = reader.finish().tolist()
+        table = np.zeros(4 ** min(k, 4), np.uint32)
+        reader = kind(min(k, 4), False, 5, limit)
+        for low, high in cuts:
+            reader.count(text[low:high], low, table)
+        return np.concatenate([np.zeros(0, np.uint64), *found]).tolist(), ledger, table.tolist()
+    except BadByte as bad:
+        return bad.offset, bad.kind
+
+
+@settings(max_examples=400, deadline=None)
+@given(parts=st.lists(PIECES, max_size=30), k=st.integers(1, 31), canonical=st.booleans(),
+       limit=st.sampled_from([EVERY, EVERY // 2]), seed=st.randoms())  # fmt: skip
+def test_the_compiled_reader_equals_numpy_however_the_text_is_cut(parts, k, canonical, limit, seed):
+    text = b">r\n" + b"".join(parts)
+    places = sorted(seed.sample(range(len(text) + 1), min(len(text), 4)))
+    # Sources never part a line end from what follows it.
+    places = [place for place in places if text[place - 1 : place] not in (b"\n", b"\r")]
+    cuts = list(zip([0, *places], [*places, len(text)], strict=True))
+    expected = whole(Plain, text, [(0, len(text))], k, canonical, limit)
+    assert whole(Plain, text, cuts, k, canonical, limit) == expected
+    assert whole(Compiled, text, cuts, k, canonical, limit) == expected
+    if len(expected) == 3 and limit == EVERY:
+        names = Counter(np.array(expected[0], np.uint64).tolist())
+        slow = slowly(text, k, canonical)
+        assert names == dict(zip(words.codes_of_words(list(slow)), slow.values(), strict=True))
+
+
+@given(st.lists(st.integers(0, 4**31 - 1)), st.integers(1, 31))
+def test_words_and_numbers_are_each_others_reverse(numbers, k):
+    codes = np.array([number % 4**k for number in numbers], np.uint64)
+    text = words.text_of(codes, k).decode()
+    found = [text[at : at + k] for at in range(0, len(text), k)]
+    assert words.codes_of_words(found) == codes.tolist()
+    assert (
+        words.codes_of_words([back(word) for word in found]) == words.reverse_complements(codes, k).tolist()
+    )
+
+
+def test_small_inputs_load_no_compiled_code(tmp_path):
+    from penstock.workloads.kmers import _asked, _counting, _open
+
+    asked = _asked({"inputs": [str(EXAMPLE)]})
+    assert _counting(_open(asked, records=True), asked, None).function.compiled is False
+
+
+# ------------------------------------------------------------------ samples and bad inputs
+
+
+@pytest.mark.parametrize("k", [4, 13])
+def test_a_sample_has_exactly_so_many_records_and_the_same_ones_as_rows_do_not_matter(tmp_path, k):
+    found, told = run(tmp_path / "run", FILES["syn300.fa"], k=k, sample=50, seed=3)
+    assert told["records"] == 50
+    again, _ = run(tmp_path / "again", FILES["syn300.fa"], k=k, sample=50, seed=3)
+    other, _ = run(tmp_path / "other", FILES["syn300.fa"], k=k, sample=50, seed=4)
+    assert found == again != other
+
+
+@pytest.mark.parametrize("k", [6, 14])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"ACGT\n>a\nACGT\n", r"line 1: text before the first '>'"),
+        (b">a\nACGT\nAC1T\n", r"line 3: the digit 1 in a sequence"),
+        (b">a\nACGT>b\nACGT\n", r"line 2: '>' inside a line"),
+        (b">a\nMKEFLPQIE\n", r"this is protein"),
+        (b">a\rACGT\r>b\rAC\r", r"lone carriage return"),
+        (b"@r\nACGT\n+\nIIII\n", r"FASTQ"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, said, k):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text)
+    with pytest.raises(penstock.errors.PenstockError, match=said) as error:
+        run(tmp_path / "run", path, k=k)
+    assert str(path) in str(error.value)
+
+
+def test_a_bad_row_is_named(tmp_path):
+    pq.write_table(pa.table({"sequence": ["ACGT", "AC!T"]}), tmp_path / "a.parquet")
+    with pytest.raises(penstock.errors.PenstockError, match="row 1 of these holds a byte"):
+        run(tmp_path / "run", tmp_path / "a.parquet", k=2)
+
+
+def test_a_little_protein_is_told_of(tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b">a\n" + b"ACGT" * 50 + b"EF\n")
+    _, told = run(tmp_path / "run", path, k=2)
+    assert "2 of 202 letters are of proteins" in told["warnings"][0]
+
+
+def test_files_without_a_record_are_an_error(tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b"\n\n")
+    with pytest.raises(BadInput, match="no sequences"):
+        run(tmp_path / "run", path, k=2)
+
+
+# ------------------------------------------------------------------ the sink
+
+
+class TestDense(SinkSuite):
+    def make(self):
+        return Dense(2)
+
+    def result_of(self, item):
+        return np.random.default_rng(item).integers(0, 9, 16).astype(np.uint32)
+
+    def opened(self, result):
+        return result.to_table().to_pylist()
+
+    def expected(self, results):
+        kept = [each for each in results if isinstance(each, np.ndarray)]
+        total = sum(kept, np.zeros(16, np.uint32)).tolist()
+        names = [a + b for a in "ACGT" for b in "ACGT"]
+        return [{"kmer": name, "count": n} for name, n in zip(names, total, strict=True) if n]
