@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ _PATIENCE = 180.0
 _REQUEST = "120s"
 """The most that one request may take."""
 _LISTED = 1000
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _NO_RANGE = re.compile(r"\b416\b|[Ii]nvalid range|range was invalid")
 
 
@@ -294,7 +296,7 @@ class Store:
                 raise BadInput(f"no such folder ({_first_line(error)})", file=self.url) from None
         settings: dict[str, Any] = {
             "client_options": {
-                "allow_http": self.url.startswith("http:"),
+                "allow_http": self._is_plain,
                 "default_headers": {"x-goog-user-project": self.user_project} if self.user_project else {},
                 "timeout": _REQUEST,
             },
@@ -314,6 +316,14 @@ class Store:
             return store.from_url(self.url, **settings)
         except Exception as error:
             raise UsageError(f"{foreign.line(self.url)}: {_first_line(error)}") from None
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the address, or the endpoint that was named, is one without TLS, as of a store at home."""
+        ends = [str(value) for name, value in self.options if "endpoint" in name.lower()]
+        if self.url.startswith("s3:"):
+            ends += [os.environ.get(name, "") for name in _ENDPOINTS]
+        return any(each.startswith("http:") for each in (self.url, *ends))
 
     def _telling(self, path: str) -> _Telling:
         return _Telling(self, path)

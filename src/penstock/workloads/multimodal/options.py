@@ -175,7 +175,7 @@ _ALL = [
     click.option(
         "--window",
         metavar="DURATION",
-        callback=_checked(parse_duration),
+        callback=_checked(lambda text: parse_duration(text, "--window")),
         help="Also take films so far from an arrival, as 24h; by default only those inside a stay.",
     ),
     _choice(
