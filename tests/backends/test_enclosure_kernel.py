@@ -332,6 +332,8 @@ def test_what_a_killed_run_left_is_gone_with_the_next_start(script):
     servers = [
         int(pid) for run in left(program.pid) for pid in (run / "server/cgroup.procs").read_text().split()
     ]
+    for pid in servers:  # which would clean up when the program is gone, and be sooner than the next line
+        os.kill(pid, signal.SIGSTOP)
     for pid in (program.pid, *servers):
         os.kill(pid, signal.SIGKILL)
     program.wait()
