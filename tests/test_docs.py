@@ -310,7 +310,7 @@ PLAN = Plan(
 
 
 REPORT = Report(
-    items=3, projected=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
+    items=3, projected=1, peak=1, enough=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
     set_aside=(errors.SetAside(0, "0", "memory", "needs more"),),
 )  # fmt: skip
 PRINTED = {

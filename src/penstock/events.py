@@ -70,6 +70,12 @@ class Planned(Event):
     """Predicted bound of one call, in bytes."""
     projected: int
     """Predicted peak of the process tree, in bytes."""
+    enough: int = 0
+    """Bytes of the smallest budget in which this plan fits; 0 when not told."""
+    most_workers: int = 0
+    """The most workers that there are cores and items for; 0 when not told."""
+    enough_for_most: int = 0
+    """Bytes of a budget in which so many would fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

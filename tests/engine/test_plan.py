@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
 from penstock.engine.decide.governor import headroom
-from penstock.engine.decide.plan import Plan, Reserved, batch_items, batch_seconds, room, size_up
+from penstock.engine.decide.plan import Plan, Reserved, Sizing, batch_items, batch_seconds, room, size_up
 
 SIZES = st.integers(0, 2 * GiB)
 
@@ -139,3 +139,21 @@ def test_a_plan_says_what_else_matters():
     assert "kills the whole group" in str(plan)
     assert "time" not in [word for word, _, _ in plan.rows()]
     assert plan.threads == 8
+
+
+@given(
+    parent=SIZES, worker=st.integers(0, 200 * MiB), each=st.integers(1, GiB), workers=st.integers(1, 64),
+    kills_group=st.booleans(),
+)  # fmt: skip
+def test_the_budget_for_so_many_workers_is_the_smallest_that_holds_them(
+    parent, worker, each, workers, kills_group
+):
+    reserved = Reserved(parent, 50 * MiB, worker)
+    plan = planned(Sizing(workers=1, call=1, bound=each), GiB, reserved, kills_group=kills_group)
+
+    def fits(budget):
+        return room(budget, reserved, workers, kills_group=kills_group) >= workers * each
+
+    enough = plan.budget_for(workers)
+    assert fits(enough)
+    assert not fits(enough - MiB)

@@ -254,3 +254,50 @@ def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
 )
 def test_durations_are_printed_as_people_say_them(seconds, text):
     assert format_seconds(seconds) == text
+
+
+# --------------------------------------------------------------------------- next time
+
+
+def planned_run(*, seconds=1860.0, done=0, peak=1300 * MiB, projected=1400 * MiB, **changes):
+    values = {
+        "at": 1.0, "workers": 2, "call": 1, "batch": 10, "reserved": 100 * MiB, "footprint": 650 * MiB,
+        "projected": projected, "enough": 1500 * MiB, "most_workers": 6, "enough_for_most": 3900 * MiB,
+    }  # fmt: skip
+    end = {"seconds": seconds, "peak": peak, "projected": projected}
+    return tally_of(
+        started(done=done, budget=1600 * MiB), ev.Planned(**values | changes), ended(**end)
+    ).report()
+
+
+def test_a_report_says_what_to_ask_for_and_what_more_memory_would_buy():
+    assert planned_run().next_time("slurm") == [
+        "needed 1.3 GiB; next time ask for #SBATCH --mem=1536M",
+        "with 4.0 GiB (#SBATCH --mem=4G): 6 workers instead of 2, about 10 min instead of 31 min",
+    ]
+    assert "advice" in str(planned_run())
+    assert "--memory=1536m" in planned_run().as_text("docker")
+
+
+@pytest.mark.parametrize("changes", [{"seconds": 5.0}, {"most_workers": 2}, {"done": 50}])
+def test_more_memory_is_not_praised_where_it_would_buy_little(changes):
+    assert len(planned_run(**changes).next_time("k8s")) == 1
+
+
+def test_a_run_that_held_more_than_planned_is_told_of_by_its_peak():
+    (first, *_) = planned_run(peak=1550 * MiB).next_time("slurm")
+    assert first == "needed 1.5 GiB; next time ask for #SBATCH --mem=1792M"
+
+
+def test_nothing_is_said_of_next_time_where_nothing_is_known():
+    assert tally_of(started(), ended()).report().next_time("slurm") == []
+    assert tally_of(started(), ended(outcome="failed", peak=7)).report().next_time() == []
+
+
+def test_of_several_stages_the_largest_counts_and_the_one_that_more_workers_shorten_most():
+    stages = [planned_run(), planned_run(seconds=100.0, enough=2000 * MiB, most_workers=3)]
+    whole = Report.of_stages(stages)
+    assert whole.enough == 2000 * MiB
+    assert (whole.workers, whole.most_workers) == (2, 6)
+    assert whole.seconds_with_most == pytest.approx(100 + 1860 / 3)
+    assert Report.from_json(whole.to_json()) == whole

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from penstock import foreign
+from penstock import advice, foreign
 from penstock.budget import Budget, format_size
 from penstock.cli import options, tell
 from penstock.cli.statusline import StatusLine
 from penstock.plurals import plural
-from penstock.supervise import advice
 
 if TYPE_CHECKING:
     from penstock.supervise.record import Record
@@ -43,12 +42,7 @@ _PLAIN_SECONDS = 30.0
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the readings and a page of memory over time there.",
 )
-@click.option(
-    "--for",
-    "system",
-    type=click.Choice(advice.SYSTEMS),
-    help="Say what to ask this system for next time; by default the one that this runs in.",
-)
+@options.with_options([options.system()])
 @click.option(
     "--rescue",
     is_flag=True,

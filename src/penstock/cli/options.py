@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from penstock import advice
 from penstock.budget import parse_size
 from penstock.errors import UsageError
 
@@ -64,6 +65,14 @@ def budget() -> list[click.Option]:
     ]  # fmt: skip
 
 
+def system() -> click.Option:
+    """In whose words it is said what to ask for next time."""
+    return click.Option(
+        ["--for", "system"], type=click.Choice(advice.SYSTEMS),
+        help="Say what to ask this system for next time; by default the one that this runs in.",
+    )  # fmt: skip
+
+
 def running() -> list[click.Option]:
     """How a run treats trouble, and how much it says."""
     return [
@@ -82,6 +91,7 @@ def running() -> list[click.Option]:
             ["--exit-zero", "exit_zero"], is_flag=True,
             help="Exit with 0 also when items were set aside, for schedulers that take 5 for a failure.",
         ),
+        system(),
         click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Say nothing but errors."),
         click.Option(
             ["-v", "--verbose", "verbose"], count=True, help="Say what goes wrong as it does; -vv: all."
@@ -111,6 +121,7 @@ class Asked:
     accept_changes: bool = False
     retry_set_aside: bool = False
     exit_zero: bool = False
+    system: str | None = None
     quiet: bool = False
     verbose: int = 0
 

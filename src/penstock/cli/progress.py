@@ -278,8 +278,15 @@ def _planned(event: ev.Planned) -> str:
     )
 
 
-def summary(report: Report, folder: Path, *, began: bool = True) -> str:
-    """What is told at the end of a run; ``began`` tells whether any stage had work left."""
+def summary(report: Report, folder: Path, *, began: bool = True, system: str | None = None) -> str:
+    """What is told at the end of a run.
+
+    Args:
+        report: of the run.
+        folder: the run folder.
+        began: whether any stage had work left.
+        system: whose words say what to ask for next time; by default the one that this runs in.
+    """
     lines = [f"{report.outcome}: {report.progress()}"]
     if not began:
         lines.append("  nothing was left to do: it was finished before")
@@ -299,6 +306,8 @@ def summary(report: Report, folder: Path, *, began: bool = True) -> str:
     log = folder / layout.STATE / layout.WORKERS_LOG
     if log.exists() and log.stat().st_size:
         lines.append(f"  what workers printed {log}")
+    if began:
+        lines += [f"  {sentence}" for sentence in report.next_time(system)]
     page = folder / layout.PAGE
     if page.exists():
         lines.append(f"  report {page}")

@@ -13,7 +13,7 @@ import click
 
 from penstock import events as ev
 from penstock import layout
-from penstock.cli import tell, with_flags
+from penstock.cli import options, tell, with_flags
 from penstock.cli.target import no_run, path_of
 from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import within
@@ -28,9 +28,10 @@ from penstock.report.tally import Tally
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@options.with_options([options.system()])
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--page", is_flag=True, help="Draw report.html anew, as after a run that was killed.")
-def report(folder: Path, as_json: bool, page: bool) -> None:
+def report(folder: Path, system: str | None, as_json: bool, page: bool) -> None:
     """Show what the run in DIR did, in numbers.
 
     Memory against the budget, failures, items set aside. Works while it runs, and after it was
@@ -48,7 +49,7 @@ def report(folder: Path, as_json: bool, page: bool) -> None:
         values |= {"died": None if died is None else died.as_json(), "described": told}
         click.echo(json.dumps(values, indent=1))
     else:
-        tell(with_flags(str(whole)))
+        tell(with_flags(whole.as_text(system)))
         for name, value in told.items():
             tell(f"{name:<12}{value}")
         if died is not None and whole.outcome != "died":  # every stage that began had ended

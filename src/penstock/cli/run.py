@@ -125,7 +125,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
                 error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}{more}")
             raise
     if not asked.quiet:
-        tell(summary(report, folder, began=progress.began), err=True)
+        tell(summary(report, folder, began=progress.began, system=asked.system), err=True)
     context = click.get_current_context()
     if report.outcome == "interrupted":
         _tell_resume(folder)

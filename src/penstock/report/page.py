@@ -160,7 +160,8 @@ def _budget_bar(whole: Report) -> str:
         f"<div><dt>{in_html(term)}</dt><dd>{in_html(value)}<small>{in_html(about)}</small></dd></div>"
         for term, value, about in _numbers(whole)
     )
-    bar = f'<p class="lead">{lead}</p>{charts.pipe(whole)}{legend}'
+    advised = "".join(f'<p class="soft">{in_html(sentence)}</p>' for sentence in whole.next_time())
+    bar = f'<p class="lead">{lead}</p>{charts.pipe(whole)}{legend}{advised}'
     return f'<section>{bar}<dl class="numbers">{numbers}</dl></section>'
 
 

@@ -7,6 +7,7 @@ here reads files or asks the engine anything.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign
+from penstock import advice, foreign
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.errors import SetAside
@@ -25,6 +26,10 @@ SCHEMA = 1
 NAMED = 10_000
 """The most set-aside items that a report names; the others are counted and stand in the journal."""
 
+_LONG = 20.0
+"""Seconds; a shorter run is not worth more memory."""
+_WORTH = 0.8
+"""More memory is named where the run would take at most this share of its time."""
 _WORST_FIRST = ("failed", "died", "interrupted", "running", "done")
 
 
@@ -56,6 +61,14 @@ class Report:
     """Bytes taken before any item."""
     projected: int = 0
     """Peak of the process tree by the last plan."""
+    workers: int = 0
+    """Workers at once by the last plan."""
+    enough: int = 0
+    """Bytes of the smallest budget in which the last plan fits; 0 when none was made."""
+    most_workers: int = 0
+    """The most workers that there are cores and items for."""
+    enough_for_most: int = 0
+    """Bytes of a budget in which so many would fit."""
     peak: int = 0
     """Measured peak of the process tree."""
     seconds: float = 0.0
@@ -92,6 +105,14 @@ class Report:
         return self.budget - self.peak
 
     @property
+    def seconds_with_most(self) -> float:
+        """About the wall seconds that it would have taken with ``most_workers``."""
+        if self.stages:
+            slowed = max(self.stages, key=lambda stage: stage.seconds - stage.seconds_with_most)
+            return self.seconds - slowed.seconds + slowed.seconds_with_most
+        return self.seconds * self.workers / self.most_workers if self.most_workers else self.seconds
+
+    @property
     def coverage(self) -> float | None:
         """Share of predicted batches that stayed under their bound, 0 to 1; None without any."""
         predicted, held = self.predictions
@@ -110,6 +131,8 @@ class Report:
         # A stage that was finished before has none.
         tightest = min(stages, key=lambda stage: (stage.budget == 0, stage.headroom))
         worst = min(stages, key=lambda stage: _WORST_FIRST.index(stage.outcome))
+        # What more workers would buy is told of the stage that they would shorten most.
+        slowed = max(stages, key=lambda stage: stage.seconds - stage.seconds_with_most)
         return cls(
             folder=folder,
             outcome=worst.outcome,
@@ -122,6 +145,10 @@ class Report:
             origin=tightest.origin,
             reserved=max(stage.reserved for stage in stages),
             projected=max(stage.projected for stage in stages),
+            workers=slowed.workers,
+            enough=max(stage.enough for stage in stages),
+            most_workers=slowed.most_workers,
+            enough_for_most=max(slowed.enough_for_most, *(stage.enough for stage in stages)),
             peak=tightest.peak,
             seconds=sum(stage.seconds for stage in stages),
             cpu=sum(stage.cpu for stage in stages),
@@ -138,6 +165,32 @@ class Report:
             stages=tuple(stages),
             open_result=stages[-1].open_result,
         )
+
+    def next_time(self, system: str | None = None) -> list[str]:
+        """What to ask for next time, and what more memory would buy, a sentence each.
+
+        None of a run that made no plan or did not come to its end.
+
+        Args:
+            system: one of :data:`penstock.advice.SYSTEMS`; by default the one that this process runs in.
+        """
+        if not self.enough or not self.peak or self.outcome != "done":
+            return []
+        system = system or advice.here(os.environ)
+        # Where the run held more than was planned, its peak counts, with the margin of a command's.
+        limit = max(
+            advice.rounded(self.enough), advice.enough(self.peak) if self.peak > self.projected else 0
+        )
+        said = [f"needed {format_size(self.peak)}; next time ask for {advice.request(system, limit)}"]
+        seconds = self.seconds_with_most
+        if self.seconds >= _LONG and seconds <= _WORTH * self.seconds and not self.resumed_from:
+            more = advice.rounded(self.enough_for_most)
+            said.append(
+                f"with {format_size(more)} ({advice.request(system, more)}): {self.most_workers} workers "
+                f"instead of {self.workers}, about {format_seconds(seconds)} instead of "
+                f"{format_seconds(self.seconds)}"
+            )
+        return said
 
     # ------------------------------------------------------------------ as text
 
@@ -180,7 +233,11 @@ class Report:
         return cls(**known, open_result=open_result)
 
     def __str__(self) -> str:
-        rows = list(self._rows())
+        return self.as_text()
+
+    def as_text(self, system: str | None = None) -> str:
+        """The printed table; ``system`` as for :meth:`next_time`."""
+        rows = list(self._rows(system))
         left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
         return "\n".join(f"{row[0]:<{left}}  {row[1]:>{middle}}  {row[2]}".rstrip() for row in rows)
 
@@ -193,7 +250,7 @@ class Report:
         )
         return f"<table>{cells}</table>"
 
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
+    def _rows(self, system: str | None = None) -> Iterator[tuple[str, str, str]]:
         """The printed table: a word, a number, and what is to be said about it."""
         yield line(self.stage) or "run", line(self.outcome), self.progress()
         if self.message:
@@ -223,6 +280,8 @@ class Report:
                 line(stage.stage),
                 f"{line(stage.outcome)}, {stage.progress()}, peak {format_size(stage.peak)}",
             )
+        for number, sentence in enumerate(self.next_time(system)):
+            yield "advice" if number == 0 else "", "", sentence
         if self.folder is not None:
             yield "folder", "", line(str(self.folder))
 
@@ -276,7 +335,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         (
             "items", "done", "set_aside_total", "budget", "reserved", "projected", "peak", "batches",
-            "workers_started", "paused", "recycled", "resumed_from",
+            "workers_started", "paused", "recycled", "resumed_from", "workers", "enough", "most_workers",
+            "enough_for_most",
         ),
         foreign.is_count,
     ),

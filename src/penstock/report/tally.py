@@ -11,6 +11,8 @@ from penstock import events as ev
 from penstock.errors import SetAside
 from penstock.report.report import NAMED, Report
 
+_NO_PLAN = ev.Planned(at=0.0, workers=0, call=0, batch=0, reserved=0, footprint=0, projected=0)
+
 
 class Tally:
     """An observer that counts what the events of one stage say, in memory that does not grow.
@@ -24,6 +26,7 @@ class Tally:
         self.message = ""
         self.items = self.done = self.resumed_from = 0
         self.budget = self.reserved = self.projected = 0
+        self.plan: ev.Planned | None = None
         self.origin = ""
         self.peak = 0
         self.at_peak: tuple[int, str] | None = None
@@ -61,6 +64,7 @@ class Tally:
                 self.paused += 1
             case ev.Planned():
                 self.reserved, self.projected = event.reserved, event.projected
+                self.plan = event
             case ev.BudgetChanged():
                 self.budget, self.origin = event.budget, event.origin
             case ev.StageStarted():
@@ -131,6 +135,7 @@ class Tally:
                 their tracebacks too); None for the ones that the events named.
             open_result: opens what is kept.
         """
+        plan = self.plan or _NO_PLAN
         budget, origin = self.at_peak or (self.budget, self.origin)
         named, total = list(self.set_aside.values()), self.set_aside_total
         if set_aside is not None:
@@ -152,6 +157,10 @@ class Tally:
             origin=origin,
             reserved=self.reserved,
             projected=self.projected,
+            workers=plan.workers,
+            enough=plan.enough,
+            most_workers=plan.most_workers,
+            enough_for_most=plan.enough_for_most,
             peak=self.peak,
             seconds=self.seconds + self._unended(),
             cpu=self.cpu,

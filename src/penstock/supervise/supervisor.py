@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from penstock import discover
+from penstock import advice, discover
 from penstock import events as ev
 from penstock.abc import Observer
 from penstock.budget import Budget, MiB, format_size
-from penstock.supervise import advice, command
+from penstock.supervise import command
 from penstock.supervise.tree import command_of, slurp
 from penstock.supervise.verdict import Evidence, Over, Rise, Sent, Verdict, is_settled, judge, told_by
 from penstock.supervise.watch import Watch, own_peak

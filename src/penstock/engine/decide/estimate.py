@@ -156,10 +156,11 @@ class Estimate:
             each = budget.per_process
             return room if each is None else min(room, workers * (each - reserved.worker))
 
+        most_workers = max(min(self.most_workers, self.items), 1)
         sizing = planning.size_up(
             bound=self.typical,
             available=available,
-            most_workers=max(min(self.most_workers, self.items), 1),
+            most_workers=most_workers,
             measured_call=self.measured_call,
             seconds_per_item=self.seconds_per_item,
             batched=self._batched,
@@ -181,6 +182,7 @@ class Estimate:
             items=self.items,
             stage=self._stage,
             cores=self._cores,
+            most_workers=most_workers,
             most_threads=wishes.threads,
             kills_group=budget.kills_group,
         )

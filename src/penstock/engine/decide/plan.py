@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from penstock.budget import format_size
+from penstock.budget import MiB, format_size
 from penstock.durations import format_seconds
 from penstock.engine.decide.governor import headroom
 from penstock.foreign import in_html, line
@@ -82,6 +82,8 @@ class Plan:
     """The stage's name."""
     cores: int = 1
     """Cores that may be used."""
+    most_workers: int = 1
+    """The most workers that there are cores and items for, or that were asked for."""
     most_threads: int | None = None
     """The most threads that a call can make use of; None: as many as there are cores for it."""
     kills_group: bool = False
@@ -96,6 +98,13 @@ class Plan:
     def headroom(self) -> int:
         """Budget less projected, in bytes."""
         return self.budget - self.projected
+
+    def budget_for(self, workers: int) -> int:
+        """Bytes of the smallest budget in which so many workers fit: :func:`room`, inverted."""
+        needed = self.reserved.total(workers) + workers * self.footprint
+        share = 2 if self.kills_group else 1
+        least = min(needed + share * 64 * MiB, math.ceil(needed / (1 - share / 8)))
+        return max(math.ceil(needed / (1 - share * 0.06)), least) + 1
 
     @property
     def threads(self) -> int:

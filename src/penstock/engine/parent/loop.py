@@ -320,6 +320,9 @@ class Loop:
             reserved=plan.reserved.total(plan.workers),
             footprint=plan.footprint,
             projected=plan.projected,
+            enough=plan.budget_for(plan.workers),
+            most_workers=plan.most_workers,
+            enough_for_most=plan.budget_for(plan.most_workers),
         )
 
     # ------------------------------------------------------------------ up: receipts

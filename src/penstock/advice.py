@@ -1,5 +1,6 @@
 """What to ask for next time, in the words of a batch system or a container. Pure.
 
+Of a run it is the budget in which the same plan fits; of a command under supervision its peak and a margin.
 A limit counts more than what a program holds: the kernel's page tables and stacks for it, this
 supervisor, the files it cannot do without. The margin stands for these; the page cache needs none, since
 the kernel takes it back.
@@ -28,8 +29,8 @@ def enough(peak: int, tables: int = 0) -> int:
 
 
 def rounded(size: int) -> int:
-    """Up to whole GiB; under 1 GiB to a multiple of 64 MiB."""
-    step = GiB if size > GiB - _MARGIN else _MARGIN
+    """Up to a number that people write: whole GiB, under 4 GiB quarters of one, under 1 GiB 64 MiB."""
+    step = GiB if size > 4 * GiB else GiB // 4 if size > GiB else _MARGIN
     return -(-size // step) * step
 
 
