@@ -1,5 +1,6 @@
 """One owner of a run folder; a dead one keeps nobody out, a sleeping one writes nothing more."""
 
+import errno
 import fcntl
 import json
 import multiprocessing
@@ -435,6 +436,28 @@ def test_a_folder_that_was_moved_is_called_that(machinery, world):
     machinery.rename(machinery.with_name("elsewhere"))
     with pytest.raises(RunTakenOver, match="was moved or removed"):
         lock.prove()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_lock_that_cannot_be_read_now_is_not_taken_over(machinery, world, monkeypatch, number):
+    lock = RunLock(machinery, world.edge())
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(locks.os, "open", fails)
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            lock.prove()
+        assert caught.value.errno == number
+        with pytest.raises(OSError, match=os.strerror(number)):
+            lock.beat()
+        world.now += 4
+        lock.awake()
+        assert not lock.lost
+    (machinery / "lock").unlink()
+    with pytest.raises(RunTakenOver):
+        lock.awake()  # it asks again, though no pause came between
 
 
 def odd(path, kind):

@@ -80,6 +80,8 @@ class Edge:
 
 _GUARD_SECONDS = 30.0
 """In which another process on this machine has judged the lock."""
+_NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.ENXIO})
+"""What is said where there is no file; the third by us, of what is none."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 """What a file system says that has no links."""
 
@@ -155,7 +157,7 @@ class RunLock:
             if made is not None:
                 return made
             self._see_that_it_may_be_one()
-            while (found := _read(self._path)) is not None:
+            while (found := _look(self._path)) is not None:
                 first = silence is None
                 silence = silence or Silence(found.mark, self._edge.clock())
                 if not silence.look(found.mark, self._edge.clock()):
@@ -293,6 +295,7 @@ class RunLock:
 
         Raises:
             RunTakenOver: it is not; names who has it.
+            OSError: that cannot be told now.
         """
         with self._mutex:
             self._prove()
@@ -303,13 +306,18 @@ class RunLock:
         if _says(self._path, self._line):  # as we wrote it: nearly always
             self._turned = self._edge.clock()
             return
-        found = None
+        found, failed = None, None
         for attempt in range(3):
             if attempt:
                 self._edge.sleep(0.1)
-            found = _read(self._path)
+            try:
+                found, failed = _look(self._path), None
+            except OSError as error:  # no more files may be opened, or the disk fails: nobody has taken it
+                failed = error
             if found is not None and found.entry is not None:
                 break
+        if failed is not None:
+            raise failed
         entry = found.entry if found is not None else None
         ours = entry is not None and entry.token == self.token
         # Where the last beat failed, its line may be there or not.
@@ -351,8 +359,12 @@ class RunLock:
         if self._lost is not None:
             raise self._lost
         now = self._edge.clock()
-        slept, self._turned = now - self._turned > _SLEPT, now
-        if slept:
+        if now - self._turned <= _SLEPT:
+            self._turned = now
+            return
+        with suppress(
+            OSError
+        ):  # it cannot be told now: asked again with the next call, and before each commit
             self.prove()
 
     def beat(self) -> None:
@@ -421,11 +433,26 @@ def _says(path: Path, line: bytes) -> bool:
 
 
 def _read(path: Path) -> _Found | None:
-    """None where there is none."""
+    """None where there is none, or none that can be read."""
+    try:
+        return _look(path)
+    except OSError:
+        return None
+
+
+def _look(path: Path) -> _Found | None:
+    """None where there is none.
+
+    Raises:
+        OSError: whether there is one cannot be told now.
+    """
     try:
         with foreign.opened(path) as file:
             data, status = file.read(1 << 16), os.fstat(file.fileno())
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NONE:
+            error.filename = error.filename or str(path)
+            raise
         return None
     entry = read_entry(data)
     mark: Hashable = data
