@@ -71,6 +71,12 @@ def may_pass(number: int) -> bool:
     return number in _PASSING
 
 
+def reason(number: int) -> str:
+    """In words, what an error number means."""
+    why = _PASSING.get(number) or _LASTING.get(number)
+    return f"{os.strerror(number)}{f': {why}' if why else ''}"
+
+
 _ADVICE = "What is journaled is kept: see to it, then run the same command again."
 
 
@@ -134,6 +140,8 @@ def told(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = error.filename
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # wherever it was met
+            raise failure(error.errno, name if isinstance(name, str) else folder) from error
         if isinstance(name, str) and error.errno and Path(name).is_relative_to(folder):
             raise failure(error.errno, name) from error
         if name is None and error.errno in _FULL and (error.errno == errno.EDQUOT or _has_no_room(folder)):

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -79,3 +81,51 @@ def test_a_run_folder_with_pipes_and_devices_in_it_hangs_nobody(name, kind, tmp_
         assert penstock.run(abs, 3, tmp_path / "run", budget="400MiB", workers=1).result == [0, 1, 2]
     with contextlib.suppress(penstock.PenstockError):
         penstock.verify(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["long", "no name", "loop", "below a file", "a file"])
+def test_what_cannot_be_a_folder_is_refused_in_a_sentence(kind, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    name = {
+        "long": "x" * 300, "no name": "a\0b", "loop": "loop", "below a file": "file/run", "a file": "file",
+    }[kind]  # fmt: skip
+    with pytest.raises((UsageError, penstock.CannotResume), match=r"cannot be the folder of a run|is a file"):
+        penstock.run(abs, 3, f"{tmp_path}/{name}", backend="inline")
+
+
+SHORT = """
+import resource, sys
+import cloudpickle, json, tempfile  # what is to be loaded is there
+import penstock
+penstock.run(abs, 3, budget="400MiB", workers=1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+for left in range(8, 48, 3):
+    held = []
+    try:
+        while True:
+            held.append(open("/dev/null"))
+    except OSError:
+        pass
+    for each in held[:left]:
+        each.close()
+    try:
+        told = penstock.run(abs, 3, sys.argv[1] + str(left), budget="400MiB", workers=1).done
+    except penstock.PenstockError as error:
+        told = str(error)
+    for each in held[left:]:
+        each.close()
+    print(left, told)
+"""
+
+
+def test_where_no_more_files_may_be_opened_that_is_said(tmp_path):
+    """Whichever was one too many: of the lock, the journal, the workers, or to look at them."""
+    out = subprocess.run(
+        [sys.executable, "-c", SHORT, f"{tmp_path}/run-"], capture_output=True, text=True, timeout=120
+    )
+    assert out.returncode == 0, out.stderr
+    told = [line.partition(" ")[2] for line in out.stdout.splitlines()]
+    assert all(each == "3" or "ulimit -n says how many may be" in each for each in told), told
+    assert len(told) == 14
+    assert told[-1] == "3"

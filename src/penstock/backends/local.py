@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import forks, script
+from penstock import forks, script, storage
 from penstock import worker_note as note
 from penstock.abc import Death, Message, Reading
 from penstock.backends import likeness, main_script
@@ -112,7 +113,16 @@ class Local:
         if self._server is not None and self._start_with[1:] != wanted:
             self._end_server()
         self._start_with = (setup, *wanted)
-        self._load()
+        try:
+            self._load()
+        except OSError as error:
+            if error.filename is not None and error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise  # of a file: told as what it is by whoever knows whose it is
+            self._server_lost()
+            raise PenstockError(
+                f"no workers can be started: {storage.reason(error.errno or 0)}. What is journaled is kept: "
+                "see to it, then run the same command again."
+            ) from error
 
     def _load(self) -> None:
         for _ in range(_LOADS):
@@ -160,7 +170,12 @@ class Local:
         if log is not None:
             out = open(log, "ab", buffering=0)  # noqa: SIM115 - before the sockets: it may fail
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        door, ask = likeness.door()
+        try:
+            door, ask = likeness.door()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         run = new_run()
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
         with theirs, ask:
@@ -241,7 +256,9 @@ class Local:
                     f"loading the job hung: the fork server used no CPU for {_LOAD_SECONDS:.0f} s while it "
                     "imported the function's module; does that wait for something when it is imported?"
                 )
-        data = self._control.recv(1 << 16)
+        data = b""
+        with suppress(ConnectionError):  # it ended before it had heard all that was said to it
+            data = self._control.recv(1 << 16)
         if not data:
             raise PenstockError(
                 "the fork server ended while it loaded the job: a module that the function imports "

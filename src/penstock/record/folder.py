@@ -149,14 +149,19 @@ class RunFolder:
                 drafts.remove(draft)
 
     def _check(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise CannotResume(f"{self.path} is a file; a run needs a folder")
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise CannotResume(f"{self.path} is a file; a run needs a folder")
             known = self.machinery.is_dir()
             strangers = [] if known or not self.path.is_dir() else [each.name for each in self.path.iterdir()]
             self.path.mkdir(parents=True, exist_ok=True)
         except PermissionError as error:
             raise UsageError(f"no permission to write in {error.filename}: choose another folder") from error
+        except (OSError, ValueError) as error:  # too long, a loop of links, below a file, no name at all
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(
+                f"{foreign.line(str(self.path), 200)} cannot be the folder of a run: {why}. Choose another"
+            ) from error
         if strangers:
             raise CannotResume(
                 f"{self.path} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) "

@@ -362,9 +362,8 @@ class RunLock:
         if now - self._turned <= _SLEPT:
             self._turned = now
             return
-        with suppress(
-            OSError
-        ):  # it cannot be told now: asked again with the next call, and before each commit
+        # Where it cannot be told now it is asked again with the next call, and before each commit.
+        with suppress(OSError):
             self.prove()
 
     def beat(self) -> None:
