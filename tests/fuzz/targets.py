@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import scipy.sparse as sp
 
 from penstock import events as ev
 from penstock import values
@@ -29,6 +30,7 @@ from penstock.record.verify import verify
 from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.sources.fasta import Fasta
+from penstock.workloads.recsys.similar import matrices
 from penstock.workloads.snv.network.weights import SHAPES, load_weights
 from penstock.workloads.snv.reading.arrays import open_arrays, small
 from penstock.workloads.superres.volumes import Planes
@@ -314,6 +316,54 @@ _COMMANDS = [
 ]
 _REPORTS = [Report(stage="s", stages=(Report(items=3),), failures={"memory": 2}).to_json().encode()]
 
+
+def read_sparse(data: bytes) -> None:
+    """A matrix in CSR that somebody gives to the workload similar, read as its stages do."""
+    with _folder() as name:
+        path = Path(name, "matrix.npz")
+        path.write_bytes(data)
+        try:
+            shape = matrices.sparse_shape(str(path))
+            arrays = matrices.unpack(str(path), Path(name))
+            for number, _ in enumerate(matrices.sparse_blocks(arrays, shape, str(path))):
+                if number == 3:
+                    break
+        except BadInput:
+            pass
+
+
+def _sparse() -> list[bytes]:
+    found = []
+    for dense in (np.eye(3), np.zeros((2, 5)), np.arange(12.0).reshape(4, 3)):
+        for compressed in (True, False):
+            sink = io.BytesIO()
+            sp.save_npz(sink, sp.csr_array(dense), compressed=compressed)
+            found.append(sink.getvalue())
+    return found
+
+
+def read_vectors(data: bytes) -> None:
+    """A matrix of vectors, likewise."""
+    with _folder() as name:
+        path = Path(name, "vectors.npy")
+        path.write_bytes(data)
+        try:
+            for number, _ in enumerate(matrices.dense_blocks(matrices.open_dense(str(path)))):
+                if number == 3:
+                    break
+        except BadInput:
+            pass
+
+
+def _vectors() -> list[bytes]:
+    found = []
+    for array in (np.eye(3, dtype=np.float32), np.arange(6).reshape(2, 3, order="F"), np.zeros((0, 4))):
+        sink = io.BytesIO()
+        np.save(sink, array)
+        found.append(sink.getvalue())
+    return found
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "journal": (read_journal, _journals),
     "events": (read_events, _events),
@@ -324,4 +374,6 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = 
     "npz": (read_npz, _npz),
     "nifti": (read_nifti, _nifti),
     "weights": (read_weights, _weights),
+    "sparse": (read_sparse, _sparse),
+    "vectors": (read_vectors, _vectors),
 }

@@ -83,7 +83,7 @@ _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": 
     help="What is done with a key that a table of features has twice.",
 )  # fmt: skip
 @click.option("--sort", is_flag=True, help="Sort the table by request, position and row of the samples.")
-@click.option("--fast", is_flag=True, help="Write larger files in less time.")
+@click.option("--fast", is_flag=True, help="Write files that are not compressed.")
 @click.option(
     "--null-label", type=click.Choice(["drop", "zero"]), default="drop", show_default=True,
     help="Rows whose label is null: drop and count them, or take them as not clicked.",
@@ -140,7 +140,7 @@ class Ranking:
             negatives: share of the rows without a click that is kept.
             duplicates: ``"first"`` or ``"error"``.
             sort: sort by request, position, row.
-            fast: larger files in less time.
+            fast: files that are not compressed.
             null_label: ``"drop"`` or ``"zero"``.
             clicks: a table of clicks, which make the labels; the samples' own labels are not read then.
             attribution: how long after a row was shown a click of it counts: ``"24h"``, or ``"any"``.

@@ -6,11 +6,13 @@ can be mapped; nothing in it is unpickled.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 _STEP = 8192
 """Rows that are looked at together."""
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, OverflowError, TokenError)
+"""What NumPy raises of a file whose header is odd."""
+_UNZIPPED = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What zipfile raises of an archive that is cut off, coded, or packed in a way that nobody knows."""
+_SMALL = 4096
+"""Bytes of a member that is read at once, at most."""
 _MEMBERS = ("format", "shape", "indptr", "indices", "data")
 
 
@@ -35,7 +43,7 @@ def open_dense(path: str) -> Any:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise BadInput("no such file", file=path) from error
-    except (OSError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise BadInput(f"no .npy file of numbers, or cut off ({error})", file=path) from error
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
         told = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "an archive"
@@ -66,12 +74,17 @@ def sparse_shape(path: str) -> tuple[int, int]:
                 raise BadInput(
                     f"holds no {missing[0]}.npy: an archive of scipy.sparse.save_npz was expected", file=path
                 )
+            for name in _MEMBERS[:2]:
+                if archive.getinfo(f"{name}.npy").file_size > _SMALL:
+                    raise BadInput("is too large for what it should be", file=path, place=f"{name}.npy")
             with np.load(path, allow_pickle=False) as arrays:
                 kind, shape = arrays["format"], arrays["shape"]
     except FileNotFoundError as error:
         raise BadInput("no such file", file=path) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except (*_DAMAGED, *_UNZIPPED) as error:
         raise BadInput(f"no .npz archive, or cut off ({error})", file=path) from error
+    if not (isinstance(kind, np.ndarray) and isinstance(shape, np.ndarray)) or kind.shape != ():
+        raise BadInput("does not say one format", file=path, place="format.npy")
     word = kind.item()
     word = word.decode(errors="replace") if isinstance(word, bytes) else str(word)
     if word != "csr":
@@ -95,7 +108,10 @@ def unpack(path: str, folder: Path) -> dict[str, Any]:
                 with archive.open(f"{name}.npy") as member, open(place, "wb") as copy:
                     shutil.copyfileobj(member, copy, 1 << 20)
                 found[name] = _map(place)
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except (*_DAMAGED, *_UNZIPPED) as error:
+                # What is no matter of a place before the beginning is the disk's fault, not the file's.
+                if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                    raise
                 raise BadInput(f"cut off or damaged ({error})", file=path, place=f"{name}.npy") from error
     return found
 
@@ -104,10 +120,18 @@ def _map(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:
-        found = np.load(path, allow_pickle=False)  # of nothing: cannot be mapped
-        if found.size:
+        if not _holds_nothing(path):  # a header may claim any size: nothing is allocated for it
             raise
-        return found
+        return np.load(path, allow_pickle=False)  # it cannot be mapped
+
+
+def _holds_nothing(path: Path) -> bool:
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        return 0 in read(file)[0]
 
 
 def sparse_blocks(
