@@ -371,6 +371,22 @@ def test_every_page_is_reached_from_the_index():
     assert {page.name for page in DOCS.glob("*.md")} - linked == {"index.md"}
 
 
+def test_every_file_that_developers_are_led_to_is_there():
+    page = text(DOCS / "developing.md")
+    named = set(re.findall(r"`((?:tests/)?[\w/]+\.py|[\w/]+/)`", page))
+    assert len(named) > 40
+    folders = {
+        "",
+        "engine/",
+        *(f"engine/{room}/" for room in ("decide", "parent", "worker")),
+        "record/",
+        "runs/",
+    }
+    ours = TOP / "src" / "penstock"
+    places = {name: [TOP / name, *(ours / folder / name for folder in folders)] for name in named}
+    assert [name for name, found in sorted(places.items()) if not any(path.exists() for path in found)] == []
+
+
 def test_every_promise_names_a_test_that_is_there():
     page = text(DOCS / "reliability.md")
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from penstock.budget import MiB
 from penstock.errors import UsageError
-from penstock.groups import Member, Run, find, ways
-from penstock.groups.files import Files, pids
-from penstock.groups.member import Held, highest, of_v1, of_v2
+from penstock.groups import Member, RunGroup, find, ways
+from penstock.groups.files import GroupFiles, pids
+from penstock.groups.member import GroupMemory, highest, of_v1, of_v2
 from penstock.groups.run import is_left, name, sweep
 
 V1 = {
@@ -43,7 +43,7 @@ def in_its_group(monkeypatch):
     monkeypatch.setattr(ways, "_aside", ways._Aside())
 
 
-class MadeUp(Files):
+class MadeUp(GroupFiles):
     """A kernel of straw: groups are plain folders that get their files when they are made.
 
     Args:
@@ -432,7 +432,7 @@ def test_v2_of_an_old_kernel_signals_instead(tmp_path):
 
 def test_v1_counts_memory_and_pipes_and_no_cache():
     content = b"cache 1\ntotal_cache 700\ntotal_rss 300\ntotal_rss_huge 9\ntotal_shmem 100\n"
-    assert of_v1(content, 5 * MiB) == Held(400, 100, 600, 5 * MiB, 0)
+    assert of_v1(content, 5 * MiB) == GroupMemory(400, 100, 600, 5 * MiB, 0)
     assert of_v1(content, 60 * MiB).pipes == 60 * MiB
 
 
@@ -441,18 +441,18 @@ def test_v2_counts_memory_and_pipes_and_no_cache():
         b"anon 300\nfile 700\nkernel 73400320\nkernel_stack 1048576\npagetables 2097152\nsec_pagetables 0\n"
         b"percpu 0\nsock 4096\nvmalloc 0\nshmem 100\nslab 7340032\n"
     )
-    assert of_v2(content) == Held(400, 100, 600, 70 * MiB + 4096, 60 * MiB)
+    assert of_v2(content) == GroupMemory(400, 100, 600, 70 * MiB + 4096, 60 * MiB)
 
 
 def test_v2_before_pipes_were_told():
-    assert of_v2(b"anon 300\nfile 700\nshmem 100\nslab 50\n") == Held(400, 100, 600, 50, 0)
+    assert of_v2(b"anon 300\nfile 700\nshmem 100\nslab 50\n") == GroupMemory(400, 100, 600, 50, 0)
 
 
 @given(st.data())
 def test_the_highest_is_never_below_what_was_read_and_never_above_what_was_held(data):
     """A mark is the sum at one moment; cache and kernel memory between the readings are within both ends'."""
     size = st.integers(0, 1 << 40)
-    ends = [Held(*(data.draw(size) for _ in range(5))) for _ in range(2)]
+    ends = [GroupMemory(*(data.draw(size) for _ in range(5))) for _ in range(2)]
     cache = data.draw(st.integers(0, max(each.cache for each in ends)))
     kernel = data.draw(st.integers(0, max(each.kernel for each in ends)))
     spike = data.draw(size)
@@ -462,7 +462,7 @@ def test_the_highest_is_never_below_what_was_read_and_never_above_what_was_held(
 
 
 def test_a_spike_between_two_readings_is_seen():
-    calm = Held(10, 0, 5, 1, 0)
+    calm = GroupMemory(10, 0, 5, 1, 0)
     assert highest(316, calm, calm) == 310
 
 
@@ -496,7 +496,7 @@ def test_a_group_that_is_gone_holds_nothing(tmp_path):
 def test_a_run_is_closed_once(tmp_path):
     ended = []
     (tmp_path / "run").mkdir()
-    run = Run(tmp_path / "run", 1, at_end=lambda: ended.append(1))
+    run = RunGroup(tmp_path / "run", 1, at_end=lambda: ended.append(1))
     assert run.close()
     assert run.close()
     assert ended == [1]

@@ -8,7 +8,7 @@ import pytest
 from waiting import MARK, left_behind, until
 
 from penstock.groups import ways
-from penstock.groups.files import Files
+from penstock.groups.files import GroupFiles
 from penstock.groups.run import is_left, sweep
 
 
@@ -30,14 +30,14 @@ def no_group_left():
     """Of this process none is there; of those that were killed none after the next start, which sweeps."""
     yield
     try:
-        version, home = ways.home(Files())
+        version, home = ways.home(GroupFiles())
     except OSError:  # none can be made here
         return
     ours = f"penstock-{os.getpid()}-"
-    assert [each.name for each in Files().groups(home) if each.name.startswith(ours)] == []
+    assert [each.name for each in GroupFiles().groups(home) if each.name.startswith(ours)] == []
 
     def swept():
         sweep(home, version)
-        return not any(is_left(each) for each in Files().groups(home))
+        return not any(is_left(each) for each in GroupFiles().groups(home))
 
     until(swept)

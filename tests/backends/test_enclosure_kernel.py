@@ -17,7 +17,7 @@ from penstock.abc import Death
 from penstock.backends.local import Local
 from penstock.budget import MiB
 from penstock.groups import find, ways
-from penstock.groups.files import Files
+from penstock.groups.files import GroupFiles
 from penstock.groups.run import is_left
 from penstock.proc import held
 from penstock.testing import puppet
@@ -30,12 +30,12 @@ pytestmark = [
 
 
 def home():
-    return ways.home(Files())[1]
+    return ways.home(GroupFiles())[1]
 
 
 def left(pid=None):
     """Groups that runs of a process have here; of processes that are gone by default."""
-    every = Files().groups(home())
+    every = GroupFiles().groups(home())
     if pid is not None:
         return [each for each in every if each.name.startswith(f"penstock-{pid}-")]
     return [each for each in every if is_left(each)]

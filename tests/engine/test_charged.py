@@ -7,8 +7,8 @@ import pytest
 from penstock.abc import Reading
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.discover import Gauge
-from penstock.engine.messages import Call
-from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.messages import MeasuredCall
+from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.testing import FakeClock
 
 
@@ -50,7 +50,7 @@ def straw():
 @pytest.fixture
 def watch(straw):
     """Worker 1 is idle, holds 20 MiB, and 5 of them alone; this process holds 100."""
-    made = Watch(
+    made = GovernorThread(
         straw,
         Gauge([]),
         BudgetInForce(Budget(GiB, "test")),
@@ -89,7 +89,7 @@ def test_a_call_whose_processes_were_added_up_took_no_more_than_its_group_held(s
     watch.began(1, 0)
     straw.hold(55 * MiB)
     watch.tick()
-    (call,) = watch.refine(1, [Call(0, 1, 200 * MiB, 1.0)])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, 200 * MiB, 1.0)])
     assert call.peak == 50 * MiB
 
 
@@ -97,14 +97,14 @@ def test_a_call_that_no_reading_saw_is_believed_as_far_as_the_next_one_goes(stra
     """It ended before the governor looked: it is looked at once more before anything is taken off."""
     watch.began(1, 0)
     straw.hold(6 * MiB, peak=6 * MiB, bound=85 * MiB)
-    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, 80 * MiB, 0.005)])
     assert call.peak == 80 * MiB
 
 
 def test_without_a_mark_nothing_is_taken_off(straw, watch):
     watch.began(1, 0)
     straw.hold(6 * MiB, bound=math.inf)
-    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, 80 * MiB, 0.005)])
     assert call.peak == 80 * MiB
 
 
@@ -112,7 +112,7 @@ def test_without_a_group_nothing_is_taken_off(straw, watch):
     watch.began(1, 0)
     straw.reading = Reading(30 * MiB, 0.0)
     watch.tick()
-    (call,) = watch.refine(1, [Call(0, 1, 80 * MiB, 0.005)])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, 80 * MiB, 0.005)])
     assert call.peak == 80 * MiB
 
 

@@ -5,7 +5,7 @@ import pytest
 from penstock.budget import Budget, GiB, MiB
 from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.plan import Reserved
-from penstock.engine.messages import Call
+from penstock.engine.messages import MeasuredCall
 from penstock.sources import Range
 
 
@@ -51,14 +51,20 @@ def test_probes_are_items(count):
 
 def test_the_time_of_an_item_leaves_the_first_call_out():
     learnt = estimate()
-    learnt.learn([Call(0, 1, MiB, 5.0), Call(1, 11, MiB, 1.0)], 11, 6.0, first=True, seen=0)
+    learnt.learn([MeasuredCall(0, 1, MiB, 5.0), MeasuredCall(1, 11, MiB, 1.0)], 11, 6.0, first=True, seen=0)
     assert learnt.seconds_per_item == pytest.approx(0.1)
     assert (learnt.measured_call, learnt.measured_batch) == (10, 11)
 
 
 def test_children_count_for_the_highest_call():
     learnt = estimate()
-    learnt.learn([Call(0, 1, 10 * MiB, 1.0), Call(1, 2, 20 * MiB, 1.0)], 2, 2.0, first=False, seen=500 * MiB)
+    learnt.learn(
+        [MeasuredCall(0, 1, 10 * MiB, 1.0), MeasuredCall(1, 2, 20 * MiB, 1.0)],
+        2,
+        2.0,
+        first=False,
+        seen=500 * MiB,
+    )
     assert learnt.bound(0, 1, 1, first=False) >= 500 * MiB
 
 

@@ -9,7 +9,7 @@ from array import array
 
 import pytest
 
-from penstock import note
+from penstock import worker_note as note
 from penstock.abc import SetAside
 from penstock.engine.worker import calling
 from penstock.meter import Meter

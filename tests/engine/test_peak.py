@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.abc import Reading
-from penstock.backends.processes import Tree
+from penstock.backends.processes import WorkerTree
 from penstock.budget import Budget, BudgetInForce, MiB
 from penstock.discover import Gauge
-from penstock.engine.messages import Call
+from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.clock import Clock
-from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.peaks import HugePages, Mark, Peak, Trail, between, fault_size, resident
 
 PAGE = 4096
@@ -214,7 +214,7 @@ class Silent:
 def test_the_governor_tells_a_call_better_than_its_two_ends():
     """A file of 1 GiB comes and goes: two readings explain 64 MiB of it, those in between 4."""
     backend = Silent()
-    watch = Watch(
+    watch = GovernorThread(
         backend,
         Gauge([]),
         BudgetInForce(Budget(4096 * MiB, "as asked for")),
@@ -237,9 +237,9 @@ def test_the_governor_tells_a_call_better_than_its_two_ends():
     end = state.now(at=16.5)
     worker = between(begin, end, PAGE) - 10 * MiB
     assert worker == 64 * MiB
-    (call,) = watch.refine(1, [Call(0, 1, worker, 1.0, (begin, end))])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, worker, 1.0, (begin, end))])
     assert call.peak == 4 * MiB, "what was faulted in during the one tick whose end does not explain it"
-    (call,) = watch.refine(1, [Call(0, 1, worker, 1.0)])
+    (call,) = watch.refine(1, [MeasuredCall(0, 1, worker, 1.0)])
     assert call.peak == worker
     assert watch.refine(9, [call]) == (call,)
 
@@ -390,7 +390,7 @@ def told_by_both():
             if "still" in arguments:
                 huge.recent = huge.read = lambda: (0, 0)
                 huge.latest = (0, 0)
-            tree, trail = Tree(child.pid, huge), Trail()
+            tree, trail = WorkerTree(child.pid, huge), Trail()
             while (line := child.stdout.readline().strip()) == "tick":
                 reading = tree.read()
                 trail.add(reading.mark, reading.peak)
@@ -445,7 +445,7 @@ def advise(m, how):
 @linux
 def test_a_tree_can_be_reset_when_it_is_closed():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        tree = Tree(child.pid, HugePages())
+        tree = WorkerTree(child.pid, HugePages())
         reading = tree.read()
         assert reading.peak >= reading.memory > 0
         tree.close()

@@ -11,7 +11,7 @@ from penstock.abc import SetAside
 from penstock.budget import GiB
 from penstock.cli import with_flags
 from penstock.engine.decide.schedule import Schedule
-from penstock.engine.parent.set_aside import Aside, sample
+from penstock.engine.parent.set_aside import SetAsideItems, sample
 from penstock.errors import PenstockError
 from penstock.testing import Deed, FakeBackend, simulation
 from penstock.testing import misfortune as mf
@@ -47,7 +47,7 @@ def test_the_sample_is_spread_over_the_input(items, unit, stream):
 def outcome(items, failing, unit, data, *, allowed, reason, most_workers=3):
     """Work a schedule with made-up workers: why it stopped, and what was kept."""
     schedule = Schedule(items, unit, first=[0, items - 1, items // 2])
-    aside = Aside({}, allowed=allowed, decisive=sample(items, unit))
+    aside = SetAsideItems({}, allowed=allowed, decisive=sample(items, unit))
     workers = data.draw(st.integers(1, most_workers))
     while not schedule.finished:
         for worker in range(workers):
@@ -114,7 +114,7 @@ def test_who_allows_it_is_not_stopped(data, reason, allowed):
 
 
 def test_a_number_stops_at_the_first_one_too_many():
-    aside = Aside({7: given_up(7)}, allowed=3, decisive=sample(1000, 1))
+    aside = SetAsideItems({7: given_up(7)}, allowed=3, decisive=sample(1000, 1))
     for item in (1, 2):
         assert aside.put(given_up(item)) == ()
         assert aside.abort_reason() == ""
@@ -125,7 +125,7 @@ def test_a_number_stops_at_the_first_one_too_many():
 def test_what_an_earlier_run_kept_speaks_for_the_function():
     """A resume that only tries the failed items again does not say that everything failed."""
     schedule = Schedule(100, done=[(25, 100)])
-    aside = Aside({}, allowed=False, decisive=sample(100, 1))
+    aside = SetAsideItems({}, allowed=False, decisive=sample(100, 1))
     for item in range(25):
         schedule.try_first(aside.put(given_up(item)))
     assert aside.abort_reason() == ""

@@ -9,7 +9,7 @@ import pytest
 from penstock.abc import Death
 from penstock.engine import messages as m
 from penstock.engine.decide.tasks import Cause
-from penstock.engine.parent.workers import Crew, Worker, diagnose
+from penstock.engine.parent.workers import Workers, WorkerState, diagnose
 from penstock.errors import WorkerDied
 from penstock.testing import FakeClock
 
@@ -19,7 +19,7 @@ def death(number=None, code=None, noted=(3, 2, 5), by_kernel=None):
 
 
 def cause_of(dead, why="", *, leaving="", kills=0, before=0):
-    worker = Worker(1, ready=True, leaving=leaving, kills_before=before, reserved=70)
+    worker = WorkerState(1, ready=True, leaving=leaving, kills_before=before, reserved=70)
     return diagnose(worker, dead, why, 50, lambda: kills)
 
 
@@ -90,7 +90,7 @@ def test_the_kernels_count_is_read_only_for_a_kill():
     def never():
         raise AssertionError("read without need")
 
-    assert diagnose(Worker(1), death(signal.SIGSEGV), "", 0, never).cause == "crashed"
+    assert diagnose(WorkerState(1), death(signal.SIGSEGV), "", 0, never).cause == "crashed"
 
 
 # --------------------------------------------------------------------------- the crew
@@ -132,7 +132,7 @@ class Watch:
 
 @pytest.fixture
 def crew():
-    return Crew(Backend(), Watch(), FakeClock())
+    return Workers(Backend(), Watch(), FakeClock())
 
 
 def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):

@@ -18,13 +18,13 @@ from penstock import identity
 from penstock.errors import RunLocked, RunTakenOver
 from penstock.record import holding
 from penstock.record import lock as locks
-from penstock.record.holding import Entry, Here, Silence, life_of, read_entry
+from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of, read_entry
 from penstock.record.lock import Edge, RunLock
 
-HERE = Here("box", "boot-1", "pid:[1]")
-CLONE = Here("box", "boot-2", "pid:[1]")
-CONTAINER = Here("box", "boot-1", "pid:[2]")
-ELSEWHERE = Here("other", "boot-3", "pid:[1]")
+HERE = ThisMachine("box", "boot-1", "pid:[1]")
+CLONE = ThisMachine("box", "boot-2", "pid:[1]")
+CONTAINER = ThisMachine("box", "boot-1", "pid:[2]")
+ELSEWHERE = ThisMachine("other", "boot-3", "pid:[1]")
 
 
 class World:
@@ -64,12 +64,14 @@ def machinery(tmp_path):
 
 def entry(where=HERE, **changes):
     """What a lock of process 9 says."""
-    return replace(Entry(where, 9, "start of 9", "2026-01-01 00:00:00", "t" * 32, 4, 17, 100.0), **changes)
+    return replace(
+        LockEntry(where, 9, "start of 9", "2026-01-01 00:00:00", "t" * 32, 4, 17, 100.0), **changes
+    )
 
 
 def put(machinery, what):
     path = machinery / "lock"
-    path.write_bytes(what.to_bytes() if isinstance(what, Entry) else what)
+    path.write_bytes(what.to_bytes() if isinstance(what, LockEntry) else what)
     return path
 
 
@@ -87,14 +89,14 @@ def alive(pid):
         (HERE, lambda pid: "", 0, "dead"),
         (HERE, lambda pid: "another start", 0, "dead"),
         (HERE, lambda pid: identity.UNSEEN, 59.9, "unknown"),
-        (Here("renamed", "boot-1", "pid:[1]"), alive, 1e6, "alive"),
+        (ThisMachine("renamed", "boot-1", "pid:[1]"), alive, 1e6, "alive"),
         (CLONE, lambda pid: "", 59.9, "unknown"),
         (CLONE, alive, 60, "dead"),
         (CONTAINER, alive, 59.9, "unknown"),
         (CONTAINER, lambda pid: "", 60, "dead"),
         (ELSEWHERE, lambda pid: "", 59.9, "unknown"),
         (ELSEWHERE, alive, 60, "dead"),
-        (Here("box", "", ""), alive, 59.9, "unknown"),
+        (ThisMachine("box", "", ""), alive, 59.9, "unknown"),
     ],
 )
 def test_what_is_known_of_a_holder(where, started, silent, life):
@@ -102,7 +104,7 @@ def test_what_is_known_of_a_holder(where, started, silent, life):
 
 
 def test_where_nothing_tells_places_apart_nothing_is_seen():
-    nowhere = Here("box", "", "")
+    nowhere = ThisMachine("box", "", "")
     assert life_of(entry(nowhere), nowhere, alive) == "unknown"
 
 
@@ -113,7 +115,7 @@ def test_a_lock_that_cannot_be_read_is_as_one_elsewhere():
 
 def test_a_sleep_of_ours_is_no_silence_of_the_other():
     """Both may have slept, as two containers of one paused machine."""
-    silence = Silence("a", 0.0)
+    silence = LockSilence("a", 0.0)
     assert silence.look("a", 1.0)
     assert silence.look("a", 1000.0)
     assert silence.seconds < 10
@@ -140,7 +142,7 @@ def test_nonsense_is_no_lock(data):
 
 
 def test_what_a_lock_tells_is_made_harmless():
-    told = read_entry(entry(Here("a\x1b]52;c;\n" + "x" * 1000, "b", "c")).to_bytes())
+    told = read_entry(entry(ThisMachine("a\x1b]52;c;\n" + "x" * 1000, "b", "c")).to_bytes())
     assert "\x1b" not in str(told)
     assert "\n" not in str(told)
     assert len(str(told)) < 400

@@ -15,7 +15,7 @@ from penstock.abc import Part, Receipt
 from penstock.errors import RunLocked, RunTakenOver
 from penstock.record import journal
 from penstock.record.folder import RunFolder
-from penstock.record.holding import Here
+from penstock.record.holding import ThisMachine
 from penstock.record.lock import Edge
 
 ITEMS = 6
@@ -30,7 +30,8 @@ class Machines:
         self.owners = [None, None]
 
     def edge(self, number):
-        return Edge(here=lambda: Here(f"host{number}", f"boot{number}", "pid:[1]"), started=lambda pid: "1",
+        here = ThisMachine(f"host{number}", f"boot{number}", "pid:[1]")
+        return Edge(here=lambda: here, started=lambda pid: "1",
                     clock=lambda: self.now, sleep=self.sleep, say=lambda line: None, beats=False)  # fmt: skip
 
     def sleep(self, seconds):

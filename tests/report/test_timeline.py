@@ -7,7 +7,7 @@ from made_up_runs import START, stages, usual
 from penstock import events as ev
 from penstock.budget import GiB
 from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
-from penstock.report.timeline import Rows, Timeline
+from penstock.report.timeline import Timeline, WorkerRows
 
 _times = st.lists(st.floats(0, 1e5, allow_nan=False), min_size=1, max_size=300).map(sorted)
 
@@ -79,7 +79,7 @@ def test_steps_are_few_and_keep_the_first_and_the_last(values):
 
 
 def test_a_worker_gets_the_row_of_one_that_left():
-    rows = Rows()
+    rows = WorkerRows()
     assert [rows.of(worker) for worker in (7, 8, 7, 9)] == [0, 1, 0, 2]
     rows.leave(8)
     assert rows.get(8) == 1  # for its last reading

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from penstock.budget import MiB
-from penstock.supervise.verdict import Evidence, Gone, Over, Rise, Sent, is_settled, judge, told_by
+from penstock.supervise.verdict import Evidence, Gone, Over, Rise, SentSignal, is_settled, judge, told_by
 
 NOW = 1_000_000.0
 KILL = int(signal.SIGKILL)
@@ -91,15 +91,15 @@ def test_sigkill_without_counters_cannot_be_known():
 
 
 def test_a_signal_passed_on_names_its_sender():
-    sent = [Sent(15, NOW - 0.1, 4711, "slurmstepd")]
+    sent = [SentSignal(15, NOW - 0.1, 4711, "slurmstepd")]
     verdict = judge(evidence(signal=15, sent=sent))
     assert verdict.by == "signal"
     assert "ended by SIGTERM, sent by process 4711 (slurmstepd)" in text(verdict)
-    assert "sent by the terminal" in text(judge(evidence(signal=2, sent=[Sent(2, NOW, 0)])))
+    assert "sent by the terminal" in text(judge(evidence(signal=2, sent=[SentSignal(2, NOW, 0)])))
 
 
 def test_a_signal_that_did_not_come_through_us_has_no_known_sender():
-    verdict = judge(evidence(signal=15, sent=[Sent(2, NOW, 0)]))
+    verdict = judge(evidence(signal=15, sent=[SentSignal(2, NOW, 0)]))
     assert "sent to it directly" in text(verdict)
     assert "not told by whom" in text(verdict)
 

@@ -13,7 +13,7 @@ from penstock.budget import MiB
 from penstock.discover import Gauge
 from penstock.peaks import Mark, Peak
 from penstock.supervise.tree import Process, Tree
-from penstock.supervise.watch import Watch
+from penstock.supervise.watch import TreeMemory
 
 SIZE = 60
 PROGRAM = """
@@ -77,7 +77,7 @@ def name(tmp_path):
 @contextmanager
 def watched(*words):
     """A program that waits at each step until it was looked at, and who looks."""
-    watch = Watch(Gauge([]), tree=Tree())
+    watch = TreeMemory(Gauge([]), tree=Tree())
     watch.group = None  # by adding up processes, wherever this runs
     watch.listen()
     child = subprocess.Popen(
@@ -200,7 +200,7 @@ def test_a_spike_after_the_last_reading_is_told_by_the_end():
 )
 def test_the_kernel_tells_the_peak_of_a_process_or_of_a_child_of_its_own(below, most, faults, peak):
     """At the end of a process its children's peaks and its own are one number, and count files."""
-    watch = Watch(Gauge([]), tree=Tree())
+    watch = TreeMemory(Gauge([]), tree=Tree())
     process = Process(os.getpid(), None, watch.tree.huge)
     process.memory, process.mark, process.below = 5 * MiB, 10 * MiB, below * MiB
     process._peak = Peak(Mark(0.0, 10 * MiB, 5 * MiB, 0, 100, 100, *watch.tree.huge.read()), 4096)

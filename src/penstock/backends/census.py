@@ -20,7 +20,7 @@ from penstock import held_memory
 from penstock.abc import Reading
 from penstock.backends import marks
 from penstock.backends.lineage import adopt_for_now, adopt_no_more
-from penstock.backends.processes import Tree, spared
+from penstock.backends.processes import WorkerTree, spared
 from penstock.backends.sentinel import Sentinel
 from penstock.identity import UNSEEN, started
 from penstock.proc import KernelFile, descendants, find, held_apart, tracks_resources
@@ -60,7 +60,7 @@ class Census:
         self.shared = 0
         """Shared memory of all, each page once, beside what this process maps."""
 
-    def read(self, trees: Mapping[int, Tree], readings: Mapping[int, Reading]) -> dict[int, Reading]:
+    def read(self, trees: Mapping[int, WorkerTree], readings: Mapping[int, Reading]) -> dict[int, Reading]:
         """Readings of the workers' trees, with what belongs to them besides."""
         processes = {os.getpid(): 0, self._server: 0}
         workers = {tree.pid: worker for worker, tree in trees.items()}

@@ -32,7 +32,7 @@ from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
 from penstock.backends.marks import VARIABLE, new_run, of_server
-from penstock.backends.processes import Helper, Tree, cpu_seconds, end_sessions
+from penstock.backends.processes import Helper, WorkerTree, cpu_seconds, end_sessions
 from penstock.backends.silence import Silence, Silent
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
@@ -57,7 +57,7 @@ class _Worker:
     connection: socket.socket
     incoming: Unpacker = field(default_factory=Unpacker)
     outgoing: bytearray = field(default_factory=bytearray)
-    tree: Tree | None = None
+    tree: WorkerTree | None = None
     doomed: bool = False
     owed: bool = True
     """Whether the server owes an answer: that it is born, or that it is dead."""
@@ -396,7 +396,7 @@ class Local:
             entry = self._workers[self._slots[slot]]
             entry.owed = entry.doomed
             with suppress(OSError), self._lock:  # it may be gone already: its death follows
-                entry.tree = Tree(pid, self._huge)
+                entry.tree = WorkerTree(pid, self._huge)
                 if entry.doomed:
                     entry.tree.send(signal.SIGKILL)
             # Only now is it heard: whoever gives it work can read its memory, pause it and kill it.

@@ -26,7 +26,7 @@ _THREADS_EVERY = 8
 """Children of threads other than the main one are looked for at every eighth reading."""
 
 
-class Tree:
+class WorkerTree:
     """A worker's process and its descendants.
 
     Args:

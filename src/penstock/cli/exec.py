@@ -20,9 +20,9 @@ from penstock.cli.statusline import StatusLine
 from penstock.plurals import plural
 
 if TYPE_CHECKING:
-    from penstock.supervise.record import Record
+    from penstock.supervise.record import CommandRecord
     from penstock.supervise.supervisor import Ending
-    from penstock.supervise.watch import Watch
+    from penstock.supervise.watch import TreeMemory
 
 _PLAIN_SECONDS = 30.0
 
@@ -80,11 +80,11 @@ def exec(  # noqa: A001 - the verb's name
         _rescue(budget)
     teller = Teller(quiet=quiet)
     with ExitStack() as stack:
-        record: Record | None = None
+        record: CommandRecord | None = None
         if into is not None:
-            from penstock.supervise.record import Record
+            from penstock.supervise.record import CommandRecord
 
-            record = stack.enter_context(Record(into))
+            record = stack.enter_context(CommandRecord(into))
         supervisor = Supervisor(
             command, budget=_budget(budget), over=over, wait=wait, say=teller.say, tick=teller.tick,
             pause=teller.clear, observers=[record] if record else [],
@@ -142,7 +142,7 @@ class Teller:
         self._began = time.monotonic()
         self._next = self._began + _PLAIN_SECONDS
 
-    def tick(self, watch: Watch) -> None:
+    def tick(self, watch: TreeMemory) -> None:
         """After each reading."""
         if self._line.is_due():
             self._line.draw(f" {self._text(watch)}")
@@ -177,7 +177,7 @@ class Teller:
             with suppress(OSError):
                 os.write(2, ("\n  ".join(lines[:-1]) + "\n" * (len(lines) > 1) + lines[-1] + "\n").encode())
 
-    def _text(self, watch: Watch) -> str:
+    def _text(self, watch: TreeMemory) -> str:
         seconds = int(time.monotonic() - self._began)
         clock = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         tight = watch.tightest()

@@ -111,7 +111,7 @@ def with_options(options: list[click.Option]) -> Callable[[Command], Command]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CliOptions:
     """What was asked for on the command line, besides the job itself."""
 
     budget: str = "auto"
@@ -126,7 +126,7 @@ class Asked:
     verbose: int = 0
 
     @classmethod
-    def take(cls, values: dict[str, Any]) -> Asked:
+    def take(cls, values: dict[str, Any]) -> CliOptions:
         """Take our options out of the values that click gives; what is left is the workload's."""
         ours = {name: values.pop(name) for name in cls.__slots__ if name in values}
         context = click.get_current_context(silent=True)
@@ -136,7 +136,7 @@ class Asked:
 
     def to_keep(self) -> dict[str, Any]:
         """What ``resume`` asks for again: of budget, workers, call and items set aside, those given."""
-        plain = Asked()
+        plain = CliOptions()
         names = ("budget", "workers", "call", "set_aside")
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from penstock.cli import options, tell
-from penstock.cli.options import Asked
+from penstock.cli.options import CliOptions
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
 
@@ -25,7 +25,7 @@ def _ours() -> list[click.Option]:
 
 def _do(found: Target, values: dict[str, Any]) -> None:
     as_json = values.pop("as_json")
-    asked = Asked.take(values)
+    asked = CliOptions.take(values)
     if found.is_job:
         plans = [found.job().plan(budget=asked.budget, workers=asked.workers, call=asked.call)]
     else:

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from penstock.cli import options, target, tell
-from penstock.cli.options import Asked
+from penstock.cli.options import CliOptions
 from penstock.cli.run import execute
 from penstock.cli.trust import check
 
@@ -45,7 +45,7 @@ def resume(folder: Path, trust: bool, **values: Any) -> None:
         check(found, folder)
     if found.is_job and not values["quiet"]:
         tell(f"runs {found.name}", err=True)
-    execute(found, folder, Asked.take({**values, **_asked_before(folder)}))
+    execute(found, folder, CliOptions.take({**values, **_asked_before(folder)}))
 
 
 def _asked_before(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from penstock import registry
 from penstock.abc import Event, Observer
 from penstock.budget import MiB
 from penstock.cli import options, target, tell
-from penstock.cli.options import Asked
+from penstock.cli.options import CliOptions
 from penstock.cli.progress import Progress, summary
 from penstock.cli.target import Target
 from penstock.errors import CannotFit, PluginError, RunFailed
@@ -80,7 +80,7 @@ def _ours() -> list[click.Option]:
 
 def _do(found: Target, values: dict[str, Any]) -> None:
     folder: Path = values.pop("into")
-    asked = Asked.take(values)
+    asked = CliOptions.take(values)
     found = Target(found.name, values, found.where)
     target.check(found, folder, accept_changes=asked.accept_changes)
     execute(found, folder, asked)
@@ -96,7 +96,7 @@ def run() -> None:
     """
 
 
-def execute(found: Target, folder: Path, asked: Asked) -> None:
+def execute(found: Target, folder: Path, asked: CliOptions) -> None:
     """Run a target in a folder, telling how it goes; exits with the code of its outcome."""
     kept = False
 
@@ -136,7 +136,7 @@ def execute(found: Target, folder: Path, asked: Asked) -> None:
     context.exit(5 if report.set_aside_total and not asked.exit_zero else 0)
 
 
-def _run(found: Target, folder: Path, asked: Asked, observers: tuple[Observer, ...]) -> Report:
+def _run(found: Target, folder: Path, asked: CliOptions, observers: tuple[Observer, ...]) -> Report:
     if found.is_job:
         report: Report = found.job().run(folder, **asked.for_run(), observers=observers)
         return report

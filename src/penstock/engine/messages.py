@@ -68,7 +68,7 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class MeasuredCall:
     """One measured call."""
 
     start: int
@@ -88,7 +88,7 @@ class Done:
     receipts: Mapping[str, tuple[tuple[int, int, Receipt], ...]]
     """By room: (start, stop, receipt) of every grain."""
     set_aside: tuple[SetAside, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[MeasuredCall, ...]
     """The first call, the one with the highest peak, and the last."""
     seconds: float
     retained: int

@@ -12,8 +12,8 @@ Reading order: ``files`` (the edge), ``member`` (what one group tells and does),
 run, and what dead runs left), ``ways`` (where groups can be made, and why not).
 """
 
-from penstock.groups.member import Held, Member
-from penstock.groups.run import Run
+from penstock.groups.member import GroupMemory, Member
+from penstock.groups.run import RunGroup
 from penstock.groups.ways import VARIABLE, Found, find
 
-__all__ = ["VARIABLE", "Found", "Held", "Member", "Run", "find"]
+__all__ = ["VARIABLE", "Found", "GroupMemory", "Member", "RunGroup", "find"]

@@ -23,7 +23,7 @@ _PATIENCE = 10.0
 """Seconds that a shell may take to enter a group."""
 
 
-class Files:
+class GroupFiles:
     """The real ones."""
 
     def make(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from penstock.budget import MiB
-from penstock.groups.files import Files, pids
+from penstock.groups.files import GroupFiles, pids
 from penstock.proc import KernelFile, find, tracks_resources
 
 _KERNELS_OWN = 8 * MiB
@@ -25,7 +25,7 @@ _KERNELS_OWN = 8 * MiB
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class GroupMemory:
     """What a group and those below it hold at one moment, in bytes."""
 
     memory: int
@@ -40,18 +40,18 @@ class Held:
     """Pipe buffers, as far as they are told from other kernel memory."""
 
 
-NOTHING = Held(0, 0, 0, 0, 0)
+NOTHING = GroupMemory(0, 0, 0, 0, 0)
 
 
-def of_v1(stat: bytes, kernel: int) -> Held:
+def of_v1(stat: bytes, kernel: int) -> GroupMemory:
     """From ``memory.stat`` and ``memory.kmem.usage_in_bytes``."""
     shared = find(stat, b"total_shmem ") or 0
     cache = max((find(stat, b"total_cache ") or 0) - shared, 0)
     pipes = kernel if kernel > _KERNELS_OWN else 0
-    return Held((find(stat, b"total_rss ") or 0) + shared, shared, cache, kernel, pipes)
+    return GroupMemory((find(stat, b"total_rss ") or 0) + shared, shared, cache, kernel, pipes)
 
 
-def of_v2(stat: bytes) -> Held:
+def of_v2(stat: bytes) -> GroupMemory:
     """From ``memory.stat``; pipe buffers are told since Linux 5.18."""
 
     def value(*names: bytes) -> int:
@@ -62,10 +62,10 @@ def of_v2(stat: bytes) -> Held:
     kernel = max(value(b"kernel "), parts)
     pipes = kernel - parts if kernel - parts > _KERNELS_OWN else 0
     cache = max(value(b"file ") - shared, 0)
-    return Held(value(b"anon ") + shared, shared, cache, kernel + value(b"sock "), pipes)
+    return GroupMemory(value(b"anon ") + shared, shared, cache, kernel + value(b"sock "), pipes)
 
 
-def highest(mark: int, before: Held, after: Held) -> int:
+def highest(mark: int, before: GroupMemory, after: GroupMemory) -> int:
     """The most anonymous + shared bytes between two readings, by the high-water mark of all that is charged.
 
     What was cached at that moment is not told: the most that either reading saw is taken off. So the answer
@@ -75,7 +75,7 @@ def highest(mark: int, before: Held, after: Held) -> int:
     return max(before.memory, after.memory, mark - other)
 
 
-def bound(mark: float, before: Held, after: Held) -> float:
+def bound(mark: float, before: GroupMemory, after: GroupMemory) -> float:
     """What the anonymous + shared bytes between two readings were never above, by the same mark."""
     other = min(before.cache, after.cache) + min(before.kernel, after.kernel)
     return max(before.memory, after.memory, mark - other)
@@ -84,7 +84,7 @@ def bound(mark: float, before: Held, after: Held) -> float:
 class Told(NamedTuple):
     """A reading of a group."""
 
-    held: Held
+    held: GroupMemory
     top: int
     """The most of ``held.memory`` since the last reading: never too high."""
     bound: float
@@ -101,10 +101,10 @@ class Member:
         version: of the control groups.
     """
 
-    def __init__(self, folder: Path, version: Literal[1, 2], files: Files | None = None) -> None:
+    def __init__(self, folder: Path, version: Literal[1, 2], files: GroupFiles | None = None) -> None:
         self.folder = folder
         self.version = version
-        self._files = files or Files()
+        self._files = files or GroupFiles()
         self.procs = folder / "cgroup.procs"
         self._stat = KernelFile(folder / "memory.stat")
         v1 = version == 1
@@ -114,7 +114,7 @@ class Member:
         self._mark = _Mark(folder / ("memory.max_usage_in_bytes" if v1 else "memory.peak"), version)
         self._before = NOTHING
 
-    def held(self) -> Held | None:
+    def held(self) -> GroupMemory | None:
         """What it holds now; None when it is gone."""
         stat = self._stat.read()
         if not stat:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from penstock import proc
-from penstock.groups.files import Files
+from penstock.groups.files import GroupFiles
 from penstock.groups.member import Member
 from penstock.identity import UNSEEN, started
 
@@ -57,10 +57,10 @@ def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
 
 
 def sweep(
-    home: Path, version: Literal[1, 2], files: Files | None = None, root: Path = proc.SYSTEM
+    home: Path, version: Literal[1, 2], files: GroupFiles | None = None, root: Path = proc.SYSTEM
 ) -> list[str]:
     """End and remove what dead runs left in a group; the names of what is gone."""
-    files = files or Files()
+    files = files or GroupFiles()
     left = [folder for folder in files.groups(home) if is_left(folder, root)]
     return [folder.name for folder in left if until(Member(folder, version, files).end)]
 
@@ -75,7 +75,7 @@ def until(done: Callable[[], bool], patience: float = _PATIENCE) -> bool:
     return True
 
 
-class Run:
+class RunGroup:
     """The groups of one run.
 
     Args:
@@ -88,12 +88,12 @@ class Run:
         self,
         folder: Path,
         version: Literal[1, 2],
-        files: Files | None = None,
+        files: GroupFiles | None = None,
         at_end: Callable[[], None] | None = None,
     ) -> None:
         self.folder = folder
         self.version = version
-        self._files = files or Files()
+        self._files = files or GroupFiles()
         self._at_end = at_end
         self.all = Member(folder, version, files)
         """Everybody in the run."""

@@ -21,9 +21,9 @@ from typing import Literal
 
 from penstock import proc
 from penstock.errors import UsageError
-from penstock.groups.files import Files, pids
+from penstock.groups.files import GroupFiles, pids
 from penstock.groups.member import Member
-from penstock.groups.run import Run, name, sweep, until
+from penstock.groups.run import RunGroup, name, sweep, until
 
 VARIABLE = "PENSTOCK_GROUPS"
 """Environment variable that says whether to make groups: ``auto`` (or empty), or ``none``."""
@@ -36,7 +36,7 @@ class Found:
     """The groups of a run, or why there are none."""
 
     way: Way
-    run: Run | None = None
+    run: RunGroup | None = None
     server: Member | None = None
     """The group of the fork server."""
     refused: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ def words(error: OSError) -> str:
     return f"{error.strerror or error} ({error.filename})" if error.filename else str(error.strerror or error)
 
 
-def home(files: Files, root: Path = proc.SYSTEM) -> tuple[Literal[1, 2], Path]:
+def home(files: GroupFiles, root: Path = proc.SYSTEM) -> tuple[Literal[1, 2], Path]:
     """The group of this process in the hierarchy that counts memory.
 
     Raises:
@@ -105,14 +105,14 @@ def home(files: Files, root: Path = proc.SYSTEM) -> tuple[Literal[1, 2], Path]:
 
 
 def find(
-    environ: Mapping[str, str] | None = None, files: Files | None = None, root: Path = proc.SYSTEM
+    environ: Mapping[str, str] | None = None, files: GroupFiles | None = None, root: Path = proc.SYSTEM
 ) -> Found:
     """Make the groups of a run, by the first way that works here.
 
     Raises:
         UsageError: ``PENSTOCK_GROUPS`` cannot be understood.
     """
-    files = files or Files()
+    files = files or GroupFiles()
     if not wanted(environ):
         return Found("none", refused=[f"{VARIABLE}=none"])
     try:
@@ -128,21 +128,21 @@ def find(
     return found
 
 
-def _v1(folder: Path, files: Files, root: Path, undo: Undo) -> Found:
+def _v1(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Found:
     if files.read(folder / "memory.use_hierarchy").strip() == "0":
         raise OSError(errno.EINVAL, "groups below it would not count for its limits", str(folder))
     sweep(folder, 1, files, root)
-    return _made("v1", Run(_new(folder, files, root, undo), 1, files), files, undo)
+    return _made("v1", RunGroup(_new(folder, files, root, undo), 1, files), files, undo)
 
 
-def _new(folder: Path, files: Files, root: Path, undo: Undo) -> Path:
+def _new(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Path:
     made = folder / name(root)
     files.make(made)
     undo.add(lambda: files.remove(made))
     return made
 
 
-def _made(way: Way, run: Run, files: Files, undo: Undo) -> Found:
+def _made(way: Way, run: RunGroup, files: GroupFiles, undo: Undo) -> Found:
     """Prove that a child can enter, and that its memory is told."""
     server = run.member("server")
     undo.add(lambda: until(server.end))
@@ -169,7 +169,7 @@ class _Aside:
         self.home: Path | None = None
         self._undo = Undo()
 
-    def enter(self, files: Files, root: Path) -> Path:
+    def enter(self, files: GroupFiles, root: Path) -> Path:
         """Step aside if that is not done; the group that may hold groups now.
 
         Raises:
@@ -190,7 +190,7 @@ class _Aside:
                 self._undo.all()
                 self.home = None
 
-    def _step_aside(self, files: Files, root: Path) -> None:
+    def _step_aside(self, files: GroupFiles, root: Path) -> None:
         _, folder = home(files, root)
         check_ours(folder, files, root)
         sweep(folder, 2, files, root)
@@ -215,7 +215,7 @@ class _Aside:
 _aside = _Aside()
 
 
-def _move(files: Files, source: Path, target: Path) -> None:
+def _move(files: GroupFiles, source: Path, target: Path) -> None:
     for pid in pids(files.read(source / "cgroup.procs")):
         try:
             files.write(target / "cgroup.procs", str(pid))
@@ -223,7 +223,7 @@ def _move(files: Files, source: Path, target: Path) -> None:
             continue  # it ended meanwhile
 
 
-def check_ours(folder: Path, files: Files, root: Path = proc.SYSTEM) -> None:
+def check_ours(folder: Path, files: GroupFiles, root: Path = proc.SYSTEM) -> None:
     """Refuse a v2 group that was not handed over to us, or that holds somebody else.
 
     Raises:
@@ -256,7 +256,7 @@ def _is_delegated(folder: Path) -> bool:
     return ours and os.access(folder / "memory.max", os.W_OK)
 
 
-def _v2(folder: Path, files: Files, root: Path, undo: Undo) -> Found:
+def _v2(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Found:
     top = _aside.enter(files, root)
     undo.add(_aside.leave)
     made = _new(top, files, root, undo)
@@ -271,4 +271,4 @@ def _v2(folder: Path, files: Files, root: Path, undo: Undo) -> Found:
             pass  # it is gone, as it should
         _aside.leave()
 
-    return _made("v2", Run(made, 2, files, at_end), files, undo)
+    return _made("v2", RunGroup(made, 2, files, at_end), files, undo)

@@ -154,7 +154,7 @@ def _end(warm: Warm) -> None:
     warm.forker.close()
 
 
-class _Pool(Executor):
+class _WarmPool(Executor):
     """Says as loky does that a call cannot be sent."""
 
     _said_of_unsent: ClassVar[Any] = staticmethod(lambda error: _unsent(error))
@@ -167,7 +167,7 @@ def _unsent(error: Exception) -> PicklingError:
 
 
 def _make(forker: Any, options: Mapping[str, Any]) -> Executor:
-    return _Pool(backend=forker, modules=("joblib", "penstock.in_joblib"), **options)
+    return _WarmPool(backend=forker, modules=("joblib", "penstock.in_joblib"), **options)
 
 
 _shelf = Shelf(_make)

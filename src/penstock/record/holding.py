@@ -26,7 +26,7 @@ _TEXT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class ThisMachine:
     """Where a process runs, as far as it matters for who can be seen from there."""
 
     host: str
@@ -35,17 +35,17 @@ class Here:
     processes: str
     """The process namespace: a container has numbers of its own."""
 
-    def sees(self, other: Here) -> bool:
+    def sees(self, other: ThisMachine) -> bool:
         """Whether processes there are processes here."""
         told = bool(self.boot and self.processes)
         return told and (self.boot, self.processes) == (other.boot, other.processes)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LockEntry:
     """What a lock says."""
 
-    where: Here
+    where: ThisMachine
     pid: int
     started: str
     """When that process began, in clock ticks since boot."""
@@ -72,18 +72,18 @@ class Entry:
         }  # fmt: skip
         return json.dumps(values).encode() + b"\n"
 
-    def beaten(self, at: float) -> Entry:
+    def beaten(self, at: float) -> LockEntry:
         """With another sign of life."""
         return replace(self, count=self.count + 1, at=at)
 
 
-def read_entry(data: bytes) -> Entry | None:
+def read_entry(data: bytes) -> LockEntry | None:
     """What a lock says; None where it cannot be read as one."""
     try:
         values: Mapping[str, Any] = json.loads(data)
-        where = Here(_text(values["host"]), _text(values["boot"]), _text(values.get("processes", "")))
+        where = ThisMachine(_text(values["host"]), _text(values["boot"]), _text(values.get("processes", "")))
         at = float(values.get("at", 0))
-        return Entry(
+        return LockEntry(
             where,
             int(values["pid"]),
             _text(values.get("started", "")),
@@ -104,7 +104,7 @@ def _text(value: Any) -> str:
 
 
 @dataclass(slots=True)
-class Silence:
+class LockSilence:
     """For how long of our own clock a lock was seen to say the same.
 
     Args:
@@ -126,7 +126,9 @@ class Silence:
 Life = Literal["alive", "dead", "unknown"]
 
 
-def life_of(entry: Entry | None, here: Here, started: Callable[[int], str], silent: float = 0.0) -> Life:
+def life_of(
+    entry: LockEntry | None, here: ThisMachine, started: Callable[[int], str], silent: float = 0.0
+) -> Life:
     """Whether a holder lives.
 
     Args:

@@ -27,7 +27,7 @@ from penstock import foreign, layout
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
 from penstock.identity import boot, namespace, started
 from penstock.record import holding
-from penstock.record.holding import Entry, Here, Silence, life_of, read_entry
+from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of, read_entry
 
 _BEAT = 5.0
 _SLEPT = 3.0
@@ -67,7 +67,7 @@ class Holder:
 class Edge:
     """Clocks and the rest of the world, as a lock meets them."""
 
-    here: Callable[[], Here]
+    here: Callable[[], ThisMachine]
     started: Callable[[int], str]
     """When a process began; empty when there is none."""
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -105,7 +105,7 @@ def holder_of(machinery: Path) -> Holder | None:
     return _told(found, here, life)
 
 
-def _told(found: _Found, here: Here, life: holding.Life) -> Holder:
+def _told(found: _Found, here: ThisMachine, life: holding.Life) -> Holder:
     assert found.entry is not None
     entry, where = found.entry, found.entry.where
     rebooted = life != "alive" and where.host == here.host and where.boot != here.boot
@@ -151,7 +151,7 @@ class RunLock:
     # ------------------------------------------------------------------ taking it
 
     def _take(self) -> int:
-        silence: Silence | None = None
+        silence: LockSilence | None = None
         for _ in range(20):
             made = self._make()
             if made is not None:
@@ -159,7 +159,7 @@ class RunLock:
             self._see_that_it_may_be_one()
             while (found := _look(self._path)) is not None:
                 first = silence is None
-                silence = silence or Silence(found.mark, self._edge.clock())
+                silence = silence or LockSilence(found.mark, self._edge.clock())
                 if not silence.look(found.mark, self._edge.clock()):
                     raise self._refusal(found)
                 life = life_of(found.entry, self._edge.here(), self._edge.started, silence.seconds)
@@ -188,7 +188,7 @@ class RunLock:
         self.number = max(last.number if last else 0, self._before) + 1
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         pid = os.getpid()
-        self._mine = Entry(
+        self._mine = LockEntry(
             self._edge.here(), pid, self._edge.started(pid), since, self.token, self.number, 0, time.time()
         )
         self._line = self._mine.to_bytes()
@@ -326,7 +326,7 @@ class RunLock:
             raise self._lost
         self._turned = self._edge.clock()
 
-    def _taken_over_by(self, entry: Entry | None) -> RunTakenOver:
+    def _taken_over_by(self, entry: LockEntry | None) -> RunTakenOver:
         if entry is None or entry.token == self.token:
             last = read_owner(self._path.parent)
             entry = last if last is not None and last.token != self.token else None
@@ -410,7 +410,7 @@ class RunLock:
 class _Found:
     """A lock as it was read."""
 
-    entry: Entry | None
+    entry: LockEntry | None
     mark: Hashable
     """Moves while the holder lives."""
     changed: float
@@ -460,13 +460,13 @@ def _look(path: Path) -> _Found | None:
     return _Found(entry, mark, status.st_mtime)
 
 
-def read_owner(machinery: Path) -> Entry | None:
+def read_owner(machinery: Path) -> LockEntry | None:
     """Who owned the folder last."""
     found = _read(machinery / layout.OWNER)
     return None if found is None else found.entry
 
 
-def _write_owner(path: Path, entry: Entry) -> None:
+def _write_owner(path: Path, entry: LockEntry) -> None:
     draft = path.with_name(f"{layout.OWNER}.{entry.token}")
     with open(draft, "wb") as file:
         file.write(entry.to_bytes())
@@ -475,5 +475,5 @@ def _write_owner(path: Path, entry: Entry) -> None:
     draft.replace(path)
 
 
-def _here() -> Here:
-    return Here(socket.gethostname(), boot(), namespace())
+def _here() -> ThisMachine:
+    return ThisMachine(socket.gethostname(), boot(), namespace())

@@ -75,7 +75,7 @@ class Damage:
 
 
 @dataclass
-class TakenBack:
+class Retracted:
     """What did not stand, and what is done again for it."""
 
     damages: int = 0
@@ -169,7 +169,7 @@ def take_back(
     since: int | None,
     pulse: Callable[[], None] | None = None,
     owner: journal.Owner | None = None,
-) -> TakenBack | None:
+) -> Retracted | None:
     """Put aside what does not stand, and take back in the journal what must be done again for it.
 
     A file that a close wrote is made anew from the parts, where they are kept; else everything is done
@@ -185,7 +185,7 @@ def take_back(
         for room, closed in past.rooms.items()
     ):
         clear(place, past.rooms)  # the run was killed before it had
-    taken = TakenBack()
+    taken = Retracted()
     starts: set[int] = set()
     everything = read = False
 

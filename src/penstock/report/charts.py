@@ -14,7 +14,7 @@ from dataclasses import replace
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.report import svg
-from penstock.report.downsample import Bar, Mark, Marks, Moment
+from penstock.report.downsample import Bar, ChartMark, Marks, Moment
 from penstock.report.report import Report
 from penstock.report.timeline import Timeline
 
@@ -241,7 +241,7 @@ def _failed(bar: Bar, frame: svg.Frame, height: float) -> str:
     return _rectangle(COLOUR_OF_CAUSE.get(cause, "idle"), bar, frame, height, 2, about, _share(bar))
 
 
-def _apart(timeline: Timeline, kind: str, frame: svg.Frame) -> list[Mark]:
+def _apart(timeline: Timeline, kind: str, frame: svg.Frame) -> list[ChartMark]:
     """The marks of one kind, those that would lie upon each other made one."""
     marks = Marks(kind, limit=len(timeline.marks[kind].marks) + 1)
     marks.width = 9 / svg.PLOT * frame.seconds
@@ -250,7 +250,7 @@ def _apart(timeline: Timeline, kind: str, frame: svg.Frame) -> list[Mark]:
     return marks.marks
 
 
-def _mark(kind: str, mark: Mark, x: float, y: float) -> str:
+def _mark(kind: str, mark: ChartMark, x: float, y: float) -> str:
     shapes = {
         "died": f"M{svg.number(x - 5)} {svg.number(y - 4)}h10l-5 9z",
         "split": f"M{svg.number(x)} {svg.number(y - 5)}v4m-4 6v-4q0 -2 4 -2q4 0 4 2v4",
@@ -260,7 +260,7 @@ def _mark(kind: str, mark: Mark, x: float, y: float) -> str:
     return svg.path(f"mark {_MARKS[kind]}", shapes[kind], _said(mark))
 
 
-def _said(mark: Mark) -> str:
+def _said(mark: ChartMark) -> str:
     return mark.text if mark.count == 1 else f"{mark.text}\nand {mark.count - 1:,} more close by"
 
 

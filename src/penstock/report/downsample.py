@@ -129,7 +129,7 @@ class Steps:
 
 
 @dataclass(slots=True)
-class Mark:
+class ChartMark:
     """Something that happened, or several of its kind close together."""
 
     kind: str
@@ -146,19 +146,19 @@ class Marks:
         self.kind, self.limit = kind, limit
         self.width = 0.05
         self.total = 0
-        self.marks: list[Mark] = []
+        self.marks: list[ChartMark] = []
 
     def add(self, at: float, text: str, count: int = 1) -> None:
         """Take one, or several at once; times ascend."""
         self.total += count
-        self._append(Mark(self.kind, at, count, text))
+        self._append(ChartMark(self.kind, at, count, text))
         while len(self.marks) > self.limit:
             self.width *= 2
             before, self.marks = self.marks, []
             for mark in before:
                 self._append(mark)
 
-    def _append(self, mark: Mark) -> None:
+    def _append(self, mark: ChartMark) -> None:
         if self.marks and mark.at - self.marks[-1].at <= self.width:
             self.marks[-1].count += mark.count
         else:

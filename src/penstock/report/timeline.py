@@ -19,7 +19,7 @@ _IDLE = 5.0
 _ENDED_WELL = ("done", "room", "interrupted")
 
 
-class Rows:
+class WorkerRows:
     """Gives each living worker a row, and a dead worker's row to its successor."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Timeline:
         self.done, self.failed, self.paused = Bars(1100), Bars(400), Bars(250)
         self.marks = {kind: Marks(kind) for kind in ("died", "split", "recycled", "set aside", "resumed")}
         self.pairs = Pairs()
-        self.rows = Rows()
+        self.rows = WorkerRows()
         self.start: float | None = None
         """When the first event was, in seconds since the epoch."""
         self.seconds = 0.0

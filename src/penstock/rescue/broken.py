@@ -7,9 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 from penstock import errors
 
 
-class WorkerDied(errors.WorkerDied, BrokenProcessPool):
+class PoolWorkerDied(errors.WorkerDied, BrokenProcessPool):
     """What a script expects that looks for the end of a pool: here one call has failed, and no other."""
 
 
-class ItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
+class PoolItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
     """The same, for a call that its pool would not have survived."""

@@ -17,9 +17,9 @@ def as_broken(error: BaseException) -> BaseException:
     from penstock.rescue import broken
 
     if type(error) is errors.WorkerDied:
-        return broken.WorkerDied(str(error))
+        return broken.PoolWorkerDied(str(error))
     if type(error) is errors.ItemTooLarge:
-        return broken.ItemTooLarge(str(error), needed=error.needed)
+        return broken.PoolItemTooLarge(str(error), needed=error.needed)
     return error
 
 

@@ -63,7 +63,7 @@ class Fasta:
         self._groups: dict[int, tuple[array[int], array[int]]] = {}
         counts = [self._survey(file, path) for file, path in enumerate(self._paths)]
         self._ends = array("q", accumulate(counts))
-        self._cursor: _Cursor | None = None
+        self._cursor: _TextCursor | None = None
 
     def _survey(self, file: int, path: str) -> int:
         """Look at a file's first bytes; return how many blocks it has."""
@@ -168,17 +168,17 @@ class Fasta:
             return Block(path, file, low, begins, ends, _plain(path, low, high), self._fastq)
         if file in self._groups:
             place = self._groups[file][1][item - first]
-            cursor = _Cursor(path, self._kinds[file], low, place)
+            cursor = _TextCursor(path, self._kinds[file], low, place)
             return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True), self._fastq)
         cursor = self._seek(item, file)
         return Block(path, file, cursor.offset, begins, ends, cursor.pieces(high, ends=ends), self._fastq)
 
-    def _seek(self, item: int, file: int) -> _Cursor:
+    def _seek(self, item: int, file: int) -> _TextCursor:
         """The cursor of a stream, at this item: the one that is there already, or a new one."""
         low = self._range(item)[1]
         cursor = self._cursor
         if cursor is None or cursor.path != self._paths[file] or cursor.at != low or cursor.busy:
-            cursor = _Cursor(self._paths[file], self._kinds[file], 0, 0)
+            cursor = _TextCursor(self._paths[file], self._kinds[file], 0, 0)
             for before in range(self._first(file), item):
                 for _ in cursor.pieces(self._range(before)[2], ends=False):
                     pass
@@ -248,7 +248,7 @@ def _plain(path: str, low: int, high: int) -> Iterator[memoryview]:
         raise unreadable(error, path) from error
 
 
-class _Cursor:
+class _TextCursor:
     """A place in a compressed file, with the decompressor that has come there."""
 
     def __init__(self, path: str, kind: str | None, at: int, offset: int) -> None:

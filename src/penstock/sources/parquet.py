@@ -70,7 +70,7 @@ class ParquetRows:
         for path in self._paths:
             self._survey(path)
         self._ends = array("q", accumulate(self._rows))
-        self._cursor: _Cursor | None = None
+        self._cursor: _RowCursor | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -190,13 +190,13 @@ class ParquetRows:
             self._cursor = None
         return table
 
-    def _enter(self, group: int) -> _Cursor:
+    def _enter(self, group: int) -> _RowCursor:
         file = bisect_right(self._first_groups, group) - 1
         if not self._rows:  # files without any row group
-            return _Cursor(self._paths[0], None, 0, self._schema, 1, self._dictionary)
+            return _RowCursor(self._paths[0], None, 0, self._schema, 1, self._dictionary)
         row = max(self._bytes[group] // max(self._rows[group], 1), 1)
         rows = min(max(_BATCH_BYTES // row, 1), _BATCH_ROWS)
-        cursor = _Cursor(
+        cursor = _RowCursor(
             self._paths[file], group - self._first_groups[file], self._rows[group], self._schema, rows,
             self._dictionary,
         )  # fmt: skip
@@ -204,7 +204,7 @@ class ParquetRows:
         return cursor
 
 
-class _Cursor:
+class _RowCursor:
     """Decodes one row group from its beginning, a few rows at a time."""
 
     def __init__(

@@ -22,7 +22,7 @@ from penstock.record.lock import RunLock
 SCHEMA = 1
 
 
-class Record:
+class CommandRecord:
     """The run folder of a command; an observer of its events. Entered before the command starts.
 
     Raises:
@@ -39,7 +39,7 @@ class Record:
         self.taken_over: RunTakenOver | None = None
         """Why nothing is written any more: the command goes on, and its record is another's."""
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> CommandRecord:
         if self._machinery.exists() and not (self._machinery / layout.EXEC).exists():
             raise UsageError(f"{self.folder} is the run folder of a job; choose another for the command")
         self._machinery.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,17 @@ from penstock.abc import Observer
 from penstock.budget import Budget, MiB, format_size
 from penstock.supervise import command
 from penstock.supervise.tree import command_of, slurp
-from penstock.supervise.verdict import Evidence, Over, Rise, Sent, Verdict, is_settled, judge, told_by
-from penstock.supervise.watch import Watch, own_peak
+from penstock.supervise.verdict import (
+    CommandVerdict,
+    Evidence,
+    Over,
+    Rise,
+    SentSignal,
+    is_settled,
+    judge,
+    told_by,
+)
+from penstock.supervise.watch import TreeMemory, own_peak
 
 CANNOT_FIT = 3
 _PASSED_ON = (
@@ -49,7 +58,7 @@ class Ending:
     """The signal that ended the command, if one did."""
     from_terminal: bool
     """Whether that signal was the terminal's (Ctrl-C)."""
-    verdict: Verdict
+    verdict: CommandVerdict
     peak: int
     peak_at: float
     advised: int
@@ -86,17 +95,17 @@ class Supervisor:
         wait: bool = True,
         observers: Sequence[Observer] = (),
         say: Callable[[str], None] = lambda _: None,
-        tick: Callable[[Watch], None] = lambda _: None,
+        tick: Callable[[TreeMemory], None] = lambda _: None,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._argv = list(argv)
         self._budget, self._kills, self._wait = budget, over == "kill", wait
         self._observers, self._say, self._tick, self._pause = observers, say, tick, pause
-        self._watch = Watch(discover.Gauge(), None if budget is None else budget.bytes)
+        self._watch = TreeMemory(discover.Gauge(), None if budget is None else budget.bytes)
         self._pid = 0
         self._status: int | None = None
         self._ended = 0.0
-        self._sent: list[Sent] = []
+        self._sent: list[SentSignal] = []
         self._asked = 0
         self._over: Over | None = None
         self._warned = self._said_over = self._told_left = False
@@ -209,7 +218,7 @@ class Supervisor:
             return  # meant for the whole group, from inside it
         if number in _ENDING:
             name = "" if by_terminal else slurp(f"/proc/{sender}/comm").decode(errors="replace").strip()
-            self._sent.append(Sent(number, time.time(), sender, name))
+            self._sent.append(SentSignal(number, time.time(), sender, name))
             del self._sent[:-64]
         if self._status is not None:
             if number in _ENDING:  # what was left behind, perhaps in sessions of its own

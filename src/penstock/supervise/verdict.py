@@ -58,7 +58,7 @@ class Rise:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentSignal:
     """A signal that this process was sent, and passed on."""
 
     signal: int
@@ -107,13 +107,13 @@ class Evidence:
     over: Over | None = None
     rises: Sequence[Rise] = ()
     gone: Sequence[Gone] = ()
-    sent: Sequence[Sent] = ()
+    sent: Sequence[SentSignal] = ()
     counted: bool = True
     """Whether kernel kills are counted anywhere here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CommandVerdict:
     """Who, and the sentences that say it."""
 
     by: By
@@ -122,37 +122,37 @@ class Verdict:
     """Processes that the kernel killed, as far as they are known for sure."""
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(evidence: Evidence) -> CommandVerdict:
     """Say who ended the command, and what the kernel did to its tree on the way."""
     if evidence.over is not None:
-        return Verdict("budget", _over(evidence.over))
+        return CommandVerdict("budget", _over(evidence.over))
     kernel, killed = _kernel(evidence)
     if evidence.signal is None:
         if not kernel:
-            return Verdict("itself", ())
+            return CommandVerdict("itself", ())
         ending = f"then the command itself ended with exit code {evidence.code}"
-        return Verdict("kernel" if evidence.code else "itself", (*kernel, ending), killed)
+        return CommandVerdict("kernel" if evidence.code else "itself", (*kernel, ending), killed)
     number = evidence.signal
     name = _name(number)
     if number == signal.SIGKILL and evidence.pid in killed:
-        return Verdict("kernel", kernel, killed)
+        return CommandVerdict("kernel", kernel, killed)
     passed = next((sent for sent in reversed(evidence.sent) if sent.signal == number), None)
     if passed is not None:
-        return Verdict(
+        return CommandVerdict(
             "signal",
             (*kernel, f"ended by {name}, sent by {passed} at {_clock(passed.at)}; {_held(evidence)}"),
             killed,
         )
     if name in _CRASHES:
-        return Verdict("itself", (*kernel, f"crashed with {name}; {_held(evidence)}"), killed)
+        return CommandVerdict("itself", (*kernel, f"crashed with {name}; {_held(evidence)}"), killed)
     if number == signal.SIGKILL:
         by, line = _sigkill(evidence, bool(kernel))
-        return Verdict(by, (*kernel, line, _held(evidence)), killed)
+        return CommandVerdict(by, (*kernel, line, _held(evidence)), killed)
     line = (
         f"ended by {name} at {_clock(evidence.ended)}, sent to it directly and not through this "
         f"process: by itself, another process of its tree, a user or the batch system (not told by whom)"
     )
-    return Verdict("signal", (*kernel, line, _held(evidence)), killed)
+    return CommandVerdict("signal", (*kernel, line, _held(evidence)), killed)
 
 
 def _over(over: Over) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def _sigkill(evidence: Evidence, kernel_was_there: bool) -> tuple[By, str]:
     )
 
 
-def told_by(rise: Rise, gone: Sequence[Gone], limit: str, now: float) -> Verdict | None:
+def told_by(rise: Rise, gone: Sequence[Gone], limit: str, now: float) -> CommandVerdict | None:
     """What one rise of the counter tells while the command runs; None: not yet, or nothing of ours.
 
     Args:
@@ -192,7 +192,7 @@ def told_by(rise: Rise, gone: Sequence[Gone], limit: str, now: float) -> Verdict
     )
     lines, killed = _kernel(evidence)
     known = len(killed) == rise.count or is_settled(rise, now)
-    return Verdict("kernel", lines, killed) if lines and known else None
+    return CommandVerdict("kernel", lines, killed) if lines and known else None
 
 
 def is_settled(rise: Rise, now: float) -> bool:

@@ -59,7 +59,7 @@ def pace(cost: float, credit: float, changed: bool, before: float, distance: flo
     return min(calm, max(close, _QUICK if not changed else 0.001))
 
 
-class Watch:
+class TreeMemory:
     """Reads a tree again and again.
 
     Args:

@@ -182,7 +182,7 @@ class BackendSuite:
 
     def test_a_note_is_read_while_it_works(self, backend: Any) -> None:
         worker, _ = self.begin(backend)
-        assert self.ask(backend, worker, puppet.Note(7, 4, 9)) is None
+        assert self.ask(backend, worker, puppet.NoteItem(7, 4, 9)) is None
         assert backend.noted(worker) == (7, 4, 9)
 
     def test_a_new_worker_has_noted_nothing(self, backend: Any) -> None:

@@ -57,7 +57,7 @@ _NUMBERS = {"no space": errno.ENOSPC, "io error": errno.EIO}
 
 
 @dataclass
-class _Worker:
+class _FakeWorker:
     number: int
     ready: bool = False
     gone: bool = False
@@ -84,7 +84,7 @@ class _Worker:
     batch_began: float = 0.0
     call_began: float = 0.0
     peak: int = 0
-    calls: list[m.Call] = field(default_factory=list)
+    calls: list[m.MeasuredCall] = field(default_factory=list)
     raised: list[SetAside] = field(default_factory=list)
 
     def elapsed(self, now: float) -> float:
@@ -129,7 +129,7 @@ class FakeBackend:
         self.batched = batched
         self.grain = grain
         self._idle, self._own = idle, own
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _FakeWorker] = {}
         self._events: list[Answer] = []
         self._woken = False
         self._number = 0
@@ -195,7 +195,7 @@ class FakeBackend:
     def start(self) -> int:
         """A worker is born in a moment."""
         self._number += 1
-        worker = self._workers[self._number] = _Worker(self._number)
+        worker = self._workers[self._number] = _FakeWorker(self._number)
         fate = self._births(self._number)
         if fate == "unborn":
             self._die(worker, signal.SIGKILL, why="the fork failed, as the script says")
@@ -208,7 +208,7 @@ class FakeBackend:
             self.clock.after(0.01, lambda: self._ready(worker))
         return self._number
 
-    def _ready(self, worker: _Worker) -> None:
+    def _ready(self, worker: _FakeWorker) -> None:
         if not worker.gone:
             worker.ready = True
             self._say(worker, m.Ready(self._idle, self._own))
@@ -331,18 +331,18 @@ class FakeBackend:
 
     # ------------------------------------------------------------------ a worker's life
 
-    def _held(self, worker: _Worker) -> int:
+    def _held(self, worker: _FakeWorker) -> int:
         if worker.deed is None:
             return 0
         share = 2 * worker.elapsed(self.clock()) / worker.deed.seconds if worker.deed.seconds else 1.0
         return int(worker.deed.memory * min(share, 1.0))
 
-    def _cpu(self, worker: _Worker, now: float) -> float:
+    def _cpu(self, worker: _FakeWorker, now: float) -> float:
         if worker.deed is None or worker.deed.end == "hangs":
             return 0.0
         return worker.deed.cpu * worker.elapsed(now)
 
-    def _begin_call(self, worker: _Worker, start: int) -> None:
+    def _begin_call(self, worker: _FakeWorker, start: int) -> None:
         work = worker.work
         assert work is not None
         border = work.stop if self.grain is None else (start // self.grain + 1) * self.grain
@@ -350,7 +350,7 @@ class FakeBackend:
         worker.call_began, worker.peak = self.clock(), 0
         self._next_item(worker, start)
 
-    def _next_item(self, worker: _Worker, item: int) -> None:
+    def _next_item(self, worker: _FakeWorker, item: int) -> None:
         """Go on with an item, or with what comes behind it that is not set aside."""
         work = worker.work
         assert work is not None
@@ -366,7 +366,7 @@ class FakeBackend:
         self.tries[item] = tries + 1
         self._begin(worker, self._deeds(item, tries), item)
 
-    def _begin(self, worker: _Worker, deed: Deed, item: int) -> None:
+    def _begin(self, worker: _FakeWorker, deed: Deed, item: int) -> None:
         worker.deed, worker.began, worker.paused_at = deed, self.clock(), None
         worker.at, worker.item = item, -1 if self.batched else item
         fence = worker.work.fence if worker.work is not None and worker.warm else 0
@@ -374,14 +374,14 @@ class FakeBackend:
             deed = worker.deed = Deed(deed.seconds / 4, fence, end="memory error")
         self._expect(worker)
 
-    def _expect(self, worker: _Worker) -> None:
+    def _expect(self, worker: _FakeWorker) -> None:
         """Have the present deed end when it is time."""
         worker.token += 1
         token, deed = worker.token, worker.deed
         if deed is not None and deed.end not in _ENDLESS:
             self.clock.at(worker.began + deed.seconds, lambda: self._over(worker, token))
 
-    def _over(self, worker: _Worker, token: int) -> None:
+    def _over(self, worker: _FakeWorker, token: int) -> None:
         """The present deed has ended, if it is still that one."""
         if worker.gone or worker.token != token or worker.deed is None:
             return
@@ -420,12 +420,12 @@ class FakeBackend:
                 )
             self._next_item(worker, item + 1)
 
-    def _end_call(self, worker: _Worker) -> None:
+    def _end_call(self, worker: _FakeWorker) -> None:
         work, now = worker.work, self.clock()
         assert work is not None
         start, stop = worker.call
         if start < stop:
-            worker.calls.append(m.Call(start, stop, worker.peak, max(now - worker.call_began, 1e-6)))
+            worker.calls.append(m.MeasuredCall(start, stop, worker.peak, max(now - worker.call_began, 1e-6)))
         worker.item = note.KEEPING
         may_cut = self.grain is None or stop % self.grain == 0
         over = worker.cut or now - worker.batch_began > work.seconds
@@ -457,7 +457,7 @@ class FakeBackend:
             end = min(start + size, stop)
             yield start, end, Receipt(value=[aside.get(item, item) for item in range(start, end)])
 
-    def _say(self, worker: _Worker, content: Any) -> None:
+    def _say(self, worker: _FakeWorker, content: Any) -> None:
         """The loop hears of it in a moment; what one worker says is heard in order."""
         if worker.gone:
             return
@@ -465,7 +465,7 @@ class FakeBackend:
         self.clock.at(worker.said_at, lambda: self._events.append(Message(worker.number, content)))
 
     def _die(
-        self, worker: _Worker, by: signal.Signals | None, code: int | None = None, why: str = ""
+        self, worker: _FakeWorker, by: signal.Signals | None, code: int | None = None, why: str = ""
     ) -> None:
         if worker.gone:
             return
@@ -477,7 +477,7 @@ class FakeBackend:
         told = max(worker.said_at, self.clock() + (0.04 if by else 0.001) + self._latency())
         self.clock.at(told, lambda: self._bury(worker, death))
 
-    def _bury(self, worker: _Worker, death: Death) -> None:
+    def _bury(self, worker: _FakeWorker, death: Death) -> None:
         self.cpu += worker.cpu
         self._workers.pop(worker.number, None)
         self._events.append(death)

@@ -39,12 +39,12 @@ class Puppet:
         while (answer := here.answer(channel.receive())) is not None:
             channel.send(answer)
 
-    def worker(self, words: MutableSequence[int]) -> _Here:
+    def worker(self, words: MutableSequence[int]) -> _ThisProcess:
         """Be a worker in this process."""
-        return _Here(self.name, words)
+        return _ThisProcess(self.name, words)
 
 
-class _Here:
+class _ThisProcess:
     def __init__(self, name: str, words: MutableSequence[int]) -> None:
         self._name = name
         self._words = words
@@ -67,7 +67,7 @@ class Echo:
 
 
 @dataclass(frozen=True)
-class Note:
+class NoteItem:
     """Note an item and its call."""
 
     item: int
@@ -87,7 +87,7 @@ class Die:
     noted: tuple[int, int, int] = (-1, -1, -1)
 
     def __call__(self, words: MutableSequence[int]) -> None:
-        Note(*self.noted)(words)
+        NoteItem(*self.noted)(words)
         if self.signal is not None:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.kill(os.getpid(), self.signal)

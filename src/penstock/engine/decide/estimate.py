@@ -15,7 +15,7 @@ from penstock.budget import Budget
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.footprint import Footprint, Observation
 from penstock.engine.decide.plan import Plan, Reserved
-from penstock.engine.messages import Call
+from penstock.engine.messages import MeasuredCall
 
 _SLOWER = 0.3
 """Weight of the newest batch in the running mean of an item's time."""
@@ -95,7 +95,9 @@ class Estimate:
 
     # ------------------------------------------------------------------ learning
 
-    def learn(self, calls: Iterable[Call], items: int, seconds: float, *, first: bool, seen: int) -> None:
+    def learn(
+        self, calls: Iterable[MeasuredCall], items: int, seconds: float, *, first: bool, seen: int
+    ) -> None:
         """Learn from a kept batch.
 
         Args:

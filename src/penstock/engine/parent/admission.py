@@ -20,8 +20,8 @@ from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.decide.tasks import Task
-from penstock.engine.parent.governor_thread import Watch
-from penstock.engine.parent.workers import Crew, Worker
+from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.workers import Workers, WorkerState
 
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""
@@ -70,8 +70,8 @@ class Admission:
         source: Any,
         schedule: Schedule,
         estimate: Estimate,
-        watch: Watch,
-        crew: Crew,
+        watch: GovernorThread,
+        crew: Workers,
         *,
         budget: BudgetInForce,
         fixed_call: int | None,
@@ -154,7 +154,7 @@ class Admission:
 
     # ------------------------------------------------------------------ what starts
 
-    def used_up(self, worker: Worker) -> bool:
+    def used_up(self, worker: WorkerState) -> bool:
         """Whether the worker was given as many items as one may have."""
         return self.most_items is not None and worker.given >= self.most_items
 
@@ -166,7 +166,7 @@ class Admission:
         """Whether nothing may start yet."""
         return now < self._held_until
 
-    def offer(self, worker: Worker, plan: Plan, now: float) -> Offer | str:
+    def offer(self, worker: WorkerState, plan: Plan, now: float) -> Offer | str:
         """What ``worker`` should do now; else ``"nothing"`` for it, ``"full"``, or ``"alone"``: a task
         waits for everybody else to be gone."""
         running = self._crew.running
@@ -275,7 +275,7 @@ class Admission:
         return now - max(self._grew, self.last) >= (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS)
 
     def _reserve(
-        self, task: Task, call: int, worker: Worker, running: list[Worker], now: float
+        self, task: Task, call: int, worker: WorkerState, running: list[WorkerState], now: float
     ) -> int | None:
         """Bytes to admit a batch with; None when it must wait."""
         room = self.room()

@@ -15,7 +15,7 @@ from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.tasks import Failure, Verdict
 from penstock.engine.parent.stage import Stage
-from penstock.engine.parent.workers import Worker
+from penstock.engine.parent.workers import WorkerState
 from penstock.errors import PenstockError
 from penstock.record import journal
 
@@ -25,7 +25,7 @@ _BACK_OFF = 0.1
 """Seconds until then; twice as many each time."""
 
 
-class Failures:
+class FailedBatches:
     """Hears of failures and deaths in a stage.
 
     Args:
@@ -37,7 +37,7 @@ class Failures:
         self._unwritten: dict[int, int] = {}
         """How often batches could not be written, by their first item."""
 
-    def failed(self, worker: Worker, failed: m.Failed) -> None:
+    def failed(self, worker: WorkerState, failed: m.Failed) -> None:
         """A worker lives, but what it worked on failed.
 
         Raises:
@@ -67,7 +67,7 @@ class Failures:
             held = max(failed.held, seen)
             self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
 
-    def _storage_failed(self, worker: Worker, failed: m.Failed) -> None:
+    def _storage_failed(self, worker: WorkerState, failed: m.Failed) -> None:
         """What a batch made could not be written: again in a while, where that may help.
 
         Raises:
@@ -87,7 +87,7 @@ class Failures:
         """The batch that begins with this item is kept."""
         self._unwritten.pop(start, None)
 
-    def died(self, worker: Worker, death: Death) -> None:
+    def died(self, worker: WorkerState, death: Death) -> None:
         """A worker is gone, whatever it was doing.
 
         Raises:
@@ -103,7 +103,7 @@ class Failures:
         elif chore is not None:
             stage.chores.trouble(chore, failure, None, stage.admission.budget, stage.setup.folder)
 
-    def bury(self, worker: Worker, death: Death) -> Failure:
+    def bury(self, worker: WorkerState, death: Death) -> Failure:
         """Forget a worker, and say what it died of."""
         stage = self._stage
         stage.schedule.forget_worker(worker.number)
@@ -115,7 +115,7 @@ class Failures:
         stage.ledger.say(ev.WorkerEnded, worker=worker.number, why=why)
         return failure
 
-    def _fell(self, worker: Worker, failure: Failure, failed: m.Failed | None) -> None:
+    def _fell(self, worker: WorkerState, failure: Failure, failed: m.Failed | None) -> None:
         """A batch did not end."""
         stage = self._stage
         task, worker.task = worker.task, None
@@ -141,7 +141,7 @@ class Failures:
             self._set_aside(verdict, failure, failed)
             self.stop_if_hopeless()
 
-    def tried(self, worker: Worker, stop: int) -> None:
+    def tried(self, worker: WorkerState, stop: int) -> None:
         """A call that fails was made in parts, to find the item that does it, and no part failed."""
         stage = self._stage
         task, worker.task = worker.task, None

@@ -19,7 +19,7 @@ from penstock import worker_note as note
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce, MiB
 from penstock.engine.decide import governor
-from penstock.engine.messages import Call
+from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.clock import Clock, Repeated
 from penstock.errors import PenstockBug
 from penstock.meter import Meter
@@ -113,7 +113,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Sample:
+class MemorySample:
     """The highest reading of a while."""
 
     used: int
@@ -121,14 +121,14 @@ class Sample:
     free: int = 0
 
 
-def _refined(call: Call, life: _Life) -> Call:
+def _refined(call: MeasuredCall, life: _Life) -> MeasuredCall:
     if call.between is None:
         return call
     begin, end = call.between
     return replace(call, peak=max(life.trail.peak(begin, end, call.peak + life.idle) - life.idle, 0))
 
 
-class Watch:
+class GovernorThread:
     """Watches the workers of one backend under one budget.
 
     Args:
@@ -170,7 +170,7 @@ class Watch:
         self._lives: dict[int, _Life] = {}
         self._unborn: dict[int, _Life] = {}
         self._notices: list[Notice] = []
-        self._sample: Sample | None = None
+        self._sample: MemorySample | None = None
         self._last_kill = self._looked = -math.inf
         self._killed: dict[int, tuple[str, int]] = {}
         self._budget = budget
@@ -250,7 +250,7 @@ class Watch:
                 self._resume(worker, life)
             return life.highest
 
-    def refine(self, worker: int, calls: Iterable[Call]) -> tuple[Call, ...]:
+    def refine(self, worker: int, calls: Iterable[MeasuredCall]) -> tuple[MeasuredCall, ...]:
         """The calls of a worker's batch, their peaks told by the readings in between where there were some.
 
         A worker knows two readings, and must take for memory what page faults explain of the files
@@ -300,7 +300,7 @@ class Watch:
             notices, self._notices = self._notices, []
             return notices
 
-    def sample(self) -> Sample | None:
+    def sample(self) -> MemorySample | None:
         """The highest reading since the last call."""
         with self._lock:
             sample, self._sample = self._sample, None
@@ -435,9 +435,9 @@ class Watch:
             self._backend.short = self.free < 2 * governor.headroom(self._budget.bytes)
         least = self.free if self._sample is None else min(self.free, self._sample.free)
         if self._sample is None or top >= self._sample.used:
-            self._sample = Sample(top, workers, least)
+            self._sample = MemorySample(top, workers, least)
         elif least < self._sample.free:
-            self._sample = Sample(self._sample.used, self._sample.workers, least)
+            self._sample = MemorySample(self._sample.used, self._sample.workers, least)
 
     def _rise(self, total: int, readings: Mapping[int, Reading]) -> int:
         """By how much the sum was higher between two readings, as far as what the workers did explains it."""

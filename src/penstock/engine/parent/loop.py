@@ -19,12 +19,12 @@ from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.admission import EXPLORE_SECONDS, Offer
-from penstock.engine.parent.failed_batches import Failures
+from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.overdue import Overdue
-from penstock.engine.parent.periodic import Upkeep
+from penstock.engine.parent.periodic import Periodic
 from penstock.engine.parent.stage import Stage
-from penstock.engine.parent.workers import Worker
+from penstock.engine.parent.workers import WorkerState
 from penstock.errors import RunTakenOver
 from penstock.outputs import is_reducer
 from penstock.record import journal, standing
@@ -61,8 +61,8 @@ class Loop:
     ) -> None:
         self.stage = stage
         self._awake = awake
-        self._failures = Failures(stage)
-        self._upkeep = Upkeep(stage, beat)
+        self._failures = FailedBatches(stage)
+        self._upkeep = Periodic(stage, beat)
         self._collect = collect
         self._overdue = Overdue(stage, collect) if collect is not None and stage.options.endless else None
         self._interrupts = interrupts
@@ -254,7 +254,7 @@ class Loop:
         if now - self._no_room_since > (_CROWDED if ours else self._options.stall):
             raise explain.crowded(reserved.parent if ours else 0, self._watch.free, budget)
 
-    def _give(self, worker: Worker, offer: Offer, now: float) -> None:
+    def _give(self, worker: WorkerState, offer: Offer, now: float) -> None:
         task, source = offer.task, self._setup.source
         given = self._schedule.give(worker.number, task)
         searching = task.suspicion is not None
@@ -344,7 +344,7 @@ class Loop:
             elif isinstance(each.content, m.Failed):
                 self._failures.failed(worker, each.content)
 
-    def _done(self, worker: Worker, done: m.Done) -> None:
+    def _done(self, worker: WorkerState, done: m.Done) -> None:
         estimate = self.stage.estimate
         done = replace(done, calls=self._watch.refine(worker.number, done.calls))
         seen = self._watch.ended(worker.number)

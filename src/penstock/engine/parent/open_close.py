@@ -14,22 +14,22 @@ from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.tasks import Failure
 from penstock.engine.parent.clock import Clock
-from penstock.engine.parent.governor_thread import Watch
-from penstock.engine.parent.workers import Crew, Worker
+from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.workers import Workers, WorkerState
 
 _TRIES = 3
 _BACK_OFF = 0.5
 """Seconds before a chore is done again where files could not be written; twice as many each time."""
 
 
-class Chores:
+class OpenClose:
     """Gives chores to workers of a stage, one at a time, again when a worker dies of one.
 
     Args:
         backend, crew, watch, clock: of the stage.
     """
 
-    def __init__(self, backend: Backend, crew: Crew, watch: Watch, clock: Clock) -> None:
+    def __init__(self, backend: Backend, crew: Workers, watch: GovernorThread, clock: Clock) -> None:
         self._clock = clock
         self._not_before = -math.inf
         self._backend = backend
@@ -71,7 +71,7 @@ class Chores:
         self._watch.began(worker.number, 0, timed=False)
         self._backend.send(worker.number, chore)
 
-    def done(self, worker: Worker, message: m.ChoreDone) -> None:
+    def done(self, worker: WorkerState, message: m.ChoreDone) -> None:
         """A worker has done it."""
         worker.chore = None
         self._watch.ended(worker.number)

@@ -16,7 +16,7 @@ from typing import Any
 from penstock import events as ev
 from penstock.engine.apart import frames
 from penstock.engine.parent.stage import Stage
-from penstock.engine.parent.workers import Worker
+from penstock.engine.parent.workers import WorkerState
 
 LATE = 0.02
 """Seconds after which a batch is looked at."""
@@ -121,7 +121,7 @@ class Overdue:
         most = plan.workers if plan is not None else 1
         return max(most - sum(worker.task is not None for worker in alive), 0)
 
-    def _tell(self, worker: Worker) -> bool:
+    def _tell(self, worker: WorkerState) -> bool:
         """Hand on the results that lie there since the last look, but for the batch's last.
 
         False while the worker has not begun the batch: all that its note says is of another.
@@ -165,5 +165,5 @@ class Overdue:
             )
 
 
-def _is_several(worker: Worker) -> bool:
+def _is_several(worker: WorkerState) -> bool:
     return worker.task is not None and worker.apart

@@ -18,7 +18,7 @@ _MOVED = 0.1
 """A ceiling that moved by less than this share of the budget is not followed."""
 
 
-class Upkeep:
+class Periodic:
     """Readings, signs of life and the budget of a stage.
 
     Args:

@@ -54,7 +54,7 @@ def sample(items: int, unit: int, *, stream: bool = False) -> tuple[tuple[int, .
     )
 
 
-class Aside:
+class SetAsideItems:
     """Items set aside, by number.
 
     Args:

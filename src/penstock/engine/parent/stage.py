@@ -13,11 +13,11 @@ from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission
 from penstock.engine.parent.clock import Clock
-from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.engine.parent.ledger import Ledger
-from penstock.engine.parent.open_close import Chores
-from penstock.engine.parent.set_aside import Aside, sample
-from penstock.engine.parent.workers import Crew
+from penstock.engine.parent.open_close import OpenClose
+from penstock.engine.parent.set_aside import SetAsideItems, sample
+from penstock.engine.parent.workers import Workers
 from penstock.engine.worker.exceptions import item_name
 from penstock.engine.worker.main import Setup
 from penstock.errors import UsageError
@@ -99,8 +99,8 @@ class Stage:
         )
         self.schedule = _schedule(setup, past, self.estimate)
         decisive = sample(setup.items, self.schedule.unit, stream=isinstance(setup.source, Sequential))
-        self.aside = Aside(past.aside, allowed=options.set_aside, decisive=decisive)
-        self.watch = Watch(
+        self.aside = SetAsideItems(past.aside, allowed=options.set_aside, decisive=decisive)
+        self.watch = GovernorThread(
             backend,
             gauge,
             self.budget,
@@ -110,8 +110,8 @@ class Stage:
             clock=clock,
             held=held,
         )
-        self.crew = Crew(backend, self.watch, clock)
-        self.chores = Chores(backend, self.crew, self.watch, clock)
+        self.crew = Workers(backend, self.watch, clock)
+        self.chores = OpenClose(backend, self.crew, self.watch, clock)
         self.admission = Admission(
             setup.source,
             self.schedule,

@@ -12,7 +12,7 @@ from penstock.budget import GiB
 from penstock.engine import messages as m
 from penstock.engine.decide.tasks import Failure, Task
 from penstock.engine.parent.clock import Clock
-from penstock.engine.parent.governor_thread import Watch
+from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.errors import WorkerDied
 
 _LEAST_FENCE = 1 * GiB
@@ -33,7 +33,7 @@ _UNSURE = (
 
 
 @dataclass
-class Worker:
+class WorkerState:
     """One worker as the loop knows it."""
 
     number: int
@@ -85,7 +85,7 @@ class Worker:
         return self.ready and not self.busy and not self.leaving
 
 
-class Crew:
+class Workers:
     """The workers of one stage.
 
     Args:
@@ -94,26 +94,26 @@ class Crew:
         clock: that time goes by.
     """
 
-    def __init__(self, backend: Backend, watch: Watch, clock: Clock) -> None:
+    def __init__(self, backend: Backend, watch: GovernorThread, clock: Clock) -> None:
         self._clock = clock
         self._not_before = -math.inf
         self._backend = backend
         self._watch = watch
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, WorkerState] = {}
         self._stillborn = 0
 
-    def __iter__(self) -> Iterator[Worker]:
+    def __iter__(self) -> Iterator[WorkerState]:
         return iter(list(self._workers.values()))
 
     def __len__(self) -> int:
         return len(self._workers)
 
-    def get(self, number: int) -> Worker | None:
+    def get(self, number: int) -> WorkerState | None:
         """A worker by its number, while it lives."""
         return self._workers.get(number)
 
     @property
-    def running(self) -> list[Worker]:
+    def running(self) -> list[WorkerState]:
         """The workers that have a batch."""
         return [worker for worker in self if worker.task is not None]
 
@@ -122,11 +122,11 @@ class Crew:
         """Bytes of one idle worker."""
         return max((worker.idle_own for worker in self), default=0)
 
-    def held(self, worker: Worker) -> int:
+    def held(self, worker: WorkerState) -> int:
         """Bytes above idle that a worker holds now."""
         return self._watch.held(worker.number)
 
-    def committed(self, worker: Worker) -> int:
+    def committed(self, worker: WorkerState) -> int:
         """Bytes to count for a worker: what its batch was admitted with, or what it holds.
 
         One that was let in on a guess counts with twice what it holds, for it may still grow.
@@ -136,7 +136,7 @@ class Crew:
             return held
         return 2 * held if worker.guessed else max(worker.reserved, held)
 
-    def fence(self, worker: Worker, budget: int) -> None:
+    def fence(self, worker: WorkerState, budget: int) -> None:
         """Have the kernel end it, and no other, should it outrun the governor: the last fence.
 
         It may hold what the budget leaves beside this process and the fork server. Pages of mapped files
@@ -155,10 +155,10 @@ class Crew:
         if self._clock() < self._not_before:
             return
         number = self._backend.start()
-        self._workers[number] = Worker(number)
+        self._workers[number] = WorkerState(number)
         self._watch.expect(number)
 
-    def welcome(self, worker: Worker, ready: m.Ready) -> None:
+    def welcome(self, worker: WorkerState, ready: m.Ready) -> None:
         """It is there."""
         worker.ready, worker.idle_own, worker.drafts = True, ready.own, ready.drafts
         self._stillborn = 0
@@ -166,7 +166,7 @@ class Crew:
             worker.number, ready.memory, ready.own, mapped=ready.mapped, own_mapped=ready.own_mapped
         )
 
-    def dismiss(self, workers: Iterable[Worker], why: str) -> None:
+    def dismiss(self, workers: Iterable[WorkerState], why: str) -> None:
         """Have workers end that do nothing."""
         for worker in workers:
             if worker.leaving:
@@ -198,7 +198,7 @@ class Crew:
             worker.leaving = worker.leaving or "done"
             self._backend.kill(worker.number)
 
-    def bury(self, worker: Worker, death: Death, kernel_kills: Callable[[], int]) -> Failure:
+    def bury(self, worker: WorkerState, death: Death, kernel_kills: Callable[[], int]) -> Failure:
         """It is gone; why.
 
         Raises:
@@ -221,7 +221,9 @@ class Crew:
         return failure
 
 
-def diagnose(worker: Worker, death: Death, why: str, held: int, kernel_kills: Callable[[], int]) -> Failure:
+def diagnose(
+    worker: WorkerState, death: Death, why: str, held: int, kernel_kills: Callable[[], int]
+) -> Failure:
     """Every way a worker can die, as one cause.
 
     Args:

@@ -134,7 +134,7 @@ class Worker:
         # Of the batch being worked:
         self._work: m.Work | None = None
         self._apart: Apart | None = None
-        self._calls: list[m.Call] = []
+        self._calls: list[m.MeasuredCall] = []
         self._held = 0
         self._deadline = 0.0
 
@@ -318,7 +318,7 @@ class Worker:
         if start == stop:  # the first of them was not begun any more
             self._stop = start
             return
-        self._calls.append(m.Call(start, stop, max(peak - self._idle, 0), seconds, readings))
+        self._calls.append(m.MeasuredCall(start, stop, max(peak - self._idle, 0), seconds, readings))
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))
         yield from results
@@ -370,7 +370,7 @@ def _cause_of(error: BaseException, folder: Path, otherwise: str) -> str:
     return "disk" if storage.is_full(error) or storage.is_at_fault(error, folder) else otherwise
 
 
-def _telling(calls: list[m.Call]) -> tuple[m.Call, ...]:
+def _telling(calls: list[m.MeasuredCall]) -> tuple[m.MeasuredCall, ...]:
     """The first call, the one with the highest peak and the last: what a footprint can learn from."""
     if len(calls) <= 3:
         return tuple(calls)

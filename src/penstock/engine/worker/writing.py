@@ -82,7 +82,7 @@ class Keeper:
         if self.threaded:
             return self._several(stream, start, stop, known)
         ((name, room),) = self._rooms.items()
-        place = _Place()
+        place = _OutputPlace()
         try:
             return {name: self._one(name, room, stream, start, stop, known, place)}
         finally:
@@ -135,7 +135,7 @@ class Keeper:
         start: int,
         stop: int,
         known: Mapping[int, SetAside],
-        place: _Place,
+        place: _OutputPlace,
     ) -> tuple[Kept, ...]:
         kept: list[Kept] = []
         at = start
@@ -159,7 +159,7 @@ class Keeper:
             at = segment.at
         return tuple(kept)
 
-    def _unpack(self, segment: Iterator[Entry], unit: str, place: _Place) -> Iterator[Any]:
+    def _unpack(self, segment: Iterator[Entry], unit: str, place: _OutputPlace) -> Iterator[Any]:
         for start, stop, results in segment:
             place.at = start
             if not self._batched:
@@ -299,7 +299,7 @@ def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterat
         yield batch, receipt
 
 
-class _Place:
+class _OutputPlace:
     """The item whose result a room was handed last."""
 
     at = -1
@@ -363,7 +363,7 @@ class _Feed:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.place = _Place()
+        self.place = _OutputPlace()
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self._queue: queue.Queue[Entry | None] = queue.Queue(maxsize=1)
