@@ -400,7 +400,7 @@ def work(make, context):
 
 if __name__ == "__main__":
     if sys.argv[1] == "executor":
-        work(lambda **more: penstock.Executor(2, budget="300MiB", **more), mp.get_context("spawn"))
+        work(lambda **more: penstock.Executor(2, budget="300MiB", **more), mp.get_context(sys.argv[2]))
     elif sys.argv[1] == "futures":
         work(lambda **more: ProcessPoolExecutor(2, **more), mp)
     else:
@@ -408,8 +408,9 @@ if __name__ == "__main__":
 """
 
 
-def test_queues_locks_and_values_among_initargs(tmp_path):
-    done = python(tmp_path, HANDED, "executor")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_queues_locks_and_values_among_initargs(tmp_path, context):
+    done = python(tmp_path, HANDED, "executor", context)
     assert done.stdout == "[0, 1, 2, 3, 4] 10 penstock.pool.executor\n", done.stderr
 
 
