@@ -640,3 +640,14 @@ def test_what_the_largest_component_leaves_out_is_told(cohort, tmp_path):
     every = json.loads((tmp_path / "all/metrics.json").read_text())
     assert [fold["removed"] for fold in every["folds"]] == [{}, {}]
     assert "removed" not in pq.read_schema(tmp_path / "all/test/metrics/results.parquet").names
+
+
+@pytest.mark.parametrize(
+    "asked", [{"largest_component": True}, {"mask": "nonzero"}, {"mask": "m/{patient}.nii"}]
+)
+def test_what_the_published_program_does_otherwise_is_refused_under_its_rules(asked):
+    usual = {"mask": "auto", "calibration": "train", "same_grid": "affine", "largest_component": False}
+    options.check_compat(usual | {"mask": "positive"}, usual)
+    (name,) = asked
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} has no effect under --compat upstream"):
+        options.check_compat(usual | asked, usual)

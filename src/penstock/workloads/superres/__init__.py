@@ -30,6 +30,8 @@ import penstock
 from penstock import foreign
 from penstock.errors import BadInput, UsageError
 from penstock.workloads.superres.options import (
+    UPSTREAM,
+    check_compat,
     check_names,
     defaults,
     mask_rule,
@@ -189,9 +191,10 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
     upstream = asked["compat"] == "upstream"
     rule, pattern = mask_rule(asked["mask"], of_files=False)
     given = {name: asked[name] for name in fields}
-    if upstream:  # its mask is where the truth is above 0, its blends are scaled by the truth
-        rule, pattern = "positive", None
-        given |= {"calibration": "truth", "same_grid": "index", "largest_component": False}
+    if upstream:
+        check_compat(asked, defaults(_command))
+        rule, pattern = UPSTREAM["mask"], None
+        given |= {name: value for name, value in UPSTREAM.items() if name in fields}
     settings = Settings(**given, mask=rule, upstream=upstream)
     manifest = read_manifest(
         asked["manifest"], root=asked["root"], spacing=asked["spacing"], pulse=asked["pulse"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,6 +10,12 @@ import click
 
 from penstock import foreign
 from penstock.errors import MissingExtra, UsageError
+
+UPSTREAM: dict[str, Any] = {
+    "mask": "positive", "calibration": "truth", "same_grid": "index", "largest_component": False,
+}  # fmt: skip
+"""What the published program does whatever is asked for: its mask is where the truth is above 0, and its
+blends are scaled by the truth of their patient."""
 
 
 def split_names(text: str) -> list[str]:
@@ -86,6 +92,24 @@ def mask_rule(given: str, *, of_files: bool) -> tuple[str, str | None]:
         return given, None
     rules = "auto" if of_files else "auto, positive, nonzero"
     raise UsageError(f"--mask {given!r}: {rules} or a pattern with {{patient}} in it was expected")
+
+
+def check_compat(asked: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """See that nothing was asked for that the published program does otherwise.
+
+    Args:
+        asked: the options.
+        usual: their defaults.
+
+    Raises:
+        UsageError: something was.
+    """
+    for name, value in UPSTREAM.items():
+        if asked[name] not in (usual[name], value):
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no effect under --compat upstream, whose rule is "
+                f"{value or 'to do without'}; leave one of the two out"
+            )
 
 
 def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None:
