@@ -222,6 +222,21 @@ def wait_for(ready, process):
         time.sleep(0.005)
 
 
+def test_features_that_lose_digits_are_told(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    table = items(
+        tmp_path / "i.parquet", exact=np.arange(50) / 8, tenth=np.arange(50) / 10,
+        large=np.arange(50) + 2**24, small=np.arange(50).astype(np.int32), flag=np.arange(50) % 2 == 0,
+        single=draw.random(50).astype(np.float32), holes=[None, np.nan, np.inf, *[0.5] * 47],
+    )  # fmt: skip
+    samples = log(tmp_path / "s.parquet", 40)
+    folder = ranked(tmp_path / "r", samples=samples, items=table, span=64)
+    assert json.loads((folder / "meta.json").read_text())["rounded"] == ["score", "large", "tenth"]
+    assert "rounded: 3 features are not exact as float32" in capsys.readouterr().err
+    ranked(tmp_path / "meant", samples=samples, items=table, lossy_float32=True)
+    assert "rounded:" not in capsys.readouterr().err
+
+
 def test_spans_change_parts_and_nothing_else(tmp_path):
     small, large = (ranked(tmp_path / str(span), "clean", span=span) for span in (300, 65_536))
     assert problems(table_of(small), table_of(large)) == []

@@ -85,6 +85,10 @@ _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": 
 @click.option("--sort", is_flag=True, help="Sort the table by request, position and row of the samples.")
 @click.option("--fast", is_flag=True, help="Write files that are not compressed.")
 @click.option(
+    "--lossy-float32", is_flag=True,
+    help="It is meant that features are rounded to float32: say nothing of those that lose digits.",
+)  # fmt: skip
+@click.option(
     "--null-label", type=click.Choice(["drop", "zero"]), default="drop", show_default=True,
     help="Rows whose label is null: drop and count them, or take them as not clicked.",
 )  # fmt: skip
@@ -141,6 +145,7 @@ class Ranking:
             duplicates: ``"first"`` or ``"error"``.
             sort: sort by request, position, row.
             fast: files that are not compressed.
+            lossy_float32: say nothing of features that lose digits as float32.
             null_label: ``"drop"`` or ``"zero"``.
             clicks: a table of clicks, which make the labels; the samples' own labels are not read then.
             attribution: how long after a row was shown a click of it counts: ``"24h"``, or ``"any"``.

@@ -13,7 +13,7 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
-from penstock.workloads.recsys.shared.tables import floats_of, keys_of, numbers_of
+from penstock.workloads.recsys.shared.tables import floats_of, is_rounded, keys_of, numbers_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,11 +51,14 @@ def write_dimension(
     keys: list[NDArray[Any]] = []
     there = np.zeros(count, np.bool_)
     kind = "number"
+    rounded: set[str] = set()
     for start in range(0, count, _BATCH):
         table: Any = rows.read(start, min(start + _BATCH, count))
         stop = start + table.num_rows
         for number, name in enumerate(columns):
-            values[number, start:stop] = floats_of(table.column(name), zero=zero)
+            values[number, start:stop] = made = floats_of(table.column(name), zero=zero)
+            if name not in rounded and is_rounded(table.column(name), made):
+                rounded.add(name)
         ids = keys_of(table.column(key), f"column {key}", told)
         there[start:stop] = ids.is_valid().to_numpy(zero_copy_only=False)
         kind = str(ids.type)
@@ -75,7 +78,7 @@ def write_dimension(
         )  # fmt: skip
     facts = {
         "rows": count, "keys": len(numbers) - twice, "duplicates": twice,
-        "without_key": count - len(numbers), "kind": kind,
+        "without_key": count - len(numbers), "kind": kind, "rounded": sorted(rounded),
     }  # fmt: skip
     (folder / "dimension.json").write_text(json.dumps(facts))
     return facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,8 @@ def write_meta(
     told["queries"] = {"samples": meta["queries"]["samples"], "table": queries, "largest": largest}
     told["label"] = {**meta["label"], **labels}
     told["time"] = None if times is None else {**(meta["time"] or {}), **times}
+    told["rounded"] = _rounded(table, meta["numeric"]) + meta["rounded"]
+    del told["numeric"]
     told["datasets"] = {"samples": len(every), "table": len(there)}
     told["coverage"] = coverage(every, counts, there)
     told["bytes"] = {
@@ -71,7 +73,10 @@ def write_meta(
     }
     del told["width"]
     (folder / "meta.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return {name: told[name] for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats")}
+    return {
+        name: told[name]
+        for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats", "rounded")
+    }
 
 
 def _write_arrays(folder: Path, table: Written) -> tuple[int, int, int]:
@@ -124,6 +129,14 @@ def _ends(table: Written) -> tuple[dict[str, Any], dict[str, str] | None]:
         "positives": positives,
     }  # fmt: skip
     return labels, {"first": first, "last": last} if last else None
+
+
+def _rounded(table: Written, numeric: Sequence[str]) -> list[str]:
+    """Features of the samples that float32 does not hold exactly."""
+    found = np.zeros(len(numeric), np.bool_)
+    for each in table.each_about():
+        found |= each["rounded"]
+    return [name for name, lost in zip(numeric, found.tolist(), strict=True) if lost]
 
 
 def _batches(path: Path) -> Any:

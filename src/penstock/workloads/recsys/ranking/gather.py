@@ -28,7 +28,7 @@ from penstock.workloads.recsys.ranking.rules import Kept, Rules, keep
 from penstock.workloads.recsys.ranking.sorting import ROW
 from penstock.workloads.recsys.ranking.survey import as_texts
 from penstock.workloads.recsys.ranking.table import Rows
-from penstock.workloads.recsys.shared.tables import floats_of, keys_of
+from penstock.workloads.recsys.shared.tables import floats_of, is_rounded, keys_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,8 +89,10 @@ class Gather:
             table, query, first = table.filter(pa.array(mask)), query[mask], first[mask]
         labels = kept.labels[mask[kept.mask]]
         columns = self._keys(table, first, labels, weights)
-        for name in self.rules.columns.numeric:
+        rounded = np.zeros(len(self.rules.columns.numeric), np.bool_)
+        for number, name in enumerate(self.rules.columns.numeric):
             columns[name] = floats_of(table.column(name), zero=self.upstream)
+            rounded[number] = is_rounded(table.column(name), columns[name])
         for name in self.rules.columns.absent:
             columns[name] = np.zeros(table.num_rows, np.float32)
         for name in self.rules.columns.categorical:
@@ -102,7 +104,7 @@ class Gather:
         made = pa.table({name: columns[name] for name in own.names}, schema=own)
         size = made.nbytes + 4 * table.num_rows * sum(len(each.names) for each in looked_up)
         about = self._about(table, columns, query, labels, size)
-        return Rows(made, looked_up), about | {"repeated": np.int64(repeated)}
+        return Rows(made, looked_up), about | {"repeated": np.int64(repeated), "rounded": rounded}
 
     def _first_shown(
         self, table: Any, kept: Kept, first: NDArray[np.int64], query: NDArray[np.int64], repeats: Path | None

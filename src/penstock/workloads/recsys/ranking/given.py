@@ -29,6 +29,7 @@ class Asked:
     duplicates: str = "first"
     sort: bool = False
     fast: bool = False
+    lossy_float32: bool = False
     null_label: str = "drop"
     clicks: str | Sequence[str] | None = None
     attribution: str = "24h"

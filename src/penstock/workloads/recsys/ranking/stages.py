@@ -103,6 +103,8 @@ class Stages:
             "duplicates": {name: stored.facts["duplicates"] for name, stored in looked.items()},
             "order": "samples" if stage is None else "request",
             "spans_set_aside": len(table.missing),
+            "rounded": self._rounded(looked),
+            "numeric": list(self._tables.columns.numeric),
         }
         if told["sampling"] is not None:
             told["sampling"]["seed"] = seed
@@ -111,7 +113,7 @@ class Stages:
             inputs={"table": table, "survey": survey, "file": self._tables.file, "meta": told},
         )  # fmt: skip
         self._run.publish(meta, "groups.npy", "positions.npy", "meta.json")
-        for line in lines_of(meta.facts, told, len(self._tables.features)):
+        for line in lines_of(meta.facts, told, self._asked.lossy_float32):
             click.echo(line, err=True)
 
     # ------------------------------------------------------------------ what is told
@@ -126,6 +128,14 @@ class Stages:
             "end": None if how.always or end is None else end.isoformat(),
             **{name: clicks.facts[name] for name in ("clicks", "without_key")},
         }
+
+    def _rounded(self, looked: Mapping[str, penstock.Stored]) -> list[str]:
+        """Features of the tables that are looked up that float32 does not hold exactly."""
+        return [
+            each.features[name]
+            for each in self._tables.dimensions
+            for name in looked[each.name].facts["rounded"]
+        ]
 
     def _texts(self, found: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
         told: dict[str, list[str] | None] = {}

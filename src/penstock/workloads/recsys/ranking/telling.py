@@ -92,13 +92,13 @@ def sampling_told(asked: Asked) -> str:
     return ", ".join(drawn)
 
 
-def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], features: int) -> Iterator[str]:
+def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], lossy: bool) -> Iterator[str]:
     """The lines that a run ends with.
 
     Args:
         facts: of ``write_meta``.
         meta: what it was given.
-        features: how many there are.
+        lossy: whether it is meant that features lose digits.
     """
     rows, queries, size = facts["rows"], facts["queries"], facts["bytes"]
     dropped = ", ".join(f"{rows[name]:,} {words}" for name, words in _DROPPED if rows[name])
@@ -119,7 +119,13 @@ def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], features: int) -
     yield f"datasets: {facts['datasets']['table']:,} of {facts['datasets']['samples']:,}"
     tables = {name: count for name, count in meta["columns"].items() if name != "table"}
     yield "columns: " + ", ".join(f"{count} of {name}" for name, count in tables.items())
-    yield f"features: {features}"
+    yield f"features: {len(meta['features']):,}"
+    if facts["rounded"] and not lossy and meta["compat"] == "none":
+        some = ", ".join(facts["rounded"][:5]) + (", ..." if len(facts["rounded"]) > 5 else "")
+        yield (
+            f"rounded: {len(facts['rounded']):,} features are not exact as float32, by 6e-8 of a value at "
+            f"most: {some} (--lossy-float32: this is meant)"
+        )
     yield f"memory: {size['before'] / 1e6:,.1f} MB as float64, {size['after'] / 1e6:,.1f} MB in the table"
     left = [
         column

@@ -198,6 +198,29 @@ def floats_of(column: Any, *, zero: bool) -> NDArray[np.float32]:
     return found
 
 
+def is_rounded(column: Any, features: NDArray[np.float32]) -> bool:
+    """Whether float32 is not exactly what the column holds; what is missing or infinite apart.
+
+    Args:
+        column: an Arrow column of numbers or booleans.
+        features: of :func:`floats_of`.
+    """
+    import pyarrow as pa
+
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    kind = values.type
+    if pa.types.is_boolean(kind) or pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return False
+    if pa.types.is_integer(kind) and kind.bit_width <= 16:
+        return False
+    if not pa.types.is_integer(kind):
+        values = values.cast(pa.float64())
+    there = values.is_valid().to_numpy(zero_copy_only=False) & np.isfinite(features)
+    kept = values.filter(pa.array(there)).to_numpy(zero_copy_only=False)
+    # As float64: from 2^53 on an integer that float32 holds is held by it too.
+    return bool((features[there].astype(np.float64) != kept.astype(np.float64)).any())
+
+
 def numbers_of(keys: Any) -> NDArray[Any]:
     """Ids by which rows are looked up: int64 or uint64 as they are, texts by their hash; without nulls."""
     import pyarrow as pa
