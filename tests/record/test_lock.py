@@ -5,9 +5,11 @@ import fcntl
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -540,6 +542,20 @@ def test_the_counter_moves_by_itself(machinery, monkeypatch):
     until(lambda: read_entry((machinery / "lock").read_bytes()).count >= 3)
     lock.prove()
     lock.release()
+
+
+def test_its_thread_takes_no_signal(machinery):
+    """Else ``penstock exec`` ended by one that came while it did not wait for any."""
+    lock = RunLock(machinery)
+    try:
+        (beats,) = [each for each in threading.enumerate() if each.name == "penstock-lock"]
+        with open(f"/proc/self/task/{beats.native_id}/status") as status:
+            blocked = int(next(line for line in status if line.startswith("SigBlk:")).split()[1], 16)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGTSTP):
+            assert blocked >> (number - 1) & 1
+        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        lock.release()
 
 
 def test_only_its_own_is_released(machinery, world):

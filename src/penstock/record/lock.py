@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import socket
 import stat
 import sys
@@ -146,7 +147,7 @@ class RunLock:
         self._turned = self._edge.clock()
         _write_owner(self._path.with_name(layout.OWNER), self._mine)
         if self._edge.beats:
-            threading.Thread(target=self._keep_beating, name="penstock-lock", daemon=True).start()
+            self._start_beating()
 
     # ------------------------------------------------------------------ taking it
 
@@ -375,6 +376,17 @@ class RunLock:
             os.pwrite(self._file, line, 0)
             self._mine, self._line = beaten, line
             os.fsync(self._file)
+
+    def _start_beating(self) -> None:
+        """Without signals from its first moment on: whoever blocks them to wait for them gets them then.
+
+        A signal for a process goes to any thread that does not block it.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            threading.Thread(target=self._keep_beating, name="penstock-lock", daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _keep_beating(self) -> None:
         while not self._ended.wait(_BEAT):
