@@ -211,9 +211,10 @@ def top_words(top: Sequence[Mapping[str, Any]], counted: int, mean: float, title
             va="center", size=6.5,
         )  # fmt: skip
     if counts and mean < max(counts):
+        told = f"mean of all words: {mean:,.0f}" if mean >= 100 else f"mean of all words: {mean:.3g}"
         axes.axvline(mean, color=_ORANGE, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"mean of all {mean:,.4g}", (mean, 1), (2, 2), xycoords=("data", "axes fraction"),
+            told, (mean, 1), (2, 2), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=_ORANGE, size=6.5,
         )  # fmt: skip
     axes.set_xlabel("count")

@@ -235,7 +235,7 @@ def boxes(figure):
     return canvas.get_width_height(), found
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_the_same_bytes_whatever_the_settings(kind, tmp_path):
     p, codes, prob = some(13, 300)
     path = save(tmp_path / "x.parquet", p, codes, prob)
@@ -269,7 +269,7 @@ def test_a_run_draws_both(options, tmp_path):
     texts, _ = read(tmp_path / "run" / "picture.svg")
     ones = sum(label == 1 for label in rows["label"])
     assert f"12 samples, 60 positions: {summary['kept']} kept, {ones} with label 1" in texts
-    assert set(REASONS[1:]) <= set(texts)
+    assert set(REASONS[1:]) & set(texts) == set(rows["removed_by"]) - {None}  # empty rows are hidden
 
 
 def test_a_picture_is_added_to_a_finished_run(options, tmp_path):
@@ -305,6 +305,6 @@ def test_without_matplotlib_nothing_is_begun(options, tmp_path, monkeypatch):
 
 
 def test_no_other_format(options, tmp_path):
-    with pytest.raises(UsageError, match="a picture is png or svg, not pdf"):
-        run(tmp_path / "run", picture=("svg", "pdf"), **options)
+    with pytest.raises(UsageError, match="a picture is png or svg or pdf, not gif"):
+        run(tmp_path / "run", picture=("svg", "gif"), **options)
     assert not (tmp_path / "run" / "read").exists()

@@ -96,6 +96,11 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
     help="CAI as Biopython's CodonAdaptationIndex, where stops count as codons.",
 )  # fmt: skip
 @click.option(
+    "--plot", is_flag=True,
+    help="Draw codon usage by amino acid with RSCU as colours, GC and lengths of records, as PNG, SVG and "
+    "PDF (needs matplotlib).",
+)  # fmt: skip
+@click.option(
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Count exactly N records, chosen at random by --seed.",
 )  # fmt: skip
@@ -135,6 +140,7 @@ class Codons:
             column: of the sequences in Parquet files.
             reference: file of the sequences that the CAI refers to.
             compat: ``"biopython"`` for its CAI.
+            plot: draw ``codons`` and ``records``, ``.png``, ``.svg`` and ``.pdf``.
             sample, seed: exactly so many records, or None for all.
             compare: folder of another run, whose frequencies are set beside these.
 
@@ -144,9 +150,13 @@ class Codons:
             MissingExtra: a package is not installed.
         """
         from penstock.sequences.given import kept_streams
+        from penstock.sequences.pictures import need_matplotlib
+        from penstock.sequences.plots import draw
         from penstock.workloads.codons import results
 
         asked = _asked(options)
+        if asked["plot"]:
+            need_matplotlib()
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
         reference = _reference(run, asked["reference"]) if asked["reference"] else None
         inputs = _open(asked["inputs"], asked, whole=asked["by_code"])
@@ -168,6 +178,9 @@ class Codons:
             content["unmatched"] = {"records": int(sums[0, 64]), "first": unmatched}
             content["warnings"].append(_without_code(content["unmatched"], asked))
         _write(run, rows, content | more)
+        if asked["plot"]:
+            source = _open(asked["inputs"], asked, records=True).source
+            draw(run, source, seed=asked["seed"], limit=limit, usage=rows)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts; those of a sample are like it."""
@@ -195,7 +208,8 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {
         "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
         "min_count": 0, "per_record": False, "per_file": False, "reference": None, "compat": None,
-        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta", **options,
+        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta",
+        "plot": False, **options,
     }  # fmt: skip
     codes = code_map.parse(str(asked["genetic_code"]))
     asked |= {"codes": codes, "by_code": bool(codes.lines)}
@@ -221,12 +235,12 @@ def _of_records(asked: Mapping[str, Any]) -> bool:
     return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])
 
 
-def _open(paths: Sequence[str], asked: Mapping[str, Any], *, whole: bool = False) -> Inputs:
+def _open(paths: Sequence[str], asked: Mapping[str, Any], **how: bool) -> Inputs:
     from penstock.sequences.inputs import open_inputs
 
     # The same files have the same names wherever the run is resumed from.
     return open_inputs(
-        [str(Path(path).absolute()) for path in paths], column=asked["column"], whole=whole,
+        [str(Path(path).absolute()) for path in paths], column=asked["column"], **how,
         fastq=asked["input_format"] == "fastq",
     )  # fmt: skip
 

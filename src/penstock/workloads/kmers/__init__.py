@@ -59,6 +59,10 @@ _MANY = 0.02
     help="The column of sequences in Parquet files.",
 )  # fmt: skip
 @click.option(
+    "--plot", is_flag=True,
+    help="Draw the most frequent words, GC and lengths of records, as PNG, SVG and PDF (needs matplotlib).",
+)  # fmt: skip
+@click.option(
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Count in exactly N records, chosen at random by --seed.",
 )  # fmt: skip
@@ -89,6 +93,7 @@ class Kmers:
             top: how many of the most frequent words ``summary.json`` names.
             input_format: ``"fasta"`` or ``"fastq"``, of files that are no Parquet.
             column: of the sequences in Parquet files.
+            plot: draw ``kmers`` and ``records``, ``.png``, ``.svg`` and ``.pdf``.
             sample, seed: exactly so many records, or None for all.
 
         Raises:
@@ -96,9 +101,13 @@ class Kmers:
             MissingExtra: a package is not installed.
         """
         from penstock.sequences.given import kept_streams
+        from penstock.sequences.pictures import need_matplotlib
+        from penstock.sequences.plots import draw
         from penstock.workloads.kmers.dense import DENSE_K
 
         asked = _asked(options)
+        if asked["plot"]:
+            need_matplotlib()
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
         inputs = _open(asked, records=True)
         limit = _choose(run, asked) if asked["sample"] else None
@@ -111,7 +120,11 @@ class Kmers:
         else:
             joined = run.stage("kmers.parquet", _joining(counted, asked))
             told = run.step("in-short", _InShort(asked["top"]), inputs={"kmers": joined}, threads=1)
-        _write(run, _summary(counted, told.facts, asked))
+        summary = _summary(counted, told.facts, asked)
+        _write(run, summary)
+        if asked["plot"]:
+            top = {name: summary[name] for name in ("k", "counted", "mean")} | {"top": summary["top"][:40]}
+            draw(run, inputs.source, seed=asked["seed"], limit=limit, top=top)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts."""
@@ -123,7 +136,7 @@ class Kmers:
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options and the defaults of the others."""
     return {
-        "k": 6, "canonical": False, "min_count": 1, "top": 20, "input_format": "fasta",
+        "k": 6, "canonical": False, "min_count": 1, "top": 20, "input_format": "fasta", "plot": False,
         "column": "sequence", "sample": None, "seed": 0,
         **options,
     }  # fmt: skip

@@ -55,6 +55,10 @@ _PER_SHARD = 16
     help="The column of sequences in Parquet files.",
 )  # fmt: skip
 @click.option(
+    "--plot", is_flag=True,
+    help="Draw GC and lengths of records, as PNG, SVG and PDF (needs matplotlib).",
+)  # fmt: skip
+@click.option(
     "--sample", type=click.IntRange(min=1), metavar="N",
     help="Take exactly N records, chosen at random by --seed.",
 )  # fmt: skip
@@ -84,6 +88,7 @@ class Sequences:
             compression: of the shards.
             input_format: ``"fasta"`` or ``"fastq"``.
             column: of the sequences in Parquet files.
+            plot: draw ``records``, ``.png``, ``.svg`` and ``.pdf``.
             sample, seed: exactly so many records, or None for all.
 
         Raises:
@@ -92,15 +97,21 @@ class Sequences:
             MissingExtra: a package is not installed.
         """
         from penstock.sequences.given import kept_streams
+        from penstock.sequences.pictures import need_matplotlib
+        from penstock.sequences.plots import draw
         from penstock.sequences.sampling import choose
 
         asked = _asked(options)
+        if asked["plot"]:
+            need_matplotlib()
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
         limit = None
         if asked["sample"]:
             limit = choose(run, _open(asked, records=False).source, asked["sample"], asked["seed"])
         stored = run.stage("sequences", _job(_open(asked, records=True), asked, limit))
         _write(run, asked, stored.open("facts"))
+        if asked["plot"]:
+            draw(run, _open(asked, records=True).source, seed=asked["seed"], limit=limit)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the one stage; that of a sample is like it."""
@@ -111,7 +122,7 @@ class Sequences:
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {
         "shard": "64MiB", "source_name": None, "compression": "zstd", "input_format": "fasta",
-        "column": "sequence", "sample": None, "seed": 0, **options,
+        "column": "sequence", "plot": False, "sample": None, "seed": 0, **options,
     }  # fmt: skip
     if parse_size(asked["shard"]) < _PER_SHARD:
         raise UsageError(f"--shard {asked['shard']}: it has at least {_PER_SHARD} bytes")

@@ -94,8 +94,8 @@ def _whole_path(_context: click.Context, _param: click.Parameter, given: str | N
 )  # fmt: skip
 @click.option("--tensor", is_flag=True, help="Write the tensor of the kept positions too, as tensor.zarr.")
 @click.option(
-    "--picture", type=click.Choice(["png", "svg"]), multiple=True,
-    help="Draw probabilities, reasons and coverage, as picture.png or .svg; may be given twice.",
+    "--picture", type=click.Choice(["png", "svg", "pdf"]), multiple=True,
+    help="Draw probabilities, reasons and coverage, as picture.png, .svg or .pdf; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--tie-rule", type=click.Choice(["stable"]), default="stable", show_default=True,
@@ -139,7 +139,7 @@ class Snv:
             scratch: ``"auto"``, or ``"never"`` to read compressed members as streams again and again
                 instead of copying them.
             tensor: write ``tensor.zarr``.
-            picture: ``"png"``, ``"svg"``, or a list of both: write ``picture.png``, ``picture.svg``.
+            picture: ``"png"``, ``"svg"``, ``"pdf"``, or a list of these: write ``picture.png`` ...
             tie_rule: ``"stable"``.
 
         Raises:

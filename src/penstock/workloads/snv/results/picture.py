@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 DOTS = 4000
 """Probabilities above which a density is drawn: so many dots hide each other, and make a large SVG."""
 NAMED = 60
@@ -57,8 +57,12 @@ _STYLE = {
     "text.parse_math": False,  # a name with dollar signs is no formula
     "svg.fonttype": "none",  # text stays text: it can be searched, and edited for print
     "svg.hashsalt": "penstock",
+    "pdf.fonttype": 42,  # letters stay letters there too
 }  # fmt: skip
-_UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+_UNDATED: dict[str, dict[str, Any]] = {
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}  # fmt: skip
 
 
 class Sample(NamedTuple):
@@ -75,7 +79,7 @@ def draw(positions: Path, summary: Mapping[str, Any], path: Path, *, dots: int =
     Args:
         positions: ``positions.parquet``; read in batches.
         summary: what ``summary.json`` holds.
-        path: of the picture; ``.png`` or ``.svg``.
+        path: of the picture; ``.png``, ``.svg`` or ``.pdf``.
         dots: up to so many probabilities each is a dot; above, they are a density.
     """
     from matplotlib import style
@@ -87,7 +91,7 @@ def draw(positions: Path, summary: Mapping[str, Any], path: Path, *, dots: int =
 
 
 def draw_run(folder: Path, *, results: Path, kind: str) -> None:
-    """Draw ``picture.png`` or ``picture.svg``, as a step.
+    """Draw ``picture.png``, ``picture.svg`` or ``picture.pdf``, as a step.
 
     Args:
         folder: gets the picture.
@@ -121,7 +125,7 @@ def _figure(binned: Binned, summary: Mapping[str, Any]) -> Figure:
 
     samples = _samples(summary)
     names = [sample.name for sample in samples] if len(samples) <= NAMED else []
-    rows = 0.17 * len(REASONS)
+    rows = 0.17 * len(_shown_fates(binned))
     height = 4.85 + rows + 0.045 * max(map(len, names), default=0)
     figure = Figure(figsize=(_WIDTH, height))
 
@@ -238,19 +242,26 @@ def _draw_dots(axes: Axes, p: NDArray[np.int64], prob: NDArray[np.float32]) -> N
 def _draw_fates(axes: Axes, binned: Binned) -> None:
     """Panel b: a row for the positions that are kept, and for each reason of removal."""
     _along_genome(axes, binned)
-    rows, most = len(REASONS), int(binned.fates.max())
+    shown, most = _shown_fates(binned), int(binned.fates.max())
+    fates, rows = binned.fates[shown], len(shown)
+    names = ["kept", *REASONS[1:]]
     axes.set_ylim(rows, 0)
-    axes.set_yticks(np.arange(rows) + 0.5, ["kept", *REASONS[1:]])
+    axes.set_yticks(np.arange(rows) + 0.5, [names[row] for row in shown])
     axes.tick_params(axis="y", length=0)
-    for row, number in enumerate(binned.fates.sum(axis=1)):
+    for row, number in enumerate(fates.sum(axis=1)):
         axes.axhline(row, color="#CCCCCC", linewidth=0.5)
         _beside(axes, row + 0.5, f"{number:,}", (40, 0), ha="right", color="black" if number else "#999999")
     if most:
-        image = _draw_counts(axes, binned.fates, most, _SHADES[2], (0, rows))
+        image = _draw_counts(axes, fates, most, _SHADES[2], (0, rows))
         _draw_bar(axes, image, most, 0.03, 0.94)
     else:
         _say_empty(axes, "the table has no positions")
     _head(axes, "What became of all positions", f"positions in {_bases(binned.width)}" if most else "")
+
+
+def _shown_fates(binned: Binned) -> list[int]:
+    """The rows of panel b: what is kept, and the reasons that removed something."""
+    return [row for row, number in enumerate(binned.fates.sum(axis=1)) if number or not row]
 
 
 def _along_genome(axes: Axes, binned: Binned) -> None:
