@@ -8,8 +8,9 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -22,6 +23,8 @@ from penstock.errors import BadInput, PenstockError
 from penstock.sources.streams import Inflater, find_kind
 
 _HEAD = 4 << 10
+_PATIENCE = 10
+"""Seconds for which a pipe may be without a writer."""
 _MOST = 2 << 20
 """Compressed bytes after which the beginning of a stream must have come out."""
 
@@ -102,11 +105,17 @@ def _check_head(head: bytes, path: str, genbank: bool) -> None:
     if _is_tar(text):
         wrapped = f" in {kind}" if kind else ""
         _refuse(path, f"a tar archive{wrapped}, which may hold several files", "tar -xf FILE")
-    if text[:2] in (b"\xff\xfe", b"\xfe\xff") or text[1:200:2].count(0) > 50 or text[0:200:2].count(0) > 50:
+    if _is_utf16(text):
         _refuse(path, "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > FILE.fa")
     for start, name, make in _TEXTS:
         if text.startswith(start) and not (genbank and name == "GenBank"):
             _refuse(path, f"this is {name}, and FASTA was expected", make)
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Whether text begins with a mark of UTF-16, or has a zero in every second byte alone."""
+    first, second = (head[at:200:2].count(0) for at in (0, 1))
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") or (first == 0 < second > 3) or (second == 0 < first > 3)
 
 
 def _is_lzma(head: bytes) -> bool:
@@ -199,7 +208,9 @@ def _keep(path: str, copy: Path) -> None:
     draft = copy.with_name(f".{copy.name}.part")
     try:
         with _interruptible(), open(draft, "wb") as out:
-            with os.fdopen(os.dup(0), "rb") if path == "-" else open(path, "rb") as stream:
+            descriptor, first = (os.dup(0), b"") if path == "-" else _opened(path)
+            out.write(first)
+            with os.fdopen(descriptor, "rb") as stream:
                 shutil.copyfileobj(stream, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
@@ -207,6 +218,33 @@ def _keep(path: str, copy: Path) -> None:
         draft.unlink(missing_ok=True)
         raise
     draft.rename(copy)
+
+
+def _opened(path: str) -> tuple[int, bytes]:
+    """A descriptor of a pipe that somebody writes to, and what was read already.
+
+    Opening it in the usual way would wait for ever for the first who writes.
+
+    Raises:
+        BadInput: nobody does.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        first, until = b"", time.monotonic() + _PATIENCE
+        with suppress(BlockingIOError):  # somebody has it open, and has not written yet
+            while not (first := os.read(descriptor, 1 << 16)):
+                if time.monotonic() > until:
+                    raise BadInput(
+                        f"nobody has written into this pipe for {_PATIENCE} s: start its writer before; or "
+                        "a pipe or device must be saved to a file first",
+                        file=path,
+                    )
+                time.sleep(0.05)
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, first
 
 
 @contextmanager

@@ -344,7 +344,7 @@ BAD = {
     "protein": (">a\nMKVLILACLVALALARELEELNVPGEIVESLSSSEESITRINKKIE\n", "this is protein"),
     "protein in one line": (">a\n" + "MKFIPQE" * 4000, "this is protein"),
     "fastq": ("@a\nACGT\n+\nIIII\n", "this is FASTQ"),
-    "genbank": ("LOCUS       NC_1   4 bp\nORIGIN\n        1 acgt\n//\n", "text before the first '>'"),
+    "genbank": ("LOCUS       NC_1   4 bp\nORIGIN\n        1 acgt\n//\n", "this is GenBank"),
     "no header": ("ACGT\nACGT\n>a\nACGT\n", "text before the first '>'"),
     "numbered": (">a\n        1 acgtacgt\n       11 acg\n", "the digit 1 in a sequence"),
     "old macintosh": (">a\rACGT\r>b\rAC\r", "carriage return"),
@@ -393,7 +393,7 @@ def test_line_ends_that_were_converted_twice_are_called_so(tmp_path):
         run(tmp_path / "run2", tmp_path / "b.fa")
 
 
-def test_a_pipe_that_nobody_writes_to_is_refused_at_once(tmp_path):
+def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     out = penstock_cli("run", "codons", tmp_path / "pipe", "--into", tmp_path / "run", "--budget", "1GiB")
     assert out.returncode == 4
