@@ -190,12 +190,12 @@ def open_inputs(
     sources: list[Any] = []
     runs = 0
     if fasta:
-        size = block or _block_of(fasta)
+        size = block or block_of(fasta)
         if whole:
             sources.append(Records(fasta, block=size, fastq=fastq))
         else:
             sources.append((FastaRecords if records else Fasta)(fasta, block=size, fastq=fastq))
-    text = sum(map(_text_of, fasta))
+    text = sum(map(text_of, fasta))
     if parquet:
         rows = RowRuns(parquet, column, named=whole)
         text += sum(rows.sizes(0, len(rows)))
@@ -287,13 +287,13 @@ def _is_parquet(path: str) -> bool:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
 
 
-def _text_of(path: str) -> int:
+def text_of(path: str) -> int:
     """About how many bytes of text a FASTA file holds."""
     with open(path, "rb") as file:
         head = file.read(18)
     return Path(path).stat().st_size * (_INFLATED if find_kind(head, path) else 1)
 
 
-def _block_of(paths: Sequence[str]) -> int:
+def block_of(paths: Sequence[str]) -> int:
     """Bytes of a block: 4 MiB, less for small inputs, so that these too have items to plan with."""
     return min(max(sum(Path(path).stat().st_size for path in paths) // 16, 4 << 10), 4 << 20)

@@ -344,7 +344,7 @@ BAD = {
     "protein": (">a\nMKVLILACLVALALARELEELNVPGEIVESLSSSEESITRINKKIE\n", "this is protein"),
     "protein in one line": (">a\n" + "MKFIPQE" * 4000, "this is protein"),
     "fastq": ("@a\nACGT\n+\nIIII\n", "this is FASTQ"),
-    "genbank": ("LOCUS       NC_1   4 bp\nORIGIN\n        1 acgt\n//\n", "this is GenBank"),
+    "genbank": ("LOCUS       NC_1   4 bp\nORIGIN\n        1 acgt\n//\n", "no coding sequence to count"),
     "no header": ("ACGT\nACGT\n>a\nACGT\n", "text before the first '>'"),
     "numbered": (">a\n        1 acgtacgt\n       11 acg\n", "the digit 1 in a sequence"),
     "old macintosh": (">a\rACGT\r>b\rAC\r", "carriage return"),
@@ -377,7 +377,7 @@ def test_what_is_no_nucleotide_fasta_is_refused(tmp_path, name):
 
 
 def test_the_line_is_named_even_when_it_is_known_late(tmp_path, monkeypatch):
-    monkeypatch.setattr("penstock.sequences.inputs._block_of", lambda paths: 9)
+    monkeypatch.setattr("penstock.sequences.inputs.block_of", lambda paths: 9)
     (tmp_path / "bad.fa").write_text(">a\nACGT\nACGT\nACG7ACGT\n")
     with pytest.raises(BadInput, match="digit 7") as caught:
         run(tmp_path / "run", tmp_path / "bad.fa")

@@ -23,7 +23,6 @@ end of its reverse complement. The ledger balances, for each strand and frame:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +30,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
-from penstock import foreign
 from penstock.errors import BadInput, MissingExtra, UsageError
-from penstock.workloads.codons import code_map
+from penstock.workloads.codons import code_map, genetic_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +73,11 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
     help="Leave codons out that were counted less often.",
 )  # fmt: skip
 @click.option(
+    "--cds", is_flag=True,
+    help="Count coding sequences: of GenBank files (there it is the default), or of FASTA files by GFF3 "
+    "files that are named beside them. The genetic code is that of transl_table, else --genetic-code.",
+)  # fmt: skip
+@click.option(
     "--per-record", is_flag=True,
     help="Also a table of all records, usage/records/*.parquet: id, length, GC, 64 counts, Nc ...",
 )  # fmt: skip
@@ -92,8 +95,22 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
     help="Coding sequences of highly expressed genes, by which the CAI is told.",
 )  # fmt: skip
 @click.option(
-    "--compat", type=click.Choice(["biopython"]),
-    help="CAI as Biopython's CodonAdaptationIndex, where stops count as codons.",
+    "--format", type=click.Choice(["cusp", "codonw"]),
+    help="Also as text: a table as EMBOSS cusp's or as codonW's pooled one, codons.cusp or codons.codonw.",
+)  # fmt: skip
+@click.option(
+    "--compat", type=click.Choice(["biopython", "upstream"]),
+    help="biopython: CAI as its CodonAdaptationIndex, where stops count as codons. upstream: codon.parquet "
+    "and its rules, with the four options that follow.",
+)  # fmt: skip
+@click.option(
+    "--skip-n/--no-skip-n", default=True, show_default=True,
+    help="With --compat upstream: leave out triplets with a letter that is not A, C, G or T.",
+)  # fmt: skip
+@click.option("--rscu", is_flag=True, help="With --compat upstream: also codon_rscu.parquet.")
+@click.option(
+    "--top", type=click.IntRange(min=0), default=30, show_default=True, metavar="N",
+    help="With --compat upstream: print so many codons.",
 )  # fmt: skip
 @click.option(
     "--plot", is_flag=True,
@@ -135,11 +152,14 @@ class Codons:
             strand: ``"forward"`` or ``"both"``.
             drop_start: leave each record's first codon out; of frame 0 and strand forward alone.
             skip_stops, min_count: rows to leave out; see ``tables``.
+            cds: count coding sequences; see ``coding``.
+            format: ``"cusp"`` or ``"codonw"``, also as such text.
             per_record, per_file: also these tables, ``usage/records/*.parquet`` and ``files.parquet``.
             input_format: ``"fasta"`` or ``"fastq"``, of files that are no Parquet.
             column: of the sequences in Parquet files.
             reference: file of the sequences that the CAI refers to.
-            compat: ``"biopython"`` for its CAI.
+            compat: ``"biopython"`` for its CAI, ``"upstream"`` for the original's tables.
+            skip_n, rscu, top: of ``"upstream"``.
             plot: draw ``codons`` and ``records``, ``.png``, ``.svg`` and ``.pdf``.
             sample, seed: exactly so many records, or None for all.
             compare: folder of another run, whose frequencies are set beside these.
@@ -152,32 +172,37 @@ class Codons:
         from penstock.sequences.given import kept_streams
         from penstock.sequences.pictures import need_matplotlib
         from penstock.sequences.plots import draw
-        from penstock.workloads.codons import results
+        from penstock.workloads.codons import results, writing
 
-        asked = _asked(options)
+        asked = _asked({**options, "inputs": kept_streams(run.folder, options["inputs"])})
         if asked["plot"]:
             need_matplotlib()
-        asked["inputs"] = kept_streams(run.folder, asked["inputs"])
+        if asked["compat"] == "upstream":
+            _count_as_upstream(run, asked)
+            return
         reference = _reference(run, asked["reference"]) if asked["reference"] else None
-        inputs = _open(asked["inputs"], asked, whole=asked["by_code"])
+        inputs = _inputs(asked)
         limit = _choose(run, inputs, asked) if asked["sample"] else None
         unmatched: list[str] = []
         more: dict[str, Any] = {}
         if _of_records(asked):
             unmatched, sums, more = _count_records(run, asked, limit, reference)
         if asked["by_code"]:
-            readings, totals = results.of_sums(sums, asked["codes"].codes, int(asked["frame"]))
+            readings, totals = results.of_sums(sums, asked["numbers"], int(asked["frame"]))
         else:
             summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
             _check(summary, inputs.fasta, fastq=asked["input_format"] == "fastq")
             readings, totals = results.of_summary(summary, asked)
         if not totals.records:
-            raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
+            raise _nothing(asked, more)
         rows, content = results.told(readings, totals, asked, reference)
         if asked["by_code"] and sums[0, 64]:
             content["unmatched"] = {"records": int(sums[0, 64]), "first": unmatched}
             content["warnings"].append(_without_code(content["unmatched"], asked))
-        _write(run, rows, content | more)
+        content["warnings"] += more.pop("warnings", [])
+        writing.tables(run, rows, content | more)
+        if asked["format"]:
+            writing.texts(run, readings, asked["format"])
         if asked["plot"]:
             source = _open(asked["inputs"], asked, records=True).source
             draw(run, source, seed=asked["seed"], limit=limit, usage=rows)
@@ -190,10 +215,16 @@ class Codons:
 
         asked = _asked(options)
         wishes = {name: options.get(name) for name in ("workers", "call")}
-        inputs = _open(asked["inputs"], asked, whole=asked["by_code"])
-        if asked["by_code"]:
+        inputs = _inputs(asked)
+        if asked["files"] and asked["files"].gff:
+            raise UsageError("no plan can be made before the GFF3 files are read, which the run does first")
+        if asked["compat"] == "upstream":
+            from penstock.workloads.codons import upstream
+
+            job = upstream.job(_open(asked["inputs"], asked, whole=True), asked, None)
+        elif asked["by_code"]:
             firsts = np.zeros(len(inputs.source) + 1, np.int64)
-            job = by_record.job(inputs, asked | {"compare": None}, None, None, firsts)
+            job = by_record.job(inputs, asked | {"compare": None}, None, None, {"firsts": firsts})
         else:
             job = _counting(inputs, asked["seed"], None)
         return [job.plan(budget=budget, **wishes)]
@@ -207,12 +238,20 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     asked = {
         "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
-        "min_count": 0, "per_record": False, "per_file": False, "reference": None, "compat": None,
-        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta",
-        "plot": False, **options,
+        "min_count": 0, "cds": False, "format": None, "skip_n": True, "rscu": False, "top": 30,
+        "per_record": False, "per_file": False, "reference": None, "compat": None, "plot": False,
+        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta", **options,
     }  # fmt: skip
     codes = code_map.parse(str(asked["genetic_code"]))
-    asked |= {"codes": codes, "by_code": bool(codes.lines)}
+    files = _annotated(asked, codes)
+    numbers = genetic_codes.numbers() if files else codes.codes
+    asked |= {"codes": codes, "by_code": bool(codes.lines or files), "files": files, "numbers": numbers}
+    _check_together(asked)
+    return asked
+
+
+def _check_together(asked: Mapping[str, Any]) -> None:
+    """Raise UsageError where options do not go together."""
     reading = (asked["frame"], asked["strand"])
     if asked["drop_start"] and reading != ("0", "forward"):
         raise UsageError(
@@ -220,14 +259,65 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
             "it goes with --frame 0 and --strand forward alone, and "
             f"--frame {asked['frame']} --strand {asked['strand']} was asked for"
         )
-    if _of_records(asked) and (reading[0] == "all" or reading[1] != "forward"):
+    several = reading[0] == "all" or reading[1] != "forward"
+    if several and (_of_records(asked) or asked["compat"] == "upstream"):
         raise UsageError(
-            "--per-record, --per-file, --compare and a table of genetic codes read each record once: they go "
-            f"with one --frame and --strand forward, not with --frame {reading[0]} --strand {reading[1]}"
+            "--per-record, --per-file, --compare, --cds (the default for GenBank), --compat upstream and a "
+            "table of genetic codes read each record once: give one --frame, and --strand forward"
         )
-    if asked["compat"] and not asked["reference"]:
+    if asked["files"] and (asked["sample"] or asked["compat"] == "upstream"):
+        raise UsageError(
+            "--sample and --compat upstream choose and read whole records, not their coding sequences: write "
+            "these to FASTA first"
+        )
+    if asked["plot"] and (asked["files"] or asked["compat"] == "upstream"):
+        raise UsageError(
+            "--plot draws whole records: it goes neither with coding sequences nor with "
+            "--compat upstream"
+        )
+    if asked["compat"] == "biopython" and not asked["reference"]:
         raise UsageError("--compat biopython is about the CAI, which needs --reference")
-    return asked
+    if asked["compat"] != "upstream" and (asked["rscu"] or not asked["skip_n"] or asked["top"] != 30):
+        raise UsageError(
+            "--rscu, --top and --no-skip-n go with --compat upstream; codons.parquet has RSCU anyway"
+        )
+    if asked["sample"] and not asked["skip_n"]:
+        raise UsageError("--no-skip-n counts every record's triplets: it does not go with --sample")
+
+
+def _annotated(asked: Mapping[str, Any], codes: code_map.CodeMap) -> Any:
+    """The annotated files, where coding sequences are to be counted; else None."""
+    from penstock.workloads.codons import coding
+
+    paths = [str(Path(path).absolute()) for path in asked["inputs"]]
+    files = coding.find(paths, wanted=asked["cds"])
+    if files and codes.lines:
+        raise UsageError(
+            "--genetic-code takes a number for coding sequences, the code of those without a transl_table"
+        )
+    return files
+
+
+def _inputs(asked: Mapping[str, Any]) -> Inputs:
+    if asked["files"]:
+        from penstock.workloads.codons import coding
+
+        return coding.inputs_of(asked["files"])
+    return _open(asked["inputs"], asked, whole=asked["by_code"])
+
+
+def _nothing(asked: Mapping[str, Any], told: Mapping[str, Any]) -> BadInput:
+    """The error where nothing was found to count."""
+    if not asked["files"]:
+        return BadInput("no sequences in any of the files: there is no line that begins with '>'")
+    found = told["coding_sequences"]
+    if asked["files"].gff and not found["features"]:
+        return BadInput(
+            "no sequence of the FASTA files has a CDS line in the GFF3 files: their first columns must be "
+            "the ids, the first words of the header lines",
+            file=asked["files"].gff[0],
+        )
+    return BadInput(f"no coding sequence to count; of {found['features']}, left out: {found['left_out']}")
 
 
 def _of_records(asked: Mapping[str, Any]) -> bool:
@@ -274,7 +364,7 @@ def _choose(run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any]) -> int:
     """The limit under which exactly ``sample`` records have their numbers; passes over the headers."""
     from penstock.sequences.sampling import choose
 
-    blocks = _open(asked["inputs"], asked) if asked["by_code"] else inputs
+    blocks = _open(asked["inputs"], asked) if asked["by_code"] or asked["compat"] == "upstream" else inputs
     return choose(run, blocks.source, int(asked["sample"]), asked["seed"])
 
 
@@ -284,11 +374,17 @@ def _count_records(
     """Count record by record: the first ids without a code, sums by code, and what more is told."""
     from penstock.workloads.codons import by_record
 
-    stored = by_record.count(run, _open(asked["inputs"], asked, whole=True), asked, limit, reference)
+    inputs = _inputs(asked) if asked["files"] else _open(asked["inputs"], asked, whole=True)
+    stored = by_record.count(run, inputs, asked, limit, reference)
     sums = stored.open("sums")
     if asked["per_file"]:
         by_record.write_files(run, stored, asked, reference)
-    more = {}
+    more: dict[str, Any] = {}
+    if asked["files"]:
+        from penstock.workloads.codons import coding
+
+        more["coding_sequences"] = told = coding.told_of(stored.open("told"))
+        more["warnings"] = coding.warnings_of(told)
     if asked["compare"]:
         more["comparison"] = by_record.compare(run, stored.open("moments"), sums, asked)
     return stored.open("unmatched"), sums, more
@@ -319,29 +415,9 @@ def _check(summary: NDArray[Any], fasta: Sequence[str], *, fastq: bool = False) 
         raise wrong.protein_error(*s.protein(summary), file=None)
 
 
-def _write(run: penstock.Run, rows: list[Any], told: Mapping[str, Any]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _count_as_upstream(run: penstock.Run, asked: Mapping[str, Any]) -> None:
+    from penstock.workloads.codons import upstream, writing
 
-    schema = pa.schema(
-        [
-            *([("code", pa.int16())] if rows and "code" in rows[0] else []),
-            ("strand", pa.string()),
-            ("frame", pa.int8()),
-            ("codon", pa.string()),
-            ("aa", pa.string()),
-            ("family", pa.int8()),
-            ("dual", pa.bool_()),
-            ("count", pa.int64()),
-            ("freq", pa.float64()),
-            ("per_1000", pa.float64()),
-            ("fraction", pa.float64()),
-            ("rscu", pa.float64()),
-        ]
-    )
-    with penstock.atomic(run.folder / "codons.parquet") as draft:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), draft)
-    with penstock.atomic(run.folder / "summary.json") as draft:
-        draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for warning in told["warnings"]:
-        click.echo(f"warning: {foreign.line(str(warning))}", err=True)
+    inputs = _open(asked["inputs"], asked, whole=True)
+    limit = _choose(run, inputs, asked) if asked["sample"] else None
+    writing.as_upstream(run, run.stage("triplets", upstream.job(inputs, asked, limit)).open(), asked)

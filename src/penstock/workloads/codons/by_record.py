@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import penstock
 from penstock.errors import UsageError
 from penstock.sequences.inputs import Inputs
 from penstock.sequences.sampling import EVERY
-from penstock.workloads.codons import rows, summary
+from penstock.workloads.codons import coding, rows, summary
 from penstock.workloads.codons.usage import SUMMED
 from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
 
@@ -27,20 +28,24 @@ def count(
     reference: summary.Vector | None,
 ) -> penstock.Stored:  # fmt: skip
     """Count each record; see :class:`CountRecords` for what the result has."""
+    given = coding.annotation_of(run, asked["files"]) if asked["files"] else {}
     firsts = np.zeros(len(inputs.source) + 1, np.int64)
     if asked["per_record"]:  # which numbers them
-        headers = penstock.Job(source=inputs.source, function=CountHeaders())
+        function = coding.CountFeatures(bool(asked["files"].genbank)) if asked["files"] else CountHeaders()
+        headers = penstock.Job(source=inputs.source, function=function, inputs=given)
         found = run.stage("headers", headers).open()
         firsts[1:] = np.cumsum([each if isinstance(each, int) else 0 for each in found])
-    return run.stage("usage", job(inputs, asked, limit, reference, firsts))
+    return run.stage("usage", job(inputs, asked, limit, reference, {"firsts": firsts, **given}))
 
 
 def job(
     inputs: Inputs, asked: Mapping[str, Any], limit: int | None, reference: summary.Vector | None,
-    firsts: NDArray[np.int64],
+    given: Mapping[str, Any],
 ) -> penstock.Job:  # fmt: skip
-    """The job of the stage ``usage``."""
-    function = CountRecords(
+    """The job of the stage ``usage``; ``given`` is what its function gets besides items."""
+    files = asked["files"]
+    kind = partial(coding.CountCoding, genbank=bool(files.genbank)) if files else CountRecords
+    function = kind(
         asked["codes"], frame=int(asked["frame"]), drop_start=asked["drop_start"], seed=asked["seed"],
         limit=EVERY if limit is None else limit, by_record=asked["per_record"], by_file=asked["per_file"],
         moments=asked["compare"] is not None, compat=asked["compat"] == "biopython",
@@ -48,16 +53,18 @@ def job(
         first_rows=len(inputs.source) - inputs.runs,
     )  # fmt: skip
     into: dict[str, Any] = {"sums": penstock.reducers.Sum(), "unmatched": FirstNames()}
+    if files:
+        into["told"] = penstock.reducers.Sum()
     if asked["compare"] is not None:
         into["moments"] = penstock.reducers.Sum()
     if asked["per_record"]:
-        kind = rows.schema(by_record=True, cai=reference is not None)
+        columns = rows.schema(by_record=True, cai=reference is not None)
         into["records"] = penstock.sinks.Parquet(
-            grain=_GRAIN, schema=kind, statistics=["id", "ordinal", "file"]
+            grain=_GRAIN, schema=columns, statistics=["id", "ordinal", "file"]
         )
     if asked["per_file"]:
         into["files"] = penstock.sinks.Parquet(grain=_GRAIN, schema=rows.file_sums())
-    return penstock.Job(source=inputs.source, function=function, into=into, inputs={"firsts": firsts})
+    return penstock.Job(source=inputs.source, function=function, into=into, inputs=given)
 
 
 def write_files(

@@ -126,6 +126,8 @@ def _indices(reading: Reading, asked: Mapping[str, Any], reference: s.Vector | N
 
 def _codes(asked: Mapping[str, Any]) -> dict[str, Any]:
     codes = asked["codes"]
+    if asked["files"]:
+        return {"of_features": True, "default": codes.default}
     if codes.lines:
         return {
             "map": asked["genetic_code"],
@@ -150,8 +152,7 @@ def _of_letters(totals: Totals, sample: int | None) -> list[str]:
 def _of_reading(ledgers: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> list[str]:
     """Warnings of what codons mean: no frame asked for is coding, or a stop is an amino acid too."""
     told = []
-    codes = asked["codes"].codes
-    for code in codes:
+    for code in asked["numbers"]:
         own = [each for each in ledgers if each.get("code", code) == code]
         best = min(own, key=lambda each: each["internal_stops"] / max(each["codons"], 1), default=None)
         if best is not None and best["internal_stops"] > _STOPS * best["codons"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,8 @@ from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.workloads.codons import rows, summary
 from penstock.workloads.codons.code_map import CodeMap
 from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader
+
+Bad = Callable[[int, int, bytes], BadInput]
 
 WIDTH = 64 + len(SUMMED)
 MOMENTS = 129
@@ -89,37 +91,45 @@ class CountRecords:
         Raises:
             BadInput: a byte that cannot be in nucleotides, naming file and line.
         """
-        starts: list[int] = []
-        path, number, bad = self._opened(item, starts)
-        sums = np.zeros((1 + len(self.codes.codes), WIDTH), np.int64)
+        text, bad = opened(item)
+        return self.count(item, firsts, text, bad)
+
+    def count(
+        self, item: Stretch | Rows, firsts: NDArray[np.int64], text: Iterable[tuple[int, bytes]], bad: Bad,
+        given: Any = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Count the records of a text; ``given`` is passed to ``codes_of``."""
+        numbers = self.numbers()
+        number = item.item if isinstance(item, Stretch) else self.first_rows + item.item
+        sums = np.zeros((1 + len(numbers), WIDTH), np.int64)
         moments = np.zeros(MOMENTS, np.int64)
         ordinal = int(firsts[number])
         unmatched: list[str] = []
         tables = []
         reader = Reader(bad, frame=self.frame, drop_start=self.drop_start)
         reference = None if self.reference is None else np.array(self.reference)
-        for counted in reader.read(item if isinstance(item, Stretch) else _as_text(item, starts)):
+        for counted in reader.read(text):
             ordinals = np.arange(ordinal, ordinal + len(counted))
             ordinal += len(counted)
             if self.limit != EVERY:
-                kept = self._kept(item, counted, ordinals - firsts[number])
+                kept = sampled(item, counted, ordinals - firsts[number], self.seed, self.limit)
                 counted, ordinals = counted.chosen(kept), ordinals[kept]
             names = rows.names_of(counted.headers) if self.by_record or self.codes.lines else []
-            codes = np.full(len(counted), self.codes.default)
-            if self.codes.lines:
-                codes = np.array(self.codes.of([name for name, _ in names]), np.int64)
-            _add(sums, counted, np.searchsorted([0, *self.codes.codes], codes))
+            codes = self.codes_of(counted, names, given)
+            _add(sums, counted, np.searchsorted([0, *numbers], codes))
             if self.moments:
                 moments += _moments(counted.counts)
             without = np.flatnonzero(codes == 0)[: NAMED - len(unmatched)]
             unmatched += [names[at][0] for at in without]
             if self.by_record:
-                table = rows.of_records(counted, names, path, ordinals, codes, reference, compat=self.compat)
+                table = rows.of_records(
+                    counted, names, item.path, ordinals, codes, reference, compat=self.compat
+                )
                 tables.append(table)
         protein, length = (int(sums[:, 64 + SUMMED.index(name)].sum()) for name in ("protein", "length"))
         if is_protein(protein, length):
-            raise protein_error(protein, length, file=path)
-        return self._found(path, sums, moments, unmatched, tables)
+            raise protein_error(protein, length, file=item.path)
+        return self._found(item.path, sums, moments, unmatched, tables)
 
     def _found(
         self, path: str, sums: Ints, moments: Ints, unmatched: list[str], tables: list[Any]
@@ -134,33 +144,39 @@ class CountRecords:
         if self.by_file:
             found["files"] = [
                 {"file": path, "genetic_code": code, "sums": row.tolist()}
-                for code, row in zip([0, *self.codes.codes], sums, strict=True)
+                for code, row in zip([0, *self.numbers()], sums, strict=True)
                 if row[64]
             ]
         return found
 
-    def _kept(self, item: Stretch | Rows, counted: Counted, index: Ints) -> NDArray[np.bool_]:
-        """Which records are in the sample."""
-        if isinstance(item, Rows):
-            numbers, salt = item.first + index, salt_of(self.seed, None)
-        else:
-            numbers, salt = counted.offsets, salt_of(self.seed, item.file)
-        with np.errstate(over="ignore"):
-            mixed = summary.mixed(numbers.astype(np.uint64) + np.uint64(salt))
-        return np.asarray(mixed <= np.uint64(self.limit))
+    def codes_of(self, counted: Counted, names: Sequence[tuple[str, str]], given: Any) -> Ints:
+        """The genetic code of each record; 0 for none."""
+        if not self.codes.lines:
+            return np.full(len(counted), self.codes.default)
+        return np.array(self.codes.of([name for name, _ in names]), np.int64)
 
-    def _opened(
-        self, item: Stretch | Rows, starts: list[int]
-    ) -> tuple[str, int, Callable[[int, int, bytes], BadInput]]:
-        """Path, number, and how to word what is wrong; ``starts`` is where each row's text begins."""
-        if isinstance(item, Stretch):
-            return (
-                item.path,
-                item.item,
-                lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq),
-            )
-        number = self.first_rows + item.item
-        return item.path, number, lambda at, kind, text: bad_row(item, bisect_right(starts, at) - 1)
+    def numbers(self) -> list[int]:
+        """All genetic codes that a record may have, ascending."""
+        return self.codes.codes
+
+
+def sampled(item: Stretch | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:
+    """Which records of an item, of which these have the numbers ``index``, are in the sample."""
+    if isinstance(item, Rows):
+        numbers, salt = item.first + index, salt_of(seed, None)
+    else:
+        numbers, salt = counted.offsets, salt_of(seed, item.file)
+    with np.errstate(over="ignore"):
+        mixed = summary.mixed(numbers.astype(np.uint64) + np.uint64(salt))
+    return np.asarray(mixed <= np.uint64(limit))
+
+
+def opened(item: Stretch | Rows) -> tuple[Iterator[tuple[int, bytes]], Bad]:
+    """The text of an item, and how to word what is wrong in it."""
+    if isinstance(item, Stretch):
+        return iter(item), lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq)
+    starts: list[int] = []
+    return _as_text(item, starts), lambda at, kind, text: bad_row(item, bisect_right(starts, at) - 1)
 
 
 def _as_text(item: Rows, starts: list[int]) -> Iterator[tuple[int, bytes]]:

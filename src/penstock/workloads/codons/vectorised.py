@@ -38,7 +38,7 @@ def _table() -> bytes:
     return kinds.tobytes()
 
 
-_TABLE = _table()
+TABLE = _table()
 _DROPPED = bytes([BLANK, FEED, BAD])
 
 
@@ -66,7 +66,7 @@ class Letters:
     in_header: bool
 
 
-def letters_of(text: bytes, *, line_start: bool, table: bytes = _TABLE) -> Letters:
+def letters_of(text: bytes, *, line_start: bool, table: bytes = TABLE) -> Letters:
     """Find headers and comments, and make everything else codes.
 
     Args:
@@ -181,7 +181,7 @@ def text_before(text: bytes, found: Letters) -> tuple[int, int] | None:
         if found.bad and found.bad[1] == s.BAD_BYTE and found.bad[0] < first:
             return found.bad[0], s.BAD_TEXT
         return found.bad
-    before = _without_comments(text[:first]).translate(_TABLE)
+    before = _without_comments(text[:first]).translate(TABLE)
     odd = min((at for code in (*range(N, MARK), BAD) if (at := before.find(code)) >= 0), default=None)
     place = odd if odd is not None else first if len(found.headers) else -1
     if found.bad is not None and found.bad[1] == s.BAD_RETURN and found.bad[0] < place:

@@ -1,0 +1,206 @@
+"""Coding sequences as annotations tell them: where their parts lie, and what is to be known of them. Pure.
+
+Covers the locations of INSDC feature tables (GenBank) and CDS lines of GFF3. Positions are counted from 0,
+and a part is ``start <= position < stop``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+REASONS = ("pseudo", "order", "remote", "outside", "no sequence")
+"""Why a coding sequence is left out: a pseudogene; parts whose joining is not told (``order``, ``a^b``,
+``a.b``); a part in another record; a part beyond the sequence's end; a record without its sequence."""
+
+_TOKEN = re.compile(r"\s*([A-Za-z_]+\(|[(),]|[^(),\s]+)")
+_RANGE = re.compile(r"(?:([^:]+):)?(<?)(\d+)(?:\.\.(>?)(\d+))?(>?)$")
+_EXCEPT = re.compile(r"pos:((?:complement|join)?\(?[^a-z]*\)*),aa:([A-Za-z]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a record; where ``reverse``, its reverse complement is read."""
+
+    start: int
+    stop: int
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cds:
+    """A coding sequence.
+
+    Attributes:
+        name: of its gene, or another that it has.
+        parts: in the order in which they are read.
+        offset: letters before its first whole codon.
+        code: number of its genetic code, or None where that is not told.
+        excepted: parts whose codons are not read by the code.
+        partial: its beginning or end is beyond the record.
+        reason: why it is left out; "" where it is not.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    offset: int = 0
+    code: int | None = None
+    excepted: tuple[Part, ...] = ()
+    partial: bool = False
+    reason: str = ""
+
+
+class NoLocation(ValueError):
+    """A text that is no location."""
+
+
+@dataclass(slots=True)
+class _Found:
+    parts: list[Part] = field(default_factory=list)
+    reason: str = ""
+    partial: bool = False
+
+
+def location(text: str) -> tuple[tuple[Part, ...], bool, str]:
+    """The parts that a location of a feature table names, whether it is partial, and why it cannot be read.
+
+    Raises:
+        NoLocation: it is none.
+    """
+    tokens = [token.strip() for token in _TOKEN.findall(text)]
+    found = _Found()
+    found.parts = _parse(tokens, found)
+    if tokens or not (found.parts or found.reason):
+        raise NoLocation(text)
+    return tuple(found.parts), found.partial, found.reason
+
+
+def _parse(tokens: list[str], found: _Found) -> list[Part]:
+    """One location from the front of the tokens."""
+    if not tokens:
+        raise NoLocation("")
+    token = tokens.pop(0)
+    if token in ("join(", "order("):
+        if token == "order(":
+            found.reason = found.reason or "order"
+        parts = _parse(tokens, found)
+        while tokens and tokens[0] == ",":
+            tokens.pop(0)
+            parts += _parse(tokens, found)
+        _close(tokens, token)
+        return parts
+    if token == "complement(":
+        parts = _parse(tokens, found)
+        _close(tokens, token)
+        return [Part(part.start, part.stop, not part.reverse) for part in reversed(parts)]
+    match = _RANGE.match(token)
+    if match is None:
+        if re.fullmatch(r"(?:[^:]+:)?\d+(?:\^|\.)\d+", token):
+            found.reason = found.reason or "order"
+            return []
+        raise NoLocation(token)
+    remote, before, start, beyond, stop, after = match.groups()
+    if remote:
+        found.reason = found.reason or "remote"
+    found.partial |= bool(before or beyond or after)
+    low, high = int(start) - 1, int(stop or start)
+    if low < 0 or high <= low:
+        raise NoLocation(token)
+    return [Part(low, high, False)]
+
+
+def _close(tokens: list[str], token: str) -> None:
+    if not tokens or tokens.pop(0) != ")":
+        raise NoLocation(f"{token} without an end")
+
+
+def of_qualifiers(text: str, told: Mapping[str, list[str]]) -> Cds:
+    """The coding sequence of a feature of a feature table.
+
+    Args:
+        text: its location.
+        told: its qualifiers; those without a value have "".
+
+    Raises:
+        NoLocation: the location is none, or a number is none.
+    """
+    parts, partial, reason = location(text)
+    name = next((told[key][0] for key in ("gene", "locus_tag", "protein_id", "product") if told.get(key)), "")
+    if "pseudo" in told or "pseudogene" in told:
+        reason = "pseudo"
+    return Cds(
+        name, parts, _number(told, "codon_start", 1) - 1, _number(told, "transl_table", 0) or None,
+        _excepted(told.get("transl_except", ())), partial, reason,
+    )  # fmt: skip
+
+
+def _number(told: Mapping[str, list[str]], name: str, otherwise: int) -> int:
+    values = told.get(name)
+    if not values:
+        return otherwise
+    if not values[0].strip().isdigit() or (name == "codon_start" and values[0].strip() not in "123"):
+        raise NoLocation(f"/{name}={values[0]}")
+    return int(values[0])
+
+
+def _excepted(values: Iterable[str]) -> tuple[Part, ...]:
+    found: list[Part] = []
+    for value in values:
+        match = _EXCEPT.search(value.replace(" ", ""))
+        if match is None:
+            raise NoLocation(f"/transl_except={value}")
+        if match[2].upper() != "TERM":  # a stop that the tail completes is no codon of the sequence
+            found += location(match[1])[0]
+    return tuple(found)
+
+
+def of_gff(lines: Iterable[str]) -> list[Cds]:
+    """The coding sequences of the CDS lines of one sequence, in the order of their first lines.
+
+    Lines of one ID (else of one Parent) are the parts of one. They are read in the order of their places on
+    the strand, or, where strands differ or the exception is trans-splicing, in that of the file.
+
+    Raises:
+        NoLocation: a line that is none, whole.
+    """
+    groups: dict[str, list[tuple[Part, int, dict[str, str]]]] = {}
+    for number, line in enumerate(lines):
+        columns = line.rstrip("\r\n").split("\t")
+        try:
+            start, stop, phase = int(columns[3]) - 1, int(columns[4]), columns[7]
+            if start < 0 or stop <= start or columns[6] not in "+-" or phase not in "012.":
+                raise ValueError
+            attributes = _attributes(columns[8])
+        except (ValueError, IndexError):
+            raise NoLocation(line[:200]) from None
+        key = attributes.get("ID") or attributes.get("Parent") or f"\t{number}"
+        part = Part(start, stop, columns[6] == "-")
+        groups.setdefault(key, []).append((part, int(phase) if phase != "." else 0, attributes))
+    return [_of_lines(each) for each in groups.values()]
+
+
+def _of_lines(lines: list[tuple[Part, int, dict[str, str]]]) -> Cds:
+    told = lines[0][2]
+    strands = {part.reverse for part, _, _ in lines}
+    if len(strands) == 1 and "trans-splicing" not in told.get("exception", "").replace("trans_", "trans-"):
+        lines = sorted(lines, key=lambda line: line[0].start, reverse=strands == {True})
+    names = ("gene", "locus_tag", "Name", "protein_id", "ID", "Parent")
+    partial = told.get("partial") == "true" or any("_range" in key for key in told)
+    values = {"transl_table": [told["transl_table"]]} if "transl_table" in told else {}
+    exceptions = re.findall(r"\(.*?aa:[A-Za-z]+\)", told.get("transl_except", ""))
+    return Cds(
+        next((told[name] for name in names if told.get(name)), ""),
+        tuple(part for part, _, _ in lines),
+        lines[0][1],
+        _number(values, "transl_table", 0) or None,
+        _excepted(exceptions),
+        partial,
+        "pseudo" if told.get("pseudo") == "true" or "pseudogene" in told else "",
+    )
+
+
+def _attributes(text: str) -> dict[str, str]:
+    pairs = (each.partition("=") for each in text.strip().strip(";").split(";"))
+    return {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
