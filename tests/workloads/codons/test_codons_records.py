@@ -373,3 +373,16 @@ def test_a_header_without_an_end_is_refused():
 def test_letters_of_kinds_stand_for_their_bases():
     kinds = vectorised.letters_of(b"ACGTUacgtuSWNRY-", line_start=True).codes
     assert [bool(kind & 1) for kind in kinds] == [each in "CGcgS" for each in "ACGTUacgtuSWNRY-"]
+
+
+@pytest.mark.parametrize("together", [2, 2_000_000])
+def test_records_of_one_id_are_warned_of_and_kept_apart(tmp_path, monkeypatch, together):
+    monkeypatch.setattr("penstock.workloads.codons.by_record._HASHES", together)
+    (tmp_path / "a.fa").write_text(">a 1\nAC\n>b\nACGT\n>a 2\nACGTTG\n>\nA\n>a\n\n")
+    (tmp_path / "b.fa").write_text(">c\nAC\n>b\nA\n")
+    told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "b.fa", per_record=True)
+    assert told["duplicate_ids"]["records"] == 3
+    assert sorted(told["duplicate_ids"]["first"]) == ["a", "b"]
+    assert "3 records have the id of another one before them" in told["warnings"][-1]
+    ids = [(row["ordinal"], row["id"]) for row in table(tmp_path / "run")]
+    assert ids == list(enumerate(["a", "b", "a", "", "a", "c", "b"]))

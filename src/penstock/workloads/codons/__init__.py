@@ -385,6 +385,14 @@ def _count_records(
 
         more["coding_sequences"] = told = coding.told_of(stored.open("told"))
         more["warnings"] = coding.warnings_of(told)
+    if asked["per_record"] and not asked["files"]:
+        count, names = by_record.duplicates(stored.open("records"), int(sums[:, 64].sum()))
+        if count:
+            more["duplicate_ids"] = {"records": count, "first": names}
+            more["warnings"] = [
+                f"{count} records have the id of another one before them ({', '.join(names)} ...): their "
+                "rows are kept apart by ordinal and file"
+            ]
     if asked["compare"]:
         more["comparison"] = by_record.compare(run, stored.open("moments"), sums, asked)
     return stored.open("unmatched"), sums, more

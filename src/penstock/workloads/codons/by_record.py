@@ -21,6 +21,8 @@ from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, Firs
 
 _GRAIN = 8
 """Items a part of the tables: some 32 MiB of text."""
+_HASHES = 2_000_000
+_NAMED = 3
 
 
 def count(
@@ -85,7 +87,7 @@ def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
     """The sums of each file by genetic code."""
     path: str | None = None
     sums: dict[int, NDArray[np.int64]] = {}
-    for batch in found.to_batches():
+    for batch in found.to_batches(batch_readahead=1, fragment_readahead=1, use_threads=False):
         for row in batch.to_pylist():
             if row["file"] != path:
                 if path is not None:
@@ -95,6 +97,38 @@ def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
             held += row["sums"]
     if path is not None:
         yield path, sums
+
+
+def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
+    """How many records have an id that another one before them has, and the first such ids.
+
+    Looks at the ids in several passes, each at those of a part of all hashes, so that memory does not grow
+    with records: two million hashes of 64 bits at a time.
+    """
+    passes = -(-records // _HASHES) or 1
+    count, again = 0, np.zeros(0, np.int64)
+    for each in range(passes):
+        hashes = np.fromiter((h for _, h in _hashed(found) if h % passes == each), np.int64)
+        hashes.sort()
+        repeated = hashes[1:][hashes[1:] == hashes[:-1]]
+        count += len(repeated)
+        again = np.concatenate((again, np.unique(repeated)[:_NAMED]))
+    wanted, names = set(again[:_NAMED].tolist()), []
+    if wanted:
+        for name, number in _hashed(found):
+            if number in wanted:
+                wanted.remove(number)
+                names.append(name)
+            if not wanted:
+                break
+    return count, names
+
+
+def _hashed(found: Any) -> Iterator[tuple[str, int]]:
+    """Each id and a hash of it, of this process."""
+    for batch in found.to_batches(columns=["id"], batch_readahead=1, fragment_readahead=1, use_threads=False):
+        for name in batch.column(0).to_pylist():
+            yield name, hash(name)
 
 
 # ------------------------------------------------------------------ a sample beside the whole

@@ -48,7 +48,7 @@ def codonw(counts: Vector, code: int) -> str:
                 amino_acid = meaning[codon]
                 shown = _THREE[amino_acid] if last.get(second) != amino_acid else "   "
                 last[second] = amino_acid
-                line += f"{shown} {codon.replace('T', 'U')} {by_codon[codon]:4d} {rscu[codon]:4.2f} "
+                line += f"{shown} {codon.replace('T', 'U')}{by_codon[codon]:5d} {rscu[codon]:4.2f} "
             lines.append(line)
         lines.append("")
     name = "Universal Genetic code" if code == 1 else genetic_codes.name(code)
