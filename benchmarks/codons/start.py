@@ -24,7 +24,7 @@ penstock.run(row, [1, 2, 3], folder=sys.argv[1], into=penstock.sinks.Parquet())
 """
 COUNT = """
 import sys
-from penstock.workloads.codons import inputs
+from penstock.sequences import inputs
 if sys.argv[1] == "compiled": inputs._SMALL = 0
 from penstock.cli import main
 sys.exit(main(sys.argv[2:]))

@@ -14,6 +14,7 @@ import lzma
 import struct
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from penstock.record.verify import verify
 from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.sources.fasta import Fasta
+from penstock.workloads.codons import code_map
+from penstock.workloads.codons.annotated import PLACES, Annotated, GenBank, keep_lines
 from penstock.workloads.recsys.similar import matrices
 from penstock.workloads.snv.network.weights import SHAPES, load_weights
 from penstock.workloads.snv.reading.arrays import open_arrays, small
@@ -364,6 +367,39 @@ def _vectors() -> list[bytes]:
     return found
 
 
+def read_annotation(data: bytes) -> None:
+    """Any file as GenBank, as GFF3 beside a sequence, and as a table of genetic codes."""
+    try:
+        list(GenBank("x", Counter()).read([(0, data[:1000]), (1000, data[1000:])]))
+    except BadInput:
+        pass
+    with _folder() as name:
+        folder = Path(name)
+        try:
+            keep_lines(folder, texts=[("x", [(0, data)])])
+            places = json.loads((folder / PLACES).read_text("utf-8", "surrogateescape"))
+            sequence = b">c x\nACGTACGTNNACGT\nACGTTTACGT\n"
+            list(Annotated("x", folder, Counter(), places).read([(0, sequence)]))
+        except BadInput:
+            pass
+        (folder / "map.tsv").write_bytes(data)
+        try:
+            code_map.parse(str(folder / "map.tsv"))
+        except BadInput:
+            pass
+
+
+def _annotations() -> list[bytes]:
+    genbank = (
+        b"LOCUS       X 12 bp\nFEATURES             Location/Qualifiers\n"
+        b'     CDS             complement(join(1..4,<8..>12))\n                     /gene="x"\n'
+        b"                     /codon_start=2\n                     /transl_except=(pos:1..3,aa:Sec)\n"
+        b"ORIGIN\n        1 atgaaaccca aa\n//\n"
+    )
+    gff = b"##gff-version 3\nc\t.\tCDS\t1\t9\t.\t-\t1\tID=x;exception=trans-splicing;transl_table=2\n"
+    return [genbank, gff + gff.replace(b"-\t1", b"+\t0"), b"# codes\na*\t2\nb\t11\n"]
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "journal": (read_journal, _journals),
     "events": (read_events, _events),
@@ -371,6 +407,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = 
     "values": (read_value, _values),
     "command": (read_command, lambda: _COMMANDS),
     "fasta": (read_fasta, _texts),
+    "annotation": (read_annotation, _annotations),
     "npz": (read_npz, _npz),
     "nifti": (read_nifti, _nifti),
     "weights": (read_weights, _weights),

@@ -285,7 +285,7 @@ def test_genetic_codes_by_name_are_never_mixed(tmp_path):
     if left:
         assert told["unmatched"] == {"records": len(left), "first": left}
         assert "fit no line of" in told["warnings"][-1]
-    with pytest.raises(UsageError, match="--frame all"):
+    with pytest.raises(UsageError, match="read each record once"):
         run(tmp_path / "all", EXAMPLE, genetic_code=str(tmp_path / "map.tsv"), frame="all")
 
 

@@ -6,11 +6,11 @@ of a code; the first line that fits a record's id counts. Empty lines and those 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
 
 from penstock.errors import BadInput, UsageError
 from penstock.workloads.codons import genetic_codes
@@ -68,7 +68,7 @@ def parse(option: str) -> CodeMap:
         UsageError: no code has that number.
         BadInput: a file that is no such table, with the line.
     """
-    if option.strip().lstrip("+-").isdigit():
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", option):
         number = int(option)
         genetic_codes.translation(number)
         return CodeMap(default=number)
@@ -95,7 +95,7 @@ def _lines(raw: bytes, path: str) -> list[tuple[str, int]]:
         if not line.strip() or line.startswith("#"):
             continue
         name, tab, code = line.rstrip().rpartition("\t")
-        if not tab or not code.strip().isdigit() or not name.strip():
+        if not tab or not re.fullmatch(r"\s*[0-9]{1,9}", code) or not name.strip():
             raise BadInput(
                 f"{line[:60]!r} is no id (or pattern), tab and number of a genetic code",
                 file=path,
@@ -109,8 +109,3 @@ def _lines(raw: bytes, path: str) -> list[tuple[str, int]]:
     if not found:
         raise BadInput("no line of it names a genetic code", file=path)
     return found
-
-
-def is_table(option: str) -> bool:
-    """Whether this names a table rather than a number."""
-    return not option.strip().lstrip("+-").isdigit() and Path(option).exists()

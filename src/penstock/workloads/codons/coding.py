@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import penstock
 from penstock.errors import BadInput, UsageError
-from penstock.sources import Fasta
 from penstock.sequences.given import check_files
 from penstock.sequences.inputs import Inputs, block_of, text_of
 from penstock.sequences.stretches import Records, Stretch
+from penstock.sources import Fasta
 from penstock.sources.paths import find_files
 from penstock.workloads.codons import genetic_codes
 from penstock.workloads.codons.annotated import PLACES, Annotated, GenBank, keep_lines

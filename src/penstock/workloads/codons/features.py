@@ -15,8 +15,11 @@ REASONS = ("pseudo", "order", "remote", "outside", "no sequence")
 """Why a coding sequence is left out: a pseudogene; parts whose joining is not told (``order``, ``a^b``,
 ``a.b``); a part in another record; a part beyond the sequence's end; a record without its sequence."""
 
+_PHASES = {"0": 0, "1": 1, "2": 2, ".": 0}
+_DEEPEST = 8
+"""Locations in locations; those of INSDC are three deep."""
 _TOKEN = re.compile(r"\s*([A-Za-z_]+\(|[(),]|[^(),\s]+)")
-_RANGE = re.compile(r"(?:([^:]+):)?(<?)(\d+)(?:\.\.(>?)(\d+))?(>?)$")
+_RANGE = re.compile(r"(?:([^:]+):)?(<?)(\d{1,15})(?:\.\.(>?)(\d{1,15}))?(>?)$")
 _EXCEPT = re.compile(r"pos:((?:complement|join)?\(?[^a-z]*\)*),aa:([A-Za-z]+)")
 
 
@@ -71,28 +74,28 @@ def location(text: str) -> tuple[tuple[Part, ...], bool, str]:
     """
     tokens = [token.strip() for token in _TOKEN.findall(text)]
     found = _Found()
-    found.parts = _parse(tokens, found)
+    found.parts = _parse(tokens, found, 0)
     if tokens or not (found.parts or found.reason):
         raise NoLocation(text)
     return tuple(found.parts), found.partial, found.reason
 
 
-def _parse(tokens: list[str], found: _Found) -> list[Part]:
+def _parse(tokens: list[str], found: _Found, depth: int) -> list[Part]:
     """One location from the front of the tokens."""
-    if not tokens:
-        raise NoLocation("")
+    if not tokens or depth > _DEEPEST:
+        raise NoLocation("".join(tokens))
     token = tokens.pop(0)
     if token in ("join(", "order("):
         if token == "order(":
             found.reason = found.reason or "order"
-        parts = _parse(tokens, found)
+        parts = _parse(tokens, found, depth + 1)
         while tokens and tokens[0] == ",":
             tokens.pop(0)
-            parts += _parse(tokens, found)
+            parts += _parse(tokens, found, depth + 1)
         _close(tokens, token)
         return parts
     if token == "complement(":
-        parts = _parse(tokens, found)
+        parts = _parse(tokens, found, depth + 1)
         _close(tokens, token)
         return [Part(part.start, part.stop, not part.reverse) for part in reversed(parts)]
     match = _RANGE.match(token)
@@ -140,9 +143,10 @@ def _number(told: Mapping[str, list[str]], name: str, otherwise: int) -> int:
     values = told.get(name)
     if not values:
         return otherwise
-    if not values[0].strip().isdigit() or (name == "codon_start" and values[0].strip() not in "123"):
-        raise NoLocation(f"/{name}={values[0]}")
-    return int(values[0])
+    value = values[0].strip()
+    if not re.fullmatch("[0-9]{1,9}", value) or (name == "codon_start" and value not in ("1", "2", "3")):
+        raise NoLocation(f"/{name}={value}")
+    return int(value)
 
 
 def _excepted(values: Iterable[str]) -> tuple[Part, ...]:
@@ -170,14 +174,14 @@ def of_gff(lines: Iterable[str]) -> list[Cds]:
         columns = line.rstrip("\r\n").split("\t")
         try:
             start, stop, phase = int(columns[3]) - 1, int(columns[4]), columns[7]
-            if start < 0 or stop <= start or columns[6] not in "+-" or phase not in "012.":
+            if start < 0 or stop <= start or columns[6] not in ("+", "-") or phase not in _PHASES:
                 raise ValueError
             attributes = _attributes(columns[8])
         except (ValueError, IndexError):
             raise NoLocation(line[:200]) from None
         key = attributes.get("ID") or attributes.get("Parent") or f"\t{number}"
         part = Part(start, stop, columns[6] == "-")
-        groups.setdefault(key, []).append((part, int(phase) if phase != "." else 0, attributes))
+        groups.setdefault(key, []).append((part, _PHASES[phase], attributes))
     return [_of_lines(each) for each in groups.values()]
 
 
