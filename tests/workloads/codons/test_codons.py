@@ -579,7 +579,7 @@ def test_only_large_inputs_ask_for_numba(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert Codons().plan("1GiB", inputs=[str(EXAMPLE)])
     with open(tmp_path / "large.fa", "wb") as file:
-        file.write(b">a\n")
-        file.truncate(100 << 20)
+        file.write(b">a\n" + b"A" * 5000)
+        file.truncate(100 << 20)  # of which only the size is looked at
     with pytest.raises(MissingExtra, match=r"penstock\[codons\]"):
         Codons().plan("1GiB", inputs=[str(tmp_path / "large.fa")])

@@ -272,8 +272,7 @@ def _check_together(asked: Mapping[str, Any]) -> None:
         )
     if asked["plot"] and (asked["files"] or asked["compat"] == "upstream"):
         raise UsageError(
-            "--plot draws whole records: it goes neither with coding sequences nor with "
-            "--compat upstream"
+            "--plot draws whole records: it goes neither with coding sequences nor with --compat upstream"
         )
     if asked["compat"] == "biopython" and not asked["reference"]:
         raise UsageError("--compat biopython is about the CAI, which needs --reference")
