@@ -44,7 +44,7 @@ ELSEWHERE = """
 import sys
 from penstock.record import holding
 from penstock.record import lock
-lock._here = lambda: holding.Here("node2", "another boot", "pid:[2]")
+lock._here = lambda: holding.ThisMachine("node2", "another boot", "pid:[2]")
 holding.SILENT = 1.0
 """
 
