@@ -192,11 +192,10 @@ HOW = ["child", "forked", "another program", "without environment"]
 def test_a_daemon_is_counted_and_ends_with_its_worker(driven, how):
     before = driven.all()
     daemon = driven.ask(SlipAway(how))
-    until(lambda: driven.all() > before + 28 * MiB)
-    driven.memory()  # with what the reading before found
-    assert driven.all() < before + 60 * MiB, "once"
-    if how in ("forked", "another program"):
-        assert driven.memory() > 28 * MiB, "it is the worker's"
+    # While it slips away one reading may find it in two places, or in none: it counts once from then on.
+    until(lambda: all(28 * MiB < driven.all() - before < 60 * MiB for _ in range(5)))
+    if how in ("forked", "another program"):  # it is the worker's
+        until(lambda: all(driven.memory() > 28 * MiB for _ in range(5)))
     driven.backend.kill(driven.worker)
     assert isinstance(driven.next(), Death)
     until(lambda: gone(daemon))
