@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock
-from penstock.errors import BadInput, UsageError
+from penstock.errors import BadInput, JobChanged, UsageError
 from penstock.workloads.codons import Codons, genetic_codes
 from penstock.workloads.codons.annotated import GenBank
 from penstock.workloads.codons.features import Cds, NoLocation, Part, location, of_gff
@@ -264,6 +264,20 @@ def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed):
         run(tmp_path / "local", tmp_path / "a.fa", tmp_path / "a.gff", backend="local", per_record=True)
         == told
     )
+
+
+def test_gff3_that_was_edited_is_refused_as_a_changed_input(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
+    annotation, copy = tmp_path / "a.gff", tmp_path / "b.gff"
+    annotation.write_text(gff_of([("chr1", [(1, 18)], "+", "")]))
+    copy.write_text(gff_of([("chr1", [(31, 36)], "+", "")]))
+    told = run(tmp_path / "run", tmp_path / "a.fa", annotation, copy, cds=True)
+    annotation.touch()
+    assert run(tmp_path / "run", tmp_path / "a.fa", annotation, copy, cds=True) == told
+    copy.write_text(gff_of([("chr1", [(31, 39)], "+", "")]))
+    for _ in range(2):
+        with pytest.raises(JobChanged, match=r"the input 'paths' changed \(\S*/b.gff\)"):
+            run(tmp_path / "run", tmp_path / "a.fa", annotation, copy, cds=True)
 
 
 def test_trans_splicing_and_phases_of_gff3():

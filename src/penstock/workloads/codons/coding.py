@@ -196,11 +196,12 @@ def annotation_of(run: penstock.Run, files: Files) -> dict[str, Any]:
     """The input that tells where coding sequences are: a folder with the CDS lines of the GFF3 files."""
     if not files.gff:
         return {}
-    stored = run.step("annotation", keep, inputs={"paths": [str(path) for path in files.gff]})
+    # As paths, whose contents are in the key of the step: a changed annotation is refused.
+    stored = run.step("annotation", keep, inputs={"paths": [Path(path) for path in files.gff]})
     return {"annotation": stored}
 
 
-def keep(folder: Path, paths: Sequence[str]) -> dict[str, Any]:
+def keep(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
     """The step that keeps these lines."""
 
     def pieces(path: str) -> Iterator[tuple[int, bytes]]:
@@ -211,7 +212,7 @@ def keep(folder: Path, paths: Sequence[str]) -> dict[str, Any]:
                 yield at, bytes(piece)
                 at += len(piece)
 
-    return keep_lines(folder, texts=((path, pieces(path)) for path in paths))
+    return keep_lines(folder, texts=((path, pieces(path)) for path in map(str, paths)))
 
 
 def told_of(told: NDArray[np.int64]) -> dict[str, Any]:
