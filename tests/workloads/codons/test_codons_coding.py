@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ import penstock
 from penstock.errors import BadInput, JobChanged, UsageError
 from penstock.workloads.codons import Codons, genetic_codes
 from penstock.workloads.codons.annotated import GenBank
+from penstock.workloads.codons.coding import Met
 from penstock.workloads.codons.features import Cds, NoLocation, Part, location, of_gff
 from penstock.workloads.codons.gather import Gatherer
 
@@ -259,7 +262,7 @@ def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed):
         "g1": (1, dict(codons_of(reverse))),
         "g2": (2, dict(codons_of(SEQUENCE[3:12]))),
     }
-    assert told["coding_sequences"]["left_out"] == {"pseudo": 1, "outside": 1}
+    assert told["coding_sequences"]["left_out"] == {"pseudo": 1, "outside": 1, "no such sequence": 1}
     assert (
         run(tmp_path / "local", tmp_path / "a.fa", tmp_path / "a.gff", backend="local", per_record=True)
         == told
@@ -278,6 +281,63 @@ def test_gff3_that_was_edited_is_refused_as_a_changed_input(tmp_path):
     for _ in range(2):
         with pytest.raises(JobChanged, match=r"the input 'paths' changed \(\S*/b.gff\)"):
             run(tmp_path / "run", tmp_path / "a.fa", annotation, copy, cds=True)
+
+
+def test_coding_sequences_of_sequences_that_are_not_there_are_counted_and_named(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n>chr2\n{SEQUENCE}\n")
+    features = [("chr1", [(1, 18)], "+", ""), ("2", [(1, 4), (8, 12)], "+", ""), ("2", [(1, 9)], "+", "")]
+    features += [(f"x{number}", [(1, 6)], "+", "") for number in range(6)]
+    (tmp_path / "a.gff").write_text(gff_of(features))
+    for backend in ("inline", "local"):
+        told = run(tmp_path / backend, tmp_path / "a.fa", tmp_path / "a.gff", cds=True, backend=backend)
+        found = told["coding_sequences"]
+        assert (found["features"], found["read"], found["left_out"]) == (9, 1, {"no such sequence": 8})
+        assert found["absent"] == {"sequences": 7, "first": ["2", "x0", "x1", "x2", "x3"]}
+        assert told["warnings"][-2:] == [
+            "of 9 coding sequences 8 were left out: 8 (no such sequence)",
+            "7 sequences that CDS lines name are those of no FASTA record that was read: '2', 'x0', 'x1', "
+            "'x2', 'x3' and 2 more. The first column of GFF3 must be the first word of a FASTA header",
+        ]
+
+
+@pytest.mark.parametrize("options", [{}, {"per_record": True, "per_file": True}])
+def test_records_of_one_id_are_refused_where_coding_sequences_are_in_them(tmp_path, options):
+    many = "".join(f">n{number}\n{SEQUENCE}\n" for number in range(400))  # several items
+    one, two = tmp_path / "one.fa", tmp_path / "two.fa"
+    one.write_text(f">chr1\n{SEQUENCE}\n>free\n{SEQUENCE}\n{many}>free\n{SEQUENCE}\n")
+    two.write_text(f">chr1 again\n{SEQUENCE}\n")
+    annotation = tmp_path / "a.gff"
+    annotation.write_text(gff_of([("chr1", [(1, 18)], "+", ""), ("n7", [(1, 6)], "+", "")]))
+    told = run(tmp_path / "run", one, annotation, cds=True, **options)  # none is in either ``free``
+    assert told["coding_sequences"]["read"] == 2
+    for number, files in enumerate(([one, two], [tmp_path / "both.fa"])):
+        (tmp_path / "both.fa").write_text(one.read_text() + two.read_text())
+        folder = tmp_path / f"run{number}"
+        for _ in range(2):
+            with pytest.raises(BadInput, match=r"^1 ids .*\('chr1'\)|both.fa: 1 ids .*\('chr1'\)"):
+                run(folder, *files, annotation, cds=True, **options)
+        assert not (folder / "files.parquet").exists()
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=6))
+@settings(deadline=None, max_examples=50)
+def test_what_was_met_twice_is_known_however_items_are_put_together(items):
+    met = Met()
+    states = [met.step(met.start(), np.array(each, np.int64)) for each in items]
+    count = Counter(number for each in items for number in each)
+    want = sorted(number for number, times in count.items() for _ in range(min(times, 2)))
+    assert met.finish(iter(states)).tolist() == want
+    assert met.finish(iter(states[::-1])).tolist() == want
+
+
+def test_a_new_run_in_the_place_of_another_has_its_own_annotation(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
+    for name in ("other", "chr1"):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        features = [(name, [(1, 18)], "+", ""), ("chr1", [(1, 6)], "+", "")]
+        (tmp_path / "a.gff").write_text(gff_of(features))
+        told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "a.gff", cds=True)
+    assert told["coding_sequences"]["read"] == 2
 
 
 def test_trans_splicing_and_phases_of_gff3():

@@ -310,7 +310,7 @@ def _nothing(asked: Mapping[str, Any], told: Mapping[str, Any]) -> BadInput:
     if not asked["files"]:
         return BadInput("no sequences in any of the files: there is no line that begins with '>'")
     found = told["coding_sequences"]
-    if asked["files"].gff and not found["features"]:
+    if asked["files"].gff and found["left_out"].get("no such sequence", 0) == found["features"]:
         return BadInput(
             "no sequence of the FASTA files has a CDS line in the GFF3 files: their first columns must be "
             "the ids, the first words of the header lines",
@@ -371,19 +371,18 @@ def _count_records(
     run: penstock.Run, asked: Mapping[str, Any], limit: int | None, reference: NDArray[Any] | None
 ) -> tuple[list[str], NDArray[Any], dict[str, Any]]:
     """Count record by record: the first ids without a code, sums by code, and what more is told."""
-    from penstock.workloads.codons import by_record
+    from penstock.workloads.codons import by_record, coding
 
     inputs = _inputs(asked) if asked["files"] else _open(asked["inputs"], asked, whole=True)
-    stored = by_record.count(run, inputs, asked, limit, reference)
+    annotation = coding.annotation_of(run, asked["files"]) if asked["files"] else {}
+    stored = by_record.count(run, inputs, asked, limit, reference, annotation)
     sums = stored.open("sums")
-    if asked["per_file"]:
-        by_record.write_files(run, stored, asked, reference)
     more: dict[str, Any] = {}
     if asked["files"]:
-        from penstock.workloads.codons import coding
-
-        more["coding_sequences"] = told = coding.told_of(stored.open("told"))
+        more["coding_sequences"] = told = coding.told_of(run, asked["files"], annotation, stored)
         more["warnings"] = coding.warnings_of(told)
+    if asked["per_file"]:
+        by_record.write_files(run, stored, asked, reference)
     if asked["per_record"] and not asked["files"]:
         count, names = by_record.duplicates(stored.open("records"), int(sums[:, 64].sum()))
         if count:

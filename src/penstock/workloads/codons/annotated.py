@@ -231,6 +231,8 @@ class Annotated:
         folder: of the lines.
         told: as for :class:`GenBank`.
         places: of the lines of each sequence in it.
+
+    ``met`` gets, for each record that has such lines, where the first of them begins: it stands for its id.
     """
 
     def __init__(self, path: str, folder: Path, told: Counter[str], places: Mapping[str, Any]) -> None:
@@ -238,6 +240,7 @@ class Annotated:
         self._folder = folder
         self._told = told
         self._places = places
+        self.met: list[int] = []
 
     def read(self, pieces: Pieces) -> Coding:
         """Each coding sequence and its letters, as they end."""
@@ -264,21 +267,36 @@ class Annotated:
 
     def _features(self, header: bytes, lines: IO[bytes], *, tell: bool = True) -> list[Cds]:
         name = (header.split(None, 1) or [b""])[0].decode("utf-8", "surrogateescape")
-        texts: list[str] = []
-        for start, stop in self._places.get(name, ()):
-            lines.seek(start)
-            texts += lines.read(stop - start).decode("utf-8", "replace").splitlines()
-        try:
-            found = of_gff(texts)
-        except NoLocation as error:
-            raise BadInput(f"a CDS line of GFF3 that cannot be read: {_shown(error)}") from None
+        runs = self._places.get(name, ())
+        found = features_of(lines, runs)
         if tell:
+            self.met += [start for start, _ in runs[:1]]
             self._told["features"] += len(found)
             self._told.update(cds.reason for cds in found if cds.reason)
         return found
 
     def _end(self, gatherer: Gatherer | None) -> None:
         self._told["outside"] += len(gatherer.beyond()) if gatherer else 0
+
+
+def features_of(lines: IO[bytes], runs: Iterable[Sequence[int]]) -> list[Cds]:
+    """The coding sequences of one sequence, from the lines that ``keep_lines`` kept.
+
+    Args:
+        lines: the file of them.
+        runs: where those of the sequence begin and end in it.
+
+    Raises:
+        BadInput: a line that is none of a CDS.
+    """
+    texts: list[str] = []
+    for start, stop in runs:
+        lines.seek(start)
+        texts += lines.read(stop - start).decode("utf-8", "replace").splitlines()
+    try:
+        return of_gff(texts)
+    except NoLocation as error:
+        raise BadInput(f"a CDS line of GFF3 that cannot be read: {_shown(error)}") from None
 
 
 def _fasta(pieces: Pieces, path: str) -> Iterator[tuple[bytes | None, bytes]]:

@@ -27,10 +27,9 @@ _NAMED = 3
 
 def count(
     run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any], limit: int | None,
-    reference: summary.Vector | None,
+    reference: summary.Vector | None, given: Mapping[str, penstock.Stored],
 ) -> penstock.Stored:  # fmt: skip
-    """Count each record; see :class:`CountRecords` for what the result has."""
-    given = coding.annotation_of(run, asked["files"]) if asked["files"] else {}
+    """Count each record, by the annotation given; see :class:`CountRecords` for what the result has."""
     firsts = np.zeros(len(inputs.source) + 1, np.int64)
     if asked["per_record"]:  # which numbers them
         function = coding.CountFeatures(bool(asked["files"].genbank)) if asked["files"] else CountHeaders()
@@ -57,6 +56,8 @@ def job(
     into: dict[str, Any] = {"sums": penstock.reducers.Sum(), "unmatched": FirstNames()}
     if files:
         into["told"] = penstock.reducers.Sum()
+        if files.gff:
+            into["met"] = coding.Met()
     if asked["compare"] is not None:
         into["moments"] = penstock.reducers.Sum()
     if asked["per_record"]:

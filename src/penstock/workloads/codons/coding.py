@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from penstock.sequences.stretches import Records, Stretch
 from penstock.sources import Fasta
 from penstock.sources.paths import find_files
 from penstock.workloads.codons import genetic_codes
-from penstock.workloads.codons.annotated import PLACES, Annotated, GenBank, keep_lines
+from penstock.workloads.codons.annotated import LINES, PLACES, Annotated, GenBank, features_of, keep_lines
 from penstock.workloads.codons.features import REASONS
 from penstock.workloads.codons.usage import Counted, Ints
 from penstock.workloads.codons.usage_job import Bad, CountRecords
@@ -28,6 +29,10 @@ from penstock.workloads.codons.usage_job import Bad, CountRecords
 TOLD = ("features", "read", "partial", "excepted", *REASONS)
 """Coding sequences that were found, read, and read though they are partial; codons that are read otherwise;
 then those left out, by reason."""
+ABSENT = "no such sequence"
+"""The reason of coding sequences whose sequence is in none of the FASTA files."""
+_NAMED = 5
+"""Ids that are named."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class CountCoding(CountRecords):
     Args:
         genbank: the items are of GenBank, else of FASTA.
 
-    Its result has ``told`` too, int64, as ``TOLD`` names it.
+    Its result has ``told`` too, int64, as ``TOLD`` names it; and of FASTA ``met``, see :class:`Annotated`.
     """
 
     genbank: bool = True
@@ -126,7 +131,8 @@ class CountCoding(CountRecords):
         codes: deque[int] = deque()
         reader = _reader(self.genbank, item.path, told, annotation)
         found = self.count(item, firsts, self._texts(item, reader, told, codes), _bad(item), codes)
-        return found | {"told": np.array([told[name] for name in TOLD], np.int64)}
+        found["told"] = np.array([told[name] for name in TOLD], np.int64)
+        return found if self.genbank else found | {"met": np.array(reader.met, np.int64)}
 
     def _texts(
         self, item: Stretch, reader: Any, told: Counter[str], codes: deque[int]
@@ -155,6 +161,38 @@ class CountCoding(CountRecords):
         return genetic_codes.numbers()
 
 
+@dataclass(frozen=True)
+class Met:
+    """Which sequences of the annotation were met in FASTA, ascending; twice those met twice or more often."""
+
+    unit: ClassVar[str] = "item"
+    order: Literal["any"] = "any"
+    grain: None = None
+
+    def start(self) -> Ints:
+        """None."""
+        return np.zeros(0, np.int64)
+
+    def step(self, state: Ints, result: Ints) -> Ints:
+        """Those of the next item."""
+        return self.merge(state, result)
+
+    def merge(self, left: Ints, right: Ints) -> Ints:
+        """Those of both."""
+        both = np.sort(np.concatenate((left, right)))
+        kept = np.ones(len(both), bool)
+        kept[2:] = both[2:] != both[:-2]
+        found: Ints = both[kept]
+        return found
+
+    def finish(self, states: Iterator[Ints]) -> Ints:
+        """Of everything."""
+        total = self.start()
+        for state in states:
+            total = self.merge(total, state)
+        return total
+
+
 def _bad(item: Stretch) -> Bad:
     """Names the file; a place in a coding sequence is none in it."""
     return lambda at, kind, text: BadInput(
@@ -169,16 +207,19 @@ def _reader(genbank: bool, path: str, told: Counter[str], annotation: Any) -> An
     return Annotated(path, Path(annotation), told, _places(str(annotation)))
 
 
-_PLACES: dict[str, Any] = {}
+_PLACES: dict[tuple[str, int, int, int], Any] = {}
 
 
 def _places(folder: str) -> Mapping[str, Any]:
-    """Read once a process."""
-    if folder not in _PLACES:
+    """Read once a process, unless another run has come into the folder's place."""
+    path = Path(folder) / PLACES
+    status = path.stat()
+    key = folder, status.st_ino, status.st_size, status.st_mtime_ns
+    if key not in _PLACES:
         _PLACES.clear()
-        with open(Path(folder) / PLACES, encoding="utf-8", errors="surrogateescape") as file:
-            _PLACES[folder] = json.load(file)
-    found: Mapping[str, Any] = _PLACES[folder]
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            _PLACES[key] = json.load(file)
+    found: Mapping[str, Any] = _PLACES[key]
     return found
 
 
@@ -192,7 +233,7 @@ def inputs_of(files: Files) -> Inputs:
     return Inputs(source, paths, [], sum(map(text_of, paths)), 0)
 
 
-def annotation_of(run: penstock.Run, files: Files) -> dict[str, Any]:
+def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]:
     """The input that tells where coding sequences are: a folder with the CDS lines of the GFF3 files."""
     if not files.gff:
         return {}
@@ -215,11 +256,54 @@ def keep(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
     return keep_lines(folder, texts=((path, pieces(path)) for path in map(str, paths)))
 
 
-def told_of(told: NDArray[np.int64]) -> dict[str, Any]:
-    """What ``summary.json`` says of coding sequences."""
-    by_name = dict(zip(TOLD, told.tolist(), strict=True))
-    left_out = {name: by_name[name] for name in REASONS if by_name[name]}
-    return {**{name: by_name[name] for name in TOLD[:4]}, "left_out": left_out}
+def count_absent(folder: Path, annotation: Path, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The step that counts what the annotation tells of sequences that are in no FASTA file."""
+    met = set(usage["met"].tolist())
+    absent = {name: runs for name, runs in _places(str(annotation)).items() if runs[0][0] not in met}
+    with open(annotation / LINES, "rb") as lines:
+        features = sum(len(features_of(lines, runs)) for runs in absent.values())
+    names = [name.encode("utf-8", "replace").decode() for name in islice(absent, _NAMED)]
+    return {"features": features, "sequences": len(absent), "first": names}
+
+
+def told_of(
+    run: penstock.Run, files: Files, annotation: Mapping[str, penstock.Stored], usage: penstock.Stored
+) -> dict[str, Any]:
+    """What ``summary.json`` says of coding sequences.
+
+    Raises:
+        BadInput: records of one id, of which the annotation means only one.
+    """
+    by_name = dict(zip(TOLD, usage.open("told").tolist(), strict=True))
+    told: dict[str, Any] = {name: by_name[name] for name in TOLD[:4]}
+    told["left_out"] = {name: by_name[name] for name in REASONS if by_name[name]}
+    for stored in annotation.values():
+        met = usage.open("met")
+        _refuse_twice(met, stored, files)
+        if len(met) < stored.facts["sequences"]:
+            absent = run.step("absent", count_absent, inputs={"annotation": stored, "usage": usage}).facts
+            told["features"] += absent["features"]
+            told["left_out"][ABSENT] = absent["features"]
+            told["absent"] = {"sequences": absent["sequences"], "first": absent["first"]}
+    return told
+
+
+def _refuse_twice(met: Ints, annotation: penstock.Stored, files: Files) -> None:
+    twice = set(met[1:][met[1:] == met[:-1]].tolist())
+    if not twice:
+        return
+    names = (name for name, runs in _places(str(annotation.folder)).items() if runs[0][0] in twice)
+    raise BadInput(
+        f"{len(twice)} ids that CDS lines name are each that of several FASTA records "
+        f"({_list(names, len(twice))}): which of them is meant cannot be told, and all would be counted. "
+        "Give each id once",
+        file=files.fasta[0] if len(files.fasta) == 1 else None,
+    )
+
+
+def _list(names: Iterable[str], total: int) -> str:
+    shown = ", ".join(repr(name)[:100] for name in islice(names, _NAMED))
+    return shown + (f" and {total - _NAMED} more" if total > _NAMED else "")
 
 
 def warnings_of(told: Mapping[str, Any]) -> list[str]:
@@ -227,6 +311,14 @@ def warnings_of(told: Mapping[str, Any]) -> list[str]:
     if not told["left_out"]:
         return []
     reasons = ", ".join(f"{count} ({reason})" for reason, count in told["left_out"].items())
-    return [
+    said = [
         f"of {told['features']} coding sequences {sum(told['left_out'].values())} were left out: {reasons}"
     ]
+    if "absent" in told:
+        count = told["absent"]["sequences"]
+        said.append(
+            f"{count} sequences that CDS lines name are those of no FASTA record that was read: "
+            f"{_list(told['absent']['first'], count)}. The first column of GFF3 must be the first word of a "
+            "FASTA header"
+        )
+    return said
