@@ -91,7 +91,11 @@ def test_any_piece_and_any_worker_give_the_same(tmp_path):
 
 
 def genbank(features, sequence, *, code=""):
-    lines = ["LOCUS       X 12 bp", "FEATURES             Location/Qualifiers", "     gene            1..9"]
+    lines = [
+        f"LOCUS       X {len(sequence)} bp",
+        "FEATURES             Location/Qualifiers",
+        "     gene            1..9",
+    ]
     lines += [f"     {each}" for each in features]
     lines.append("ORIGIN")
     for at in range(0, len(sequence), 60):
@@ -166,6 +170,11 @@ def test_what_is_left_out_is_counted_by_reason_and_codes_are_told_apart(tmp_path
         (lambda text: text.replace("gene=x", "codon_start=12"), "codon_start=12"),
         (lambda text: text.replace("gene=x", "transl_table=7"), "number 7"),
         (lambda text: text + "what\n", "outside a record"),
+        (lambda text: text.replace("       61 ", "      121 "), r"'121', and 61 follows the 60 letters"),
+        (lambda text: text.replace("at\n//", "a\n//"), "has 71 letters, .* tells 72 bp"),
+        (lambda text: text.replace("72 bp", "71 BP"), "a.gb, .*'LOCUS       X 71 BP' has 72 letters"),
+        (lambda text: text.replace("aaaccc", "aaacc", 1), "'61', and 60 follows the 59 letters"),
+        (lambda text: "".join(text.splitlines(True)[:-2]) + "//\n", "has 60 letters"),
         (lambda text: text.replace("atgaaaccc", "atg!aaccc"), "b'!' in a coding sequence"),
         (lambda text: text.replace("CDS ", "exon"), "no coding sequence to count"),
     ],
@@ -176,6 +185,14 @@ def test_genbank_that_is_none_is_named(tmp_path, change, match):
     with pytest.raises(penstock.PenstockError, match=match) as caught:
         run(tmp_path / "run", tmp_path / "a.gb")
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_record_without_letters_or_length_is_no_fault(tmp_path):
+    whole = genbank([feature("1..18", "gene=x")], SEQUENCE)
+    bare = genbank([feature("1..18", "gene=y")], "").replace(" 0 bp", " 72 bp")
+    (tmp_path / "a.gb").write_text(whole.replace("72 bp", "") + bare)
+    told = run(tmp_path / "run", tmp_path / "a.gb")["coding_sequences"]
+    assert (told["read"], told["left_out"]) == (1, {"no sequence": 1})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ _KEPT = frozenset(
         "pseudo", "pseudogene",
     )
 )  # fmt: skip
+_LENGTH = re.compile(rb"\s(\d{1,18})\s+bp\b", re.IGNORECASE)
+"""The length in a line LOCUS."""
 LINES, PLACES = "cds.gff", "cds.json"
 
 
@@ -47,7 +50,7 @@ class GenBank:
         """Each coding sequence and its letters, as they end.
 
         Raises:
-            BadInput: a feature that cannot be read, a record without an end.
+            BadInput: a feature that cannot be read, a record without an end, letters that are missing.
         """
         lines = _lines(pieces, self._path)
         for at, line in lines:
@@ -92,21 +95,39 @@ class GenBank:
         self._tell(sequences)
         gatherer = Gatherer(sequences)
         held: list[bytes] = []
-        size = 0
+        size = read = 0
         for place, line in lines:
             if line.startswith(b"//"):
                 yield from gatherer.feed(b"".join(held))
-                self._told["outside"] += len(gatherer.beyond())
+                self._told["outside" if read else "no sequence"] += len(gatherer.beyond())
+                self._check_length(at, locus, read)
                 return
             number, _, letters = line.strip().partition(b" ")
             if not number.isdigit():
                 raise self._bad(place, f"{_shown(line)} where a line of sequence was expected")
+            if number.lstrip(b"0") != b"%d" % (read + 1):
+                raise self._bad(
+                    place,
+                    f"a line of sequence of the record {_shown(locus)} has the number {_shown(number)}, and "
+                    f"{read + 1} follows the {read} letters before it: letters are missing or too many",
+                )
             held.append(letters.translate(None, b" \t"))
-            size += len(letters)
+            size += len(held[-1])
+            read += len(held[-1])
             if size > _TOGETHER:
                 yield from gatherer.feed(b"".join(held))
                 held, size = [], 0
         raise self._cut(at, locus)
+
+    def _check_length(self, at: int, locus: bytes, read: int) -> None:
+        """See that a record has the letters that its first line tells, or none."""
+        told = _LENGTH.search(locus)
+        if told and read and int(told[1]) != read:
+            raise self._bad(
+                at,
+                f"the record {_shown(locus)} has {read} letters, and its line LOCUS tells {int(told[1])} bp: "
+                "letters are missing or too many",
+            )
 
     def _closed(self, lines: list[tuple[int, bytes]]) -> list[Cds]:
         """The feature that these lines told, if it was one."""
