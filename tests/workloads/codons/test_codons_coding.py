@@ -347,6 +347,17 @@ def test_what_was_met_twice_is_known_however_items_are_put_together(items):
     assert met.finish(iter(states[::-1])).tolist() == want
 
 
+def test_gff3_that_is_given_again_as_a_copy_doubles_no_coding_sequence(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
+    one = gff_of([("chr1", [(1, 18)], "+", ""), ("chr1", [(1, 4), (8, 12)], "-", "")])
+    (tmp_path / "a.gff").write_text(one)
+    (tmp_path / "b.gff").write_text(one.splitlines(True)[0] + one.splitlines(True)[1])
+    told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "a.gff", tmp_path / "b.gff", per_record=True)
+    assert told["coding_sequences"]["left_out"] == {"order": 1}
+    assert [row["length"] for row in table(tmp_path / "run")] == [9]
+    assert told["warnings"] == ["of 2 coding sequences 1 were left out: 1 (order)"]
+
+
 def test_a_new_run_in_the_place_of_another_has_its_own_annotation(tmp_path):
     (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
     for name in ("other", "chr1"):

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 REASONS = ("pseudo", "order", "remote", "outside", "no sequence")
 """Why a coding sequence is left out: a pseudogene; parts whose joining is not told (``order``, ``a^b``,
-``a.b``); a part in another record; a part beyond the sequence's end; a record without its sequence."""
+``a.b``; a line of GFF3 that comes twice); a part in another record; a part beyond
+the sequence's end; a record without its sequence."""
 
 _PHASES = {"0": 0, "1": 1, "2": 2, ".": 0}
 _DEEPEST = 8
@@ -193,6 +194,9 @@ def _of_lines(lines: list[tuple[Part, int, dict[str, str]]]) -> Cds:
     names = ("gene", "locus_tag", "Name", "protein_id", "ID", "Parent")
     partial = told.get("partial") == "true" or any("_range" in key for key in told)
     values = {"transl_table": [told["transl_table"]]} if "transl_table" in told else {}
+    reason = "order" if len({part for part, _, _ in lines}) < len(lines) else ""
+    if told.get("pseudo") == "true" or "pseudogene" in told:
+        reason = "pseudo"
     exceptions = re.findall(r"\(.*?aa:[A-Za-z]+\)", told.get("transl_except", ""))
     return Cds(
         next((told[name] for name in names if told.get(name)), ""),
@@ -201,7 +205,7 @@ def _of_lines(lines: list[tuple[Part, int, dict[str, str]]]) -> Cds:
         _number(values, "transl_table", 0) or None,
         _excepted(exceptions),
         partial,
-        "pseudo" if told.get("pseudo") == "true" or "pseudogene" in told else "",
+        reason,
     )
 
 
