@@ -1,6 +1,7 @@
 """Functions that workers call, and scripts of their own, for the tests of executors and pools."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 from waiting import LIMIT, MARK, left_behind, until
 
 from penstock.proc import held
@@ -449,3 +451,12 @@ def nests_loky(told, dies):
             file.write(f"{os.getpid()} {len(names)} {len(entries)}\n")
         if dies:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def seed_both(number):
+    random.seed(number)
+    np.random.seed(number)
+
+
+def draw_both(_):
+    return random.random(), np.random.random()

@@ -550,3 +550,24 @@ def test_observers_hear_the_engine():
 def test_an_executor_in_a_fork_of_its_owner_removes_nothing(tmp_path):
     out = python(tmp_path, programs.FORKS)
     assert (out.returncode, out.stdout) == (0, "1048576\n"), out.stderr
+
+
+# --------------------------------------------------------------------------- random numbers
+
+
+def test_what_an_initializer_seeds_is_seeded_for_the_calls_of_its_worker():
+    def drawn(make):
+        with make(1, initializer=programs.seed_both, initargs=(7,)) as pool:
+            return list(pool.map(programs.draw_both, range(30)))
+
+    expected = drawn(lambda *words, **more: ProcessPoolExecutor(*words, mp_context=FORKSERVER, **more))
+    assert len(set(expected)) == 30
+    assert drawn(lambda *words, **more: penstock.Executor(*words, budget=beside(250), **more)) == expected
+
+
+def test_no_two_executors_draw_the_same():
+    drawn = set()
+    for _ in range(2):
+        with ours() as pool:
+            drawn |= set(pool.map(programs.draw_both, range(5)))
+    assert len(drawn) == 10

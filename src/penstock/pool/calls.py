@@ -16,6 +16,7 @@ from typing import Any
 from penstock import foreign, forks, storage
 from penstock.errors import DiskFull, ItemTooLarge
 from penstock.pool.pickling import pack
+from penstock.pool.random_state import RandomState
 from penstock.pool.spool import File, load
 from penstock.sharing import share
 
@@ -177,6 +178,7 @@ class Invoke:
         self._begin = begin
         """An initializer and its arguments, packed."""
         self._modules = modules
+        self._random = RandomState()
 
     def warm(self) -> None:
         """Once where workers are forked from: they share what is imported here."""
@@ -188,7 +190,8 @@ class Invoke:
         """Once per worker."""
         if self._begin is not None:
             initializer, arguments = load(self._begin)
-            initializer(*arguments)
+            with self._random.initializing():
+                initializer(*arguments)
 
     def __call__(self, packed: bytes | File | None) -> bytes | File | None:
         if packed is None:
@@ -198,7 +201,8 @@ class Invoke:
         here = forks.Here()
         try:
             fn, args, kwargs = load(packed)
-            result = fn(*args, **kwargs)
+            with self._random.calling():
+                result = fn(*args, **kwargs)
             here.stay()
             del fn, args, kwargs, packed
         except BaseException as error:

@@ -186,6 +186,8 @@ class Service:
             batched=False,
             fixed_call=None,
             durable=False,
+            # As in other pools no two draw the same; a call that is tried again draws what it drew.
+            seed=int.from_bytes(os.urandom(8), "little"),
         )
         threads = thread_variables()
         self._backend.open(cloudpickle.dumps(setup), threads, None)
