@@ -44,7 +44,7 @@ def test_it_is_tried_with_less_where_duckdb_asks_for_too_much(tmp_path, monkeypa
     monkeypatch.setattr(sorting, "_sort", sort)
     sorting.sort_samples(tmp_path, paths=[], columns=COLUMNS, position=True)
     assert asked == [asked[0], asked[0] // 2, asked[0] // 4]
-    monkeypatch.setattr(sorting, "_LEAST", asked[0])
+    monkeypatch.setattr(sorting, "LEAST", asked[0])
     asked.clear()
     with pytest.raises(MemoryError, match=r"DuckDB cannot do with \d+ MiB: could not allocate block"):
         sorting.sort_samples(tmp_path, paths=[], columns=COLUMNS, position=True)
