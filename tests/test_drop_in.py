@@ -202,6 +202,44 @@ def test_a_class_of_the_script_is_one_in_workers_and_what_it_names_need_not_trav
     assert done.stdout.splitlines()[1:] == ["(True, True, 1)", "True"], done.stderr
 
 
+STATE_OF_CLASSES = """
+import sys
+from multiprocessing import Pool
+
+class Model:
+    weights = None
+    total = 0
+
+def begin(weights):
+    Model.weights = weights
+
+def work(number):
+    Model.total += number
+    return Model.weights, Model.total
+
+def main():
+    with Pool(1, begin, ("m",)) as pool:
+        print([pool.apply(work, (number,)) for number in range(4)])
+        Model.total = 100
+        print(pool.apply(work, (1,)), Model.weights)
+
+%s
+"""
+
+
+@pytest.mark.parametrize("guard", ["if __name__ == '__main__': main()", "main()"])
+def test_what_is_set_on_a_class_in_a_worker_stays_for_the_calls_after_it(tmp_path, guard):
+    script = tmp_path / "script.py"
+    script.write_text(STATE_OF_CLASSES % guard)
+    words = ["exec", "--rescue", "--budget", "1GiB", "-q", "--", sys.executable, str(script)]
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", *words], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    kept, renewed = done.stdout.splitlines()
+    assert kept == "[('m', 0), ('m', 1), ('m', 3), ('m', 6)]", done.stderr
+    assert renewed == "('m', 101) None"  # what the script has bound anew is taken, and nothing else
+
+
 def test_without_a_guard_nothing_is_run_and_what_is_missing_is_named_once(tmp_path):
     done = python(tmp_path, SETTINGS + "print('top')\nmain()\nmain()\n", "run")
     assert done.stdout.splitlines() == ["top", "{(28, 131072)}", "{(28, 131072)}"]

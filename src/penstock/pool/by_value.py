@@ -2,9 +2,10 @@
 
 In a worker all of them share one namespace, as they do in the script, and that is the script's own where it
 was run: a class is then the one that it defined, with the attributes that it has here by now. What an
-initializer or a function binds with ``global`` stays for the calls after it. A global is sent with each call
-that names it, and taken where the script has bound the name anew since; a change inside the object is not
-seen then, as it is not in a process that was forked before it.
+initializer or a function binds with ``global``, or sets on a class, stays for the calls after it. A global is
+sent with each call that names it, a class with its attributes likewise, and taken where the script has bound
+the name anew since; a change inside the object is not seen then, as it is not in a process that was forked
+before it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if obj.__module__ != "__main__" or _named(sys.modules["__main__"], obj.__qualname__) is not obj:
             return reduced
         make, arguments, state = reduced[:3]
-        return _class, (obj.__qualname__, make, arguments), (obj.__qualname__, state), None, None, _set_class
+        # By the number that cloudpickle gives a class: one that is defined anew is another.
+        numbers = self._bindings.numbers({f"{arguments[-2]}.{name}": each for name, each in state[0].items()})
+        about = obj.__qualname__, state, numbers
+        return _class, (obj.__qualname__, make, arguments), about, None, None, _set_class
 
 
 def _named(module: Any, name: str) -> Any:
@@ -85,6 +89,8 @@ def _named(module: Any, name: str) -> Any:
 
 _apart: dict[str, Any] = {"__builtins__": __builtins__}
 _numbers: dict[str, int] = {}
+_classes: dict[int, tuple[type, dict[str, int]]] = {}
+"""By identity; held, since what was set on a class would go with it between two calls."""
 
 
 def _script() -> Any:
@@ -118,11 +124,15 @@ def _defined(name: str) -> Any:
     return there if isinstance(there, type) else None
 
 
-def _set_class(kind: type, state: tuple[str, Any]) -> Any:
-    name, attributes = state
+def _set_class(kind: type, state: tuple[str, tuple[dict[str, Any], Any], dict[str, int]]) -> Any:
+    name, (attributes, more), numbers = state
     if kind is _defined(name) and issubclass(kind, Enum):
         return kind  # its members are what they are
-    return _class_setstate(kind, attributes)
+    _, known = _classes.setdefault(id(kind), (kind, {}))
+    changed = [key for key, number in numbers.items() if known.get(key) != number]
+    known.update((key, numbers[key]) for key in changed)
+    names = {key.partition(".")[2] for key in changed}
+    return _class_setstate(kind, ({key: each for key, each in attributes.items() if key in names}, more))
 
 
 def _set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], dict[str, int]]) -> None:
