@@ -48,9 +48,12 @@ def range_of(table: pa.Table, by: str, parts: int, bits: int) -> NDArray[np.int6
     if len(values) and (int(values.min()) < 0 or int(values.max()) >> bits):
         raise TypeError(f"column {by!r}: holds {values.min()} to {values.max()}, not 0 to below 2**{bits}")
     shift = max(bits - 32, 0)  # the highest 32 bits decide: 1,024 times these fit into 64
-    high = values.astype(np.uint64) >> np.uint64(shift)
-    numbers: NDArray[np.int64] = ((high * np.uint64(parts)) >> np.uint64(bits - shift)).astype(np.int64)
-    return numbers
+    numbers = values.astype(np.uint64)
+    numbers >>= np.uint64(shift)
+    numbers *= np.uint64(parts)
+    numbers >>= np.uint64(bits - shift)
+    found: NDArray[np.int64] = numbers.view(np.int64)
+    return found
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,14 @@ class Partitioned:
         """Bytes of each partition, uncompressed."""
         return self._sums(1)
 
-    def groups(self, number: int) -> Iterator[tuple[Path, int]]:
-        """(file, row group) of all that a partition has, in the order of batches."""
+    def groups(self, number: int) -> Iterator[tuple[Path, list[int]]]:
+        """(file, row groups) of all that a partition has, in the order of batches."""
         first = 0
         for line in self._lines:
             rounds, _, name = line.split(" ", 2)
-            for turn in range(int(rounds)):
-                at = first + turn * self._parts + number
-                if self._told[at, 0]:
-                    yield self.folder / name, turn * self._parts + number
+            own = [turn * self._parts + number for turn in range(int(rounds))]
+            if filled := [group for group in own if self._told[first + group, 0]]:
+                yield self.folder / name, filled
             first += int(rounds) * self._parts
 
     @cached_property
@@ -151,9 +153,9 @@ class Partition:
         import pyarrow.parquet as pq
 
         schema = self.schema
-        for path, group in self.whole.groups(self.number):
+        for path, groups in self.whole.groups(self.number):
             with pq.ParquetFile(path, buffer_size=1 << 18, pre_buffer=False) as file:
-                for piece in file.iter_batches(_READ_ROWS, row_groups=[group], use_threads=False):
+                for piece in file.iter_batches(_READ_ROWS, row_groups=groups, use_threads=False):
                     yield pa.Table.from_batches([piece]).select(schema.names).cast(schema)
 
     def table(self) -> pa.Table:

@@ -12,7 +12,6 @@ from penstock.errors import CannotKeep, UsageError
 from penstock.hashing import hashes, hashes_of_rows
 from penstock.partitioned import partition_of, range_of
 from penstock.sinks import Partitions
-from penstock.sinks import partitions as module
 from penstock.testing import SinkSuite
 
 PARTS = 4
@@ -60,11 +59,10 @@ def kept(sink, folder, results):
     return sink.result(folder)
 
 
-def test_a_partition_is_a_row_group_for_each_round_and_cuts_depend_on_rows_alone(tmp_path, monkeypatch):
+def test_a_partition_is_a_row_group_for_each_round_and_cuts_depend_on_rows_alone(tmp_path):
     """However rows come, a round ends with the row that fills it; what is held at once is one round."""
-    monkeypatch.setattr(module, "_FULL", 800)
     table = pa.table({"key": np.arange(300) % 11, "value": np.arange(300.0)})
-    sink = Partitions(by="key", parts=PARTS)
+    sink = Partitions(by="key", parts=PARTS, at_once=800)
     whole = kept(sink, tmp_path / "whole", [table])
     pieces = kept(sink, tmp_path / "pieces", [table[at : at + 7] for at in range(0, 300, 7)])
     (name,) = [path.name for path in (tmp_path / "whole").glob("split-*")]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _NAMES = "split-*.parquet"
 _FULL = 64 * MiB
-"""Bytes of rows that are put apart at once."""
 _MOST = 1024
 
 
@@ -37,8 +36,9 @@ class Partitions:
     partitions as items. Two stages with keys of the same kind and as many parts put equal keys into
     partitions of equal number.
 
-    A batch is one file, in which a partition is one row group for each 64 MiB of rows; that much is in
-    memory at a time. The result is a sequence of partitions, each an iterable of tables.
+    A batch is one file, in which a partition is one row group for each ``at_once`` of rows; about
+    three times as much is in memory at a time. The result is a sequence of partitions, each an iterable
+    of tables.
 
     Args:
         by: the columns of the key: integers, floats, booleans, times, texts or bytes. Null is a key.
@@ -50,6 +50,8 @@ class Partitions:
         bits: the key is one column of whole numbers from 0 to below ``2**bits``, and each partition takes
             an equal range of them instead of its share of hashes: partitions are then in the order of keys.
             Rows that come in that order are written as they are.
+        at_once: bytes of rows that are put apart together. Less takes less memory, and makes more and
+            smaller row groups.
 
     Raises:
         UsageError: no key, several for ``bits``, or parts or a grain that are out of range.
@@ -65,6 +67,7 @@ class Partitions:
     compression: str | None = "zstd"
     schema: pa.Schema | None = None
     bits: int | None = field(default=None, metadata={"later": True})
+    at_once: int = field(default=_FULL, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if self.bits is not None and (len(self.keys) != 1 or not 1 <= self.bits <= 64):
@@ -73,10 +76,10 @@ class Partitions:
             )
         if not self.keys:
             raise UsageError("Partitions(by=[]): at least one column is the key")
-        if self.grain < 1 or not 1 <= self.parts <= _MOST:
+        if self.grain < 1 or self.at_once < 1 or not 1 <= self.parts <= _MOST:
             raise UsageError(
-                f"Partitions(parts={self.parts}, grain={self.grain}): there are 1 to {_MOST:,} parts, and a "
-                "grain has at least 1 item"
+                f"Partitions(parts={self.parts}, grain={self.grain}, at_once={self.at_once}): there are 1 to "
+                f"{_MOST:,} parts, a grain has at least 1 item, and at least 1 byte is put apart at once"
             )
 
     @property
@@ -165,14 +168,15 @@ class Partitions:
                     numbers = partition_of(group, by, parts)
                 else:
                     numbers = range_of(group, by[0], parts, bits)
+                numbers = numbers.astype(np.uint16)
                 apart = group
                 if (numbers[1:] < numbers[:-1]).any():
                     # Of 16 bits: NumPy sorts these by their digits, ten times as fast as wider ones.
-                    apart = group.take(np.argsort(numbers.astype(np.uint16), kind="stable"))
+                    apart = group.take(np.argsort(numbers, kind="stable"))
                 at = 0
                 for count in np.bincount(numbers, minlength=parts).tolist():
                     self._writer.write_table(apart.slice(at, count), row_group_size=max(count, 1))
                     at += count
 
         how = {"use_dictionary": False, "write_statistics": False}
-        return Apart(draft, schema, 1 << 40, self.compression, how, _FULL)
+        return Apart(draft, schema, 1 << 40, self.compression, how, self.at_once)

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -174,6 +176,35 @@ def test_a_record_larger_than_a_run_is_counted_in_parts(tmp_path, monkeypatch):
         assert found == slowly(text_of(EXAMPLE), k)
 
 
+@pytest.mark.parametrize("piece", [61, 1000])
+def test_bytes_do_not_depend_on_the_pieces_that_are_read_and_sorted(tmp_path, monkeypatch, piece):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(FILES["dirty.fa"]) + text_of(EXAMPLE)[:20_000].replace(b"\n", b"\r\n"))
+    for k in (5, 11, 14, 21):
+        run(tmp_path / f"whole{k}", path, k=k)
+    monkeypatch.setattr("penstock.workloads.kmers.counting._PIECE", piece)
+    monkeypatch.setattr("penstock.workloads.kmers.counting.RUN", 3 * piece)
+    monkeypatch.setattr("penstock.workloads.kmers.dense._SLICE", 1 << 10)
+    for k in (5, 11, 14, 21):
+        run(tmp_path / f"run{k}", path, k=k)
+        assert result_bytes(tmp_path / f"run{k}") == result_bytes(tmp_path / f"whole{k}")
+
+
+@pytest.mark.parametrize("k", ["12", "13"])
+def test_one_large_record_is_counted_inside_a_small_budget(tmp_path, k):
+    # A process of its own: the budget has the parent in it, and that of these tests is large already.
+    lines = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(5).integers(0, 4, (50_000, 100))]
+    path = tmp_path / "one.fa"
+    path.write_bytes(b">one\n" + b"\n".join(line.tobytes() for line in lines) + b"\n")
+    asked = ["kmers", str(path), "--k", k, "--budget", "300MiB", "--into", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [sys.executable, "-m", "penstock", "run", *asked], capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["counted"] == told["windows"] == 5_000_000 - int(k) + 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_partition_larger_than_memory_is_joined_in_shares(data):
@@ -241,7 +272,7 @@ def test_the_compiled_reader_equals_numpy_however_the_text_is_cut(parts, k, cano
 @given(st.lists(st.integers(0, 4**31 - 1)), st.integers(1, 31))
 def test_words_and_numbers_are_each_others_reverse(numbers, k):
     codes = np.array([number % 4**k for number in numbers], np.uint64)
-    text = words.text_of(codes, k).decode()
+    text = words.text_of(codes, k).tobytes().decode()
     found = [text[at : at + k] for at in range(0, len(text), k)]
     assert words.codes_of_words(found) == codes.tolist()
     assert (

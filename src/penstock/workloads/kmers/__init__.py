@@ -162,6 +162,7 @@ def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:
 
 
 def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
+    from penstock.budget import MiB
     from penstock.sinks import Partitions
     from penstock.workloads.kmers.counting import CountWords, run_schema
     from penstock.workloads.kmers.dense import DENSE_K, Dense
@@ -175,7 +176,11 @@ def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> pe
         counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
     else:
         parts = Partitions.parts_for(12 * max(inputs.text, 1), "16MiB")
-        counts = Partitions(by="kmer", parts=parts, bits=2 * k, compression=None, schema=run_schema())
+        # Row groups are rounds times parts: a small file may have many rounds, of a large one they are few.
+        at_once = min(max(inputs.text // 8, 8 * MiB), 64 * MiB)
+        counts = Partitions(
+            by="kmer", parts=parts, bits=2 * k, compression=None, schema=run_schema(), at_once=at_once
+        )
     return penstock.Job(
         source=inputs.source,
         function=function,
@@ -193,7 +198,7 @@ def _joining(counted: penstock.Stored, asked: Mapping[str, Any]) -> penstock.Job
         source=penstock.sources.Partitions(counted, "counts"),
         function=JoinRuns(asked["k"], asked["min_count"]),
         into=Parquet(
-            grain=1, rows=1 << 20, compression="snappy", schema=schema(), encoding={"kmer": "plain"},
+            grain=1, rows=1 << 19, compression="snappy", schema=schema(), encoding={"kmer": "plain"},
         ),
         threads=1,
     )  # fmt: skip

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 TABLE_K = 8
 """The longest k whose table of all words is an item's result: 512 KiB."""
-RUN = 4 << 20
-"""Words that are sorted together."""
+RUN = 1 << 19
+"""Words that are sorted together: with all that goes with it about 25 MiB."""
+_PIECE = 1 << 20
+"""Bytes of text that are read at once: NumPy takes some thirty bytes for each."""
 
 
 def run_schema() -> pa.Schema:
@@ -80,10 +82,10 @@ class CountWords:
         try:
             if self.k <= TABLE_K:
                 counts = np.zeros(4**self.k, np.uint32)
-                for text, origin in self._texts(item, salt):
+                for text, origin in self._pieces(item, salt):
                     reader.count(text, origin, counts)
             else:
-                counts = self._runs(reader, self._texts(item, salt))
+                counts = self._runs(reader, self._pieces(item, salt))
         except reading.BadByte as bad:
             raise self._told(item, bad, salt) from None
         ledger = reader.finish()
@@ -108,6 +110,17 @@ class CountWords:
             yield bytes(piece), at
             at += len(piece)
 
+    def _pieces(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes, int]]:
+        """The same in pieces of bounded size; a line end and the byte behind it are not parted."""
+        for text, origin in self._texts(item, salt):
+            low = 0
+            while low < len(text):
+                high = min(low + _PIECE, len(text))
+                while high < len(text) and text[high - 1] in b"\r\n":
+                    high += 1
+                yield text[low:high], origin + low
+                low = high
+
     def _told(self, item: Block | Rows, bad: reading.BadByte, salt: int) -> BadInput:
         if not isinstance(item, Rows):
             return wrong.in_block(item, bad.offset, bad.kind)
@@ -123,7 +136,7 @@ class CountWords:
         return bad_row(item, 0)
 
     def _runs(self, reader: Any, texts: Iterator[tuple[bytes, int]]) -> Any:
-        runs = _Runs()
+        runs = _Runs(np.uint32 if self.k <= 16 else np.uint64)
         for text, origin in texts:
             for found in reader.words(text, origin):
                 runs.add(found)
@@ -131,10 +144,14 @@ class CountWords:
 
 
 class _Runs:
-    """Sorted runs of words; the first is in memory, those behind it are in a file without a name."""
+    """Sorted runs of words; the first is in memory, those behind it are in a file without a name.
 
-    def __init__(self) -> None:
-        self._buffer: list[NDArray[Any]] = []
+    Args:
+        kind: the type that holds a word.
+    """
+
+    def __init__(self, kind: type[np.uint32] | type[np.uint64]) -> None:
+        self._buffer = np.empty(RUN, kind)
         self._held = 0
         self._first: pa.Table = None
         self._spilled: Any = None
@@ -142,17 +159,21 @@ class _Runs:
 
     def add(self, found: NDArray[Any]) -> None:
         """More words."""
-        if len(found):
-            self._buffer.append(found.astype(np.uint64))
-            self._held += len(found)
-        if self._held >= RUN:
-            self._flush()
+        at = 0
+        while at < len(found):
+            taken = found[at : at + len(self._buffer) - self._held]
+            self._buffer[self._held : self._held + len(taken)] = taken
+            self._held += len(taken)
+            at += len(taken)
+            if self._held == len(self._buffer):
+                self._flush()
 
     def close(self) -> Any:
         """A table, or a reader of tables."""
         import pyarrow as pa
 
         self._flush()
+        self._buffer = np.empty(0, self._buffer.dtype)  # the sink is to have its room
         if self._first is None:
             return run_schema().empty_table()
         if self._writer is None:
@@ -165,9 +186,9 @@ class _Runs:
 
         if not self._held:
             return
-        codes, counts = words.tally(np.concatenate(self._buffer))
-        self._buffer, self._held = [], 0
-        run = pa.table([codes, counts.astype(np.uint32)], schema=run_schema())
+        codes, counts = words.tally(self._buffer[: self._held])
+        self._held = 0
+        run = pa.table([codes.astype(np.uint64), counts.astype(np.uint32)], schema=run_schema())
         if self._first is None:
             self._first = run
             return

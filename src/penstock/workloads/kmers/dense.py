@@ -20,6 +20,8 @@ DENSE_K = 12
 KMERS = "kmers.parquet"
 _INLINE_K = 6
 _NARROW = 1 << 32
+_SLICE = 1 << 18
+"""Words that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Dense:
                 files.prove(folder / part.name, part.bytes, part.digest)
                 total.add(np.load(folder / part.name, mmap_mode="r", allow_pickle=False))
         with files.atomic(folder / KMERS) as draft, Writer(draft, self.k) as writer:
-            for low in range(0, len(total.counts), 1 << 20):
-                codes = np.arange(low, min(low + (1 << 20), len(total.counts)), dtype=np.uint64)
+            for low in range(0, len(total.counts), _SLICE):
+                codes = np.arange(low, min(low + _SLICE, len(total.counts)), dtype=np.uint64)
                 counts = total.counts[low : low + len(codes)].astype(np.int64)
                 if self.fold:
                     back = words.reverse_complements(codes, self.k)
@@ -103,8 +105,8 @@ class _Total:
     def add(self, counts: NDArray[Any]) -> None:
         """Add a table."""
         self.expect(int(counts.sum(dtype=np.int64)))
-        for low in range(0, len(counts), 1 << 20):
-            self.counts[low : low + (1 << 20)] += counts[low : low + (1 << 20)].astype(self.counts.dtype)
+        for low in range(0, len(counts), _SLICE):
+            self.counts[low : low + _SLICE] += counts[low : low + _SLICE].astype(self.counts.dtype)
 
 
 def _add(total: _Total, result: Any) -> None:
@@ -114,4 +116,4 @@ def _add(total: _Total, result: Any) -> None:
     for batch in result.to_batches() if hasattr(result, "to_batches") else result:
         codes, counts = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("kmer", "count"))
         total.expect(int(counts.sum(dtype=np.int64)))
-        np.add.at(total.counts, codes.astype(np.int64), counts.astype(total.counts.dtype))
+        np.add.at(total.counts, codes.astype(np.intp), counts.astype(total.counts.dtype))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.workloads.kmers import table, words
 
-MOST = 3 << 20
+MOST = 3 << 19
 """Rows of runs that are held at a time. A partition that has more is read once for each share of it."""
 _OUT = 1 << 18
 _SLICES = 1 << 16

@@ -72,8 +72,9 @@ class Writer:
             return
         codes = np.concatenate([each for each, _ in self._held])
         counts = np.concatenate([each for _, each in self._held])
+        self._held.clear()
         self._writer.write_table(rows(codes[:count], counts[:count], self._k), row_group_size=_ROWS)
-        self._held, self._rows = [(codes[count:], counts[count:])], self._rows - count
+        self._held, self._rows = [(codes[count:].copy(), counts[count:].copy())], self._rows - count
 
 
 # ------------------------------------------------------------------ in short

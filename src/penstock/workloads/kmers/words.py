@@ -35,7 +35,7 @@ def codes_of(letters: NDArray[np.uint8], k: int, canonical: bool) -> NDArray[Any
     kind = np.uint16 if k <= 8 else np.uint32 if k <= 16 else np.uint64
     if count <= 0:
         return np.zeros(0, kind)
-    odd = np.zeros(len(letters) + 1, np.int64)
+    odd = np.zeros(len(letters) + 1, np.int32)
     np.cumsum(letters > 3, out=odd[1:])
     valid = odd[k:] == odd[:-k]
     words = _joined((letters & 3).astype(kind), k, forward=True)[valid]
@@ -85,21 +85,23 @@ _EIGHT = np.frombuffer(
     b"".join(bytes(b"ACGT"[code >> shift & 3] for shift in range(14, -1, -2)) for code in range(1 << 16)),
     np.uint8,
 ).reshape(-1, 8)
+_AT_ONCE = 1 << 18
 
 
-def text_of(codes: NDArray[Any], k: int) -> bytes:
-    """The words, ``k`` letters each, one behind the other."""
+def text_of(codes: NDArray[Any], k: int) -> NDArray[np.uint8]:
+    """The words, ``k`` letters each, one behind the other: ASCII."""
     first = k % 8 or 8
     fields = [(f"f{at}", f"V{first if not at else 8}") for at in range(0, k, 8)]
     out = np.empty(len(codes), np.dtype(fields))
-    shift = 2 * k
-    for number, (name, _) in enumerate(fields):
-        width = 8 if number else first
-        shift -= 2 * width
-        group = (codes.astype(np.uint64) >> np.uint64(shift)) & np.uint64((1 << 2 * width) - 1)
-        words = np.ascontiguousarray(_EIGHT[:, 8 - width :]).view(f"V{width}").reshape(-1)
-        out[name] = words[group.astype(np.int64)]
-    return out.tobytes()
+    for low in range(0, len(codes), _AT_ONCE):
+        part, shift = codes[low : low + _AT_ONCE].astype(np.uint64), 2 * k
+        for number, (name, _) in enumerate(fields):
+            width = 8 if number else first
+            shift -= 2 * width
+            group = (part >> np.uint64(shift)) & np.uint64((1 << 2 * width) - 1)
+            words = np.ascontiguousarray(_EIGHT[:, 8 - width :]).view(f"V{width}").reshape(-1)
+            out[name][low : low + _AT_ONCE] = words[group.astype(np.int64)]
+    return out.view(np.uint8)
 
 
 def codes_of_words(words: list[str]) -> list[int]:
@@ -108,18 +110,21 @@ def codes_of_words(words: list[str]) -> list[int]:
 
 
 def tally(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different numbers, ascending, and how often each is there."""
-    ordered = np.sort(codes)
-    if not len(ordered):
-        return ordered, np.zeros(0, np.int64)
-    firsts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    starts = np.concatenate([[0], firsts])
-    return ordered[starts], np.diff(np.concatenate([starts, [len(ordered)]]))
+    """The different numbers, ascending, and how often each is there; sorts ``codes`` in its place."""
+    codes.sort()
+    if not len(codes):
+        return codes.copy(), np.zeros(0, np.int64)
+    is_first = np.ones(len(codes), np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    return codes[starts], np.diff(starts, append=len(codes))
 
 
 def added(codes: NDArray[np.uint64], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different numbers, ascending, each with the sum of its counts."""
+    """The different numbers, ascending, each with the sum of its counts; may sort ``codes`` in its place."""
     total = int(counts.sum(dtype=np.int64))
+    if total == len(codes):
+        return tally(codes)
     if total <= 2 * len(codes):  # most were counted once: sorting them alone is four times as fast
         return tally(np.repeat(codes, counts.astype(np.int64)))
     order = np.argsort(codes, kind="stable")
