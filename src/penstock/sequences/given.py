@@ -118,11 +118,6 @@ def _is_utf16(head: bytes) -> bool:
     return head[:2] in (b"\xff\xfe", b"\xfe\xff") or (first == 0 < second > 3) or (second == 0 < first > 3)
 
 
-def _is_lzma(head: bytes) -> bool:
-    """The kind before xz: its usual properties, then a size that is not told, or small."""
-    return head.startswith(b"\x5d\0\0") and (head[5:13] == b"\xff" * 8 or not head[10:13].strip(b"\0"))
-
-
 def _refuse(path: str, what: str, make: str) -> NoReturn:
     raise BadInput(f"{what}: {make}" if make else f"{what}: get the sequences themselves", file=path)
 
