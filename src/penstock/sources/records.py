@@ -121,13 +121,10 @@ class _Text:
         """Bytes of text given out."""
         self.item = 0
         """The item that reading may go on with."""
-        self._bounds = bounds
         self._passed = [offset]
-        self._read = bounds[0]
-        self._inflater = None if kind is None else inflater_of(kind, path)
         self._held = b""
-        self._made = self._pieces()
-        self._produced = offset
+        # It knows nothing of this object: with whoever gives it up half way, its file is closed at once.
+        self._made = _pieces(path, kind, bounds, self._passed)
 
     def border(self, bound: int) -> int:
         """Where in the text an item's bytes end; far away while they have not all been read."""
@@ -152,22 +149,32 @@ class _Text:
         self._held = piece + self._held
         self.at -= len(piece)
 
-    def _pieces(self) -> Iterator[bytes]:
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                file.seek(self._read)
-                for bound in self._bounds[1:]:
-                    while self._read < bound:
-                        most = PIECE if self._inflater is None else _FEED
-                        data = file.read(min(most, bound - self._read))
-                        if not data:
-                            raise shorter(self.path, self._read)
-                        self._read += len(data)
-                        for piece in (data,) if self._inflater is None else self._inflater.feed(data):
-                            self._produced += len(piece)
-                            yield piece
-                    self._passed.append(self._produced)
-        except OSError as error:
-            raise unreadable(error, self.path) from error
-        if self._inflater is not None:
-            yield from self._inflater.end()
+
+def _pieces(path: str, kind: str | None, bounds: list[int], passed: list[int]) -> Iterator[bytes]:
+    """The text from the first of the bounds on.
+
+    Args:
+        path: the file.
+        kind: of its compression; None for plain text.
+        bounds: offsets in the file.
+        passed: where in the text each bound is, so far; grows by one whenever a bound is reached.
+    """
+    inflater = None if kind is None else inflater_of(kind, path)
+    at, offset = bounds[0], passed[0]
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(at)
+            for bound in bounds[1:]:
+                while at < bound:
+                    data = file.read(min(PIECE if inflater is None else _FEED, bound - at))
+                    if not data:
+                        raise shorter(path, at)
+                    at += len(data)
+                    for piece in (data,) if inflater is None else inflater.feed(data):
+                        offset += len(piece)
+                        yield piece
+                passed.append(offset)
+    except OSError as error:
+        raise unreadable(error, path) from error
+    if inflater is not None:
+        yield from inflater.end()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import pickle
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from collections.abc import Sized as HasLength
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -186,6 +190,28 @@ class SourceSuite:
         assert source.weigh(0, len(source)) > 0
         read = self.in_worker(source, 0, len(source))
         assert len(pickle.dumps(read)) == len(pickle.dumps(self.in_worker(source, 0, 1)))
+
+    def test_what_is_given_up_half_way_closes_its_files(self, source: Any) -> None:
+        # At once, not when garbage is collected: a worker that fails reads again at once.
+        copy = self.in_worker(source, 0, len(source))
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(os.listdir("/proc/self/fd"))
+            container = copy.read(0, len(source))
+            each = getattr(copy, "each", None)
+            if each is not None and not isinstance(container, Iterator):
+                container = each(container)
+            item = next(iter(container), None)
+            if isinstance(item, Iterable) and not isinstance(item, HasLength):
+                next(iter(item), None)
+            del copy, container, each, item
+            until = time.monotonic() + 5
+            while (still := len(os.listdir("/proc/self/fd"))) > before and time.monotonic() < until:
+                time.sleep(0.05)  # a thread that fetches ahead ends in its own time
+            assert still <= before
+        finally:
+            gc.enable()
 
 
 def _can(source: Any, power: type) -> bool:
