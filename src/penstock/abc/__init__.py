@@ -1,0 +1,36 @@
+"""The seams: what a source, sink, reducer, backend, limit, observer and workload must do.
+
+Everything that can be replaced meets the engine here, and only here. Each seam has a
+conformance suite in :mod:`penstock.testing`; a class that passes it is a good plug-in.
+Optional powers are Protocols of their own: a class has them by having the method.
+
+Data does not pass through the parent: down go two integers (a :class:`Batch`), up comes a
+:class:`Receipt`. ``len``, ``sizes``, ``starts``, ``name`` and ``fingerprint`` are called in the
+parent and must be cheap; everything else runs in a worker.
+"""
+
+from penstock.abc.backend import Backend, Death, Message, MoreOfABackend, Reading
+from penstock.abc.batches import Batch, Closed, Part, Receipt
+from penstock.abc.job import Limit, Observer, Workload
+from penstock.abc.sink import Reducer, Sink
+from penstock.abc.source import (
+    Carried,
+    Expecting,
+    Fingerprinted,
+    Itemised,
+    Named,
+    Sequential,
+    Sized,
+    Source,
+    Spanned,
+)
+from penstock.budget import Budget, Ceiling
+from penstock.errors import SetAside
+from penstock.events import Event
+
+__all__ = [
+    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Expecting",
+    "Fingerprinted", "Itemised", "Limit", "Message", "MoreOfABackend", "Named", "Observer", "Part",
+    "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned",
+    "Workload",
+]  # fmt: skip
