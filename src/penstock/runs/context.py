@@ -1,0 +1,57 @@
+"""What the stages of a run share: its options, its folder, its signals and its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from penstock import discover
+from penstock.abc import Event, Observer
+from penstock.engine.parent.interrupts import Interrupts
+from penstock.record.folder import RunFolder
+from penstock.report.report import Report
+from penstock.report.tally import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of a :class:`penstock.Run`, as its arguments describe them."""
+
+    budget: str | int = "auto"
+    workers: int | None = None
+    call: int | None = None
+    set_aside: bool | int = False
+    accept_changes: bool = False
+    retry_set_aside: bool = False
+    private: bool = False
+
+    @property
+    def tries_all(self) -> bool:
+        """Whether everything that was set aside is tried again: always, where nothing may be."""
+        return self.retry_set_aside or self.set_aside is False
+
+
+@dataclass
+class RunContext:
+    """The shared state of a run in use."""
+
+    options: RunOptions
+    folder: RunFolder
+    observers: Sequence[Observer] = ()
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    gauge: discover.Gauge = field(default_factory=discover.Gauge)
+    reports: list[Report] = field(default_factory=list)
+    """One for each stage so far."""
+
+    def discover(self) -> discover.Discovery:
+        """The budget that holds now."""
+        found = discover.discover(self.options.budget, [self.gauge])
+        self.gauge.tell()
+        return found
+
+    def emit(self, event: Event, tally: Tally) -> None:
+        """Count an event, write it to the run folder and pass it to the observers."""
+        tally(event)
+        self.folder.write(event)
+        for observer in self.observers:
+            observer(event)

@@ -1,0 +1,197 @@
+"""Works the stages of a run: opens the backend, runs the engine's loop, reports start and end.
+
+Covers the fork server shared by all stages, and parts that turn out damaged when a stage is closed.
+What happens within a stage is the engine's.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from penstock import discover, layout, registry
+from penstock import events as ev
+from penstock.abc import Event, Sequential
+from penstock.engine.decide.plan import Plan
+from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.probes import try_out
+from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.worker.process import THREAD_VARIABLES
+from penstock.errors import PenstockError, ResultsDamaged
+from penstock.record import journal, standing
+from penstock.report.tally import Tally
+from penstock.runs.context import RunContext
+from penstock.runs.resuming import take_back_damaged
+from penstock.runs.spec import JobSpec
+from penstock.runs.stage_run import StageRun
+from penstock.runs.step import Step
+from penstock.stored import Stored
+
+_TIMES = 3
+"""How often a stage is worked when parts of it turn out damaged in the end."""
+
+
+class Execution:
+    """Works one stage after the other, with one backend.
+
+    Args:
+        context: of the run.
+        backend: ``"local"``, another registered name, or a backend.
+    """
+
+    def __init__(self, context: RunContext, backend: str | Any) -> None:
+        self._context = context
+        self._name = backend
+        self._backend: Any = None
+        self.worked = False
+        """Whether any stage was not finished before."""
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._backend is not None:
+            self._backend.close()
+
+    def work(self, current: StageRun) -> Stored:
+        """Do what is left of a stage.
+
+        Raises:
+            PenstockError: see :mod:`penstock.errors`.
+        """
+        folder = self._context.folder
+        path = current.machinery / layout.JOURNAL
+        book = journal.Journal(path, durable=current.durable, owner=folder.owner)
+        began, cpu = time.monotonic(), self._cpu()
+        try:
+            current.begin(book)
+            self._report_start(current)
+            if current.items:
+                self._open_backend(current)
+                self._work_items(current, book)
+            else:
+                current.made = current.make_nothing(book)
+            current.outcome = "done"
+        except Interrupt:
+            current.outcome = "interrupted"
+            raise
+        except (PenstockError, OSError) as error:
+            reason = folder.reason(error)
+            current.error = reason if isinstance(reason, PenstockError) else None
+            if reason is not error:
+                raise reason from error
+            raise
+        finally:
+            book.close()
+            self._report_end(current, time.monotonic() - began, self._cpu() - cpu)
+            self._context.reports.append(current.end())
+            self.worked = True
+            if folder.owned:
+                current.save(self._context.reports[-1])
+        return current.stored
+
+    def try_out(self, job: JobSpec) -> Plan:
+        """Work a few items of a job and throw their results away: the plan that follows."""
+        folder = self._context.folder
+        found = self._context.discover()
+        machinery = folder.machinery / layout.JOB
+        machinery.mkdir(exist_ok=True)
+        stored = Stored("", folder.path, {}, (), job.rooms(temporary=False), machinery)
+        current = StageRun(job, {}, journal.Past(), False, found, stored, folder.told, Tally(), folder.drafts)
+        self._open_backend(current)
+        with closing(journal.Journal(machinery / layout.TRIAL, durable=False)) as book:
+            loop = self._loop(current, book, lambda event: None)
+            return try_out(loop, current.setup(), threads=job.most_threads(discover.cpus()))
+
+    def _work_items(self, current: StageRun, book: journal.Journal) -> None:
+        """Work the items; again those whose parts turn out not to be what was kept."""
+        for times in range(_TIMES):
+            current.loop = self._loop(current, book, lambda event: self._context.emit(event, current.tally))
+            try:
+                current.made = current.loop.run(opened=current.past.opened)
+                return
+            except ResultsDamaged:
+                if times == _TIMES - 1:  # the next run will see to it
+                    raise
+                place = standing.Place(current.stored.folder, current.machinery)
+                past = journal.read(place.book)
+                current.past = take_back_damaged(self._context, current.stored.name, place, past, None)
+                if current.past is past:
+                    raise
+                self._open_backend(current)
+
+    def _report_start(self, current: StageRun) -> None:
+        budget = current.found.budget
+        started = ev.StageStarted(
+            at=time.time(),
+            stage=current.stored.name,
+            items=current.items,
+            done=current.past.kept,
+            budget=budget.bytes,
+            origin=budget.origin,
+            workers=self._context.options.workers,
+            again=current.again,
+            set_aside=len(current.past.aside),
+        )
+        self._context.emit(started, current.tally)
+
+    def _report_end(self, current: StageRun, seconds: float, cpu: float) -> None:
+        ended = ev.StageEnded(
+            at=time.time(),
+            stage=current.stored.name,
+            outcome=current.outcome,
+            done=current.done,
+            set_aside=len(current.aside),
+            seconds=seconds,
+            cpu=cpu,
+            peak=current.peak,
+            projected=current.tally.projected,
+            message=current.why,
+        )
+        self._context.emit(ended, current.tally)
+
+    def _cpu(self) -> float:
+        """CPU seconds of this process and all it started, so far."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime + (self._backend.cpu if self._backend is not None else 0.0)
+
+    def _open_backend(self, current: StageRun) -> None:
+        if self._backend is None:
+            self._backend = (
+                registry.load("backend", self._name)() if isinstance(self._name, str) else self._name
+            )
+        source = current.job.source
+        stretches = len(source.starts()) if isinstance(source, Sequential) else len(source)
+        one_worker = self._context.options.workers == 1 or stretches == 1
+        threads = str(current.job.most_threads(discover.cpus()) if one_worker else 1)
+        self._backend.open(
+            current.job.pack(current.setup()),
+            dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
+            None if current.job.private else self._context.folder.machinery / layout.WORKERS_LOG,
+        )
+
+    def _loop(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
+        context, job = self._context, current.job
+        asked = context.options
+        governs = getattr(self._backend, "governs", True)
+        options = Options(
+            budget=current.found.budget,
+            requested=current.found.requested,
+            wishes=job.wishes(asked.workers if governs else 1, asked.call),
+            # A step has nothing to go on with when its only item is set aside.
+            set_aside=asked.set_aside if not isinstance(job.function, Step) else False,
+            stall=job.stall_seconds,
+            timeout=job.timeout_seconds,
+            governs=governs,
+            cores=discover.cpus(),
+        )
+        name = current.stored.name
+        ledger = Ledger(book, emit, name, current.machinery)
+        stage = Stage(current.setup(), options, self._backend, context.gauge, ledger, current.past, name)
+        beat, awake = context.folder.beat, context.folder.awake
+        collect = current.collect()
+        return Loop(stage, collect=collect, interrupts=context.interrupts, beat=beat, awake=awake)
