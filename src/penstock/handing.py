@@ -6,25 +6,37 @@ lent here under a number; a worker that unpickles it asks for it at its door, a 
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import socket
 import sys
+import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import context, reduction
 from typing import Any
 
 from penstock import relinked
 
 _ANSWER_SECONDS = 60.0
+_CTYPES = "multiprocessing.sharedctypes"
+_OWNERS = frozenset((_CTYPES, "multiprocessing.connection", "multiprocessing.heap"))
 TRACKER = b"tracker"
 """Asked for the resource tracker's."""
 
+_context: Any = context
+_registered: Mapping[Any, Any] = reduction.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+
 door: socket.socket | None = None
 """Of a worker: where it asks."""
-_lent: dict[int, int] = {}
+_lent: dict[int, _Loan] = {}
+_known: dict[_Key, int] = {}
+"""The numbers of what is lent, by what it is: many calls that need it share one descriptor."""
 _numbers = itertools.count(1)
+_lock = threading.RLock()
 
 
 def ask(word: bytes) -> int:
@@ -48,9 +60,19 @@ def ask(word: bytes) -> int:
 
 def give(asking: socket.socket, word: bytes) -> None:
     """Answer one who asked for what was lent."""
-    descriptor = _lent.get(int(word)) if word.isdigit() else None
-    if descriptor is not None:
-        socket.send_fds(asking, [b"here"], [descriptor])
+    loan = _lent.get(int(word)) if word.isdigit() else None
+    if loan is not None:
+        socket.send_fds(asking, [b"here"], [loan.descriptor])
+
+
+_Key = tuple[int, int, int, int]
+
+
+@dataclass
+class _Loan:
+    descriptor: int
+    key: _Key
+    lenders: int = 0
 
 
 class Lender:
@@ -58,14 +80,30 @@ class Lender:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
-        weakref.finalize(self, _take_back, self._numbers).atexit = False
+        self.kept: list[Any] = []
+        """What must live as long: a lock's name in the system goes with the lock."""
+
+    @property
+    def lends(self) -> bool:
+        """Whether anything needs it."""
+        return bool(self._numbers or self.kept)
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """Lend a descriptor; its number."""
-        number = next(_numbers)
-        _lent[number] = os.dup(descriptor)
-        self._numbers.append(number)
-        return number
+        status = os.fstat(descriptor)
+        # One that was closed and opened anew since is not taken for it: the file of a loan stays open.
+        key = descriptor, status.st_dev, status.st_ino, fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        with _lock:
+            number = _known.get(key, 0)
+            if not number:
+                number = _known[key] = next(_numbers)
+                _lent[number] = _Loan(os.dup(descriptor), key)
+            if not self._numbers:
+                weakref.finalize(self, _take_back, self._numbers).atexit = False
+            if number not in self._numbers:
+                self._numbers.append(number)
+                _lent[number].lenders += 1
+            return number
 
     @staticmethod
     def DupFd(number: int) -> Lent:
@@ -89,31 +127,81 @@ class Lent:
 
 def _take_back(numbers: list[int]) -> None:
     for number in numbers:
+        with _lock:
+            loan = _lent[number]
+            loan.lenders -= 1
+            if loan.lenders:
+                continue
+            del _lent[number], _known[loan.key]
         with suppress(OSError):
-            os.close(_lent.pop(number))
+            os.close(loan.descriptor)
 
 
-@contextmanager
-def spawning() -> Iterator[Lender]:
+class spawning:
     """Pickle what may be handed only to a child that is being started: locks, queues, shared values."""
-    from multiprocessing import context
 
-    lender = Lender()
-    of_context: Any = context
-    before = of_context.get_spawning_popen()
-    of_context.set_spawning_popen(lender)
-    try:
-        yield lender
-    finally:
-        of_context.set_spawning_popen(before)
+    __slots__ = ("_before", "lender")
+
+    def __enter__(self) -> Lender:
+        self.lender = Lender()
+        self._before = _context.get_spawning_popen()
+        _context.set_spawning_popen(self.lender)
+        return self.lender
+
+    def __exit__(self, *_: object) -> None:
+        _context.set_spawning_popen(self._before)
 
 
 def reducers() -> Mapping[Any, Any]:
-    """How multiprocessing pickles for such a child; nothing while none is being started."""
-    context: Any = sys.modules.get("multiprocessing.context")
-    if context is None or not isinstance(context.get_spawning_popen(), Lender):
-        return {}
-    from multiprocessing.reduction import ForkingPickler
+    """How multiprocessing pickles for such a child; the same object as long as that is the same."""
+    modules = sys.modules
+    loaded = [modules.get(name) for name in relinked.MODULES]
+    key = (*loaded, relinked.kinds_of_values(loaded[-1]), len(_registered))
+    if _made.get("key") != key:
+        _made.update(key=key, reducers={**relinked.reducers(_keep), **_theirs()})
+    found: Mapping[Any, Any] = _made["reducers"]
+    return found
 
-    found: Mapping[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    return {**relinked.reducers(), **found}
+
+_made: dict[str, Any] = {}
+
+
+def _keep(value: Any) -> None:
+    if (lender := lender_now()) is not None:
+        lender.kept.append(value)
+
+
+def lender_now() -> Lender | None:
+    """Whoever lends what is being pickled on this thread."""
+    popen = _context.get_spawning_popen()
+    return popen if isinstance(popen, Lender) else None
+
+
+def _theirs() -> Mapping[Any, Any]:
+    """Of multiprocessing's own kinds only: other packages have better ways than to share what they have."""
+    found = {}
+    for kind, reduce in list(_registered.items()):
+        if reduce.__module__ in _OWNERS or kind is socket.socket:
+            found[kind] = _shared_ctype(reduce) if reduce.__module__ == _CTYPES else reduce
+    return found
+
+
+def refusals() -> Mapping[Any, Any]:
+    """In a worker: how to pickle for whoever it works for what can be handed over only on the way here."""
+    return dict.fromkeys(_theirs(), _refuse)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"a worker cannot give back a {type(value).__name__}: make it where it is used")
+
+
+def _shared_ctype(reduce: Any) -> Any:
+    """Of a ctypes object that is no shared one, multiprocessing knows nothing."""
+
+    def reduce_shared(value: Any) -> Any:
+        if not hasattr(value, "_wrapper"):
+            return value.__reduce_ex__(2)
+        _keep(value)  # its place in the shared memory is given to others when it goes
+        return reduce(value)
+
+    return reduce_shared

@@ -15,20 +15,35 @@ from typing import Any
 _SYNCHRONIZE = "multiprocessing.synchronize"
 _QUEUES = "multiprocessing.queues"
 _SHARED = "multiprocessing.sharedctypes"
+MODULES = _SYNCHRONIZE, _QUEUES, _SHARED
+"""Whose objects these are."""
 
 
-def reducers() -> Mapping[Any, Callable[[Any], Any]]:
-    """How to pickle each kind of object that holds such locks; of the modules that are loaded."""
+class InUse(RuntimeError):
+    """Somebody has the old one."""
+
+
+def reducers(keep: Callable[[Any], None] = lambda _: None) -> Mapping[Any, Callable[[Any], Any]]:
+    """How to pickle each kind of object that holds such locks; of the modules that are loaded.
+
+    Args:
+        keep: is told of each object that is pickled: it must live as long as whoever is sent it.
+    """
     found: dict[Any, Callable[[Any], None]] = {}
     if (module := _loaded(_SYNCHRONIZE)) is not None:
         found.update(dict.fromkeys((module.Lock, module.RLock, module.Semaphore), _lock))
         found.update({module.BoundedSemaphore: _lock, module.Condition: _condition, module.Event: _event})
     if (module := _loaded(_QUEUES)) is not None:
-        found.update({module.Queue: _queue, module.JoinableQueue: _queue})
+        found.update({module.Queue: _queue, module.JoinableQueue: _queue, module.SimpleQueue: _simple_queue})
     if (module := _loaded(_SHARED)) is not None:
         kinds = (module.Synchronized, module.SynchronizedArray, module.SynchronizedString)
         found.update(dict.fromkeys((*kinds, *module.class_cache.values()), _shared))
-    return {kind: _Reduce(prepare) for kind, prepare in found.items()}
+    return {kind: _Reduce(prepare, keep) for kind, prepare in found.items()}
+
+
+def kinds_of_values(module: Any) -> int:
+    """How many kinds of shared values there are by now: each type has its own."""
+    return 0 if module is None else len(module.class_cache)
 
 
 def _loaded(name: str) -> Any:
@@ -38,15 +53,24 @@ def _loaded(name: str) -> Any:
 class _Reduce:
     """Prepares an object, and then has it pickled as it is."""
 
-    def __init__(self, prepare: Callable[[Any], None]) -> None:
+    def __init__(self, prepare: Callable[[Any], None], keep: Callable[[Any], None]) -> None:
         self._prepare = prepare
+        self._keep = keep
 
     def __call__(self, value: Any) -> Any:
         from multiprocessing import active_children
 
-        if not active_children():  # they may have been forked with it
-            self._prepare(value)
-        return value.__reduce_ex__(2)
+        self._keep(value)
+        try:
+            if not active_children():  # they may have been forked with it
+                self._prepare(value)
+            return value.__reduce_ex__(2)
+        except RuntimeError as error:
+            raise InUse(
+                f"a {type(value).__name__} that was created in a fork context cannot be handed to workers: "
+                "it is held, waited for or was put into, or children live that may have it. Make it in "
+                f"another one: multiprocessing.get_context('spawn').{type(value).__name__}()"
+            ) from error
 
 
 def _link(lock: Any, *, may_be_zero: bool = False) -> None:
@@ -93,6 +117,11 @@ def _queue(queue: Any) -> None:
         return
     if (unfinished := getattr(queue, "_unfinished_tasks", None)) is not None:
         _link(unfinished, may_be_zero=True)
+
+
+def _simple_queue(queue: Any) -> None:
+    for each in (queue._rlock, queue._wlock):
+        _lock_or_other(each)
 
 
 def _shared(value: Any) -> None:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 from cloudpickle.cloudpickle import _class_setstate, _function_setstate, _lookup_class_or_track
+
+from penstock.pool.inherited import Inherited, Inheriting
 
 
 class Bindings:
@@ -44,17 +46,36 @@ class Bindings:
             self._bound = {name: (self, number) for name, (_, number) in self._bound.items()}
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles calls.
+class Tabled(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by value, with a dispatch table of the caller's.
 
     Args:
         file: to write to.
-        bindings: of the main script.
+        table: the table, of the one that there would be.
     """
 
-    def __init__(self, file: Any, bindings: Bindings) -> None:
+    def __init__(self, file: Any, table: Callable[[Any], Any]) -> None:
+        # Before it begins: later it is heeded only where the class has none.
+        self.dispatch_table = table(vars(cloudpickle.Pickler)["dispatch_table"])
         super().__init__(file, protocol=5)
+
+
+class Pickler(Tabled):
+    """Pickles calls.
+
+    Args:
+        file, table: as there.
+        bindings: of the main script.
+        inheriting: to be told when globals and attributes of its classes are pickled.
+    """
+
+    def __init__(
+        self, file: Any, table: Callable[[Any], Any], bindings: Bindings, inheriting: Inheriting
+    ) -> None:
+        super().__init__(file, table)
         self._bindings = bindings
+        inheriting.begin()
+        self._inheriting = inheriting
 
     def _dynamic_function_reduce(self, func: Any) -> Any:
         reduced = super()._dynamic_function_reduce(func)
@@ -62,7 +83,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         (code, about, _, _, closure), (attributes, slots) = reduced[1:3]
         numbers = self._bindings.numbers(slots["__globals__"])
-        return _function, (code, about, closure), (attributes, slots, numbers), None, None, _set_state
+        bound = self._inheriting.within(slots.pop("__globals__"))
+        return _function, (code, about, closure), (attributes, slots, bound, numbers), None, None, _set_state
 
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle does it; a class that the script names may be there already."""
@@ -74,7 +96,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         make, arguments, state = reduced[:3]
         # By the number that cloudpickle gives a class: one that is defined anew is another.
         numbers = self._bindings.numbers({f"{arguments[-2]}.{name}": each for name, each in state[0].items()})
-        about = obj.__qualname__, state, numbers
+        about = obj.__qualname__, self._inheriting.within(state), numbers
         return _class, (obj.__qualname__, make, arguments), about, None, None, _set_class
 
 
@@ -124,8 +146,8 @@ def _defined(name: str) -> Any:
     return there if isinstance(there, type) else None
 
 
-def _set_class(kind: type, state: tuple[str, tuple[dict[str, Any], Any], dict[str, int]]) -> Any:
-    name, (attributes, more), numbers = state
+def _set_class(kind: type, state: tuple[str, Inherited, dict[str, int]]) -> Any:
+    name, (_, (attributes, more), _), numbers = state
     if kind is _defined(name) and issubclass(kind, Enum):
         return kind  # its members are what they are
     _, known = _classes.setdefault(id(kind), (kind, {}))
@@ -135,10 +157,12 @@ def _set_class(kind: type, state: tuple[str, tuple[dict[str, Any], Any], dict[st
     return _class_setstate(kind, ({key: each for key, each in attributes.items() if key in names}, more))
 
 
-def _set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], dict[str, int]]) -> None:
-    attributes, slots, numbers = state
+def _set_state(
+    function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], Inherited, dict[str, int]]
+) -> None:
+    attributes, slots, (_, bound, _), numbers = state
     names = _names()
-    for name, value in slots["__globals__"].items():
+    for name, value in bound.items():
         if _numbers.get(name) != numbers[name]:
             names[name], _numbers[name] = value, numbers[name]
     _function_setstate(function, (attributes, {**slots, "__globals__": {}}))

@@ -23,6 +23,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from penstock import handing, script, storage
+from penstock.pool import inherited
 from penstock.pool.spool import File, Folder, Spool
 
 if TYPE_CHECKING:
@@ -46,17 +47,26 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
         Exception: what pickle, and then cloudpickle, say of something that cannot be pickled.
         OSError: no room on the disk.
     """
+    if sent is None:
+        return _pack(value, folder, None)
+    with handing.spawning() as lender:
+        packed = _pack(value, folder, sent)
+    if lender.lends:
+        sent.use(lender)
+    return packed
+
+
+def _pack(value: Any, folder: Path, sent: Sender | None) -> bytes | File:
     plain, spool = None, Spool(folder)
     try:
         try:
             pickler = pickle.Pickler(spool, protocol=5)
-            if sent is not None:
-                pickler.dispatch_table = sent.table(copyreg.dispatch_table)
+            pickler.dispatch_table = _table(copyreg.dispatch_table, sent)
             pickler.dump(value)
             if not spool.names_main:
                 return spool.close()
             plain, spool = spool, Spool(folder)
-        except MemoryError:
+        except (MemoryError, inherited.Unreachable):
             raise
         except Exception as error:  # a lambda, a closure, a class of the main script: by value
             if storage.is_full(error):
@@ -67,7 +77,9 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
     except Exception as error:
         spool.drop()
         # A function over a lock, say, by its name alone: workers have the script, where it has a main guard.
-        if plain is None or isinstance(error, MemoryError) or storage.is_full(error) or not script.is_run():
+        if plain is None or not _is_of_the_call(error) or not script.is_run():
+            raise
+        if not inherited.go_by_name(value, error):
             raise
         spool, plain = plain, None
     except BaseException:
@@ -79,24 +91,32 @@ def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
     return spool.close()
 
 
-def _by_value(spool: Spool, sent: Sender | None) -> Any:
-    import cloudpickle
+def _is_of_the_call(error: Exception) -> bool:
+    """Whether it is what is pickled that cannot be."""
+    return not (isinstance(error, MemoryError) or storage.is_full(error))
 
-    if sent is None:
-        return cloudpickle.Pickler(spool, protocol=5)
+
+def _table(table: Any, sent: Sender | None) -> Any:
+    if sent is not None:
+        return sent.table(table)
+    return ChainMap(dict(refused), table) if (refused := handing.refusals()) else table
+
+
+def _by_value(spool: Spool, sent: Sender | None) -> Any:
     from penstock.pool import by_value
 
+    table = functools.partial(_table, sent=sent)
+    if sent is None:
+        return by_value.Tabled(spool, table)
     if sent.bindings is None:
         sent.bindings = by_value.Bindings()
-    pickler = by_value.Pickler(spool, sent.bindings)
-    pickler.dispatch_table = sent.table(pickler.dispatch_table)
-    return pickler
+    return by_value.Pickler(spool, table, sent.bindings, sent.inheriting)
 
 
 class Sent:
     """A function that was packed once for many calls."""
 
-    def __init__(self, fn: Any, file: File, arrays: list[File]) -> None:
+    def __init__(self, fn: Any, file: File, arrays: list[Any]) -> None:
         self._file = file
         self._arrays = arrays  # held as long as this
         self._load = _function if isinstance(fn, FunctionType) else _callable
@@ -165,6 +185,10 @@ class Sender:
         self._kept: dict[int, tuple[File, int]] = {}
         self._lock = threading.RLock()
         self._using = threading.local()
+        self._tables: dict[int, tuple[Any, Any]] = {}
+        """What each pickler's table became, and of what."""
+        self.inheriting = inherited.Inheriting()
+        """Whether a global is being pickled."""
 
     def renew(self) -> None:
         """Send everything anew: what was sent may have been changed since."""
@@ -175,27 +199,37 @@ class Sender:
 
     def table(self, table: Any) -> Any:
         """A pickler's dispatch table, with ours before it."""
-        if handed := handing.reducers():
-            table = ChainMap(dict(handed), table)
-        numpy = sys.modules.get("numpy")
-        if numpy is None or not hasattr(numpy, "memmap"):
-            return table
-        return ChainMap({numpy.ndarray: self._reduce, numpy.memmap: self._reduce}, table)
+        handed, numpy = handing.reducers(), sys.modules.get("numpy")
+        made_of = handed, numpy if hasattr(numpy, "memmap") else None
+        known, made = self._tables.get(id(table), (None, None))
+        if known is None or known[0] is not made_of[0] or known[1] is not made_of[1]:
+            ours = {**handed, **inherited.reducers()}
+            if numpy is not None and made_of[1] is not None:
+                ours |= {numpy.ndarray: self._reduce, numpy.memmap: self._reduce}
+            made = ChainMap(ours, table)
+            self._tables[id(table)] = made_of, made
+        return made
 
-    def used(self) -> list[File]:
-        """The files that were used on this thread since the last call: to be held with what uses them."""
-        files: list[File] = getattr(self._using, "files", [])
+    def used(self) -> list[Any]:
+        """What was used on this thread since the last call, files and loans: to be held with what uses it."""
+        files: list[Any] = getattr(self._using, "files", [])
         self._using.files = []
         return files
 
+    def use(self, what: Any) -> None:
+        """Have it be told by :meth:`used`."""
+        self._using.files = [*getattr(self._using, "files", []), what]
+
     def _reduce(self, array: Any) -> Any:
+        if self.inheriting and (shared := inherited.array(array)) is not None:
+            return shared
         if array.nbytes < self._least or array.dtype.hasobject or not array.size:
             return array.__reduce_ex__(5)
         if self._as_they_are and (opened := _opened_file(array)) is not None:
             return opened
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         file = self._file(array, order)
-        self._using.files = [*getattr(self._using, "files", []), file]
+        self.use(file)
         stays = self._as_they_are or type(array).__name__ == "memmap"
         return map_array, (file.name, array.dtype, array.shape, order, self._mode, stays)
 

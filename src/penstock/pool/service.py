@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from typing import Any
 
-from penstock import discover, foreign, forks, handing
+from penstock import discover, foreign, forks
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.engine.decide import explain
@@ -32,6 +32,7 @@ from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
+from penstock.pool import inherited
 from penstock.pool.calls import Call, Calls, Invoke
 from penstock.pool.pickling import Sender, pack
 from penstock.pool.spool import File, Folder, load
@@ -167,10 +168,10 @@ class Service:
     ) -> Invoke:
         if initializer is None:
             return Invoke(None, modules)
-        with handing.spawning() as lender:
+        with self.sent.inheriting.all():
             begin = pack((initializer, initargs), self.folder.path, self.sent)
         own = begin.own(self.folder) if isinstance(begin, File) else None
-        self._holds = [lender, own, *self.sent.used()]
+        self._holds = [own, *self.sent.used()]
         return Invoke(begin, modules)
 
     def _make_loop(self, options: Options, invoke: Invoke) -> Loop:
@@ -223,6 +224,7 @@ class Service:
             if module not in self._imported:
                 self._imported.add(module)
                 self._to_import.append(str(module))
+                inherited.tell_of_module(str(module))
             self._came.append(call)
             if self._waiting:
                 self._waiting = False
