@@ -185,6 +185,10 @@ def descendants(pid: int, root: Path = SYSTEM) -> Iterator[int]:
             waiting += children
 
 
+TRACKER_SECONDS = 5.0
+"""So long may a resource tracker take to remove what those left whom it was for: a busy machine needs it."""
+
+
 def tracks_resources(pid: int, root: Path = SYSTEM) -> bool:
     """Whether a process is a resource tracker, multiprocessing's or loky's, by its command line.
 

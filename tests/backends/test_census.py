@@ -104,6 +104,8 @@ def test_the_report_tells_what_was_held_beside_a_busy_neighbour(kind, reference,
     # the call: a mapped file takes 16 pages or more with each.
     spare = file_size / 16 if kind == "file_mapped" else 0
     within = 0.03 * most + 2 * MiB
+    # On a busy machine the reference misses what is held for a moment: an interpreter that starts or ends.
+    spare += 12 * MiB
     assert -within <= told - most <= within + spare, f"{told / MiB:.1f} for {most / MiB:.1f} MiB"
     assert reference.left == [], "nobody outlives the run"
 

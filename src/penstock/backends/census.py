@@ -23,12 +23,10 @@ from penstock.backends.lineage import adopt_for_now, adopt_no_more
 from penstock.backends.processes import WorkerTree, spared
 from penstock.backends.sentinel import Sentinel
 from penstock.identity import UNSEEN, started
-from penstock.proc import KernelFile, descendants, find, held_apart, tracks_resources
+from penstock.proc import TRACKER_SECONDS, KernelFile, descendants, find, held_apart, tracks_resources
 
 _ROUNDS = 20
 """Times that processes are killed which others start meanwhile."""
-_TRACKER_SECONDS = 1.0
-"""So long may resource trackers take at the end to remove what the others left."""
 
 
 class Census:
@@ -177,7 +175,7 @@ class Census:
 
     def _end_trackers(self, known: Mapping[int, str]) -> None:
         """Wait for those resource trackers that are left, and no longer than they may take."""
-        until = time.monotonic() + _TRACKER_SECONDS
+        until = time.monotonic() + TRACKER_SECONDS
         waiting = [pid for pid in {*known, *self._marked.look(now=True)} if tracks_resources(pid)]
         while waiting and time.monotonic() < until:
             time.sleep(0.01)

@@ -33,14 +33,13 @@ from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 from penstock.backends.marks import mark_worker, worker_of
-from penstock.proc import tracks_resources
+from penstock.proc import TRACKER_SECONDS, tracks_resources
 
 SLOTS = 1024
 """Notes for workers that live at the same time."""
-_TRACKER_SECONDS = 2.0
-"""So long may a resource tracker take to remove what those left whom it was for."""
-_ROUNDS, _WITH_TRACKERS = 150, 100
-"""Looks at who is left at the end, 10 ms apart; so many of them let trackers be."""
+_TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
+_ROUNDS = 50
+"""Looks at who is left at the end, 10 ms apart, besides those for trackers."""
 
 
 def main(descriptor: int, notes: int, ask: int) -> None:
@@ -248,7 +247,7 @@ class Server:
         for pid in _children(os.getpid()):
             if pid in self._workers or self._is_of_living(pid):
                 continue
-            if tracks_resources(pid) and now < (until := trackers.get(pid, now + _TRACKER_SECONDS)):
+            if tracks_resources(pid) and now < (until := trackers.get(pid, now + TRACKER_SECONDS)):
                 self._trackers[pid] = until
                 continue
             with suppress(ProcessLookupError):
@@ -268,19 +267,34 @@ class Server:
         for pid in list(self._workers):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        _leave_trackers()
         # Orphans of orphans come to us one generation at a time.
-        for rounds in range(_ROUNDS):
+        rounds, spared = 0, time.monotonic() + TRACKER_SECONDS
+        while rounds < _ROUNDS:
+            waits = False
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
                 return
             for pid in _children(os.getpid()):
-                if rounds < _WITH_TRACKERS and tracks_resources(pid):
+                if time.monotonic() < spared and tracks_resources(pid):
+                    waits = True
                     continue
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            rounds += not waits
             select.select([], [], [], 0.01)
+
+
+def _leave_trackers() -> None:
+    """Let the resource trackers of this process itself end; they wait until it has."""
+    for name in _TRACKERS:
+        tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
+        descriptor = getattr(tracker, "__dict__", {}).get("_fd")  # one that is asked for is no own one
+        if isinstance(descriptor, int):
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def _close(*descriptors: int) -> None:

@@ -36,7 +36,7 @@ from penstock.backends.processes import Helper, WorkerTree, cpu_seconds, end_ses
 from penstock.backends.silence import Silence, Silent
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
-from penstock.proc import held
+from penstock.proc import TRACKER_SECONDS, held
 
 _BOOT = (
     "import sys, json; _, seen, *numbers = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "
@@ -282,7 +282,7 @@ class Local:
             self._selector.unregister(self._control)
         self._control.close()
         try:
-            self._server.wait(_END_SECONDS)
+            self._server.wait(_END_SECONDS + TRACKER_SECONDS)
         except subprocess.TimeoutExpired:
             self._kill_server()
         self._server = self._control = None

@@ -25,8 +25,6 @@ _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
-_TRACKER_SECONDS = 2.0
-"""So long may resource trackers take to remove what the others of their group left."""
 _numbers = itertools.count()
 
 
@@ -118,9 +116,9 @@ class RunGroup:
             # On v1 only the victim's own group tells of it: who counts kills in groups further out must
             # find it there.
             member.kill(trackers=False)
-            self._leaving.append((member, now + _SHOWN, now + _TRACKER_SECONDS))
+            self._leaving.append((member, now + _SHOWN, now + proc.TRACKER_SECONDS))
         else:
-            self._leaving.append((member, 0.0, now + _TRACKER_SECONDS))
+            self._leaving.append((member, 0.0, now + proc.TRACKER_SECONDS))
         self.tidy()
 
     def tidy(self) -> None:
@@ -133,12 +131,19 @@ class RunGroup:
                 if now < at or not each.end(trackers=now >= until)
             ]
 
+    def _has_trackers(self) -> bool:
+        return any(pid and proc.tracks_resources(pid) for pid in self.all.pids())
+
     def close(self, patience: float = _PATIENCE) -> bool:
-        """End everybody and remove the groups, waiting at most so many seconds; whether all is gone."""
+        """End everybody and remove the groups; whether all is gone.
+
+        Args:
+            patience: seconds that the dead may take to leave; resource trackers have their time before.
+        """
         if self._closed:
             return True
-        spared = time.monotonic() + patience / 2
-        self._closed = until(lambda: self.all.end(trackers=time.monotonic() >= spared), patience)
+        until(lambda: self.all.end(trackers=False) or not self._has_trackers(), proc.TRACKER_SECONDS)
+        self._closed = until(self.all.end, patience)
         self._leaving = []
         if self._at_end is not None:
             at_end, self._at_end = self._at_end, None
