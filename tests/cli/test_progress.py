@@ -118,21 +118,6 @@ def test_verbose_lines_do_not_break_the_live_line():
     assert "set aside sub-" in told(usual(), verbose=1, live=True)
 
 
-@pytest.mark.parametrize(("done", "seconds", "left"), [(0, 10, None), (25, 10, 30.0), (100, 10, 0.0)])
-def test_the_time_left_follows_the_rate_of_this_run(done, seconds, left):
-    clock = Clock()
-    progress = Progress(stream=io.StringIO(), clock=clock)
-    progress(ev.StageStarted(at=0, items=200, done=100, budget=GiB, origin="", workers=None))
-    clock.now = seconds
-    if done:
-        progress(
-            ev.BatchDone(
-                at=1, batch=0, worker=0, start=0, stop=done, seconds=1, peak=0, projected=0, retained=0
-            )
-        )
-    assert progress.left() == left
-
-
 def test_the_summary_says_where_the_output_of_workers_is(tmp_path):
     log = tmp_path / ".penstock" / "workers.log"
     log.parent.mkdir()

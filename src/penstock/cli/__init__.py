@@ -23,7 +23,9 @@ from penstock.errors import FunctionRaised, PenstockBug, PenstockError
 
 __all__ = ["main", "tell"]
 
-VERBS = ("limits", "plan", "run", "resume", "exec", "report", "verify", "plugins", "completion")
+VERBS = (
+    "limits", "plan", "run", "resume", "exec", "watch", "ls", "report", "verify", "plugins", "completion",
+)  # fmt: skip
 """Each is the command of the same name in the module of the same name."""
 
 _FLAGS = {
@@ -181,4 +183,6 @@ def main() -> None:
     penstock run codons genomes/*.fa.gz --into runs/codons --budget 2GiB
     penstock run mycode.py:job --into runs/mine      your own Job
     penstock resume runs/codons                      go on after anything
+    penstock watch runs/codons                       see how it goes, from another terminal
+    penstock ls runs                                 the runs there, and what became of them
     """

@@ -15,20 +15,19 @@ from typing import IO, TYPE_CHECKING
 from penstock import events as ev
 from penstock import foreign, layout
 from penstock.budget import format_size
-from penstock.durations import format_seconds
+from penstock.cli.screen import live_line
 from penstock.plurals import plural
+from penstock.report.live import LiveState
 from penstock.report.report import Report
 
 if TYPE_CHECKING:
-    from rich.console import Console, OverflowMethod, RenderableType
+    from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
 
 _PLAIN_SECONDS = 30.0
 _PLAN_SECONDS = 5.0
 """A plan that changes to and fro is not told more often."""
 _LIVE_SECONDS = 0.15
-_BAR, _SHORTEST_BAR = 24, 6
 _LONGEST = 20_000
 """Letters of a line."""
 
@@ -59,13 +58,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._live: Live | None = None
         self._console: Console | None = None
         self._next = clock() + _PLAIN_SECONDS
-        self.began = False
-        """Whether any stage has begun: one that was finished before does not."""
-        self._stage = ""
-        self._items = self._done = self._before = self._set_aside = 0
-        self._budget = self._used = 0
-        self._workers: set[int] = set()
-        self._started = clock()
+        self._state = LiveState(clock())
         self._plan: ev.Planned | None = None
         """This stage's plan as it was told last."""
         self._next_plan: ev.Planned | None = None
@@ -100,33 +93,15 @@ class Progress(AbstractContextManager["Progress"]):
             self._next = now + _PLAIN_SECONDS
             self._say(f"{time.strftime('%H:%M:%S')} {self._plain()}")
 
+    @property
+    def began(self) -> bool:
+        """Whether any stage has begun: one that was finished before does not."""
+        return self._state.began
+
     def _take(self, event: ev.Event) -> None:
-        match event:
-            case ev.StageStarted():
-                self.began = True
-                self._stage, self._items = event.stage, event.items
-                self._done = self._before = event.done
-                self._budget, self._used, self._set_aside = event.budget, 0, event.set_aside
-                self._plan = self._next_plan = None
-                self._started = self._clock()
-                self._workers.clear()
-            case ev.BudgetChanged():
-                self._budget = event.budget
-            case ev.MemoryRead():
-                self._used = event.used
-            case ev.WorkerStarted():
-                self._workers.add(event.worker)
-            case ev.WorkerEnded():
-                self._workers.discard(event.worker)
-            case ev.BatchDone():
-                self._done += event.stop - event.start
-            case ev.TakenBack():
-                self._done -= event.items
-            case ev.ItemSetAside():
-                self._set_aside += 1
-                self._done -= 1  # its batch is counted whole
-            case ev.StageEnded():
-                self._done, self._set_aside = event.done, event.set_aside
+        if isinstance(event, ev.StageStarted):
+            self._plan = self._next_plan = None
+        self._state.take(event, self._clock())
 
     def _worth_saying(self, event: ev.Event) -> str:
         """A line of its own: for a death before this run, and for what -v or -vv asks to hear."""
@@ -174,36 +149,20 @@ class Progress(AbstractContextManager["Progress"]):
 
     # ------------------------------------------------------------------ the line
 
-    def left(self) -> float | None:
-        """Predicted seconds to go, from the rate so far; None when nothing is done yet."""
-        done = self._done - self._before
-        spent = self._clock() - self._started
-        remaining = self._items - self._done - self._set_aside
-        return spent * remaining / done if done > 0 and spent > 0 and remaining >= 0 else None
-
     def reached(self) -> str:
         """How far it came, to be said after "interrupted"."""
-        stage = f" of {self._stage}" if self._stage else ""
-        return f" at {self._done:,} of {self._items:,} items{stage}; these are kept" if self._items else ""
+        state = self._state
+        stage = f" of {state.stage}" if state.stage else ""
+        return f" at {state.done:,} of {state.items:,} items{stage}; these are kept" if state.items else ""
 
     def _parts(self) -> list[str]:
-        parts = [f"{self._done:,} of {self._items:,} items"]
-        if self._set_aside:
-            parts.append(f"{self._set_aside:,} set aside")
-        if self._used:
-            parts.append(f"{format_size(self._used)} of {format_size(self._budget)}")
-        workers = len(self._workers)
-        parts.append(f"{plural(workers, 'worker')}")
-        left = self.left()
-        if left is not None:
-            about = f"{left:.0f} s" if left < 120 else format_seconds(left)
-            parts.append(f"about {about} left" if left >= 1 else "nearly done")
-        return parts
+        return self._state.parts(self._clock())
 
     def _plain(self) -> str:
-        percent = f" ({100 * self._done // self._items} %)" if self._items else ""
+        state = self._state
+        percent = f" ({100 * state.done // state.items} %)" if state.items else ""
         first, *rest = self._parts()
-        name = f"{self._stage}: " if self._stage else ""
+        name = f"{state.stage}: " if state.stage else ""
         return f"{name}{', '.join([first + percent, *rest])}"
 
     def _say(self, line: str) -> None:
@@ -223,45 +182,7 @@ class Progress(AbstractContextManager["Progress"]):
                 console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
             )
             self._live.start()
-        self._live.update(self._line(self._live.console), refresh=True)
-
-    def _line(self, console: Console) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        name, words = foreign.line(self._stage), self._words()
-        # The bar takes what the words leave of the line; on a narrow one there is none.
-        bar = min(_BAR, console.width - words.cell_len - (len(name) + 2 if name else 0) - 3)
-        line = Table.grid(padding=(0, 2, 0, 0))
-        cells: list[RenderableType] = []
-        # An ellipsis is no letter of every terminal.
-        overflow: OverflowMethod = "crop" if console.options.ascii_only else "ellipsis"
-        if name:
-            line.add_column(style="bold", no_wrap=True, overflow=overflow)
-            cells.append(name)
-        if bar >= _SHORTEST_BAR:
-            line.add_column(width=bar)
-            cells.append(
-                ProgressBar(
-                    total=max(self._items, 1), completed=min(self._done, self._items), width=bar,
-                    style="bright_black", complete_style="cyan", finished_style="cyan",
-                )
-            )  # fmt: skip
-        line.add_column(no_wrap=True, overflow=overflow)
-        line.add_row(*cells, words)
-        return line
-
-    def _words(self) -> Text:
-        from rich.text import Text
-
-        line = Text()
-        for index, part in enumerate(self._parts()):
-            line.append("  " if index else "")
-            close = (
-                self._budget and self._used > 0.9 * self._budget and " of " in part and "items" not in part
-            )
-            line.append(part, style="yellow" if close else "")
-        return line
+        self._live.update(live_line(self._state, self._clock(), self._live.console), refresh=True)
 
 
 def _is_other(told: ev.Planned, now: ev.Planned) -> bool:

@@ -17,17 +17,12 @@ from penstock import layout
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.files import atomic
-from penstock.foreign import in_html, line
+from penstock.foreign import in_html
 from penstock.plurals import plural
-from penstock.report import charts
+from penstock.report import charts, tables
 from penstock.report.report import Report, over_all_runs
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
-
-_ROWS = 200
-"""The most rows of a table."""
-_LONGEST = 600
-"""The most letters of a message that came from outside."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _ICON = (
@@ -35,20 +30,6 @@ _ICON = (
     "%3Crect y='4' width='16' height='8' rx='2' fill='%23c6d0d8'/%3E"
     "%3Crect y='4' width='11' height='8' rx='2' fill='%231f6296'/%3E%3C/svg%3E"
 )
-
-_CAUSES = {
-    "memory": "the call ran out of memory, or into its own fence, and was made smaller",
-    "governor": "stopped by the governor before the kernel would have",
-    "kernel": "stopped by the kernel's out-of-memory killer",
-    "killed": "killed from outside",
-    "crashed": "the worker crashed (a signal, or an exit)",
-    "stalled": "no CPU and no input or output for too long",
-    "timeout": "took longer than its timeout",
-    "raised": "the function raised",
-    "kept": "the result could not be kept",
-    "load": "an item could not be unpickled in a worker; halves find it",
-    "interrupted": "the run was asked to stop",
-}
 
 
 def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[Report] = ()) -> Path:
@@ -80,29 +61,46 @@ def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[R
 
 def render(run_folder: Path, timeline: Timeline, stages: Sequence[Report]) -> str:
     """The page as text."""
-    whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=run_folder)
-    name = run_folder.resolve().name
-    body = [_head(name, run_folder, timeline, whole, recorded=bool(stages))]
-    if stages:
-        body.append(_ending(run_folder, whole))
-        body.append(_budget_bar(whole))
-        body.append(_memory(timeline))
-        body.append(_work(timeline))
-        numbers = f"<div>{_origins(timeline)}{_failures(whole)}</div>"
-        body.append(f'<div class="two">{_predictions(timeline)}{numbers}</div>')
-        body.append(_stages(stages))
-        body.append(_set_aside(whole))
-    else:
-        body.append(_section("Nothing was recorded", "<p>This run has no events yet.</p>"))
-    body.append("<footer>Penstock · drawn from the events of the run; memory is anonymous + shared memory "
-                "of the whole process tree</footer>")  # fmt: skip
+    return document(run_folder.resolve().name, _POLICY, body(run_folder, timeline, stages))
+
+
+def document(title: str, policy: str, content: str, *, script: str = "") -> str:
+    """A whole document.
+
+    Args:
+        title: plain text.
+        policy: what it may load and run, as a Content-Security-Policy.
+        content: HTML.
+        script: an element of it, behind the content.
+    """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<link rel="icon" href="{_ICON}"><title>{in_html(name)} · Penstock</title>'
-        f"<style>{CSS}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+        f'<link rel="icon" href="{_ICON}"><title>{in_html(title)} · Penstock</title>'
+        f"<style>{CSS}</style></head><body><main>{content}</main>{script}</body></html>\n"
     )
+
+
+def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now: str = "") -> str:
+    """What the page shows; ``now`` is HTML of how it stands at this moment, of a run that is at work."""
+    whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=run_folder)
+    name = run_folder.resolve().name
+    parts = [_head(name, run_folder, timeline, whole, recorded=bool(stages)), now]
+    if stages:
+        parts.append(_ending(run_folder, whole))
+        parts.append(_budget_bar(whole))
+        parts.append(_memory(timeline))
+        parts.append(_work(timeline))
+        numbers = f"<div>{tables.origins(timeline)}{tables.failures(whole)}</div>"
+        parts.append(f'<div class="two">{_predictions(timeline)}{numbers}</div>')
+        parts.append(tables.stages(stages))
+        parts.append(tables.set_aside(whole))
+    elif not now:
+        parts.append(tables.section("Nothing was recorded", "<p>This run has no events yet.</p>"))
+    parts.append("<footer>Penstock · drawn from the events of the run; memory is anonymous + shared memory "
+                 "of the whole process tree</footer>")  # fmt: skip
+    return "".join(parts)
 
 
 # --------------------------------------------------------------------------- the top
@@ -126,9 +124,9 @@ def _ending(run_folder: Path, whole: Report) -> str:
     if whole.outcome == "done":
         return ""
     if whole.outcome == "running":
-        return _section("Still running", f"<p>{in_html(_short(whole.message))}</p>")
-    said = f"<p>{in_html(_short(whole.message))}</p>" if whole.message else ""
-    return _section(_ENDINGS.get(whole.outcome, "Failed"),
+        return tables.section("Still running", f"<p>{in_html(tables.short(whole.message))}</p>")
+    said = f"<p>{in_html(tables.short(whole.message))}</p>" if whole.message else ""
+    return tables.section(_ENDINGS.get(whole.outcome, "Failed"),
                     f"{said}<p>{_resume(run_folder)}</p>", css="note")  # fmt: skip
 
 
@@ -149,12 +147,12 @@ def _budget_bar(whole: Report) -> str:
         lead = f"Peaked at <b>{peak}</b>{share} of a budget of <b>{budget}</b>"
     else:
         lead = f"Peaked at <b>{peak}</b>, over the budget of <b>{budget}</b>"
-    legend = _legend(
+    legend = tables.legend(
         ("own", f"reserved {format_size(whole.reserved)}"),
         ("band0", f"measured {peak}"),
         ("projected", f"projected {format_size(whole.projected)}"),
         ("pipe", f"headroom {format_size(whole.headroom)}"),
-        ("budget", f"budget {budget}, {_short(whole.origin)}"),
+        ("budget", f"budget {budget}, {tables.short(whole.origin)}"),
     )
     numbers = "".join(
         f"<div><dt>{in_html(term)}</dt><dd>{in_html(value)}<small>{in_html(about)}</small></dd></div>"
@@ -195,7 +193,7 @@ def _percent(part: int, whole: int) -> str:
 
 def _memory(timeline: Timeline) -> str:
     if not timeline.peaks.moments:
-        return _section(
+        return tables.section(
             "Memory over time", '<p class="soft">No reading was taken: the run was over too soon.</p>'
         )
     parts = [("own", "this process and the fork server")]
@@ -207,7 +205,9 @@ def _memory(timeline: Timeline) -> str:
     parts.append(("budget", "budget"))
     if timeline.marks["resumed"].marks:
         parts.append(("break", "resumed; the time between is left out"))
-    return _section("Memory over time", f'<div class="wide">{charts.memory(timeline)}</div>{_legend(*parts)}')
+    return tables.section(
+        "Memory over time", f'<div class="wide">{charts.memory(timeline)}</div>{tables.legend(*parts)}'
+    )
 
 
 def _work(timeline: Timeline) -> str:
@@ -218,121 +218,16 @@ def _work(timeline: Timeline) -> str:
     parts = [("done", "batches kept"), *((css, word) for css, word in words.items() if css in seen)]
     if timeline.paused.total:
         parts.append(("paused", "paused by the governor"))
-    return _section(
-        "What each worker did", f'<div class="wide">{charts.work(timeline)}</div>{_legend(*parts)}'
+    return tables.section(
+        "What each worker did", f'<div class="wide">{charts.work(timeline)}</div>{tables.legend(*parts)}'
     )
 
 
 def _predictions(timeline: Timeline) -> str:
     if not timeline.pairs.total:
-        return _section("Predicted and measured", '<p class="soft">No batch had a predicted peak.</p>')
+        return tables.section("Predicted and measured", '<p class="soft">No batch had a predicted peak.</p>')
     over = timeline.pairs.over
     about = "every batch stayed under its bound" if not over else (
         f"{over:,} of {timeline.pairs.total:,} batches went over their bound")  # fmt: skip
     note = f'<p class="soft">Peak of each batch above an idle worker; {about}.</p>'
-    return _section("Predicted and measured", note + charts.predictions(timeline))
-
-
-# --------------------------------------------------------------------------- the tables
-
-
-def _origins(timeline: Timeline) -> str:
-    changes = timeline.budget.changes
-    rows = [
-        (format_seconds(at) if at else "the start", format_size(value), _short(origin))
-        for at, value, origin in changes[-20:]
-    ]
-    parts = [_table(("since", ">budget", "where it comes from"), rows)]
-    if timeline.plans:
-        plans = [
-            (
-                stage or "run", f"{plan.workers:,}", f"{plan.call:,}", f"{plan.batch:,}",
-                format_size(plan.reserved), format_size(plan.footprint), format_size(plan.projected),
-            )
-            for stage, plan in timeline.plans.items()
-        ]  # fmt: skip
-        head = ("last plan", ">workers", ">call", ">batch", ">reserved", ">footprint", ">projected")
-        parts.append(f'<div class="wide">{_table(head, plans)}</div>')
-        parts.append('<p class="soft">Calls and batches in items; the footprint is of one call.</p>')
-    return _section("Limits and plan", "".join(parts))
-
-
-def _stages(stages: Sequence[Report]) -> str:
-    if len(stages) < 2:
-        return ""
-    rows = [
-        (
-            stage.stage, stage.outcome, f"{stage.done:,} of {stage.items:,}", f"{stage.set_aside_total:,}",
-            format_size(stage.projected) if stage.projected else "–", format_size(stage.peak),
-            format_seconds(stage.seconds),
-            f"{stage.batches:,}", f"{sum(stage.failures.values()):,}",
-        )
-        for stage in stages
-    ]  # fmt: skip
-    head = (
-        "stage",
-        "outcome",
-        ">items",
-        ">set aside",
-        ">projected",
-        ">measured",
-        ">time",
-        ">batches",
-        ">failures",
-    )
-    return _section("Stages", f'<div class="wide">{_table(head, rows)}</div>')
-
-
-def _failures(whole: Report) -> str:
-    if not whole.failures:
-        return ""
-    rows = [(cause, f"{count:,}", _CAUSES.get(cause, "")) for cause, count in sorted(whole.failures.items())]
-    note = "Their items were tried again, smaller or alone; nothing of a failed batch is kept."
-    return _section(
-        "Batches that did not end",
-        f'<p class="soft">{note}</p>' + _table(("cause", ">batches", "what it means"), rows),
-    )
-
-
-def _set_aside(whole: Report) -> str:
-    if not whole.set_aside_total:
-        return ""
-    shown = whole.set_aside[:_ROWS]
-    rows = [(_short(item.name), item.reason, _short(item.message)) for item in shown]
-    table = _table(("item", "reason", "what happened"), rows)
-    more = whole.set_aside_total - len(shown)
-    note = f'<p class="soft">and {more:,} more: <code>penstock report --json</code></p>' if more > 0 else ""
-    return _section("Items set aside", f'<div class="tall">{table}</div>{note}')
-
-
-def _section(title: str, content: str, *, css: str = "") -> str:
-    return f'<section class="{css}"><h2>{in_html(title)}</h2>{content}</section>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain texts; a heading that begins with ``>`` is of a column of numbers."""
-    css = [' class="right"' if word.startswith(">") else "" for word in head]
-    css[0] = css[0] or ' class="name"'
-    top = "".join(f"<th{c}>{in_html(word.lstrip('>'))}</th>" for c, word in zip(css, head, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{c}>{in_html(cell)}</td>" for c, cell in zip(css, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _legend(*entries: tuple[str, str]) -> str:
-    lines = {"budget": "line", "tree": "line", "projected": "dash", "break": "dash"}
-    spans = []
-    for css, word in entries:
-        colour = {"break": "soft"}.get(css, css)
-        shape = lines.get(css)
-        look = f"border-color:var(--{colour})" if shape else f"background:var(--{colour})"
-        if css == "paused":
-            look = "background:repeating-linear-gradient(45deg,var(--soft) 0 2px,var(--done) 2px 4px)"
-        spans.append(f'<span><i class="{shape or ""}" style="{look}"></i>{in_html(word)}</span>')
-    return f'<p class="legend">{"".join(spans)}</p>'
-
-
-def _short(message: str) -> str:
-    return line(message, _LONGEST)
+    return tables.section("Predicted and measured", note + charts.predictions(timeline))

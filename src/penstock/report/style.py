@@ -21,7 +21,7 @@ h2{font-size:17px;font-weight:620;letter-spacing:-.005em;margin:0 0 2px}
 p{margin:0}.soft,figcaption{color:var(--soft)}
 .badge{font-size:13px;font-weight:600;padding:2px 11px;border-radius:99px;color:var(--good);
 border:1px solid currentColor}
-.badge.failed{color:var(--budget)}.badge.interrupted,.badge.died{color:var(--raised)}
+.badge.failed{color:var(--budget)}.badge.running{color:var(--tree)}.badge.interrupted,.badge.died{color:var(--raised)}
 .when{flex-basis:100%;color:var(--soft);overflow-wrap:anywhere}
 section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:22px 26px;
 margin-top:20px;break-inside:avoid}
@@ -68,6 +68,11 @@ tr:last-child td{border-bottom:0}td:last-child,th:last-child{padding-right:0}
 .two td:last-child,.two th:last-child{padding-right:0}
 code{font:13px/1.5 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
 border-radius:5px;padding:2px 7px;overflow-wrap:anywhere}
+summary{cursor:pointer;color:var(--soft);font-size:13px}
+pre{font:12px/1.45 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
+border-radius:6px;padding:8px 10px;margin:6px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.going{height:8px;border-radius:99px;background:var(--pipe);overflow:hidden;margin:10px 0 0}
+.going i{display:block;height:100%;background:var(--tree)}
 footer{margin-top:22px;color:var(--soft);font-size:13px}
 @media print{.tall{max-height:none}body{background:#fff}
 main{max-width:none;padding:0}section{border-color:#ddd}}

@@ -1,0 +1,201 @@
+"""How a run stands at this moment, kept from its events in memory that does not grow; no clock is asked.
+
+What a live line, ``penstock watch`` and its page show. Times are seconds of whoever tells the events: of one
+clock, whichever it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from penstock import events as ev
+from penstock.budget import format_size
+from penstock.durations import format_seconds
+from penstock.plurals import plural
+
+_FAILURES = 5
+"""The last failures that are remembered."""
+_NAMES = 1_000
+"""Names of processes that are remembered."""
+
+
+@dataclass(slots=True)
+class LiveWorker:
+    """What a worker, or a process of a supervised command, is at."""
+
+    since: float
+    """When it began with that."""
+    start: int = -1
+    """First item of its batch; -1 without one."""
+    stop: int = -1
+    """One past the last."""
+    held: int = 0
+    """Bytes that it held at the last reading."""
+    paused: bool = False
+    """Whether the governor stopped it for a while."""
+
+    @property
+    def items(self) -> str:
+        """Its items in words; nothing where it waits."""
+        if self.start < 0:
+            return ""
+        last = self.stop - 1
+        return f"item {last:,}" if last == self.start else f"items {self.start:,} to {last:,}"
+
+
+class LiveState:
+    """The last that the events tell; call :meth:`take` with each."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.stage = ""
+        self.items = self.done = self.before = self.set_aside = 0
+        """Of the stage; ``before`` are those done when this run of it began."""
+        self.budget = self.used = self.peak = 0
+        self.origin = ""
+        self.workers: dict[int, LiveWorker] = {}
+        self.failures: deque[tuple[float, str]] = deque(maxlen=_FAILURES)
+        """When, and one sentence: the last ones."""
+        self.failed = 0
+        """How many there were."""
+        self.started = now
+        """When this run of the stage began."""
+        self.began = False
+        """Whether any stage has begun."""
+        self.ended = False
+        """Whether the stage has ended, and none has begun since."""
+        self.doing = ""
+        """What is done before a stage begins."""
+        self.command = ""
+        """The command that is supervised."""
+        self.names: dict[int, str] = {}
+        """Command lines of its processes by number."""
+
+    def take(self, event: ev.Event, now: float) -> None:
+        """Take the next event, at a time of the caller's clock."""
+        match event:
+            case ev.StageStarted():
+                self._begin(event, now)
+            case ev.BudgetChanged():
+                self.budget, self.origin = event.budget, event.origin
+            case ev.MemoryRead():
+                self._read(event, now)
+            case ev.WorkerStarted():
+                self.workers[event.worker] = LiveWorker(now)
+            case ev.WorkerEnded():
+                self.workers.pop(event.worker, None)
+                if event.why in ("kernel", "governor", "stalled", "timeout") or event.why.startswith(
+                    "signal"
+                ):
+                    self._fail(event.at, f"{self._name(event.worker)} ended: {event.why}")
+            case ev.WorkerPaused() | ev.WorkerResumed():
+                if event.worker in self.workers:
+                    self.workers[event.worker].paused = isinstance(event, ev.WorkerPaused)
+            case ev.StageEnded():
+                self.done, self.set_aside, self.ended = event.done, event.set_aside, True
+                self.peak = max(self.peak, event.peak)
+                self.workers.clear()
+            case ev.Looking():
+                self.doing = event.message
+            case _:
+                self._take_of_items(event, now)
+
+    def _take_of_items(self, event: ev.Event, now: float) -> None:
+        match event:
+            case ev.BatchStarted():
+                self.workers[event.worker] = LiveWorker(
+                    now, event.start, event.stop, self._held(event.worker)
+                )
+            case ev.BatchDone():
+                self.done += event.stop - event.start
+                self._idle(event.worker, now)
+            case ev.BatchFailed():
+                items = LiveWorker(0, event.start, event.stop).items
+                self._fail(event.at, f"{items}: {event.cause} {event.message}".rstrip())
+                self._idle(event.worker, now)
+            case ev.ItemSetAside():
+                self.set_aside += 1
+                self.done -= 1  # its batch is counted whole
+                self._fail(event.at, f"set aside {event.name}: {event.message}")
+            case ev.TakenBack():
+                self.done -= event.items
+            case ev.CommandStarted():
+                self.command = " ".join(event.command)
+            case ev.ProcessSeen():
+                if len(self.names) >= _NAMES:
+                    self.names.clear()
+                self.names[event.pid] = event.command
+            case ev.KernelKill() | ev.RunDied():
+                self._fail(event.at, event.message)
+
+    def _begin(self, event: ev.StageStarted, now: float) -> None:
+        self.began, self.ended, self.doing = True, False, ""
+        self.stage, self.items = event.stage, event.items
+        self.done = self.before = event.done
+        self.budget, self.origin = event.budget, event.origin
+        self.used, self.set_aside = 0, event.set_aside
+        self.started, self.command = now, ""
+        self.workers.clear()
+
+    def _read(self, event: ev.MemoryRead, now: float) -> None:
+        self.used = event.used
+        self.peak = max(self.peak, event.used)
+        if self.command:  # its processes come and go without a word
+            known = self.workers
+            self.workers = {int(pid): known.get(int(pid), LiveWorker(now)) for pid in event.workers}
+        for number, held in event.workers.items():
+            if (worker := self.workers.get(int(number))) is not None:
+                worker.held = held
+
+    def _fail(self, at: float, sentence: str) -> None:
+        self.failures.append((at, sentence))
+        self.failed += 1
+
+    def _held(self, number: int) -> int:
+        return self.workers[number].held if number in self.workers else 0
+
+    def _idle(self, number: int, now: float) -> None:
+        if number in self.workers:
+            self.workers[number] = LiveWorker(now, held=self.workers[number].held)
+
+    def _name(self, number: int) -> str:
+        if not self.command:
+            return f"worker {number}"
+        return f"process {number} ({self.names[number]})" if number in self.names else f"process {number}"
+
+    # ------------------------------------------------------------------ in words
+
+    def left(self, now: float) -> float | None:
+        """Predicted seconds to go, from the rate so far; None when nothing is done yet."""
+        done = self.done - self.before
+        spent = now - self.started
+        remaining = self.items - self.done - self.set_aside
+        return spent * remaining / done if done > 0 and spent > 0 and remaining >= 0 else None
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether little of the budget is left."""
+        return bool(self.budget) and self.used > 0.9 * self.budget
+
+    def memory(self) -> str:
+        """Memory against the budget; nothing before the first reading."""
+        of = f" of {format_size(self.budget)}" if self.budget else ""
+        return f"{format_size(self.used)}{of}" if self.used else ""
+
+    def parts(self, now: float) -> list[str]:
+        """How it goes, in a few words each; the first is of the items."""
+        if self.command:
+            spent = format_seconds(max(0.0, now - self.started))
+            return [part for part in (self.memory(), plural(len(self.workers), "process", "processes"),
+                                      f"for {spent}") if part]  # fmt: skip
+        parts = [f"{self.done:,} of {self.items:,} items"]
+        if self.set_aside:
+            parts.append(f"{self.set_aside:,} set aside")
+        if memory := self.memory():
+            parts.append(memory)
+        parts.append(plural(len(self.workers), "worker"))
+        left = self.left(now)
+        if left is not None:
+            about = f"{left:.0f} s" if left < 120 else format_seconds(left)
+            parts.append(f"about {about} left" if left >= 1 else "nearly done")
+        return parts
