@@ -187,6 +187,20 @@ class BatchDone(Event):
     """What was reserved, in bytes."""
     retained: int
     """What the worker still held afterwards, above idle, in bytes."""
+    heaviest: int = -1
+    """First item of its call with the highest peak; -1 where no call was measured."""
+    heaviest_stop: int = -1
+    """One past the last item of that call."""
+    heaviest_name: str = ""
+    """Name of that first item; empty where it has none but its number."""
+    slowest: int = -1
+    """First item of the call that took longest."""
+    slowest_stop: int = -1
+    """One past the last item of that call."""
+    slowest_name: str = ""
+    """Name of that first item."""
+    slowest_seconds: float = 0.0
+    """Wall seconds of that call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from penstock import layout
 from penstock.cli import options, tell, with_flags
 from penstock.cli.target import no_run, path_of
 from penstock.errors import CannotResume, SetAside, UsageError
-from penstock.foreign import within
+from penstock.foreign import line, within
 from penstock.record import journal, postmortem
 from penstock.record.described import described
 from penstock.record.lock import holder_of
@@ -30,16 +31,22 @@ from penstock.report.tally import Tally
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @options.with_options([options.system()])
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line for each batch and each item set aside.")
 @click.option("--page", is_flag=True, help="Draw report.html anew, as after a run that was killed.")
-def report(folder: Path, system: str | None, as_json: bool, page: bool) -> None:
+def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: bool) -> None:
     """Show what the run in DIR did, in numbers.
 
     Memory against the budget, failures, items set aside. Works while it runs, and after it was
     killed: then it says when the run died, at what memory, at which items, and what was lost.
+
+    With --csv: items, peak in bytes, seconds, attempts and outcome of each batch, for a table of your own.
     """
     events = folder / layout.STATE / layout.EVENTS
     if not events.is_file():
         raise UsageError(no_run(folder))
+    if as_csv:
+        _print_rows(events)
+        return
     died = postmortem.of_run(folder)
     stages = from_events(folder, events, died)
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
@@ -62,6 +69,24 @@ def report(folder: Path, system: str | None, as_json: bool, page: bool) -> None:
     drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
+
+
+def _print_rows(events: Path) -> None:
+    """A line at a time, however many there are."""
+    import csv
+
+    from penstock.report import listed
+
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(listed.COLUMNS)
+    for row in listed.rows(ev.read(events)):
+        out.writerow([_cell(value) if isinstance(value, str) else value for value in row])
+
+
+def _cell(text: str) -> str:
+    """A text in which a terminal sees nothing to obey, and a spreadsheet no formula."""
+    text = line(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> list[Report]:

@@ -90,6 +90,8 @@ class Done:
     set_aside: tuple[SetAside, ...]
     calls: tuple[MeasuredCall, ...]
     """The first call, the one with the highest peak, and the last."""
+    slowest: MeasuredCall | None
+    """The call that took longest; None where none was measured."""
     seconds: float
     retained: int
     """Bytes still held above idle."""

@@ -94,6 +94,7 @@ def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now:
         parts.append(_work(timeline))
         numbers = f"<div>{tables.origins(timeline)}{tables.failures(whole)}</div>"
         parts.append(f'<div class="two">{_predictions(timeline)}{numbers}</div>')
+        parts.append(tables.heavy(whole))
         parts.append(tables.stages(stages))
         parts.append(tables.set_aside(whole))
     elif not now:

@@ -21,6 +21,7 @@ from penstock.durations import format_seconds
 from penstock.errors import SetAside
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
+from penstock.report.heavy import NamedCall, are_calls, as_json, top
 
 SCHEMA = 1
 NAMED = 10_000
@@ -89,6 +90,10 @@ class Report:
     """Batches whose peak was predicted, and how many of them stayed under the bound."""
     resumed_from: int = 0
     """Items that were done before this run."""
+    heaviest: tuple[NamedCall, ...] = ()
+    """The ten calls that took most memory, over all runs of this folder."""
+    slowest: tuple[NamedCall, ...] = ()
+    """The ten calls that took longest."""
     stages: tuple[Report, ...] = ()
     """One report for each stage, for a run of several."""
     open_result: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
@@ -162,6 +167,8 @@ class Report:
                 sum(stage.predictions[1] for stage in stages),
             ),
             resumed_from=sum(stage.resumed_from for stage in stages),
+            heaviest=top((call for stage in stages for call in stage.heaviest), "peak"),
+            slowest=top((call for stage in stages for call in stage.slowest), "seconds"),
             stages=tuple(stages),
             open_result=stages[-1].open_result,
         )
@@ -204,6 +211,7 @@ class Report:
         values["folder"] = None if self.folder is None else str(self.folder)
         values["failures"] = dict(self.failures)
         values["set_aside"] = [_fields_of(item) for item in self.set_aside]
+        values |= {"heaviest": as_json(self.heaviest), "slowest": as_json(self.slowest)}
         values["stages"] = [stage._values() for stage in self.stages]
         # Derived, for readers of the file; from_json leaves them out again.
         return {**values, "headroom": self.headroom, "coverage": self.coverage}
@@ -228,6 +236,8 @@ class Report:
                 raise ValueError(f"not a report: what {name!r} may not be: {foreign.shown(value, 200)}")
         known["folder"] = None if known.get("folder") is None else Path(known["folder"])
         known["set_aside"] = tuple(SetAside(**item) for item in known.get("set_aside", ()))
+        for name in ("heaviest", "slowest"):
+            known[name] = tuple(NamedCall(**call) for call in known.get(name, ()))
         known["predictions"] = tuple(known.get("predictions", (0, 0)))
         known["stages"] = tuple(cls._from_values(stage, None) for stage in known.get("stages", ()))
         return cls(**known, open_result=open_result)
@@ -280,6 +290,11 @@ class Report:
                 line(stage.stage),
                 f"{line(stage.outcome)}, {stage.progress()}, peak {format_size(stage.peak)}",
             )
+        if self.batches > 1:
+            for number, call in enumerate(self.heaviest):
+                yield "heaviest" if number == 0 else "", call.told("peak"), str(call)
+            for number, call in enumerate(self.slowest):
+                yield "slowest" if number == 0 else "", call.told("seconds"), str(call)
         for number, sentence in enumerate(self.next_time(system)):
             yield "advice" if number == 0 else "", "", sentence
         if self.folder is not None:
@@ -344,6 +359,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "folder": lambda value: value is None or (isinstance(value, str) and "\0" not in value),
     "outcome": lambda value: value in _WORST_FIRST,
     "failures": _is_failures,
+    **dict.fromkeys(("heaviest", "slowest"), are_calls),
     "set_aside": lambda value: isinstance(value, list) and all(map(_is_aside, value)),
     "predictions": lambda value: (
         isinstance(value, list) and len(value) == 2 and all(map(foreign.is_count, value))

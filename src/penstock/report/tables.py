@@ -130,6 +130,18 @@ def failures(whole: Report) -> str:
     )
 
 
+def heavy(whole: Report) -> str:
+    """The calls that took most memory, beside those that took longest."""
+    if whole.batches < 2 or not whole.heaviest:
+        return ""
+    by_peak = [(str(call), call.told("peak"), call.told("seconds")) for call in whole.heaviest]
+    by_time = [(str(call), call.told("seconds"), call.told("peak")) for call in whole.slowest]
+    return (
+        f'<div class="two">{section("Heaviest", table(("item", ">peak", ">its batch took"), by_peak))}'
+        f"{section('Slowest', table(('item', '>time', '>its batch peaked at'), by_time))}</div>"
+    )
+
+
 def set_aside(whole: Report) -> str:
     if not whole.set_aside_total:
         return ""

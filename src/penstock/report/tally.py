@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from penstock import events as ev
 from penstock.errors import SetAside
+from penstock.report.heavy import NamedCall, TopCalls
 from penstock.report.report import NAMED, Report
 
 _NO_PLAN = ev.Planned(at=0.0, workers=0, call=0, batch=0, reserved=0, footprint=0, projected=0)
@@ -34,6 +36,7 @@ class Tally:
         self.seconds = self.cpu = 0.0
         self.batches = self.workers_started = self.paused = self.recycled = 0
         self.predicted = self.held = 0
+        self.heaviest, self.slowest = TopCalls("peak"), TopCalls("seconds")
         self.failures: Counter[str] = Counter()
         self.set_aside: dict[int, SetAside] = {}
         self.set_aside_total = 0
@@ -98,6 +101,15 @@ class Tally:
         if event.projected > 0:
             self.predicted += 1
             self.held += event.peak <= event.projected
+        self._note_calls(event)
+
+    def _note_calls(self, event: ev.BatchDone) -> None:
+        if event.heaviest >= 0 and event.peak > self.heaviest.least():
+            heavy = NamedCall(start=event.heaviest, stop=event.heaviest_stop, name=event.heaviest_name)
+            self.heaviest.add(replace(heavy, stage=event.stage, peak=event.peak, seconds=event.seconds))
+        if event.slowest >= 0 and event.slowest_seconds > self.slowest.least():
+            slow = NamedCall(start=event.slowest, stop=event.slowest_stop, name=event.slowest_name)
+            self.slowest.add(replace(slow, stage=event.stage, peak=event.peak, seconds=event.slowest_seconds))
 
     def _item_set_aside(self, event: ev.ItemSetAside) -> None:
         self.done -= 1  # its batch is counted whole
@@ -171,5 +183,7 @@ class Tally:
             recycled=self.recycled,
             predictions=(self.predicted, self.held),
             resumed_from=self.resumed_from,
+            heaviest=tuple(self.heaviest),
+            slowest=tuple(self.slowest),
             open_result=open_result,
         )

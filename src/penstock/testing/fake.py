@@ -441,6 +441,7 @@ class FakeBackend:
                 {"": tuple(self._receipts(work, stop, worker.raised))},
                 tuple(worker.raised),
                 tuple(worker.calls),
+                max(worker.calls, key=lambda call: call.seconds, default=None),
                 now - worker.batch_began,
                 retained=0,
                 grown=0,

@@ -377,6 +377,7 @@ class Loop:
             peak=max(seen, *(call.peak for call in done.calls)) if done.calls else seen,
             projected=predicted,
             retained=done.retained,
+            **self.stage.told_calls(done),
         )
         if done.grown > self._admission.retainable() and not self._schedule.holds_cursor(worker.number):
             self._crew.dismiss([worker], "recycled")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from penstock import discover
 from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
+from penstock.engine import messages as m
 from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission
@@ -130,6 +132,19 @@ class Stage:
     def item_name(self, item: int) -> str:
         """What an item is called in what is kept and said."""
         return item_name(self.setup.source, item, private=self.setup.private)
+
+    def told_calls(self, done: m.Done) -> dict[str, Any]:
+        """The calls of a batch that stand out, for its event."""
+        if not done.calls or done.slowest is None:
+            return {}
+        heaviest = max(done.calls, key=lambda call: call.peak)
+        told: dict[str, Any] = {"slowest_seconds": done.slowest.seconds}
+        for key, call in (("heaviest", heaviest), ("slowest", done.slowest)):
+            name = self.item_name(call.start)
+            told |= {key: call.start, f"{key}_stop": call.stop}
+            if name != str(call.start):
+                told[f"{key}_name"] = name
+        return told
 
     @property
     def done(self) -> int:

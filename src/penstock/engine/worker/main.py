@@ -135,6 +135,7 @@ class Worker:
         self._work: m.Work | None = None
         self._apart: Apart | None = None
         self._calls: list[m.MeasuredCall] = []
+        self._slowest: m.MeasuredCall | None = None
         self._held = 0
         self._deadline = 0.0
 
@@ -215,6 +216,7 @@ class Worker:
             receipts=receipts,
             set_aside=tuple(self._caller.aside),
             calls=_telling(self._calls),
+            slowest=self._slowest,
             seconds=time.perf_counter() - began,
             retained=retained,
             grown=max(retained - self._settled, 0),
@@ -225,7 +227,7 @@ class Worker:
     def _begin(self, work: m.Work, began: float) -> None:
         self._work = work
         self._deadline = began + work.seconds
-        self._calls, self._held = [], 0
+        self._calls, self._held, self._slowest = [], 0, None
         self._stop = work.start
         self._note[note.CUT] = 0
         self._apart = Apart(self._note, work.start) if work.apart else None
@@ -318,7 +320,10 @@ class Worker:
         if start == stop:  # the first of them was not begun any more
             self._stop = start
             return
-        self._calls.append(m.MeasuredCall(start, stop, max(peak - self._idle, 0), seconds, readings))
+        call = m.MeasuredCall(start, stop, max(peak - self._idle, 0), seconds, readings)
+        self._calls.append(call)
+        if self._slowest is None or seconds > self._slowest.seconds:
+            self._slowest = call
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))
         yield from results
