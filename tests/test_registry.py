@@ -93,3 +93,24 @@ def test_a_built_in_that_lacks_a_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Lacking, *sys.meta_path])
     with pytest.raises(MissingExtra, match=r"pip install 'penstock\[codons\]'"):
         registry.load("limit", "cgroup")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("raise RuntimeError('no licence\\x1b[2J')", r"RuntimeError: no licence\\x1b\[2J"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_strangers_module_that_does_anything_when_it_is_imported(install, text, why):
+    install("penstock-odd", "[penstock.sinks]\nodd = stranger_odd:Odd\n", stranger_odd=text)
+    with pytest.raises(PluginError, match=rf"'odd' .*cannot be imported: {why}.*update penstock-odd"):
+        registry.load("sink", "odd")
+
+
+def test_a_strangers_class_that_cannot_be_made(install):
+    text = "class Odd:\n    def __init__(self):\n        raise KeyError('key')\n"
+    install("penstock-odd", "[penstock.sinks]\nodd = stranger_odd:Odd\n", stranger_odd=text)
+    with pytest.raises(PluginError, match=r"from penstock-odd\) cannot be made: KeyError: 'key'"):
+        registry.make("sink", "odd")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from penstock import proc, registry
 from penstock.budget import Budget, Ceiling, MiB, format_size, parse_size
 from penstock.errors import NoBudget, UsageError
+from penstock.warned import warn
 
 if TYPE_CHECKING:
     from penstock.abc import Limit
@@ -147,7 +147,7 @@ class Gauge:
     def tell(self) -> None:
         """Warn of limits that turned out not to be readable since the last call."""
         while self._troubles:
-            warnings.warn(self._troubles.pop(0), RuntimeWarning, stacklevel=2)
+            warn(self._troubles.pop(0))
 
 
 def _check(ceiling: object) -> None:

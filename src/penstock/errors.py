@@ -20,7 +20,7 @@
     │   └── RunLocked        another process is running in this folder
     ├── RunTakenOver         another process has taken the folder over; this one wrote nothing more
     ├── BadInput             the file, the place in it, what was expected
-    ├── PluginError
+    ├── PluginError          a source, sink or other plug-in that cannot be had, or raises where it must not
     │   ├── UnknownPlugin    lists the known names
     │   └── MissingExtra     names the extra to install
     └── PenstockBug          should never happen; asks for a report
@@ -197,7 +197,7 @@ def _bad_input(message: str, file: str | None, place: str | None, quotes_nothing
 
 
 class PluginError(PenstockError):
-    """A plug-in that cannot be had."""
+    """A plug-in, or an object of yours in its place, that cannot be had or does not do what it must."""
 
     exit_code = 2
 

@@ -101,6 +101,21 @@ def kind_of(value: object) -> str:
     return str.__str__(type.__dict__["__qualname__"].__get__(type(value)))
 
 
+def name_of(function: object) -> str:
+    """What somebody's function, or class, is called, bounded; the name of its type where it has no name."""
+    try:
+        name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    except Exception:
+        name = None
+    return line(name, 200) if type(name) is str else kind_of(function)
+
+
+def reason_of(error: BaseException, most: int = 500) -> str:
+    """The type and message of somebody's exception, in one line."""
+    message = line(told(error, most), most)
+    return f"{kind_of(error)}: {message}" if message else kind_of(error)
+
+
 def home_of(value: object) -> str:
     """The module of an object's type."""
     return told(type.__dict__["__module__"].__get__(type(value)), 200)

@@ -12,7 +12,8 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import MissingExtra, PenstockBug, PluginError, UnknownPlugin
+from penstock import foreign
+from penstock.errors import MissingExtra, PenstockBug, PenstockError, PluginError, UnknownPlugin
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -62,8 +63,25 @@ def load(kind: str, name: str) -> Any:
         if extra is not None:
             raise MissingExtra(f"the {kind} {name!r}", _package(missing), extra) from error
         raise _unusable(kind, name, entry, error) from error
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit, GeneratorExit) as error:  # a stranger's module may do anything
         raise _unusable(kind, name, entry, error) from error
+
+
+def make(kind: str, name: str) -> Any:
+    """Load a plug-in and call it without arguments.
+
+    Raises:
+        PluginError: as for :func:`load`; or it cannot be called so.
+    """
+    plugin = load(kind, name)
+    try:
+        return plugin()
+    except PenstockError:
+        raise
+    except (Exception, SystemExit, GeneratorExit) as error:
+        raise PluginError(
+            f"the {kind} {name!r} ({_known_as(kind, name)}) cannot be made: {foreign.reason_of(error)}"
+        ) from error
 
 
 def owner(kind: str, name: str) -> str:
@@ -155,8 +173,13 @@ def _normal(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def _unusable(kind: str, name: str, entry: EntryPoint, error: Exception) -> PluginError:
+def _known_as(kind: str, name: str) -> str:
+    entry = _entries(kind)[name][0]
+    return f"{entry.value}, from {_owner(entry)}"
+
+
+def _unusable(kind: str, name: str, entry: EntryPoint, error: BaseException) -> PluginError:
     return PluginError(
-        f"the {kind} {name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: {error}; "
-        f"reinstall or update {_owner(entry)}"
+        f"the {kind} {name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: "
+        f"{foreign.reason_of(error)}; reinstall or update {_owner(entry)}"
     )

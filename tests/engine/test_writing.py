@@ -1,6 +1,8 @@
 """Results on their way to sinks and reducers: grains, several rooms, failures, large states."""
 
+import gc
 import time
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -236,6 +238,46 @@ def test_a_function_that_fails_fails_every_room(tmp_path):
         keeper(tmp_path, {"a": Parts(), "b": Parts()}).keep(entries(), 0, 2, {})
 
 
+class Large:
+    """Stands for a result whose memory is to be free again."""
+
+
+@pytest.fixture
+def without_collections():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("fails", ["sink", "function", "names"])
+def test_a_batch_that_failed_holds_nothing_in_a_circle(tmp_path, several, fails, without_collections):
+    """Else what it held would stay in the worker, and count, until there is a collection by chance."""
+    seen = []
+
+    def entries():
+        for item in range(4):
+            result = Large()
+            seen.append(weakref.ref(result))
+            if fails == "function" and item == 2:
+                raise MemoryError("too much")
+            given = {"a": item, "b": item, "held": result} if several else result
+            yield item, item + 1, [3 if fails == "names" and several and item == 2 else given]
+
+    class Failing(Parts):
+        def write(self, batch, results, folder):
+            for count, result in enumerate(results):
+                if fails != "function" and count == 1 + (fails == "names"):
+                    raise ValueError("cannot keep it", type(result))
+            return Receipt()
+
+    keep = keeper(tmp_path, {"a": Parts(), "b": Failing()} if several else Failing())
+    with pytest.raises((ValueError, MemoryError, TypeError)):
+        keep.keep(entries(), 0, 4, {})
+    assert seen
+    assert [each() for each in seen] == [None] * len(seen)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
 def test_a_wrong_count_of_results_is_refused(tmp_path, count):
     keep = keeper(tmp_path, Parts(), batched=True)
@@ -352,6 +394,9 @@ THERE = Part("there", 3, "a digest")
         (Receipt(("there",)), "a Part with a plain name inside its folder"),
         (Receipt(value=object()), "a receipt whose value cannot be kept"),
         (Receipt(value=deep(300)), "a receipt whose value cannot be kept"),
+        (Receipt(value="x" * (100 << 10)), "a receipt whose value takes 100 KiB as text: up to 64"),
+        (Receipt(value=["\0" * (20 << 10)]), "write what is larger into a part"),
+        (Receipt(value=np.zeros(80 << 10, np.uint8)), "write what is larger into a part"),
     ],
 )  # fmt: skip
 def test_what_a_sink_tells_must_be_so_before_it_is_journaled(tmp_path, receipt, says):
@@ -363,8 +408,11 @@ def test_what_a_sink_tells_must_be_so_before_it_is_journaled(tmp_path, receipt, 
 
 def test_what_is_so_is_taken(tmp_path):
     (tmp_path / "kept").mkdir()
-    receipt = Receipt((THERE,), {"value": [np.arange(3)]})
-    assert keeper(tmp_path, Tells(receipt)).keep(stream(0, 3, 3), 0, 3, {})[""] == ((0, 3, receipt),)
+    for value in ({"value": [np.arange(3)]}, np.zeros(64 << 10, np.uint8), ["x" * 64] * 1000):
+        receipt = Receipt((THERE,), value)
+        ((start, stop, kept),) = keeper(tmp_path, Tells(receipt)).keep(stream(0, 3, 3), 0, 3, {})[""]
+        assert (start, stop) == (0, 3)
+        assert kept is receipt
 
 
 def test_what_a_sink_tells_at_the_end_must_be_so(tmp_path):

@@ -26,7 +26,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that a batch is kept: the parts written, and up to 64 KiB of value inline."""
+    """Proof that a batch is kept: the parts written, and up to 64 KiB of value inline.
+
+    A receipt with much more is refused when it is written: the parent journals it and holds it in memory.
+    """
 
     parts: tuple[Part, ...] = ()
     value: Any = None

@@ -21,7 +21,10 @@ class Limit(Protocol):
 
 
 class Observer(Protocol):
-    """Called with every event, in order, in the parent. Must be quick."""
+    """Called with every event, in order, in the parent. Must be quick.
+
+    One that raises is named in a warning and ends nothing; Ctrl-C and ``SystemExit`` pass.
+    """
 
     def __call__(self, event: Event) -> None: ...
 

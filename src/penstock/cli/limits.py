@@ -80,7 +80,7 @@ def draw(found: Discovery, ours: int, per_worker: int | None = None) -> list[str
 
 def measure() -> str:
     """How a run's memory is measured here; tried by making control groups where that is allowed."""
-    backend = registry.load("backend", "local")()
+    backend = registry.make("backend", "local")
     try:
         return str(backend.measure)
     finally:

@@ -509,7 +509,7 @@ class Ahead:
 
 def new_backend(name: str = "local") -> Any:
     """A backend whose workers' output is seen, as that of other pools is."""
-    backend = registry.load("backend", name)()
+    backend = registry.make("backend", name)
     if hasattr(backend, "output"):
         backend.output = True
     return backend

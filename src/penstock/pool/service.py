@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 import threading
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +31,14 @@ from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
+from penstock.observers import Observers
 from penstock.pool import inherited
 from penstock.pool.calls import Call, Calls, Invoke
 from penstock.pool.pickling import Sender, pack
 from penstock.pool.spool import File, Folder, load
 from penstock.record import journal
 from penstock.sinks.collect import Collect
+from penstock.warned import warn
 
 
 class CallFuture(Future[Any]):
@@ -134,7 +135,7 @@ class Service:
         self._as_told = told
         self._backend = backend
         self._keep_backend = keep_backend
-        self._observers = list(observers)
+        self._observers = Observers(observers)
         self._calls = Calls()
         self._came: deque[Call] = deque()
         self._to_import: list[str] = []
@@ -206,9 +207,8 @@ class Service:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, CallsWait):
-            warnings.warn(_waits(event, self.budget.now), RuntimeWarning, stacklevel=2)
-        for observer in self._observers:
-            observer(event)
+            warn(_waits(event, self.budget.now))
+        self._observers(event)
 
     # ------------------------------------------------------------------ from any thread
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from penstock.files import atomic, renew
 from penstock.record import journal, postmortem
 from penstock.record.lock import Edge, RunLock
 from penstock.report.report import Report
+from penstock.warned import warn
 
 _OLD_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 """Names that ``penstock.atomic`` gave when a draft lay beside its final name, with its process's number."""
@@ -86,7 +86,7 @@ class RunFolder:
         try:
             self._take()
             if told := discover.in_memory(self.path):
-                warnings.warn(told, RuntimeWarning, stacklevel=5)  # where Run is entered
+                warn(told, stacklevel=5)  # where Run is entered
             self._events = _appended(self.machinery / layout.EVENTS)
             self.prove()  # behind the opening: by name it may be a successor's
         except BaseException:

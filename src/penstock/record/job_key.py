@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock import files, values
+from penstock import asking, files, values
 from penstock.record import public_names
 from penstock.record.listing import Listing
 from penstock.stored import Stored
@@ -46,7 +46,7 @@ def job_key(
         "function": function_key(function),
         "source": {
             "type": type(source).__qualname__,
-            "items": len(source),
+            "items": asking.count(source),
             **listing.in_key(),
         },
         "rooms": {name: describe(room) for name, room in rooms.items()},

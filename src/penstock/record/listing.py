@@ -17,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from penstock import foreign
-from penstock.abc import Fingerprinted, Source, Spanned
+from penstock import asking, foreign
+from penstock.abc import Fingerprinted, Source
 from penstock.files import atomic, discard
 
 _FEW = 100
@@ -47,12 +47,8 @@ class Listing:
             before: the ``source`` of the key that the journal holds.
         """
         how = cls.way_of(source, before)
-        files = dict(
-            source.fingerprint_by(how) if isinstance(source, Fingerprinted) else source.fingerprint()
-        )
-        return cls(
-            "" if how == "sample" else how, files, source.spans() if isinstance(source, Spanned) else {}
-        )
+        files = asking.fingerprint(source, how)
+        return cls("" if how == "sample" else how, files, asking.spans(source))
 
     @staticmethod
     def way_of(source: Source, before: Mapping[str, Any] | None = None) -> str:
@@ -60,7 +56,7 @@ class Listing:
         if not isinstance(source, Fingerprinted):
             return ""
         # Without a word for it: a folder of a version that had but one way.
-        return str(before.get("how", "sample")) if before else source.fingerprint_kind()
+        return str(before.get("how", "sample")) if before else asking.fingerprint_kind(source)
 
     @property
     def is_long(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock import discover
-from penstock.abc import Event, Observer
+from penstock.abc import Event
 from penstock.engine.parent.interrupts import Interrupts
+from penstock.observers import Observers
 from penstock.record.folder import RunFolder
 from penstock.report.report import Report
 from penstock.report.tally import Tally
@@ -37,7 +37,7 @@ class RunContext:
 
     options: RunOptions
     folder: RunFolder
-    observers: Sequence[Observer] = ()
+    observers: Observers = field(default_factory=Observers)
     interrupts: Interrupts = field(default_factory=Interrupts)
     gauge: discover.Gauge = field(default_factory=discover.Gauge)
     reports: list[Report] = field(default_factory=list)
@@ -53,5 +53,4 @@ class RunContext:
         """Count an event, write it to the run folder and pass it to the observers."""
         tally(event)
         self.folder.write(event)
-        for observer in self.observers:
-            observer(event)
+        self.observers(event)

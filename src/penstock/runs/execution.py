@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from penstock import discover, layout, registry
+from penstock import asking, discover, layout, registry
 from penstock import events as ev
 from penstock.abc import Event, Sequential
 from penstock.engine.decide.plan import Plan
@@ -162,10 +162,12 @@ class Execution:
     def _open_backend(self, current: StageRun) -> None:
         if self._backend is None:
             self._backend = (
-                registry.load("backend", self._name)() if isinstance(self._name, str) else self._name
+                registry.make("backend", self._name) if isinstance(self._name, str) else self._name
             )
         source = current.job.source
-        stretches = len(source.starts()) if isinstance(source, Sequential) else len(source)
+        stretches = items = asking.count(source)
+        if isinstance(source, Sequential):
+            stretches = len(asking.starts(source, items))
         one_worker = self._context.options.workers == 1 or stretches == 1
         threads = str(current.job.most_threads(discover.cpus()) if one_worker else 1)
         self._backend.open(

@@ -6,15 +6,14 @@ Nothing is worked here: the answer is a stage to work, or the report of one that
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from penstock import asking, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.abc import Sized
 from penstock.budget import MiB
 from penstock.engine.parent.interrupts import Interrupt
@@ -29,6 +28,7 @@ from penstock.runs.context import RunContext
 from penstock.runs.spec import JobSpec
 from penstock.runs.stage_run import StageRun, finished
 from penstock.stored import Stored
+from penstock.warned import warn
 
 _MANY = 10_000
 _HEAVY = 256 * MiB
@@ -62,15 +62,15 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     past = take_back_damaged(context, name, place, past, since)
     if past.aside:
         ceiling = None if options.tries_all else context.discover().budget.bytes
-        forgive(past, place.book, len(job.source), ceiling, folder.owner)
+        forgive(past, place.book, asking.count(job.source), ceiling, folder.owner)
     _refuse_finished(context, job, past, changed=changed)
     known = key if changed or not past.job else past.job  # of an earlier version, in its words
     stored = _stored(context, name, place, job, key, digest_of(known))
     # Changed without anything accepted: there are more items, or other files of items set aside.
-    more = changed and (options.accept_changes or len(past.done) < len(job.source))
+    more = changed and (options.accept_changes or len(past.done) < asking.count(job.source))
     if past.closed and not more:
         stored = replace(stored, key=digest_of(past.job))
-        return finished(stored, past, len(job.source), folder.path)
+        return finished(stored, past, asking.count(job.source), folder.path)
     found = context.discover()
     again = max(kept - past.kept, 0)
     return StageRun(
@@ -102,7 +102,7 @@ def take_back_damaged(
     event = ev.TakenBack(at=time.time(), stage=name, items=len(taken.items), message=str(taken))
     context.emit(event, Tally())
     if not context.observers:
-        warnings.warn(str(taken), RuntimeWarning, stacklevel=5)  # where the stage is asked for
+        warn(str(taken), stacklevel=5)  # where the stage is asked for
     return journal.read(place.book)
 
 
@@ -116,8 +116,9 @@ def _place(folder: Path, name: str, machinery: Path) -> standing.Place:
 def _list_files(context: RunContext, name: str, job: JobSpec, before: Mapping[str, Any] | None) -> Listing:
     """The files of the source, described as before; says so where that takes a while."""
     source, how = job.source, Listing.way_of(job.source, before)
-    items = len(source)
-    weight = sum(source.sizes(0, items)) if isinstance(source, Sized) and how != "stat" else 0
+    items, weight = asking.count(source), 0.0
+    if items and isinstance(source, Sized) and how not in ("", "stat"):
+        _, weight = asking.hints(source, 0, items)
     if how and (items >= _MANY or weight >= _HEAVY):
         # Without a number: a size is a hint, which may be what an item takes in memory.
         ways = {"stat": "by their size and time", "content": "by their content"}
@@ -150,7 +151,7 @@ def _refuse_finished(context: RunContext, job: JobSpec, past: journal.Past, *, c
         JobChanged: it is finished, and a change is to be accepted.
     """
     accepted = changed and context.options.accept_changes
-    if accepted and len(past.done) >= len(job.source) and past.closed:
+    if accepted and len(past.done) >= asking.count(job.source) and past.closed:
         raise JobChanged(
             f"{context.folder.path} is finished: every item was done the old way, so nothing is left to do "
             "the new way. Choose another folder."

@@ -21,6 +21,7 @@ from penstock.abc import Observer
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.errors import UsageError
+from penstock.observers import Observers
 from penstock.record.described import describe
 from penstock.record.folder import RunFolder
 from penstock.record.publishing import publish
@@ -86,11 +87,12 @@ class Run:
             private=private,
         )
         self._here = forks.Here()
+        told = Observers(observers)
         # Behind what may refuse: a temporary folder is made here.
         self._run_folder = RunFolder(folder, private=private)
         self.folder = self._run_folder.path
         self.machinery = self._run_folder.machinery
-        self._context = RunContext(options, self._run_folder, list(observers))
+        self._context = RunContext(options, self._run_folder, told)
         self.reports: list[Report] = self._context.reports
         """One for each stage so far."""
         self._execution = Execution(self._context, backend)

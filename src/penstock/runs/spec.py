@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import registry
+from penstock import asking, registry
 from penstock.abc import Sink, Source
 from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
@@ -120,7 +120,7 @@ class JobSpec:
             rooms=rooms,
             folder=results,
             machinery=machinery,
-            items=len(self.source),
+            items=asking.count(self.source),
             batched=bool(self.batched),
             fixed_call=None if isinstance(self.batched, bool) else self.batched,
             inputs=dict(self.inputs),
@@ -159,12 +159,14 @@ def _room(into: Any) -> Any:
     if not isinstance(into, str):
         if isinstance(into, type):
             raise UsageError(f"into is the class {into.__name__}; write {into.__name__}()")
-        if not isinstance(into, Sink) and not is_reducer(into):
+        with asking.Asking(into, "grain"):  # a property, which is asked for when it is looked for
+            fits = isinstance(into, Sink) or is_reducer(into)
+        if not fits:
             raise UsageError(f"into is a {type(into).__name__}, which is neither a sink nor a reducer")
         return into
     for kind in ("sink", "reducer"):
         if into in registry.names(kind):
-            return registry.load(kind, into)()
+            return registry.make(kind, into)
     raise UnknownPlugin("sink or reducer", into, {*registry.names("sink"), *registry.names("reducer")})
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from penstock import discover, foreign, layout, values
+from penstock import asking, discover, foreign, layout, values
 from penstock.abc import SetAside, Sink
 from penstock.engine.parent.loop import Loop
 from penstock.engine.worker.main import Setup
@@ -59,7 +59,7 @@ class StageRun:
     @property
     def items(self) -> int:
         """How many there are."""
-        return len(self.job.source)
+        return asking.count(self.job.source)
 
     @property
     def aside(self) -> Mapping[int, SetAside]:

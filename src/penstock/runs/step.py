@@ -59,7 +59,7 @@ class StepFolder:
             with atomic(folder) as draft:
                 Path(made).rename(draft)
                 discard(folder)
-            return Receipt((Part(".", *proof(folder)),), facts)
+            return Receipt((Part(".", *proof(folder)),))  # whose facts lie in it
         return Receipt()
 
     def close(self, receipts: Any, folder: Path) -> None:

@@ -19,6 +19,7 @@ from penstock import advice, discover
 from penstock import events as ev
 from penstock.abc import Observer
 from penstock.budget import Budget, MiB, format_size
+from penstock.observers import Observers
 from penstock.supervise import command
 from penstock.supervise.tree import command_of, slurp
 from penstock.supervise.verdict import (
@@ -100,7 +101,7 @@ class Supervisor:
     ) -> None:
         self._argv = list(argv)
         self._budget, self._kills, self._wait = budget, over == "kill", wait
-        self._observers, self._say, self._tick, self._pause = observers, say, tick, pause
+        self._observers, self._say, self._tick, self._pause = Observers(observers), say, tick, pause
         self._watch = TreeMemory(discover.Gauge(), None if budget is None else budget.bytes)
         self._pid = 0
         self._status: int | None = None
@@ -293,8 +294,7 @@ class Supervisor:
             self._emit(ev.ProcessSeen(at=now, pid=pid, command=name))
 
     def _emit(self, event: ev.Event) -> None:
-        for observer in self._observers:
-            observer(event)
+        self._observers(event)
 
     # ------------------------------------------------------------------ the budget
 

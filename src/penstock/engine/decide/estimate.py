@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock import asking
 from penstock.abc import Sequential, Sized
 from penstock.budget import Budget
 from penstock.engine.decide import plan as planning
@@ -53,14 +54,14 @@ class Estimate:
         self._wishes = wishes
         self._cores = cores
         self._stage = stage
-        self.items = len(source)
+        self.items = asking.count(source)
         self.footprint = Footprint(scales=batched, declared=wishes.memory)
         self.seconds_per_item = 0.0
         self.measured_call = 0
         self.measured_batch = 0
         self.most_workers = wishes.workers or cores
         if isinstance(source, Sequential):  # a stretch is read by one worker, which has the threads instead
-            self.most_workers = max(min(self.most_workers, len(source.starts())), 1)
+            self.most_workers = max(min(self.most_workers, len(asking.starts(source, self.items))), 1)
         self._mean_hint = 1.0
         self._largest_hint = 1.0
         self._look_at_hints()
@@ -71,16 +72,15 @@ class Estimate:
         """Mean and largest hint of up to 4,096 items: enough for the typical call of a plan."""
         if not self._sized or not self.items:
             return
-        sizes = self._source.sizes(0, min(self.items, 4096))
-        self._largest_hint = float(max(sizes))
-        self._mean_hint = float(sum(sizes)) / len(sizes)
+        first = min(self.items, 4096)
+        self._largest_hint, total = asking.hints(self._source, 0, first)
+        self._mean_hint = total / first
 
     def hints(self, start: int, stop: int) -> tuple[float, float]:
         """(largest, sum) of the size hints of these items; 1 an item where the source has none."""
         if not self._sized:
             return 1.0, float(stop - start)
-        sizes = self._source.sizes(start, stop)
-        return float(max(sizes)), float(sum(sizes))
+        return asking.hints(self._source, start, stop)
 
     def probes(self, count: int = 6) -> list[int]:
         """Items to try first: the first, the largest by hint, the last, a few spread between."""
@@ -89,8 +89,7 @@ class Estimate:
         spread = [self.items * k // count for k in range(1, count)]
         largest: list[int] = []
         if self._sized and self.items <= 1_000_000:
-            sizes = self._source.sizes(0, self.items)
-            largest = [max(range(len(sizes)), key=sizes.__getitem__)]
+            largest = [asking.largest_of(self._source, self.items)]
         return list(dict.fromkeys([0, *largest, self.items - 1, *spread]))
 
     # ------------------------------------------------------------------ learning

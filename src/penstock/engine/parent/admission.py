@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock import asking
 from penstock.abc import Carried
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.engine.decide import plan as planning
@@ -251,7 +252,7 @@ class Admission:
         """Shorten a batch whose items would be heavy to carry."""
         if self._cargo is None or not task.fresh:
             return task
-        weight = self._cargo.weigh(task.start, task.stop)
+        weight = asking.weigh(self._cargo, task.start, task.stop)
         if weight <= _CARGO:
             return task
         grain = self._schedule.grain or 1

@@ -8,8 +8,12 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupt(Exception):
-    """Ctrl-C or SIGTERM: the run was left resumable."""
+class Interrupt(BaseException):
+    """Ctrl-C or SIGTERM: the run was left resumable.
+
+    No Exception, as the second one is raised wherever we are, and that may be somebody's code which goes on
+    after any.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock import discover, layout
+from penstock import asking, discover, layout
 from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt
 from penstock.engine import messages as m
@@ -293,7 +293,7 @@ class Loop:
                 attempt=task.attempt,
                 keep=not searching,
                 apart=worker.batch if worker.apart else 0,
-                cargo=source.carry(task.start, task.stop) if self._carried else None,
+                cargo=asking.carry(source, task.start, task.stop) if self._carried else None,
             ),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from penstock import asking
 from penstock.abc import Carried
 from penstock.engine import messages as m
 from penstock.engine.decide.plan import Plan
@@ -44,7 +45,7 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
     worker = free[0]
     worker.trial = (start, stop)
     stage.watch.began(worker.number, 0)
-    cargo = setup.source.carry(start, stop) if isinstance(setup.source, Carried) else None
+    cargo = asking.carry(setup.source, start, stop) if isinstance(setup.source, Carried) else None
     work = m.Work(
         start=start,
         stop=stop,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock import discover
+from penstock import asking, discover
 from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
 from penstock.engine import messages as m
@@ -169,14 +169,14 @@ class Stage:
 
 
 def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:
-    grains = [room.grain for room in setup.rooms.values() if room.grain]
+    grains = [grain for room in setup.rooms.values() if (grain := asking.grain(room))]
     return Schedule(
         setup.items,
         # Fixed calls are the same in every batch of whole grains; without grains, of whole calls.
         math.lcm(*grains) if grains else setup.fixed_call,
         done=past.done,
         set_aside=past.aside,
-        starts=setup.source.starts() if isinstance(setup.source, Sequential) else None,
+        starts=asking.starts(setup.source, setup.items) if isinstance(setup.source, Sequential) else None,
         first=estimate.probes() if setup.items > 8 else (),
         fixed_call=setup.fixed_call is not None,
     )

@@ -6,6 +6,7 @@ too large for a receipt, and what comes before the first and after the last batc
 
 from __future__ import annotations
 
+import json
 import math
 import queue
 import threading
@@ -15,6 +16,7 @@ from typing import Any, cast
 
 from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
+from penstock.budget import format_size
 from penstock.files import atomic, differs, digest, proof, prove
 from penstock.outputs import is_reducer
 from penstock.plurals import plural
@@ -22,6 +24,10 @@ from penstock.record import journal, journal_schema
 
 INLINE = 64 << 10
 """Bytes of a state or value that may ride inside a receipt."""
+
+_MOST_TEXT = 96 << 10
+"""What that may be as text, where an array takes a third more."""
+_TEXT_PER_ITEM = 64
 
 Entry = tuple[int, int, Any]
 """(start, stop, results of these items)."""
@@ -154,7 +160,7 @@ class Keeper:
                 self._here.stay()
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
-                _believe(receipt, room, folder)
+                _believe(receipt, room, folder, end - at)
             kept.append((at, segment.at, receipt))
             at = segment.at
         return tuple(kept)
@@ -238,8 +244,14 @@ class Keeper:
         for feed in feeds.values():
             if feed.error is not None and (error is None or feed.error is error):
                 self.at, error = feed.place.at, feed.error
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # Its frames hold these, and what the function made: as a circle that waits for a collection.
+            for feed in feeds.values():
+                feed.let_go()
+            error = None
         return kept
 
     def _for_room(self, name: str, entry: Entry) -> Entry:
@@ -257,8 +269,14 @@ class Keeper:
             ) from error
 
 
-def _believe(receipt: Any, room: Any, folder: Path) -> None:
+def _believe(receipt: Any, room: Any, folder: Path, items: int = 0) -> None:
     """See that what a sink tells can be journaled and stands: else every later reader would refuse it.
+
+    Args:
+        receipt: what it tells.
+        room: the sink.
+        folder: where its parts lie.
+        items: of the batch; a few bytes for each may be told, of those that are missing, say.
 
     Raises:
         TypeError, ValueError: it cannot, or does not.
@@ -278,13 +296,24 @@ def _believe(receipt: Any, room: Any, folder: Path) -> None:
                 f"write() of {name} told of the part {foreign.line(part.name, 200)}: "
                 f"expected {odd[0]}, found {odd[1]}"
             )
-    value = receipt.value
-    simple = value is None or (type(value) is list and all(type(each) is str for each in value))
-    if not simple and not getattr(room, "anything", False):  # else it goes nowhere as text
-        try:
-            values.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"write() of {name} gave a receipt whose value cannot be kept: {error}") from None
+    if receipt.value is None or getattr(room, "anything", False):  # it goes nowhere as text
+        return
+    try:
+        size = _text_bytes(receipt.value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"write() of {name} gave a receipt whose value cannot be kept: {error}") from None
+    if size > _MOST_TEXT + _TEXT_PER_ITEM * items:
+        raise ValueError(
+            f"write() of {name} gave a receipt whose value takes {format_size(size)} as text: up to "
+            f"{format_size(INLINE)} of value travel in a receipt, which the parent journals and keeps in "
+            "memory; write what is larger into a part"
+        )
+
+
+def _text_bytes(value: Any) -> int:
+    if type(value) is list and all(type(each) is str for each in value):  # no look at each for its type
+        return len(json.dumps(value))
+    return len(values.dumps(value))
 
 
 def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterator[tuple[Batch, Receipt]]:
@@ -383,6 +412,10 @@ class _Feed:
         """End the feed; with an error, the room's write fails and leaves nothing behind."""
         self._stopped = error
         self._offer(None)
+
+    def let_go(self) -> None:
+        """Forget the exceptions."""
+        self.error = self._stopped = None
 
     def _offer(self, entry: Entry | None) -> None:
         while not self.ended.is_set():

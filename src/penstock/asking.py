@@ -1,0 +1,166 @@
+"""What a source, sink or reducer answers in the parent, looked at before it is believed.
+
+Each may be a stranger's. One that raises, or answers nonsense, ends the run with one line that names the
+source, what was asked, and what it did; what is journaled is kept. Its ``name`` is not here: a name is never
+worth a failure.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from operator import index
+from types import TracebackType
+from typing import Any
+
+from penstock import foreign
+from penstock.abc import Carried, Fingerprinted, Reducer, Sequential, Sink, Sized, Source, Spanned
+from penstock.errors import PenstockError, PluginError
+
+_OURS_TO_TELL = (errno.EMFILE, errno.ENFILE)
+"""Errors that say nothing of the source: :mod:`penstock.storage` tells them."""
+
+
+class Asking:
+    """While a method of somebody's object is called: what it raises becomes an error that names it.
+
+    Memory that is short, and errors of ours, pass as they are.
+
+    Raises:
+        PluginError: it raised something.
+    """
+
+    __slots__ = ("_method", "_who")
+
+    def __init__(self, who: object, method: str) -> None:
+        self._who = who
+        self._method = method
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not foreign.is_a(error, Exception):
+            return
+        if foreign.is_a(error, (PenstockError, MemoryError)) or foreign.number_of(error) in _OURS_TO_TELL:
+            return
+        raise PluginError(f"{called(self._who, self._method)} raised {foreign.reason_of(error)}") from error
+
+
+def called(who: object, method: str) -> str:
+    """What messages call a method of somebody's object."""
+    return f"{method}() of {foreign.line(foreign.kind_of(who), 200)}"
+
+
+def count(source: Source) -> int:
+    """How many items it has."""
+    with Asking(source, "__len__"):
+        return len(source)
+
+
+def hints(source: Sized, start: int, stop: int) -> tuple[float, float]:
+    """(largest, sum) of the size hints of at least one item."""
+    with Asking(source, "sizes"):
+        sizes = source.sizes(start, stop)
+        number, largest, total = len(sizes), float(max(sizes)), float(sum(sizes))
+    _check_sizes(source, number, largest, total, start, stop)
+    return largest, total
+
+
+def largest_of(source: Sized, items: int) -> int:
+    """The item with the largest size hint, of at least one."""
+    with Asking(source, "sizes"):
+        sizes = source.sizes(0, items)
+        number, item = len(sizes), max(range(len(sizes)), key=sizes.__getitem__)
+        largest, total = float(sizes[item]), float(sum(sizes))
+    _check_sizes(source, number, largest, total, 0, items)
+    return item
+
+
+def _check_sizes(source: Sized, number: int, largest: float, total: float, start: int, stop: int) -> None:
+    said = f"{called(source, 'sizes')}, asked for the {stop - start:,} items from {start:,} on, gave"
+    if number != stop - start:
+        raise PluginError(f"{said} {number:,} sizes")
+    # Were one of them negative, or no number, the sum would be less than the largest, or none.
+    if not 0 <= largest <= total < math.inf:
+        raise PluginError(
+            f"{said} sizes of which the largest is {largest:g} and the sum {total:g}: bytes were expected, 0 "
+            "or more for each item"
+        )
+
+
+def starts(source: Sequential, items: int) -> Sequence[int]:
+    """The items where reading may begin: ascending, from 0, within the items there are."""
+    with Asking(source, "starts"):
+        found = [int(each) for each in source.starts()]
+    ascending = all(before < after for before, after in pairwise(found))
+    if items and (not found or found[0] != 0 or not ascending or found[-1] >= items):
+        raise PluginError(
+            f"{called(source, 'starts')} gave {foreign.shown(found[:10], 200)}: ascending numbers of items "
+            f"were expected, from 0 on, below {items:,}"
+        )
+    return found
+
+
+def fingerprint(source: Source, how: str) -> dict[str, str]:
+    """Its files or parts, each with a text that tells it.
+
+    Args:
+        source: it.
+        how: the way, for one that has several.
+    """
+    method = "fingerprint_by" if isinstance(source, Fingerprinted) else "fingerprint"
+    with Asking(source, method):
+        found = dict(
+            source.fingerprint_by(how) if isinstance(source, Fingerprinted) else source.fingerprint()
+        )
+    for name, text in found.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise PluginError(
+                f"{called(source, method)} gave {foreign.shown(name, 100)}: {foreign.shown(text, 100)}, "
+                "where a text for each name was expected"
+            )
+    return found
+
+
+def fingerprint_kind(source: Fingerprinted) -> str:
+    """The way in which it tells its files when it is free to choose."""
+    with Asking(source, "fingerprint_kind"):
+        return str(source.fingerprint_kind())
+
+
+def spans(source: Source) -> Mapping[str, tuple[int, int]]:
+    """Which items come from which file; empty where it does not know."""
+    if not isinstance(source, Spanned):
+        return {}
+    with Asking(source, "spans"):
+        return {name: (int(start), int(stop)) for name, (start, stop) in source.spans().items()}
+
+
+def grain(output: Sink | Reducer) -> int | None:
+    """Items per part of a sink, or per state of a reducer; None where it does not matter."""
+    with Asking(output, "grain"):
+        found = output.grain
+        items = None if found is None else index(found)
+    if items is not None and items < 0:
+        raise PluginError(
+            f"the grain of {foreign.line(foreign.kind_of(output), 200)} is {items}: a number of items of at "
+            "least 1 was expected, or None"
+        )
+    return items or None
+
+
+def weigh(source: Carried, start: int, stop: int) -> int:
+    """Bytes of what a batch's cargo takes, about."""
+    with Asking(source, "weigh"):
+        return int(source.weigh(start, stop))
+
+
+def carry(source: Carried, start: int, stop: int) -> Any:
+    """The cargo of a batch."""
+    with Asking(source, "carry"):
+        return source.carry(start, stop)

@@ -1,0 +1,56 @@
+"""Those who are told of every event: none of them can end what it watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from penstock import foreign
+from penstock.abc import Event, Observer
+from penstock.errors import PenstockError, UsageError
+from penstock.warned import warn
+
+
+class Observers:
+    """Tells every event to each of them, in order.
+
+    One that raises is named in a warning, once, and is told the next event all the same: it may have
+    stumbled over one kind. Ctrl-C, ``SystemExit`` and our own errors (the run is another's now) pass.
+
+    Args:
+        observers: called with every event.
+
+    Raises:
+        UsageError: one cannot be called.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        if callable(observers) or not isinstance(observers, Iterable):
+            raise UsageError(f"observers is a {foreign.kind_of(observers)}: a list of functions was expected")
+        self._observers = tuple(observers)
+        for each in self._observers:
+            if not callable(each):
+                raise UsageError(f"observers has a {foreign.kind_of(each)} in it, which cannot be called")
+        self._failed: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def __call__(self, event: Event) -> None:
+        for number, observer in enumerate(self._observers):
+            try:
+                observer(event)
+            except PenstockError:
+                raise
+            except Exception as error:
+                self._warn(number, observer, event, error)
+
+    def _warn(self, number: int, observer: Observer, event: Event, error: Exception) -> None:
+        if number in self._failed:
+            return
+        self._failed.add(number)
+        name = foreign.name_of(observer)
+        warn(
+            f"the observer {name} raised {foreign.reason_of(error)}, told of {type(event).__name__}; "
+            "the run goes on, and this is said once",
+            stacklevel=3,
+        )

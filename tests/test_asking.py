@@ -1,0 +1,201 @@
+"""What sources and sinks answer when the parent asks: a line that names those that fail, or talk nonsense."""
+
+import math
+
+import pytest
+
+import penstock
+from penstock import asking
+from penstock.abc import Receipt
+from penstock.errors import BadInput, PluginError, UsageError
+from penstock.record import journal
+
+
+class Odd(penstock.sources.Range):
+    """Numbers, with one method that does what the test wants."""
+
+    def __init__(self, method, deed, items=12):
+        super().__init__(items)
+        self.method, self.deed = method, deed
+
+    def _do(self, method, value):
+        return self.deed() if method == self.method else value
+
+    def __len__(self):
+        return self._do("__len__", 12)
+
+    def sizes(self, start, stop):
+        return self._do("sizes", [8] * (stop - start))
+
+    def starts(self):
+        return self._do("starts", [0, 6])
+
+    def fingerprint(self):
+        return self._do("fingerprint", {"numbers": "12"})
+
+    def spans(self):
+        return self._do("spans", {"numbers": (0, 12)})
+
+    def name(self, item):
+        return self._do("name", f"number {item}")
+
+
+class Travelling(Odd):
+    def weigh(self, start, stop):
+        return self._do("weigh", 8 * (stop - start))
+
+    def carry(self, start, stop):
+        return self._do("carry", list(range(start, stop)))
+
+    def load(self, start, cargo):
+        self.start, self.cargo = start, cargo
+
+    def read(self, start, stop):
+        return self.cargo[start - self.start : stop - self.start]
+
+
+class Told(Odd):
+    def fingerprint_kind(self):
+        return self._do("fingerprint_kind", "content")
+
+    def fingerprint_by(self, kind):
+        return self._do("fingerprint_by", {"numbers": "12"})
+
+
+def fails():
+    raise OSError(5, "the tape\x1b[2J broke", "/dev/tape")
+
+
+def run(source, folder, **more):
+    return penstock.run(str, source, folder, backend="inline", **more)
+
+
+ASKED = [
+    *((Odd, method) for method in ("__len__", "sizes", "starts", "fingerprint", "spans")),
+    *((Travelling, method) for method in ("weigh", "carry")),
+    *((Told, method) for method in ("fingerprint_kind", "fingerprint_by")),
+]
+
+
+@pytest.mark.parametrize(("kind", "method"), ASKED)
+def test_a_source_that_raises_in_the_parent_is_named_in_one_line(kind, method, tmp_path):
+    with pytest.raises(PluginError) as caught:
+        run(kind(method, fails), tmp_path / "r")
+    said = f"{method}() of {kind.__name__} raised OSError: [Errno 5] the tape\\x1b[2J broke: '/dev/tape'"
+    assert str(caught.value) == said
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_nothing_is_lost_when_a_source_raises_later(tmp_path):
+    calls = iter(range(100))
+
+    def later():
+        if next(calls) >= 2:
+            raise RuntimeError("no more")
+        return 1
+
+    with pytest.raises(PluginError, match=r"weigh\(\) of Travelling raised RuntimeError: no more"):
+        run(Travelling("weigh", later), tmp_path / "r", call=1)
+    kept = journal.read(tmp_path / "r/.penstock/job/journal").kept
+    report = run(Travelling("", None), tmp_path / "r", accept_changes=True)
+    assert report.result == [str(each) for each in range(12)]
+    assert report.resumed_from == kept > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "said"),
+    [
+        ("sizes", [1, 2], "sizes() of Odd, asked for the 12 items from 0 on, gave 2 sizes"),
+        ("sizes", [-5] * 12, "the largest is -5 and the sum -60"),
+        ("sizes", [5] * 11 + [-99], "the largest is 5 and the sum -44"),
+        ("sizes", [math.nan] * 12, "the largest is nan"),
+        ("sizes", [1.0] * 11 + [math.inf], "the sum inf"),
+        ("sizes", ["many"] * 12, "sizes() of Odd raised"),
+        ("sizes", None, "sizes() of Odd raised TypeError"),
+        ("starts", [0, 6, 3], "starts() of Odd gave [0, 6, 3]: ascending numbers"),
+        ("starts", [3], "below 12"),
+        ("starts", [0, 12], "below 12"),
+        ("starts", [], "gave []"),
+        ("fingerprint", {"a": 5}, "fingerprint() of Odd gave 'a': 5, where a text for each name"),
+        ("fingerprint", ["a"], "fingerprint() of Odd raised"),
+        ("spans", {"a": 5}, "spans() of Odd raised TypeError"),
+        ("__len__", -1, "__len__() of Odd raised ValueError"),
+        ("__len__", "12", "__len__() of Odd raised TypeError"),
+    ],
+)
+def test_a_source_that_answers_nonsense_is_refused(method, answer, said, tmp_path):
+    with pytest.raises(PluginError) as caught:
+        run(Odd(method, lambda: answer), tmp_path / "r")
+    assert said in str(caught.value)
+
+
+def test_a_name_is_never_worth_a_failure(tmp_path):
+    report = penstock.run(
+        lambda item: 1 // (item - 3), Odd("name", fails), tmp_path / "r", backend="inline", set_aside=True
+    )
+    assert [each.name for each in report.set_aside] == ["3"]
+
+
+def test_errors_of_ours_and_short_memory_pass_as_they_are():
+    for error in (BadInput("is no table", file="a.csv"), MemoryError("none"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, asking.Asking("x", "sizes"):
+            raise error
+        assert caught.value is error
+
+
+class Hostile(Exception):
+    def __str__(self):
+        raise SystemExit("gone")
+
+    __repr__ = __reduce__ = __str__
+
+
+def test_an_exception_that_cannot_be_told_is_told_by_its_type():
+    with (
+        pytest.raises(PluginError, match=r"sizes\(\) of str raised Hostile: <Hostile whose str"),
+        asking.Asking("x", "sizes"),
+    ):
+        raise Hostile
+
+
+class Grained:
+    """A sink of somebody's."""
+
+    def __init__(self, grain):
+        self.given = grain
+
+    @property
+    def grain(self):
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+    def open(self, folder, items): ...
+
+    def write(self, batch, results, folder):
+        return Receipt(value=[str(each) for each in results])
+
+    def close(self, receipts, folder): ...
+
+    def result(self, folder): ...
+
+
+@pytest.mark.parametrize(
+    ("grain", "said"),
+    [
+        (-3, "the grain of Grained is -3"),
+        ("many", "grain() of Grained raised"),
+        (KeyError("g"), "KeyError: 'g'"),
+    ],
+)
+def test_a_sink_whose_grain_is_none_is_named(grain, said, tmp_path):
+    with pytest.raises(PluginError) as caught:
+        penstock.run(str, 5, tmp_path / "r", into=Grained(grain), backend="inline")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("observers", [print, [5], 7, [None]])
+def test_observers_that_cannot_be_called_are_refused_before_anything_is_made(observers, tmp_path):
+    with pytest.raises(UsageError, match="observers"):
+        penstock.Run(tmp_path / "r", observers=observers)
+    assert not (tmp_path / "r").exists()
