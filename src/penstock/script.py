@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +42,16 @@ class Script:
     path: str
     """Its file; empty where there is none, in a notebook and under ``python -c``."""
     module: str
-    """What ``python -m`` was told; empty where it was not."""
+    """What ``python -m`` was told to run; ``__main__`` for a folder or a zip; empty for a file."""
     source: str
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return self.module or os.path.basename(self.path) or "this program"  # noqa: PTH119
+        path = Path(self.path)
+        if self.module == "__main__":  # of a folder or a zip that is run
+            return path.parent.name
+        return self.module or path.name or "this program"
 
 
 def find() -> Script | None:
@@ -56,7 +61,7 @@ def find() -> Script | None:
         return None
     module = getattr(getattr(main, "__spec__", None), "name", None) or ""
     path = getattr(main, "__file__", None) or ""
-    if module == "__main__" or module.endswith(".__main__"):  # a package's command
+    if module.rpartition(".")[2] == "__main__" and _is_installed(path):  # a package's command
         return None
     if not path:
         source = _typed(main)
@@ -65,12 +70,25 @@ def find() -> Script | None:
     # A command that was installed beside the interpreter: all that it does is to call a package.
     if not module and Path(path).parent == Path(sys.executable).parent:
         return None
+    text = _source(main, path)
+    return None if text is None else Script(path, module, text)
+
+
+def _is_installed(path: str) -> bool:
+    """Whether it is a package's that somebody else wrote, by where it lies."""
+    places = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return any(Path(path).is_relative_to(place) for place in places)
+
+
+def _source(main: Any, path: str) -> str | None:
     try:
         with open(path, "rb") as file:
-            source = file.read(1 << 24).decode("utf-8", "replace")
+            return file.read(1 << 24).decode("utf-8", "replace")
+    except NotADirectoryError:  # inside of a zip
+        get_source = getattr(getattr(main, "__loader__", None), "get_source", None)
+        return get_source("__main__") if get_source is not None else None
     except OSError:
         return None
-    return Script(path, module, source)
 
 
 def _typed(main: Any) -> str:
@@ -202,31 +220,101 @@ def _may_set(place: ast.expr, imported: dict[str, str]) -> bool:
 
 def missing(script: Script, before: int | None = None) -> str:
     """What workers do not have of a script without a guard, in one line; empty where that is nothing."""
-    found = settings(script.source, before)
-    if not found:
-        return ""
-    told = ", ".join(f"`{each.text}` (line {each.line})" for each in found[:_MOST])
-    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     where = (
         'put the work below `if __name__ == "__main__":`, and workers run what is above it'
         if script.path
         else "set it in the function, or in initializer="
     )
-    return f"workers do not have what {foreign.line(script.name, 200)} has set: {told}{more}; {where}"
+    return _told_missing(script, settings(script.source, before), where)
+
+
+def _told_missing(script: Script, found: list[Setting], instead: str) -> str:
+    if not found:
+        return ""
+    told = ", ".join(f"`{each.text}` (line {each.line})" for each in found[:_MOST])
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    return f"workers do not have what {foreign.line(script.name, 200)} has set: {told}{more}; {instead}"
+
+
+_SETTER = re.compile(
+    r"_?(set|use|enable|disable|register|config|basicConfig|filterwarnings|simplefilter|field_size_limit"
+    r"|addHandler|addFilter|addLevelName|update|patch|monkey_?patch)"
+)
+"""What calls are named that set something: below the guard most calls do work."""
+
+
+def missing_below(script: Script, at: list[Place]) -> str:
+    """What workers do not have of a script with a guard, in one line: what it has set below that, so far.
+
+    Args:
+        script: the script.
+        at: where in it this process is.
+    """
+    tree = _tree(script.source)
+    if tree is None:
+        return ""
+    imported: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported.update(_names(node))
+    found = [
+        Setting(each.lineno, foreign.line(ast.unparse(each), _LONGEST))
+        for place in at
+        for each in _top(_body(tree, place))
+        if each.lineno < place.line and _surely_sets(each, imported)
+    ]
+    return _told_missing(script, found, "set it above the main guard, in the function, or in initializer=")
+
+
+def _body(tree: ast.Module, place: Place) -> list[ast.stmt]:
+    """The statements that are executed there: a function's, or those below the guard."""
+    if place.name == "<module>":
+        return [each for guard in tree.body if _is_guard(guard) for each in getattr(guard, "body", [])]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == place.name:
+            first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+            if first == place.first:
+                return node.body
+    return []
+
+
+def _surely_sets(statement: ast.stmt, imported: dict[str, str]) -> bool:
+    if not _sets(statement, imported):
+        return False
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return True
+    called = statement.value.func
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    return _SETTER.match(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A frame of the main script."""
+
+    name: str
+    """Of the function; ``<module>`` for the script itself."""
+    first: int
+    """The function's first line, with its decorators."""
+    line: int
+    """Where it is."""
+
+
+def places_now() -> list[Place]:
+    """Where in the main script this thread is, from the script itself inwards."""
+    main, found = vars(sys.modules["__main__"]), []
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_globals is main:
+            code = frame.f_code
+            found.append(Place(code.co_name, code.co_firstlineno, frame.f_lineno))
+        frame = frame.f_back
+    return found[::-1]
 
 
 def line_now() -> int | None:
     """The line of the main script that is being executed, on this thread."""
-    frame = sys._getframe()
-    main = vars(sys.modules["__main__"])
-    line = None
-    while frame is not None:
-        if frame.f_globals is main and frame.f_code.co_name == "<module>":
-            line = frame.f_lineno
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return line
+    return next((each.line for each in places_now() if each.name == "<module>"), None)
 
 
 _told: set[str] = set()

@@ -20,10 +20,12 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ SLOTS = 1024
 _TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
 _ROUNDS = 50
 """Looks at who is left at the end, 10 ms apart, besides those for trackers."""
+_LOOK_SECONDS = 1.0
+"""Between two looks whether the parent is there, while code of the user's runs."""
 
 
 def main(descriptor: int, notes: int, ask: int) -> None:
@@ -120,9 +124,11 @@ class Server:
         if what == "begin":
             self._begin(*argument)
         elif what == "load":
-            self._load(descriptors[0])
+            with self._ending_with_parent():
+                self._load(descriptors[0])
         elif what == "import":
-            self._import(argument)
+            with self._ending_with_parent():
+                self._import(argument)
         elif what == "fork":
             return self._fork(argument, *descriptors)
         self._told_to_end = what == "end"
@@ -130,7 +136,30 @@ class Server:
 
     def _begin(self, of_parent: likeness.Likeness, path: str, module: str) -> None:
         likeness.take(of_parent, self._ask)
-        self._say("begun", main_script.run(path, module) if path else "")
+        with self._ending_with_parent():
+            told = main_script.run(path, module) if path else ""
+        self._say("begun", told)
+
+    @contextmanager
+    def _ending_with_parent(self) -> Iterator[None]:
+        """While code of the user's runs, which may wait for ever, end with the parent all the same."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                if os.getppid() != self._parent:
+                    for pid in _children(os.getpid()):
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    os._exit(1)
+
+        watch = threading.Thread(target=look, daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watch.join()
 
     def _load(self, descriptor: int) -> None:
         self._job = None

@@ -45,6 +45,8 @@ _BOOT = (
 _END_SECONDS = 2.0
 _LOAD_SECONDS = 300.0
 """A fork server that uses no CPU for so long while it loads a job hangs."""
+_TOP_SECONDS = 30.0
+"""The same while it runs the top of the main script, without which it can do."""
 _LOADS = 3
 """So often a job is loaded where the fork server did not answer."""
 _SEND_SECONDS = struct.pack("ll", 5, 0)
@@ -225,7 +227,7 @@ class Local:
         assert self._control is not None
         try:
             self._control.send(pickle.dumps(("begin", (likeness.of_this_process(), *self._main))))
-            _, told = self._hear()
+            _, told = self._hear(_TOP_SECONDS if self._main[0] else _LOAD_SECONDS)
         except (OSError, Silent, PenstockError):
             if not self._main[0]:
                 raise
@@ -238,11 +240,15 @@ class Local:
             self._begin()
         script.tell(told)
 
-    def _hear(self) -> tuple[str, Any]:
-        """The server's next word; waits for it while the server uses CPU, or for its death."""
+    def _hear(self, patience: float = _LOAD_SECONDS) -> tuple[str, Any]:
+        """The server's next word; waits for it while the server uses CPU, or for its death.
+
+        Args:
+            patience: seconds without CPU after which it hangs.
+        """
         assert self._control is not None
         assert self._server is not None
-        silence = Silence(_LOAD_SECONDS)
+        silence = Silence(patience)
         while self._control.fileno() not in (heard := self._listen_to_both()):
             if heard:
                 self._answer()
@@ -253,7 +259,7 @@ class Local:
             if over:
                 self._server.kill()
                 raise PenstockError(
-                    f"loading the job hung: the fork server used no CPU for {_LOAD_SECONDS:.0f} s while it "
+                    f"loading the job hung: the fork server used no CPU for {patience:.0f} s while it "
                     "imported the function's module; does that wait for something when it is imported?"
                 )
         data = b""

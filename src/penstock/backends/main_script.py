@@ -5,9 +5,11 @@ What it defines and sets is then in every worker, on shared pages. What it print
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from multiprocessing import process
 from types import CodeType, ModuleType
@@ -35,6 +37,7 @@ def of_this_process() -> tuple[str, str]:
     if found is None:
         return "", ""
     if found.path and script.has_guard(found.source):
+        script.tell(script.missing_below(found, script.places_now()))
         return found.path, found.module
     script.tell(script.missing(found, script.line_now()))
     return "", ""
@@ -80,7 +83,10 @@ def run(path: str, module: str) -> str:
 
 
 def _code(main: ModuleType, path: str, module: str) -> CodeType:
-    spec = find_spec(module) if module else None
+    if module == "__main__":
+        spec = PathFinder.find_spec(module, [os.path.dirname(path)])  # noqa: PTH120 - it may be in a zip
+    else:
+        spec = find_spec(module) if module else None
     main.__file__ = path
     if spec is not None:
         main.__package__, main.__spec__ = spec.parent, spec

@@ -10,17 +10,22 @@ before it.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
+import weakref
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from enum import Enum
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 import cloudpickle
 from cloudpickle.cloudpickle import _class_setstate, _function_setstate, _lookup_class_or_track
 
 from penstock.pool.inherited import Inherited, Inheriting
+
+_Cached: Any = functools._lru_cache_wrapper
 
 
 class Bindings:
@@ -46,6 +51,38 @@ class Bindings:
             self._bound = {name: (self, number) for name, (_, number) in self._bound.items()}
 
 
+def _reduce_property(value: functools.cached_property[Any]) -> Any:
+    return _property, (value.func, value.attrname)
+
+
+def _property(function: Any, name: str | None) -> functools.cached_property[Any]:
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _copied(value: Any) -> Any:
+    """Made anew of what it holds."""
+    return type(value), (dict(value),)
+
+
+def _listed(value: Any) -> Any:
+    return type(value), (list(value),)
+
+
+_TABLE: Any = ChainMap(
+    {
+        # What decorators of the standard library keep: of functions with cases, and of classes.
+        functools.cached_property: _reduce_property,
+        MappingProxyType: _copied,
+        weakref.WeakKeyDictionary: _copied,
+        weakref.WeakValueDictionary: _copied,
+        weakref.WeakSet: _listed,
+    },
+    vars(cloudpickle.Pickler)["dispatch_table"],
+)
+
+
 class Tabled(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value, with a dispatch table of the caller's.
 
@@ -56,7 +93,7 @@ class Tabled(cloudpickle.Pickler):  # type: ignore[misc]
 
     def __init__(self, file: Any, table: Callable[[Any], Any]) -> None:
         # Before it begins: later it is heeded only where the class has none.
-        self.dispatch_table = table(vars(cloudpickle.Pickler)["dispatch_table"])
+        self.dispatch_table = table(_TABLE)
         super().__init__(file, protocol=5)
 
 
@@ -88,6 +125,9 @@ class Pickler(Tabled):
 
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle does it; a class that the script names may be there already."""
+        if type(obj) is _Cached and obj.__module__ == "__main__":
+            number = self._bindings.numbers({f"{obj.__qualname__} and its cache": obj})
+            return _cached, (obj.__qualname__, *number.values(), obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented or not isinstance(obj, type) or len(reduced) < 6:
             return reduced
@@ -111,6 +151,7 @@ def _named(module: Any, name: str) -> Any:
 
 _apart: dict[str, Any] = {"__builtins__": __builtins__}
 _numbers: dict[str, int] = {}
+_caches: dict[str, tuple[int, Any]] = {}
 _classes: dict[int, tuple[type, dict[str, int]]] = {}
 """By identity; held, since what was set on a class would go with it between two calls."""
 
@@ -144,6 +185,19 @@ def _defined(name: str) -> Any:
     main = _script()
     there = None if main is None else _named(main, name)
     return there if isinstance(there, type) else None
+
+
+def _cached(name: str, number: int, function: Any, parameters: dict[str, Any]) -> Any:
+    """A function with a cache: the same one, with what it has kept, for all calls of a worker."""
+    main = _script()
+    there = None if main is None else _named(main, name)
+    if type(there) is _Cached:
+        return there
+    known, made = _caches.get(name, (0, None))
+    if known != number:
+        made = functools.lru_cache(**parameters)(function)
+        _caches[name] = number, made
+    return made
 
 
 def _set_class(kind: type, state: tuple[str, Inherited, dict[str, int]]) -> Any:

@@ -258,7 +258,7 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
         try:
             packed = pack((False, (form, text)), folder)
             twin = load(packed)[1][0]
-            if type(twin).__qualname__ == type(error).__qualname__ and twin.args == error.args:
+            if _alike(twin, error):
                 if isinstance(packed, File):
                     packed.failed = True
                 return packed
@@ -271,6 +271,17 @@ def _failed(error: BaseException, folder: Path) -> bytes | File:
         ),
         protocol=5,
     )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether an exception, or what it is about, is what it was: of an object without ``==``, its kind."""
+    if type(one).__qualname__ != type(other).__qualname__:
+        return False
+    if isinstance(one, BaseException):
+        return _alike(one.args, other.args)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return type(one) not in _PLAIN | _TEXT or one == other or one != one
 
 
 def _note(error: BaseException, text: str) -> None:
@@ -296,6 +307,9 @@ class _Parts:
     def __reduce__(self) -> tuple[Any, ...]:
         import cloudpickle
 
+        args = self._error.args
+        if isinstance(self._error, BaseExceptionGroup):  # its parts are exceptions of any class
+            args = self._error.message, [_Parts(each) for each in self._error.exceptions]
         state = {}
         for name, value in vars(self._error).items():
             try:
@@ -303,7 +317,7 @@ class _Parts:
             except Exception:  # it goes without this
                 continue
             state[name] = value
-        return _put_together, (type(self._error), self._error.args, state)
+        return _put_together, (type(self._error), args, state)
 
 
 def _put_together(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
