@@ -141,6 +141,25 @@ def test_what_decorators_keep_is_made_anew_of_what_it_holds():
     assert sent(MappingProxyType({"a": 1})) == {"a": 1}
 
 
+PATCHES = """
+import json, os, sys, time
+from pathlib import Path
+import penstock
+
+json.JSONEncoder.item_separator = "; "
+json.dumps = json.loads = None
+os.getpid, time.time, time.monotonic = lambda: 1, lambda: 0.0, lambda: 0.0
+sys.path.append(Path("/nowhere"))
+with penstock.Executor(1, budget="400MiB") as pool:
+    print(pool.submit(abs, -3).result())
+"""
+
+
+def test_a_script_may_patch_what_others_use(tmp_path):
+    done = python(tmp_path, PATCHES)
+    assert done.stdout == "3\n", done.stderr
+
+
 # --------------------------------------------------------------------------- below the guard
 
 BELOW = """
@@ -168,8 +187,8 @@ def test_what_is_set_below_the_guard_so_far_is_named():
     at = [Place("<module>", 1, 17), Place("main", 8, 12)]
     assert script.missing_below(found, at) == (
         "workers do not have what it.py has set: `basicConfig()` (line 16), `np.set_printoptions(3)` "
-        "(line 9), `decimal.getcontext().prec = 50` (line 11); set it above the main guard, in the function, or in "
-        "initializer="
+        "(line 9), `decimal.getcontext().prec = 50` (line 11); set it above the main guard, in the function, "
+        "or in initializer="
     )
     assert script.missing_below(found, [Place("<module>", 1, 16)]) == ""
 

@@ -233,6 +233,55 @@ if __name__ == "__main__":
 """
 
 
+LIKE_WORKERS = """
+import multiprocessing, threading, time
+from concurrent.futures import ProcessPoolExecutor
+
+def who(_):
+    mine = multiprocessing.current_process()
+    return mine.name.partition("-")[0], mine.daemon
+
+def nested(_):
+    multiprocessing.Pool(1)
+
+if __name__ == "__main__":
+    told, may_go_on = [], threading.Event()
+    def late(value):
+        may_go_on.wait(60)
+        told.append(value)
+    with multiprocessing.Pool(2) as pool:
+        print(set(pool.map(who, range(4))))
+        result = pool.apply_async(abs, (-1,), callback=late)
+        result.wait(0.5)
+        print(result.ready(), told)
+        may_go_on.set()
+        print(result.get(), told, result.ready(), result.successful())
+        print(pool.map_async(abs, [-1, 2], callback=told.append).get(), told)
+        result = pool.apply_async(int, ("x",), error_callback=told.append)
+        result.wait()
+        print(type(told[-1]).__name__, result.successful())
+        try:
+            pool.apply(nested, (1,))
+        except AssertionError as error:
+            print(error)
+    with ProcessPoolExecutor(2) as pool:
+        print(set(pool.map(who, range(4))))
+"""
+
+
+def test_workers_and_callbacks_are_as_the_originals(tmp_path):
+    done = rescued(tmp_path, LIKE_WORKERS)
+    assert done.stdout.splitlines() == [
+        "{('ForkPoolWorker', True)}",
+        "False []",
+        "1 [1] True True",
+        "[1, 2] [1, [1, 2]]",
+        "ValueError False",
+        "daemonic processes are not allowed to have children",
+        "{('ForkProcess', False)}",
+    ], done.stderr
+
+
 def test_pools_of_threads_and_derived_pools_are_left_alone(tmp_path):
     out = rescued(tmp_path, OTHERS)
     assert (out.stdout, out.stderr) == ("ok\n", "")

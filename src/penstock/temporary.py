@@ -20,6 +20,8 @@ from penstock import foreign
 from penstock.identity import UNSEEN, boot, namespace, started
 
 PREFIX = "penstock-"
+_JSON = json.JSONEncoder(separators=(",", ":"))
+"""Ours: a script may change for its whole process how ``json.dumps`` writes."""
 _OWNER = ".owner"
 
 
@@ -49,7 +51,7 @@ def own(path: Path) -> None:
     """Say in a folder that it is this process's."""
     sweep(path.parent)
     with suppress(OSError):  # a full disk: who uses the folder is told
-        (path / _OWNER).write_text(json.dumps(_here(os.getpid())))
+        (path / _OWNER).write_text(_JSON.encode(_here(os.getpid())))
 
 
 @functools.cache

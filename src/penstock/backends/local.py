@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import mmap
 import os
 import pickle
@@ -38,8 +38,10 @@ from penstock.errors import PenstockError
 from penstock.peaks import HugePages
 from penstock.proc import TRACKER_SECONDS, held
 
+# Not by json: a script may have changed how that writes, for the whole process.
 _BOOT = (
-    "import sys, json; _, seen, *numbers = sys.argv; sys.path[:], sys.argv[:] = json.loads(seen); "
+    "import sys, marshal; _, seen, *numbers = sys.argv; "
+    "sys.path[:], sys.argv[:] = marshal.loads(bytes.fromhex(seen)); "
     "from penstock.backends.forkserver import main; main(*map(int, numbers))"
 )
 _END_SECONDS = 2.0
@@ -182,7 +184,8 @@ class Local:
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
         with theirs, ask:
             try:
-                boot = [sys.executable, "-c", _BOOT, json.dumps((sys.path, sys.argv))]
+                seen = marshal.dumps(([os.fspath(each) for each in sys.path], list(map(str, sys.argv))))
+                boot = [sys.executable, "-c", _BOOT, seen.hex()]
                 passed = (theirs.fileno(), self._notes_file, ask.fileno())
                 self._server = subprocess.Popen(
                     self._enclosure.command([*boot, *map(str, passed)]),

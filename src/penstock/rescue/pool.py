@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
@@ -16,7 +15,7 @@ from typing import Any
 from penstock.pool.calls import UNSENT
 from penstock.pool.executor import Executor
 from penstock.rescue import tell
-from penstock.rescue.process_pool import Begin, least
+from penstock.rescue.process_pool import Begin, least, like_worker
 
 _Original: Any = _StandardPool
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
@@ -70,7 +69,7 @@ class _Pool:
             # The context is always there, the default one too: it says nothing of what is wanted.
             self._executor = Executor(
                 least(self._processes),
-                initializer=Begin(initializer, initargs),
+                initializer=Begin(initializer, initargs, like_worker(context, "PoolWorker", daemon=True)),
                 max_tasks_per_child=maxtasksperchild,
             )
             self._tasks = maxtasksperchild
@@ -299,6 +298,8 @@ class Result:
         self._single = single
         self._callbacks = callback, error_callback
         self._left = len(futures)
+        self._told = threading.Event()
+        """All is done, and the callback has run: as the original has it, before anybody who waits goes on."""
         self._lock = threading.Lock()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -316,6 +317,12 @@ class Result:
             self._tell()
 
     def _tell(self) -> None:
+        try:
+            self._call_back()
+        finally:
+            self._told.set()
+
+    def _call_back(self) -> None:
         callback, error_callback = self._callbacks
         if callback is None and error_callback is None:
             return
@@ -345,7 +352,7 @@ class Result:
 
     def ready(self) -> bool:
         """Whether all is done."""
-        return self._left == 0
+        return self._told.is_set()
 
     def successful(self) -> bool:
         """Whether nothing raised."""
@@ -357,10 +364,7 @@ class Result:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all is done, at most so long."""
-        end = None if timeout is None else time.monotonic() + timeout
-        for future in list(self._futures):
-            if not _done(future, None if end is None else max(end - time.monotonic(), 0)):
-                return
+        self._told.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """The value; raises what a call raised, or ``multiprocessing.TimeoutError``."""

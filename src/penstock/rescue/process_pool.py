@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from penstock import errors
 from penstock.discover import cpus, most_workers
@@ -45,7 +45,7 @@ class ProcessPool(Executor):
         try:
             if max_workers is not None and max_workers <= 0:
                 raise ValueError("max_workers must be greater than 0")
-            begin = Begin(initializer, initargs)
+            begin = Begin(initializer, initargs, like_worker(mp_context, "Process", daemon=False))
             super().__init__(least(max_workers), mp_context, begin, max_tasks_per_child=max_tasks_per_child)
         except Exception as error:
             if type(self) is not ProcessPool or self.original is None:
@@ -67,10 +67,29 @@ def least(asked: int | None) -> int | None:
     return min((each for each in (asked, allowed) if each is not None), default=None)
 
 
-class Begin:
-    """What a worker does first: it becomes a process of the script's, as managers see it."""
+class LikeWorker(NamedTuple):
+    """What ``current_process()`` says in a worker."""
 
-    def __init__(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    name: str
+    """Before its number."""
+    daemon: bool
+    """Such a one may have no children by multiprocessing."""
+
+
+def like_worker(context: Any, kind: str, *, daemon: bool) -> LikeWorker:
+    """What a worker of the original is: named by how it would be started."""
+    import multiprocessing
+
+    method = (context or multiprocessing).get_start_method()
+    return LikeWorker({"fork": "Fork", "spawn": "Spawn"}.get(method, "ForkServer") + kind, daemon)
+
+
+class Begin:
+    """What a worker does first: it becomes a process of the script's, for itself and for managers."""
+
+    def __init__(
+        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], like: LikeWorker
+    ) -> None:
         from multiprocessing import current_process
 
         if initializer is not None and not callable(initializer):
@@ -78,10 +97,14 @@ class Begin:
         self._key = bytes(current_process().authkey)
         self._initializer = initializer
         self._initargs = initargs
+        self._like = like
 
     def __call__(self) -> None:
         from multiprocessing import current_process
 
-        current_process().authkey = self._key
+        mine: Any = current_process()
+        mine.authkey = self._key
+        mine._name = f"{self._like.name}-{mine._identity[-1]}"
+        mine._config["daemon"] = self._like.daemon
         if self._initializer is not None:
             self._initializer(*self._initargs)
