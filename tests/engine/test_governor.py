@@ -11,6 +11,7 @@ from penstock.engine.decide.governor import Orders, Watched, decide, headroom, i
 
 BUDGET = 2 * GiB
 ROOM = headroom(BUDGET)
+HIGH = 3 * ROOM // 4
 LONG_AGO = -math.inf
 
 
@@ -23,33 +24,34 @@ B_WAITS, C_WAITS = worker(2, paused=True), worker(3, paused=True)
 STUCK = worker(1, idle=3.0)
 
 CASES = {
+    "calm as long as admission's line is kept": (ROOM, [A, B, C], Orders()),
     "calm": (5 * ROOM, [A, B, C], Orders()),
     "calm, nobody works": (5 * ROOM, [], Orders()),
-    "high water pauses the youngest": (ROOM, [A, B, C], Orders(pause=(3,), admit=False, drop_idle=True)),
+    "high water pauses the youngest": (HIGH, [A, B, C], Orders(pause=(3,), admit=False, drop_idle=True)),
     "high water, then the next youngest": (
-        ROOM,
+        HIGH,
         [A, B, C_WAITS],
         Orders(pause=(2,), admit=False, drop_idle=True),
     ),
-    "high water, one running": (ROOM, [A, B_WAITS, C_WAITS], Orders(admit=False, drop_idle=True)),
+    "high water, one running": (HIGH, [A, B_WAITS, C_WAITS], Orders(admit=False, drop_idle=True)),
     "high water, nobody runs any more": (
-        ROOM,
+        HIGH,
         [B_WAITS, C_WAITS],
         Orders(resume=(2,), admit=False, drop_idle=True),
     ),
-    "high water, nobody works: somebody always may": (ROOM, [], Orders(admit=True, drop_idle=True)),
-    "critical kills the youngest and stops all but the oldest": (
+    "high water, nobody works: somebody always may": (HIGH, [], Orders(admit=True, drop_idle=True)),
+    "critical kills the youngest and stops all others, the oldest too": (
         ROOM // 4,
         [A, B, C],
-        Orders(kill=(3,), pause=(2,), admit=False, drop_idle=True),
+        Orders(kill=(3,), pause=(1, 2), admit=False, drop_idle=True),
     ),
     "critical kills the youngest though it is paused": (
         ROOM // 4,
         [A, B, C_WAITS],
-        Orders(kill=(3,), pause=(2,), admit=False, drop_idle=True),
+        Orders(kill=(3,), pause=(1, 2), admit=False, drop_idle=True),
     ),
     "critical with one": (ROOM // 4, [A], Orders(kill=(1,), admit=False, drop_idle=True)),
-    "over the budget": (-ROOM, [A, B], Orders(kill=(2,), admit=False, drop_idle=True)),
+    "over the budget": (-ROOM, [A, B], Orders(kill=(2,), pause=(1,), admit=False, drop_idle=True)),
     "critical with nobody to kill": (ROOM // 4, [], Orders(admit=False, drop_idle=True)),
     "calm again: the oldest of those who wait goes on first": (
         5 * ROOM,
@@ -93,7 +95,7 @@ def test_table(case):
 
 def test_waits_for_the_memory_of_the_last_victim():
     soon = decide(0, BUDGET, [A, B], now=100.0, last_kill=99.8)
-    assert soon == Orders(admit=False, drop_idle=True)
+    assert soon == Orders(pause=(1, 2), admit=False, drop_idle=True), "nobody fills what comes back"
     assert decide(0, BUDGET, [A, B], now=100.0, last_kill=99.4).kill == (2,)
 
 
@@ -130,7 +132,10 @@ def test_somebody_always_makes_progress(free, budget, watched, since_kill):
     if len(watched) > 1:
         oldest = min(watched, key=lambda each: (each.began, each.worker))
         assert oldest.worker not in orders.kill, "the oldest is killed only when it is the only one"
-    if len(running) == 1:
+    critical = free < 0.5 * headroom(budget)
+    if critical:
+        assert running <= {*orders.pause, *orders.kill}, "nobody fills what the victim gives back"
+    elif len(running) == 1:
         assert not orders.pause, "the only one who runs is never paused"
     if watched and not orders.kill and free >= 0.5 * headroom(budget):
         assert (running - set(orders.pause)) | set(orders.resume), "somebody runs"

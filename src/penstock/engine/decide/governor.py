@@ -1,10 +1,11 @@
 """Who must wait, who must go? The second fence, between admission and the kernel.
 
-    free >= 1.5 headroom   calm: run, and let a paused worker go on when there is room for it
-    free <  1.5 headroom   high water: admit nobody; pause the youngest of several; somebody always runs
-    free <  0.5 headroom   critical: kill the youngest; the oldest only when it is the only one
+    free >= 1 headroom     calm: run, and let a paused worker go on when there is room for it
+    free <  1 headroom     high water: admit nobody; pause the youngest of several; somebody always runs
+    free <  0.5 headroom   critical: kill the youngest; the oldest only when it is the only one; all others
+                           are paused until the victim's memory is back
 
-Never the oldest while there is another, so progress is guaranteed. Pure: readings and ``now``
+Never kills the oldest while there is another, so progress is guaranteed. Pure: readings and ``now``
 in, orders out. Age is the time since a worker's batch began.
 """
 
@@ -78,12 +79,14 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
     running = [each for each in by_age if not each.paused]
     paused = [each for each in by_age if each.paused]
     if free < 0.5 * room:
-        if now - last_kill < _REAP_SECONDS or not by_age:
-            return Orders(admit=False, drop_idle=True)
-        # Whoever goes, the others stop meanwhile: the victim's memory takes 40 ms to come back.
-        others = tuple(each.worker for each in running[1:] if each is not by_age[-1])
-        return Orders(kill=(by_age[-1].worker,), pause=others, admit=False, drop_idle=True)
-    if free < 1.5 * room:
+        # The victim's memory takes 40 ms to come back, in which one core can fill 245 MiB: all others stop
+        # meanwhile, the oldest too. It goes on first, as soon as there is room again.
+        dying = now - last_kill < _REAP_SECONDS
+        victim = None if dying or not by_age else by_age[-1]
+        others = tuple(each.worker for each in running if each is not victim)
+        killed = (victim.worker,) if victim else ()
+        return Orders(kill=killed, pause=others, admit=False, drop_idle=True)
+    if free < room:  # where admission stops too: two lines would fill up to one and pause at the other
         youngest = running[-1:] if len(running) > 1 else []
         # If all that run have ended, nobody is left to give memory back: the oldest goes on.
         stranded = paused[:1] if not running else []
@@ -104,6 +107,6 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
     oldest = paused[0]
     # It goes on when the rest of what it was admitted with fits; at high water it stops again.
     needs = max(oldest.reserved - oldest.memory, 0)
-    if free - needs >= 1.5 * room or (free > 3 * room and needs == 0):
+    if free - needs >= room or (free > 2.5 * room and needs == 0):
         return Orders(resume=(oldest.worker,), admit=False)
     return Orders(admit=False)
