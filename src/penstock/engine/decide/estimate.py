@@ -6,18 +6,22 @@ memory that is reserved. Pure but for the source's ``sizes``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from penstock import asking
 from penstock.abc import Sequential, Sized
 from penstock.budget import Budget
+from penstock.engine.decide import futures
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.footprint import Footprint, Observation
-from penstock.engine.decide.plan import Plan, Reserved
+from penstock.engine.decide.futures import Batch, Weighed
+from penstock.engine.decide.plan import Plan, Reserved, Sizing
 from penstock.engine.messages import MeasuredCall
 
+_AGAIN = 8
+"""After so many calls it is weighed anew how many a batch may have."""
 _SLOWER = 0.3
 """Weight of the newest batch in the running mean of an item's time."""
 
@@ -34,6 +38,18 @@ class Wishes:
     """Declared footprint in bytes."""
     threads: int | None = None
     """The most threads that a call can make use of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of a batch before it is worked."""
+
+    largest: float
+    """Largest size hint of its items."""
+    total: float
+    """Sum of the size hints of its largest call."""
+    calls: int
+    """Calls one after another."""
 
 
 class Estimate:
@@ -62,6 +78,7 @@ class Estimate:
         self.most_workers = wishes.workers or cores
         if isinstance(source, Sequential):  # a stretch is read by one worker, which has the threads instead
             self.most_workers = max(min(self.most_workers, len(asking.starts(source, self.items))), 1)
+        self._weighed_calls: tuple[tuple[int, int, int], int] = (-1, 0, 0), 0
         self._mean_hint = 1.0
         self._largest_hint = 1.0
         self._look_at_hints()
@@ -143,10 +160,56 @@ class Estimate:
             total = min(total, largest * call)
         return self.footprint.bound(largest, total, first=first)
 
-    def typical(self, call: int) -> int:
+    def largest(self, call: int) -> int:
         """Predicted bytes of a call of so many items, the largest hint among them."""
         bound = self.footprint.bound(self._largest_hint, self._largest_hint + self._mean_hint * (call - 1))
         return bound or 0
+
+    def usual(self, call: int) -> int:
+        """Predicted bytes of a call of so many items whose hints are the mean."""
+        return self.footprint.bound(self._mean_hint, self._mean_hint * call) or 0
+
+    def shape(self, start: int, stop: int, call: int) -> Shape:
+        """What is known beforehand of the calls of a batch."""
+        largest, total = self.hints(start, stop)
+        items = max(stop - start, 1)
+        # As for a bound: no call holds more than its share, unless the large items come together.
+        return Shape(largest, min(total, largest * call), -(-items // max(call, 1)))
+
+    def usual_shape(self, call: int) -> Shape:
+        """That of one call of so many items whose hints are the mean."""
+        return Shape(self._mean_hint, self._mean_hint * call, 1)
+
+    def expect(self, worker: int, shape: Shape, *, least: int = 0, first: bool = False) -> Batch:
+        """A batch as it is weighed.
+
+        Args:
+            worker: who works it.
+            shape: of its calls.
+            least: bytes that it holds, or was seen to need.
+            first: whether it is a worker's first.
+        """
+        scale = self.footprint.scale(shape.largest, shape.total)
+        return Batch(worker, scale, least, shape.calls, self.footprint.first() if first else 0)
+
+    def weigh(self, batches: Sequence[Batch], room: int, most: int) -> Weighed:
+        """May the last of these start beside the others? See :func:`futures.weigh`."""
+        return futures.weigh(self.footprint.peaks(), batches, room, most)
+
+    def _most_calls(self, available: Callable[[int], int], most_workers: int, sizing: Sizing) -> int:
+        """The most calls a batch, where not everything that may come fits at once; else 0."""
+        if not self.footprint.known:
+            return 0
+        peaks = self.footprint.peaks()
+        largest = Shape(self._largest_hint, self._largest_hint + self._mean_hint * (sizing.call - 1), 1)
+        batches = [self.expect(worker, largest) for worker in range(most_workers)]
+        if futures.farthest(peaks, batches, available(1)) <= available(most_workers):
+            return 0
+        seen = self.footprint.tried // _AGAIN, sizing.workers, sizing.call
+        if self._weighed_calls[0] != seen:  # it takes a millisecond
+            scale = self.footprint.scale(self._mean_hint, self._mean_hint * sizing.call)
+            self._weighed_calls = seen, futures.most_calls(peaks, scale, available, sizing.workers)
+        return self._weighed_calls[1]
 
     def plan(self, budget: Budget, reserved: Reserved) -> Plan:
         """The plan that follows from what is known now."""
@@ -157,9 +220,15 @@ class Estimate:
             each = budget.per_process
             return room if each is None else min(room, workers * (each - reserved.worker))
 
+        def together(call: int) -> tuple[int, Weighed | None]:
+            scale = self.footprint.scale(self._mean_hint, self._mean_hint * call)
+            return futures.fitting(self.footprint.peaks(), scale, available, most_workers)
+
         most_workers = max(min(self.most_workers, self.items), 1)
         sizing = planning.size_up(
-            bound=self.typical,
+            bound=self.largest,
+            usual=self.usual,
+            together=together if self.footprint.known else None,
             available=available,
             most_workers=most_workers,
             measured_call=self.measured_call,
@@ -168,11 +237,16 @@ class Estimate:
             fixed_call=wishes.fixed_call,
             most_call=wishes.call,
         )
+        one_more = sizing.one_more
         return Plan(
             budget=budget.bytes,
             origin=budget.origin,
             reserved=reserved,
             footprint=sizing.bound,
+            largest=self.largest(sizing.call),
+            share=min(sizing.bound, available(sizing.workers) // sizing.workers),
+            why=f"{sizing.workers}, not {sizing.workers + 1}: {one_more}" if one_more else "",
+            most_calls=self._most_calls(available, most_workers, sizing),
             median=self.footprint.median,
             tried=self.footprint.tried,
             declared=wishes.memory is not None and sizing.bound == wishes.memory,

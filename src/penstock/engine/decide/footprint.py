@@ -21,6 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from penstock.budget import MiB
+from penstock.engine.decide.futures import Peaks
 
 _KEPT = 256
 """Observations kept for the fit: enough for a 1/257 miss rate, cheap to refit."""
@@ -30,6 +31,10 @@ _FLOOR = 1 * MiB
 """The least that any call is predicted to take: allocators work in such steps."""
 _COVERAGE = 0.95
 """Share of calls that should stay under the bound: being under costs 19 times what being over costs."""
+_RECENT = 128
+"""Calls whose peaks stand for those to come: fewer than for the fit, so that news counts."""
+_EXPLAINS = 0.8
+"""A fit is followed where it leaves at most this share of the variance of the logarithm."""
 _FADE = 0.99
 """Weight of the losses so far at each new call: the last hundred decide."""
 
@@ -70,6 +75,12 @@ class Footprint:
         self._losses = {"max": 0.0, "quantile": 0.0, "fit": 0.0}
         self._sorted: list[int] = []
         """The peaks of the calls kept, in order of size."""
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        """Peaks of the last calls, relative to what their size explains."""
+        self._ratios: list[float] = []
+        """The same in order of size."""
+        self._explains = False
+        """Whether the fit says what the size explains."""
 
     @property
     def tried(self) -> int:
@@ -120,12 +131,39 @@ class Footprint:
         """Predicted bound in bytes of a call with these size hints; None when nothing is known."""
         if not self.known:
             return None
-        if self._declared is not None and self._top.peak <= self._declared:
-            return max(self._declared, self._of_first() if first else 0)
+        if self._believed is not None:
+            return max(self._believed, self._of_first() if first else 0)
         bounds = self._predictions(largest, total)
         name = min(self._losses, key=self._losses.__getitem__) if self._count >= 5 else "max"
         predicted = max(bounds[name], _FLOOR)
         return int(max(predicted, self._of_first() * (1 + _MARGIN)) if first else predicted)
+
+    def scale(self, largest: float, total: float) -> float:
+        """Bytes of a call that takes what its size explains; its ratio is 1."""
+        if self._believed is not None:
+            return 1.0
+        return self._explained(largest, total)
+
+    def peaks(self) -> Peaks:
+        """What calls took lately, relative to their scale. Something must be known."""
+        if self._believed is not None:
+            return Peaks([float(self._believed)], exact=True)
+        return Peaks(self._ratios or [float(max(self._top.peak, _FLOOR))])
+
+    def first(self) -> int:
+        """Bytes that a worker's first call takes at least."""
+        return int(self._of_first() * (1 + _MARGIN))
+
+    @property
+    def _believed(self) -> int | None:
+        """The declared bound, while no call exceeded it."""
+        return self._declared if self._declared is not None and self._top.peak <= self._declared else None
+
+    def _explained(self, largest: float, total: float) -> float:
+        if self._explains and self._fit is not None:
+            fixed, a, b = self._fit
+            return max(fixed + a * largest + b * total, float(_FLOOR))
+        return self._stretch(largest, total)
 
     def _of_first(self) -> int:
         """What workers' first calls took: imports and JIT are alike, a heavy item among them is not."""
@@ -139,6 +177,13 @@ class Footprint:
         insort(self._sorted, seen.peak)
         self._most_total = max(self._most_total, seen.total)
         self._most_largest = max(self._most_largest, seen.largest)
+        if len(self._recent) == _RECENT:
+            del self._ratios[bisect_left(self._ratios, self._recent[0])]
+        self._recent.append(self._ratio(seen))
+        insort(self._ratios, self._recent[-1])
+
+    def _ratio(self, seen: Observation) -> float:
+        return max(seen.peak, _FLOOR) / self._explained(seen.largest, seen.total)
 
     def _predictions(self, largest: float, total: float) -> dict[str, float]:
         """What each model says; a model that has nothing to say yet says the maximum."""
@@ -156,14 +201,18 @@ class Footprint:
 
     def _stretched(self, peak: int, largest: float, total: float) -> float:
         """A peak with a margin, stretched for calls larger than any seen."""
+        # Few observations know little: 20 % at first, 10 % later.
+        margin = _MARGIN if self._count >= 30 else 2 * _MARGIN
+        return peak * self._stretch(largest, total) * (1 + margin)
+
+    def _stretch(self, largest: float, total: float) -> float:
+        """By how much a call is larger than any seen."""
         stretch = 1.0
         if self._scales and total > self._most_total > 0:
             stretch = total / self._most_total
         if largest > self._most_largest > 0:
             stretch = max(stretch, largest / self._most_largest)
-        # Few observations know little: 20 % at first, 10 % later.
-        margin = _MARGIN if self._count >= 30 else 2 * _MARGIN
-        return peak * stretch * (1 + margin)
+        return stretch
 
     def _by_fit(self, largest: float, total: float) -> float | None:
         if self._fit is None:
@@ -175,10 +224,37 @@ class Footprint:
     def _refit(self) -> None:
         self._fitted_at = self._count
         self._fit = _least_squares(self._seen, both=self._scales)
+        self._relate()
         if self._fit is None:
             return
         fixed, a, b = self._fit
         self._margin = max(seen.peak - (fixed + a * seen.largest + b * seen.total) for seen in self._seen)
+
+    def _relate(self) -> None:
+        """Relate the last peaks to what the fit says, where that explains enough of them."""
+        before, self._explains = self._explains, self._fit is not None
+        if not self._explains and not before:
+            return
+        last = list(self._seen)[-_RECENT:]
+        ratios = [self._ratio(seen) for seen in last]
+        if self._explains and not _explains(ratios, [float(max(seen.peak, _FLOOR)) for seen in last]):
+            self._explains = False
+            if not before:
+                return
+            ratios = [self._ratio(seen) for seen in last]
+        self._recent = deque(ratios, maxlen=_RECENT)
+        self._ratios = sorted(ratios)
+
+
+def _explains(ratios: list[float], peaks: list[float]) -> bool:
+    """Whether relating them makes peaks that much more alike."""
+    return _log_variance(ratios) < _EXPLAINS * _log_variance(peaks)
+
+
+def _log_variance(values: list[float]) -> float:
+    logs = [math.log(value) for value in values]
+    mean = sum(logs) / len(logs)
+    return sum((each - mean) ** 2 for each in logs) / len(logs)
 
 
 def _pinball(peak: float, bound: float) -> float:

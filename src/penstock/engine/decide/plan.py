@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from penstock.budget import MiB, format_size
 from penstock.durations import format_seconds
+from penstock.engine.decide.futures import Weighed
 from penstock.engine.decide.governor import headroom
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
@@ -26,6 +27,8 @@ _GROWTH = 4
 """A call grows by at most this factor over what was measured: no wild extrapolation."""
 _OVERHEAD_SECONDS = 0.05
 """Work that makes the dispatch and commit of a batch (1 ms) less than 2 %."""
+_LONG_RUN = 500
+"""A batch may always take this part of the time since the begin."""
 _COMMIT_SECONDS = 30.0
 """A commit at least this often where grains allow."""
 
@@ -61,7 +64,7 @@ class Plan:
     reserved: Reserved
     """Bytes taken before any item."""
     footprint: int
-    """Bound of one call, in bytes above the idle worker."""
+    """Bound of one usual call, in bytes above the idle worker."""
     median: int
     """Median of the calls tried, in bytes."""
     tried: int
@@ -88,11 +91,24 @@ class Plan:
     """The most threads that a call can make use of; None: as many as there are cores for it."""
     kills_group: bool = False
     """True when going over the limit would kill this process too."""
+    largest: int = 0
+    """Bound of one call with the item of the largest size hint, in bytes; 0 when not told."""
+    share: int | None = None
+    """Bytes that each of the calls together is counted with: less than its bound where large ones seldom
+    meet. None: its bound."""
+    why: str = ""
+    """Why not one worker more, where memory is the reason."""
+    most_calls: int = 0
+    """The most calls a batch, where not everything that may come fits at once; 0: no such limit."""
+
+    @property
+    def _each(self) -> int:
+        return self.footprint if self.share is None else self.share
 
     @property
     def projected(self) -> int:
         """Predicted peak of the process tree, in bytes."""
-        return self.reserved.total(self.workers) + self.workers * self.footprint
+        return self.reserved.total(self.workers) + self.workers * self._each
 
     @property
     def headroom(self) -> int:
@@ -101,7 +117,7 @@ class Plan:
 
     def budget_for(self, workers: int) -> int:
         """Bytes of the smallest budget in which so many workers fit: :func:`room`, inverted."""
-        needed = self.reserved.total(workers) + workers * self.footprint
+        needed = self.reserved.total(workers) + workers * self._each
         share = 2 if self.kills_group else 1
         least = min(needed + share * 64 * MiB, math.ceil(needed / (1 - share / 8)))
         return max(math.ceil(needed / (1 - share * 0.06)), least) + 1
@@ -133,6 +149,8 @@ class Plan:
             if self.declared
             else f"bound of {self.tried} tried (median {format_size(self.median)})"
         )
+        if self.largest > 1.2 * self.footprint:
+            source += f"; the largest {format_size(self.largest)}"
         each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
         timing = (
             f", batches of about {format_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
@@ -142,6 +160,7 @@ class Plan:
             ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
             ("footprint", format_size(self.footprint), f"{each}, {source}"),
             ("plan", "", f"{_workers(self.workers)}, calls of {_items(self.call)}{timing}"),
+            *([("why", "", self.why)] if self.why else []),
             ("projected", format_size(self.projected), f"headroom {format_size(self.headroom)}"),
         ]
         if self.seconds_per_item:
@@ -182,7 +201,9 @@ class Sizing:
     workers: int
     call: int
     bound: int
-    """Bound of one such call, in bytes."""
+    """Bound of one such call of usual items, in bytes."""
+    one_more: Weighed | None = None
+    """What came of weighing one worker more; None where memory is not the reason."""
 
 
 def room(budget: int, reserved: Reserved, workers: int, *, kills_group: bool = False) -> int:
@@ -201,11 +222,19 @@ def size_up(
     batched: bool,
     fixed_call: int | None,
     most_call: int | None,
+    usual: Callable[[int], int] | None = None,
+    together: Callable[[int], tuple[int, Weighed | None]] | None = None,
 ) -> Sizing:
     """Choose workers first, then the call.
 
+    A single large item is no reason for fewer workers: it waits until it has room. But a call of several
+    is only as large as also fits with it.
+
     Args:
-        bound: predicted bytes of a call of so many items.
+        bound: predicted bytes of a call of so many items, the largest among them.
+        usual: the same of usual items; as ``bound`` where not told.
+        together: how many calls of so many usual items fit together, and why not one more; where not told,
+            as many as their bounds.
         available: bytes for the calls of so many workers together (see :func:`room`).
         most_workers: cores, or the number asked for.
         measured_call: the largest call measured so far.
@@ -216,13 +245,17 @@ def size_up(
     """
     call = fixed_call or 1
     workers = most_workers
-    while workers > 1 and workers * bound(call) > available(workers):
+    usual = usual or bound
+    one_more = None
+    if together is not None:
+        workers, one_more = together(call)
+    while together is None and workers > 1 and workers * usual(call) > available(workers):
         workers -= 1
     if fixed_call is None:
         call = _call(bound, available(workers) // workers, measured_call, seconds_per_item, batched)
         if most_call is not None:
             call = min(call, most_call)
-    return Sizing(workers, call, bound(call))
+    return Sizing(workers, call, usual(call), one_more)
 
 
 def _call(
@@ -239,6 +272,17 @@ def _call(
 def batch_seconds(elapsed: float) -> float:
     """How long a batch should take: short at first, so that much is learnt soon; then longer."""
     return min(max(elapsed / 4, _OVERHEAD_SECONDS), _COMMIT_SECONDS)
+
+
+def shortened(items: int, plan: Plan, elapsed: float) -> int:
+    """Items of a batch where memory binds: the largest of its calls is counted with as long as it runs.
+
+    Never so few that its dispatch counts, nor, in a long run, that the journal does.
+    """
+    if not plan.most_calls or plan.seconds_per_item <= 0:
+        return items
+    least = max(_OVERHEAD_SECONDS, elapsed / _LONG_RUN) / plan.seconds_per_item
+    return min(items, max(plan.call * plan.most_calls, int(least)))
 
 
 def batch_items(

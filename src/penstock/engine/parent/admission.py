@@ -1,8 +1,8 @@
 """Who may start what, and with how many bytes: the first fence.
 
-The sum of what is reserved stays under the budget less the headroom. While nothing is known of
-the footprint, one more batch is let in now and then as long as what the running ones hold leaves
-plenty of room: probing is working.
+One more starts while the running ones and it fit in enough of their futures: see ``decide/futures.py``.
+While nothing is known of the footprint, one more batch is let in now and then as long as what the running
+ones hold leaves plenty of room: probing is working.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from penstock import asking
 from penstock.abc import Carried
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.engine.decide import plan as planning
-from penstock.engine.decide.estimate import Estimate
+from penstock.engine.decide.estimate import Estimate, Shape
+from penstock.engine.decide.futures import Batch
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.decide.schedule import Schedule
@@ -36,6 +37,8 @@ _DEEP = 4
 """So many calls for each worker must wait before several of them travel together."""
 _AT_ONCE = 0.004
 """Seconds of calls that may travel together though few wait: no more than their messages would take."""
+_NEW = 0
+"""The number of a worker that is not there yet."""
 _WORTH_STARTING = 0.06
 """Seconds of work left per worker that make another one worth its start."""
 
@@ -49,6 +52,8 @@ class Offer:
     reserve: int
     known: bool
     """Whether the reserve is a prediction."""
+    shape: Shape
+    """Of its calls."""
 
 
 class Admission:
@@ -171,7 +176,7 @@ class Admission:
         """What ``worker`` should do now; else ``"nothing"`` for it, ``"full"``, or ``"alone"``: a task
         waits for everybody else to be gone."""
         running = self._crew.running
-        if len(running) >= plan.workers:
+        if len(running) >= plan.most_workers:  # how many fit, the sum of what they take decides
             return "full"
         # Where nothing has succeeded yet, a few that failed say more than trying all the others.
         lone_first = self._schedule.lone >= 3 and self.kept == 0
@@ -180,6 +185,7 @@ class Admission:
         )
         if self._endless:
             size = self._few(plan, now)
+        size = planning.shortened(size, plan, now - self._began)
         if self.most_items is not None:
             size = min(size, self.most_items - worker.given)
         task = self._schedule.propose(worker.number, size, alone_first=lone_first)
@@ -193,11 +199,12 @@ class Admission:
         call = self._call(task, plan)
         if self._endless:
             call = min(call, task.stop - task.start)
-        reserve = self._reserve(task, call, worker, running, now)
+        shape = self._estimate.shape(task.start, task.stop, call)
+        reserve = self._reserve(task, call, shape, worker, running, now)
         if reserve is None:
             return "full"
         self.last = now
-        return Offer(task, call, reserve, known=self._estimate.footprint.known)
+        return Offer(task, call, reserve, self._estimate.footprint.known, shape)
 
     def _few(self, plan: Plan, now: float) -> int:
         """Items of one batch where none should wait: several only of short ones.
@@ -217,7 +224,7 @@ class Admission:
         alive = [worker for worker in self._crew if not worker.leaving]
         left = self._schedule.left
         waited = self._count_waiting(bool(left), now)
-        if len(alive) >= plan.workers or any(not worker.ready for worker in alive) or not left:
+        if len(alive) >= plan.most_workers or any(not worker.ready for worker in alive) or not left:
             return False
         if not alive:
             return True
@@ -233,8 +240,10 @@ class Admission:
         if not each and now - self.last < EXPLORE_SECONDS:
             return False
         self._waited = 0.0
-        bound = self._estimate.footprint.bound(1.0, 1.0) or 0
-        return bound + sum(self._crew.committed(worker) for worker in alive) <= self.room()
+        room = self.room()
+        if not self._estimate.footprint.known:
+            return sum(self._crew.committed(worker) for worker in alive) <= room
+        return self._fits(self._estimate.expect(_NEW, self._estimate.usual_shape(plan.call)), room)
 
     def _count_waiting(self, waiting: bool, now: float) -> float:
         """Seconds in which items waited for a worker, since the last one was started."""
@@ -276,7 +285,7 @@ class Admission:
         return now - max(self._grew, self.last) >= (EXPLORE_SECONDS if seen else 5 * EXPLORE_SECONDS)
 
     def _reserve(
-        self, task: Task, call: int, worker: WorkerState, running: list[WorkerState], now: float
+        self, task: Task, call: int, shape: Shape, worker: WorkerState, running: list[WorkerState], now: float
     ) -> int | None:
         """Bytes to admit a batch with; None when it must wait."""
         room = self.room()
@@ -287,12 +296,31 @@ class Admission:
                 return None
             return min(need, room) if need else room
         if bound is None:
-            seen = max(self._crew.held(other) for other in running)
-            need = max(2 * seen, _EXPLORE_LEAST)
-            if not self._settled(seen, now):
-                return None
-        else:
-            need = max(bound, task.floor)
-        least = need if bound is None else 0
-        taken = sum(max(self._crew.committed(other), least) for other in self._crew if other is not worker)
+            return self._explore(worker, running, room, now)
+        least = max(task.floor, self._crew.held(worker))
+        batch = self._estimate.expect(worker.number, shape, least=least, first=not worker.warm)
+        return max(bound, task.floor) if self._fits(batch, room) else None
+
+    def _explore(self, worker: WorkerState, running: list[WorkerState], room: int, now: float) -> int | None:
+        """Bytes to admit a batch with of which nothing is known."""
+        seen = max(self._crew.held(other) for other in running)
+        need = max(2 * seen, _EXPLORE_LEAST)
+        if not self._settled(seen, now):
+            return None
+        taken = sum(max(self._crew.committed(other), need) for other in self._crew if other is not worker)
         return need if taken + need <= room else None
+
+    def _fits(self, batch: Batch, room: int) -> bool:
+        """Whether one more batch fits beside those that run, in enough of their futures."""
+        batches = []
+        for worker in self._crew:
+            if worker.number == batch.worker:
+                continue
+            held = self._crew.held(worker)
+            if worker.task is None or worker.shape is None:
+                room -= held
+            else:
+                least = max(held, worker.task.floor)
+                first = not worker.warm
+                batches.append(self._estimate.expect(worker.number, worker.shape, least=least, first=first))
+        return self._estimate.weigh([*batches, batch], room, self.spare()).admits

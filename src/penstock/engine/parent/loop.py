@@ -264,7 +264,7 @@ class Loop:
         worker.began, worker.first, worker.told, worker.early = now, task.start, 0, 0
         worker.cut_at = math.inf
         worker.apart = self._options.endless and task.stop - task.start > 1 and not searching
-        worker.reserved, worker.guessed = offer.reserve, not offer.known
+        worker.reserved, worker.guessed, worker.shape = offer.reserve, not offer.known, offer.shape
         worker.kills_before = discover.kernel_kills(self._watch.ceilings)
         self._watch.began(worker.number, offer.reserve)
         # Told first: should everything be killed now, what the worker works on is known.

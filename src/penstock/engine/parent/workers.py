@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
 from penstock.engine import messages as m
+from penstock.engine.decide.estimate import Shape
 from penstock.engine.decide.tasks import Failure, Task
 from penstock.engine.parent.clock import Clock
 from penstock.engine.parent.governor_thread import GovernorThread
@@ -45,6 +46,8 @@ class WorkerState:
     batch: int = 0
     task: Task | None = None
     reserved: int = 0
+    shape: Shape | None = None
+    """Of the calls of its batch."""
     guessed: bool = False
     """Whether nothing was known when that was reserved."""
     kills_before: int = 0

@@ -1,0 +1,254 @@
+"""Will they all fit? Draws of what the calls that run, and the next one, may still come to take.
+
+The sum of bounds is no bound of the sum: large calls seldom meet. So futures are drawn. In each, every
+call ends at a peak that calls like it were seen to have, given what it holds already; beyond the largest
+of n seen with a chance of 1 in n + 1, on a Pareto tail. One more may start while the share of futures in
+which they do not all fit is at most
+
+    1 / (1 + K * calls)
+
+for a call that waits for nothing costs about 1 / calls of the speed, and one that must be paused about K
+times that. Pure: the draws are the same each time, stratified, and each worker has its own.
+
+Sources: P(next > max of n) = 1 / (n + 1) for exchangeable observations; Pareto tail above a high
+threshold (Pickands 1975); the share that is worth it by the balance of two costs, as a newsvendor's.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import add, itemgetter
+
+from penstock.budget import format_size
+
+DRAWS = 64
+"""Futures: a share is then told to 1 in 64."""
+_COST = 0.2
+"""What a pause costs, in waits."""
+_TAIL = (0.05, 1.0)
+"""Least and largest exponent of the tail."""
+_TAIL_UNKNOWN = 0.5
+"""The same while fewer than four were seen."""
+_FARTHEST = 0.999
+"""Of the tail, the farthest rank that is drawn."""
+_MOST_CALLS = 64
+_WORD = (1 << 64) - 1
+_USUAL = 1 << 32
+"""Workers that are only thought of have numbers from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of calls, as far as its future depends on it."""
+
+    worker: int
+    """Who works it; sets its draws."""
+    scale: float
+    """Bytes of a call that takes what its size explains: a ratio of 1."""
+    least: int = 0
+    """Bytes that it holds, or was seen to need."""
+    calls: int = 1
+    """Calls one after another: the largest of them counts."""
+    start: int = 0
+    """Bytes that imports and compiling take of a worker's first call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What came of weighing."""
+
+    calls: int
+    """How many run together."""
+    over: int
+    """Futures in which they do not fit."""
+    worth: int
+    """Up to so many of them are worth it."""
+    room: int
+    """Bytes that they have."""
+
+    @property
+    def admits(self) -> bool:
+        """Whether the last of them may start."""
+        return self.over <= self.worth
+
+    def __str__(self) -> str:
+        return (
+            f"of {DRAWS} draws of what {self.calls} calls may take, {self.over} go over "
+            f"{format_size(max(self.room, 0))}; up to {self.worth} are worth it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What calls took, relative to what their size explains."""
+
+    ratios: Sequence[float]
+    """In order of size; at least one."""
+    exact: bool = False
+    """Whether nothing is expected beyond the largest: it was declared."""
+
+    @property
+    def power(self) -> float:
+        """Exponent of the tail: how far the largest lies beyond the median, for so many."""
+        seen = len(self.ratios)
+        if self.exact:
+            return 0.0
+        if seen < 4:
+            return _TAIL_UNKNOWN
+        spread = math.log(self.ratios[-1] / self.ratios[seen // 2]) / math.log(2 * seen)
+        return min(max(spread, _TAIL[0]), _TAIL[1])
+
+
+def worth(calls: int) -> int:
+    """Of :data:`DRAWS` futures, how many may go wrong so that one more, the last of ``calls``, starts."""
+    return int(DRAWS / (1 + _COST * calls))
+
+
+def weigh(peaks: Peaks, batches: Sequence[Batch], room: int, most: int) -> Weighed:
+    """May the last of these batches start beside the others?
+
+    Args:
+        peaks: what was seen.
+        batches: those that run, and the next one last.
+        room: bytes that they may take together.
+        most: bytes that one alone may use: none is expected to take more.
+    """
+    count = len(batches)
+    allowed = worth(count)
+    if sum(batch.least for batch in batches) > room:
+        return Weighed(count, DRAWS, allowed, room)
+    peaks = _with_living(peaks, batches)
+    if farthest(peaks, batches, most) <= room:
+        return Weighed(count, 0, allowed, room)
+    power = peaks.power
+    totals = [0.0] * DRAWS
+    for batch in batches:
+        totals = list(map(add, totals, _futures(peaks.ratios, power, batch, most)))
+    return Weighed(count, sum(total > room for total in totals), allowed, room)
+
+
+def fitting(
+    peaks: Peaks, scale: float, available: Callable[[int], int], most_workers: int, calls: int = 1
+) -> tuple[int, Weighed | None]:
+    """How many batches run together, and what came of weighing one more; None where there is none.
+
+    Args:
+        peaks: what was seen.
+        scale: of each of their calls.
+        available: bytes for so many workers together.
+        most_workers: no more are wanted.
+        calls: of each batch.
+    """
+    most, power = available(1), peaks.power
+    if most_workers * _farthest(peaks, power, Batch(_USUAL, scale, 0, calls), most) <= available(
+        most_workers
+    ):
+        return most_workers, None
+    totals = [0.0] * DRAWS
+    for count in range(1, most_workers + 1):
+        batch = Batch(_USUAL + count, scale, 0, calls)
+        totals = list(map(add, totals, _futures(peaks.ratios, power, batch, most)))
+        room = available(count)
+        weighed = Weighed(count, sum(total > room for total in totals), worth(count), room)
+        if count > 1 and not weighed.admits:
+            return count - 1, weighed
+    return most_workers, None
+
+
+def most_calls(peaks: Peaks, scale: float, available: Callable[[int], int], workers: int) -> int:
+    """The most calls a batch with which still as many batches run together as with one; at most 64."""
+    calls = 1
+    while calls < _MOST_CALLS and fitting(peaks, scale, available, workers, 2 * calls)[0] == workers:
+        calls *= 2
+    return calls
+
+
+def farthest(peaks: Peaks, batches: Sequence[Batch], most: int) -> float:
+    """The most bytes that are drawn for these batches together."""
+    power = peaks.power
+    return sum(_farthest(peaks, power, batch, most) for batch in batches)
+
+
+def _farthest(peaks: Peaks, power: float, batch: Batch, most: int) -> float:
+    """The most that is drawn for a batch."""
+    ratios, holds = peaks.ratios, batch.least / batch.scale
+    low = bisect_left(ratios, holds) if batch.calls == 1 else 0
+    rank = ((DRAWS - 0.5) / DRAWS) ** (1 / _doubled(batch.calls))
+    at, seen = rank * (len(ratios) - low + 1), len(ratios) - low
+    ratio = ratios[low + int(at)] if at < seen else _beyond(max(ratios[-1], holds), at - seen, power)
+    return max(min(batch.scale * ratio, most), batch.least, batch.start)
+
+
+def _beyond(top: float, rank: float, power: float) -> float:
+    """The tail, above the largest seen."""
+    return float(top * (1 - min(rank, _FARTHEST)) ** -power)
+
+
+def _with_living(peaks: Peaks, batches: Sequence[Batch]) -> Peaks:
+    """What runs and holds more than the median counts as seen: news comes before a call's end."""
+    if peaks.exact:
+        return peaks
+    median = peaks.ratios[len(peaks.ratios) // 2]
+    living = [ratio for batch in batches[:-1] if (ratio := batch.least / batch.scale) > median]
+    return Peaks(sorted([*peaks.ratios, *living])) if living else peaks
+
+
+def _futures(ratios: Sequence[float], power: float, batch: Batch, most: int) -> Sequence[float]:
+    """The peak of a batch in each future."""
+    scale, calls = batch.scale, _doubled(batch.calls)
+    low = bisect_left(ratios, batch.least / scale) if calls == 1 else 0
+    seen = len(ratios) - low
+    top = max(ratios[-1], batch.least / scale)
+    take, beyond = _places(seen, calls)
+    peaks = list(take(ratios[low:])) if take is not None else []
+    peaks += [top * left**-power for left in beyond]
+    if scale != 1:
+        peaks = [scale * peak for peak in peaks]
+    floor = max(batch.least, batch.start)
+    if peaks[-1] > most:  # they are in order of size
+        above = bisect_left(peaks, most)
+        peaks[above:] = [float(most)] * (DRAWS - above)
+    if peaks[0] < floor:
+        below = bisect_left(peaks, floor)
+        peaks[:below] = [float(floor)] * below
+    drawn: tuple[float, ...] = _order(batch.worker)(peaks)
+    return drawn
+
+
+def _doubled(calls: int) -> int:
+    """The next power of two: few different ones, so that their draws are made once."""
+    return 1 << (calls - 1).bit_length()
+
+
+@lru_cache(maxsize=1024)
+def _places(
+    seen: int, calls: int
+) -> tuple[Callable[[Sequence[float]], tuple[float, ...]] | None, tuple[float, ...]]:
+    """Where evenly spread ranks of the largest of so many calls lie among so many that were seen.
+
+    What takes those among them (at least two), and the share of the tail that lies above each of the others.
+    """
+    at = [((draw + 0.5) / DRAWS) ** (1 / calls) * (seen + 1) for draw in range(DRAWS)]
+    inside = [int(place) for place in at if place < seen]
+    beyond = tuple(1 - min(place - seen, _FARTHEST) for place in at if place >= seen)
+    if len(inside) == 1:  # so that what takes them gives a tuple
+        beyond, inside = (1.0, *beyond), []
+    return itemgetter(*inside) if inside else None, beyond
+
+
+@lru_cache(maxsize=1024)
+def _order(worker: int) -> Callable[[Sequence[float]], tuple[float, ...]]:
+    """Takes what was drawn in this worker's order."""
+    return itemgetter(*sorted(range(DRAWS), key=lambda draw: _mixed(worker * DRAWS + draw)))
+
+
+def _mixed(number: int) -> int:
+    """64 bits that look drawn (SplitMix64, Steele et al. 2014): the same with any Python."""
+    number = (number + 1) * 0x9E3779B97F4A7C15 & _WORD
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    number = (number ^ number >> 27) * 0x94D049BB133111EB & _WORD
+    return number ^ number >> 31
