@@ -111,6 +111,8 @@ class WorkerStarted(Event):
     kind: ClassVar[str] = "worker_started"
     worker: int
     """Its number, never used twice in a run."""
+    node: str = ""
+    """The node that it is on; empty where the run has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,49 @@ class MemoryRead(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeJoined(Event):
+    """A node of a cluster is ready."""
+
+    kind: ClassVar[str] = "node_joined"
+    node: str
+    """Its name in this stage: ``"n1"``."""
+    host: str
+    """Where it is."""
+    budget: int
+    """Bytes that all its processes together may use."""
+    origin: str
+    """Who set that."""
+    cores: int
+    """Cores that it may use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLeft(Event):
+    """A node is lost, or was left out; what it had is worked elsewhere."""
+
+    kind: ClassVar[str] = "node_left"
+    node: str
+    """Its name; empty where it was never ready."""
+    why: str
+    """What is known of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRead(Event):
+    """The most that a node held since it told last."""
+
+    kind: ClassVar[str] = "node_read"
+    node: str
+    """Its name."""
+    used: int
+    """Bytes held by all its processes."""
+    budget: int
+    """Bytes that they may use."""
+    origin: str
+    """Who set that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageEnded(Event):
     """A stage has ended."""
 
@@ -357,7 +402,7 @@ _KINDS: dict[str, type[Event]] = {
         StageStarted, Planned, BudgetChanged, CallsWait, WorkerStarted, WorkerEnded, WorkerPaused,
         WorkerResumed, BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
         RunDied, Looking, TakenBack, CommandStarted, ProcessSeen,
-        KernelKill,
+        KernelKill, NodeJoined, NodeLeft, NodeRead,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Names to plug-ins: sources, sinks, reducers, backends, limits and workloads by entry point.
+"""Names to plug-ins: sources, sinks, reducers, backends, limits, workloads and clusters by entry point.
 
 Built-ins use the same door as a stranger's package: a line under ``[project.entry-points]``, such as
 ``"penstock.sources"``. The lists are collected at the first question, a plug-in is imported when it is
@@ -18,7 +18,7 @@ from penstock.errors import MissingExtra, PenstockBug, PenstockError, PluginErro
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-KINDS = ("source", "sink", "reducer", "backend", "limit", "workload")
+KINDS = ("source", "sink", "reducer", "backend", "limit", "workload", "cluster")
 """What can be plugged in; the entry point group of ``"sink"`` is ``penstock.sinks``."""
 
 # Packages whose import name is not their own.

@@ -11,6 +11,7 @@ parent and must be cheap; everything else runs in a worker.
 
 from penstock.abc.backend import Backend, Death, Message, MoreOfABackend, Reading
 from penstock.abc.batches import Batch, Closed, Part, Receipt
+from penstock.abc.cluster import Broken, Cluster, Cut, Lease, Node, NodeLost, NodeOptions, Returned
 from penstock.abc.job import Limit, Observer, Workload
 from penstock.abc.sink import Reducer, Sink
 from penstock.abc.source import (
@@ -29,8 +30,8 @@ from penstock.errors import SetAside
 from penstock.events import Event
 
 __all__ = [
-    "Backend", "Batch", "Budget", "Carried", "Ceiling", "Closed", "Death", "Event", "Expecting",
-    "Fingerprinted", "Itemised", "Limit", "Message", "MoreOfABackend", "Named", "Observer", "Part",
-    "Reading", "Receipt", "Reducer", "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned",
-    "Workload",
+    "Backend", "Batch", "Broken", "Budget", "Carried", "Ceiling", "Closed", "Cluster", "Cut", "Death",
+    "Event", "Expecting", "Fingerprinted", "Itemised", "Lease", "Limit", "Message", "MoreOfABackend", "Named",
+    "Node", "NodeLost", "NodeOptions", "Observer", "Part", "Reading", "Receipt", "Reducer", "Returned",
+    "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
 ]  # fmt: skip

@@ -95,7 +95,8 @@ class Carried(Protocol):
     """A source whose items live in the parent and travel with the batch (a list).
 
     In a worker ``read`` gives items of the cargo that was loaded last: ``load(start, carry(start, stop))``
-    comes before the reads of a batch, and these ask for nothing outside it.
+    comes before the reads of a batch, and these ask for nothing outside it. On a node of a cluster
+    ``weigh`` and ``carry`` are asked the same way for parts of a lease's items, which were loaded before.
     """
 
     def weigh(self, start: int, stop: int) -> int:

@@ -77,6 +77,10 @@ def running() -> list[click.Option]:
     """How a run treats trouble, and how much it says."""
     return [
         click.Option(
+            ["--cluster", "cluster"], metavar="CLUSTER",
+            help="Have nodes of a cluster work the items, each in its own budget: local:2 (experimental).",
+        ),
+        click.Option(
             ["--set-aside", "set_aside"], callback=_number_or_all, metavar="N|all",
             help="Finish although up to N items (or any number) cannot be done; exit code 5 then.",
         ),
@@ -117,6 +121,7 @@ class CliOptions:
     budget: str = "auto"
     workers: int | None = None
     call: int | None = None
+    cluster: str | None = None
     set_aside: bool | int = False
     accept_changes: bool = False
     retry_set_aside: bool = False
@@ -143,7 +148,7 @@ class CliOptions:
     def for_run(self) -> dict[str, Any]:
         """The keyword arguments of ``Run`` and ``Job.run``."""
         return {
-            "budget": self.budget, "workers": self.workers, "call": self.call,
+            "budget": self.budget, "workers": self.workers, "call": self.call, "cluster": self.cluster,
             "set_aside": self.set_aside, "accept_changes": self.accept_changes,
             "retry_set_aside": self.retry_set_aside,
         }  # fmt: skip

@@ -109,6 +109,11 @@ class Progress(AbstractContextManager["Progress"]):
             return event.message
         if isinstance(event, ev.StageStarted):
             return self._beginning(event)
+        if isinstance(event, ev.NodeJoined):
+            size = f"{format_size(event.budget)} ({event.origin}), {plural(event.cores, 'core')}"
+            return f"node {event.node} is there: {event.host}, {size}"
+        if isinstance(event, ev.NodeLeft):
+            return f"node {event.node} is gone: {event.why}; what it had is worked elsewhere"
         if isinstance(event, ev.Planned) and self._plan is None:
             self._plan, self._plan_at = event, self._clock()
             return f"plan: {_planned(event)}"

@@ -54,6 +54,8 @@ class LiveState:
         self.budget = self.used = self.peak = 0
         self.origin = ""
         self.workers: dict[int, LiveWorker] = {}
+        self.nodes: set[str] = set()
+        """Of a cluster, those that are there."""
         self.failures: deque[tuple[float, str]] = deque(maxlen=_FAILURES)
         """When, and one sentence: the last ones."""
         self.failed = 0
@@ -119,6 +121,11 @@ class LiveState:
                 self._fail(event.at, f"set aside {event.name}: {event.message}")
             case ev.TakenBack():
                 self.done -= event.items
+            case ev.NodeJoined():
+                self.nodes.add(event.node)
+            case ev.NodeLeft():
+                self.nodes.discard(event.node)
+                self._fail(event.at, f"node {event.node} is gone: {event.why}")
             case ev.CommandStarted():
                 self.command = " ".join(event.command)
             case ev.ProcessSeen():
@@ -136,6 +143,7 @@ class LiveState:
         self.used, self.set_aside = 0, event.set_aside
         self.started, self.command = now, ""
         self.workers.clear()
+        self.nodes.clear()
 
     def _read(self, event: ev.MemoryRead, now: float) -> None:
         self.used = event.used
@@ -193,6 +201,8 @@ class LiveState:
             parts.append(f"{self.set_aside:,} set aside")
         if memory := self.memory():
             parts.append(memory)
+        if self.nodes:
+            parts.append(plural(len(self.nodes), "node"))
         parts.append(plural(len(self.workers), "worker"))
         left = self.left(now)
         if left is not None:

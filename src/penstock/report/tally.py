@@ -53,6 +53,8 @@ class Tally:
         match event:
             case ev.MemoryRead():
                 self._held(event.used)
+            case ev.NodeRead():
+                self._held(event.used, event.budget, event.origin)
             case ev.BatchDone():
                 self._batch_done(event)
             case ev.BatchFailed():
@@ -75,13 +77,16 @@ class Tally:
             case ev.StageEnded():
                 self._stage_ended(event)
 
-    def _held(self, used: int) -> None:
+    def _held(self, used: int, budget: int | None = None, origin: str = "") -> None:
+        """A reading, under the budget in force or another's."""
+        if budget is None:
+            budget, origin = self.budget, self.origin
         # The peak is compared with the budget of its moment; a reading over its budget is never
         # hidden by a higher one from a time when more was allowed.
-        over = used > self.budget
+        over = used > budget
         was_over = self.at_peak is not None and self.peak > self.at_peak[0]
         if self.at_peak is None or (over, used) > (was_over, self.peak):
-            self.peak, self.at_peak = used, (self.budget, self.origin)
+            self.peak, self.at_peak = used, (budget, origin)
 
     def _unended(self) -> float:
         return max(0.0, self._open[1] - self._open[0]) if self._open is not None else 0.0

@@ -15,7 +15,7 @@ from typing import Any
 
 from penstock import asking, discover, layout, registry
 from penstock import events as ev
-from penstock.abc import Event, Sequential
+from penstock.abc import Cluster, Event, Sequential
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
@@ -27,6 +27,7 @@ from penstock.errors import PenstockError, ResultsDamaged
 from penstock.record import journal, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
+from penstock.runs.on_nodes import OnNodes
 from penstock.runs.resuming import take_back_damaged
 from penstock.runs.spec import JobSpec
 from penstock.runs.stage_run import StageRun
@@ -43,10 +44,12 @@ class Execution:
     Args:
         context: of the run.
         backend: ``"local"``, another registered name, or a backend.
+        cluster: works the items, where there is one.
     """
 
-    def __init__(self, context: RunContext, backend: str | Any) -> None:
+    def __init__(self, context: RunContext, backend: str | Any, cluster: Cluster | None = None) -> None:
         self._context = context
+        self._nodes = OnNodes(context, cluster) if cluster is not None else None
         self._name = backend
         self._backend: Any = None
         self.worked = False
@@ -110,6 +113,8 @@ class Execution:
     def _work_items(self, current: StageRun, book: journal.Journal) -> None:
         """Work the items; again those whose parts turn out not to be what was kept."""
         for times in range(_TIMES):
+            if self._nodes is not None and not isinstance(current.job.function, Step):
+                self._work_on_nodes(current, book, self._nodes)
             current.loop = self._loop(current, book, lambda event: self._context.emit(event, current.tally))
             try:
                 current.made = current.loop.run(opened=current.past.opened)
@@ -123,6 +128,19 @@ class Execution:
                 if current.past is past:
                     raise
                 self._open_backend(current)
+
+    def _work_on_nodes(self, current: StageRun, book: journal.Journal, nodes: OnNodes) -> None:
+        """Have nodes work what is left; what remains is to put the results together, here."""
+
+        def emit(event: Event) -> None:
+            self._context.emit(event, current.tally)
+
+        if not current.past.opened:
+            self._loop(current, book, emit).prepare()
+        try:
+            nodes.work(current, self._stage(current, book, emit))
+        finally:
+            current.past = journal.read(current.machinery / layout.JOURNAL)
 
     def _report_start(self, current: StageRun) -> None:
         budget = current.found.budget
@@ -157,7 +175,8 @@ class Execution:
     def _cpu(self) -> float:
         """CPU seconds of this process and all it started, so far."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_utime + usage.ru_stime + (self._backend.cpu if self._backend is not None else 0.0)
+        ours = usage.ru_utime + usage.ru_stime + (self._backend.cpu if self._backend is not None else 0.0)
+        return ours + (self._nodes.cpu if self._nodes is not None else 0.0)
 
     def _open_backend(self, current: StageRun) -> None:
         if self._backend is None:
@@ -177,6 +196,12 @@ class Execution:
         )
 
     def _loop(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
+        context, stage = self._context, self._stage(current, book, emit)
+        beat, awake = context.folder.beat, context.folder.awake
+        collect = current.collect()
+        return Loop(stage, collect=collect, interrupts=context.interrupts, beat=beat, awake=awake)
+
+    def _stage(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Stage:
         context, job = self._context, current.job
         asked = context.options
         governs = getattr(self._backend, "governs", True)
@@ -193,7 +218,4 @@ class Execution:
         )
         name = current.stored.name
         ledger = Ledger(book, emit, name, current.machinery)
-        stage = Stage(current.setup(), options, self._backend, context.gauge, ledger, current.past, name)
-        beat, awake = context.folder.beat, context.folder.awake
-        collect = current.collect()
-        return Loop(stage, collect=collect, interrupts=context.interrupts, beat=beat, awake=awake)
+        return Stage(current.setup(), options, self._backend, context.gauge, ledger, current.past, name)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from penstock.abc import Observer, Source
+from penstock.abc import Cluster, Observer, Source
 from penstock.engine.decide.plan import Plan
 from penstock.report.report import Report
 from penstock.runs.run import Run
@@ -62,6 +62,7 @@ class Job(JobSpec):
         private: bool = False,
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
+        cluster: str | Cluster | None = None,
     ) -> Report:
         """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
 
@@ -81,6 +82,7 @@ class Job(JobSpec):
             private=private or self.private,
             observers=observers,
             backend=backend,
+            cluster=cluster,
         ) as run:
             run._stage("", self)
         return run.report()
@@ -108,6 +110,7 @@ def run(
     retry_set_aside: bool = False,
     observers: Sequence[Observer] = (),
     backend: str | Any = "local",
+    cluster: str | Cluster | None = None,
 ) -> Report:
     """Call ``function`` with every item, inside a memory budget; the report has the ``result``.
 
@@ -118,8 +121,8 @@ def run(
             temporary run.
         into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
         private: as for :class:`Job` and :class:`Run`.
-        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend: as for
-            :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend, cluster: as
+            for :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
@@ -147,6 +150,7 @@ def run(
         retry_set_aside=retry_set_aside,
         observers=observers,
         backend=backend,
+        cluster=cluster,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from penstock import discover, forks, layout, storage
 from penstock import events as ev
-from penstock.abc import Observer
+from penstock.abc import Cluster, Observer
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.errors import UsageError
@@ -27,6 +27,7 @@ from penstock.record.folder import RunFolder
 from penstock.record.publishing import publish
 from penstock.report.report import Report
 from penstock.report.tally import Tally
+from penstock.runs import on_nodes
 from penstock.runs.context import RunContext, RunOptions
 from penstock.runs.execution import Execution
 from penstock.runs.resuming import resume
@@ -55,6 +56,8 @@ class Run:
             read what the run writes (umask 077, until it ends; a folder that is there is closed to others).
         observers: called with every event.
         backend: ``"local"`` or ``"inline"``, or a backend.
+        cluster: nodes that work the items of stages, each with a budget of its own: ``"local:2"``, or a
+            :class:`penstock.abc.Cluster`. Steps run here, and the results are put together here.
 
     Raises:
         RunLocked: another process runs in the folder.
@@ -76,7 +79,9 @@ class Run:
         private: bool = False,
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
+        cluster: str | Cluster | None = None,
     ) -> None:
+        found = on_nodes.find(cluster, backend)
         options = RunOptions(
             budget=budget,
             workers=discover.most_workers(workers),
@@ -95,7 +100,7 @@ class Run:
         self._context = RunContext(options, self._run_folder, told)
         self.reports: list[Report] = self._context.reports
         """One for each stage so far."""
-        self._execution = Execution(self._context, backend)
+        self._execution = Execution(self._context, backend, found)
 
     # ------------------------------------------------------------------ entering and leaving
 

@@ -143,7 +143,7 @@ class Items:
         if count <= 0:
             return 0
         if _is_array(self._items) and not self._items.dtype.hasobject:
-            return int(self._items.nbytes) * count // max(self._count, 1)
+            return int(self._items.nbytes) * count // max(len(self._items), 1)
         tries = sorted({start + (count - 1) * i // 7 for i in range(8)})
         sizes = [len(self._pickled(item, item + 1)) for item in tries]
         return sum(sizes) * count // len(sizes)
@@ -167,7 +167,8 @@ class Items:
         import cloudpickle
 
         try:
-            cargo: bytes = cloudpickle.dumps(_cut(self._items, start, stop), protocol=5)
+            part = _cut(self._items, start - self._first, stop - self._first)
+            cargo: bytes = cloudpickle.dumps(part, protocol=5)
         except Exception as error:
             raise UsageError(
                 f"one of the items {start} to {stop - 1} of the list cannot be pickled ({error}): "

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.testing.backends import BackendSuite
+    from penstock.testing.clusters import ClusterSuite
     from penstock.testing.fake import Deed, FakeBackend
     from penstock.testing.fakeclock import FakeClock
+    from penstock.testing.fakecluster import FakeCluster, FakeNode, Led, lead
     from penstock.testing.fakerun import FakeLimit, Simulated, simulate, simulation
     from penstock.testing.limits import LimitSuite
     from penstock.testing.machine import FakeMachine
@@ -24,16 +26,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendSuite",
+    "ClusterSuite",
     "Deed",
     "FakeBackend",
     "FakeClock",
+    "FakeCluster",
     "FakeLimit",
     "FakeMachine",
+    "FakeNode",
+    "Led",
     "LimitSuite",
     "ReducerSuite",
     "Simulated",
     "SinkSuite",
     "SourceSuite",
+    "lead",
     "misfortune",
     "simulate",
     "simulation",
@@ -41,16 +48,21 @@ __all__ = [
 
 _HOMES = {
     "BackendSuite": "backends",
+    "ClusterSuite": "clusters",
     "Deed": "fake",
     "FakeBackend": "fake",
     "FakeClock": "fakeclock",
+    "FakeCluster": "fakecluster",
     "FakeLimit": "fakerun",
     "FakeMachine": "machine",
+    "FakeNode": "fakecluster",
+    "Led": "fakecluster",
     "LimitSuite": "limits",
     "ReducerSuite": "reducer",
     "Simulated": "fakerun",
     "SinkSuite": "sink",
     "SourceSuite": "source",
+    "lead": "fakecluster",
     "misfortune": "misfortune",
     "simulate": "fakerun",
     "simulation": "fakerun",

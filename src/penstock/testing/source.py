@@ -191,6 +191,16 @@ class SourceSuite:
         read = self.in_worker(source, 0, len(source))
         assert len(pickle.dumps(read)) == len(pickle.dumps(self.in_worker(source, 0, 1)))
 
+    def test_a_part_of_what_was_loaded_is_carried_on(self, source: Any, whole: list[Any]) -> None:
+        """A node of a cluster has the items of a lease, and carries them on to its workers."""
+        if not _can(source, Carried) or len(source) < 3:
+            pytest.skip("this source does not travel with its batches, or is too short for a part of a part")
+        node, worker = (pickle.loads(pickle.dumps(source)) for _ in range(2))
+        node.load(1, source.carry(1, len(source)))
+        assert node.weigh(2, len(source)) > 0
+        worker.load(2, node.carry(2, len(source)))
+        assert self.items(worker, 2, len(source)) == whole[2:]
+
     def test_what_is_given_up_half_way_closes_its_files(self, source: Any) -> None:
         # At once, not when garbage is collected: a worker that fails reads again at once.
         copy = self.in_worker(source, 0, len(source))

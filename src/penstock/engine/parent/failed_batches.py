@@ -192,7 +192,11 @@ class FailedBatches:
 
     def put_aside(self, each: SetAside) -> None:
         """Count an item as given up, and tell so once that is kept."""
-        self._stage.schedule.try_first(self._stage.aside.put(each))
+        self._stage.schedule.try_first(self.count(each))
+
+    def count(self, each: SetAside) -> tuple[int, ...]:
+        """The same where others schedule; the items that should be tried next because of it."""
+        tried_next = self._stage.aside.put(each)
         self._stage.ledger.say_when_kept(
             ev.ItemSetAside,
             item=each.item,
@@ -200,6 +204,7 @@ class FailedBatches:
             reason=each.reason,
             message=each.message.split("\n", 1)[0],
         )
+        return tried_next
 
     def stop_if_hopeless(self) -> None:
         """End the run where too much was set aside already.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,6 +67,10 @@ class Ledger:
     def say_when_kept(self, kind: type[Event], **values: Any) -> None:
         """Tell an event once the lines before it are journaled: what was told is never lost."""
         self._events.append(kind(at=self._clock.wall(), stage=self._name, **values))
+
+    def pass_on_when_kept(self, event: Event, **changes: Any) -> None:
+        """The same with an event that a node told."""
+        self._events.append(replace(event, stage=self._name, **changes))
 
     def commit(self) -> None:
         """Write the lines that wait; only then tell the events that do.

@@ -92,9 +92,7 @@ class Loop:
         """
         with self:
             if not opened:
-                self._do(m.Chore("open"))
-                reducers = (name for name, room in self._setup.rooms.items() if is_reducer(room))
-                self._ledger.write(journal.opened(reducers))
+                self._open()
             while not self._schedule.finished:
                 self._turn()
             self._ledger.commit()
@@ -104,6 +102,16 @@ class Loop:
             self._ledger.write(journal.closed(told))
             standing.clear(standing.Place(self._setup.folder, self._setup.machinery), told)
             return made
+
+    def prepare(self) -> None:
+        """Only prepare the results; others work the items. Raises as :meth:`run`."""
+        with self:
+            self._open()
+
+    def _open(self) -> None:
+        self._do(m.Chore("open"))
+        reducers = (name for name, room in self._setup.rooms.items() if is_reducer(room))
+        self._ledger.write(journal.opened(reducers))
 
     def _do(self, chore: m.Chore) -> Any:
         return self.stage.chores.do(

@@ -1,0 +1,163 @@
+"""A cluster: what starts work on nodes, and says which of them live.
+
+A node is a whole Penstock on some host, with its own budget, governor and workers. Down goes a
+:class:`Lease`, an interval of items for a while; up comes :class:`Returned`, the journal lines of what was
+kept. The parent is the only writer of the journal, and decides who has which items; a cluster only carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from penstock.errors import SetAside
+from penstock.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How nodes are to work."""
+
+    drafts: Path
+    """Folder in which each node has one of its own, named by its token: see :class:`Cluster`."""
+    budget: int
+    """Bytes that the parent found, or was given."""
+    requested: str | int
+    """What the user asked for as budget of a node: ``"auto"``, a share, bytes."""
+    workers: int | None
+    """At most so many on a node."""
+    call: int | None
+    memory: int | None
+    threads: int | None
+    """What was stated of a call's memory and threads."""
+    stall: float
+    timeout: float | None
+    set_aside: bool
+    """Whether any item may be set aside."""
+    umask: int
+    log: Path | None
+    """What workers print, on nodes that see the run folder; None to drop it."""
+    held: int
+    """Bytes that the parent itself takes, where a node shares its machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that is ready for leases."""
+
+    host: str
+    budget: int
+    """Bytes that all its processes together may use."""
+    origin: str
+    """Who set that."""
+    cores: int
+    alone: int = 0
+    """Bytes that a call may use where nothing runs beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Down: items that a node has for a while."""
+
+    ticket: int
+    start: int
+    stop: int
+    seconds: float
+    """After so long it takes no more of them, ends what runs, and gives the rest back."""
+    without: tuple[SetAside, ...] = ()
+    """Items set aside before; they are not worked, and stand so in the results."""
+    cargo: Any = None
+    """The items themselves, of a source that carries them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Down: end what runs at the next good place, give back all leases, and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Up: what became of a lease. What it does not tell of was not kept."""
+
+    ticket: int
+    lines: Sequence[Mapping[str, Any]]
+    """Of the journal: ``{"kept": [start, stop], ...}``, ``{"aside": [...]}``."""
+    rate: float = 0.0
+    """Items a second of the whole node, as it is going; 0 where that is not known."""
+    used: int = 0
+    """The most bytes that the node held since it told last."""
+    cpu: float = 0.0
+    """CPU seconds of the node so far."""
+    events: Sequence[Event] = ()
+    """What it said of its workers and batches, in its own numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Up: the node cannot go on. It ends."""
+
+    kind: str
+    """Name of the class in :mod:`penstock.errors`, or of another."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """Up: the node is gone: killed, cut off, silent."""
+
+    why: str
+
+
+class Cluster(Protocol):
+    """Starts work on nodes and says which live.
+
+    A node is known by a token, 32 hexadecimal digits, which no other has or had; it stands for one life of
+    one process tree, never for a host. Before anything of a node runs, the cluster makes
+    ``options.drafts / token``, in which alone the node makes its drafts. The parent removes that folder when
+    the node is lost: from then on nothing that it still writes gets a final name.
+
+    Nothing here waits for a node without an end. One that is silent is given up, and told of as lost.
+    """
+
+    def open(self, job: Path, digest: str, options: NodeOptions) -> None:
+        """Have nodes begin.
+
+        Args:
+            job: the packed job, a file that every node must see; nothing large goes another way.
+            digest: of its bytes (``penstock.files.digest``), compared before anything is unpickled.
+            options: how they are to work.
+
+        Raises:
+            PenstockError: nobody can be asked for nodes.
+        """
+        ...
+
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes that are ready, by token; may grow and shrink."""
+        ...
+
+    def coming(self) -> str:
+        """Why there may be more nodes soon (``"2 of 4 begin"``); empty where none will come."""
+        ...
+
+    def send(self, node: str, message: Lease | Cut) -> None:
+        """Pass on a message; never waits. To a node that is gone it is lost."""
+        ...
+
+    def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
+        """What nodes said, and which were lost, since the last call; waits at most ``timeout`` s."""
+        ...
+
+    def end(self, node: str) -> None:
+        """It is lost or left out: kill what can be reached. Its token never comes back."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting ``wait`` return at once; callable from any thread."""
+        ...
+
+    def close(self) -> None:
+        """End everything; leaves no process behind on any node. It may be opened again."""
+        ...

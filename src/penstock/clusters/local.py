@@ -1,0 +1,109 @@
+"""The cluster ``local:N``: so many nodes as processes of this machine, which share its budget and cores.
+
+For trying out what a cluster does, and for tests: on one machine a run without it has the same workers and
+less overhead.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock import discover
+from penstock.abc import Broken, Cut, Lease, Node, NodeLost, NodeOptions, Returned
+from penstock.clusters.far import Far, Hello, new_token
+from penstock.errors import UsageError
+
+
+class LocalNodes:
+    """Nodes on this machine.
+
+    Args:
+        where: behind ``local:`` how many; 2 where nothing is said.
+    """
+
+    def __init__(self, where: str = "2") -> None:
+        if not where.isdecimal() or not 1 <= int(where) <= 64:
+            raise UsageError(f"local:{where} is no number of nodes from 1 to 64: write local:2")
+        self._count = int(where)
+        self._far: dict[str, Far] = {}
+        self._ready: dict[str, Node] = {}
+        self._said: queue.Queue[tuple[str, Any]] = queue.Queue()
+
+    def open(self, job: Path, digest: str, options: NodeOptions) -> None:
+        """Start them. Each has its share of the budget, without what this process takes."""
+        share = max(options.budget - options.held, 0) // self._count
+        cores = max(discover.cpus() // self._count, 1)
+        for _ in range(self._count):
+            token = new_token(options)
+            hello = Hello(token, job, digest, options, share, cores, options.log)
+
+            def said(message: Any, token: str = token) -> None:
+                self._said.put((token, message))
+
+            self._far[token] = Far(hello, said)
+
+    def nodes(self) -> Mapping[str, Node]:
+        """Those that are ready."""
+        return dict(self._ready)
+
+    def coming(self) -> str:
+        """How many are still beginning."""
+        begin = len(self._far) - len(self._ready)
+        return f"{begin} of {self._count} begin" if begin else ""
+
+    def send(self, node: str, message: Lease | Cut) -> None:
+        """Pass on a message."""
+        if node in self._far:
+            self._far[node].send(message)
+
+    def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
+        """What nodes said."""
+        heard = []
+        try:
+            heard.append(self._said.get(timeout=timeout))
+            while True:
+                heard.append(self._said.get_nowait())
+        except queue.Empty:
+            pass
+        told: list[tuple[str, Returned | Broken | NodeLost]] = []
+        for token, message in heard:
+            if isinstance(message, Node):
+                self._ready[token] = message
+            elif message is not None:
+                if isinstance(message, NodeLost):
+                    self._forget(token)
+                told.append((token, message))
+        return told
+
+    def end(self, node: str) -> None:
+        """Kill it."""
+        far = self._far.get(node)
+        if far is not None:
+            far.kill("it was given up")
+        self._forget(node)
+
+    def pid(self, node: str) -> int:
+        """The process of a node's program."""
+        return self._far[node].process.pid
+
+    def _forget(self, token: str) -> None:
+        self._far.pop(token, None)
+        self._ready.pop(token, None)
+
+    def wake(self) -> None:
+        """Have :meth:`wait` return."""
+        self._said.put(("", None))
+
+    def close(self) -> None:
+        """End them all."""
+        far = list(self._far.values())
+        for each in far:
+            each.close()
+        for each in far:
+            each.join()
+        self._far.clear()
+        self._ready.clear()
+        self._said = queue.Queue()

@@ -1,0 +1,307 @@
+"""The program of a node: the engine of one machine, whose items come as leases.
+
+Frames (:mod:`penstock.backends.frames`) on the two descriptors that it was started with, whatever prints goes
+to the log. It ends when these close, so it never outlives whoever started it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from penstock import discover, drafts, registry, storage
+from penstock import events as ev
+from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Returned, Sequential
+from penstock.backends.frames import Unpacker, pack
+from penstock.clusters.delivered import delivered
+from penstock.clusters.far import Beat, Hello
+from penstock.engine.decide.estimate import Wishes
+from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.worker.process import THREAD_VARIABLES
+from penstock.errors import UsageError
+from penstock.files import digest
+from penstock.intervals import Intervals
+from penstock.record import journal
+
+_BEAT_SECONDS = 5.0
+_SEEN_SECONDS = 60.0
+"""In which a folder shows a file that was made on another host."""
+_LINES = 16 << 20
+"""Bytes of a lease's lines after which no more of it is begun."""
+_END_SECONDS = 15.0
+_NO_MORE = (ev.MemoryRead, ev.ItemSetAside, ev.BudgetChanged)
+"""Not passed on: what is held goes as one number, and the parent counts what is set aside itself."""
+
+
+class Wish:
+    """The wish to stop, as a loop asks for it."""
+
+    number = 0
+    grace = 3.0
+
+
+class Line:
+    """The two descriptors to whoever started us; may be written to by several threads."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self._in, self._out = incoming, outgoing
+        self._lock = threading.Lock()
+        self._unpacker = Unpacker()
+
+    def say(self, message: Any) -> None:
+        """Send a message; whoever is gone does not hear it."""
+        view = memoryview(pack(message))
+        with self._lock, suppress(OSError):
+            while view:
+                view = view[os.write(self._out, view) :]
+
+    def hear(self) -> list[Any]:
+        """Wait for messages.
+
+        Raises:
+            EOFError: nobody is there.
+        """
+        data = os.read(self._in, 1 << 20)
+        if not data:
+            raise EOFError
+        return list(self._unpacker.feed(data))
+
+
+@dataclass
+class HeldLease:
+    """A lease that this node has."""
+
+    lease: Lease
+    lines: list[Mapping[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    weight: int = 0
+    ends: float = 0.0
+    """When no more of it is begun; 0 before the first of it is."""
+
+
+class Engine:
+    """Works leases until told to end.
+
+    Args:
+        line: to the parent.
+        hello: what it said first.
+    """
+
+    def __init__(self, line: Line, hello: Hello) -> None:
+        self._line = line
+        self._wish = Wish()
+        self._came: deque[Lease] = deque()
+        self._open: dict[int, HeldLease] = {}
+        self._said: list[Event] = []
+        self._used = 0
+        self._told = False
+        self._stage: Stage | None = None
+        self._loop = self._make_loop(hello)
+        threading.Thread(target=self._hear, name="penstock-node", daemon=True).start()
+
+    def _make_loop(self, hello: Hello) -> Loop:
+        import cloudpickle
+
+        options = hello.options
+        os.umask(options.umask)
+        own = options.drafts / hello.token
+        setup = pickled = cloudpickle.loads(_read(hello.job, hello.digest, own))
+        if own.stat().st_dev != pickled.folder.stat().st_dev:
+            raise UsageError(
+                f"{pickled.folder} is on another file system than {own}: nothing could be renamed into it"
+            )
+        drafts.make_in(own)
+        setup = replace(pickled, drafts=own)
+        found = discover.discover(hello.budget)
+        cores = hello.cores or discover.cpus()
+        workers = min(options.workers or cores, cores)
+        self._backend = registry.load("backend", "local")()
+        source = setup.source
+        alone = workers == 1 or (isinstance(source, Sequential) and len(source.starts()) == 1)
+        threads = str(min(cores, options.threads or cores) if alone else 1)
+        self._backend.open(
+            cloudpickle.dumps(setup, protocol=5),
+            dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
+            hello.log,
+        )
+        self._source = delivered(source) if isinstance(source, Carried) else None
+        if self._source is not None:
+            setup = replace(setup, source=self._source)
+        wishes = Wishes(
+            workers=workers, call=options.call, fixed_call=setup.fixed_call,
+            memory=options.memory, threads=options.threads,
+        )  # fmt: skip
+        stage = self._stage = Stage(
+            setup,
+            Options(
+                budget=found.budget,
+                requested=hello.budget,
+                wishes=wishes,
+                set_aside=options.set_aside,
+                stall=options.stall,
+                timeout=options.timeout,
+                cores=cores,
+            ),
+            self._backend,
+            discover.Gauge(),
+            Ledger(self, self._emit, "", setup.machinery),
+            journal.Past(done=Intervals([(0, setup.items)]), opened=True),
+            "",
+        )
+        self._node = Node(socket.gethostname(), found.budget.bytes, found.budget.origin, cores)
+        return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
+
+    # ------------------------------------------------------------------ the thread that listens
+
+    def _hear(self) -> None:
+        try:
+            while True:
+                for message in self._line.hear():
+                    if isinstance(message, Cut):
+                        self._wish.number = signal.SIGINT
+                    else:
+                        self._came.append(message)
+                self._backend.wake()
+        except (EOFError, OSError):
+            self._wish.grace, self._wish.number = 0.0, signal.SIGTERM
+            self._backend.wake()
+            time.sleep(_END_SECONDS)
+            os._exit(75)
+
+    # ------------------------------------------------------------------ the loop's thread
+
+    def work(self) -> None:
+        """Until told to end.
+
+        Raises:
+            PenstockError: it cannot go on.
+        """
+        try:
+            self._loop.serve(self._take_in)
+        except Interrupt:
+            for ticket in list(self._open):
+                self._return(ticket)
+        finally:
+            self._backend.close()
+
+    def _take_in(self) -> bool:
+        assert self._stage is not None
+        schedule, now = self._stage.schedule, self._stage.clock()
+        if not self._told:
+            self._told = True
+            self._line.say(replace(self._node, alone=max(self._stage.admission.spare(), 0)))
+        for ticket, held in list(self._open.items()):
+            span = held.lease.start, held.lease.stop
+            if now >= held.ends > 0 or held.weight >= _LINES:
+                schedule.take_no_more(*span)
+            if not schedule.has(*span):
+                self._return(ticket)
+        while self._came:
+            self._take(self._came.popleft())
+        if self._open:  # the time of a lease begins when those before it are on their end
+            first = next(iter(self._open.values()))
+            first.ends = first.ends or now + first.lease.seconds
+        return True
+
+    def _take(self, lease: Lease) -> None:
+        assert self._stage is not None
+        if self._source is not None:
+            self._source.deliver(lease.start, lease.stop, lease.cargo)
+        for each in lease.without:
+            self._stage.aside.items[each.item] = each
+            self._stage.schedule.aside.add(each.item)
+        self._open[lease.ticket] = HeldLease(replace(lease, cargo=None))
+        self._stage.schedule.lend(lease.start, lease.stop)
+
+    def _return(self, ticket: int) -> None:
+        stage = self._stage
+        assert stage is not None
+        held = self._open.pop(ticket)
+        stage.schedule.give_back(held.lease.start, held.lease.stop)
+        if self._source is not None:
+            self._source.forget(held.lease.start)
+        events, self._said = [*self._said, *held.events], []
+        plan, each = stage.admission.plan, stage.estimate.seconds_per_item
+        cpu = time.process_time() + self._backend.cpu
+        used, self._used = self._used, 0
+        rate = plan.workers / each if plan and each else 0.0
+        self._line.say(Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events)))
+
+    def write(self, *entries: Mapping[str, Any]) -> None:
+        """Take lines of the journal: they go to the parent with their lease."""
+        for line in entries:
+            if "kept" not in line and "aside" not in line:
+                continue
+            held = self._holder(line["kept"][0] if "kept" in line else line["aside"][0]["item"])
+            if held is not None:
+                held.lines.append(line)
+                held.weight += len(pack(line))
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, ev.MemoryRead):
+            self._used = max(self._used, event.used)
+        if isinstance(event, _NO_MORE):
+            return
+        held = self._holder(event.start) if isinstance(event, ev.BatchDone) else None
+        (self._said if held is None else held.events).append(event)
+
+    def _holder(self, item: int) -> HeldLease | None:
+        for held in self._open.values():
+            if held.lease.start <= item < held.lease.stop:
+                return held
+        return None
+
+
+def _read(job: Path, told: str, own: Path) -> bytes:
+    """The packed job, believed only where its digest is the one that was told.
+
+    Raises:
+        UsageError: this host does not see the run folder.
+    """
+    deadline = time.monotonic() + _SEEN_SECONDS
+    while not (job.exists() and own.is_dir()):
+        if time.monotonic() > deadline:
+            raise UsageError(
+                f"{socket.gethostname()} does not see {job.parent}: give a path on a file system that all "
+                "nodes share"
+            )
+        time.sleep(0.2)
+    if digest(job) != told:
+        raise UsageError(f"{job} is not what was packed: another run, or a file system that lags behind")
+    return job.read_bytes()
+
+
+def main(incoming: int, outgoing: int) -> None:
+    """Be a node."""
+    line = Line(incoming, outgoing)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to heed
+    with storage.told(Path()), suppress(EOFError):
+        came: list[Any] = []
+        while not came:
+            came = line.hear()
+        threading.Thread(target=_beat, args=(line,), name="penstock-beat", daemon=True).start()
+        try:
+            Engine(line, came[0]).work()
+        except Exception as error:
+            line.say(Broken(type(error).__name__, str(error)))
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _beat(line: Line) -> None:
+    while True:
+        time.sleep(_BEAT_SECONDS)
+        line.say(Beat())

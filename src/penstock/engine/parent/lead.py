@@ -1,0 +1,269 @@
+"""Works one stage on nodes: lends leases, hears what was kept, keeps the journal.
+
+As :class:`penstock.engine.parent.loop.Loop` does for the workers of one machine; what is decided of
+leases, :mod:`penstock.engine.decide.leases` decides. Opening and closing the results is not done here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from penstock import errors
+from penstock.abc import Broken, Carried, Cluster, Cut, Lease, NodeLost, Returned, Sequential, SetAside
+from penstock.engine.decide import explain
+from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.leases import Leases
+from penstock.engine.parent.failed_batches import FailedBatches
+from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.nodes import Nodes, Numbers
+from penstock.engine.parent.stage import Stage
+from penstock.errors import PenstockError, RunFailed
+from penstock.meter import Meter
+from penstock.plurals import plural
+
+_TURN = 0.2
+_BEAT_EVERY = 5.0
+_GRACE = 6.0
+"""Seconds that nodes get to give back what they have, after an interrupt."""
+_CARGO = 16 << 20
+"""Bytes of a lease's items that travel with it, at most."""
+_BROKEN = 3
+"""So many nodes that cannot go on: it is the job."""
+
+
+class Lead:
+    """Leads the nodes of a cluster through a stage.
+
+    Args:
+        stage: its parts. Its workers are not used, nor its schedule.
+        cluster: opened with the job.
+        fence: takes a token; has nothing that the node still writes get a final name.
+        collect: takes (first item, results) of a run whose results come to this process.
+        interrupts: has ``number``, the signal that asks to stop, or 0.
+        beat: called every few seconds.
+        awake: called with each turn; raises RunTakenOver where the run is another's now.
+        patience: seconds without any node after which the run ends.
+        numbers: of nodes and their workers, over all stages of the run.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        cluster: Cluster,
+        *,
+        fence: Callable[[str], None],
+        collect: Callable[[int, list[Any]], None] | None,
+        interrupts: Any,
+        beat: Callable[[], None],
+        awake: Callable[[], None] = lambda: None,
+        patience: float = 300.0,
+        numbers: Numbers | None = None,
+    ) -> None:
+        self._stage = stage
+        self._cluster = cluster
+        self._fence = fence
+        self._collect = collect
+        self._interrupts = interrupts
+        self._beat = beat
+        self._awake = awake
+        self._patience = patience
+        self._clock = stage.clock
+        self._ledger = stage.ledger
+        self._failures = FailedBatches(stage)
+        self._source = stage.setup.source
+        self.leases = Leases(
+            stage.setup.items,
+            stage.schedule.unit,
+            done=list(stage.schedule.done),
+            starts=self._source.starts() if isinstance(self._source, Sequential) else None,
+        )
+        self.nodes = Nodes(stage.ledger, numbers or Numbers())
+        self._reasons: list[tuple[str, Broken | NodeLost]] = []
+        """Why nodes are gone."""
+        self._held = Meter().held
+        self._beaten = self._alone_since = self._clock()
+        self._checked = -math.inf
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all nodes."""
+        return self.nodes.cpu
+
+    def run(self) -> None:
+        """Have all items worked.
+
+        Raises:
+            Interrupt: a signal asked to stop; what nodes could keep is kept.
+            PenstockError: the run cannot go on.
+        """
+        while not self.leases.finished:
+            if self._interrupts.number:
+                self._wind_down()
+                raise Interrupt(self._interrupts.number)
+            self._meet()
+            for node in self.leases.living:
+                self._lend(node)
+            self._listen(_TURN)
+            self._fence_lost()
+            self._expect()
+        self._ledger.commit()
+
+    def _listen(self, patience: float) -> None:
+        happened = self._cluster.wait(patience)
+        self._awake()  # where the run is another's now, nothing counts that was heard
+        for node, told in happened:
+            if isinstance(told, Returned):
+                self._returned(node, told)
+            else:
+                self._gone(node, told)
+        self._ledger.commit()
+        now = self._clock()
+        if now - self._beaten >= _BEAT_EVERY:
+            self._beaten = now
+            self._beat()
+
+    # ------------------------------------------------------------------ down
+
+    def _meet(self) -> None:
+        for token, node in self._cluster.nodes().items():
+            if self.nodes.meet(token, node):
+                self.leases.join(token, node.alone)
+
+    def _lend(self, node: str) -> None:
+        while (lent := self.leases.lend(node)) is not None:
+            start, stop, cargo = lent.start, lent.stop, None
+            if isinstance(self._source, Carried):
+                unit = self.leases.unit
+                while (weight := self._source.weigh(start, stop)) > _CARGO and stop - start > unit:
+                    fewer = max(int((stop - start) * _CARGO / weight / 2) // unit, 1) * unit
+                    stop = self.leases.shorten(node, lent.ticket, start + fewer).stop
+                cargo = self._source.carry(start, stop)
+            without = tuple(self._stage.aside.among(start, stop))
+            self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo))
+
+    def _wind_down(self) -> None:
+        """Have the nodes give back what they have; those that do not in time are given up."""
+        for node in self.leases.living:
+            self._cluster.send(node, Cut())
+        deadline = self._clock() + _GRACE
+        while any(map(self.leases.tickets, self.leases.living)) and self._clock() < deadline:
+            self._listen(0.05)
+        self._ledger.commit()
+
+    # ------------------------------------------------------------------ up
+
+    def _returned(self, node: str, told: Returned) -> None:
+        asides = [each for line in told.lines for each in line.get("aside", ())]
+        try:
+            settled = self.leases.settle(
+                node,
+                told.ticket,
+                [(line["kept"][0], line["kept"][1]) for line in told.lines if "kept" in line],
+                too_large=[each["item"] for each in asides if each["reason"] == "memory"],
+                rate=told.rate,
+            )
+        except ValueError as error:
+            self._gone(node, Broken("PenstockBug", str(error)))
+            return
+        if settled is None:
+            return
+        counted, heavier = set(settled.kept), settled.heavier
+        for line in told.lines:
+            if "kept" not in line:
+                self._set_aside(line, heavier)
+            elif tuple(line["kept"]) in counted:
+                self._keep(line)
+        self.nodes.told(node, told, counted)
+        self._failures.stop_if_hopeless()
+
+    def _keep(self, line: Mapping[str, Any]) -> None:
+        for each in line.get("aside", ()):
+            self._put_aside(SetAside(**each))
+        if self._collect is not None:
+            for start, _, _, value in line.get("receipts", {}).get("", ()):
+                self._stage.collected += explain.weight(value)
+                self._collect(start, value)
+            line = {name: value for name, value in line.items() if name != "receipts"}
+            self._check_room()
+        self._ledger.keep(line)
+
+    def _set_aside(self, line: Mapping[str, Any], heavier: tuple[tuple[int, int], ...]) -> None:
+        """Items that were given up, of which the others are not kept yet."""
+        counted = [
+            each
+            for each in line.get("aside", ())
+            if not any(start <= each["item"] < stop for start, stop in heavier)
+        ]
+        for each in counted:
+            self._put_aside(SetAside(**each))
+        if counted:
+            self._ledger.keep({**line, "aside": counted})
+
+    def _put_aside(self, each: SetAside) -> None:
+        if each.item not in self._stage.aside.items:
+            self.leases.try_first(self._failures.count(each))
+
+    def _check_room(self) -> None:
+        """Results that come here may be too many: nobody else could end this process before the kernel."""
+        if self._clock() - self._checked < 0.2:
+            return
+        self._checked = self._clock()
+        budget, held = self._stage.budget.now, self._held()
+        if budget.bytes - held < headroom(budget.bytes) / 2:
+            raise explain.crowded(held, max(budget.bytes - held, 0), budget)
+
+    # ------------------------------------------------------------------ nodes that go
+
+    def _gone(self, node: str, told: Broken | NodeLost) -> None:
+        self.leases.join(node)  # it may never have been ready
+        if not self.leases.lose(node):
+            return
+        self._cluster.end(node)
+        why = told.why if isinstance(told, NodeLost) else f"{told.kind}: {told.message}"
+        self._reasons.append((self.nodes.name(node), told))
+        self.nodes.gone(node, why)
+        self._fence_lost()
+        broken = [each for _, each in self._reasons if isinstance(each, Broken)]
+        if len(broken) >= _BROKEN:
+            raise self._error(f"{plural(len(broken), 'node')} could not go on")
+
+    def _fence_lost(self) -> None:
+        for node in self.leases.held_back:
+            try:
+                self._fence(node)
+            except OSError as error:
+                if not self.leases.living and not self._cluster.coming():
+                    raise self._error(
+                        f"the folder of drafts of a node that is lost cannot be taken away ({error})"
+                    ) from error
+            else:
+                self.leases.fenced(node)
+
+    def _expect(self) -> None:
+        """End where nobody is left to work."""
+        self._meet()  # some may have become ready while we listened
+        if self.leases.living or self.leases.finished:
+            self._alone_since = self._clock()
+            return
+        coming = self._cluster.coming()
+        waited = self._clock() - self._alone_since
+        if not coming:
+            raise self._error("no node is left to work")
+        if waited > self._patience:
+            raise self._error(f"no node was there for {waited:.0f} s ({coming})")
+
+    def _error(self, what: str) -> PenstockError:
+        """Why the run ends: as the class that the last node told of, where one did."""
+        reasons = [
+            f"{name}: {told.why if isinstance(told, NodeLost) else told.message}"
+            for name, told in self._reasons[-5:]
+        ]
+        kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
+        kind = getattr(errors, kinds[-1], None) if kinds else None
+        message = f"{what}. " + "; ".join(reasons) if reasons else what
+        message = f"{message}. What was done is kept: the same command again goes on."
+        if isinstance(kind, type) and issubclass(kind, RunFailed | errors.CannotFit):
+            return kind(message)
+        return RunFailed(message)

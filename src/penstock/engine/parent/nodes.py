@@ -1,0 +1,134 @@
+"""The nodes of a stage as events tell of them: names, numbers of their workers, what they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+from penstock import events as ev
+from penstock.abc import Event, Node, Returned
+from penstock.engine.parent.ledger import Ledger
+
+_PASSED_ON = (
+    ev.WorkerStarted, ev.WorkerEnded, ev.WorkerPaused, ev.WorkerResumed,
+    ev.BatchStarted, ev.BatchDone, ev.BatchFailed,
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class _Known:
+    name: str
+    node: Node
+    workers: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Its number of a worker -> ours."""
+    batches: dict[int, int] = dataclasses.field(default_factory=dict)
+    """The same of batches that are under way."""
+    cpu: float = 0.0
+
+
+@dataclasses.dataclass
+class Numbers:
+    """Of the nodes of a run and their workers: none is used twice, nor by a worker of this process."""
+
+    nodes: Iterator[int] = dataclasses.field(default_factory=partial(itertools.count, 1))
+    workers: Iterator[int] = dataclasses.field(default_factory=partial(itertools.count, 1001))
+
+
+class Nodes:
+    """Passes on what nodes say, in numbers that no two nodes share.
+
+    Args:
+        ledger: takes the events.
+        numbers: the next ones.
+    """
+
+    def __init__(self, ledger: Ledger, numbers: Numbers) -> None:
+        self._ledger = ledger
+        self._numbers = numbers
+        self._known: dict[str, _Known] = {}
+        self._batches = 0
+        self._planner: str | None = None
+        """The node whose plan is told: those of several would contradict each other."""
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all of them."""
+        return sum(each.cpu for each in self._known.values())
+
+    def meet(self, token: str, node: Node) -> bool:
+        """A node is ready; False where that is known."""
+        if token in self._known:
+            return False
+        name = f"n{next(self._numbers.nodes)}"
+        self._known[token] = _Known(name, node)
+        self._ledger.say(
+            ev.NodeJoined,
+            node=name,
+            host=node.host,
+            budget=node.budget,
+            origin=node.origin,
+            cores=node.cores,
+        )
+        return True
+
+    def name(self, token: str) -> str:
+        """What people call it: ``"n2 on HOST"``."""
+        known = self._known.get(token)
+        return f"{known.name} on {known.node.host}" if known else "a node that was not ready yet"
+
+    def gone(self, token: str, why: str) -> None:
+        """It is lost or left out, and its workers with it."""
+        known = self._known.get(token)
+        if self._planner == token:
+            self._planner = None
+        for worker in list(known.workers.values()) if known else ():
+            self._ledger.say(ev.WorkerEnded, worker=worker, why="node lost")
+        self._ledger.say(ev.NodeLeft, node=known.name if known else "", why=why)
+        if known:
+            known.workers.clear()
+
+    def told(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
+        """Tell what a node told with a lease, once that is kept.
+
+        Args:
+            token: of the node.
+            returned: what it told.
+            counted: the batches that are kept.
+        """
+        known = self._known[token]
+        known.cpu = max(known.cpu, returned.cpu)
+        node = known.node
+        if returned.used:
+            self._ledger.say_when_kept(
+                ev.NodeRead, node=known.name, used=returned.used, budget=node.budget, origin=node.origin
+            )
+        for event in returned.events:
+            if isinstance(event, ev.Planned):
+                self._planner = self._planner or token
+                if self._planner == token:
+                    self._pass_on(event)
+            elif isinstance(event, ev.BatchDone) and (event.start, event.stop) not in counted:
+                continue
+            elif isinstance(event, _PASSED_ON):
+                self._pass_on(event, **self._in_our_numbers(known, event))
+
+    def _pass_on(self, event: Event, **changes: Any) -> None:
+        self._ledger.pass_on_when_kept(event, **changes)
+
+    def _in_our_numbers(self, known: _Known, event: Any) -> dict[str, Any]:
+        if event.worker not in known.workers:
+            known.workers[event.worker] = next(self._numbers.workers)
+        ours: dict[str, Any] = {"worker": known.workers[event.worker]}
+        if isinstance(event, ev.WorkerStarted):
+            ours["node"] = known.name
+        elif isinstance(event, ev.WorkerEnded):
+            del known.workers[event.worker]
+        elif isinstance(event, ev.BatchStarted):
+            self._batches += 1
+            ours["batch"] = known.batches[event.batch] = self._batches
+        elif isinstance(event, ev.BatchDone | ev.BatchFailed):
+            ours["batch"] = known.batches.pop(event.batch, 0)
+        return ours

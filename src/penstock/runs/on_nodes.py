@@ -1,0 +1,126 @@
+"""A stage whose items nodes of a cluster work: what they are told, and how they are fenced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from penstock import drafts, layout, registry
+from penstock.abc import Cluster, NodeOptions
+from penstock.budget import MiB
+from penstock.engine.parent.lead import Lead
+from penstock.engine.parent.nodes import Numbers
+from penstock.engine.parent.stage import Stage
+from penstock.errors import UsageError
+from penstock.files import digest
+from penstock.meter import Meter
+from penstock.runs.context import RunContext
+from penstock.runs.stage_run import StageRun
+
+_OURS = 64 * MiB
+"""Bytes that this process may grow by while it keeps the journal."""
+
+
+def find(cluster: str | Cluster | None, backend: Any) -> Cluster | None:
+    """The cluster that is meant by ``"local:2"``, or one that was made already.
+
+    Args:
+        cluster: as a run is given it.
+        backend: the same.
+
+    Raises:
+        UsageError: there is no such cluster, or the backend makes no sense beside one.
+        PluginError: it cannot be had.
+    """
+    if cluster is None:
+        return None
+    if backend != "local":
+        told = backend if isinstance(backend, str) else type(backend).__name__
+        raise UsageError(
+            f"the backend {told!r} is for workers of this process, and nodes of a cluster have their own: "
+            "leave out either backend= or cluster="
+        )
+    if not isinstance(cluster, str):
+        return cluster
+    scheme, _, where = cluster.partition(":")
+    made: Cluster = registry.load("cluster", scheme)(*([where] if where else []))
+    return made
+
+
+class OnNodes:
+    """Leads a cluster through stages of a run.
+
+    Args:
+        context: of the run.
+        cluster: not open.
+    """
+
+    def __init__(self, context: RunContext, cluster: Cluster) -> None:
+        self._context = context
+        self._cluster = cluster
+        self._numbers = Numbers()
+        self.cpu = 0.0
+        """CPU seconds of all nodes so far."""
+
+    def work(self, current: StageRun, stage: Stage) -> None:
+        """Have the items of a stage worked, whose results are prepared. Raises as :meth:`Lead.run`."""
+        context, place = self._context, self._place
+        lead = Lead(
+            stage,
+            self._cluster,
+            fence=lambda token: self._fence(token, current.machinery),
+            collect=current.collect(),
+            interrupts=context.interrupts,
+            beat=context.folder.beat,
+            awake=context.folder.awake,
+            numbers=self._numbers,
+        )
+        if lead.leases.finished:
+            return
+        job = place / f"job-{os.urandom(8).hex()}"
+        with open(os.open(job, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(current.job.pack(current.setup()))
+        try:
+            self._cluster.open(job, digest(job), self._options(current, stage))
+            lead.run()
+        finally:
+            self._cluster.close()
+            self.cpu += lead.cpu
+            for path in list(place.parent.iterdir()):
+                if path != place:  # beside ours there are only those of nodes
+                    self._fence(path.name, current.machinery)
+            job.unlink(missing_ok=True)
+
+    @property
+    def _place(self) -> Path:
+        """The owner's folder for drafts."""
+        place = self._context.folder.drafts
+        assert place is not None
+        return place
+
+    def _options(self, current: StageRun, stage: Stage) -> NodeOptions:
+        asked, job = self._context.options, current.job
+        wishes = job.wishes(asked.workers, asked.call)
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return NodeOptions(
+            drafts=self._place.parent,
+            budget=current.found.budget.bytes,
+            requested=asked.budget,
+            workers=wishes.workers,
+            call=wishes.call,
+            memory=wishes.memory,
+            threads=wishes.threads,
+            stall=job.stall_seconds,
+            timeout=job.timeout_seconds,
+            set_aside=asked.set_aside is not False,
+            umask=umask,
+            log=None if job.private else self._context.folder.machinery / layout.WORKERS_LOG,
+            held=Meter().held() + stage.backend.overhead() + _OURS,
+        )
+
+    def _fence(self, token: str, machinery: Path) -> None:
+        drafts.fence(self._place.parent / token, self._place)
+        shutil.rmtree(machinery / layout.SCRATCH / token, ignore_errors=True)

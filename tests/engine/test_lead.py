@@ -1,0 +1,159 @@
+"""A stage on nodes that are a script: whatever befalls them, each item is kept once."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock import events as ev
+from penstock.engine.parent.interrupts import Interrupt
+from penstock.errors import RunFailed
+from penstock.testing import FakeClock, FakeCluster, FakeNode, lead
+
+NODES = st.builds(
+    FakeNode,
+    speed=st.sampled_from([0.2, 1.0, 7.0]),
+    born=st.sampled_from([0.0, 3.0, 50.0]),
+    dies=st.sampled_from([math.inf, 0.0, 1.0, 10.0, 60.0]),
+    silence=st.sampled_from([0.0, 5.0, 60.0]),
+    zombie=st.booleans(),
+    twice=st.booleans(),
+    alone=st.sampled_from([1, 5]),
+)
+
+
+def check(led, items):
+    """Every item is in exactly one line, and every node that was lost is fenced once."""
+    at = 0
+    for start, stop in led.kept:
+        assert start == at
+        at = stop
+    assert at == items
+    assert len(set(led.fenced)) == len(led.fenced)
+
+
+@given(nodes=st.lists(NODES, max_size=5), items=st.integers(0, 200), grain=st.sampled_from([None, 1, 6]))
+@settings(deadline=None, max_examples=80)
+def test_nothing_is_lost_and_nothing_counted_twice(nodes, items, grain):
+    clock = FakeClock()
+    cluster = FakeCluster(
+        [*nodes, FakeNode(alone=5)], clock, batch=grain or 4, needs=lambda item: (item % 7 == 3) + item % 3
+    )
+    led = lead(cluster, items, clock, grain=grain)
+    led.lead.run()
+    check(led, items)
+    # Its place does not decide: an item that the largest node can do is never set aside.
+    assert led.aside == {} or max(node.alone for node in nodes) == 1
+
+
+def test_what_a_node_tells_after_it_was_given_up_does_not_count():
+    clock = FakeClock()
+    zombie = FakeNode(speed=0.5, dies=1.0, silence=1.0, zombie=True)
+    led = lead(FakeCluster([zombie, FakeNode(speed=0.5)], clock), 100, clock)
+    led.lead.run()
+    check(led, 100)
+    (left,) = led.told(ev.NodeLeft)
+    assert left.why == "killed by a script"
+    assert led.cluster.worked > 100  # it went on, for nothing
+    tokens = {token for line in led.lines for *_, token in line["receipts"][""]}
+    assert f"{0:032x}" not in tokens
+
+
+def test_no_item_goes_to_another_node_before_the_fence_stands():
+    clock, refusals = FakeClock(), 3
+
+    def fence(token):
+        nonlocal refusals
+        assert not [node for node, lease in led.cluster.sent if node != token and lease.start == 0]
+        if refusals:
+            refusals -= 1
+            raise OSError("busy")
+
+    led = lead(FakeCluster([FakeNode(dies=0.5), FakeNode(born=0.1)], clock), 50, clock, fence=fence)
+    led.lead.run()
+    check(led, 50)
+    assert refusals == 0
+
+
+def test_a_fence_that_never_stands_ends_the_run():
+    def fence(token):
+        raise OSError("not ours")
+
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode(dies=0.5)], clock), 50, clock, fence=fence)
+    with pytest.raises(RunFailed, match=r"cannot be taken away.*not ours"):
+        led.lead.run()
+
+
+def test_without_nodes_it_ends_and_says_why():
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode(dies=70.0), FakeNode(dies=90.0)], clock), 1000, clock)
+    with pytest.raises(RunFailed, match=r"no node is left to work\. n1 on a host: killed by a script; n2"):
+        led.lead.run()
+    assert led.kept  # what was told before stays
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode(born=1000.0)], clock), 10, clock, patience=100)
+    with pytest.raises(RunFailed, match=r"no node was there for 100 s \(1 are not born\)"):
+        led.lead.run()
+
+
+def test_a_node_that_cannot_work_is_left_out_and_three_of_them_are_the_job():
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode(broken="no numba"), FakeNode()], clock), 20, clock)
+    led.lead.run()
+    check(led, 20)
+    clock = FakeClock()
+    broken = [FakeNode(broken=f"no numba on {n}") for n in range(3)]
+    led = lead(FakeCluster([*broken, FakeNode(born=90.0)], clock), 20, clock)
+    with pytest.raises(RunFailed, match="no numba on 2"):
+        led.lead.run()
+
+
+def test_ctrl_c_lets_nodes_give_back_what_they_have():
+    class Stop:
+        number = 0
+
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode(), FakeNode()], clock), 1000, clock, interrupts=Stop)
+    clock.after(70.0, lambda: setattr(Stop, "number", 2))
+    with pytest.raises(Interrupt):
+        led.lead.run()
+    assert not any(map(led.lead.leases.tickets, led.lead.leases.living))
+    assert 0 < sum(stop - start for start, stop in led.kept) < 1000
+
+
+def test_a_function_that_fails_everywhere_ends_the_run_after_the_sample():
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode()] * 2, clock, raises=lambda item: True), 10_000, clock, set_aside=False)
+    with pytest.raises(RunFailed):
+        led.lead.run()
+    assert led.cluster.worked < 2_000
+    clock = FakeClock()
+    led = lead(
+        FakeCluster([FakeNode()] * 2, clock, raises=lambda item: item % 9 == 0), 500, clock, set_aside=9
+    )
+    with pytest.raises(RunFailed):
+        led.lead.run()
+
+
+def test_items_set_aside_before_travel_with_their_lease():
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode()], clock, raises=lambda item: item == 7), 30, clock)
+    led.lead.run()
+    assert led.aside == {7: "raised"}
+    assert [event.item for event in led.told(ev.ItemSetAside)] == [7]
+
+
+def test_slow_nodes_do_not_hold_up_the_end():
+    """One of forty nodes is four times slower, one dies; at most a tenth more than all would need."""
+    clock = FakeClock(grain=0.5)
+    nodes = [FakeNode(speed=4.0 if number else 1.0) for number in range(40)]
+    nodes[-1] = FakeNode(speed=4.0, dies=700.0, silence=60.0)
+    items = 400_000
+    began = clock()
+    led = lead(FakeCluster(nodes, clock, batch=50), items, clock, grain=50)
+    led.lead.run()
+    check(led, items)
+    ideal = items / sum(node.speed for node in nodes)
+    assert clock() - began < 1.1 * ideal
