@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,3 +202,14 @@ def test_parts_lie_in_their_folder(tmp_path):
     for name in ("/dev/zero", "../run/a", "a/../../b", "a//b", "", "..", "x\0y", "out/hostname", "zero", 7):
         with pytest.raises(OSError, match=r"plain name|leads out"):
             foreign.within(folder, name)
+
+
+@pytest.mark.parametrize("quiet", [None, False, True])
+def test_a_warning_is_one_line_and_none_where_quiet_was_asked_for(capsys, quiet):
+    if quiet is None:  # called from Python
+        foreign.warn("\x1b[2J")
+    else:
+        with click.Context(click.Command("run")) as outer, click.Context(click.Command("kmers"), outer):
+            outer.meta[foreign.QUIET] = quiet
+            foreign.warn("\x1b[2J")
+    assert capsys.readouterr().err == ("" if quiet else "warning: \\x1b[2J\n")

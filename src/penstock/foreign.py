@@ -21,6 +21,8 @@ LONGEST = 2_000
 """Letters of a message; what is longer loses its middle."""
 DEEPEST = 200
 """Lists and objects within each other that are read or written."""
+QUIET = "penstock.quiet"
+"""What a command's context says of ``--quiet``."""
 _GiB = 1 << 30
 
 _LINES = "\t\n"
@@ -48,6 +50,15 @@ def line(text: str, most: int = LONGEST) -> str:
 def lines(text: str, most: int = 20 * LONGEST) -> str:
     """The same for a text of several lines: newlines and tabs stay."""
     return _HIDDEN.sub(lambda found: found[0] if found[0] in _LINES else _seen(found), _bounded(text, most))
+
+
+def warn(text: str) -> None:
+    """Say on stderr, as one line, what is odd and yet no error; not where ``--quiet`` was given."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(QUIET):
+        click.echo(f"warning: {line(text)}", err=True)
 
 
 def in_html(text: str, most: int = LONGEST) -> str:

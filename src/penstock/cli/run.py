@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from penstock import registry
+from penstock import foreign, registry
 from penstock.abc import Event, Observer
 from penstock.budget import MiB
 from penstock.cli import options, target, tell
@@ -99,6 +99,7 @@ def run() -> None:
 def execute(found: Target, folder: Path, asked: CliOptions) -> None:
     """Run a target in a folder, telling how it goes; exits with the code of its outcome."""
     kept = False
+    click.get_current_context().meta[foreign.QUIET] = asked.quiet
 
     def keep(event: Event) -> None:
         # With the first event the folder exists and its lock is ours.

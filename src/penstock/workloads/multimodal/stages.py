@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 import penstock
+from penstock import foreign
 from penstock.budget import format_size, parse_size
 from penstock.durations import parse_duration
 from penstock.errors import DiskFull
@@ -174,7 +173,7 @@ class Stages:
         """All of them."""
         recipe, run = self._recipe, self._run
         if recipe.asked.upstream:
-            click.echo(f"warning: {upstream.WARNING}", err=True)
+            foreign.warn(upstream.WARNING)
         tables = run.step("tables", make_tables, threads=1, private=True, inputs=tables_inputs(recipe))
         plan = run.step("plan", make_plan, threads=1, private=True, inputs=plan_inputs(recipe, tables))
         self._need_room(plan.facts["splits"])

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 import penstock
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.files import discard
 from penstock.workloads.snv.coverage_unit import Cover, measured, warning
@@ -221,7 +222,7 @@ class Stages:
         )
         alive = judged.open("alive")
         if told := warning(measured(alive.get("ratio", 0), self._asked.coverage_unit)):
-            click.echo(f"warning: {told}", err=True)
+            foreign.warn(told)
         settled = self._run.step(
             "settle", _settle, threads=1,
             inputs={

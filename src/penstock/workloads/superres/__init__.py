@@ -366,19 +366,18 @@ def _write_metrics(
     for each in folds:
         label = foreign.line(str(each["fold"]))
         for told in each["constant"]:
-            click.echo(f"warning: fold {label}: {foreign.line(told)} has one value everywhere", err=True)
+            foreign.warn(f"fold {label}: {foreign.line(told)} has one value everywhere")
         for pid in each["left_out"]:
-            click.echo(
-                f"warning: fold {label}: {foreign.line(pid)} teaches nothing, and is left out", err=True
+            foreign.warn(
+                f"fold {label}: {foreign.line(pid)} teaches nothing, and is left out",
             )
         for pid, share in each["mask_share"].items():
             if share < SMALL:
-                click.echo(
-                    f"warning: fold {label}: the mask of {foreign.line(pid)} is {share:.2%} of the box",
-                    err=True,
+                foreign.warn(
+                    f"fold {label}: the mask of {foreign.line(pid)} is {share:.2%} of the box",
                 )
         if each["uncertified"]:
-            click.echo(f"warning: fold {label}: {each['uncertified']} regions are not certified", err=True)
+            foreign.warn(f"fold {label}: {each['uncertified']} regions are not certified")
 
 
 def _removed(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:

@@ -59,10 +59,9 @@ class SuperresBlend:
         new = run.stage("new", _blending(weights, patients, asked))
         for row in new.open()["scales"].to_table().to_pylist():
             if row["kept"] < SMALL:
-                click.echo(
-                    f"warning: {foreign.line(row['patient'])}: the mask is {row['kept']:.2%} of the "
+                foreign.warn(
+                    f"{foreign.line(row['patient'])}: the mask is {row['kept']:.2%} of the "
                     f"box: is that the head? Look at the blend, or give a mask (--mask)",
-                    err=True,
                 )
         if asked["pictures"]:
             inputs = {"new": new, "weights": weights}

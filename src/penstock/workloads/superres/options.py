@@ -117,11 +117,10 @@ def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None
     from penstock.workloads.superres.manifest import shared_people
 
     if shared := shared_people(train, test):
-        click.echo(
-            f"warning: fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
+        foreign.warn(
+            f"fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
             f"their scans ({foreign.line(', '.join(shared[:3]))} ...): the error will look smaller than "
             f"it is. superres-manifest --group keeps people together",
-            err=True,
         )
 
 
@@ -136,11 +135,10 @@ def warn_of_places(shape: tuple[int, int, int], affines: Sequence[tuple[Any, int
 
     apart = [(corners_apart(shape, each, affines[0][0]), n) for each, n in affines[1:]]
     if others := sum(n for far, n in apart if far > SAME_HEAD):
-        click.echo(
-            f"warning: --same-grid index: {others} of {sum(n for _, n in affines)} patients lie up to "
+        foreign.warn(
+            f"--same-grid index: {others} of {sum(n for _, n in affines)} patients lie up to "
             f"{max(far for far, _ in apart):.3g} mm from where the others do, by their affines: a region is "
             "then not one place of a head",
-            err=True,
         )
 
 

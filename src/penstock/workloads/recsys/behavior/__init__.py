@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.budget import MiB
 from penstock.workloads.recsys import environment
 from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
@@ -169,13 +170,12 @@ def _tell_end(
     facts, made = items.facts, written.facts
     rows = len(opened("--interactions", asked["interactions"], [asked["user"], asked["item"]]))
     if rows > facts["rows"]:
-        click.echo(f"warning: {rows - facts['rows']:,} of {rows:,} rows lack a user or an item", err=True)
+        foreign.warn(f"{rows - facts['rows']:,} of {rows:,} rows lack a user or an item")
     capped = pairs.open("capped").count_rows()
     if capped:
-        click.echo(
-            f"warning: {capped:,} of {facts['users']:,} users have more than {asked['max_user_items']:,} "
+        foreign.warn(
+            f"{capped:,} of {facts['users']:,} users have more than {asked['max_user_items']:,} "
             f"items, of which so many count: they are in {pairs.folder / 'capped'}",
-            err=True,
         )
     click.echo(
         f"{made['neighbors']:,} neighbours of {facts['ids']:,} items by {facts['users']:,} users; "

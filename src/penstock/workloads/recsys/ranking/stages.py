@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 import penstock
+from penstock import foreign
 from penstock.budget import format_size
 from penstock.workloads.recsys.ranking import columns as c
 from penstock.workloads.recsys.ranking.clicks import Attribution, time_column, write_clicks
@@ -88,7 +89,7 @@ class Stages:
             ),
         )  # fmt: skip
         if table.missing:
-            click.echo(f"warning: {len(table.missing)} spans of the samples were set aside", err=True)
+            foreign.warn(f"{len(table.missing)} spans of the samples were set aside")
         told = meta_of(
             self._asked, self._tables.columns, self._tables.dimensions, self._tables.all(),
             self._tables.schema(),
@@ -143,10 +144,9 @@ class Stages:
             texts = found.get(name, [])
             told[name] = sorted({*texts, "unknown"}) if texts is not None and self._asked.upstream else texts
             if texts is None:
-                click.echo(
-                    f"warning: {name} has more than 50,000 different texts: they are told apart by a hash of "
+                foreign.warn(
+                    f"{name} has more than 50,000 different texts: they are told apart by a hash of "
                     f"{BUCKETS:,} values",
-                    err=True,
                 )
         return told
 
@@ -185,10 +185,9 @@ class Stages:
             },
         )  # fmt: skip
         if twice := stored.facts["duplicates"]:
-            click.echo(
-                f"warning: {dimension.option} has {twice:,} rows of keys that were there before: the first "
+            foreign.warn(
+                f"{dimension.option} has {twice:,} rows of keys that were there before: the first "
                 "row of each counts",
-                err=True,
             )
         return stored
 

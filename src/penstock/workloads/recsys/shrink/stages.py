@@ -200,4 +200,4 @@ def _tell(told: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     )
     for name, each in told.items():
         if each["why"].startswith(_LOSSY):
-            click.echo(f"warning: {foreign.line(name)} loses digits as a float32, as asked for", err=True)
+            foreign.warn(f"{foreign.line(name)} loses digits as a float32, as asked for")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.workloads.recsys.similar.asked import Asked
 
@@ -226,4 +227,4 @@ def _own(stored: penstock.Stored) -> dict[str, Any]:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"warning: {text}", err=True)
+    foreign.warn(text)

@@ -106,9 +106,9 @@ class Stages:
         known = "left_out" in meta and meta.get("compat") != "upstream"  # ranking leaves such features out
         if known or not self._asked.valid or meta.get("as_of") or self._asked.as_of:
             return
-        click.echo(
-            "warning: the table does not say when its features about items and users were frozen (--as-of): "
-            "where they count clicks of the queries that are tested, these measures are too good", err=True,
+        foreign.warn(
+            "the table does not say when its features about items and users were frozen (--as-of): "
+            "where they count clicks of the queries that are tested, these measures are too good",
         )  # fmt: skip
 
     # ------------------------------------------------------------------ rows
