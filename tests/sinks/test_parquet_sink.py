@@ -102,6 +102,25 @@ class TestOneFile(TestTables):
         assert {"_common_metadata", "results.parquet", "part-000000000-000000004.parquet"} <= names
 
 
+def test_a_folder_without_a_row_is_an_empty_table_to_whoever_reads_it(tmp_path):
+    kind = pa.schema({"id": pa.int16(), "note": pa.string()})
+    sink = Parquet(grain=2, schema=kind)
+    for rows, names in (
+        ([[], []], ["empty.parquet"]),
+        ([[], [{"id": 1}]], ["part-000000002-000000003.parquet"]),
+    ):
+        receipts = []
+        for number, each in enumerate(rows):
+            batch = Batch(2 * number, 2 * number + 2)
+            receipts.append((batch, sink.write(batch, iter([each]), tmp_path)))
+        closed = sink.close(iter(receipts), tmp_path)  # the second time: of items that were set aside before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["_common_metadata", *names]
+        assert {part.name for part in closed.parts} >= {"_common_metadata", *names[: len(rows[1]) == 0]}
+        table = pq.read_table(tmp_path)
+        assert (table.schema, table.num_rows) == (kind, len(rows[1]))
+        assert sink.result(tmp_path).to_table() == table
+
+
 class TestWithASchema(_Rows):
     def make(self):
         return Parquet(grain=4, schema=pa.schema({"id": pa.int16(), "note": pa.string()}))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ENCODINGS = ("dictionary", "plain", "split")
 _WHOLE = "results.parquet"
 _NAMES = "part-*.parquet"
+_EMPTY = "empty.parquet"
+"""What readers of a folder find where no item had a row: the columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ class Parquet:
         """
         import pyarrow.parquet as pq
 
-        for name in (COMMON, _WHOLE):
+        for name in (COMMON, _WHOLE, _EMPTY):
             sweep(folder, name)
         with tempfile.TemporaryFile("w+", dir=folder) as listed:
             names = list_parts(receipts, listed)
@@ -126,7 +128,12 @@ class Parquet:
             if self.one_file:
                 self._join(listed_parts(listed), schema, folder)
         sweep(folder, _NAMES, names)
+        sweep(folder, _EMPTY, ())
         made = (COMMON, _WHOLE) if self.one_file else (COMMON,)
+        if not names and len(schema) and not self.one_file:
+            with files.atomic(folder / _EMPTY) as draft:
+                pq.write_table(schema.empty_table(), draft)
+            made = (COMMON, _EMPTY)
         return Closed(tuple(kept(folder / name, folder) for name in made), self.one_file, _NAMES)
 
     def result(self, folder: Path) -> Any:
