@@ -12,7 +12,6 @@ import numpy as np
 
 from penstock.errors import BadInput
 from penstock.sequences.given import check_files
-from penstock.sequences.stretches import Records
 from penstock.sources import Chain, Fasta, FastaRecords, ParquetRows
 from penstock.sources.streams import find_kind
 
@@ -161,7 +160,7 @@ class Inputs:
 
 def open_inputs(
     paths: Sequence[str], *, column: str = COLUMN, records: bool = False, fastq: bool = False,
-    block: int | None = None, genbank: bool = False, whole: bool = False,
+    block: int | None = None, named: bool = False,
 ) -> Inputs:  # fmt: skip
     """A source over all files.
 
@@ -173,8 +172,7 @@ def open_inputs(
         records: items are of whole records, as :class:`penstock.sources.FastaRecords` gives them.
         fastq: what is no Parquet is FASTQ.
         block: bytes of an item; None for what suits the files.
-        genbank: GenBank is read too, by who asks.
-        whole: as ``records``, as stretches; and rows have their names.
+        named: as ``records``; and rows have their names.
 
     Raises:
         BadInput: a file that cannot be used, before anything is run.
@@ -184,20 +182,17 @@ def open_inputs(
     fasta: list[str] = []
     parquet: list[str] = []
     found = find_files(paths)
-    check_files(found, genbank=genbank)
+    check_files(found)
     for path in found:
         (parquet if _is_parquet(path) else fasta).append(path)
     sources: list[Any] = []
     runs = 0
     if fasta:
-        size = block or block_of(fasta)
-        if whole:
-            sources.append(Records(fasta, block=size, fastq=fastq))
-        else:
-            sources.append((FastaRecords if records else Fasta)(fasta, block=size, fastq=fastq))
+        kind = FastaRecords if records or named else Fasta
+        sources.append(kind(fasta, block=block or block_of(fasta), fastq=fastq))
     text = sum(map(text_of, fasta))
     if parquet:
-        rows = RowRuns(parquet, column, named=whole)
+        rows = RowRuns(parquet, column, named=named)
         text += sum(rows.sizes(0, len(rows)))
         runs = len(rows)
         if not len(rows):

@@ -165,13 +165,14 @@ class Fasta:
         path, first = self._paths[file], self._first(file)
         begins, ends = item == first, item == self._ends[file] - 1
         if self._kinds[file] is None:
-            return Block(path, file, low, begins, ends, _plain(path, low, high), self._fastq)
+            return Block(path, file, low, begins, ends, _plain(path, low, high), self._fastq, item)
         if file in self._groups:
             place = self._groups[file][1][item - first]
             cursor = _TextCursor(path, self._kinds[file], low, place)
-            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True), self._fastq)
+            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True), self._fastq, item)
         cursor = self._seek(item, file)
-        return Block(path, file, cursor.offset, begins, ends, cursor.pieces(high, ends=ends), self._fastq)
+        pieces = cursor.pieces(high, ends=ends)
+        return Block(path, file, cursor.offset, begins, ends, pieces, self._fastq, item)
 
     def _seek(self, item: int, file: int) -> _TextCursor:
         """The cursor of a stream, at this item: the one that is there already, or a new one."""
@@ -198,13 +199,14 @@ class Block:
         begins: it is the file's first.
         ends: it is the file's last.
         fastq: the text was made of FASTQ.
+        item: its number in the source.
     """
 
-    __slots__ = ("_pieces", "begins", "ends", "fastq", "file", "offset", "path")
+    __slots__ = ("_pieces", "begins", "ends", "fastq", "file", "item", "offset", "path")
 
     def __init__(
         self, path: str, file: int, offset: int, begins: bool, ends: bool, pieces: Iterator[memoryview],
-        fastq: bool = False,
+        fastq: bool = False, item: int = 0,
     ) -> None:  # fmt: skip
         self.path = path
         self.file = file
@@ -212,12 +214,20 @@ class Block:
         self.begins = begins
         self.ends = ends
         self.fastq = fastq
+        self.item = item
         self._pieces = pieces
         if begins:
             self._drop_mark()
 
     def __iter__(self) -> Iterator[memoryview]:
         return self._pieces
+
+    def placed(self) -> Iterator[tuple[int, bytes]]:
+        """The same pieces, each with where it begins in the file's text."""
+        at = self.offset
+        for piece in self._pieces:
+            yield at, bytes(piece)
+            at += len(piece)
 
     def __repr__(self) -> str:
         return f"Block({self.path}, from byte {self.offset} of the text)"

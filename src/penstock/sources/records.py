@@ -11,7 +11,6 @@ from penstock.sources.streams import PIECE
 from penstock.sources.telling import Fingerprint
 
 _FEED = 64 << 10
-_HEADER = b"\n>"
 _NEVER = 1 << 62
 
 
@@ -25,13 +24,18 @@ class FastaRecords(Fasta):
 
     A stream that cannot be entered in the middle stays where the record ended, and the next item goes on
     there.
+
+    Args:
+        paths, block, fingerprint, fastq: as for :class:`Fasta`.
+        mark: what the line begins with that begins a record; ``LOCUS `` of GenBank.
     """
 
     def __init__(
         self, paths: AnyPath | Iterable[AnyPath], *, block: int = 4 * MiB, fingerprint: Fingerprint = "auto",
-        fastq: bool = False,
+        fastq: bool = False, mark: str = ">",
     ) -> None:  # fmt: skip
         super().__init__(paths, block=block, fingerprint=fingerprint, fastq=fastq)
+        self._header = b"\n" + mark.encode()
         self._text: _Text | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -44,10 +48,15 @@ class FastaRecords(Fasta):
         if self._can_enter(file):
             bounds = [low, high, self._sizes[file]]
             offset = self._groups[file][1][own] if file in self._groups else low
-            text = _Text(self._paths[file], self._kinds[file], bounds, offset)
-            return self._records(text, 0, file, own == 0, item == last - 1)
-        text = self._stream(item, file)
-        return self._records(text, own, file, own == 0, item == last - 1)
+            text, own = _Text(self._paths[file], self._kinds[file], bounds, offset, self._header), 0
+        else:
+            text = self._stream(item, file)
+        begins, ends = item == first, item == last - 1
+        pieces = _owned(text, own, begins)
+        start = next(pieces, None)
+        offset = text.at if start is None else start[0]
+        rest = _views(start, pieces)
+        return Block(self._paths[file], file, offset, begins, ends, rest, self._fastq, item)
 
     def _stream(self, item: int, file: int) -> _Text:
         """The text of a stream at this item: where the item before left it, or from the beginning."""
@@ -55,20 +64,13 @@ class FastaRecords(Fasta):
         cursor = self._text
         if cursor is None or cursor.path != self._paths[file] or cursor.item != own:
             ends = [self._range(i)[2] for i in range(self._first(file), self._ends[file])]
-            cursor = _Text(self._paths[file], self._kinds[file], [0, *ends], 0)
+            cursor = _Text(self._paths[file], self._kinds[file], [0, *ends], 0, self._header)
             for before in range(own):
                 for _ in _owned(cursor, before, before == 0):
                     pass
         self._text = cursor
         cursor.item = -1  # until the item has been read whole
         return cursor
-
-    def _records(self, text: _Text, own: int, file: int, begins: bool, ends: bool) -> Block:
-        pieces = _owned(text, own, begins)
-        first = next(pieces, None)
-        offset = text.at if first is None else first[0]
-        rest = _views(first, pieces)
-        return Block(self._paths[file], file, offset, begins, ends, rest, self._fastq)
 
 
 def _views(first: tuple[int, bytes] | None, pieces: Iterator[tuple[int, bytes]]) -> Iterator[memoryview]:
@@ -85,7 +87,7 @@ def _owned(text: _Text, own: int, begins: bool) -> Iterator[tuple[int, bytes]]:
         end = text.border(own + 1)
         at = text.at - len(piece)
         if not emitting:
-            found = piece.find(_HEADER)
+            found = piece.find(text.header)
             if found < 0:
                 if at >= end:  # a record that began before this item, and ends behind it
                     text.put_back(piece)
@@ -96,7 +98,7 @@ def _owned(text: _Text, own: int, begins: bool) -> Iterator[tuple[int, bytes]]:
                 break
             piece, at, emitting = piece[found + 1 :], at + found + 1, True
         if at + len(piece) > end:
-            found = piece.find(_HEADER, max(end - at, 0))
+            found = piece.find(text.header, max(end - at, 0))
             if found >= 0:
                 text.put_back(piece[found:])
                 yield at, piece[: found + 1]
@@ -113,10 +115,12 @@ class _Text:
         kind: of its compression; None for plain text.
         bounds: offsets in the file of the beginning of the item, its end, and the ends of the items after it.
         offset: where the first of them is in the text.
+        header: a line end, and what begins a record behind it.
     """
 
-    def __init__(self, path: str, kind: str | None, bounds: list[int], offset: int) -> None:
+    def __init__(self, path: str, kind: str | None, bounds: list[int], offset: int, header: bytes) -> None:
         self.path = path
+        self.header = header
         self.at = offset
         """Bytes of text given out."""
         self.item = 0
@@ -131,18 +135,24 @@ class _Text:
         return self._passed[bound] if bound < len(self._passed) else _NEVER
 
     def next(self) -> bytes | None:
-        """The next piece; a line end and what follows it are never parted. None at the end."""
+        """The next piece; the line end before a header and what begins the header are never parted. None at
+        the end."""
         piece = self._held or next(self._made, None)
         self._held = b""
-        while piece is not None and piece[-1:] == b"\n" and (more := next(self._made, None)) is not None:
-            if len(piece) > 1:
-                piece, self._held = piece[:-1], b"\n" + more
+        while piece and (tail := self._tail(piece)) and (more := next(self._made, None)) is not None:
+            if len(piece) > tail:
+                piece, self._held = piece[:-tail], piece[-tail:] + more
                 break
             piece += more
         if piece is None:
             return None
         self.at += len(piece)
         return piece
+
+    def _tail(self, piece: bytes) -> int:
+        """How many of its last bytes may begin a header."""
+        lengths = range(len(self.header) - 1, 0, -1)
+        return next((length for length in lengths if piece.endswith(self.header[:length])), 0)
 
     def put_back(self, piece: bytes) -> None:
         """Give the end of the last piece again."""

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock.errors import BadInput, UsageError
-from penstock.sequences.stretches import Records
-from penstock.testing import ReducerSuite, SourceSuite
+from penstock.sources import FastaRecords
+from penstock.testing import ReducerSuite
 from penstock.workloads.codons import Codons, code_map, genetic_codes, indices, rows, usage, vectorised
 from penstock.workloads.codons.summary import CODONS
 from penstock.workloads.codons.usage_job import CountHeaders, FirstNames
@@ -120,36 +120,27 @@ def test_each_record_is_counted_as_by_hand_however_its_text_comes(text, cuts, re
     same(found, slow(text, frame, drop))
 
 
-@given(TEXTS, st.integers(1, 200), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
-def test_items_of_any_size_have_each_record_once_whatever_was_read_before(tmp_path_factory, text, block, rng):
+@pytest.mark.parametrize("mark", [">", "LOCUS "])
+@given(text=TEXTS, block=st.integers(1, 200), rng=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=40)
+def test_items_of_any_size_have_each_record_once_whatever_was_read_before(
+    tmp_path_factory, mark, text, block, rng
+):
     path = tmp_path_factory.mktemp("records") / "a.fa"
+    text = text.replace(b"\n>", b"\n" + mark.encode())
     for stored in (text, gzip.compress(text)):
         path.write_bytes(stored)
-        source = Records([str(path)], block=block)
-        items = [b"".join(piece for _, piece in next(source.read(at, at + 1))) for at in range(len(source))]
+        source = FastaRecords(path, block=block, mark=mark)
+        items = [b"".join(next(source.read(at, at + 1))) for at in range(len(source))]
         assert b"".join(items) == text
-        assert all(not item or item.startswith(b">") for item in items)
-        assert [CountHeaders()(each) for each in source.read(0, len(source))] == [
-            item.count(b"\n>") + item.startswith(b">") for item in items
-        ]
+        assert all(not item or item.startswith(mark.encode()) for item in items[1:])
+        if mark == ">":
+            assert [CountHeaders()(each) for each in source.read(0, len(source))] == [
+                item.count(b"\n>") + item.startswith(b">") for item in items
+            ]
         for at in [rng.randrange(len(source)) for _ in range(6)]:
-            assert b"".join(piece for _, piece in next(source.read(at, at + 1))) == items[at]
-
-
-class TestRecords(SourceSuite):
-    def make(self, folder):
-        if not (folder / "a.fa").exists():
-            (folder / "a.fa").write_text("".join(f">r{n}\n{'ACGT' * n}\n" for n in range(12)))
-            (folder / "b.fa.gz").write_bytes(gzip.compress(b">x\nACGT\n>y\n" + b"ACGTTA\n" * 90))
-        return Records([str(folder / "a.fa"), str(folder / "b.fa.gz")], block=60)
-
-    def change(self, folder):
-        (folder / "a.fa").write_text(">r\nACGA\n" * 40)
-        return True
-
-    def items(self, source, start, stop):
-        return [(each.path, each.item, list(each)) for each in source.read(start, stop)]
+            again = next(source.read(at, at + 1))
+            assert (b"".join(again), again.item) == (items[at], at)
 
 
 class TestFirstNames(ReducerSuite):

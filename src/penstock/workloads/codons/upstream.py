@@ -18,7 +18,7 @@ import numpy as np
 import penstock
 from penstock.sequences.inputs import Inputs, Rows
 from penstock.sequences.sampling import EVERY
-from penstock.sequences.stretches import Stretch
+from penstock.sources.fasta import Block
 from penstock.workloads.codons import genetic_codes, summary, vectorised
 from penstock.workloads.codons.usage import Reader
 from penstock.workloads.codons.usage_job import opened, sampled
@@ -58,7 +58,7 @@ class CountTriplets:
     seed: int = 0
     limit: int = EVERY
 
-    def __call__(self, item: Stretch | Rows) -> dict[str, int]:
+    def __call__(self, item: Block | Rows) -> dict[str, int]:
         """Count."""
         found: Counter[str] = Counter()
         total = np.zeros(64, np.int64)

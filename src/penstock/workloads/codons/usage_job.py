@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from penstock.errors import BadInput
 from penstock.sequences.inputs import NAMES, Rows, bad_row, sequences
 from penstock.sequences.sampling import EVERY, salt_of
-from penstock.sequences.stretches import Stretch
 from penstock.sequences.wrong import bad_byte, is_protein, protein_error
+from penstock.sources.fasta import Block
 from penstock.workloads.codons import rows, summary
 from penstock.workloads.codons.code_map import CodeMap
 from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader
@@ -32,12 +32,12 @@ NAMED = 10
 class CountHeaders:
     """How many records an item has."""
 
-    def __call__(self, item: Stretch | Rows) -> int:
+    def __call__(self, item: Block | Rows) -> int:
         """Count header lines."""
         if isinstance(item, Rows):
             return int(item.table.num_rows)
         found, last = 0, b"\n"
-        for _, piece in item:
+        for _, piece in item.placed():
             found += piece.count(b"\n>") + (last == b"\n" and piece.startswith(b">"))
             last = piece[-1:]
         return found
@@ -81,7 +81,7 @@ class CountRecords:
         if self.by_record or self.by_file:
             import pyarrow  # noqa: F401
 
-    def __call__(self, item: Stretch | Rows, firsts: NDArray[np.int64]) -> dict[str, Any]:
+    def __call__(self, item: Block | Rows, firsts: NDArray[np.int64]) -> dict[str, Any]:
         """Count.
 
         Args:
@@ -95,12 +95,12 @@ class CountRecords:
         return self.count(item, firsts, text, bad)
 
     def count(
-        self, item: Stretch | Rows, firsts: NDArray[np.int64], text: Iterable[tuple[int, bytes]], bad: Bad,
+        self, item: Block | Rows, firsts: NDArray[np.int64], text: Iterable[tuple[int, bytes]], bad: Bad,
         given: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Count the records of a text; ``given`` is passed to ``codes_of``."""
         numbers = self.numbers()
-        number = item.item if isinstance(item, Stretch) else self.first_rows + item.item
+        number = item.item if isinstance(item, Block) else self.first_rows + item.item
         sums = np.zeros((1 + len(numbers), WIDTH), np.int64)
         moments = np.zeros(MOMENTS, np.int64)
         ordinal = int(firsts[number])
@@ -160,7 +160,7 @@ class CountRecords:
         return self.codes.codes
 
 
-def sampled(item: Stretch | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:
+def sampled(item: Block | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:
     """Which records of an item, of which these have the numbers ``index``, are in the sample."""
     if isinstance(item, Rows):
         numbers, salt = item.first + index, salt_of(seed, None)
@@ -171,10 +171,10 @@ def sampled(item: Stretch | Rows, counted: Counted, index: Ints, seed: int, limi
     return np.asarray(mixed <= np.uint64(limit))
 
 
-def opened(item: Stretch | Rows) -> tuple[Iterator[tuple[int, bytes]], Bad]:
+def opened(item: Block | Rows) -> tuple[Iterator[tuple[int, bytes]], Bad]:
     """The text of an item, and how to word what is wrong in it."""
-    if isinstance(item, Stretch):
-        return iter(item), lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq)
+    if isinstance(item, Block):
+        return item.placed(), lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq)
     starts: list[int] = []
     return _as_text(item, starts), lambda at, kind, text: bad_row(item, bisect_right(starts, at) - 1)
 
