@@ -32,7 +32,8 @@ from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.sources.fasta import Fasta
 from penstock.workloads.codons import code_map
-from penstock.workloads.codons.annotated import PLACES, Annotated, GenBank, keep_lines
+from penstock.workloads.codons.annotated import GenBank
+from penstock.workloads.codons.gff3 import PLACES, Annotated, keep_lines
 from penstock.workloads.recsys.similar import matrices
 from penstock.workloads.snv.network.weights import SHAPES, load_weights
 from penstock.workloads.snv.reading.arrays import open_arrays, small
@@ -379,7 +380,8 @@ def read_annotation(data: bytes) -> None:
             keep_lines(folder, texts=[("x", [(0, data)])])
             places = json.loads((folder / PLACES).read_text("utf-8", "surrogateescape"))
             sequence = b">c x\nACGTACGTNNACGT\nACGTTTACGT\n"
-            list(Annotated("x", folder, Counter(), places).read([(0, sequence)]))
+            list(Annotated("beside.fa", folder, Counter(), places).read([(0, sequence)]))
+            list(Annotated("x", folder, Counter(), places).read([(0, data)]))
         except BadInput:
             pass
         (folder / "map.tsv").write_bytes(data)

@@ -9,7 +9,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -57,14 +57,15 @@ _TEXTS = (
     (b"\x89HDF", "HDF5", ""),
 )
 """What is no FASTA: how it begins, its name, and what makes FASTA of it."""
+_ANNOTATED = ("GenBank", "GFF, a table of features")
 
 
-def check_files(paths: Iterable[str], *, genbank: bool = False) -> None:
+def check_files(paths: Iterable[str], *, annotated: bool = False) -> None:
     """See that no file is given twice by two names, and that none begins as something else does.
 
     Args:
         paths: the files, as :func:`penstock.sources.paths.find_files` gives them.
-        genbank: GenBank is read.
+        annotated: GenBank and GFF3 are read.
 
     Raises:
         BadInput: naming the file, what it is, and what makes FASTA of it.
@@ -83,10 +84,10 @@ def check_files(paths: Iterable[str], *, genbank: bool = False) -> None:
                 f"given twice: it is the same file as {foreign.line(other)}; name each file once", file=path
             )
         if not head.startswith(b"PAR1"):
-            _check_head(head, path, genbank)
+            _check_head(head, path, _ANNOTATED if annotated else ())
 
 
-def _check_head(head: bytes, path: str, genbank: bool) -> None:
+def _check_head(head: bytes, path: str, read: Collection[str]) -> None:
     for magic, name, make in _PACKED:
         if head.startswith(magic):
             _refuse(path, f"compressed by {name}, which is not read", make)
@@ -108,7 +109,7 @@ def _check_head(head: bytes, path: str, genbank: bool) -> None:
     if _is_utf16(text):
         _refuse(path, "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > FILE.fa")
     for start, name, make in _TEXTS:
-        if text.startswith(start) and not (genbank and name == "GenBank"):
+        if text.startswith(start) and name not in read:
             _refuse(path, f"this is {name}, and FASTA was expected", make)
 
 

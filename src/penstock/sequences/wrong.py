@@ -31,6 +31,8 @@ def bad_byte(
         following: the bytes from it on, where they are at hand.
         fastq: the file is FASTQ, and the text is FASTA made of it.
     """
+    if kind == BAD_TEXT:  # who found it may know only that there was some
+        offset, following = _first_text(path, fastq)
     line = line_of(path, offset, fastq=fastq)
     place = f"byte {offset} of the text" if line is None else f"line {line}"
     if following is None or len(following) < 3:
@@ -76,6 +78,27 @@ def _text_at(path: str, offset: int, fastq: bool) -> bytes:
                 return bytes(piece)[max(offset - at, 0) :][:40]
             at += len(piece)
     return b""
+
+
+def _first_text(path: str, fastq: bool) -> tuple[int, bytes]:
+    """Where the first text of a file is that is neither blank nor a comment, and a few bytes from there."""
+    source = Fasta(path, fastq=fastq)
+    in_comment, at = False, 0
+    for block in source.read(0, len(source)):
+        for piece in block:
+            text = bytes(piece)
+            start = 0
+            while start < len(text):
+                if in_comment:
+                    end = text.find(b"\n", start)
+                    in_comment, start = end < 0, len(text) if end < 0 else end + 1
+                    continue
+                start = len(text) - len(text[start:].lstrip())
+                in_comment = text[start : start + 1] == b";"
+                if start < len(text) and not in_comment:
+                    return at + start, text[start : start + 40]
+            at += len(text)
+    return 0, b""
 
 
 def is_protein(protein: int, letters: int) -> bool:

@@ -345,7 +345,7 @@ BAD = {
     "protein in one line": (">a\n" + "MKFIPQE" * 4000, "this is protein"),
     "fastq": ("@a\nACGT\n+\nIIII\n", "this is FASTQ"),
     "genbank": ("LOCUS       NC_1   4 bp\nORIGIN\n        1 acgt\n//\n", "no coding sequence to count"),
-    "no header": ("ACGT\nACGT\n>a\nACGT\n", "text before the first '>'"),
+    "no header": ("\n;ACG\n ACGT\nACGT\n>a\nACGT\n", r"line 3: text before the first '>' \('ACGT'\)"),
     "numbered": (">a\n        1 acgtacgt\n       11 acg\n", "the digit 1 in a sequence"),
     "old macintosh": (">a\rACGT\r>b\rAC\r", "carriage return"),
     "glued": (">a\nACGT>b\nACGT\n", "'>' inside a line"),

@@ -347,15 +347,63 @@ def test_what_was_met_twice_is_known_however_items_are_put_together(items):
     assert met.finish(iter(states[::-1])).tolist() == want
 
 
-def test_gff3_that_is_given_again_as_a_copy_doubles_no_coding_sequence(tmp_path):
+def test_gff3_files_are_read_apart_and_one_that_is_given_again_as_a_copy_counts_once(tmp_path):
     (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
     one = gff_of([("chr1", [(1, 18)], "+", ""), ("chr1", [(1, 4), (8, 12)], "-", "")])
     (tmp_path / "a.gff").write_text(one)
     (tmp_path / "b.gff").write_text(one.splitlines(True)[0] + one.splitlines(True)[1])
-    told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "a.gff", tmp_path / "b.gff", per_record=True)
-    assert told["coding_sequences"]["left_out"] == {"order": 1}
-    assert [row["length"] for row in table(tmp_path / "run")] == [9]
-    assert told["warnings"] == ["of 2 coding sequences 1 were left out: 1 (order)"]
+    (tmp_path / "c.gff").write_text(gff_of([("chr1", [(19, 24)], "+", "")]))  # of the id of another
+    names = [tmp_path / name for name in ("a.fa", "a.gff", "b.gff", "c.gff")]
+    told = run(tmp_path / "run", *names, per_record=True)
+    assert told["coding_sequences"]["left_out"] == {"told twice": 1}
+    assert sorted(row["length"] for row in table(tmp_path / "run")) == [6, 9, 18]
+    assert told["warnings"][-1] == "of 4 coding sequences 1 were left out: 1 (told twice)"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_gff3_with_its_sequences_inside_is_read_alone(tmp_path, packed):
+    """As Prokka writes it; two genomes whose contigs and genes have the same names are told apart."""
+    pack = gzip.compress if packed else bytes
+    inside = []
+    for number, sequence in enumerate((SEQUENCE, SEQUENCE[3:] + "AAA")):
+        features = [("c1", [(1, 18)], "+", ""), ("c1", [(1, 4), (8, 12)], "-", ""), ("c9", [(1, 3)], "+", "")]
+        text = f"{gff_of(features)}##FASTA\n>c1 contig\n{sequence[:30]}\n{sequence[30:]}\n>c2\n{sequence}\n"
+        inside.append(tmp_path / f"{number}.gff")
+        inside[-1].write_bytes(pack(text.encode()))
+    for backend in ("inline", *["local"] * packed):
+        told = run(tmp_path / backend, *inside, backend=backend, per_record=True)
+        assert [told["coding_sequences"][name] for name in ("features", "read")] == [6, 4]
+        assert told["coding_sequences"]["left_out"] == {"no such sequence": 2}
+        assert [(row["id"], counts_of(row)) for row in table(tmp_path / backend)] == [
+            (name, dict(codons_of(read)))
+            for sequence in (SEQUENCE, SEQUENCE[3:] + "AAA")
+            for name, read in (
+                ("g0", sequence[:18]),
+                ("g1", (sequence[:4] + sequence[7:12])[::-1].translate(COMPLEMENT)),
+            )
+        ]
+    (tmp_path / "a.fa").write_text(f">c1\n{SEQUENCE}\n")  # sequences that are named count, not those inside
+    told = run(tmp_path / "beside", tmp_path / "a.fa", inside[1])
+    assert told["tables"][0]["codons"] == 9
+    (tmp_path / "none.gff").write_text(gff_of([("c1", [(1, 18)], "+", "")]))
+    with pytest.raises(BadInput, match=r"none\.gff: GFF3 without its sequences"):
+        run(tmp_path / "none", inside[0], tmp_path / "none.gff")
+
+
+def test_what_has_no_strand_or_border_is_left_out_and_a_bad_line_has_its_place(tmp_path):
+    (tmp_path / "a.fa").write_text(f">chr1\n{SEQUENCE}\n")
+    annotation = tmp_path / "a.gff"
+    annotation.write_text(gff_of([("chr1", [(1, 18)], ".", ""), ("chr1", [(4, 9)], "+", "")]))
+    told = run(tmp_path / "run", tmp_path / "a.fa", annotation)["coding_sequences"]
+    assert (told["read"], told["left_out"]) == (1, {"no strand": 1})
+    places = ["(1.3)..18", "1..(16.18)", "complement((1.3)..18)", "one-of(1,4)..18", "1..18"]
+    (tmp_path / "a.gb").write_text(genbank([feature(place, "gene=x") for place in places], SEQUENCE))
+    told = run(tmp_path / "gb", tmp_path / "a.gb")["coding_sequences"]
+    assert (told["read"], told["left_out"]) == (1, {"order": 4})
+    for number, line in enumerate(("chr1\t.\tCDS\t6\t1\t.\t+\t0\tID=x", "chr1\t.\tCDS\tx\t1\t.\t+\t0\tID=x")):
+        annotation.write_text(f"{gff_of([('chr1', [(1, 18)], '+', '')])}{line}\n")
+        with pytest.raises(BadInput, match=r"a\.gff, line 4: a CDS line of GFF3 that cannot be read"):
+            run(tmp_path / f"bad{number}", tmp_path / "a.fa", annotation)
 
 
 def test_a_new_run_in_the_place_of_another_has_its_own_annotation(tmp_path):

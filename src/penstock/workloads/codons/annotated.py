@@ -1,16 +1,14 @@
-"""Readers of annotated sequences: GenBank records, and FASTA beside the CDS lines of GFF3."""
+"""Reader of GenBank records."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from penstock.errors import BadInput
-from penstock.workloads.codons.features import Cds, NoLocation, of_gff, of_qualifiers
+from penstock.sources.fasta import line_of
+from penstock.workloads.codons.features import Cds, NoLocation, of_qualifiers
 from penstock.workloads.codons.gather import Gatherer
 
 Pieces = Iterable[tuple[int, bytes]]
@@ -27,10 +25,6 @@ _KEPT = frozenset(
 )  # fmt: skip
 _LENGTH = re.compile(rb"\s(\d{1,18})\s+bp\b", re.IGNORECASE)
 """The length in a line LOCUS."""
-LINES, PLACES = "cds.gff", "cds.json"
-
-
-# ------------------------------------------------------------------ GenBank
 
 
 class GenBank:
@@ -52,16 +46,16 @@ class GenBank:
         Raises:
             BadInput: a feature that cannot be read, a record without an end, letters that are missing.
         """
-        lines = _lines(pieces, self._path)
+        lines = lines_of(pieces, self._path)
         for at, line in lines:
             if line.startswith(b"LOCUS"):
                 yield from self._record(at, line, lines)
             elif line.strip() and not line.startswith(b"//"):
-                raise self._bad(at, f"{_shown(line)} outside a record: GenBank begins with a line LOCUS")
+                raise self._bad(at, f"{shown(line)} outside a record: GenBank begins with a line LOCUS")
 
     def count(self, pieces: Pieces) -> int:
         """How many coding sequences there are."""
-        return sum(line.startswith(b"     CDS   ") for _, line in _lines(pieces, self._path))
+        return sum(line.startswith(b"     CDS   ") for _, line in lines_of(pieces, self._path))
 
     def _record(self, at: int, locus: bytes, lines: Iterator[tuple[int, bytes]]) -> Coding:
         sequences: list[Cds] = []
@@ -104,11 +98,11 @@ class GenBank:
                 return
             number, _, letters = line.strip().partition(b" ")
             if not number.isdigit():
-                raise self._bad(place, f"{_shown(line)} where a line of sequence was expected")
+                raise self._bad(place, f"{shown(line)} where a line of sequence was expected")
             if number.lstrip(b"0") != b"%d" % (read + 1):
                 raise self._bad(
                     place,
-                    f"a line of sequence of the record {_shown(locus)} has the number {_shown(number)}, and "
+                    f"a line of sequence of the record {shown(locus)} has the number {shown(number)}, and "
                     f"{read + 1} follows the {read} letters before it: letters are missing or too many",
                 )
             held.append(letters.translate(None, b" \t"))
@@ -125,7 +119,7 @@ class GenBank:
         if told and read and int(told[1]) != read:
             raise self._bad(
                 at,
-                f"the record {_shown(locus)} has {read} letters, and its line LOCUS tells {int(told[1])} bp: "
+                f"the record {shown(locus)} has {read} letters, and its line LOCUS tells {int(told[1])} bp: "
                 "letters are missing or too many",
             )
 
@@ -139,19 +133,19 @@ class GenBank:
         try:
             return [of_qualifiers(location, told)]
         except NoLocation as error:
-            raise self._bad(
-                place, f"a CDS whose place or qualifier cannot be read: {_shown(error)}"
-            ) from None
+            raise self._bad(place, f"a CDS whose place or qualifier cannot be read: {shown(error)}") from None
 
     def _tell(self, sequences: Sequence[Cds]) -> None:
         self._told["features"] += len(sequences)
         self._told.update(cds.reason for cds in sequences if cds.reason)
 
     def _cut(self, at: int, locus: bytes) -> BadInput:
-        return self._bad(at, f"the record {_shown(locus)} has no end (a line //): the file is cut off")
+        return self._bad(at, f"the record {shown(locus)} has no end (a line //): the file is cut off")
 
     def _bad(self, at: int, what: str) -> BadInput:
-        return BadInput(what, file=self._path, place=f"byte {at} of the text")
+        line = line_of(self._path, at)
+        place = f"byte {at} of the text" if line is None else f"line {line}"
+        return BadInput(what, file=self._path, place=place)
 
 
 def _feature(lines: Sequence[bytes]) -> tuple[str, dict[str, list[str]]]:
@@ -180,7 +174,7 @@ def _feature(lines: Sequence[bytes]) -> tuple[str, dict[str, list[str]]]:
     return location, told
 
 
-def _lines(pieces: Pieces, path: str) -> Iterator[tuple[int, bytes]]:
+def lines_of(pieces: Pieces, path: str) -> Iterator[tuple[int, bytes]]:
     """Lines, without their ends, and where each begins."""
     held, at = b"", 0
     for offset, piece in pieces:
@@ -196,152 +190,6 @@ def _lines(pieces: Pieces, path: str) -> Iterator[tuple[int, bytes]]:
         yield at, held.rstrip(b"\r")
 
 
-def _shown(text: object) -> str:
+def shown(text: object) -> str:
+    """What was read, as an error quotes it."""
     return repr(text.decode("latin-1") if isinstance(text, bytes) else str(text))[:100]
-
-
-# ------------------------------------------------------------------ FASTA and GFF3
-
-
-def keep_lines(folder: Path, *, texts: Iterable[tuple[str, Pieces]]) -> dict[str, Any]:
-    """Write the CDS lines of GFF3 files into a folder, and where those of each sequence are in it.
-
-    Args:
-        folder: gets ``cds.gff`` and ``cds.json``, id -> list of (start, stop) in bytes.
-        texts: path and text of each file.
-
-    Raises:
-        BadInput: a line that is none of GFF3, or no CDS line in any file.
-    """
-    places: dict[str, list[list[int]]] = {}
-    at = 0
-    last: bytes | None = None
-    with open(folder / LINES, "wb") as out:
-        for path, pieces in texts:
-            for offset, line in _lines(pieces, path):
-                if line.startswith(b"##FASTA"):
-                    break
-                if line.startswith(b"#") or not line.strip():
-                    continue
-                columns = line.split(b"\t", 3)
-                if len(columns) < 4:
-                    raise BadInput(
-                        f"{_shown(line)} is no line of GFF3, which has nine columns with tabs between them",
-                        file=path, place=f"byte {offset} of the text",
-                    )  # fmt: skip
-                if columns[2] != b"CDS":
-                    continue
-                name = columns[0]
-                size = out.write(line + b"\n")
-                runs = places.setdefault(name.decode("utf-8", "surrogateescape"), [])
-                if name == last:
-                    runs[-1][1] += size
-                else:
-                    runs.append([at, at + size])
-                at, last = at + size, name
-    with open(folder / PLACES, "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(places, file)
-    return {"sequences": len(places), "bytes": at}
-
-
-class Annotated:
-    """Coding sequences of FASTA records, by the lines that ``keep_lines`` kept.
-
-    Args:
-        path: the FASTA file, for errors.
-        folder: of the lines.
-        told: as for :class:`GenBank`.
-        places: of the lines of each sequence in it.
-
-    ``met`` gets, for each record that has such lines, where the first of them begins: it stands for its id.
-    """
-
-    def __init__(self, path: str, folder: Path, told: Counter[str], places: Mapping[str, Any]) -> None:
-        self._path = path
-        self._folder = folder
-        self._told = told
-        self._places = places
-        self.met: list[int] = []
-
-    def read(self, pieces: Pieces) -> Coding:
-        """Each coding sequence and its letters, as they end."""
-        gatherer: Gatherer | None = None
-        with open(self._folder / LINES, "rb") as lines:
-            for header, letters in _fasta(pieces, self._path):
-                if header is not None:
-                    self._end(gatherer)
-                    gatherer = Gatherer(self._features(header, lines))
-                elif gatherer is not None:
-                    yield from gatherer.feed(letters)
-                elif letters:
-                    raise BadInput("text before the first '>'", file=self._path)
-        self._end(gatherer)
-
-    def count(self, pieces: Pieces) -> int:
-        """How many coding sequences there are."""
-        with open(self._folder / LINES, "rb") as lines:
-            return sum(
-                len(self._features(header, lines, tell=False))
-                for header, _ in _fasta(pieces, self._path)
-                if header is not None
-            )
-
-    def _features(self, header: bytes, lines: IO[bytes], *, tell: bool = True) -> list[Cds]:
-        name = (header.split(None, 1) or [b""])[0].decode("utf-8", "surrogateescape")
-        runs = self._places.get(name, ())
-        found = features_of(lines, runs)
-        if tell:
-            self.met += [start for start, _ in runs[:1]]
-            self._told["features"] += len(found)
-            self._told.update(cds.reason for cds in found if cds.reason)
-        return found
-
-    def _end(self, gatherer: Gatherer | None) -> None:
-        self._told["outside"] += len(gatherer.beyond()) if gatherer else 0
-
-
-def features_of(lines: IO[bytes], runs: Iterable[Sequence[int]]) -> list[Cds]:
-    """The coding sequences of one sequence, from the lines that ``keep_lines`` kept.
-
-    Args:
-        lines: the file of them.
-        runs: where those of the sequence begin and end in it.
-
-    Raises:
-        BadInput: a line that is none of a CDS.
-    """
-    texts: list[str] = []
-    for start, stop in runs:
-        lines.seek(start)
-        texts += lines.read(stop - start).decode("utf-8", "replace").splitlines()
-    try:
-        return of_gff(texts)
-    except NoLocation as error:
-        raise BadInput(f"a CDS line of GFF3 that cannot be read: {_shown(error)}") from None
-
-
-def _fasta(pieces: Pieces, path: str) -> Iterator[tuple[bytes | None, bytes]]:
-    """Headers, and letters between them without blanks and line ends."""
-    held, inside_line = b"", False
-    for _, piece in pieces:
-        text = held + piece
-        cut = text.rfind(b"\n") + 1
-        if not cut and (inside_line or text[:1] not in (b">", b";")):
-            cut = len(text)
-        held, text = text[cut:], text[:cut]
-        if len(held) > LONGEST_LINE:
-            raise BadInput(f"a header of over {LONGEST_LINE} bytes", file=path)
-        yield from _of_lines(text, inside_line)
-        inside_line = not text.endswith(b"\n") if text else inside_line
-    yield from _of_lines(held, inside_line)
-
-
-def _of_lines(text: bytes, inside_line: bool) -> Iterator[tuple[bytes | None, bytes]]:
-    if b">" not in text and b";" not in text:
-        yield None, text.translate(None, b" \t\r\n\v\f")
-        return
-    for at, line in enumerate(text.split(b"\n")):
-        if line.startswith(b">") and not (inside_line and not at):
-            yield line[1:].rstrip(b"\r"), b""
-        elif not line.startswith(b";") or (inside_line and not at):
-            yield None, line.translate(None, b" \t\r\v\f")

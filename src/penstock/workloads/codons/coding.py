@@ -17,12 +17,13 @@ import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.sequences.given import check_files
 from penstock.sequences.inputs import Inputs, block_of, text_of
-from penstock.sequences.stretches import Records, Stretch
-from penstock.sources import Fasta
+from penstock.sources import Fasta, FastaRecords
+from penstock.sources.fasta import Block
 from penstock.sources.paths import find_files
 from penstock.workloads.codons import genetic_codes
-from penstock.workloads.codons.annotated import LINES, PLACES, Annotated, GenBank, features_of, keep_lines
+from penstock.workloads.codons.annotated import GenBank
 from penstock.workloads.codons.features import REASONS
+from penstock.workloads.codons.gff3 import LINES, PLACES, Annotated, Places, features_of, is_gff, keep_lines
 from penstock.workloads.codons.usage import Counted, Ints
 from penstock.workloads.codons.usage_job import Bad, CountRecords
 
@@ -41,7 +42,7 @@ class Files:
 
     Attributes:
         genbank: GenBank.
-        fasta: FASTA that GFF3 files tell of.
+        fasta: FASTA that GFF3 files tell of; none where these have their sequences inside (``##FASTA``).
         gff: these.
     """
 
@@ -65,21 +66,19 @@ def find(paths: Sequence[str], *, wanted: bool) -> Files | None:
         head = _head(path)
         if head.startswith(b"LOCUS "):
             found.genbank.append(path)
-        elif head.startswith((b"##gff-version 3", b"##gff-version\t3")):
+        elif is_gff(head):
             found.gff.append(path)
         else:
             found.fasta.append(path)
     if not (wanted or found.genbank or found.gff):
         return None
-    check_files([*found.genbank, *found.fasta], genbank=True)
+    check_files([*found.genbank, *found.fasta, *found.gff], annotated=True)
     if found.genbank and (found.fasta or found.gff):
         raise BadInput(
             f"{len(found.genbank)} files are GenBank, of which the coding sequences are counted, and "
             f"{len(found.fasta) + len(found.gff)} are not: count them in runs apart",
             file=found.genbank[0],
         )
-    if found.gff and not found.fasta:
-        raise BadInput("GFF3 without its sequences: name the FASTA file too", file=found.gff[0])
     if found.fasta and not found.gff:
         raise BadInput(
             "--cds needs to know where the coding sequences are: name GenBank files, or FASTA and GFF3 files "
@@ -107,10 +106,10 @@ class CountFeatures:
 
     genbank: bool
 
-    def __call__(self, item: Stretch, annotation: Any = None) -> int:
+    def __call__(self, item: Block, annotation: Any = None) -> int:
         """Count them."""
         reader = _reader(self.genbank, item.path, Counter(), annotation)
-        return int(reader.count(item))
+        return int(reader.count(item.placed()))
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,10 @@ class CountCoding(CountRecords):
         return found if self.genbank else found | {"met": np.array(reader.met, np.int64)}
 
     def _texts(
-        self, item: Stretch, reader: Any, told: Counter[str], codes: deque[int]
+        self, item: Block, reader: Any, told: Counter[str], codes: deque[int]
     ) -> Iterator[tuple[int, bytes]]:
         """The coding sequences as FASTA."""
-        for cds, letters in reader.read(item):
+        for cds, letters in reader.read(item.placed()):
             code = cds.code or self.codes.default
             try:
                 genetic_codes.translation(code)
@@ -193,7 +192,7 @@ class Met:
         return total
 
 
-def _bad(item: Stretch) -> Bad:
+def _bad(item: Block) -> Bad:
     """Names the file; a place in a coding sequence is none in it."""
     return lambda at, kind, text: BadInput(
         f"the byte {text[:1]!r} in a coding sequence: only letters, '-', '.', '*' and blanks are expected",
@@ -210,7 +209,7 @@ def _reader(genbank: bool, path: str, told: Counter[str], annotation: Any) -> An
 _PLACES: dict[tuple[str, int, int, int], Any] = {}
 
 
-def _places(folder: str) -> Mapping[str, Any]:
+def _places(folder: str) -> Places:
     """Read once a process, unless another run has come into the folder's place."""
     path = Path(folder) / PLACES
     status = path.stat()
@@ -219,8 +218,13 @@ def _places(folder: str) -> Mapping[str, Any]:
         _PLACES.clear()
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             _PLACES[key] = json.load(file)
-    found: Mapping[str, Any] = _PLACES[key]
+    found: Places = _PLACES[key]
     return found
+
+
+def _ids(folder: str) -> Iterator[tuple[str, Sequence[Sequence[int]]]]:
+    """The ids of each GFF3 file, and where their lines are."""
+    return (each for places in _places(folder).values() for each in places.items())
 
 
 # ------------------------------------------------------------------ in the parent
@@ -228,17 +232,26 @@ def _places(folder: str) -> Mapping[str, Any]:
 
 def inputs_of(files: Files) -> Inputs:
     """A source of whole records."""
-    paths = files.genbank or files.fasta
-    source = Records(paths, block=block_of(paths), mark=b"LOCUS " if files.genbank else b">")
+    paths = files.genbank or files.fasta or files.gff
+    source = FastaRecords(paths, block=block_of(paths), mark="LOCUS " if files.genbank else ">")
     return Inputs(source, paths, [], sum(map(text_of, paths)), 0)
 
 
 def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]:
-    """The input that tells where coding sequences are: a folder with the CDS lines of the GFF3 files."""
+    """The input that tells where coding sequences are: a folder with the CDS lines of the GFF3 files.
+
+    Raises:
+        BadInput: a GFF3 file whose sequences are neither beside it nor in it.
+    """
     if not files.gff:
         return {}
     # As paths, whose contents are in the key of the step: a changed annotation is refused.
     stored = run.step("annotation", keep, inputs={"paths": [Path(path) for path in files.gff]})
+    if stored.facts["without"] and not files.fasta:
+        raise BadInput(
+            "GFF3 without its sequences: name the FASTA file too (there is no line ##FASTA in it)",
+            file=stored.facts["without"][0],
+        )
     return {"annotation": stored}
 
 
@@ -259,10 +272,10 @@ def keep(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
 def count_absent(folder: Path, annotation: Path, usage: Mapping[str, Any]) -> dict[str, Any]:
     """The step that counts what the annotation tells of sequences that are in no FASTA file."""
     met = set(usage["met"].tolist())
-    absent = {name: runs for name, runs in _places(str(annotation)).items() if runs[0][0] not in met}
+    absent = [(name, runs) for name, runs in _ids(str(annotation)) if runs[0][0] not in met]
     with open(annotation / LINES, "rb") as lines:
-        features = sum(len(features_of(lines, runs)) for runs in absent.values())
-    names = [name.encode("utf-8", "replace").decode() for name in islice(absent, _NAMED)]
+        features = sum(len(features_of(lines, runs)) for _, runs in absent)
+    names = [name.encode("utf-8", "replace").decode() for name, _ in absent[:_NAMED]]
     return {"features": features, "sequences": len(absent), "first": names}
 
 
@@ -292,12 +305,12 @@ def _refuse_twice(met: Ints, annotation: penstock.Stored, files: Files) -> None:
     twice = set(met[1:][met[1:] == met[:-1]].tolist())
     if not twice:
         return
-    names = (name for name, runs in _places(str(annotation.folder)).items() if runs[0][0] in twice)
+    names = (name for name, runs in _ids(str(annotation.folder)) if runs[0][0] in twice)
     raise BadInput(
         f"{len(twice)} ids that CDS lines name are each that of several FASTA records "
         f"({_list(names, len(twice))}): which of them is meant cannot be told, and all would be counted. "
         "Give each id once",
-        file=files.fasta[0] if len(files.fasta) == 1 else None,
+        file=(files.fasta or files.gff)[0] if len(files.fasta or files.gff) == 1 else None,
     )
 
 

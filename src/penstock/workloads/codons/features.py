@@ -11,16 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-REASONS = ("pseudo", "order", "remote", "outside", "no sequence")
-"""Why a coding sequence is left out: a pseudogene; parts whose joining is not told (``order``, ``a^b``,
-``a.b``; a line of GFF3 that comes twice); a part in another record; a part beyond
-the sequence's end; a record without its sequence."""
+REASONS = ("pseudo", "order", "no strand", "told twice", "remote", "outside", "no sequence")
+"""Why a coding sequence is left out: a pseudogene; parts whose joining or border is not told (``order``,
+``a^b``, ``(a.b)..c``; a line of GFF3 that comes twice); no strand; told by a GFF3 file before already; a part
+in another record; a part beyond the sequence's end; a record without its sequence."""
 
 _PHASES = {"0": 0, "1": 1, "2": 2, ".": 0}
+_STRANDS = ("+", "-", ".", "?")
 _DEEPEST = 8
 """Locations in locations; those of INSDC are three deep."""
 _TOKEN = re.compile(r"\s*([A-Za-z_]+\(|[(),]|[^(),\s]+)")
-_RANGE = re.compile(r"(?:([^:]+):)?(<?)(\d{1,15})(?:\.\.(>?)(\d{1,15}))?(>?)$")
+_RANGE = re.compile(r"(?:([^:]+):)?([<>]?)(\d{1,15})(?:\.\.([<>]?)(\d{1,15}))?(>?)$")
+_VAGUE = re.compile(r"\(\d+\.\d+\)|one-of\([\d,<>\s]*\)")
+"""A border that is somewhere between two places, or one of some."""
 _EXCEPT = re.compile(r"pos:((?:complement|join)?\(?[^a-z]*\)*),aa:([A-Za-z]+)")
 
 
@@ -56,6 +59,16 @@ class Cds:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A CDS line of GFF3."""
+
+    part: Part
+    phase: int
+    told: dict[str, str]
+    has_strand: bool
+
+
 class NoLocation(ValueError):
     """A text that is no location."""
 
@@ -73,6 +86,7 @@ def location(text: str) -> tuple[tuple[Part, ...], bool, str]:
     Raises:
         NoLocation: it is none.
     """
+    text = _VAGUE.sub("?", text)
     tokens = [token.strip() for token in _TOKEN.findall(text)]
     found = _Found()
     found.parts = _parse(tokens, found, 0)
@@ -101,7 +115,9 @@ def _parse(tokens: list[str], found: _Found, depth: int) -> list[Part]:
         return [Part(part.start, part.stop, not part.reverse) for part in reversed(parts)]
     match = _RANGE.match(token)
     if match is None:
-        if re.fullmatch(r"(?:[^:]+:)?\d+(?:\^|\.)\d+", token):
+        if re.fullmatch(
+            r"(?:[^:]+:)?(?:\d+(?:\^|\.)\d+|(?=.*\?)[<>]?(?:\d+|\?)(?:\.\.[<>]?(?:\d+|\?))?)", token
+        ):
             found.reason = found.reason or "order"
             return []
         raise NoLocation(token)
@@ -170,38 +186,40 @@ def of_gff(lines: Iterable[str]) -> list[Cds]:
     Raises:
         NoLocation: a line that is none, whole.
     """
-    groups: dict[str, list[tuple[Part, int, dict[str, str]]]] = {}
+    groups: dict[str, list[_Line]] = {}
     for number, line in enumerate(lines):
         columns = line.rstrip("\r\n").split("\t")
         try:
             start, stop, phase = int(columns[3]) - 1, int(columns[4]), columns[7]
-            if start < 0 or stop <= start or columns[6] not in ("+", "-") or phase not in _PHASES:
+            if start < 0 or stop <= start or columns[6] not in _STRANDS or phase not in _PHASES:
                 raise ValueError
             attributes = _attributes(columns[8])
         except (ValueError, IndexError):
             raise NoLocation(line[:200]) from None
         key = attributes.get("ID") or attributes.get("Parent") or f"\t{number}"
         part = Part(start, stop, columns[6] == "-")
-        groups.setdefault(key, []).append((part, _PHASES[phase], attributes))
+        groups.setdefault(key, []).append(_Line(part, _PHASES[phase], attributes, columns[6] in "+-"))
     return [_of_lines(each) for each in groups.values()]
 
 
-def _of_lines(lines: list[tuple[Part, int, dict[str, str]]]) -> Cds:
-    told = lines[0][2]
-    strands = {part.reverse for part, _, _ in lines}
+def _of_lines(lines: list[_Line]) -> Cds:
+    told = lines[0].told
+    strands = {line.part.reverse for line in lines}
     if len(strands) == 1 and "trans-splicing" not in told.get("exception", "").replace("trans_", "trans-"):
-        lines = sorted(lines, key=lambda line: line[0].start, reverse=strands == {True})
+        lines = sorted(lines, key=lambda line: line.part.start, reverse=strands == {True})
     names = ("gene", "locus_tag", "Name", "protein_id", "ID", "Parent")
     partial = told.get("partial") == "true" or any("_range" in key for key in told)
     values = {"transl_table": [told["transl_table"]]} if "transl_table" in told else {}
-    reason = "order" if len({part for part, _, _ in lines}) < len(lines) else ""
+    reason = "order" if len({line.part for line in lines}) < len(lines) else ""
+    if not all(line.has_strand for line in lines):
+        reason = "no strand"
     if told.get("pseudo") == "true" or "pseudogene" in told:
         reason = "pseudo"
     exceptions = re.findall(r"\(.*?aa:[A-Za-z]+\)", told.get("transl_except", ""))
     return Cds(
         next((told[name] for name in names if told.get(name)), ""),
-        tuple(part for part, _, _ in lines),
-        lines[0][1],
+        tuple(line.part for line in lines),
+        lines[0].phase,
         _number(values, "transl_table", 0) or None,
         _excepted(exceptions),
         partial,
