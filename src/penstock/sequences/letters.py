@@ -25,3 +25,11 @@ LETTERS = _letters()
 def is_sequence(letters: bytes) -> bool:
     """Whether these bytes, blanks left out, are letters of nucleotides or proteins, gaps or stops."""
     return b"\0" not in letters and bytes([BAD]) not in letters.translate(LETTERS)
+
+
+_NOT_PROTEIN = bytes(set(range(256)) - set(b"EFILPQJOZefilpqjoz"))
+
+
+def protein_letters(letters: bytes) -> int:
+    """How many of these bytes are letters that no nucleotide code has."""
+    return len(letters.translate(None, _NOT_PROTEIN))

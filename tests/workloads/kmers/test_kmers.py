@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 import penstock
 from penstock.errors import BadInput
 from penstock.testing import SinkSuite
+from penstock.workloads.codons import Codons
 from penstock.workloads.kmers import Kmers, words
 from penstock.workloads.kmers.dense import Dense
 from penstock.workloads.kmers.joining import JoinRuns
 from penstock.workloads.kmers.reading import BadByte, Compiled, Plain
+from penstock.workloads.sequences import Sequences
 
 CODONS = Path(__file__).parents[1] / "codons" / "data"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "organelles.fa.gz"
@@ -281,10 +283,11 @@ def test_words_and_numbers_are_each_others_reverse(numbers, k):
 
 
 def test_small_inputs_load_no_compiled_code(tmp_path):
-    from penstock.workloads.kmers import _asked, _counting, _open
+    from penstock.sequences.options import open_asked
+    from penstock.workloads.kmers import _asked, _counting
 
     asked = _asked({"inputs": [str(EXAMPLE)]})
-    assert _counting(_open(asked, records=True), asked, None).function.compiled is False
+    assert _counting(open_asked(asked, records=True), asked, None).function.compiled is False
 
 
 # ------------------------------------------------------------------ samples and bad inputs
@@ -303,7 +306,7 @@ def test_a_sample_has_exactly_so_many_records_and_the_same_ones_as_rows_do_not_m
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"ACGT\n>a\nACGT\n", r"line 1: text before the first '>'"),
+        (b"ACGT\n>a\nACGT\n", r"line 1: text before the first '>' \('ACGT'\)"),
         (b">a\nACGT\nAC1T\n", r"line 3: the digit 1 in a sequence"),
         (b">a\nACGT>b\nACGT\n", r"line 2: '>' inside a line"),
         (b">a\nMKEFLPQIE\n", r"this is protein"),
@@ -325,11 +328,27 @@ def test_a_bad_row_is_named(tmp_path):
         run(tmp_path / "run", tmp_path / "a.parquet", k=2)
 
 
-def test_a_little_protein_is_told_of(tmp_path):
+@pytest.mark.parametrize("workload", [Kmers, Codons, Sequences])
+def test_a_little_protein_is_told_of_by_whatever_reads_it(tmp_path, capsys, workload):
     path = tmp_path / "a.fa"
     path.write_bytes(b">a\n" + b"ACGT" * 50 + b"EF\n")
-    _, told = run(tmp_path / "run", path, k=2)
-    assert "2 of 202 letters are of proteins" in told["warnings"][0]
+    for number, options in enumerate([{}] + [{"per_record": True, "compare": None}] * (workload is Codons)):
+        with penstock.Run(tmp_path / f"run{number}", budget="1GiB", backend="inline") as opened:
+            workload().run(opened, inputs=[str(path)], **options)
+        told = json.loads((tmp_path / f"run{number}" / "summary.json").read_text())
+        assert "2 of 202 letters are of proteins" in "".join(told["warnings"])
+        assert "warning: 2 of 202 letters" in capsys.readouterr().err
+
+
+def test_words_that_no_record_has_are_an_empty_table_to_whoever_reads_it(tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b">a\nACGTACGTAC\n")
+    for k in (12, 21):
+        found, told = run(tmp_path / f"run{k}", path, k=k)
+        assert (found, told["distinct"], told["shorter_than_k"]) == ({}, 0, 1)
+        table = pq.read_table(tmp_path / f"run{k}" / "kmers.parquet")
+        assert table.schema == pa.schema([("kmer", pa.string()), ("count", pa.int64())])
+        assert list((tmp_path / f"run{k}").glob("kmers.parquet/*.parquet" if k > 12 else "kmers.parquet"))
 
 
 def test_files_without_a_record_are_an_error(tmp_path):

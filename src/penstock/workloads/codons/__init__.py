@@ -31,6 +31,7 @@ import click
 
 import penstock
 from penstock.errors import BadInput, MissingExtra, UsageError
+from penstock.sequences.options import DEFAULTS, open_asked, with_inputs
 from penstock.workloads.codons import code_map, genetic_codes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(), metavar="INPUT...")
+@with_inputs
 @click.option(
     "--genetic-code", default="1", show_default=True, callback=_codes, metavar="N|MAP",
     help="NCBI number of the genetic code: 1 standard, 2 vertebrate mitochondria, 11 bacteria and plastids; "
@@ -83,14 +84,6 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
 )  # fmt: skip
 @click.option("--per-file", is_flag=True, help="Also a table of all files, files.parquet.")
 @click.option(
-    "--input-format", type=click.Choice(["fasta", "fastq"]), default="fasta", show_default=True,
-    help="What files that are no Parquet are.",
-)  # fmt: skip
-@click.option(
-    "--column", default="sequence", show_default=True, metavar="NAME",
-    help="The column of sequences in Parquet files.",
-)  # fmt: skip
-@click.option(
     "--reference", type=click.Path(), metavar="FILE",
     help="Coding sequences of highly expressed genes, by which the CAI is told.",
 )  # fmt: skip
@@ -117,11 +110,6 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
     help="Draw codon usage by amino acid with RSCU as colours, GC and lengths of records, as PNG, SVG and "
     "PDF (needs matplotlib).",
 )  # fmt: skip
-@click.option(
-    "--sample", type=click.IntRange(min=1), metavar="N",
-    help="Count exactly N records, chosen at random by --seed.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --sample.")
 @click.option(
     "--compare", type=click.Path(), metavar="RUN",
     help="Also comparison.parquet: the frequencies beside those of the run in this folder, with the error "
@@ -204,7 +192,7 @@ class Codons:
         if asked["format"]:
             writing.texts(run, readings, asked["format"])
         if asked["plot"]:
-            source = _open(asked["inputs"], asked, records=True).source
+            source = open_asked(asked, records=True).source
             draw(run, source, seed=asked["seed"], limit=limit, usage=rows)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
@@ -221,7 +209,7 @@ class Codons:
         if asked["compat"] == "upstream":
             from penstock.workloads.codons import upstream
 
-            job = upstream.job(_open(asked["inputs"], asked, whole=True), asked, None)
+            job = upstream.job(open_asked(asked, named=True), asked, None)
         elif asked["by_code"]:
             firsts = np.zeros(len(inputs.source) + 1, np.int64)
             job = by_record.job(inputs, asked | {"compare": None}, None, None, {"firsts": firsts})
@@ -237,10 +225,11 @@ def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: options that do not go together.
     """
     asked = {
+        **DEFAULTS,
         "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
         "min_count": 0, "cds": False, "format": None, "skip_n": True, "rscu": False, "top": 30,
         "per_record": False, "per_file": False, "reference": None, "compat": None, "plot": False,
-        "sample": None, "seed": 0, "compare": None, "column": "sequence", "input_format": "fasta", **options,
+        "compare": None, **options,
     }  # fmt: skip
     codes = code_map.parse(str(asked["genetic_code"]))
     files = _annotated(asked, codes)
@@ -302,7 +291,7 @@ def _inputs(asked: Mapping[str, Any]) -> Inputs:
         from penstock.workloads.codons import coding
 
         return coding.inputs_of(asked["files"])
-    return _open(asked["inputs"], asked, whole=asked["by_code"])
+    return open_asked(asked, named=asked["by_code"])
 
 
 def _nothing(asked: Mapping[str, Any], told: Mapping[str, Any]) -> BadInput:
@@ -324,16 +313,6 @@ def _of_records(asked: Mapping[str, Any]) -> bool:
     return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])
 
 
-def _open(paths: Sequence[str], asked: Mapping[str, Any], **how: bool) -> Inputs:
-    from penstock.sequences.inputs import open_inputs
-
-    # The same files have the same names wherever the run is resumed from.
-    return open_inputs(
-        [str(Path(path).absolute()) for path in paths], column=asked["column"], **how,
-        fastq=asked["input_format"] == "fastq",
-    )  # fmt: skip
-
-
 def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
     from importlib.util import find_spec
 
@@ -350,7 +329,7 @@ def _reference(run: penstock.Run, path: str) -> NDArray[Any]:
     """The counts of the reference set of the CAI."""
     from penstock.workloads.codons import summary as s
 
-    inputs = _open([path], {"column": "sequence", "input_format": "fasta"})
+    inputs = open_asked(DEFAULTS, [path])
     summary = run.stage("reference", _counting(inputs, 0, None)).open()
     _check(summary, inputs.fasta)
     counts: NDArray[Any] = s.frames(summary, "+")[0]
@@ -363,7 +342,7 @@ def _choose(run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any]) -> int:
     """The limit under which exactly ``sample`` records have their numbers; passes over the headers."""
     from penstock.sequences.sampling import choose
 
-    blocks = _open(asked["inputs"], asked) if asked["by_code"] or asked["compat"] == "upstream" else inputs
+    blocks = open_asked(asked) if asked["by_code"] or asked["compat"] == "upstream" else inputs
     return choose(run, blocks.source, int(asked["sample"]), asked["seed"])
 
 
@@ -373,7 +352,7 @@ def _count_records(
     """Count record by record: the first ids without a code, sums by code, and what more is told."""
     from penstock.workloads.codons import by_record, coding
 
-    inputs = _inputs(asked) if asked["files"] else _open(asked["inputs"], asked, whole=True)
+    inputs = _inputs(asked) if asked["files"] else open_asked(asked, named=True)
     annotation = coding.annotation_of(run, asked["files"]) if asked["files"] else {}
     stored = by_record.count(run, inputs, asked, limit, reference, annotation)
     sums = stored.open("sums")
@@ -424,6 +403,6 @@ def _check(summary: NDArray[Any], fasta: Sequence[str], *, fastq: bool = False) 
 def _count_as_upstream(run: penstock.Run, asked: Mapping[str, Any]) -> None:
     from penstock.workloads.codons import upstream, writing
 
-    inputs = _open(asked["inputs"], asked, whole=True)
+    inputs = open_asked(asked, named=True)
     limit = _choose(run, inputs, asked) if asked["sample"] else None
     writing.as_upstream(run, run.stage("triplets", upstream.job(inputs, asked, limit)).open(), asked)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.sequences.options import sample_of, warnings_of
 from penstock.workloads.codons import genetic_codes, indices
 from penstock.workloads.codons import summary as s
 from penstock.workloads.codons.tables import Row, codon_rows
@@ -111,8 +112,8 @@ def told(
         "tables": ledgers,
         "letters": dict(totals.letters),
         "genetic_code": _codes(asked),
-        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
-        "warnings": [*_of_letters(totals, asked["sample"]), *_of_reading(ledgers, asked)],
+        "sample": sample_of(asked),
+        "warnings": [*_of_letters(totals, asked), *_of_reading(ledgers, asked)],
     }
     return rows, content
 
@@ -136,7 +137,7 @@ def _codes(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"number": codes.default, "name": genetic_codes.name(codes.default)}
 
 
-def _of_letters(totals: Totals, sample: int | None) -> list[str]:
+def _of_letters(totals: Totals, asked: Mapping[str, Any]) -> list[str]:
     told = []
     gaps = totals.letters["gap"]
     if gaps > _GAPS * totals.bases:
@@ -144,9 +145,8 @@ def _of_letters(totals: Totals, sample: int | None) -> list[str]:
             f"{gaps} of {totals.bases} letters are gaps or stops ('-', '.', '*'): the input looks "
             "aligned. They hold their positions; remove them to count codons across them"
         )
-    if sample and totals.records < sample:
-        told.append(f"there are only {totals.records} records, so that the sample of {sample} is all of them")
-    return told
+    protein = totals.letters["protein"]
+    return told + warnings_of(asked, records=totals.records, letters=totals.bases, protein=protein)
 
 
 def _of_reading(ledgers: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> list[str]:

@@ -69,4 +69,4 @@ def tables(run: penstock.Run, rows: list[Any], told: Mapping[str, Any]) -> None:
     with penstock.atomic(run.folder / "summary.json") as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     for warning in told["warnings"]:
-        click.echo(f"warning: {foreign.line(str(warning))}", err=True)
+        foreign.warn(str(warning))

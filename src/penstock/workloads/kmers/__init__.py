@@ -16,7 +16,7 @@ word is of A, C, G and T alone and never reaches over the end of its record. The
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +24,17 @@ import click
 
 import penstock
 from penstock import foreign
-from penstock.errors import BadInput, MissingExtra
+from penstock.errors import BadInput
+from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
 
 if TYPE_CHECKING:
     from penstock.sequences.inputs import Inputs
 
 _LONGEST = 31
-_MANY = 0.02
-"""Share of letters of proteins from which on they are told of; above 5 % they are an error."""
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(), metavar="INPUT...")
+@with_inputs
 @click.option("--k", type=click.IntRange(1, _LONGEST), default=6, show_default=True, help="Bases of a word.")
 @click.option(
     "--canonical", is_flag=True,
@@ -51,22 +50,9 @@ _MANY = 0.02
     help="How many of the most frequent words summary.json names.",
 )  # fmt: skip
 @click.option(
-    "--input-format", type=click.Choice(["fasta", "fastq"]), default="fasta", show_default=True,
-    help="What files that are no Parquet are.",
-)  # fmt: skip
-@click.option(
-    "--column", default="sequence", show_default=True, metavar="NAME",
-    help="The column of sequences in Parquet files.",
-)  # fmt: skip
-@click.option(
     "--plot", is_flag=True,
     help="Draw the most frequent words, GC and lengths of records, as PNG, SVG and PDF (needs matplotlib).",
 )  # fmt: skip
-@click.option(
-    "--sample", type=click.IntRange(min=1), metavar="N",
-    help="Count in exactly N records, chosen at random by --seed.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --sample.")
 def _command(**options: Any) -> None:
     """Count k-mers in FASTA files (plain, gzip, bgzip, zstd, bzip2, xz) or Parquet files.
 
@@ -109,7 +95,7 @@ class Kmers:
         if asked["plot"]:
             need_matplotlib()
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
-        inputs = _open(asked, records=True)
+        inputs = open_asked(asked, records=True)
         limit = _choose(run, asked) if asked["sample"] else None
         counted = run.stage("count", _counting(inputs, asked, limit))
         if asked["k"] <= DENSE_K:
@@ -129,36 +115,24 @@ class Kmers:
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that counts."""
         asked = _asked(options)
-        inputs, wishes = _open(asked, records=True), {name: options.get(name) for name in ("workers", "call")}
+        inputs, wishes = (
+            open_asked(asked, records=True),
+            {name: options.get(name) for name in ("workers", "call")},
+        )
         return [_counting(inputs, asked, None).plan(budget=budget, **wishes)]
 
 
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options and the defaults of the others."""
     return {
-        "k": 6, "canonical": False, "min_count": 1, "top": 20, "input_format": "fasta", "plot": False,
-        "column": "sequence", "sample": None, "seed": 0,
-        **options,
+        **DEFAULTS, "k": 6, "canonical": False, "min_count": 1, "top": 20, "plot": False, **options,
     }  # fmt: skip
-
-
-def _open(asked: Mapping[str, Any], *, records: bool) -> Inputs:
-    from pathlib import Path
-
-    if find_spec("pyarrow") is None:
-        raise MissingExtra("counting k-mers", "pyarrow", "codons")
-    from penstock.sequences.inputs import open_inputs
-
-    # The same files have the same names wherever the run is resumed from.
-    paths = [str(Path(path).absolute()) for path in asked["inputs"]]
-    fastq = asked["input_format"] == "fastq"
-    return open_inputs(paths, column=asked["column"], records=records, fastq=fastq)
 
 
 def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:
     from penstock.sequences.sampling import choose
 
-    return choose(run, _open(asked, records=False).source, asked["sample"], asked["seed"])
+    return choose(run, open_asked(asked).source, asked["sample"], asked["seed"])
 
 
 def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
@@ -247,25 +221,13 @@ def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[
         "most": short["most"],
         "least": short["least"],
         "top": short["top"],
-        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
-        "warnings": _warnings(letters, bases, records, asked["sample"]),
+        "sample": sample_of(asked),
+        "warnings": warnings_of(asked, records=records, letters=bases, protein=letters["protein"]),
     }
-
-
-def _warnings(letters: Mapping[str, int], bases: int, records: int, sample: int | None) -> Sequence[str]:
-    told = []
-    if letters["protein"]:
-        told.append(
-            f"{letters['protein']} of {bases} letters are of proteins alone (E, F, I, L, P, "
-            "Q ...): words with them are not counted. Is there protein in the input?"
-        )
-    if sample and records < sample:
-        told.append(f"there are only {records} records, so that the sample of {sample} is all of them")
-    return told
 
 
 def _write(run: penstock.Run, told: Mapping[str, Any]) -> None:
     with penstock.atomic(run.folder / "summary.json") as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     for warning in told["warnings"]:
-        click.echo(f"warning: {foreign.line(str(warning))}", err=True)
+        foreign.warn(str(warning))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ import numpy as np
 import penstock
 from penstock import foreign
 from penstock.budget import parse_size
-from penstock.errors import BadInput, MissingExtra, UsageError
+from penstock.errors import BadInput, UsageError
+from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ _PER_SHARD = 16
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(), metavar="INPUT...")
+@with_inputs
 @click.option(
     "--shard", default="64MiB", show_default=True, metavar="SIZE",
     help="Bytes of the files whose records make a shard.",
@@ -47,22 +47,9 @@ _PER_SHARD = 16
     help="Of the shards.",
 )  # fmt: skip
 @click.option(
-    "--input-format", type=click.Choice(["fasta", "fastq"]), default="fasta", show_default=True,
-    help="What files that are no Parquet are.",
-)  # fmt: skip
-@click.option(
-    "--column", default="sequence", show_default=True, metavar="NAME",
-    help="The column of sequences in Parquet files.",
-)  # fmt: skip
-@click.option(
     "--plot", is_flag=True,
     help="Draw GC and lengths of records, as PNG, SVG and PDF (needs matplotlib).",
 )  # fmt: skip
-@click.option(
-    "--sample", type=click.IntRange(min=1), metavar="N",
-    help="Take exactly N records, chosen at random by --seed.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --sample.")
 def _command(**options: Any) -> None:
     """Write sequences into Parquet files, one row a record: seq_id, description, length, sequence, source.
 
@@ -107,38 +94,29 @@ class Sequences:
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
         limit = None
         if asked["sample"]:
-            limit = choose(run, _open(asked, records=False).source, asked["sample"], asked["seed"])
-        stored = run.stage("sequences", _job(_open(asked, records=True), asked, limit))
+            limit = choose(run, open_asked(asked).source, asked["sample"], asked["seed"])
+        stored = run.stage("sequences", _job(_open(asked), asked, limit))
         _write(run, asked, stored.open("facts"))
         if asked["plot"]:
-            draw(run, _open(asked, records=True).source, seed=asked["seed"], limit=limit)
+            draw(run, _open(asked).source, seed=asked["seed"], limit=limit)
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the one stage; that of a sample is like it."""
         asked, wishes = _asked(options), {name: options.get(name) for name in ("workers", "call")}
-        return [_job(_open(asked, records=True), asked, None).plan(budget=budget, **wishes)]
+        return [_job(_open(asked), asked, None).plan(budget=budget, **wishes)]
 
 
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {
-        "shard": "64MiB", "source_name": None, "compression": "zstd", "input_format": "fasta",
-        "column": "sequence", "plot": False, "sample": None, "seed": 0, **options,
+        **DEFAULTS, "shard": "64MiB", "source_name": None, "compression": "zstd", "plot": False, **options,
     }  # fmt: skip
     if parse_size(asked["shard"]) < _PER_SHARD:
         raise UsageError(f"--shard {asked['shard']}: it has at least {_PER_SHARD} bytes")
     return asked
 
 
-def _open(asked: Mapping[str, Any], *, records: bool) -> Inputs:
-    if find_spec("pyarrow") is None:
-        raise MissingExtra("writing Parquet files", "pyarrow", "parquet")
-    from penstock.sequences.inputs import open_inputs
-
-    return open_inputs(
-        [str(Path(path).absolute()) for path in asked["inputs"]], column=asked["column"], records=records,
-        fastq=asked["input_format"] == "fastq",
-        block=parse_size(asked["shard"]) // _PER_SHARD if records else None,
-    )  # fmt: skip
+def _open(asked: Mapping[str, Any]) -> Inputs:
+    return open_asked(asked, records=True, block=parse_size(asked["shard"]) // _PER_SHARD)
 
 
 def _job(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
@@ -182,7 +160,7 @@ class TakeRecords:
         seed: of the sample.
         limit: records whose number is above it are left out; see ``sampling``.
 
-    Returns ``shards``, a table; and ``facts``, int64: records, bases.
+    Returns ``shards``, a table; and ``facts``, int64: records, letters, and those of proteins alone.
     """
 
     source_name: str | None
@@ -198,6 +176,7 @@ class TakeRecords:
         import pyarrow as pa
 
         from penstock.sequences.inputs import Rows
+        from penstock.sequences.letters import protein_letters
 
         source = self.source_name or Path(item.path).name
         rows = self._rows(item) if isinstance(item, Rows) else self._records(item)
@@ -211,7 +190,8 @@ class TakeRecords:
              [source] * len(names)],
             schema=_schema(),
         )  # fmt: skip
-        return {"shards": table, "facts": np.array([len(names), sum(lengths)], np.int64)}
+        protein = sum(map(protein_letters, sequences))
+        return {"shards": table, "facts": np.array([len(names), sum(lengths), protein], np.int64)}
 
     def _records(self, block: Block) -> Any:
         from penstock.sequences.records import is_chosen, records
@@ -242,22 +222,15 @@ class TakeRecords:
 
 
 def _write(run: penstock.Run, asked: Mapping[str, Any], facts: Any) -> None:
-    records, bases = (int(n) for n in facts) if np.ndim(facts) else (0, 0)
+    records, bases, protein = (int(n) for n in facts) if np.ndim(facts) else (0, 0, 0)
     if not records:
         raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
-    warnings = []
-    if asked["sample"] and records < asked["sample"]:
-        warnings.append(
-            f"there are only {records} records, so that the sample of {asked['sample']} is all of them"
-        )
+    warnings = warnings_of(asked, records=records, letters=bases, protein=protein)
     told = {
-        "schema": 1,
-        "records": records,
-        "bases": bases,
-        "sample": {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None,
+        "schema": 1, "records": records, "bases": bases, "protein": protein, "sample": sample_of(asked),
         "warnings": warnings,
-    }
+    }  # fmt: skip
     with penstock.atomic(run.folder / "summary.json") as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     for warning in warnings:
-        click.echo(f"warning: {foreign.line(warning)}", err=True)
+        foreign.warn(warning)
