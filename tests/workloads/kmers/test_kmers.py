@@ -211,18 +211,13 @@ def test_one_large_record_is_counted_inside_a_small_budget(tmp_path, k):
 @given(data=st.data())
 def test_a_partition_larger_than_memory_is_joined_in_shares(data):
     codes = data.draw(st.lists(st.integers(0, 4**14 - 1) | st.integers(7, 9), min_size=1, max_size=300))
-    counts = data.draw(st.lists(st.integers(1, 5), min_size=len(codes), max_size=len(codes)))
-    kinds = pa.schema([("kmer", pa.uint64()), ("count", pa.uint32())])
-    tables = [
-        pa.table([codes[at : at + 50], counts[at : at + 50]], schema=kinds) for at in range(0, len(codes), 50)
-    ]
+    kinds = pa.schema([("kmer", pa.uint64())])
+    tables = [pa.table([codes[at : at + 50]], schema=kinds) for at in range(0, len(codes), 50)]
 
     class Partition(list):
         rows = len(codes)
 
-    expected = Counter()
-    for code, count in zip(codes, counts, strict=True):
-        expected[code] += count
+    expected = Counter(codes)
     for most in (1, 7, 10_000):
         table = JoinRuns(14, 1, most)(Partition(tables)).read_all()
         assert words.codes_of_words(table["kmer"].to_pylist()) == sorted(expected)
@@ -347,7 +342,10 @@ def test_words_that_no_record_has_are_an_empty_table_to_whoever_reads_it(tmp_pat
         found, told = run(tmp_path / f"run{k}", path, k=k)
         assert (found, told["distinct"], told["shorter_than_k"]) == ({}, 0, 1)
         table = pq.read_table(tmp_path / f"run{k}" / "kmers.parquet")
-        assert table.schema == pa.schema([("kmer", pa.string()), ("count", pa.int64())])
+        assert [(field.name, str(field.type)) for field in table.schema] == [
+            ("kmer", "string"),
+            ("count", "int64"),
+        ]
         assert list((tmp_path / f"run{k}").glob("kmers.parquet/*.parquet" if k > 12 else "kmers.parquet"))
 
 

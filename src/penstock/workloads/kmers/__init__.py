@@ -1,8 +1,8 @@
 """Counts of all k-mers of sequences of any size, exact, from FASTA or Parquet.
 
 Up to k = 12 there is room for the counts of all words: each item gives its own, and they are added up.
-Beyond that the words themselves are put apart: an item's words are sorted and counted into runs, the runs lie
-apart by ranges of words (the sink ``Partitions``), and each partition is joined in the order of words.
+Beyond that the words themselves are put apart: an item's words are sorted in runs, the runs lie apart by
+ranges of words (the sink ``Partitions``), and each partition is counted in the order of words.
 
     FASTA, .gz, .zst ... -> whole records -\\             up to 12: Dense -------------\\
                                              CountWords                                 kmers.parquet
@@ -138,7 +138,7 @@ def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:
 def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
     from penstock.budget import MiB
     from penstock.sinks import Partitions
-    from penstock.workloads.kmers.counting import CountWords, run_schema
+    from penstock.workloads.kmers.counting import CountWords, word_schema
     from penstock.workloads.kmers.dense import DENSE_K, Dense
 
     k, canonical = asked["k"], asked["canonical"]
@@ -149,11 +149,11 @@ def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> pe
     if k <= DENSE_K:
         counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
     else:
-        parts = Partitions.parts_for(12 * max(inputs.text, 1), "16MiB")
+        parts = Partitions.parts_for(8 * max(inputs.text, 1), "12MiB")
         # Row groups are rounds times parts: a small file may have many rounds, of a large one they are few.
         at_once = min(max(inputs.text // 8, 8 * MiB), 64 * MiB)
         counts = Partitions(
-            by="kmer", parts=parts, bits=2 * k, compression=None, schema=run_schema(), at_once=at_once
+            by="kmer", parts=parts, bits=2 * k, compression=None, schema=word_schema(), at_once=at_once
         )
     return penstock.Job(
         source=inputs.source,
@@ -166,13 +166,14 @@ def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> pe
 def _joining(counted: penstock.Stored, asked: Mapping[str, Any]) -> penstock.Job:
     from penstock.sinks import Parquet
     from penstock.workloads.kmers.joining import JoinRuns
-    from penstock.workloads.kmers.table import schema
+    from penstock.workloads.kmers.table import STATISTICS, schema
 
     return penstock.Job(
         source=penstock.sources.Partitions(counted, "counts"),
         function=JoinRuns(asked["k"], asked["min_count"]),
         into=Parquet(
             grain=1, rows=1 << 19, compression="snappy", schema=schema(), encoding={"kmer": "plain"},
+            statistics=STATISTICS,
         ),
         threads=1,
     )  # fmt: skip

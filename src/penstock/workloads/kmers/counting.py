@@ -18,6 +18,7 @@ from penstock.sequences.inputs import Rows, as_fasta, bad_row
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sources.fasta import Block
 from penstock.workloads.kmers import reading, words
+from penstock.workloads.kmers.dense import DENSE_K
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,12 +32,17 @@ _PIECE = 1 << 20
 
 
 def run_schema() -> pa.Schema:
-    """Of sorted runs."""
+    """Of sorted runs, counted."""
     import pyarrow as pa
 
-    return pa.schema(
-        [pa.field("kmer", pa.uint64(), nullable=False), pa.field("count", pa.uint32(), nullable=False)]
-    )
+    return word_schema().append(pa.field("count", pa.uint32(), nullable=False))
+
+
+def word_schema() -> pa.Schema:
+    """Of sorted runs of words that are too many to be counted before they are put apart."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field("kmer", pa.uint64(), nullable=False)])
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class CountWords:
         compiled: by the compiled kernel.
 
     Returns ``counts``, uint32 of ``4**k`` (not folded, where canonical) up to k = 8, else the rows of
-    sorted runs (k-mer, count); and ``ledger``, int64 as in ``reading``.
+    sorted runs (k-mer, count), beyond k = 12 without counts, most of which would be 1; and ``ledger``, int64
+    as in ``reading``.
     """
 
     k: int
@@ -136,7 +143,7 @@ class CountWords:
         return bad_row(item, 0)
 
     def _runs(self, reader: Any, texts: Iterator[tuple[bytes, int]]) -> Any:
-        runs = _Runs(np.uint32 if self.k <= 16 else np.uint64)
+        runs = _Runs(np.uint32 if self.k <= 16 else np.uint64, counted=self.k <= DENSE_K)
         for text, origin in texts:
             for found in reader.words(text, origin):
                 runs.add(found)
@@ -148,9 +155,12 @@ class _Runs:
 
     Args:
         kind: the type that holds a word.
+        counted: equal words of a run are one row, with their number.
     """
 
-    def __init__(self, kind: type[np.uint32] | type[np.uint64]) -> None:
+    def __init__(self, kind: type[np.uint32] | type[np.uint64], *, counted: bool) -> None:
+        self._counted = counted
+        self._schema = run_schema() if counted else word_schema()
         self._buffer = np.empty(RUN, kind)
         self._held = 0
         self._first: pa.Table = None
@@ -175,26 +185,32 @@ class _Runs:
         self._flush()
         self._buffer = np.empty(0, self._buffer.dtype)  # the sink is to have its room
         if self._first is None:
-            return run_schema().empty_table()
+            return self._schema.empty_table()
         if self._writer is None:
             return self._first
         self._writer.close()
-        return pa.RecordBatchReader.from_batches(run_schema(), _batches(self._first, self._spilled))
+        return pa.RecordBatchReader.from_batches(self._schema, _batches(self._first, self._spilled))
 
     def _flush(self) -> None:
         import pyarrow as pa
 
         if not self._held:
             return
-        codes, counts = words.tally(self._buffer[: self._held])
+        held = self._buffer[: self._held]
         self._held = 0
-        run = pa.table([codes.astype(np.uint64), counts.astype(np.uint32)], schema=run_schema())
+        if self._counted:
+            codes, counts = words.tally(held)
+            columns = [codes.astype(np.uint64), counts.astype(np.uint32)]
+        else:
+            held.sort()
+            columns = [held.astype(np.uint64)]
+        run = pa.table(columns, schema=self._schema)
         if self._first is None:
             self._first = run
             return
         if self._writer is None:
             self._spilled = tempfile.TemporaryFile(dir=penstock.share().folder)  # noqa: SIM115 - read later
-            self._writer = pa.ipc.new_stream(self._spilled, run_schema())
+            self._writer = pa.ipc.new_stream(self._spilled, self._schema)
         self._writer.write_table(run)
 
 

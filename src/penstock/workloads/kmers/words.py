@@ -81,10 +81,8 @@ def reverse_complements(codes: NDArray[np.uint64], k: int) -> NDArray[np.uint64]
     return found
 
 
-_EIGHT = np.frombuffer(
-    b"".join(bytes(b"ACGT"[code >> shift & 3] for shift in range(14, -1, -2)) for code in range(1 << 16)),
-    np.uint8,
-).reshape(-1, 8)
+_EIGHT = np.frombuffer(b"ACGT", np.uint8)[np.arange(1 << 16)[:, None] >> np.arange(14, -1, -2) & 3]
+"""The eight letters of each 16 bits."""
 _AT_ONCE = 1 << 18
 
 
@@ -114,10 +112,10 @@ def tally(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     codes.sort()
     if not len(codes):
         return codes.copy(), np.zeros(0, np.int64)
-    is_first = np.ones(len(codes), np.bool_)
-    np.not_equal(codes[1:], codes[:-1], out=is_first[1:])
-    starts = np.flatnonzero(is_first)
-    return codes[starts], np.diff(starts, append=len(codes))
+    borders = np.ones(len(codes) + 1, np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=borders[1:-1])
+    starts = np.flatnonzero(borders)
+    return codes[starts[:-1]], starts[1:] - starts[:-1]
 
 
 def added(codes: NDArray[np.uint64], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
