@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from penstock.rescue.unchanged import tell
+
 VARIABLE = "PENSTOCK_RESCUE"
 """Set for a script whose pools are to be replaced; where we and what we need can be found."""
 NEEDED = ("penstock", "cloudpickle", "threadpoolctl")
@@ -65,12 +67,6 @@ def install() -> None:
             change(sys.modules[name])
             del waiting[name]
     sys.meta_path.insert(0, _AfterImport(waiting))
-
-
-def tell(what: str, why: BaseException) -> None:
-    """Say that something stays as it is."""
-    sentence = " ".join(str(why).split())
-    print(f"penstock: {what} stays as it is: {sentence or type(why).__name__}", file=sys.stderr)
 
 
 def _futures(module: Any) -> None:

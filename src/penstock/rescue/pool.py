@@ -14,8 +14,8 @@ from typing import Any
 
 from penstock.pool.calls import UNSENT
 from penstock.pool.executor import Executor
-from penstock.rescue import tell
 from penstock.rescue.process_pool import Begin, least, like_worker
+from penstock.rescue.unchanged import tell
 
 _Original: Any = _StandardPool
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"

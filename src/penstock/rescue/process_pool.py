@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from penstock import errors
 from penstock.discover import cpus, most_workers
 from penstock.pool.executor import Executor
-from penstock.rescue import tell
+from penstock.rescue.unchanged import tell
 
 
 def as_broken(error: BaseException) -> BaseException:

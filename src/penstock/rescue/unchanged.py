@@ -1,0 +1,11 @@
+"""Reports what the rescue had to leave as it is."""
+
+from __future__ import annotations
+
+import sys
+
+
+def tell(what: str, why: BaseException) -> None:
+    """Say that something stays as it is."""
+    sentence = " ".join(str(why).split())
+    print(f"penstock: {what} stays as it is: {sentence or type(why).__name__}", file=sys.stderr)
