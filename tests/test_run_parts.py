@@ -1,5 +1,7 @@
 """What runs the parts: all of them are run, two at a time, and one that fails fails the whole."""
 
+from collections import defaultdict
+
 import run_parts
 
 FAILS = "def test_no():\n    print('what it saw')\n    assert False\n"
@@ -44,6 +46,16 @@ def test_every_file_of_tests_belongs_to_one_part():
         name = file.relative_to(run_parts.HERE)
         assert (name.as_posix() in parts) != (name.parent.as_posix() in parts), file
     assert set(run_parts.FIRST) | set(run_parts.KILLING) <= set(parts)
+
+
+def test_all_parts_can_be_collected_in_one_process():
+    """Plain ``pytest``: two files of one name would be one module, and nothing would be collected."""
+    places = defaultdict(list)
+    for file in run_parts.HERE.rglob("*.py"):
+        if file.name not in ("conftest.py", "__init__.py") and not (file.parent / "__init__.py").exists():
+            places[file.name].append(file.relative_to(run_parts.HERE).as_posix())
+    assert len(places) > 150
+    assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
 def test_what_the_kernel_kills_in_one_part_is_not_laid_at_the_door_of_another():
