@@ -141,6 +141,20 @@ def test_a_plan_says_what_else_matters():
     assert plan.threads == 8
 
 
+def test_a_plan_without_a_trial_says_that_it_does_not_know():
+    """A job's only item: no 0 B that looks like a measurement, and no headroom that looks like a promise."""
+    reserved = Reserved(40 * MiB, 30 * MiB, 4 * MiB)
+    sizing = sized(GiB, reserved, each=0, most=1)
+    found = {"tried": 0, "items": 1, "footprint": 0, "median": 0, "seconds_per_item": 0.0}
+    plan = planned(sizing, GiB, reserved, **found)
+    told = {word: f"{number} {text}" for word, number, text in plan.rows()}
+    assert told["footprint"].startswith("unknown nothing was tried")
+    assert "for which there are 950 MiB" in told["projected"]
+    known = str(planned(sizing, GiB, reserved, **found | {"tried": 1}))
+    assert "bound of 1 tried" in known
+    assert "headroom 950 MiB" in known
+
+
 @given(
     parent=SIZES, worker=st.integers(0, 200 * MiB), each=st.integers(1, GiB), workers=st.integers(1, 64),
     kills_group=st.booleans(),

@@ -144,24 +144,16 @@ class Plan:
             parts.append(f"results {format_size(reserved.results)}")
         if reserved.others:
             parts.append(f"shared files {format_size(reserved.others)}")
-        source = (
-            "declared"
-            if self.declared
-            else f"bound of {self.tried} tried (median {format_size(self.median)})"
-        )
-        if self.largest > 1.2 * self.footprint:
-            source += f"; the largest {format_size(self.largest)}"
-        each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
         timing = (
             f", batches of about {format_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
         )
         rows = [
             ("budget", format_size(self.budget), self.origin),
             ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
-            ("footprint", format_size(self.footprint), f"{each}, {source}"),
+            self._footprint(),
             ("plan", "", f"{_workers(self.workers)}, calls of {_items(self.call)}{timing}"),
             *([("why", "", self.why)] if self.why else []),
-            ("projected", format_size(self.projected), f"headroom {format_size(self.headroom)}"),
+            ("projected", format_size(self.projected), self._headroom()),
         ]
         if self.seconds_per_item:
             rows.append(("time", format_seconds(self.seconds), f"about, for {_items(self.items)}"))
@@ -170,6 +162,25 @@ class Plan:
                 ("note", "", "this limit kills the whole group, this process too: more headroom is kept")
             )
         return rows
+
+    @property
+    def _unknown(self) -> bool:
+        """Whether nothing says what an item takes: a job's only item is done, and not tried before."""
+        return not (self.tried or self.declared or self.footprint)
+
+    def _footprint(self) -> tuple[str, str, str]:
+        if self._unknown:
+            return "footprint", "unknown", "nothing was tried: a job's only item is measured when it is done"
+        median = format_size(self.median)
+        source = "declared" if self.declared else f"bound of {self.tried} tried (median {median})"
+        if self.largest > 1.2 * self.footprint:
+            source += f"; the largest {format_size(self.largest)}"
+        each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
+        return "footprint", format_size(self.footprint), f"{each}, {source}"
+
+    def _headroom(self) -> str:
+        headroom = format_size(self.headroom)
+        return f"and the footprint, for which there are {headroom}" if self._unknown else f"headroom {headroom}"
 
     def __str__(self) -> str:
         title = [f"{line(self.stage)}:"] if self.stage else []

@@ -34,23 +34,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class LaterPlan:
-    """The later stages of a run.
+class Reckoned:
+    """A plan by arithmetic: what every plan tells, from its budget and its peak.
 
     Attributes:
         budget: bytes.
-        stages: in order.
-        notes: what else is to be told.
     """
 
     budget: int
-    stages: Sequence[Stage]
-    notes: Sequence[str] = ()
 
     @property
     def projected(self) -> int:
         """Bytes at the peak."""
-        return BASE + max((stage.takes for stage in self.stages), default=0)
+        raise NotImplementedError
 
     @property
     def headroom(self) -> int:
@@ -59,13 +55,32 @@ class LaterPlan:
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """Of each worker; the peak does not depend on it."""
         return 1
 
     @property
     def seconds(self) -> float | None:
         """Not known before a stage is tried."""
         return None
+
+
+@dataclass(frozen=True)
+class LaterPlan(Reckoned):
+    """The later stages of a run.
+
+    Attributes:
+        budget: bytes.
+        stages: in order.
+        notes: what else is to be told.
+    """
+
+    stages: Sequence[Stage]
+    notes: Sequence[str] = ()
+
+    @property
+    def projected(self) -> int:
+        """Bytes at the peak."""
+        return BASE + max((stage.takes for stage in self.stages), default=0)
 
     def __str__(self) -> str:
         lines = [

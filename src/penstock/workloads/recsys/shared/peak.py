@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from penstock.budget import GiB, MiB, format_size
 from penstock.errors import BadInput, UsageError
+from penstock.workloads.recsys.shared.later import Reckoned
 
 BASE = 115 * MiB
 """Parent, fork server and a worker with LightGBM, without its optional imports."""
@@ -152,7 +153,7 @@ def rows_of_original(budget: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(Reckoned):
     """The peak of a shape, and the rows that other budgets have room for.
 
     Attributes:
@@ -162,7 +163,6 @@ class TrainingPlan:
         defaults: what the environment set of the options, a line each.
     """
 
-    budget: int
     asked: Training
     grown: Training | None = None
     defaults: tuple[str, ...] = ()
@@ -171,21 +171,6 @@ class TrainingPlan:
     def projected(self) -> int:
         """Bytes of memory at the peak."""
         return self.asked.peak
-
-    @property
-    def headroom(self) -> int:
-        """Bytes of the budget that are left; negative where it is too small."""
-        return self.budget - self.projected
-
-    @property
-    def threads(self) -> int:
-        """Of each worker; the peak does not depend on it."""
-        return 1
-
-    @property
-    def seconds(self) -> float | None:
-        """Not known: a tree takes about a microsecond for each row on two cores, and that depends on them."""
-        return None
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
