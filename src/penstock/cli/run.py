@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Targets(click.Group):
             )
 
         def callback(**values: Any) -> None:
+            _refuse_nan(params, values)
             self.do(found, values)
 
         return click.Command(name, params=[*params, *ours], callback=callback, **more)
@@ -72,6 +74,15 @@ class Targets(click.Group):
         rows.append(("FILE.py[:JOB], module:JOB", "Your own penstock.Job."))
         with formatter.section("Workloads"):
             formatter.write_dl(rows)
+
+
+def _refuse_nan(params: list[click.Parameter], values: Mapping[str, Any]) -> None:
+    """NaN is in no range, and click lets it through: it is neither below nor above anything."""
+    for param in params:
+        given = values.get(param.name or "")
+        each = given if isinstance(given, tuple) else (given,)
+        if isinstance(param.type, click.FloatRange) and any(isinstance(x, float) and math.isnan(x) for x in each):
+            raise click.BadParameter("nan is no number", click.get_current_context(), param)
 
 
 def _ours() -> list[click.Option]:

@@ -5,9 +5,11 @@ import errno
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ranking_tables import items, log, ranked
+from click.testing import CliRunner
+from ranking_tables import items, log, ranked, write
 
 import penstock
+from penstock.cli import main
 from penstock.errors import BadInput, CannotFit, DiskFull
 from penstock.workloads.recsys import Behavior, Similar
 from penstock.workloads.recsys.ranking import drawing, table
@@ -103,3 +105,34 @@ def test_a_draw_of_rows_that_there_is_no_room_for_is_refused(tmp_path, monkeypat
         ranked(
             tmp_path / "r", samples=samples, items=items(tmp_path / "i.parquet"), sample_by=by, max_samples=50
         )
+
+
+def test_samples_that_say_nothing_of_clicks_are_refused(tmp_path):
+    """A column of another name would be a table without a click, and nobody would see it before training."""
+    keys = {"request_id": ["a", "a"], "dataset_id": [1, 2]}
+    samples = write(tmp_path / "s.parquet", **keys, clicked=[1, 0])
+    given = {"samples": samples, "items": items(tmp_path / "i.parquet")}
+    with pytest.raises(BadInput, match=r"no column label.*it has request_id, dataset_id, clicked"):
+        ranked(tmp_path / "r", **given)
+    table = pq.read_table(ranked(tmp_path / "zero", **given, null_label="zero") / "table")
+    assert table["label"].to_pylist() == [0, 0]
+
+
+def test_two_features_of_one_name_are_told_with_their_tables(tmp_path):
+    samples = log(tmp_path / "s.parquet", 20)
+    table = items(tmp_path / "i.parquet", score=list(range(50)), item_found=[1] * 50)
+    with pytest.raises(BadInput, match="--items give two features that would be called item_found"):
+        ranked(tmp_path / "r", samples=samples, items=table)
+
+
+@pytest.mark.parametrize(
+    "command", ["similar --threshold", "similar --recall", "ranking --negatives", "rank-train --valid",
+                "rank-train --bagging"],
+)  # fmt: skip
+def test_nan_is_in_no_range(tmp_path, command):
+    name, option = command.split()
+    for verb in (["run", name, "--into", str(tmp_path / "r")], ["plan", name]):
+        done = CliRunner().invoke(main, [*verb, option, "nan"])
+        assert done.exit_code == 2
+        assert f"Invalid value for '{option}'" in done.output
+        assert not (tmp_path / "r").exists()

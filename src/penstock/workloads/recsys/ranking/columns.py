@@ -236,15 +236,19 @@ def key_type(kind: pa.DataType) -> pa.DataType:
     return pa.uint64() if pa.types.is_uint64(kind) else pa.int64()
 
 
-def distinct(names: Iterable[str], file: object) -> Sequence[str]:
+def distinct(named: Iterable[tuple[str, str]]) -> Sequence[str]:
     """All features, each once.
+
+    Args:
+        named: of each feature its name, and the option of the table that gives it.
 
     Raises:
         BadInput: two of one name.
     """
-    found: dict[str, None] = {}
-    for name in names:
+    found: dict[str, str] = {}
+    for name, option in named:
         if name in found:
-            raise BadInput(f"two features would be called {name}: rename one of the columns", file=file)
-        found[name] = None
+            tables = " and ".join(dict.fromkeys((found[name], option)))
+            raise BadInput(f"{tables} give two features that would be called {name}: rename one of the columns")
+        found[name] = option
     return list(found)

@@ -113,6 +113,7 @@ class Tables:
             if wanted and not self.columns.time and not self._asked.upstream:
                 raise BadInput(f"has no column {c.TIME}, and {option} is given", file=self.file)
         if self.clicks is None:
+            self._see_label()
             return
         there = self.clicks.schema
         for name in (c.REQUEST, c.DATASET):
@@ -124,6 +125,15 @@ class Tables:
             c.see_keys(mine, theirs, name, name, self.clicks_file)
         time_column(there.names, self.clicks_file)
         _ = self._asked.window  # a duration that is none is told before anything is read
+
+    def _see_label(self) -> None:
+        if self.columns.label or self._asked.upstream or self._asked.null_label == "zero":
+            return
+        raise BadInput(
+            f"has no column {c.LABEL}, and no --clicks are given: nothing says which rows were clicked; it has "
+            f"{', '.join(self.whole.schema.names)}. To take all as not clicked, give --null-label zero",
+            file=self.file,
+        )
 
     def _find_dimensions(self) -> list[c.Dimension]:
         frozen = self._asked.as_of is not None or self._asked.log_features == "keep"
@@ -137,6 +147,6 @@ class Tables:
         ]  # fmt: skip
 
     def _find_features(self) -> Sequence[str]:
-        own = [*self.columns.numeric, *self.columns.absent]
-        looked_up = [name for each in self.dimensions for name in each.names]
-        return c.distinct([*own, *looked_up, *self.columns.categorical], self.file)
+        named = [(name, "--samples") for name in (*self.columns.numeric, *self.columns.absent)]
+        named += [(name, each.option) for each in self.dimensions for name in each.names]
+        return c.distinct(named + [(name, "--samples") for name in self.columns.categorical])
