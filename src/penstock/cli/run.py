@@ -80,8 +80,9 @@ def _refuse_nan(params: list[click.Parameter], values: Mapping[str, Any]) -> Non
     """NaN is in no range, and click lets it through: it is neither below nor above anything."""
     for param in params:
         given = values.get(param.name or "")
-        each = given if isinstance(given, tuple) else (given,)
-        if isinstance(param.type, click.FloatRange) and any(isinstance(x, float) and math.isnan(x) for x in each):
+        numbers = given if isinstance(given, tuple) else (given,)
+        in_range = isinstance(param.type, click.FloatRange)
+        if in_range and any(isinstance(number, float) and math.isnan(number) for number in numbers):
             raise click.BadParameter("nan is no number", click.get_current_context(), param)
 
 

@@ -2,10 +2,10 @@
 
 import json
 
-import penstock
 from click.testing import CliRunner
 from shown_commands import shown_commands
 
+import penstock
 from penstock.cli import main
 
 PAGES = ("docs/multimodal.md", "src/penstock/workloads/multimodal/README.md")

@@ -23,9 +23,8 @@ def test_the_commands_of_the_pages_run(tmp_path, monkeypatch):
     log(tmp_path / "exposures/part-0.parquet", 150, seed=1)
     log(tmp_path / "clicks/part-0.parquet", 20, seed=2)
     rng = np.random.default_rng(3)
-    items = {"dataset_id": np.arange(50), "price": rng.random(50), "description": ["red fish", "blue cat"] * 25}
-    items |= {"tag": ["sea", "land"] * 25, "image_embed_mean_0": rng.random(50)}
-    items |= {"image_embed_mean_1": rng.random(50)}
+    items = {"dataset_id": np.arange(50), "description": ["red fish", "blue cat"] * 25}
+    items |= {"tag": ["sea", "land"] * 25} | {f"image_embed_mean_{at}": rng.random(50) for at in (0, 1)}
     pq.write_table(pa.table(items), tmp_path / "items.parquet")
     pq.write_table(pa.table({"user_id": np.arange(30), "age": np.arange(30)}), tmp_path / "users.parquet")
     np.save(tmp_path / "vectors.npy", rng.normal(size=(60, 8)).astype(np.float32))

@@ -179,8 +179,8 @@ class Plan:
         return "footprint", format_size(self.footprint), f"{each}, {source}"
 
     def _headroom(self) -> str:
-        headroom = format_size(self.headroom)
-        return f"and the footprint, for which there are {headroom}" if self._unknown else f"headroom {headroom}"
+        left = format_size(self.headroom)
+        return f"and the footprint, for which there are {left}" if self._unknown else f"headroom {left}"
 
     def __str__(self) -> str:
         title = [f"{line(self.stage)}:"] if self.stage else []

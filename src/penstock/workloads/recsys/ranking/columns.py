@@ -249,6 +249,8 @@ def distinct(named: Iterable[tuple[str, str]]) -> Sequence[str]:
     for name, option in named:
         if name in found:
             tables = " and ".join(dict.fromkeys((found[name], option)))
-            raise BadInput(f"{tables} give two features that would be called {name}: rename one of the columns")
+            raise BadInput(
+                f"{tables} give two features that would be called {name}: rename one of the columns"
+            )
         found[name] = option
     return list(found)

@@ -130,8 +130,8 @@ class Tables:
         if self.columns.label or self._asked.upstream or self._asked.null_label == "zero":
             return
         raise BadInput(
-            f"has no column {c.LABEL}, and no --clicks are given: nothing says which rows were clicked; it has "
-            f"{', '.join(self.whole.schema.names)}. To take all as not clicked, give --null-label zero",
+            f"has no column {c.LABEL}, and no --clicks are given: nothing says which rows were clicked; it "
+            f"has {', '.join(self.whole.schema.names)}. To take all as not clicked, give --null-label zero",
             file=self.file,
         )
 
