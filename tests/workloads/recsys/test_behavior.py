@@ -24,7 +24,7 @@ from penstock.workloads.recsys.behavior import pairs
 from penstock.workloads.recsys.behavior.pairs import Baskets, add_up, count_pairs, most_frequent
 
 
-def made_up(seed, rows=4000, users=150, items=60):
+def made_up(seed, rows=1200, users=150, items=60):
     """Interactions in which few items and few users are most of all, with repeats."""
     rng = np.random.default_rng(seed)
     user = (users * rng.random(rows) ** 2).astype(np.int64)
@@ -112,7 +112,7 @@ def test_of_equal_counts_the_first_ids_are_kept():
 
 
 def test_the_same_bytes_for_any_order_workers_and_calls(tmp_path):
-    table = made_up(3, rows=3000)
+    table = made_up(3, rows=1000)
     mixed = table.take(np.random.default_rng(4).permutation(table.num_rows))
     options = {"top_k": 9, "max_user_items": 12}
     run_behavior(tmp_path / "one", table, **options)
@@ -152,7 +152,7 @@ KILLED = """
 import sys
 import penstock
 from penstock.workloads.recsys import Behavior
-with penstock.Run(sys.argv[1], budget="1GiB", workers=1, call=1) as run:
+with penstock.Run(sys.argv[1], budget="1GiB", workers=1, call=50) as run:
     Behavior().run(run, interactions=[sys.argv[2]], top_k=7, max_user_items=15)
 """
 

@@ -145,6 +145,8 @@ def test_what_is_wrong_is_named(tmp_path):
     empty = write(tmp_path / "e.parquet", a=pa.array([], pa.int64()))
     with pytest.raises(BadInput, match=r"e\.parquet: has no rows"):
         shrunk(tmp_path / "r", table=empty)
+    with pytest.raises(BadInput, match=r"no column matches --keep price\*; there are: a"):
+        shrunk(tmp_path / "r", table=write(tmp_path / "a.parquet", a=[1]), keep=["a", "price*"])
     other = write(tmp_path / "o.parquet", a=["x"])
     with pytest.raises(BadInput, match=r"column a: is string here and int64 in"):
         shrunk(tmp_path / "r", table=[write(tmp_path / "a.parquet", a=[1]), other])

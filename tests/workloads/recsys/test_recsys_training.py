@@ -172,12 +172,12 @@ def test_threads_change_no_byte(table, tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_twenty_deaths_change_no_byte(table, trained, tmp_path, monkeypatch):
+def test_deaths_at_any_tree_change_no_byte(table, trained, tmp_path, monkeypatch):
     """Training dies again and again, at another tree each time, and goes on where it was."""
     update, rng, alive = growing._update, np.random.default_rng(5), [0]
 
     def dies(booster, trees):
-        if alive[0] < 20:
+        if alive[0] < 6:
             alive[0] += 1
             update(booster, int(rng.integers(0, trees + 1)))
             raise RuntimeError("killed")
@@ -185,13 +185,13 @@ def test_twenty_deaths_change_no_byte(table, trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(growing, "_update", dies)
     deaths = 0
-    for _ in range(30):
+    for _ in range(8):
         try:
             train(tmp_path / "run", table)
             break
         except FunctionRaised:
             deaths += 1
-    assert deaths >= 10  # the engine tries a step twice
+    assert deaths >= 3  # the engine tries a step twice
     assert (tmp_path / "run/model.txt").read_bytes() == (trained[0] / "model.txt").read_bytes()
 
 

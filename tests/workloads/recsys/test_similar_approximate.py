@@ -23,13 +23,18 @@ def clustered(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def exact(clustered, tmp_path_factory):
+    """Their neighbours without an index."""
+    return run_similar(tmp_path_factory.mktemp("exact") / "run", matrix=[clustered], top_k=10)
+
+
 def told(folder):
     return json.loads((folder / "similar.json").read_text())["approximate"]
 
 
-def test_an_index_is_used_where_its_recall_is_proven(clustered, tmp_path):
+def test_an_index_is_used_where_its_recall_is_proven(clustered, exact, tmp_path):
     options = {"matrix": [clustered], "top_k": 10}
-    exact = run_similar(tmp_path / "exact", **options)
     found = run_similar(tmp_path / "index", **options, approximate=True, recall=0.95)
     facts = told(tmp_path / "index")
     assert facts["probes"] > 0
@@ -47,9 +52,8 @@ def test_an_index_is_used_where_its_recall_is_proven(clustered, tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "index" / name).read_bytes()
 
 
-def test_where_no_recall_can_be_proven_the_search_is_exact(clustered, tmp_path, capsys):
+def test_where_no_recall_can_be_proven_the_search_is_exact(clustered, exact, tmp_path, capsys):
     options = {"matrix": [clustered], "top_k": 10}
-    exact = run_similar(tmp_path / "exact", **options)
     found = run_similar(tmp_path / "asked", **options, approximate=True, recall=0.9999)
     assert told(tmp_path / "asked")["probes"] == 0
     assert found.equals(exact)

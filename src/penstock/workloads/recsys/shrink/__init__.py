@@ -41,7 +41,7 @@ def _command(**options: Any) -> None:
     """Write a table in narrower columns with the same values.
 
     Each TABLE is a Parquet file, a folder of them or a pattern; together they are one table. Writes
-    shrunk.parquet and shrink.json (types before and after, and why) into the run folder.
+    shrunk/results.parquet and shrink.json (types before and after, and why) into the run folder.
     """
 
 

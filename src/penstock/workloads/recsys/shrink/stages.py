@@ -119,6 +119,7 @@ def survey_job(asked: Asked) -> penstock.Job:
 def shrink(run: penstock.Run, asked: Asked) -> None:
     """All of them."""
     rows, spans = _spans(asked)
+    _see_kept(rows, asked.keep)
     seen = run.stage("shrink-survey", survey_job(asked)).open()
     schema, told = _types(rows.schema, seen, asked)
     lossy = tuple(
@@ -145,6 +146,16 @@ def _spans(asked: Asked) -> tuple[penstock.sources.ParquetRows, Spans]:
         raise BadInput("has no rows", file=next(iter(rows.fingerprint_by("stat"))))
     each = max(sum(rows.sizes(0, 1)), 1)
     return rows, Spans.of(rows, max(min(_ROWS, _BYTES // each), 1))
+
+
+def _see_kept(rows: penstock.sources.ParquetRows, keep: Sequence[str]) -> None:
+    names = rows.schema.names
+    for pattern in keep:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise BadInput(
+                f"no column matches --keep {foreign.line(pattern)}; there are: {', '.join(names)}",
+                file=next(iter(rows.fingerprint_by("stat"))),
+            )
 
 
 def _types(schema: pa.Schema, seen: Mapping[str, Any], asked: Asked) -> tuple[pa.Schema, dict[str, Any]]:
