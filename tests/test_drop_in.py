@@ -331,6 +331,15 @@ np.set_printoptions(precision=3)
     assert found(text, before=20) == expected
     assert found(text)[-1] == "np.set_printoptions(precision=3)"
     assert found("import (") == []
+    text = """
+import logging, requests
+log = logging.getLogger("app")
+log.setLevel(10)
+log.info("begun")
+page = requests.get("x")
+page.raise_for_status()
+"""
+    assert found(text) == ["log.setLevel(10)"]
 
 
 def test_a_main_guard_is_found_in_the_syntax_tree():

@@ -112,6 +112,22 @@ def test_a_queue_that_is_used_is_refused_and_a_lock_that_only_workers_share_is_t
     assert "uses lock as they have made it themselves" in done.stderr
 
 
+def test_what_cannot_be_sent_is_named(tmp_path):
+    text = """
+    import threading
+    import penstock
+    count, over = 3, threading.Event()
+    def told(_):
+        return count, over.is_set()
+    with penstock.Executor(1, budget="400MiB") as pool:
+        print(*pool.submit(told, 1).exception(timeout=60).__notes__)
+    """
+    said = python(tmp_path, text).stdout
+    assert said.startswith(
+        "The call cannot be sent to a worker: told names over (Event). Make it in the function"
+    )
+
+
 # --------------------------------------------------------------------------- arguments
 
 

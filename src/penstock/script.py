@@ -158,7 +158,9 @@ def settings(source: str, before: int | None = None) -> list[Setting]:
             continue
         if isinstance(statement, ast.Import | ast.ImportFrom):
             imported.update(_names(statement))
-        elif _sets(statement, imported):
+        elif isinstance(statement, ast.Assign):
+            imported.update(_got(statement, imported))
+        if _sets(statement, imported):
             found.append(Setting(statement.lineno, foreign.line(ast.unparse(statement), _LONGEST)))
     return found
 
@@ -182,6 +184,19 @@ def _names(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
     return {each.asname or each.name: f"{statement.module or ''}.{each.name}" for each in statement.names}
 
 
+_GETTER = re.compile(r"get_?(logger|context|config\w*|settings)", re.IGNORECASE)
+"""What calls are named that give what a module keeps, the same for all who ask."""
+
+
+def _got(statement: ast.Assign, imported: dict[str, str]) -> dict[str, str]:
+    """The name of such a thing: ``log = logging.getLogger("app")``."""
+    chain = _chain(statement.value.func) if isinstance(statement.value, ast.Call) else None
+    if chain is None or chain[0] not in imported or not _GETTER.fullmatch(chain[-1]):
+        return {}
+    full = ".".join([imported[chain[0]], *chain[1:]])
+    return {each.id: full for each in statement.targets if isinstance(each, ast.Name)}
+
+
 def _sets(statement: ast.stmt, imported: dict[str, str]) -> bool:
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Call) and _may_set(statement.value.func, imported)
@@ -197,6 +212,18 @@ def _sets(statement: ast.stmt, imported: dict[str, str]) -> bool:
 
 def _may_set(place: ast.expr, imported: dict[str, str]) -> bool:
     """Whether what is called, or assigned to, hangs on something imported that workers do not have anyway."""
+    chain = _chain(place)
+    if chain is None or chain[0] not in imported:
+        return False
+    full = ".".join([imported[chain[0]], *chain[1:]])
+    parts = full.split(".")
+    if parts[0] in _POOLS or parts[0] in _HANDED_ON or ".".join(parts[:2]) in _HANDED_ON:
+        return False
+    return parts[-1] not in _NO_SETTINGS and not (parts[-1] in _SEEDED and "random" in parts)
+
+
+def _chain(place: ast.expr) -> list[str] | None:
+    """The names that lead to a place: of ``a.b().c[0]`` they are a, b and c."""
     chain: list[str] = []
     at: ast.expr = place
     while not isinstance(at, ast.Name):
@@ -208,14 +235,8 @@ def _may_set(place: ast.expr, imported: dict[str, str]) -> bool:
         elif isinstance(at, ast.Call):
             at = at.func
         else:
-            return False
-    if at.id not in imported:
-        return False
-    full = ".".join([imported[at.id], *reversed(chain)])
-    parts = full.split(".")
-    if parts[0] in _POOLS or parts[0] in _HANDED_ON or ".".join(parts[:2]) in _HANDED_ON:
-        return False
-    return parts[-1] not in _NO_SETTINGS and not (parts[-1] in _SEEDED and "random" in parts)
+            return None
+    return [at.id, *reversed(chain)]
 
 
 def missing(script: Script, before: int | None = None) -> str:
@@ -257,6 +278,9 @@ def missing_below(script: Script, at: list[Place]) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             imported.update(_names(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            imported.update(_got(node, imported))
     found = [
         Setting(each.lineno, foreign.line(ast.unparse(each), _LONGEST))
         for place in at

@@ -27,6 +27,7 @@ from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.stage import Options
 from penstock.errors import UsageError
+from penstock.pool import inherited
 from penstock.pool.calls import Call, keep_words
 from penstock.pool.pickling import Sent, pack, send_once
 from penstock.pool.service import CallFuture, Service
@@ -214,7 +215,7 @@ class Executor(AbstractExecutor):
             raise
         except Exception as error:
             service.check_open()
-            error.add_note("The call cannot be sent to a worker.")
+            error.add_note(inherited.unsent(fn, lambda each: pack(each, service.folder.path, service.sent)))
             future.set_running_or_notify_cancel()
             future.set_exception(self._said_of_unsent(error))
             return future

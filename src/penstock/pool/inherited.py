@@ -11,7 +11,7 @@ import mmap
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -166,6 +166,26 @@ def go_by_name(fn: Any, error: Exception) -> bool:
             f"{', '.join(names)} as they have made it themselves, which they share with each other only"
         )
     return True
+
+
+def unsent(fn: Any, send: Callable[[Any], Any]) -> str:
+    """Why a call cannot be sent, in a sentence: by the global of its function that cannot be, if it is that.
+
+    Args:
+        fn: the function.
+        send: raises for what cannot be sent.
+    """
+    main = vars(sys.modules["__main__"])
+    for name in fn.__code__.co_names if isinstance(fn, FunctionType) and fn.__globals__ is main else ():
+        try:
+            send(main.get(name))
+        except Exception:
+            return (
+                f"The call cannot be sent to a worker: {fn.__qualname__} names {name} "
+                f"({foreign.kind_of(main[name])}). Make it in the function or in an initializer, or put the "
+                'work below `if __name__ == "__main__":`: then workers make their own.'
+            )
+    return "The call cannot be sent to a worker."
 
 
 def tell_of_module(name: str) -> None:
