@@ -22,7 +22,7 @@ import penstock
 import penstock.joblib
 import penstock.pool.warm
 from penstock.errors import UsageError
-from penstock.pool import executor
+from penstock.pool import asked
 from penstock.rescue.pool import Pool
 from penstock.rescue.process_pool import ProcessPool
 
@@ -189,7 +189,7 @@ def test_executor_takes_numbers_first_and_says_where_a_budget_belongs():
 
 
 def test_a_fork_context_is_taken_and_said_once_to_have_no_effect(monkeypatch):
-    monkeypatch.setattr(executor, "_said", set())
+    monkeypatch.setattr(asked, "_said", set())
     fork, spawn = (multiprocessing.get_context(method) for method in ("fork", "spawn"))
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

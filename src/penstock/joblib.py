@@ -25,7 +25,7 @@ from penstock.errors import ItemTooLarge, MissingExtra, Stalled, WorkerDied
 from penstock.pool import warm
 from penstock.pool.calls import in_words
 from penstock.pool.executor import Executor, module_of, name_of
-from penstock.pool.service import CallFuture
+from penstock.pool.futures import CallFuture
 
 try:
     import joblib

@@ -7,11 +7,8 @@ Nothing is journaled, so nothing resumes.
 
 from __future__ import annotations
 
-import operator
 import os
-import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as AbstractExecutor
@@ -22,23 +19,20 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 from penstock import discover, registry
 from penstock.abc import Observer
-from penstock.budget import MiB, parse_size
+from penstock.budget import parse_size
 from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.stage import Options
-from penstock.errors import UsageError
-from penstock.pool import inherited
+from penstock.pool import asked, inherited
+from penstock.pool.ahead import Ahead
 from penstock.pool.calls import Call, keep_words
+from penstock.pool.futures import CallFuture
 from penstock.pool.pickling import Sent, pack, send_once
-from penstock.pool.service import CallFuture, Service
+from penstock.pool.service import Service
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-AHEAD = 1024
-"""Calls that ``map`` has under way, or done and not yet consumed, at most."""
-AHEAD_BYTES = 64 * MiB
-"""Bytes of their arguments and waiting results from which it has only a few for each worker."""
 _A_FEW = 4
 _BATCH_SECONDS = 0.02
 
@@ -104,8 +98,8 @@ class Executor(AbstractExecutor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        workers = discover.most_workers(_workers(max_workers, workers))
-        _look_at_context(mp_context)
+        workers = discover.most_workers(asked.most_workers(max_workers, workers))
+        asked.look_at_context(mp_context)
         found = discover.discover(budget)
         options = Options(
             budget=found.budget,
@@ -117,7 +111,7 @@ class Executor(AbstractExecutor):
             cores=discover.cpus(),
             endless=True,
             most_batch_seconds=_BATCH_SECONDS,
-            most_items=_most_tasks(max_tasks_per_child),
+            most_items=asked.most_tasks(max_tasks_per_child),
         )
         # What dask and others look at, as ``ProcessPoolExecutor`` has it.
         self._max_workers = workers or options.cores
@@ -361,52 +355,6 @@ class Executor(AbstractExecutor):
         return None
 
 
-def _workers(max_workers: Any, workers: Any) -> int | None:
-    """The number of workers that was asked for, by either name."""
-    if isinstance(max_workers, str):
-        raise UsageError(
-            f"max_workers must be a number, not {max_workers!r}; a budget is given by keyword: "
-            f"Executor(budget={max_workers!r})"
-        )
-    if None not in (max_workers, workers) and max_workers != workers:
-        raise UsageError(
-            f"max_workers={max_workers!r} and workers={workers!r} are the same thing: give one of them"
-        )
-    asked = max_workers if workers is None else workers
-    try:
-        number = None if asked is None else operator.index(asked)
-    except TypeError:
-        raise UsageError(f"workers must be a number, not {asked!r}") from None
-    if workers is None and number is not None and number < 1:
-        raise UsageError(f"max_workers must be greater than 0, not {number}")
-    return number
-
-
-def _most_tasks(asked: Any) -> int | None:
-    if asked is not None and not isinstance(asked, int):
-        raise TypeError("max_tasks_per_child must be an integer")
-    if asked is not None and asked <= 0:
-        raise ValueError("max_tasks_per_child must be >= 1")
-    return asked
-
-
-_said: set[str] = set()
-
-
-def _look_at_context(context: Any) -> None:
-    """Say once that workers do not inherit this process's memory, where they were asked to."""
-    method = getattr(context, "get_start_method", lambda: "spawn")()
-    if context is None or method in ("forkserver", "spawn") or "fork" in _said:
-        return
-    _said.add("fork")
-    warnings.warn(
-        f"mp_context with the start method {method!r} has no effect: workers are forked from a process of "
-        "their own and inherit nothing of this one. What calls need is sent with them.",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-
-
 def name_of(fn: Any) -> str:
     """What errors call a function."""
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))
@@ -415,97 +363,6 @@ def name_of(fn: Any) -> str:
 def module_of(fn: Any) -> str | None:
     """The module that a function comes from."""
     return getattr(fn, "__module__", None)
-
-
-class Ahead:
-    """Calls under way, or done, ahead of whoever takes their results.
-
-    Args:
-        submit: gives the future of a call.
-        arguments: of each call; read when there is room.
-        most: calls at once; None for 1,024, taken up in halves.
-        a_few: so many even where they are large.
-        failed: gives the future that stands in the place of arguments which raised; None: they raise here.
-    """
-
-    def __init__(
-        self,
-        submit: Callable[[tuple[Any, ...]], Any],
-        arguments: Iterator[tuple[Any, ...]],
-        most: int | None,
-        a_few: int,
-        failed: Callable[[Exception], Any] | None = None,
-    ) -> None:
-        self._failed = failed
-        self.broken: Any = None
-        """The future that stands where the arguments ended with an error; the last one."""
-        self._submit = submit
-        self._arguments = arguments
-        self._most = most or AHEAD
-        self._refill = self._most - 1 if most else AHEAD // 2
-        self._a_few = a_few
-        self._more = True
-        self._futures: dict[Any, None] = {}  # in order
-        self._lock = threading.Lock()
-        self._fill()
-
-    def _fill(self) -> None:
-        with self._lock:
-            waiting = sum(future.weight for future in list(self._futures))
-            while self._more and len(self._futures) < self._most:
-                if waiting >= AHEAD_BYTES and len(self._futures) >= self._a_few:
-                    return
-                waiting += self._submit_next()
-
-    def read_all(self) -> None:
-        """Submit all the rest: after this nothing can be submitted."""
-        with self._lock:
-            while self._more:
-                self._submit_next()
-
-    def _submit_next(self) -> int:
-        try:
-            each = next(self._arguments, None)
-        except Exception as error:
-            if self._failed is None:
-                raise
-            self._more = False
-            self.broken = self._failed(error)
-            self._futures[self.broken] = None
-            return 0
-        if each is None:
-            self._more = False
-            return 0
-        future = self._submit(each)
-        self._futures[future] = None
-        return int(future.weight)
-
-    def first(self) -> Any:
-        """Take the oldest; None when there are no more."""
-        future = next(iter(self._futures), None)
-        if future is not None:
-            self.take(future)
-        return future
-
-    def result(self, end: float | None = None) -> Any:
-        """Take the oldest, and give its result, which must have come by then."""
-        future = self.first()
-        return future.result(None if end is None else end - time.monotonic())
-
-    def take(self, future: Any) -> None:
-        """Take one whose result is consumed now: others may begin."""
-        del self._futures[future]
-        if self._more and len(self._futures) <= self._refill:
-            self._fill()
-
-    def __len__(self) -> int:
-        """How many are not taken."""
-        return len(self._futures)
-
-    def cancel(self) -> None:
-        """Begin none of those that are left."""
-        for future in self._futures:
-            future.cancel()
 
 
 def new_backend(name: str = "local") -> Any:

@@ -14,15 +14,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Future
-from contextlib import suppress
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
 
-from penstock import discover, foreign, forks
+from penstock import discover, forks
 from penstock.abc import Event, Observer, SetAside
-from penstock.budget import Budget, BudgetInForce, format_size
+from penstock.budget import Budget, format_size
 from penstock.engine.decide import explain
-from penstock.engine.decide.governor import headroom
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.stage import Options, Stage
@@ -34,61 +32,12 @@ from penstock.meter import Meter
 from penstock.observers import Observers
 from penstock.pool import inherited
 from penstock.pool.calls import Call, Calls, Invoke
+from penstock.pool.futures import fail, fulfil
 from penstock.pool.pickling import Sender, pack
-from penstock.pool.spool import File, Folder, load
+from penstock.pool.spool import File, Folder
 from penstock.record import journal
 from penstock.sinks.collect import Collect
 from penstock.warned import warn
-
-
-class CallFuture(Future[Any]):
-    """A future whose large result is read from its file when it is asked for, and then not held."""
-
-    def __init__(self, budget: BudgetInForce, here: forks.Here) -> None:
-        super().__init__()
-        self._budget = budget
-        self._here = here
-        self._loaded: weakref.ref[Any] | None = None
-        self.weight = 0
-        """Bytes of the arguments while they wait; then of the result, where that waits in a file."""
-
-    def result(self, timeout: float | None = None) -> Any:
-        """The call's result.
-
-        Raises:
-            CannotFit: the result is large, and this process itself would be over the budget with it.
-            RuntimeError: it is not there yet, and this is a child that was forked meanwhile.
-            BaseException: what the call raised, or why it could not be done.
-        """
-        self._check_coming()
-        result = super().result(timeout)
-        if not isinstance(result, File):
-            return result
-        value = self._loaded() if self._loaded is not None else None
-        if value is None:
-            self._check_room(result.size)
-            value = result.load()[1]
-            with suppress(TypeError):  # not everything can be referred to weakly
-                self._loaded = weakref.ref(value)
-        return value
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the call raised; None where it returned. Raises as :meth:`result`."""
-        self._check_coming()
-        return super().exception(timeout)
-
-    def _check_coming(self) -> None:
-        """A child that somebody forked has no thread that would bring the result."""
-        # Without the future's lock, which another thread may have held at the fork.
-        if self._state in ("PENDING", "RUNNING") and (why := self._here.refusal("the call")):
-            raise RuntimeError(why)
-
-    def _check_room(self, size: int) -> None:
-        """Nobody could end this process before the kernel does."""
-        held = Meter().held() + size
-        free = self._budget.bytes - held
-        if free < headroom(self._budget.bytes) / 2:
-            raise explain.crowded(held, max(free, 0), self._budget.now)
 
 
 class Service:
@@ -332,7 +281,7 @@ class Service:
                 else PenstockBug("a call was lost")
             )
             for call in left:
-                _fail(call, reason)
+                fail(call, reason)
 
     def _take_in(self) -> bool:
         """Hand what has come to the loop; False when no more will come."""
@@ -361,9 +310,9 @@ class Service:
             if isinstance(result, File):
                 result.own(self.folder)
             if isinstance(result, SetAside):
-                _fail(call, self._as_told(self._error(result, name)))
+                fail(call, self._as_told(self._error(result, name)))
             elif result is not None:  # None: it was cancelled before it began
-                _fulfil(call.future, result, self.remote)
+                fulfil(call.future, result, self.remote)
 
     def _error(self, aside: SetAside, name: str) -> BaseException:
         """Why a call was given up: not its own doing, where this process has left it no room."""
@@ -380,43 +329,6 @@ def _waits(event: CallsWait, budget: Budget) -> str:
         "If those that run wait for one of these, none will end: raise the budget, or state with memory= how "
         "little a call takes."
     )
-
-
-def _fail(call: Call, error: BaseException) -> None:
-    """Give its future an exception, unless it was cancelled before it began."""
-    if call.begin() is not None:
-        call.future.set_exception(error)
-
-
-def _fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
-    """Give a future what its call returned or raised."""
-    if isinstance(result, File) and not result.failed:
-        future.weight = result.size
-        future.set_result(result)
-        return
-    future.weight = 0
-    try:
-        succeeded, value = load(result)
-    except BaseException as error:  # it can be pickled, but not unpickled here
-        error.add_note("The call succeeded in its worker; its result cannot be loaded here.")
-        future.set_exception(error)
-        return
-    if succeeded:
-        future.set_result(value)
-    else:
-        future.set_exception(
-            explain.stand_in(*value) if succeeded is None else _raised(value[0], value[1], remote)
-        )
-
-
-def _raised(error: BaseException, text: str, remote: type[Exception] | None) -> BaseException:
-    """What a call raised, with its worker's traceback as the cause, as ``concurrent.futures`` has it."""
-    from concurrent.futures.process import _RemoteTraceback
-
-    kind: Any = remote or _RemoteTraceback
-    with suppress(Exception):  # a frozen dataclass refuses
-        error.__cause__ = kind(f'\n"""\n{foreign.with_sources(text)}"""')
-    return error
 
 
 def thread_variables() -> dict[str, str]:

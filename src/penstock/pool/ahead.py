@@ -1,0 +1,106 @@
+"""Calls of ``map`` that are under way, or done, before whoever wants their results comes for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from penstock.budget import MiB
+
+AHEAD = 1024
+"""Calls that ``map`` has under way, or done and not yet consumed, at most."""
+AHEAD_BYTES = 64 * MiB
+"""Bytes of their arguments and waiting results from which it has only a few for each worker."""
+
+
+class Ahead:
+    """Calls under way, or done, ahead of whoever takes their results.
+
+    Args:
+        submit: gives the future of a call.
+        arguments: of each call; read when there is room.
+        most: calls at once; None for 1,024, taken up in halves.
+        a_few: so many even where they are large.
+        failed: gives the future that stands in the place of arguments which raised; None: they raise here.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[tuple[Any, ...]], Any],
+        arguments: Iterator[tuple[Any, ...]],
+        most: int | None,
+        a_few: int,
+        failed: Callable[[Exception], Any] | None = None,
+    ) -> None:
+        self._failed = failed
+        self.broken: Any = None
+        """The future that stands where the arguments ended with an error; the last one."""
+        self._submit = submit
+        self._arguments = arguments
+        self._most = most or AHEAD
+        self._refill = self._most - 1 if most else AHEAD // 2
+        self._a_few = a_few
+        self._more = True
+        self._futures: dict[Any, None] = {}  # in order
+        self._lock = threading.Lock()
+        self._fill()
+
+    def _fill(self) -> None:
+        with self._lock:
+            waiting = sum(future.weight for future in list(self._futures))
+            while self._more and len(self._futures) < self._most:
+                if waiting >= AHEAD_BYTES and len(self._futures) >= self._a_few:
+                    return
+                waiting += self._submit_next()
+
+    def read_all(self) -> None:
+        """Submit all the rest: after this nothing can be submitted."""
+        with self._lock:
+            while self._more:
+                self._submit_next()
+
+    def _submit_next(self) -> int:
+        try:
+            each = next(self._arguments, None)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._more = False
+            self.broken = self._failed(error)
+            self._futures[self.broken] = None
+            return 0
+        if each is None:
+            self._more = False
+            return 0
+        future = self._submit(each)
+        self._futures[future] = None
+        return int(future.weight)
+
+    def first(self) -> Any:
+        """Take the oldest; None when there are no more."""
+        future = next(iter(self._futures), None)
+        if future is not None:
+            self.take(future)
+        return future
+
+    def result(self, end: float | None = None) -> Any:
+        """Take the oldest, and give its result, which must have come by then."""
+        future = self.first()
+        return future.result(None if end is None else end - time.monotonic())
+
+    def take(self, future: Any) -> None:
+        """Take one whose result is consumed now: others may begin."""
+        del self._futures[future]
+        if self._more and len(self._futures) <= self._refill:
+            self._fill()
+
+    def __len__(self) -> int:
+        """How many are not taken."""
+        return len(self._futures)
+
+    def cancel(self) -> None:
+        """Begin none of those that are left."""
+        for future in self._futures:
+            future.cancel()

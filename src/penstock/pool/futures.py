@@ -1,0 +1,103 @@
+"""The futures of calls: how a large result waits in its file, and how a call's end is told."""
+
+from __future__ import annotations
+
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from penstock import foreign, forks
+from penstock.budget import BudgetInForce
+from penstock.engine.decide import explain
+from penstock.engine.decide.governor import headroom
+from penstock.meter import Meter
+from penstock.pool.calls import Call
+from penstock.pool.spool import File, load
+
+
+class CallFuture(Future[Any]):
+    """A future whose large result is read from its file when it is asked for, and then not held."""
+
+    def __init__(self, budget: BudgetInForce, here: forks.Here) -> None:
+        super().__init__()
+        self._budget = budget
+        self._here = here
+        self._loaded: weakref.ref[Any] | None = None
+        self.weight = 0
+        """Bytes of the arguments while they wait; then of the result, where that waits in a file."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The call's result.
+
+        Raises:
+            CannotFit: the result is large, and this process itself would be over the budget with it.
+            RuntimeError: it is not there yet, and this is a child that was forked meanwhile.
+            BaseException: what the call raised, or why it could not be done.
+        """
+        self._check_coming()
+        result = super().result(timeout)
+        if not isinstance(result, File):
+            return result
+        value = self._loaded() if self._loaded is not None else None
+        if value is None:
+            self._check_room(result.size)
+            value = result.load()[1]
+            with suppress(TypeError):  # not everything can be referred to weakly
+                self._loaded = weakref.ref(value)
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the call raised; None where it returned. Raises as :meth:`result`."""
+        self._check_coming()
+        return super().exception(timeout)
+
+    def _check_coming(self) -> None:
+        """A child that somebody forked has no thread that would bring the result."""
+        # Without the future's lock, which another thread may have held at the fork.
+        if self._state in ("PENDING", "RUNNING") and (why := self._here.refusal("the call")):
+            raise RuntimeError(why)
+
+    def _check_room(self, size: int) -> None:
+        """Nobody could end this process before the kernel does."""
+        held = Meter().held() + size
+        free = self._budget.bytes - held
+        if free < headroom(self._budget.bytes) / 2:
+            raise explain.crowded(held, max(free, 0), self._budget.now)
+
+
+def fail(call: Call, error: BaseException) -> None:
+    """Give its future an exception, unless it was cancelled before it began."""
+    if call.begin() is not None:
+        call.future.set_exception(error)
+
+
+def fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
+    """Give a future what its call returned or raised."""
+    if isinstance(result, File) and not result.failed:
+        future.weight = result.size
+        future.set_result(result)
+        return
+    future.weight = 0
+    try:
+        succeeded, value = load(result)
+    except BaseException as error:  # it can be pickled, but not unpickled here
+        error.add_note("The call succeeded in its worker; its result cannot be loaded here.")
+        future.set_exception(error)
+        return
+    if succeeded:
+        future.set_result(value)
+    else:
+        future.set_exception(
+            explain.stand_in(*value) if succeeded is None else _raised(value[0], value[1], remote)
+        )
+
+
+def _raised(error: BaseException, text: str, remote: type[Exception] | None) -> BaseException:
+    """What a call raised, with its worker's traceback as the cause, as ``concurrent.futures`` has it."""
+    from concurrent.futures.process import _RemoteTraceback
+
+    kind: Any = remote or _RemoteTraceback
+    with suppress(Exception):  # a frozen dataclass refuses
+        error.__cause__ = kind(f'\n"""\n{foreign.with_sources(text)}"""')
+    return error
