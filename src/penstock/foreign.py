@@ -174,7 +174,7 @@ def trace_of(error: BaseException, frames: TracebackType | None, most: int = 10 
     return lines(text[-most:])
 
 
-_FRAME = re.compile(r'^( *)File "(<.*>)", line (\d+)(?:, in .*)?\n(?!\1  )', re.MULTILINE)
+_FRAME = re.compile(r'^( *)File "([^"\n]+)", line (\d+)(?:, in .*)?\n(?!\1  )', re.MULTILINE)
 
 
 def with_sources(text: str) -> str:
@@ -182,7 +182,9 @@ def with_sources(text: str) -> str:
     import linecache
 
     def with_line(found: re.Match[str]) -> str:
-        source = linecache.getline(found[2], int(found[3])).strip()
+        # Only what lies there already: a name in a text leads to no file.
+        known = found[2] in linecache.cache
+        source = linecache.getline(found[2], int(found[3])).strip() if known else ""
         return f"{found[0]}{found[1]}  {line(source)}\n" if source else found[0]
 
     return _FRAME.sub(with_line, text)

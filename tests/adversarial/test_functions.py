@@ -93,13 +93,23 @@ def test_a_temporary_run_keeps_anything_that_pickles_and_a_folder_does_not(tmp_p
 
 def test_prints_go_to_the_log_and_not_to_the_parents_streams(tmp_path, capfd):
     job = penstock.Job(source=Range(12), function=mf.Print(200))
-    report = job.run(tmp_path / "r", budget=beside(150))
+    report = job.run(tmp_path / "r", budget=beside(150), output="log")
     assert list(report.result) == answers(12)
     assert capfd.readouterr() == ("", "")
     log = (tmp_path / "r" / ".penstock" / "workers.log").read_text()
     assert log.count("item 7 ...") == 4
-    run(mf.Print(200), 12)
+    run(mf.Print(200), 12, output="log")
     assert capfd.readouterr() == ("", "")
+
+
+def test_prints_are_shown_where_the_run_was_started_whole_prefixed_and_not_without_end(capfd):
+    run(mf.Print(200), 12)
+    shown, said = capfd.readouterr()
+    assert said == ""
+    lines = shown.splitlines()
+    assert all(line.startswith("worker: ") for line in lines)
+    assert sum("item 7 ..." in line for line in lines) == 4
+    assert len(shown) < 600_000
 
 
 def server_and_threads(folder):

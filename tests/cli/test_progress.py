@@ -12,7 +12,8 @@ from made_up_runs import Stage, stages, tiny, usual
 
 from penstock import events as ev
 from penstock.budget import GiB
-from penstock.cli.progress import Progress, summary
+from penstock.cli.summary import summary
+from penstock.display.progress import Progress
 from penstock.errors import SetAside
 from penstock.report.report import Report
 from penstock.report.tally import Tally
@@ -149,7 +150,7 @@ def test_the_summary_says_where_the_results_are(tmp_path):
 def test_no_thread_is_started():
     code = (
         "import io, sys, threading; sys.path.insert(0, sys.argv[1])\n"
-        "from made_up_runs import tiny\nfrom penstock.cli.progress import Progress\n"
+        "from made_up_runs import tiny\nfrom penstock.display.progress import Progress\n"
         "with Progress(stream=io.StringIO(), live=True) as p:\n"
         "    for event in tiny(): p(event)\n"
         "    print(threading.active_count())"

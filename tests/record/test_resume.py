@@ -9,7 +9,7 @@ import pytest
 
 import penstock
 from penstock import events as ev
-from penstock.cli.progress import Progress
+from penstock.display.progress import Progress
 from penstock.errors import JobChanged, SourceChanged
 from penstock.record import postmortem
 from penstock.record.journal import Past

@@ -150,5 +150,5 @@ class CliOptions:
         return {
             "budget": self.budget, "workers": self.workers, "call": self.call, "cluster": self.cluster,
             "set_aside": self.set_aside, "accept_changes": self.accept_changes,
-            "retry_set_aside": self.retry_set_aside,
+            "retry_set_aside": self.retry_set_aside, "progress": False, "output": "log",
         }  # fmt: skip

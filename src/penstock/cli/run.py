@@ -15,8 +15,9 @@ from penstock.abc import Event, Observer
 from penstock.budget import MiB
 from penstock.cli import options, target, tell
 from penstock.cli.options import CliOptions
-from penstock.cli.progress import Progress, summary
+from penstock.cli.summary import summary
 from penstock.cli.target import Target
+from penstock.display.progress import Progress
 from penstock.errors import CannotFit, PluginError, RunFailed
 from penstock.report.report import Report
 

@@ -16,8 +16,8 @@ from penstock import events as ev
 from penstock import foreign, layout
 from penstock.cli import tell
 from penstock.cli.report import from_events
-from penstock.cli.screen import screen
 from penstock.cli.target import no_run
+from penstock.display.screen import screen
 from penstock.errors import UsageError
 from penstock.record import postmortem
 from penstock.record.following import Follower, Now, RunLife, Watched

@@ -38,6 +38,9 @@ class RunContext:
     options: RunOptions
     folder: RunFolder
     observers: Observers = field(default_factory=Observers)
+    """Those that were given."""
+    display: Observers = field(default_factory=Observers)
+    """Shows the run to whoever started it."""
     interrupts: Interrupts = field(default_factory=Interrupts)
     gauge: discover.Gauge = field(default_factory=discover.Gauge)
     reports: list[Report] = field(default_factory=list)
@@ -53,4 +56,5 @@ class RunContext:
         """Count an event, write it to the run folder and pass it to the observers."""
         tally(event)
         self.folder.write(event)
+        self.display(event)
         self.observers(event)

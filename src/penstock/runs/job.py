@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from penstock import display
 from penstock.abc import Cluster, Observer, Source
 from penstock.engine.decide.plan import Plan
 from penstock.report.report import Report
@@ -60,6 +61,8 @@ class Job(JobSpec):
         accept_changes: bool = False,
         retry_set_aside: bool = False,
         private: bool = False,
+        progress: display.Progress = None,
+        output: display.Output = "show",
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
         cluster: str | Cluster | None = None,
@@ -80,6 +83,8 @@ class Job(JobSpec):
             accept_changes=accept_changes,
             retry_set_aside=retry_set_aside,
             private=private or self.private,
+            progress=progress,
+            output=output,
             observers=observers,
             backend=backend,
             cluster=cluster,
@@ -108,6 +113,8 @@ def run(
     set_aside: bool | int = False,
     accept_changes: bool = False,
     retry_set_aside: bool = False,
+    progress: display.Progress = None,
+    output: display.Output = "show",
     observers: Sequence[Observer] = (),
     backend: str | Any = "local",
     cluster: str | Cluster | None = None,
@@ -121,8 +128,8 @@ def run(
             temporary run.
         into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
         private: as for :class:`Job` and :class:`Run`.
-        budget, workers, call, set_aside, accept_changes, retry_set_aside, observers, backend, cluster: as
-            for :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside, progress, output, observers,
+            backend, cluster: as for :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
@@ -148,6 +155,8 @@ def run(
         set_aside=set_aside,
         accept_changes=accept_changes,
         retry_set_aside=retry_set_aside,
+        progress=progress,
+        output=output,
         observers=observers,
         backend=backend,
         cluster=cluster,

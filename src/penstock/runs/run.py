@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from penstock import discover, forks, layout, storage
+from penstock import discover, display, forks, layout, storage
 from penstock import events as ev
 from penstock.abc import Cluster, Observer
 from penstock.engine.decide.plan import Plan
@@ -54,6 +54,9 @@ class Run:
         retry_set_aside: try items again that an earlier run set aside.
         private: every stage and step is private, as a :class:`penstock.Job` can be, and nobody else may
             read what the run writes (umask 077, until it ends; a folder that is there is closed to others).
+        progress: show how it goes; None: on a terminal and in a notebook. Or a function that is called now
+            and then with how it stands: ``stage``, ``items``, ``done``, ``set_aside``, ``used``, ``budget``.
+        output: ``"show"`` here what workers print, or ``"log"``: only in ``.penstock/workers.log``.
         observers: called with every event.
         backend: ``"local"`` or ``"inline"``, or a backend.
         cluster: nodes that work the items of stages, each with a budget of its own: ``"local:2"``, or a
@@ -77,6 +80,8 @@ class Run:
         accept_changes: bool = False,
         retry_set_aside: bool = False,
         private: bool = False,
+        progress: display.Progress = None,
+        output: display.Output = "show",
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
         cluster: str | Cluster | None = None,
@@ -93,11 +98,14 @@ class Run:
         )
         self._here = forks.Here()
         told = Observers(observers)
+        display.check(progress, output)
         # Behind what may refuse: a temporary folder is made here.
         self._run_folder = RunFolder(folder, private=private)
         self.folder = self._run_folder.path
         self.machinery = self._run_folder.machinery
-        self._context = RunContext(options, self._run_folder, told)
+        stays = not self._run_folder.temporary
+        self._display = display.Display(progress, output, self.machinery / layout.WORKERS_LOG, stays=stays)
+        self._context = RunContext(options, self._run_folder, told, Observers([self._display]))
         self.reports: list[Report] = self._context.reports
         """One for each stage so far."""
         self._execution = Execution(self._context, backend, found)
@@ -116,6 +124,7 @@ class Run:
     ) -> None:
         try:
             self._execution.close()
+            self._display.close()
             self._run_folder.close()
             if error is not None:
                 reason = self._run_folder.reason(error)

@@ -56,7 +56,7 @@ def stand_in(kind: str, message: str, traceback: str) -> BaseException:
     else:
         error = RemoteError(kind, message, traceback)
     if traceback:
-        error.add_note(traceback)
+        error.add_note(foreign.with_sources(traceback))
     return error
 
 
