@@ -90,6 +90,7 @@ def test_stages_steps_and_earlier_results_as_inputs(tmp_path):
         with penstock.Run(folder, budget=BUDGET, **where) as run:
             names = run.stage("names", penstock.Job(source=Range(8), function=str, into="collect"))
             run.step("table", jobs.make_table)
+            run.stage("total", penstock.Job(source=Range(8), function=float, into=Sum(grain=2)))
             job = penstock.Job(
                 source=Range(30), function=jobs.with_names, into="collect", inputs={"names": names}
             )
