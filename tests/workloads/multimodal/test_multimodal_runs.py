@@ -249,8 +249,11 @@ def test_a_split_may_be_empty_and_a_shard_of_nothing_is_not_there(sample, oracle
     assert not penstock.verify(tmp_path / "run").faults
 
 
-def test_nobody_joins(sample, tmp_path):
-    manifest = run(tmp_path / "run", sample, views="XTABLE LATERAL", window=None)
+def test_nobody_joins(tree, tmp_path):
+    stays = tree / "mimic-iv-ed/2.2/ed/edstays.csv.gz"
+    header = gzip.decompress(stays.read_bytes()).splitlines(keepends=True)[0]
+    stays.write_bytes(gzip.compress(header))
+    manifest = run(tmp_path / "run", tree, window=None)
     assert manifest["joined"] == 0
     assert rows_of(manifest) == manifest["rows"]
     assert not list((tmp_path / "run").rglob("*.tar"))
@@ -390,6 +393,11 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(sample, tmp_path, mon
 def test_options_that_make_no_sense(sample, tmp_path, options, message):
     with pytest.raises((UsageError, BadInput), match=message), penstock.Run(tmp_path / "run") as opened:
         penstock.workloads.multimodal.Multimodal().run(opened, **({"root": str(sample)} | options))
+
+
+def test_a_view_that_no_film_has_is_no_run_of_nothing(sample, tmp_path):
+    with pytest.raises(penstock.BadInput, match=r"no film has a view of --views XX; there are .*PA \("):
+        run(tmp_path / "run", sample, views="xx")
 
 
 def test_pickles_of_the_published_program_are_never_read(tmp_path):

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock import foreign
+from penstock.errors import BadInput
 from penstock.workloads.multimodal import csvs
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ COLUMNS = ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Column
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _LARGEST_ID = 99_999_999
 NO_TIME = np.iinfo(np.int64).min
+
+
+KNOWN_VIEWS = frozenset(
+    f"{first}{turned}".strip()
+    for first in ("AP", "PA", "LATERAL", "LL", "XTABLE LATERAL", "SWIMMERS", "LAO", "RAO", "LPO", "RPO")
+    for turned in ("", " LLD", " RLD", " AXIAL")
+)
+"""Values of ViewPosition in MIMIC-CXR and beside it: what a message may quote of a table of people."""
 
 
 @dataclass
@@ -65,12 +75,28 @@ def read_films(path: Path, views: Collection[str], *, keep_duplicates: bool = Fa
     for batch in csvs.batches(path, COLUMNS):
         pieces.append(_frontal(batch, rows, views, seen, skipped))
         rows += batch.num_rows
+    if rows and not any(piece.num_rows for piece in pieces):
+        _see_views(path, views, rows, seen, skipped)
     table = pa.concat_tables(pieces) if pieces else _empty()
     if not keep_duplicates:
         table = _first_of_each(table, skipped)
     good = table["time"].is_valid()
     skipped["bad_time"] += table.num_rows - (pc.sum(good).as_py() or 0)
     return Films(_numbered(table.filter(good)), rows, dict(seen), +skipped)
+
+
+def _see_views(
+    path: Path, views: Collection[str], rows: int, seen: Counter[str], skipped: Counter[str]
+) -> None:
+    """A view that no film has is a slip of the pen: a run of nothing would look like a success."""
+    if skipped["view_null"] + skipped["view_not_frontal"] < rows:
+        return
+    there = ", ".join(f"{name} ({count:,})" for name, count in seen.most_common() if name in KNOWN_VIEWS)
+    raise BadInput(
+        f"no film has a view of --views {foreign.line(','.join(sorted(views)))}; "
+        f"there are {there or 'none that are known'}",
+        file=path, place="column ViewPosition", quotes_nothing=True,
+    )  # fmt: skip
 
 
 def study_times(dates: Any, clocks: Any) -> NDArray[np.int64]:
