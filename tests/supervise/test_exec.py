@@ -136,6 +136,18 @@ def test_wrong_usage(words, said):
     assert "Traceback" not in done.stderr
 
 
+def test_what_it_needed_is_written_as_json_beside_what_the_command_prints(tmp_path):
+    done = run("--json", tmp_path / "told.json", "--", "sh", "-c", "echo out; exit 7")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert (told["code"], told["command"][0], told["complete"]) == (7, "sh", True)
+    assert told["advised"] >= told["peak"]
+    assert {"verdict", "seconds", "cpu", "signal"} <= told.keys()
+    done = run("--json", tmp_path / "no" / "told.json", "--", "true")
+    assert done.returncode == 0
+    assert "told.json: No such file" in done.stderr
+
+
 def test_a_folder_of_a_job_is_refused(tmp_path):
     (tmp_path / ".penstock").mkdir()
     (tmp_path / ".penstock" / "events.jsonl").write_text("")

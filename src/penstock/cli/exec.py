@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -55,6 +57,13 @@ _PLAIN_SECONDS = 30.0
     show_default=True,
     help="Stay until what the command left running in the background has ended too.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there what it needed and how it ended, as one JSON object.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing unless it was killed.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD ...")
 def exec(  # noqa: A001 - the verb's name
@@ -65,6 +74,7 @@ def exec(  # noqa: A001 - the verb's name
     system: str | None,
     rescue: bool,
     wait: bool,
+    as_json: Path | None,
     quiet: bool,
 ) -> None:
     """Run any command; say what it needed, and who killed it.
@@ -101,8 +111,18 @@ def exec(  # noqa: A001 - the verb's name
                 record.draw()
             if record.taken_over is not None:
                 click.echo(f"penstock exec: no record was written: {record.taken_over}", err=True)
+        if as_json is not None:
+            _write(as_json, {"schema": 1, "command": list(command), **asdict(ending)})
         teller.end(ending, system or advice.here(os.environ))
     _leave(ending)
+
+
+def _write(path: Path, told: Mapping[str, Any]) -> None:
+    """Sizes in bytes, times in seconds; where it cannot be written the command has run all the same."""
+    try:
+        path.write_text(json.dumps(told, indent=1) + "\n", errors="replace")
+    except OSError as error:
+        tell(f"penstock exec: --json {path}: {error.strerror}", err=True)
 
 
 def _budget(asked: str) -> Budget | None:

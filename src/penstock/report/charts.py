@@ -8,7 +8,7 @@ so that they can be read one under another.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from penstock.budget import format_size
@@ -67,7 +67,7 @@ def memory(timeline: Timeline) -> str:
     far = budget > 5 * drawn
     head = 28.0 if len(timeline.spans) > 1 else 12.0
     frame = svg.Frame(_seconds(timeline), 1.1 * max(drawn, 0 if far else budget), head, head + 290)
-    rows = timeline.rows.count
+    rows = timeline.bands
     moments = _thin(timeline.peaks.moments, max(150, min(700, 9000 // (rows + 1))))
     parts = [
         *_stage_bands(timeline, frame),
@@ -91,7 +91,7 @@ def memory(timeline: Timeline) -> str:
         label = f"↑ budget {format_size(last)}, {last / drawn:.0f} times the height drawn"
         parts.append(svg.text(svg.WIDTH - svg.RIGHT - 6, head + 16, label, "end halo red"))
     parts.extend(_peak(timeline.peaks.moments, frame, 0 if far else budget))
-    parts.extend(_hover(moments, frame))
+    parts.extend(_hover(moments, frame, dict(enumerate(timeline.programs))))
     return svg.drawing(frame.foot + 26, "Memory of the process tree over time, against the budget", parts)
 
 
@@ -161,7 +161,7 @@ def _peak(moments: Sequence[Moment], frame: svg.Frame, budget: int) -> Iterator[
     yield svg.text(x + (9 if not anchor else -9), y + (17 if crowded else -8), label, f"halo strong {anchor}")
 
 
-def _hover(moments: Sequence[Moment], frame: svg.Frame) -> Iterator[str]:
+def _hover(moments: Sequence[Moment], frame: svg.Frame, names: Mapping[int, str]) -> Iterator[str]:
     """Columns without colour that say what was held when the pointer rests on them."""
     columns = _thin(moments, 160)
     for index, moment in enumerate(columns):
@@ -169,7 +169,9 @@ def _hover(moments: Sequence[Moment], frame: svg.Frame) -> Iterator[str]:
         right = frame.x(columns[index + 1].at) if index + 1 < len(columns) else svg.LEFT + svg.PLOT
         largest = sorted(moment.rows.items(), key=lambda pair: -pair[1])[:4]
         about = f"{format_seconds(moment.at)}: {format_size(moment.used)}, {format_size(moment.free)} free"
-        about += "".join(f"\nworker row {row + 1}: {format_size(held)}" for row, held in largest)
+        about += "".join(
+            f"\n{names.get(row, f'worker row {row + 1}')}: {format_size(held)}" for row, held in largest
+        )
         yield svg.box("hover", left, frame.head, max(0.5, right - left), frame.foot - frame.head, about)
 
 

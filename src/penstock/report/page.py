@@ -19,7 +19,7 @@ from penstock.durations import format_seconds
 from penstock.files import atomic
 from penstock.foreign import in_html
 from penstock.plurals import plural
-from penstock.report import charts, tables
+from penstock.report import charts, command, tables
 from penstock.report.report import Report, over_all_runs
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
@@ -87,7 +87,9 @@ def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now:
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=run_folder)
     name = run_folder.resolve().name
     parts = [_head(name, run_folder, timeline, whole, recorded=bool(stages)), now]
-    if stages:
+    if stages and timeline.command:
+        parts.append(command.sections(run_folder, timeline, whole))
+    elif stages:
         parts.append(_ending(run_folder, whole))
         parts.append(_budget_bar(whole))
         parts.append(_memory(timeline))

@@ -56,7 +56,7 @@ fill-opacity:.07}
 .point{fill:var(--tree);fill-opacity:.55}.point.over{fill:var(--over);fill-opacity:.9}
 .legend{display:flex;flex-wrap:wrap;gap:2px 18px;margin-top:6px;font-size:13px;color:var(--soft)}
 .legend span{display:inline-flex;align-items:center;gap:7px}
-.legend i{width:14px;height:10px;border-radius:2px}
+.legend i{width:14px;height:10px;border-radius:2px;flex:none}
 .legend i.line{height:0;border-top:2px solid;border-radius:0}.legend i.dash{height:0;border-top:2px dashed;
 border-radius:0}
 table{border-collapse:collapse;width:100%;margin-top:12px;font-size:14px}

@@ -16,6 +16,9 @@ from penstock.report.tally import Tally
 
 _IDLE = 5.0
 """A silence longer than this before a stage begins is time in which nothing ran, in seconds."""
+_BANDS, _OTHERS = 8, "other processes"
+"""The most programs of a command that have a band of their own."""
+_PROCESSES, _KILLS = 10_000, 20
 _ENDED_WELL = ("done", "room", "interrupted")
 
 
@@ -80,6 +83,13 @@ class Timeline:
         self.marks = {kind: Marks(kind) for kind in ("died", "split", "recycled", "set aside", "resumed")}
         self.pairs = Pairs()
         self.rows = WorkerRows()
+        self.command: tuple[str, ...] = ()
+        """The command that was supervised; empty for a run."""
+        self.programs: dict[str, int] = {}
+        """The most bytes that each program of it held, by name, in the order of their bands."""
+        self.kills: list[str] = []
+        """What was told of the kernel's kills; the first ones."""
+        self._program_of: dict[int, str] = {}
         self.start: float | None = None
         """When the first event was, in seconds since the epoch."""
         self.seconds = 0.0
@@ -139,6 +149,21 @@ class Timeline:
                 self._stage_started(now, event)
             case ev.StageEnded():
                 self._leave_all(now)
+            case ev.CommandStarted():
+                self.command = event.command
+            case ev.ProcessSeen():
+                if len(self._program_of) >= _PROCESSES:
+                    self._program_of.clear()
+                self._program_of[event.pid] = event.command
+            case ev.KernelKill():
+                self.marks["died"].add(now, event.message, event.count)
+                if len(self.kills) < _KILLS:
+                    self.kills.append(event.message)
+
+    @property
+    def bands(self) -> int:
+        """How many bands the chart of memory has: of workers, or of programs."""
+        return len(self.programs) if self.command else self.rows.count
 
     def _elapsed(self, event: ev.Event) -> float:
         if self.start is None:
@@ -153,7 +178,21 @@ class Timeline:
         self.seconds = max(self.seconds, now)  # a clock that is set back stands still
         return self.seconds
 
+    def _held_by_program(self, event: ev.MemoryRead) -> dict[int, int]:
+        held: dict[str, int] = {}
+        for process, much in event.workers.items():
+            name = self._program_of.get(int(process), _OTHERS)
+            if name not in self.programs and len(self.programs) >= _BANDS:
+                name = _OTHERS
+            held[name] = held.get(name, 0) + much
+        for name, much in held.items():
+            self.programs[name] = max(much, self.programs.get(name, 0))
+        places = {name: place for place, name in enumerate(self.programs)}
+        return {places[name]: much for name, much in held.items()}
+
     def _held_by_row(self, event: ev.MemoryRead) -> dict[int, int]:
+        if self.command:
+            return self._held_by_program(event)
         # The reading may still name a worker that has just ended, and whose row has a new one.
         rows: dict[int, int] = {}
         for worker, held in event.workers.items():
@@ -200,6 +239,8 @@ class Timeline:
         bars.add(Bar(row, start, now, 1, event.start, event.stop - 1, now - start, peak, causes, text))
 
     def _worker_ended(self, now: float, event: ev.WorkerEnded) -> None:
+        if self.command:  # told as a kill of the kernel's
+            return
         self._end_pause(now, event.worker)
         if event.why == "recycled":
             self.marks["recycled"].add(now, f"worker {event.worker} replaced: it retained too much")
