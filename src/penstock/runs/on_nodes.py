@@ -88,9 +88,7 @@ class OnNodes:
         finally:
             self._cluster.close()
             self.cpu += lead.cpu
-            for path in list(place.parent.iterdir()):
-                if path != place:  # beside ours there are only those of nodes
-                    self._fence(path.name, current.machinery)
+            self._fence_all(current.machinery)
             job.unlink(missing_ok=True)
 
     @property
@@ -121,6 +119,15 @@ class OnNodes:
             held=Meter().held() + stage.backend.overhead() + _OURS,
         )
 
+    def _fence_all(self, machinery: Path) -> None:
+        """Every node, dead or not, of a run that is still ours: else what lies there is its successor's."""
+        if not self._place.is_dir():
+            return
+        for path in list(self._place.parent.iterdir()):
+            if path != self._place:  # beside ours there are only those of nodes
+                self._fence(path.name, machinery)
+
     def _fence(self, token: str, machinery: Path) -> None:
+        self._context.folder.prove()
         drafts.fence(self._place.parent / token, self._place)
         shutil.rmtree(machinery / layout.SCRATCH / token, ignore_errors=True)
