@@ -227,13 +227,16 @@ def test_without_a_place_in_the_header_no_side_is_named(tmp_path):
     assert rows[0].label.startswith("k = ")
 
 
-def test_nobodys_matplotlibrc_counts_and_nothing_of_it_is_changed(tmp_path):
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_nobodys_matplotlibrc_counts_and_nothing_of_it_is_changed(tmp_path, form):
     paths, weights = prepare(tmp_path)
-    pictures.draw(tmp_path / "one.png", paths, weights, "one", best=0)
+    one, two = tmp_path / f"one.{form}", tmp_path / f"two.{form}"
+    pictures.draw(one, paths, weights, "one", best=0)
     with matplotlib.rc_context({"font.size": 30, "image.origin": "lower", "savefig.facecolor": "red"}):
-        pictures.draw(tmp_path / "two.png", paths, weights, "one", best=0)
+        pictures.draw(two, paths, weights, "one", best=0)
         assert matplotlib.rcParams["font.size"] == 30
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes().startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[form])
 
 
 # ------------------------------------------------------------------ runs

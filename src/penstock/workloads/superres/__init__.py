@@ -162,7 +162,7 @@ class Superres:
         test = _evaluate(run, manifest, patients, moments, fits, settings, asked["blends"])
         _write_metrics(run, manifest, settings, missing, fits, test)
         if asked["pictures"]:
-            function, inputs = DrawTested(manifest.models), {"test": test, **fits}
+            function, inputs = DrawTested(manifest.models, asked["picture_format"]), {"test": test, **fits}
             run.stage("pictures", drawing(patients, test, function, inputs))
             _write_metrics(run, manifest, settings, missing, fits, test)  # pictures can be set aside too
 

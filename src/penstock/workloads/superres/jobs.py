@@ -203,6 +203,8 @@ class BlendNew:
 
 
 class _Drawing:
+    form: str
+
     def warm(self) -> None:
         """Load matplotlib and the compiled code, once for all workers."""
         from penstock.workloads.superres import pictures  # noqa: F401
@@ -214,7 +216,7 @@ class _Drawing:
     ) -> str:
         from penstock.workloads.superres.pictures import draw
 
-        path = penstock.share().folder / f"{_safe(patient.pid)}.png"
+        path = penstock.share().folder / f"{_safe(patient.pid)}.{self.form}"
         draw(path, (*patient.paths, _by_number(blends)[patient.number]), weights, title, best)
         return str(path)
 
@@ -225,9 +227,11 @@ class DrawTested(_Drawing):
 
     Args:
         models: the experts.
+        form: ``"png"``, ``"svg"`` or ``"pdf"``.
     """
 
     models: tuple[str, ...]
+    form: str = "png"
 
     def __call__(self, patient: Patient, *, test: Mapping[str, Any], **folds: Path) -> str:
         """The file."""
@@ -245,7 +249,9 @@ class DrawTested(_Drawing):
 
 @dataclass(frozen=True)
 class DrawNew(_Drawing):
-    """A picture of a patient that the stage ``new`` blended, without a truth."""
+    """A picture of a patient that the stage ``new`` blended, without a truth; ``form`` as above."""
+
+    form: str = "png"
 
     def __call__(self, patient: Patient, *, new: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
         """The file."""

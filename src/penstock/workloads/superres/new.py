@@ -65,7 +65,7 @@ class SuperresBlend:
                 )
         if asked["pictures"]:
             inputs = {"new": new, "weights": weights}
-            run.stage("pictures", drawing(patients, new, DrawNew(), inputs))
+            run.stage("pictures", drawing(patients, new, DrawNew(asked["picture_format"]), inputs))
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that blends."""

@@ -149,6 +149,10 @@ def with_source(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_pictures(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--picture-format", type=click.Choice(["png", "svg", "pdf"]), default="png", show_default=True,
+        help="Of --pictures.",
+    )(command)  # fmt: skip
     return click.option(
         "--pictures/--no-pictures", default=False, show_default=True,
         help="Draw slices of each patient that is blended (needs matplotlib).",

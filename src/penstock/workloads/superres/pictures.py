@@ -83,7 +83,7 @@ def draw(
     """Draw a patient that was blended.
 
     Args:
-        into: a ``.png`` to write to.
+        into: a ``.png``, ``.svg`` or ``.pdf`` to write to; the same picture is the same bytes.
         paths: the experts' volumes in the order of the weights, the truth if it is known, the blend.
         weights: of the blend.
         title: over the picture.
@@ -95,6 +95,7 @@ def draw(
     rows = _read(paths, weights)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever a matplotlibrc says; put back afterwards
+        matplotlib.rcParams["svg.hashsalt"] = "penstock"
         columns = _columns(rows, weights.models, best)
         sheet = _Sheet(rows, len(columns), room=_RIGHT if best is not None else _GAP)
         for at, column in enumerate(columns):
@@ -204,6 +205,14 @@ def _short(name: str) -> str:
 # ------------------------------------------------------------------ the sheet
 
 
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Neither dates nor versions, which would make two runs different."""
+
+
 class _Sheet:
     """Panels of one scale in millimetres, rows as high as what they show, in inches from the top left.
 
@@ -273,7 +282,8 @@ class _Sheet:
 
     def save(self, into: Path) -> None:
         """Write the file."""
-        self._canvas.print_png(into, metadata={"Software": None})
+        kind = into.suffix.removeprefix(".")
+        self._figure.savefig(into, format=kind, dpi=DPI, metadata=_METADATA[kind])
 
     def _axes(self, left: float, top: float, wide: float, high: float) -> Any:
         x, y = self._place(left, top + high)
