@@ -7,8 +7,11 @@ from pathlib import Path
 from penstock.errors import BadInput
 from penstock.sources.fasta import Block, Fasta, line_of
 
-BAD_BYTE, BAD_TEXT, BAD_RETURN = 1, 2, 3
-"""What is wrong: a byte in a sequence, text before the first header, a lone carriage return in a header."""
+BAD_BYTE, BAD_TEXT, BAD_RETURN, BAD_HEADER = 1, 2, 3, 4
+"""What is wrong: a byte in a sequence, text before the first header, a lone carriage return in a header, a
+header that is too long for a row."""
+LONGEST_HEADER = 1 << 20
+"""Bytes of a header line that are read where records have rows."""
 
 _MOST_PROTEIN = 0.05
 """Share of letters that no nucleotide code has, above which a file is a protein file."""
@@ -48,6 +51,11 @@ def _reason(kind: int, following: bytes) -> str:
         )
     if kind == BAD_RETURN:
         return "its lines end with a lone carriage return (old Macintosh): convert it, tr '\\r' '\\n' < FILE"
+    if kind == BAD_HEADER:
+        return (
+            f"a header line of over {LONGEST_HEADER} bytes ({following[:30]!r} ...), which is no name of a "
+            "record: is a line end missing behind it?"
+        )
     shown = following[:1].decode("latin-1")
     if kind == BAD_TEXT:
         if shown == "@":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.errors import BadInput
+from penstock.sequences.wrong import BAD_HEADER, LONGEST_HEADER
 from penstock.workloads.codons import summary as s
 from penstock.workloads.codons import vectorised as v
 
@@ -24,8 +25,6 @@ SUMMED = (
 )  # fmt: skip
 """What is summed of each genetic code after the counts of its 64 codons."""
 
-_LONGEST_HEADER = 1 << 20
-"""Bytes of a header line; a longer one is no header."""
 _LONG_LINE = 256 << 10
 """So much of a line that has no end is looked at at once."""
 
@@ -76,6 +75,29 @@ _COLUMNS = (
     "odd",
 )  # fmt: skip
 _ADDED = _COLUMNS[1:]
+
+
+def gathered(parts: Iterable[Counted], size: int) -> Iterator[Counted]:
+    """The same records, some parts put together until they are so many, or their headers long."""
+    held: list[Counted] = []
+    records = headers = 0
+    for part in parts:
+        held.append(part)
+        records += len(part)
+        headers += sum(map(len, part.headers))
+        if records >= size or headers >= LONGEST_HEADER:
+            yield _together(held)
+            held.clear()
+            records = headers = 0
+    if held:
+        yield _together(held)
+
+
+def _together(parts: list[Counted]) -> Counted:
+    if len(parts) == 1:
+        return parts[0]
+    headers = [header for part in parts for header in part.headers]
+    return Counted(headers, *(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
 
 
 @dataclass(slots=True)
@@ -132,11 +154,8 @@ class Reader:
             cut = text.rfind(b"\n") + 1
             if not cut and (inside_line or text[:1] not in (b">", b";")) and len(text) >= _LONG_LINE:
                 cut = len(text)
-            elif not cut and len(text) > _LONGEST_HEADER:
-                raise BadInput(
-                    f"a line that begins with {text[:1].decode()!r} is longer than {_LONGEST_HEADER} bytes, "
-                    f"at byte {offset} of the text: this is no header"
-                )
+            elif not cut and len(text) > LONGEST_HEADER:
+                raise self._bad(offset, BAD_HEADER, text[:40])
             if cut:
                 yield from self._step(text[:cut], offset, line_start=not inside_line)
                 inside_line = not text.endswith(b"\n", 0, cut)

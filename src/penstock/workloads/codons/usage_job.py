@@ -17,13 +17,15 @@ from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.sources.fasta import Block
 from penstock.workloads.codons import rows, summary
 from penstock.workloads.codons.code_map import CodeMap
-from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader
+from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader, gathered
 
 Bad = Callable[[int, int, bytes], BadInput]
 
 WIDTH = 64 + len(SUMMED)
 MOMENTS = 129
 """Second moments, of records with x of a codon and n of all: sums of x^2 and of x n by codon, and of n^2."""
+_TOGETHER = 1024
+"""Records of which the indices are reckoned together: long ones come one or two at a time."""
 NAMED = 10
 """Records without a genetic code that are named."""
 
@@ -108,7 +110,7 @@ class CountRecords:
         tables = []
         reader = Reader(bad, frame=self.frame, drop_start=self.drop_start)
         reference = None if self.reference is None else np.array(self.reference)
-        for counted in reader.read(text):
+        for counted in gathered(reader.read(text), _TOGETHER):
             ordinals = np.arange(ordinal, ordinal + len(counted))
             ordinal += len(counted)
             if self.limit != EVERY:
