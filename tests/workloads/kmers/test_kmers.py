@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -11,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT, until
 
 import penstock
+from penstock.cli import main
 from penstock.errors import BadInput
 from penstock.testing import SinkSuite
 from penstock.workloads.codons import Codons
@@ -169,6 +173,40 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch)
     found, _ = run(tmp_path / "run", path, k=17)
     assert result_bytes(tmp_path / "run") == result_bytes(tmp_path / "whole")
     assert found == slowly(path.read_bytes(), 17)
+
+
+@pytest.mark.long
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(FILES["syn300.fa"]))
+    run(tmp_path / "whole", path, k=17)
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "penstock",
+        "run",
+        "kmers",
+        str(path),
+        "--k",
+        "17",
+        "--into",
+        str(folder),
+    ]
+    for workers, after in ((2, "count"), (1, "kmers.parquet"), (2, None)):
+        process = subprocess.Popen(
+            [*command, "--workers", str(workers), "--budget", "600MiB" if workers == 1 else "2GiB"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        if after is None:
+            _, said = process.communicate(timeout=LIMIT)
+            assert process.returncode == 0, said
+        else:
+            until(lambda name=after: (folder / ".penstock" / name).exists(), program=process)
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=LIMIT)
+    assert result_bytes(folder) == result_bytes(tmp_path / "whole")
+    assert CliRunner().invoke(main, ["verify", str(folder)]).exit_code == 0
 
 
 def test_a_record_larger_than_a_run_is_counted_in_parts(tmp_path, monkeypatch):

@@ -149,7 +149,7 @@ def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> pe
     if k <= DENSE_K:
         counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
     else:
-        parts = Partitions.parts_for(8 * max(inputs.text, 1), "12MiB")
+        parts = Partitions.parts_for(8 * max(inputs.text, 1), "8MiB")
         # Row groups are rounds times parts: a small file may have many rounds, of a large one they are few.
         at_once = min(max(inputs.text // 8, 8 * MiB), 64 * MiB)
         counts = Partitions(
