@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -148,3 +149,18 @@ def test_the_wheel_is_complete(tmp_path):
     program = f"import sys; sys.path.insert(0, {str(wheel)!r}); import penstock; print(penstock.__file__)"
     out = python("-c", program, cwd=tmp_path)
     assert out.stdout.startswith(str(wheel)), out.stderr
+
+
+def test_what_is_cited_is_this_version_and_the_tests_run_on_what_is_supported():
+    told = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    cited = (TOP / "CITATION.cff").read_text()
+    assert f"\nversion: {told['version']}\n" in cited
+    assert f"\nlicense: {told['license']}\n" in cited
+    workflow = (TOP / ".github" / "workflows" / "tests.yml").read_text()
+    assert f'python: ["{told["requires-python"].removeprefix(">=")}", ' in workflow
+    targets = set(re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(), re.M))
+    run = re.findall(
+        r"(?:run|entry): make ([\w-]+)", workflow + (TOP / ".pre-commit-config.yaml").read_text()
+    )
+    assert len(run) == 2
+    assert set(run) <= targets
