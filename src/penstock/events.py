@@ -76,6 +76,8 @@ class Planned(Event):
     """The most workers that there are cores and items for; 0 when not told."""
     enough_for_most: int = 0
     """Bytes of a budget in which so many would fit."""
+    why: str = ""
+    """Why not one worker more, where memory is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

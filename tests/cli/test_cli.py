@@ -321,6 +321,8 @@ def test_plan_prints_to_stdout_and_runs_nothing(told, runner):
     assert result.stderr == ""
     values = json.loads(runner.invoke(main, ["plan", "fake", "--budget", "12GiB", "--json"]).stdout)
     assert values["plans"][0]["workers"] == 4
+    assert "why" not in result.stdout
+    assert "why" in runner.invoke(main, ["plan", "fake", "--budget", "12GiB", "-v"]).stdout
     assert values["plans"][0]["headroom"] == values["plans"][0]["budget"] - values["plans"][0]["projected"]
     assert told.times == 0
 

@@ -1,11 +1,23 @@
 """Plans: never more workers than fit, workers before calls, no wild growth, and every number told."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
+from penstock.engine.decide.futures import Peaks, fitting
 from penstock.engine.decide.governor import headroom
-from penstock.engine.decide.plan import Plan, Reserved, Sizing, batch_items, batch_seconds, room, size_up
+from penstock.engine.decide.plan import (
+    Plan,
+    Reserved,
+    Sizing,
+    batch_items,
+    batch_seconds,
+    room,
+    shortened,
+    size_up,
+)
 
 SIZES = st.integers(0, 2 * GiB)
 
@@ -129,6 +141,39 @@ def test_the_printed_plan_has_the_words_of_the_design():
     assert all(
         f"<th style='text-align:left'>{word}</th>" in plan._repr_html_() for word in ("budget", "plan")
     )
+
+
+def test_a_plan_says_why_not_one_worker_more():
+    peaks = Peaks([float(k * MiB) for k in range(2, 451, 4)])
+    available = lambda workers: room(GiB, Reserved(0, 0, 0), workers)  # noqa: E731
+    sizing = sized(
+        GiB, Reserved(0, 0, 0), each=430 * MiB, together=lambda call: fitting(peaks, 1.0, available, 8)
+    )
+    n = sizing.workers
+    assert 2 < n < 8, "more than the two that fit by their bounds"
+    why = f"{n}, not {n + 1}: {sizing.one_more}"
+    share = available(n) // n
+    plan = planned(sizing, GiB, Reserved(0, 0, 0), why=why, share=share, most_workers=8)
+    assert ("why", "", why) in plan.rows()
+    assert plan.projected <= GiB - headroom(GiB)
+    assert plan.budget_for(n) <= GiB + 1
+    silent = planned(sized(GiB, Reserved(0, 0, 0), each=MiB), GiB, Reserved(0, 0, 0), most_workers=8)
+    assert "why" not in str(silent)
+    assert "8, not more: there are no more cores or items" in silent.as_text(verbose=True)
+
+
+def test_batches_are_short_where_memory_binds():
+    sizing = sized(GiB, Reserved(0, 0, 0), each=MiB)
+    options = {"seconds_per_item": 0.01, "call": 2}
+    free = planned(sizing, GiB, Reserved(0, 0, 0), **options)
+    bound = planned(sizing, GiB, Reserved(0, 0, 0), **options, most_calls=4)
+    assert shortened(1000, free, 20.0) == 1000
+    assert shortened(1000, bound, 20.0) == 8, "four calls of two"
+    assert shortened(3, bound, 20.0) == 3
+    assert shortened(1000, replace(bound, most_calls=1), 20.0) == 5, (
+        "never less than what makes dispatch small"
+    )
+    assert shortened(10**6, bound, 5000.0) == 1000, "a long run keeps a short journal"
 
 
 def test_a_plan_says_what_else_matters():

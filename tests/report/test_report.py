@@ -97,6 +97,42 @@ def test_tally_counts_each_kind_of_event_once():
     assert report.resumed_from == 20
     assert [item.name for item in report.set_aside] == ["sub-003"]
     assert (report.seconds, report.cpu) == (9.0, 12.0)
+    assert report.held_over_time == pytest.approx((700 + 200) / (2 * GiB))
+
+
+def test_time_that_was_lost_adds_up():
+    begun = {"batch": 1, "start": 0, "stop": 1, "call": 1, "projected": 0, "alone": False}
+    fell = {"batch": 1, "start": 0, "stop": 1, "cause": "governor", "item": 0, "held": 9, "message": ""}
+    tally = tally_of(
+        started(),
+        ev.Planned(
+            at=0,
+            workers=2,
+            call=1,
+            batch=1,
+            reserved=1,
+            footprint=1,
+            projected=1,
+            why="2, not 3: of 64 draws",
+        ),
+        ev.BatchStarted(at=1, worker=0, **begun),
+        ev.BatchStarted(at=1, worker=1, **begun),
+        ev.WorkerPaused(at=2, worker=0, free=1),
+        ev.WorkerPaused(at=3, worker=1, free=1),
+        ev.WorkerResumed(at=4, worker=0),
+        ev.BatchFailed(at=6, worker=1, **fell),
+        ev.WorkerEnded(at=6.5, worker=1, why="governor"),
+        ended(),
+    )
+    report = tally.report()
+    assert report.paused_seconds == pytest.approx(2 + 3.5)
+    assert report.repeated_seconds == pytest.approx(5)
+    text = str(report)
+    assert "2 pauses, 6 s of workers' time lost" in text or "2 pauses, 5" in text
+    assert "5 s of workers' time lost" in text
+    assert "2, not 3: of 64 draws" in text
+    assert Report.from_json(report.to_json()) == report
+    assert Report.of_stages([report, report]).paused_seconds == pytest.approx(11)
 
 
 def read(used):

@@ -12,6 +12,7 @@ from penstock.cli import options, tell
 from penstock.cli.options import CliOptions
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
+from penstock.engine.decide.plan import Plan
 
 SCHEMA = 1
 
@@ -20,11 +21,14 @@ def _ours() -> list[click.Option]:
     return [
         *options.budget(),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
+        click.Option(
+            ["-v", "--verbose", "verbose"], is_flag=True, help="Say why there are not more workers."
+        ),
     ]
 
 
 def _do(found: Target, values: dict[str, Any]) -> None:
-    as_json = values.pop("as_json")
+    as_json, verbose = values.pop("as_json"), values.pop("verbose")
     asked = CliOptions.take(values)
     if found.is_job:
         plans = [found.job().plan(budget=asked.budget, workers=asked.workers, call=asked.call)]
@@ -35,7 +39,11 @@ def _do(found: Target, values: dict[str, Any]) -> None:
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "plans": [_values(plan) for plan in plans]}))
     else:
-        tell("\n\n".join(str(plan) for plan in plans))
+        tell("\n\n".join(_text(plan, verbose=verbose) for plan in plans))
+
+
+def _text(plan: Any, *, verbose: bool) -> str:
+    return plan.as_text(verbose=True) if verbose and isinstance(plan, Plan) else str(plan)
 
 
 def _values(plan: Any) -> dict[str, Any]:

@@ -70,6 +70,14 @@ class Report:
     """The most workers that there are cores and items for."""
     enough_for_most: int = 0
     """Bytes of a budget in which so many would fit."""
+    why: str = ""
+    """Why not one worker more, by the last plan, where memory is the reason."""
+    paused_seconds: float = 0.0
+    """Seconds that workers were paused, added up."""
+    repeated_seconds: float = 0.0
+    """Seconds that workers spent on batches that did not end, added up."""
+    held_over_time: float = 0.0
+    """Share of the budget that was held over time: each reading for the while before it, 0 to 1."""
     peak: int = 0
     """Measured peak of the process tree."""
     seconds: float = 0.0
@@ -154,6 +162,10 @@ class Report:
             enough=max(stage.enough for stage in stages),
             most_workers=slowed.most_workers,
             enough_for_most=max(slowed.enough_for_most, *(stage.enough for stage in stages)),
+            why=slowed.why,
+            paused_seconds=sum(stage.paused_seconds for stage in stages),
+            repeated_seconds=sum(stage.repeated_seconds for stage in stages),
+            held_over_time=_over_time(stages),
             peak=tightest.peak,
             seconds=sum(stage.seconds for stage in stages),
             cpu=sum(stage.cpu for stage in stages),
@@ -269,16 +281,22 @@ class Report:
         yield "reserved", format_size(self.reserved), "before any item"
         if self.projected:
             yield "projected", format_size(self.projected), "by the plan"
+        if self.why:
+            yield "why", "", line(self.why)
         left = "headroom" if self.headroom >= 0 else "OVER the budget by"
         yield (
             "measured",
             format_size(self.peak),
-            f"peak of the process tree; {left} {format_size(abs(self.headroom))}",
+            f"peak of the process tree; {left} {format_size(abs(self.headroom))}" + self._over_time(),
         )
         yield "batches", f"{self.batches:,}", self._batches()
         if self.failures:
             causes = ", ".join(f"{line(cause)} {count:,}" for cause, count in sorted(self.failures.items()))
-            yield "failures", f"{sum(self.failures.values()):,}", f"batches did not end: {causes}"
+            yield (
+                "failures",
+                f"{sum(self.failures.values()):,}",
+                f"batches did not end: {causes}" + _lost(self.repeated_seconds),
+            )
         for number, item in enumerate(self.set_aside[:5]):
             count = f"{self.set_aside_total:,}" if number == 0 else ""
             yield "set aside" if number == 0 else "", count, f"{line(item.name)}: {line(item.message)}"
@@ -313,17 +331,30 @@ class Report:
             parts.append(f"{self.cpu / self.seconds:.1f} cores busy")
         return ", ".join(parts)
 
+    def _over_time(self) -> str:
+        return f"; {self.held_over_time:.0%} of the budget held over time" if self.held_over_time else ""
+
     def _batches(self) -> str:
         parts = [f"{plural(self.workers_started, 'worker')} started"]
         if self.recycled:
             parts.append(f"{self.recycled:,} recycled")
         if self.paused:
-            parts.append(f"{plural(self.paused, 'pause')}")
+            parts.append(f"{plural(self.paused, 'pause')}{_lost(self.paused_seconds)}")
         if self.coverage is not None:
             parts.append(
                 f"{self.predictions[1]:,} of {self.predictions[0]:,} stayed under their predicted peak"
             )
         return ", ".join(parts)
+
+
+def _lost(seconds: float) -> str:
+    return f", {format_seconds(seconds)} of workers' time lost" if seconds >= 0.1 else ""
+
+
+def _over_time(stages: Sequence[Report]) -> float:
+    """What the stages held, each as long as it took."""
+    seconds = sum(stage.seconds for stage in stages)
+    return sum(stage.held_over_time * stage.seconds for stage in stages) / seconds if seconds else 0.0
 
 
 def _is_text(value: Any) -> bool:
@@ -346,7 +377,7 @@ def _is_failures(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("stage", "message", "origin"), _is_text),
+    **dict.fromkeys(("stage", "message", "origin", "why"), _is_text),
     **dict.fromkeys(
         (
             "items", "done", "set_aside_total", "budget", "reserved", "projected", "peak", "batches",
@@ -355,7 +386,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
         ),
         foreign.is_count,
     ),
-    **dict.fromkeys(("seconds", "cpu"), foreign.is_number),
+    **dict.fromkeys(
+        ("seconds", "cpu", "paused_seconds", "repeated_seconds", "held_over_time"), foreign.is_number
+    ),
     "folder": lambda value: value is None or (isinstance(value, str) and "\0" not in value),
     "outcome": lambda value: value in _WORST_FIRST,
     "failures": _is_failures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -34,6 +35,11 @@ class Tally:
         self.at_peak: tuple[int, str] | None = None
         """The budget and its origin as they were when the peak was read."""
         self.seconds = self.cpu = 0.0
+        self.paused_seconds = self.repeated_seconds = 0.0
+        self._byte_seconds = self._budget_seconds = 0.0
+        self._read_at = math.inf
+        self._paused_at: dict[int, float] = {}
+        self._batch_at: dict[int, float] = {}
         self.batches = self.workers_started = self.paused = self.recycled = 0
         self.predicted = self.held = 0
         self.heaviest, self.slowest = TopCalls("peak"), TopCalls("seconds")
@@ -53,20 +59,28 @@ class Tally:
         match event:
             case ev.MemoryRead():
                 self._held(event.used)
+                self._add_up(event)
             case ev.NodeRead():
                 self._held(event.used, event.budget, event.origin)
+            case ev.BatchStarted():
+                self._batch_at[event.worker] = event.at
             case ev.BatchDone():
                 self._batch_done(event)
             case ev.BatchFailed():
                 self.failures[event.cause] += 1
+                self.repeated_seconds += max(event.at - self._batch_at.pop(event.worker, event.at), 0.0)
             case ev.ItemSetAside():
                 self._item_set_aside(event)
             case ev.WorkerStarted():
                 self.workers_started += 1
             case ev.WorkerEnded():
                 self.recycled += event.why == "recycled"
+                self._goes_on(event.worker, event.at)
             case ev.WorkerPaused():
                 self.paused += 1
+                self._paused_at.setdefault(event.worker, event.at)
+            case ev.WorkerResumed():
+                self._goes_on(event.worker, event.at)
             case ev.Planned():
                 self.reserved, self.projected = event.reserved, event.projected
                 self.plan = event
@@ -88,6 +102,16 @@ class Tally:
         if self.at_peak is None or (over, used) > (was_over, self.peak):
             self.peak, self.at_peak = used, (budget, origin)
 
+    def _add_up(self, event: ev.MemoryRead) -> None:
+        """What was held over time, against the budget of each moment."""
+        lasting = max(event.at - self._read_at, 0.0)
+        self._byte_seconds += event.used * lasting
+        self._budget_seconds += self.budget * lasting
+        self._read_at = event.at
+
+    def _goes_on(self, worker: int, at: float) -> None:
+        self.paused_seconds += max(at - self._paused_at.pop(worker, at), 0.0)
+
     def _unended(self) -> float:
         return max(0.0, self._open[1] - self._open[0]) if self._open is not None else 0.0
 
@@ -96,6 +120,9 @@ class Tally:
             self.resumed_from = event.done
         self._started = True
         self._open = event.at, event.at
+        self._read_at = math.inf
+        self._paused_at.clear()
+        self._batch_at.clear()
         self.outcome, self.message = "interrupted", ""
         self.stage, self.items, self.done = event.stage, event.items, event.done
         self.budget, self.origin = event.budget, event.origin
@@ -178,6 +205,10 @@ class Tally:
             enough=plan.enough,
             most_workers=plan.most_workers,
             enough_for_most=plan.enough_for_most,
+            why=plan.why,
+            paused_seconds=self.paused_seconds,
+            repeated_seconds=self.repeated_seconds,
+            held_over_time=self._byte_seconds / self._budget_seconds if self._budget_seconds else 0.0,
             peak=self.peak,
             seconds=self.seconds + self._unended(),
             cpu=self.cpu,

@@ -133,8 +133,8 @@ class Plan:
         """Predicted wall seconds for all items."""
         return self.items * self.seconds_per_item / min(self.workers, self.cores)
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """(word, number, where from), as printed."""
+    def rows(self, *, verbose: bool = False) -> list[tuple[str, str, str]]:
+        """(word, number, where from), as printed; ``verbose``: why not more workers, in any case."""
         reserved = self.reserved
         parts = [f"this process {format_size(reserved.parent)}"]
         parts.append(f"{self.workers} idle workers x {format_size(reserved.worker)}")
@@ -147,12 +147,13 @@ class Plan:
         timing = (
             f", batches of about {format_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
         )
+        why = self.why or (f"{self.workers}, not more: {self._enough_workers()}" if verbose else "")
         rows = [
             ("budget", format_size(self.budget), self.origin),
             ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
             self._footprint(),
             ("plan", "", f"{_workers(self.workers)}, calls of {_items(self.call)}{timing}"),
-            *([("why", "", self.why)] if self.why else []),
+            *([("why", "", why)] if why else []),
             ("projected", format_size(self.projected), self._headroom()),
         ]
         if self.seconds_per_item:
@@ -182,9 +183,19 @@ class Plan:
         left = format_size(self.headroom)
         return f"and the footprint, for which there are {left}" if self._unknown else f"headroom {left}"
 
+    def _enough_workers(self) -> str:
+        if self.workers < self.most_workers:
+            return f"the bounds of {self.workers + 1} calls are more than there is room for"
+        return "there are no more cores or items for them, or so many were asked for"
+
     def __str__(self) -> str:
+        return self.as_text()
+
+    def as_text(self, *, verbose: bool = False) -> str:
+        """The printed table; ``verbose`` as for :meth:`rows`."""
         title = [f"{line(self.stage)}:"] if self.stage else []
-        lines = [f"{word:<10} {number:>9}   {line(text)}".rstrip() for word, number, text in self.rows()]
+        rows = self.rows(verbose=verbose)
+        lines = [f"{word:<10} {number:>9}   {line(text)}".rstrip() for word, number, text in rows]
         return "\n".join(title + lines)
 
     def _repr_html_(self) -> str:

@@ -331,6 +331,7 @@ class Loop:
             enough=plan.budget_for(plan.workers),
             most_workers=plan.most_workers,
             enough_for_most=plan.budget_for(plan.most_workers),
+            why=plan.why,
         )
 
     # ------------------------------------------------------------------ up: receipts
