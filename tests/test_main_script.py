@@ -16,7 +16,7 @@ from waiting import LIMIT, until
 
 from penstock import script
 from penstock.pool.by_value import Tabled
-from penstock.script import Place, Script
+from penstock.script import Script, ScriptFrame
 
 PROGRAM = """
 import decimal
@@ -184,13 +184,13 @@ if __name__ == "__main__":
 
 def test_what_is_set_below_the_guard_so_far_is_named():
     found = Script("/a/it.py", "", BELOW)
-    at = [Place("<module>", 1, 17), Place("main", 8, 12)]
+    at = [ScriptFrame("<module>", 1, 17), ScriptFrame("main", 8, 12)]
     assert script.missing_below(found, at) == (
         "workers do not have what it.py has set: `basicConfig()` (line 16), `np.set_printoptions(3)` "
         "(line 9), `decimal.getcontext().prec = 50` (line 11); set it above the main guard, in the function, "
         "or in initializer="
     )
-    assert script.missing_below(found, [Place("<module>", 1, 16)]) == ""
+    assert script.missing_below(found, [ScriptFrame("<module>", 1, 16)]) == ""
 
 
 # --------------------------------------------------------------------------- a top that waits

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from penstock.engine.decide import governor
 from penstock.engine.decide.estimate import Shape
-from penstock.engine.decide.futures import Batch
+from penstock.engine.decide.futures import ExpectedBatch
 from penstock.engine.decide.plan import Plan, room
 from penstock.engine.decide.tasks import Task
 from penstock.engine.messages import MeasuredCall
@@ -70,7 +70,7 @@ class _Bounds(Admission):
         taken = sum(self._crew.committed(other) for other in self._crew if other is not worker)
         return need if taken + need <= self.room() else None
 
-    def _fits(self, batch: Batch, room: int) -> bool:
+    def _fits(self, batch: ExpectedBatch, room: int) -> bool:
         bound = self._estimate.usual(1)
         return bound + sum(self._crew.committed(worker) for worker in self._crew) <= room
 

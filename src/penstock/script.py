@@ -264,7 +264,7 @@ _SETTER = re.compile(
 """What calls are named that set something: below the guard most calls do work."""
 
 
-def missing_below(script: Script, at: list[Place]) -> str:
+def missing_below(script: Script, at: list[ScriptFrame]) -> str:
     """What workers do not have of a script with a guard, in one line: what it has set below that, so far.
 
     Args:
@@ -290,7 +290,7 @@ def missing_below(script: Script, at: list[Place]) -> str:
     return _told_missing(script, found, "set it above the main guard, in the function, or in initializer=")
 
 
-def _body(tree: ast.Module, place: Place) -> list[ast.stmt]:
+def _body(tree: ast.Module, place: ScriptFrame) -> list[ast.stmt]:
     """The statements that are executed there: a function's, or those below the guard."""
     if place.name == "<module>":
         return [each for guard in tree.body if _is_guard(guard) for each in getattr(guard, "body", [])]
@@ -313,7 +313,7 @@ def _surely_sets(statement: ast.stmt, imported: dict[str, str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScriptFrame:
     """A frame of the main script."""
 
     name: str
@@ -324,14 +324,14 @@ class Place:
     """Where it is."""
 
 
-def places_now() -> list[Place]:
+def places_now() -> list[ScriptFrame]:
     """Where in the main script this thread is, from the script itself inwards."""
     main, found = vars(sys.modules["__main__"]), []
     frame: Any = sys._getframe()
     while frame is not None:
         if frame.f_globals is main:
             code = frame.f_code
-            found.append(Place(code.co_name, code.co_firstlineno, frame.f_lineno))
+            found.append(ScriptFrame(code.co_name, code.co_firstlineno, frame.f_lineno))
         frame = frame.f_back
     return found[::-1]
 

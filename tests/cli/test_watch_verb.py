@@ -13,7 +13,7 @@ from penstock import events as ev
 from penstock import layout
 from penstock.cli import main
 from penstock.cli.watch import Screen, follow
-from penstock.record.following import Watched
+from penstock.record.following import LockWatch
 from penstock.record.lock import Holder, RunLock
 
 
@@ -46,7 +46,7 @@ def followed(folder, *pieces, wait=True, live=False):
     """What a screen says of a run of which the pieces are told, one a look."""
     stream, telling = io.StringIO(), Telling(folder, *pieces)
     with Screen(folder, stream=stream, live=live) as screen:
-        follow(folder, screen, wait=wait, sleep=telling, watched=Watched(folder, holder=telling.holder))
+        follow(folder, screen, wait=wait, sleep=telling, watched=LockWatch(folder, holder=telling.holder))
     assert telling.pieces == []
     return stream.getvalue()
 
@@ -98,7 +98,7 @@ def test_a_terminal_is_drawn_on_and_left_clean(tmp_path, monkeypatch):
     stream, telling = io.StringIO(), Telling(tmp_path, (True, events[:300]), (False, events[300:]))
     stream.isatty = lambda: True
     with Screen(tmp_path, stream=stream, live=True) as screen:
-        follow(tmp_path, screen, wait=True, sleep=telling, watched=Watched(tmp_path, holder=telling.holder))
+        follow(tmp_path, screen, wait=True, sleep=telling, watched=LockWatch(tmp_path, holder=telling.holder))
     said = stream.getvalue()
     assert "worker 0" in said
     assert "memory" in said

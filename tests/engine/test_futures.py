@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.decide.futures import DRAWS, Batch, Peaks, farthest, fitting, weigh, worth
+from penstock.engine.decide.futures import DRAWS, ExpectedBatch, PeakRatios, farthest, fitting, weigh, worth
 
-PEAKS = st.lists(st.floats(1 * MiB, 2 * GiB), min_size=1, max_size=128).map(lambda seen: Peaks(sorted(seen)))
+PEAKS = st.lists(st.floats(1 * MiB, 2 * GiB), min_size=1, max_size=128).map(
+    lambda seen: PeakRatios(sorted(seen))
+)
 BATCHES = st.lists(
     st.builds(
-        Batch,
+        ExpectedBatch,
         worker=st.integers(0, 10**6),
         scale=st.floats(0.01, 100.0),
         least=st.integers(0, 2 * GiB),
@@ -59,38 +61,43 @@ def test_always_lets_one_in(peaks, scale, room, idle, most):
 
 def test_the_share_that_goes_over_is_that_of_the_distribution():
     """Two of a uniform distribution of 0 to 100: both over 150 in an eighth of the cases."""
-    peaks = Peaks([float(k) for k in range(1, 101)])
-    pairs = [weigh(peaks, [Batch(k, 1.0), Batch(1000 + k, 1.0)], 150, 10**6).over / DRAWS for k in range(200)]
+    peaks = PeakRatios([float(k) for k in range(1, 101)])
+    pairs = [
+        weigh(peaks, [ExpectedBatch(k, 1.0), ExpectedBatch(1000 + k, 1.0)], 150, 10**6).over / DRAWS
+        for k in range(200)
+    ]
     assert sum(pairs) / len(pairs) == pytest.approx(1 / 8, abs=0.02)
 
 
 def test_the_sum_of_bounds_is_no_bound_of_the_sum():
     """Items of 2 to 450 MiB in 1 GiB: by their bounds two fit; all four do in most futures."""
-    peaks = Peaks([float(k * MiB) for k in range(2, 451, 4)])
-    four = [Batch(k, 1.0) for k in range(4)]
+    peaks = PeakRatios([float(k * MiB) for k in range(2, 451, 4)])
+    four = [ExpectedBatch(k, 1.0) for k in range(4)]
     assert weigh(peaks, four, 1024 * MiB, 900 * MiB).admits
-    assert not weigh(peaks, [*four, Batch(4, 1.0), Batch(5, 1.0)], 1024 * MiB, 900 * MiB).admits
+    assert not weigh(
+        peaks, [*four, ExpectedBatch(4, 1.0), ExpectedBatch(5, 1.0)], 1024 * MiB, 900 * MiB
+    ).admits
 
 
 def test_what_is_held_counts_and_tells():
-    peaks = Peaks([float(k * MiB) for k in range(1, 101)])
-    fresh = [Batch(k, 1.0) for k in range(4)]
-    grown = [Batch(k, 1.0, least=90 * MiB) for k in range(3)] + [Batch(3, 1.0)]
+    peaks = PeakRatios([float(k * MiB) for k in range(1, 101)])
+    fresh = [ExpectedBatch(k, 1.0) for k in range(4)]
+    grown = [ExpectedBatch(k, 1.0, least=90 * MiB) for k in range(3)] + [ExpectedBatch(3, 1.0)]
     assert weigh(peaks, grown, 300 * MiB, GiB).over > weigh(peaks, fresh, 300 * MiB, GiB).over
-    small = Peaks([float(MiB)] * 40)
-    one_large = [Batch(0, 1.0, least=200 * MiB), Batch(1, 1.0)]
+    small = PeakRatios([float(MiB)] * 40)
+    one_large = [ExpectedBatch(0, 1.0, least=200 * MiB), ExpectedBatch(1, 1.0)]
     assert weigh(small, one_large, 300 * MiB, GiB).over > 0, "what was never seen may come again"
 
 
 def test_of_many_calls_the_largest_counts():
-    peaks = Peaks([float(MiB)] * 95 + [100.0 * MiB] * 5)
-    short, long = ([Batch(k, 1.0, calls=calls) for k in range(4)] for calls in (1, 200))
+    peaks = PeakRatios([float(MiB)] * 95 + [100.0 * MiB] * 5)
+    short, long = ([ExpectedBatch(k, 1.0, calls=calls) for k in range(4)] for calls in (1, 200))
     assert weigh(peaks, short, 150 * MiB, GiB).over < weigh(peaks, long, 150 * MiB, GiB).over == DRAWS
 
 
 def test_a_declared_peak_is_taken_as_it_is():
-    declared = Peaks([100.0 * MiB], exact=True)
-    three = [Batch(k, 1.0) for k in range(3)]
+    declared = PeakRatios([100.0 * MiB], exact=True)
+    three = [ExpectedBatch(k, 1.0) for k in range(3)]
     assert weigh(declared, three, 300 * MiB, GiB).over == 0
     assert weigh(declared, three, 300 * MiB - 1, GiB).over == DRAWS
     assert fitting(declared, 1.0, lambda count: 300 * MiB, 8)[0] == 3
@@ -98,14 +105,14 @@ def test_a_declared_peak_is_taken_as_it_is():
 
 def test_few_that_were_seen_tell_little():
     room = 4 * 150 * MiB
-    few, many = (Peaks([100.0 * MiB] * seen) for seen in (2, 100))
-    four = [Batch(k, 1.0) for k in range(4)]
+    few, many = (PeakRatios([100.0 * MiB] * seen) for seen in (2, 100))
+    four = [ExpectedBatch(k, 1.0) for k in range(4)]
     assert weigh(few, four, room, GiB).over > weigh(many, four, room, GiB).over == 0
     assert farthest(few, four, GiB) > farthest(many, four, GiB)
 
 
 def test_it_says_why():
-    peaks = Peaks([float(k * MiB) for k in range(2, 451, 4)])
+    peaks = PeakRatios([float(k * MiB) for k in range(2, 451, 4)])
     workers, weighed = fitting(peaks, 1.0, lambda count: GiB, 16)
     assert f"of 64 draws of what {workers + 1} calls may take, {weighed.over} go over 1.0 GiB" in str(weighed)
     assert f"up to {weighed.worth} are worth it" in str(weighed)

@@ -8,7 +8,7 @@ from made_up_runs import tiny, usual
 from penstock import events as ev
 from penstock import layout
 from penstock.files import renew
-from penstock.record.following import Follower, RunLife, Watched
+from penstock.record.following import Follower, LockWatch, RunLife
 from penstock.record.holding import SILENT
 from penstock.record.lock import Holder
 
@@ -105,13 +105,13 @@ class Clock:
     ],
 )
 def test_a_holder_that_can_be_seen_is_believed(tmp_path, holder, held):
-    assert Watched(tmp_path, holder=lambda _: holder).is_held() is held
+    assert LockWatch(tmp_path, holder=lambda _: holder).is_held() is held
 
 
 def test_one_elsewhere_counts_as_dead_when_its_lock_does_not_move(tmp_path):
     clock, seen = Clock(), [1000.0]
     holder = lambda _: Holder(1, "elsewhere", "", seen[0], alive=True, known=False)  # noqa: E731
-    watched = Watched(tmp_path, holder=holder, clock=clock)
+    watched = LockWatch(tmp_path, holder=holder, clock=clock)
     for _ in range(100):  # it beats
         clock.now, seen[0] = clock.now + 2, seen[0] + 2
         assert watched.is_held()

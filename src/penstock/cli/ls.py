@@ -17,7 +17,7 @@ from penstock.budget import format_size
 from penstock.cli import tell
 from penstock.durations import format_seconds
 from penstock.errors import UsageError
-from penstock.record.following import Watched
+from penstock.record.following import LockWatch
 from penstock.report.report import Report
 
 _DEEPEST = 6
@@ -114,7 +114,7 @@ def listed(path: Path) -> Listed:
     """What is known of a run: from its report alone, and its lock."""
     state = path / layout.STATE
     at = _written(state / layout.EVENTS) or _written(state)
-    if Watched(path).is_held():
+    if LockWatch(path).is_held():
         return Listed(path, "running", at, None)
     if (state / layout.LOCK).exists():
         return Listed(path, "died", at, None)

@@ -20,7 +20,7 @@ from penstock.cli.target import no_run
 from penstock.display.screen import screen
 from penstock.errors import UsageError
 from penstock.record import postmortem
-from penstock.record.following import Follower, Now, RunLife, Watched
+from penstock.record.following import Follower, LockWatch, Now, RunLife
 from penstock.report.live import LiveState
 from penstock.report.report import Report
 
@@ -84,7 +84,7 @@ def follow(
     *,
     wait: bool,
     sleep: Callable[[float], None] = time.sleep,
-    watched: Watched | None = None,
+    watched: LockWatch | None = None,
 ) -> None:
     """Show what is new, until the run is done or failed, or nobody is to be waited for.
 
@@ -95,7 +95,7 @@ def follow(
         sleep: waits between two looks.
         watched: who tells whether somebody runs there.
     """
-    follower, watched = Follower(folder), watched or Watched(folder)
+    follower, watched = Follower(folder), watched or LockWatch(folder)
     life = RunLife()
     try:
         while True:

@@ -125,7 +125,7 @@ class RunLife:
         return "interrupted" if self._last.outcome == "interrupted" else "ended"
 
 
-class Watched:
+class LockWatch:
     """Whether somebody runs in a folder, judged from its lock alone.
 
     Args:

@@ -16,7 +16,7 @@ from penstock.budget import Budget
 from penstock.engine.decide import futures
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.footprint import Footprint, Observation
-from penstock.engine.decide.futures import Batch, Weighed
+from penstock.engine.decide.futures import ExpectedBatch, Weighed
 from penstock.engine.decide.plan import Plan, Reserved, Sizing
 from penstock.engine.messages import MeasuredCall
 
@@ -180,7 +180,7 @@ class Estimate:
         """That of one call of so many items whose hints are the mean."""
         return Shape(self._mean_hint, self._mean_hint * call, 1)
 
-    def expect(self, worker: int, shape: Shape, *, least: int = 0, first: bool = False) -> Batch:
+    def expect(self, worker: int, shape: Shape, *, least: int = 0, first: bool = False) -> ExpectedBatch:
         """A batch as it is weighed.
 
         Args:
@@ -190,9 +190,9 @@ class Estimate:
             first: whether it is a worker's first.
         """
         scale = self.footprint.scale(shape.largest, shape.total)
-        return Batch(worker, scale, least, shape.calls, self.footprint.first() if first else 0)
+        return ExpectedBatch(worker, scale, least, shape.calls, self.footprint.first() if first else 0)
 
-    def weigh(self, batches: Sequence[Batch], room: int, most: int) -> Weighed:
+    def weigh(self, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
         """May the last of these start beside the others? See :func:`futures.weigh`."""
         return futures.weigh(self.footprint.peaks(), batches, room, most)
 

@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from penstock.budget import MiB
-from penstock.engine.decide.futures import Peaks
+from penstock.engine.decide.futures import PeakRatios
 
 _KEPT = 256
 """Observations kept for the fit: enough for a 1/257 miss rate, cheap to refit."""
@@ -144,11 +144,11 @@ class Footprint:
             return 1.0
         return self._explained(largest, total)
 
-    def peaks(self) -> Peaks:
+    def peaks(self) -> PeakRatios:
         """What calls took lately, relative to their scale. Something must be known."""
         if self._believed is not None:
-            return Peaks([float(self._believed)], exact=True)
-        return Peaks(self._ratios or [float(max(self._top.peak, _FLOOR))])
+            return PeakRatios([float(self._believed)], exact=True)
+        return PeakRatios(self._ratios or [float(max(self._top.peak, _FLOOR))])
 
     def first(self) -> int:
         """Bytes that a worker's first call takes at least."""

@@ -42,7 +42,7 @@ _USUAL = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ExpectedBatch:
     """A batch of calls, as far as its future depends on it."""
 
     worker: int
@@ -83,7 +83,7 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
-class Peaks:
+class PeakRatios:
     """What calls took, relative to what their size explains."""
 
     ratios: Sequence[float]
@@ -108,7 +108,7 @@ def worth(calls: int) -> int:
     return int(DRAWS / (1 + _COST * calls))
 
 
-def weigh(peaks: Peaks, batches: Sequence[Batch], room: int, most: int) -> Weighed:
+def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
     """May the last of these batches start beside the others?
 
     Args:
@@ -132,7 +132,7 @@ def weigh(peaks: Peaks, batches: Sequence[Batch], room: int, most: int) -> Weigh
 
 
 def fitting(
-    peaks: Peaks, scale: float, available: Callable[[int], int], most_workers: int, calls: int = 1
+    peaks: PeakRatios, scale: float, available: Callable[[int], int], most_workers: int, calls: int = 1
 ) -> tuple[int, Weighed | None]:
     """How many batches run together, and what came of weighing one more; None where there is none.
 
@@ -144,13 +144,13 @@ def fitting(
         calls: of each batch.
     """
     most, power = available(1), peaks.power
-    if most_workers * _farthest(peaks, power, Batch(_USUAL, scale, 0, calls), most) <= available(
+    if most_workers * _farthest(peaks, power, ExpectedBatch(_USUAL, scale, 0, calls), most) <= available(
         most_workers
     ):
         return most_workers, None
     totals = [0.0] * DRAWS
     for count in range(1, most_workers + 1):
-        batch = Batch(_USUAL + count, scale, 0, calls)
+        batch = ExpectedBatch(_USUAL + count, scale, 0, calls)
         totals = list(map(add, totals, _futures(peaks.ratios, power, batch, most)))
         room = available(count)
         weighed = Weighed(count, sum(total > room for total in totals), worth(count), room)
@@ -159,7 +159,7 @@ def fitting(
     return most_workers, None
 
 
-def most_calls(peaks: Peaks, scale: float, available: Callable[[int], int], workers: int) -> int:
+def most_calls(peaks: PeakRatios, scale: float, available: Callable[[int], int], workers: int) -> int:
     """The most calls a batch with which still as many batches run together as with one; at most 64."""
     calls = 1
     while calls < _MOST_CALLS and fitting(peaks, scale, available, workers, 2 * calls)[0] == workers:
@@ -167,13 +167,13 @@ def most_calls(peaks: Peaks, scale: float, available: Callable[[int], int], work
     return calls
 
 
-def farthest(peaks: Peaks, batches: Sequence[Batch], most: int) -> float:
+def farthest(peaks: PeakRatios, batches: Sequence[ExpectedBatch], most: int) -> float:
     """The most bytes that are drawn for these batches together."""
     power = peaks.power
     return sum(_farthest(peaks, power, batch, most) for batch in batches)
 
 
-def _farthest(peaks: Peaks, power: float, batch: Batch, most: int) -> float:
+def _farthest(peaks: PeakRatios, power: float, batch: ExpectedBatch, most: int) -> float:
     """The most that is drawn for a batch."""
     ratios, holds = peaks.ratios, batch.least / batch.scale
     low = bisect_left(ratios, holds) if batch.calls == 1 else 0
@@ -188,16 +188,16 @@ def _beyond(top: float, rank: float, power: float) -> float:
     return float(top * (1 - min(rank, _FARTHEST)) ** -power)
 
 
-def _with_living(peaks: Peaks, batches: Sequence[Batch]) -> Peaks:
+def _with_living(peaks: PeakRatios, batches: Sequence[ExpectedBatch]) -> PeakRatios:
     """What runs and holds more than the median counts as seen: news comes before a call's end."""
     if peaks.exact:
         return peaks
     median = peaks.ratios[len(peaks.ratios) // 2]
     living = [ratio for batch in batches[:-1] if (ratio := batch.least / batch.scale) > median]
-    return Peaks(sorted([*peaks.ratios, *living])) if living else peaks
+    return PeakRatios(sorted([*peaks.ratios, *living])) if living else peaks
 
 
-def _futures(ratios: Sequence[float], power: float, batch: Batch, most: int) -> Sequence[float]:
+def _futures(ratios: Sequence[float], power: float, batch: ExpectedBatch, most: int) -> Sequence[float]:
     """The peak of a batch in each future."""
     scale, calls = batch.scale, _doubled(batch.calls)
     low = bisect_left(ratios, batch.least / scale) if calls == 1 else 0

@@ -17,7 +17,7 @@ from penstock.abc import Carried
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.estimate import Estimate, Shape
-from penstock.engine.decide.futures import Batch
+from penstock.engine.decide.futures import ExpectedBatch
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.decide.schedule import Schedule
@@ -310,7 +310,7 @@ class Admission:
         taken = sum(max(self._crew.committed(other), need) for other in self._crew if other is not worker)
         return need if taken + need <= room else None
 
-    def _fits(self, batch: Batch, room: int) -> bool:
+    def _fits(self, batch: ExpectedBatch, room: int) -> bool:
         """Whether one more batch fits beside those that run, in enough of their futures."""
         batches = []
         for worker in self._crew:
