@@ -154,7 +154,8 @@ class World:
         self._last_kill = -math.inf
         self._kept: dict[int, float] = {}
         self.out = Outcome()
-        # What is asked of a watch.
+        # What is asked of a watch, and of its sum of memory.
+        self.memory: Any = self
         self.parent, self.backend_held, self.shared = PARENT, 0, 0
         self.admit = True
         self.free = self.budget - PARENT

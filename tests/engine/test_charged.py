@@ -66,7 +66,7 @@ def watch(straw):
 
 
 def test_the_sum_is_the_runs_own(watch):
-    assert watch.used == 115 * MiB
+    assert watch.memory.used == 115 * MiB
 
 
 def test_what_a_worker_holds_is_what_its_group_is_charged_with(straw, watch):
@@ -121,8 +121,8 @@ def test_a_spike_between_two_readings_is_in_the_runs_peak(straw, watch):
     straw.hold(5 * MiB, peak=305 * MiB)
     straw.most = 315 * MiB
     watch.tick()
-    assert watch.peak == 415 * MiB
-    assert watch.used == 115 * MiB
+    assert watch.memory.peak == 415 * MiB
+    assert watch.memory.used == 115 * MiB
 
 
 def test_spikes_of_several_at_once_are_one_sum(straw, watch):
@@ -131,7 +131,7 @@ def test_spikes_of_several_at_once_are_one_sum(straw, watch):
     straw.hold(5 * MiB, peak=305 * MiB)
     straw.most = 200 * MiB
     watch.tick()
-    assert watch.peak == 300 * MiB
+    assert watch.memory.peak == 300 * MiB
 
 
 def test_a_file_that_came_and_went_is_no_memory(straw, watch):
@@ -139,4 +139,4 @@ def test_a_file_that_came_and_went_is_no_memory(straw, watch):
     watch.began(1, 0)
     straw.most = 315 * MiB
     watch.tick()
-    assert watch.peak == 115 * MiB
+    assert watch.memory.peak == 115 * MiB

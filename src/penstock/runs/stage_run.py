@@ -74,7 +74,7 @@ class StageRun:
     @property
     def peak(self) -> int:
         """Most bytes that were seen in use."""
-        return self.loop.stage.watch.peak if self.loop is not None else 0
+        return self.loop.stage.watch.memory.peak if self.loop is not None else 0
 
     @property
     def machinery(self) -> Path:

@@ -119,11 +119,11 @@ class Admission:
     def reserved(self) -> Reserved:
         """What is taken before any item."""
         return Reserved(
-            parent=self._watch.parent,
-            backend=self._watch.backend_held,
+            parent=self._watch.memory.parent,
+            backend=self._watch.memory.backend_held,
             worker=self._crew.idle_own,
             results=self._results(),
-            others=self._watch.shared,
+            others=self._watch.memory.shared,
         )
 
     def make_plan(self) -> Plan:
@@ -138,7 +138,7 @@ class Admission:
         )
         # What others took under a ceiling meanwhile is not ours to plan with.
         held = sum(self._crew.held(worker) for worker in self._crew)
-        return min(room, self._watch.free - headroom(self.budget.bytes) + held)
+        return min(room, self._watch.memory.free - headroom(self.budget.bytes) + held)
 
     def spare(self) -> int:
         """Bytes that a single worker's call could take if nobody else ran."""

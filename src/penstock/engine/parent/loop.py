@@ -260,7 +260,7 @@ class Loop:
         reserved, budget = self._admission.reserved(), self._admission.budget
         ours = reserved.parent > budget.bytes / 2
         if now - self._no_room_since > (_CROWDED if ours else self._options.stall):
-            raise explain.crowded(reserved.parent if ours else 0, self._watch.free, budget)
+            raise explain.crowded(reserved.parent if ours else 0, self._watch.memory.free, budget)
 
     def _give(self, worker: WorkerState, offer: Offer, now: float) -> None:
         task, source = offer.task, self._setup.source
@@ -273,7 +273,7 @@ class Loop:
         worker.cut_at = math.inf
         worker.apart = self._options.endless and task.stop - task.start > 1 and not searching
         worker.reserved, worker.guessed, worker.shape = offer.reserve, not offer.known, offer.shape
-        worker.kills_before = discover.kernel_kills(self._watch.ceilings)
+        worker.kills_before = discover.kernel_kills(self._watch.memory.ceilings)
         self._watch.began(worker.number, offer.reserve)
         # Told first: should everything be killed now, what the worker works on is known.
         self._ledger.say(

@@ -67,7 +67,7 @@ class OpenClose:
         worker = free[0]
         self._crew.dismiss(free[1:], "room")
         worker.chore = chore
-        worker.kills_before = discover.kernel_kills(self._watch.ceilings)
+        worker.kills_before = discover.kernel_kills(self._watch.memory.ceilings)
         self._watch.began(worker.number, 0, timed=False)
         self._backend.send(worker.number, chore)
 

@@ -160,7 +160,7 @@ class Overdue:
                 ev.CallsWait,
                 waiting=stage.schedule.left,
                 running=running,
-                free=max(stage.watch.free, 0),
+                free=max(stage.watch.memory.free, 0),
                 seconds=now - self._held_since,
             )
 

@@ -64,7 +64,7 @@ class Periodic:
         if stage.options.requested != "auto":
             return
         try:
-            found = discover.choose(stage.watch.ceilings, "auto", stage.watch.used_then)
+            found = discover.choose(stage.watch.memory.ceilings, "auto", stage.watch.memory.used_then)
         except PenstockError:
             return  # others took everything: what is free tells the governor
         old = stage.budget.bytes

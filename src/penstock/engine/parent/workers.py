@@ -145,7 +145,7 @@ class Workers:
         It may hold what the budget leaves beside this process and the fork server. Pages of mapped files
         count for the kernel, and are read again and again where they have no room: so never under 1 GiB.
         """
-        most = max(budget - self._watch.parent - self._watch.backend_held, _LEAST_FENCE)
+        most = max(budget - self._watch.memory.parent - self._watch.memory.backend_held, _LEAST_FENCE)
         fence = getattr(self._backend, "fence", None)
         if fence is not None and abs(most - worker.fence) > _MOVED * worker.fence:
             worker.fence = most

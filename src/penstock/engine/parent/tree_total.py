@@ -1,0 +1,152 @@
+"""The memory of our whole process tree, added up from readings of its parts.
+
+Read and written by the governor's thread alone, but for plain numbers that others only read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from penstock import discover
+from penstock.abc import Backend, Ceiling, Reading
+from penstock.budget import BudgetInForce
+from penstock.engine.decide import governor
+from penstock.engine.parent.worker_memory import WorkerMemory
+
+_CALM = 0.02
+"""Seconds between readings when nothing can run out soon."""
+_LOOK_EVERY = 0.1
+"""Then, seconds between readings of the ceilings and of the backend."""
+_KILLS = 64
+"""Rises of the kernel's count of kills that are remembered."""
+
+
+@dataclass(frozen=True)
+class MemorySample:
+    """The highest reading of a while."""
+
+    used: int
+    workers: dict[int, int] = field(default_factory=dict)
+    free: int = 0
+
+
+class TreeTotal:
+    """What all our processes hold together, under the ceilings and the budget.
+
+    Args:
+        backend: whose workers.
+        gauge: the ceilings, read anew each time.
+        budget: in force; for all our processes together.
+        held: bytes of this process now.
+    """
+
+    def __init__(
+        self, backend: Backend, gauge: discover.Gauge, budget: BudgetInForce, held: Callable[[], int]
+    ) -> None:
+        self._backend = backend
+        self._gauge = gauge
+        self._budget = budget
+        self._held = held
+        self.free = budget.bytes
+        """Bytes free at the last reading."""
+        self.used = 0
+        """Bytes that our whole tree held at the last reading."""
+        self.peak = 0
+        """The most that our whole tree held."""
+        self.parent = held()
+        """Bytes of this process at the last reading."""
+        self.backend_held = 0
+        """Bytes of the backend beside the workers at the last reading."""
+        self.shared = 0
+        """Bytes of shared memory that is ours and no worker's."""
+        self.ceilings: tuple[Ceiling, ...] = ()
+        self.used_then = 0
+        """What ours held when the ceilings were read: only the two together tell what others hold."""
+        self._looked = -math.inf
+        self._just_looked = False
+        self._sample: MemorySample | None = None
+        self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
+        # What a backend may tell, and need not.
+        self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
+        self._total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
+        self._top: Callable[[], int] = getattr(backend, "top", lambda: 0)
+
+    def begin(self) -> None:
+        """Forget what was before: it is no peak of ours."""
+        self._total()
+
+    def look_around(self, now: float) -> None:
+        """Read what others hold: each time when memory is short, now and then when there is plenty."""
+        plenty = governor.interval(self.free, self._budget.bytes) >= _CALM
+        if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
+        self.ceilings, self._just_looked = self._gauge.read(), True
+        kills = discover.kernel_kills(self.ceilings)
+        if not self._kernel_kills or kills != self._kernel_kills[-1][1]:
+            self._kernel_kills.append((now, kills))
+        self.backend_held = self._backend.overhead()
+
+    def kills_until(self, moment: float) -> int:
+        """The kernel's count of kills at a moment; 0 where that is not known."""
+        return max((kills for at, kills in self._kernel_kills if at <= moment), default=0)
+
+    def add_up(
+        self,
+        readings: Mapping[int, Reading],
+        everybody: Mapping[int, WorkerMemory],
+        ready: Collection[WorkerMemory],
+    ) -> None:
+        """Add up this process, the backend and the workers.
+
+        Args:
+            readings: of this turn.
+            everybody: all workers.
+            ready: those that have become ready.
+        """
+        self.parent = self._held()
+        workers = {number: worker.own + worker.memory for number, worker in everybody.items()}
+        shared = self._shared()
+        if shared is None:
+            self.shared, private = 0, sum(workers.values())
+        else:  # each page once, where two readings may both have it
+            of_workers = sum(reading.shared for reading in readings.values())
+            self.shared = max(shared - of_workers, 0)
+            private = sum(worker.private for worker in everybody.values()) + shared
+        total = self._total()
+        if total is None:
+            total = self.backend_held + private
+            # Of a rise between two readings it is not known what the others held: one alone, then.
+            rise = max((worker.rise for worker in ready), default=0)
+        else:
+            rise = self._rise(total, readings)
+        self.used = self.parent + total
+        if self._just_looked:
+            self.used_then, self._just_looked = self.used, False
+        self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
+        if hasattr(self._backend, "short"):
+            self._backend.short = self.free < 2 * governor.headroom(self._budget.bytes)
+        self._remember(self.used + rise, workers)
+
+    def _rise(self, total: int, readings: Mapping[int, Reading]) -> int:
+        """By how much the sum was higher between two readings, as far as what the workers did explains it."""
+        known = [reading for reading in readings.values() if reading.charged is not None]
+        others = max(total - sum(reading.charged or 0 for reading in known), self.backend_held)
+        explained = sum(reading.charged_peak + reading.pipes for reading in known) + others
+        return max(min(self._top(), explained) - total, 0)
+
+    def _remember(self, top: int, workers: dict[int, int]) -> None:
+        self.peak = max(self.peak, top)
+        least = self.free if self._sample is None else min(self.free, self._sample.free)
+        if self._sample is None or top >= self._sample.used:
+            self._sample = MemorySample(top, workers, least)
+        elif least < self._sample.free:
+            self._sample = MemorySample(self._sample.used, self._sample.workers, least)
+
+    def sample(self) -> MemorySample | None:
+        """The highest reading since the last call."""
+        sample, self._sample = self._sample, None
+        return sample
