@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import penstock
 from penstock.cli import main
 from penstock.record import journal
-from penstock.record.lock import read_owner
+from penstock.record.lock_file import read_owner
 
 HERE = Path(__file__).parent / "kept_before"
 

@@ -43,8 +43,8 @@ print(report.done, report.items)
 ELSEWHERE = """
 import sys
 from penstock.record import holding
-from penstock.record import lock
-lock._here = lambda: holding.ThisMachine("node2", "another boot", "pid:[2]")
+from penstock.record import lock_file
+lock_file.here = lambda: holding.ThisMachine("node2", "another boot", "pid:[2]")
 holding.SILENT = 1.0
 """
 

@@ -14,7 +14,8 @@ from penstock import layout
 from penstock.cli import main
 from penstock.cli.watch import Screen, follow
 from penstock.record.following import LockWatch
-from penstock.record.lock import Holder, RunLock
+from penstock.record.lock import RunLock
+from penstock.record.lock_file import Holder
 
 
 class Held:

@@ -10,7 +10,7 @@ from penstock import layout
 from penstock.files import renew
 from penstock.record.following import Follower, LockWatch, RunLife
 from penstock.record.holding import SILENT
-from penstock.record.lock import Holder
+from penstock.record.lock_file import Holder
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from waiting import LIMIT, until
 
 from penstock import identity
 from penstock.errors import RunLocked, RunTakenOver
-from penstock.record import holding
+from penstock.record import holding, lock_file
 from penstock.record import lock as locks
 from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of, read_entry
 from penstock.record.lock import Edge, RunLock
@@ -272,7 +272,7 @@ def dead_pid():
 
 
 def test_a_real_process_that_is_gone(machinery):
-    put(machinery, replace(entry(locks._here()), pid=dead_pid()))
+    put(machinery, replace(entry(lock_file.here()), pid=dead_pid()))
     RunLock(machinery).release()
 
 
@@ -282,7 +282,7 @@ def test_a_zombie_is_dead(machinery):
     assert started
     child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    put(machinery, replace(entry(locks._here()), pid=child.pid, started=started))
+    put(machinery, replace(entry(lock_file.here()), pid=child.pid, started=started))
     RunLock(machinery).release()
     child.wait()
 
@@ -318,7 +318,7 @@ def test_of_many_who_find_a_dead_holder_one_wins(tmp_path):
     for turn in range(5):
         folder = tmp_path / str(turn)
         folder.mkdir()
-        put(folder, replace(entry(locks._here()), pid=os.getpid(), started="1"))
+        put(folder, replace(entry(lock_file.here()), pid=os.getpid(), started="1"))
         barrier, winners = several.Barrier(count), several.Queue()
         takers = [
             several.Process(target=take, args=(folder, barrier, winners), daemon=True) for _ in range(count)
@@ -478,7 +478,7 @@ def odd(path, kind):
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "nowhere"])
 def test_what_is_no_file_is_no_lock_and_nobody_waits_for_it(machinery, world, kind):
     odd(machinery / "lock", kind)
-    assert locks.holder_of(machinery) is None
+    assert lock_file.holder_of(machinery) is None
     with pytest.raises(RunLocked, match="is no regular file, so no run made it"):
         RunLock(machinery, world.edge())
     assert world.said == []
@@ -586,29 +586,29 @@ def test_numbers_go_on_where_the_note_of_the_last_owner_was_lost(machinery, worl
 
 
 def test_nobody_holds_a_folder_without_a_lock(machinery):
-    assert locks.holder_of(machinery) is None
+    assert lock_file.holder_of(machinery) is None
     put(machinery, b"torn")
-    assert locks.holder_of(machinery) is None
+    assert lock_file.holder_of(machinery) is None
 
 
 def test_a_living_holder_can_be_looked_at(machinery):
     held = RunLock(machinery)
-    found = locks.holder_of(machinery)
+    found = lock_file.holder_of(machinery)
     assert (found.pid, found.host, found.alive) == (os.getpid(), socket.gethostname(), True)
     assert str(found) == f"process {os.getpid()} on {socket.gethostname()}"
     held.release()
-    assert locks.holder_of(machinery) is None
+    assert lock_file.holder_of(machinery) is None
 
 
 def test_a_dead_holder_can_be_looked_at(machinery):
-    put(machinery, replace(entry(locks._here()), pid=dead_pid()))
-    found = locks.holder_of(machinery)
+    put(machinery, replace(entry(lock_file.here()), pid=dead_pid()))
+    found = lock_file.holder_of(machinery)
     assert (found.alive, found.known, found.rebooted, found.seen) == (False, True, False, 100.0)
 
 
 def test_of_one_elsewhere_it_is_said_that_nothing_is_known(machinery):
-    put(machinery, entry(replace(locks._here(), boot="another")))
-    found = locks.holder_of(machinery)
+    put(machinery, entry(replace(lock_file.here(), boot="another")))
+    found = lock_file.holder_of(machinery)
     assert (found.alive, found.known, found.rebooted) == (True, False, True)
     assert "cannot be seen from here" in found.at_it
 

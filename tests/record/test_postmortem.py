@@ -22,7 +22,7 @@ from penstock import events as ev
 from penstock import sinks
 from penstock.intervals import Intervals
 from penstock.record import journal, postmortem
-from penstock.record.lock import Holder
+from penstock.record.lock_file import Holder
 from penstock.record.postmortem import PostMortem, examine
 from penstock.sources import Range
 

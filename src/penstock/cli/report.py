@@ -20,7 +20,7 @@ from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import line, within
 from penstock.record import journal, postmortem
 from penstock.record.described import described
-from penstock.record.lock import holder_of
+from penstock.record.lock_file import holder_of
 from penstock.record.postmortem import PostMortem
 from penstock.report.page import write_page
 from penstock.report.report import Report

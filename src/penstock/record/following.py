@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 from penstock import events as ev
 from penstock import foreign, layout
 from penstock.record.holding import SILENT, LockSilence
-from penstock.record.lock import Holder, holder_of
+from penstock.record.lock_file import Holder, holder_of
 
 _CHUNK = 1 << 20
 _LONGEST = 4 << 20

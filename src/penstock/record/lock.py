@@ -13,55 +13,28 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from penstock import foreign, layout
+from penstock import layout
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
-from penstock.identity import boot, namespace, started
-from penstock.record import holding
-from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of, read_entry
+from penstock.identity import started
+from penstock.record import holding, lock_file
+from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of
+from penstock.record.lock_file import FoundLock, Holder, holder_in
 
 _BEAT = 5.0
 _SLEPT = 3.0
 """Seconds without a sign of ourselves after which we may have been taken for dead."""
 _LOOK = 0.5
 """Seconds between two looks at the lock of somebody who cannot be seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a run folder, or held it and died."""
-
-    pid: int
-    host: str
-    since: str
-    """When it began, as people write it."""
-    seen: float
-    """Its last sign of life by its own clock, in seconds since the epoch."""
-    alive: bool
-    """False where it is known to be dead."""
-    rebooted: bool = False
-    """Whether its machine, this one, was started again since."""
-    known: bool = True
-    """Whether that can be told from here: elsewhere it may be dead, or not."""
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-    @property
-    def at_it(self) -> str:
-        """In words, that it runs."""
-        unseen = "" if self.known else " (whether it lives cannot be seen from here)"
-        return f"{self} has been at it since {self.since}{unseen}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +54,6 @@ class Edge:
 
 _GUARD_SECONDS = 30.0
 """In which another process on this machine has judged the lock."""
-_NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.ENXIO})
-"""What is said where there is no file; the third by us, of what is none."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 """What a file system says that has no links."""
 
@@ -94,25 +65,6 @@ def _guarded(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def holder_of(machinery: Path) -> Holder | None:
-    """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
-    found = _read(machinery / layout.LOCK)
-    if found is None or found.entry is None:
-        return None
-    here = _here()
-    life = life_of(found.entry, here, started)
-    return _told(found, here, life)
-
-
-def _told(found: _Found, here: ThisMachine, life: holding.Life) -> Holder:
-    assert found.entry is not None
-    entry, where = found.entry, found.entry.where
-    rebooted = life != "alive" and where.host == here.host and where.boot != here.boot
-    seen = entry.at or found.changed
-    alive, known = life != "dead", life != "unknown"
-    return Holder(entry.pid, where.host, entry.since, seen, alive, rebooted, known)
 
 
 class RunLock:
@@ -134,7 +86,7 @@ class RunLock:
 
     def __init__(self, machinery: Path, edge: Edge | None = None) -> None:
         self._path = machinery / layout.LOCK
-        self._edge = edge or Edge(_here, started)
+        self._edge = edge or Edge(lock_file.here, started)
         self._mutex = threading.Lock()
         self._lost: RunTakenOver | None = None
         self._ended = threading.Event()
@@ -145,7 +97,7 @@ class RunLock:
         self._before = 0
         self._file = self._take()
         self._turned = self._edge.clock()
-        _write_owner(self._path.with_name(layout.OWNER), self._mine)
+        lock_file.write_owner(self._path.with_name(layout.OWNER), self._mine)
         if self._edge.beats:
             self._start_beating()
 
@@ -158,7 +110,7 @@ class RunLock:
             if made is not None:
                 return made
             self._see_that_it_may_be_one()
-            while (found := _look(self._path)) is not None:
+            while (found := lock_file.look(self._path)) is not None:
                 first = silence is None
                 silence = silence or LockSilence(found.mark, self._edge.clock())
                 if not silence.look(found.mark, self._edge.clock()):
@@ -185,7 +137,7 @@ class RunLock:
 
     def _make(self) -> int | None:
         """Make the lock, whole or not at all; its descriptor, or None where there is one."""
-        last = read_owner(self._path.parent)
+        last = lock_file.read_owner(self._path.parent)
         self.number = max(last.number if last else 0, self._before) + 1
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         pid = os.getpid()
@@ -222,26 +174,26 @@ class RunLock:
         os.fsync(descriptor)
         return descriptor
 
-    def _clear(self, dead: _Found) -> None:
+    def _clear(self, dead: FoundLock) -> None:
         """Take a dead holder's lock away, and no other that has come in its place meanwhile."""
         with self._guard():
-            now = _read(self._path)
+            now = lock_file.read(self._path)
             if now is None or now.mark != dead.mark:
                 return
             if self._take_away(lambda moved: moved.mark == dead.mark):
                 self.taken = True
                 if dead.entry is not None:
                     self._before = max(self._before, dead.entry.number)
-                    self.dead = _told(dead, self._edge.here(), "dead")
+                    self.dead = holder_in(dead, self._edge.here(), "dead")
 
-    def _take_away(self, is_meant: Callable[[_Found], bool]) -> bool:
+    def _take_away(self, is_meant: Callable[[FoundLock], bool]) -> bool:
         """Remove the lock where it is the one that is meant; another, that came meanwhile, is put back."""
         away = self._path.with_name(f"{layout.LOCK}.{self.token}.away")
         try:
             self._path.rename(away)
         except FileNotFoundError:
             return False
-        moved = _read(away)
+        moved = lock_file.read(away)
         meant = moved is None or is_meant(moved)
         if not meant:
             with suppress(OSError):
@@ -271,7 +223,7 @@ class RunLock:
     def _folder(self) -> Path:
         return self._path.parents[1]
 
-    def _waiting(self, found: _Found) -> str:
+    def _waiting(self, found: FoundLock) -> str:
         who = "somebody whose lock cannot be read"
         if found.entry is not None:
             who = f"{found.entry}, there since {found.entry.since}"
@@ -280,7 +232,7 @@ class RunLock:
             f"waiting up to {holding.SILENT:.0f} s for a sign of life"
         )
 
-    def _refusal(self, found: _Found) -> RunLocked:
+    def _refusal(self, found: FoundLock) -> RunLocked:
         who = "another process runs there"
         if found.entry is not None:
             who = f"{found.entry} has been running there since {found.entry.since}"
@@ -304,7 +256,7 @@ class RunLock:
     def _prove(self) -> None:
         if self._lost is not None:
             raise self._lost
-        if _says(self._path, self._line):  # as we wrote it: nearly always
+        if lock_file.says(self._path, self._line):  # as we wrote it: nearly always
             self._turned = self._edge.clock()
             return
         found, failed = None, None
@@ -312,7 +264,7 @@ class RunLock:
             if attempt:
                 self._edge.sleep(0.1)
             try:
-                found, failed = _look(self._path), None
+                found, failed = lock_file.look(self._path), None
             except OSError as error:  # no more files may be opened, or the disk fails: nobody has taken it
                 failed = error
             if found is not None and found.entry is not None:
@@ -329,7 +281,7 @@ class RunLock:
 
     def _taken_over_by(self, entry: LockEntry | None) -> RunTakenOver:
         if entry is None or entry.token == self.token:
-            last = read_owner(self._path.parent)
+            last = lock_file.read_owner(self._path.parent)
             entry = last if last is not None and last.token != self.token else None
             if entry is None and last is None:
                 return RunTakenOver(
@@ -400,7 +352,7 @@ class RunLock:
             if number > self.number:  # one that is equal is ours
                 self.number = number + 1
                 self._mine = replace(self._mine, number=self.number)
-                _write_owner(self._path.with_name(layout.OWNER), self._mine)
+                lock_file.write_owner(self._path.with_name(layout.OWNER), self._mine)
 
     def release(self) -> None:
         """Give the folder free, if it is still ours."""
@@ -413,79 +365,3 @@ class RunLock:
             if self._file >= 0:
                 os.close(self._file)
             self._file = -1
-
-
-# --------------------------------------------------------------------------- files and processes
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A lock as it was read."""
-
-    entry: LockEntry | None
-    mark: Hashable
-    """Moves while the holder lives."""
-    changed: float
-    """When the file was written, by its server's clock; only ever told to people."""
-
-
-def _says(path: Path, line: bytes) -> bool:
-    """Whether the lock is exactly this line."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return os.read(descriptor, len(line) + 1) == line
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> _Found | None:
-    """None where there is none, or none that can be read."""
-    try:
-        return _look(path)
-    except OSError:
-        return None
-
-
-def _look(path: Path) -> _Found | None:
-    """None where there is none.
-
-    Raises:
-        OSError: whether there is one cannot be told now.
-    """
-    try:
-        with foreign.opened(path) as file:
-            data, status = file.read(1 << 16), os.fstat(file.fileno())
-    except OSError as error:
-        if error.errno not in _NONE:
-            error.filename = error.filename or str(path)
-            raise
-        return None
-    entry = read_entry(data)
-    mark: Hashable = data
-    if entry is None or not entry.token:  # an earlier version only touches it: compared with itself alone
-        mark = (data, status.st_mtime_ns)
-    return _Found(entry, mark, status.st_mtime)
-
-
-def read_owner(machinery: Path) -> LockEntry | None:
-    """Who owned the folder last."""
-    found = _read(machinery / layout.OWNER)
-    return None if found is None else found.entry
-
-
-def _write_owner(path: Path, entry: LockEntry) -> None:
-    draft = path.with_name(f"{layout.OWNER}.{entry.token}")
-    with open(draft, "wb") as file:
-        file.write(entry.to_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _here() -> ThisMachine:
-    return ThisMachine(socket.gethostname(), boot(), namespace())

@@ -20,7 +20,7 @@ from penstock.errors import CannotResume
 from penstock.foreign import line
 from penstock.intervals import Intervals
 from penstock.record import journal
-from penstock.record.lock import Holder, holder_of
+from penstock.record.lock_file import Holder, holder_of
 
 _TAIL = 64 << 10
 """Bytes at the end of the events that tell whether the last run ended well."""

@@ -23,7 +23,7 @@ from penstock.foreign import line
 from penstock.intervals import Intervals
 from penstock.plurals import plural
 from penstock.record import journal, postmortem
-from penstock.record.lock import Holder, holder_of
+from penstock.record.lock_file import Holder, holder_of
 from penstock.record.postmortem import PostMortem
 from penstock.report.report import Report
 from penstock.report.tally import Tally
