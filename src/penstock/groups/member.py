@@ -111,7 +111,7 @@ class Member:
         self._kernel = KernelFile(folder / "memory.kmem.usage_in_bytes") if v1 else None
         # A group's own victims: on v2 the other file counts those of the groups below as well.
         self._kills = KernelFile(folder / ("memory.oom_control" if v1 else "memory.events"))
-        self._mark = _Mark(folder / ("memory.max_usage_in_bytes" if v1 else "memory.peak"), version)
+        self._mark = _HighWater(folder / ("memory.max_usage_in_bytes" if v1 else "memory.peak"), version)
         self._before = NOTHING
 
     def held(self) -> GroupMemory | None:
@@ -224,7 +224,7 @@ class Member:
         return True
 
 
-class _Mark:
+class _HighWater:
     """The high-water mark of all that is charged to a group, begun anew at each look where the kernel can.
 
     v1 always can; v2 since Linux 6.12, for each descriptor apart. Elsewhere a mark tells something only

@@ -3,17 +3,7 @@
 A state machine over intervals of items: pending, running, done, set aside. It knows no clock,
 no process and no file. Every item is in exactly one of these places at any time, whatever dies.
 
-The recovery ladder (each step is recorded in the task's history):
-    out of memory   a call of several items: half of it; one item: again, then alone with
-                    everything else drained; still too much: set aside
-    load            (items that cannot be taken in a worker) halves, until it is one item
-    killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
-    crashed         twice more, isolating the item that was being worked; then set aside
-    stalled         as crashed; over ``timeout=``: once more, then set aside
-A call that may not be made smaller (``batched=256``) is not set aside for one of its items: its parts
-are tried, their results thrown away, until the item is found; then the call is made without it.
-Only the item or call that was executing is blamed. Where none was, the batch is halved down to a
-grain, and then the grain's items go one by one; a grain that dies without any is a failed run.
+What becomes of a batch that failed is :mod:`penstock.engine.decide.recovery`'s to say.
 """
 
 from __future__ import annotations
@@ -23,16 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from penstock.engine.decide.cursors import Stretches
-from penstock.engine.decide.tasks import Failure, Given, Reason, Suspicion, Task, Verdict
-from penstock.errors import PenstockBug, WorkerDied
+from penstock.engine.decide.grains import Grains
+from penstock.engine.decide.recovery import Ladder, Recovery
+from penstock.engine.decide.tasks import Failure, Given, Task, Verdict
+from penstock.errors import PenstockBug
 from penstock.intervals import Intervals
-
-_KILLS = 10
-_LAST_ALONE = 3
-_CRASHES = 2
-_TIMEOUTS = 1
-_EVICTIONS = 3
-"""So often may a batch run out of memory, alone, before it has begun an item."""
 
 
 class Schedule:
@@ -70,9 +55,10 @@ class Schedule:
         self._alone: list[Task] = []
         self._running: dict[int, Given] = {}
         self.unit = grain or 1
+        self._grains = Grains(items, self.unit)
+        self._ladder = Ladder(self._grains, self.aside, fixed_call)
         self._stretches = None if starts is None else Stretches(starts, items, self.unit)
         self._first = [item for item in dict.fromkeys(first) if 0 <= item < items]
-        self._fixed_call = fixed_call
         self._borders: list[int] = []
         """Where what is lent begins and ends."""
 
@@ -104,7 +90,7 @@ class Schedule:
     def extend(self, items: int) -> None:
         """There are more items now: the source of an executor grows."""
         self._pending.add(self.items, items)
-        self.items = items
+        self.items = self._grains.items = items
 
     def try_first(self, items: Iterable[int]) -> None:
         """Give these before all that is as new; a stream is read in order nevertheless."""
@@ -188,18 +174,20 @@ class Schedule:
 
     def _fresh(self, worker: int, size: int) -> Task | None:
         if self._stretches is not None:
-            span = self._stretches.find(worker, self._whole(size), self._pending, self._busy(self._stretches))
+            span = self._stretches.find(
+                worker, self._grains.whole(size), self._pending, self._busy(self._stretches)
+            )
             return None if span is None else Task(span[0], self._up_to_border(*span))
         while self._first and self._first[0] not in self._pending:
             self._first.pop(0)
         if self._first:
-            start, stop = self._grain_of(self._first[0])
+            start, stop = self._grains.of(self._first[0])
         else:
             found = self._pending.first()
             if found is None:
                 return None
             start, limit = found
-            stop = min(limit, start + self._whole(size))
+            stop = min(limit, start + self._grains.whole(size))
         return Task(start, self._up_to_border(start, min(stop, self.items)))
 
     def _up_to_border(self, start: int, stop: int) -> int:
@@ -218,13 +206,6 @@ class Schedule:
     def holds_cursor(self, worker: int) -> bool:
         """Whether the worker is in the middle of a stretch."""
         return self._stretches is not None and self._stretches.holds(worker, self._pending)
-
-    def _whole(self, size: int) -> int:
-        return max(size // self.unit, 1) * self.unit
-
-    def _grain_of(self, item: int) -> tuple[int, int]:
-        start = item // self.unit * self.unit
-        return start, min(start + self.unit, self.items)
 
     # ------------------------------------------------------------------ taking back
 
@@ -265,26 +246,12 @@ class Schedule:
         return task
 
     def fail(self, worker: int, failure: Failure) -> Verdict | None:
-        """The worker's batch failed. Requeue it wisely; the verdict names items to set aside.
+        """The worker's batch failed. Requeue by the recovery ladder; the verdict names items to set aside.
 
         Raises:
             WorkerDied: a grain fails though all its items are set aside.
         """
-        task = self._take(worker)
-        task = replace(task, floor=max(task.floor, failure.held))
-        blamed = self._blamed(task, failure)
-        if failure.cause == "dropped":
-            self._requeue(task)
-            return None
-        if failure.cause in ("memory", "governor", "kernel"):
-            return self._out_of_memory(task, failure, blamed)
-        if failure.cause == "killed":
-            return self._killed(task, failure, blamed)
-        if failure.cause == "load" and self._halve(task):
-            return None
-        if failure.cause == "kept" and blamed is not None:
-            return self._give_up(task, blamed, "kept", failure)
-        return self._died(task, failure, blamed)
+        return self._recover(self._ladder.after(self._take(worker), failure))
 
     def tried(self, worker: int, stop: int) -> Verdict | None:
         """The parts of a suspected call, up to ``stop``, did not fail: it is the call as a whole."""
@@ -295,9 +262,14 @@ class Schedule:
         if stop < task.stop:  # it was asked to end
             self._requeue(task)
             return None
-        verdict = self._verdict(suspicion.call, suspicion.reason, suspicion.times, suspicion)
-        self._without(task, suspicion.call)
-        return verdict
+        return self._recover(self._ladder.convict(task, suspicion))
+
+    def _recover(self, recovery: Recovery) -> Verdict | None:
+        if recovery.verdict is not None:
+            self.aside.update(recovery.verdict.items)
+        for task in recovery.tasks:
+            self._requeue(task)
+        return recovery.verdict
 
     def _take(self, worker: int) -> Task:
         given = self._running.pop(worker, None)
@@ -305,173 +277,9 @@ class Schedule:
             raise PenstockBug(f"worker {worker} had no batch")
         return given.task
 
-    def _blamed(self, task: Task, failure: Failure) -> tuple[int, int] | None:
-        """The items that a failure points at: the one being worked, or a call that may not be split."""
-        a, b = failure.call
-        if task.start <= failure.item < task.stop:
-            a, b = failure.item, failure.item + 1
-        elif task.stop - task.start == 1:
-            a, b = task.start, task.stop
-        elif not (task.start <= a < b <= task.stop and (self._is_whole(task) or b - a == 1)):
-            return None
-        # What is set aside is not worked: it cannot have done it.
-        return None if all(item in self.aside for item in range(a, b)) else (a, b)
-
-    def _is_whole(self, task: Task) -> bool:
-        """Whether its calls may not be made smaller."""
-        return self._fixed_call and task.suspicion is None
-
-    def _may_split(self, task: Task, failure: Failure) -> bool:
-        a, b = failure.call
-        if self._is_whole(task) or not task.start <= a < b <= task.stop:
-            return False
-        return b - a > 1 and (task.call is None or b - a <= task.call)
-
-    def _out_of_memory(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
-        if self._may_split(task, failure):
-            self._requeue(self._with_smaller_call(task, failure))
-            return None
-        # Ended while it held less than it was granted: others took the memory.
-        evicted = failure.cause == "governor" and failure.held <= failure.reserved
-        if task.alone and blamed is not None and not evicted:
-            return self._give_up(task, blamed, "memory", failure)
-        if task.alone or evicted:
-            # Ended to make room, or before any item: not proven guilty, but more room next time.
-            evictions = task.evictions + 1
-            if task.alone and evictions > _EVICTIONS:
-                return self._halve_or_give_up(task, "memory", failure)
-            self._requeue(
-                replace(task, evictions=evictions, floor=int(task.floor * 1.25), alone=evictions >= 2)
-            )
-            return None
-        self._isolate(replace(task, evictions=task.evictions + 1, alone=True), blamed)
-        return None
-
-    def _killed(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
-        if task.suspicion is not None and self._may_split(task, failure):
-            self._requeue(self._with_smaller_call(task, failure))
-            return None
-        task = replace(task, kills=task.kills + 1)
-        if task.kills > _KILLS:
-            return self._give_up_or_halve(task, blamed, "died", failure)
-        alone = task.kills > _KILLS - _LAST_ALONE
-        middle = self._middle(task)
-        if task.start < middle < task.stop and not alone:
-            first, second = replace(task, stop=middle), replace(task, start=middle)
-            if blamed is not None:  # the half that was not being worked is as new
-                first, second = (
-                    (first, replace(second, kills=0))
-                    if blamed[0] < middle
-                    else (replace(first, kills=0), second)
-                )
-            self._requeue(first)
-            self._requeue(second)
-        else:
-            self._requeue(replace(task, alone=alone))
-        return None
-
-    def _died(self, task: Task, failure: Failure, blamed: tuple[int, int] | None) -> Verdict | None:
-        if self._may_split(task, failure) and blamed is None:
-            # Which of the call's items it was is not known: a smaller call tells.
-            self._requeue(self._with_smaller_call(task, failure))
-            return None
-        if blamed is not None and task.suspect not in (-1, blamed[0]):
-            task = replace(task, crashes=0, timeouts=0)  # another item than last time
-        if failure.cause == "timeout":
-            task = replace(task, timeouts=task.timeouts + 1)
-        else:
-            task = replace(task, crashes=task.crashes + 1)
-        if task.crashes > _CRASHES or task.timeouts > _TIMEOUTS:
-            reason: Reason = "stalled" if failure.cause in ("stalled", "timeout") else "died"
-            return self._give_up_or_halve(task, blamed, reason, failure)
-        self._isolate(replace(task, suspect=blamed[0] if blamed else -1), blamed)
-        return None
-
-    def _with_smaller_call(self, task: Task, failure: Failure) -> Task:
-        return replace(task, call=max((failure.call[1] - failure.call[0]) // 2, 1))
-
-    def _give_up_or_halve(
-        self, task: Task, blamed: tuple[int, int] | None, reason: Reason, failure: Failure
-    ) -> Verdict | None:
-        if blamed is None:
-            return self._halve_or_give_up(task, reason, failure)
-        return self._give_up(task, blamed, reason, failure)
-
-    def _halve_or_give_up(self, task: Task, reason: Reason, failure: Failure) -> Verdict | None:
-        """It fails before any item is begun: look for the grain, then leave its items out one by one."""
-        if self._halve(task):
-            return None
-        left = next((item for item in range(task.start, task.stop) if item not in self.aside), None)
-        if left is None:
-            why = "runs out of memory" if reason == "memory" else "fails"
-            raise WorkerDied(
-                f"the worker that should keep items {task.start} to {task.stop} {why} again and again, "
-                "though none of them is worked any more: the sink or reducer may be at fault; see "
-                "workers.log in the run folder. Everything done is kept."
-            )
-        return self._give_up(task, (left, left + 1), reason, failure)
-
-    def _halve(self, task: Task) -> bool:
-        """Its halves are to be worked, each by itself; False where it is one grain."""
-        if self.is_grain(task):
-            return False
-        middle = self._middle(task)
-        for start, stop in ((task.start, middle), (middle, task.stop)):
-            # With a history, so that they stay apart.
-            self._requeue(Task(start, stop, call=task.call, evictions=1))
-        return True
-
     def is_grain(self, task: Task) -> bool:
         """Whether it cannot be cut in two."""
-        return not task.start < self._middle(task) < task.stop
-
-    def _middle(self, task: Task) -> int:
-        """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""
-        unit = self.unit
-        half = (task.start + (task.stop - task.start) // 2) // unit * unit
-        return max(half, task.start // unit * unit + unit)
-
-    def _isolate(self, task: Task, blamed: tuple[int, int] | None) -> None:
-        """Put the blamed items' grain by itself with the task's history; the rest is as new."""
-        if blamed is None:
-            self._requeue(task)
-            return
-        start = max(self._grain_of(blamed[0])[0], task.start)
-        stop = min(self._grain_of(blamed[1] - 1)[1], task.stop)
-        self._requeue(replace(task, start=start, stop=stop))
-        for a, b in ((task.start, start), (stop, task.stop)):
-            if a < b:
-                self._requeue(Task(a, b, call=task.call if task.suspicion is None else None))
-
-    def _give_up(
-        self, task: Task, blamed: tuple[int, int], reason: Reason, failure: Failure
-    ) -> Verdict | None:
-        times = max(task.attempt, 1)
-        left = [item for item in range(*blamed) if item not in self.aside]
-        if len(left) > 1:
-            self._suspect(task, Suspicion(blamed, reason, times, failure))
-            return None
-        verdict = self._verdict(blamed, reason, times, task.suspicion)
-        self._without(task, blamed)
-        return verdict
-
-    def _suspect(self, task: Task, suspicion: Suspicion) -> None:
-        """Look for the item of a call that may not be split, half of it at a time."""
-        a, b = suspicion.call
-        smaller = replace(task, call=max((b - a) // 2, 1), suspect=-1, evictions=0, suspicion=suspicion)
-        self._isolate(smaller, suspicion.call)
-
-    def _verdict(
-        self, call: tuple[int, int], reason: Reason, times: int, suspicion: Suspicion | None
-    ) -> Verdict:
-        items = tuple(item for item in range(*call) if item not in self.aside)
-        self.aside.update(items)
-        return Verdict(items, reason, times, suspicion)
-
-    def _without(self, task: Task, blamed: tuple[int, int]) -> None:
-        """Work the rest of the grain once more, without what is set aside; what befell it is forgotten."""
-        call = task.call if task.suspicion is None else None
-        self._isolate(Task(task.start, task.stop, call=call), blamed)
+        return self._grains.is_one(task)
 
     def _requeue(self, task: Task) -> None:
         if task.alone:
