@@ -102,7 +102,8 @@ class MadeUp(GroupFiles):
     def visit(self, procs):
         self._do("visit", procs)
 
-    def signal(self, pid, number):
+    def signal(self, pid, number, is_inside):
+        assert is_inside(pid)
         self.signals.append((pid, number))
         for procs in self.top.rglob("cgroup.procs"):
             left = [each for each in pids(procs.read_text()) if each != pid]

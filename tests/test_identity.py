@@ -1,6 +1,8 @@
 """Which process a number means."""
 
+import errno
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -36,6 +38,65 @@ def test_a_process_that_proc_hides_is_not_taken_for_gone(monkeypatch, error):
 @pytest.mark.parametrize("number", [(1 << 22) + 1, 0, -1, 1 << 70])
 def test_a_number_without_a_process_is_nobody(number):
     assert identity.started(number) == ""
+
+
+# --------------------------------------------------------------------------- signals
+
+
+@pytest.fixture
+def sleeper():
+    child = subprocess.Popen(["sleep", "600"])
+    yield child
+    child.kill()
+    child.wait()
+
+
+def test_a_process_is_signalled_where_it_is_still_ours(sleeper):
+    since = identity.began(sleeper.pid)
+    assert identity.send(sleeper.pid, signal.SIGKILL, lambda pid: identity.began(pid) == since)
+    assert sleeper.wait(60) == -signal.SIGKILL
+
+
+def test_a_process_that_has_got_the_number_since_is_left_alone(sleeper):
+    assert not identity.send(sleeper.pid, signal.SIGKILL, lambda pid: identity.began(pid) == "1")
+    assert sleeper.poll() is None
+
+
+def test_it_is_looked_at_while_its_number_is_held(sleeper):
+    """What ends meanwhile is not reaped before: nobody can get its number."""
+
+    def dies(pid):
+        sleeper.kill()
+        sleeper.wait()
+        return True
+
+    assert not identity.send(sleeper.pid, signal.SIGTERM, dies)
+    assert not identity.send(sleeper.pid, signal.SIGTERM, lambda pid: True)  # gone
+
+
+def test_one_can_be_ended_although_no_descriptor_is_left(sleeper, monkeypatch):
+    def refuse(pid):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert not identity.send(sleeper.pid, signal.SIGKILL, lambda pid: False)
+    assert sleeper.poll() is None
+    assert identity.send(sleeper.pid, signal.SIGKILL, lambda pid: True)
+    assert sleeper.wait(60) == -signal.SIGKILL
+
+
+def test_only_the_child_that_was_meant_is_reaped(sleeper):
+    since = identity.began(sleeper.pid)
+    identity.reap(sleeper.pid, since)  # lives
+    sleeper.send_signal(signal.SIGTERM)
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert identity.began(sleeper.pid) == since  # also while it waits
+    identity.reap(sleeper.pid, "1")  # another process of that number: its parent wants to hear of its end
+    identity.reap(sleeper.pid, "")
+    assert os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT).si_status == signal.SIGTERM
+    identity.reap(sleeper.pid, since)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(sleeper.pid, os.WNOHANG)
 
 
 def test_boot_and_namespace_are_told():

@@ -1,13 +1,17 @@
 """Which process a number means: numbers are used again, after a boot and within one too.
 
-What tells a process from every other: the boot, the namespace its number counts in, and when it began.
+What tells a process from every other: the boot, the namespace its number counts in, and when it began. Who
+signals a process that is not its own child looks once more whose it is, while nobody else can get its number.
 Covers Linux; elsewhere nothing is told, and nothing raises.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +48,61 @@ def started(pid: int | str, root: Path = SYSTEM) -> str:
         return UNSEEN if root == SYSTEM and isinstance(pid, int) and _is_there(pid) else ""
     fields = after_command(stat).split()
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def began(pid: int) -> str:
+    """The same, also of one that only waits to be reaped; empty where it cannot be looked at."""
+    try:
+        return after_command(Path(f"/proc/{pid}/stat").read_bytes()).split()[19].decode()
+    except OSError:
+        return ""
+
+
+def send(pid: int, number: int, is_ours: Callable[[int], bool]) -> bool:
+    """Signal a process that is ours, and no other that has got its number since it was found.
+
+    Args:
+        pid: its number.
+        number: the signal.
+        is_ours: looks at the process once more; what it sees is of the process that is signalled.
+
+    Returns:
+        Whether it was there, ours, and could be signalled.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE) and is_ours(pid):  # rather a small risk than no end
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+                return True
+        return False
+    try:
+        if not is_ours(pid):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def reap(pid: int, since: str) -> None:
+    """Take the end of a child that was adopted, if it has ended; never that of another child.
+
+    Args:
+        pid: its number.
+        since: when it began.
+    """
+    with suppress(OSError):  # ChildProcessError: it is somebody else's to reap
+        descriptor = os.pidfd_open(pid)
+        try:
+            if since and began(pid) == since:
+                os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+        finally:
+            os.close(descriptor)
 
 
 def after_command(stat: bytes) -> bytes:

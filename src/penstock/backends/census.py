@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from penstock.backends import marks
 from penstock.backends.lineage import adopt_for_now, adopt_no_more
 from penstock.backends.processes import WorkerTree, spared
 from penstock.backends.sentinel import Sentinel
-from penstock.identity import UNSEEN, started
+from penstock.identity import UNSEEN, reap, send, started
 from penstock.proc import TRACKER_SECONDS, KernelFile, descendants, find, held_apart, tracks_resources
 
 _ROUNDS = 20
@@ -136,8 +135,7 @@ class Census:
             number: the signal.
         """
         for pid in self._marked_of(worker, now=number == signal.SIGKILL):
-            with suppress(OSError):
-                os.kill(pid, spared(pid, number))
+            self._marked.signal(pid, spared(pid, number))
 
     def end(self, worker: int) -> None:
         """A worker is gone: so is whatever it started, but for resource trackers, which the fork server ends.
@@ -159,15 +157,8 @@ class Census:
         with self._lock:
             known = dict(self._known)
         for pid, began in known.items():  # also those without a mark, as they were last seen
-            with suppress(OSError):
-                descriptor = os.pidfd_open(pid)
-                try:
-                    if began not in ("", UNSEEN) and started(pid) == began:
-                        signal.pidfd_send_signal(descriptor, spared(pid, signal.SIGKILL))
-                finally:
-                    os.close(descriptor)
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+            _send(pid, spared(pid, signal.SIGKILL), began)
+            reap(pid, began)
         for _ in range(_ROUNDS):
             if not marks.end(list(self._marked.look(now=True)), self._run):
                 break
@@ -176,13 +167,18 @@ class Census:
     def _end_trackers(self, known: Mapping[int, str]) -> None:
         """Wait for those resource trackers that are left, and no longer than they may take."""
         until = time.monotonic() + TRACKER_SECONDS
-        waiting = [pid for pid in {*known, *self._marked.look(now=True)} if tracks_resources(pid)]
+        ours = {**{pid: self._marked.began(pid) for pid in self._marked.look(now=True)}, **known}
+        waiting = [pid for pid in ours if tracks_resources(pid)]
         while waiting and time.monotonic() < until:
             time.sleep(0.01)
             waiting = [pid for pid in waiting if tracks_resources(pid)]
         for pid in waiting:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in known:
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+            _send(pid, signal.SIGKILL, ours[pid])
+        for pid, began in ours.items():
+            reap(pid, began)
+
+
+def _send(pid: int, number: signal.Signals, began: str) -> None:
+    """Signal a process, if it is still the one that began then."""
+    if began not in ("", UNSEEN):
+        send(pid, number, lambda pid: started(pid) == began)

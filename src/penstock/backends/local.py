@@ -428,7 +428,8 @@ class Local:
         if self._server is not None:
             self._kill_server()
         self._server = self._control = None
-        sessions = {entry.tree.pid for entry in self._workers.values() if entry.tree is not None}
+        trees = [entry.tree for entry in self._workers.values() if entry.tree is not None]
+        sessions = {tree.pid: tree.began for tree in trees}
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         end_sessions(sessions)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.identity import after_command
+from penstock.identity import after_command, began, reap, send
 from penstock.proc import KernelFile, tracks_resources
 
 VARIABLE = "PENSTOCK_MARK"
@@ -93,7 +93,7 @@ class Marked:
         self._at = float("-inf")
         self._seen: set[str] = set()
         self._tries: dict[str, int] = {}
-        self._processes: dict[int, int] = {}
+        self._processes: dict[int, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
     def look(self, *, now: bool = False) -> dict[int, int]:
@@ -111,7 +111,17 @@ class Marked:
             if now or ((moved or self._tries) and moment - self._at >= _EVERY):
                 self._at, self._last = moment, last[0] if last else None
                 self._look()
-            return dict(self._processes)
+            return {pid: worker for pid, (worker, _) in self._processes.items()}
+
+    def began(self, pid: int) -> str:
+        """When a process that bears a mark began; empty for others."""
+        with self._lock:
+            return self._processes.get(pid, (0, ""))[1]
+
+    def signal(self, pid: int, number: int) -> bool:
+        """Signal a process that bore a mark when it was seen; whether it is still that process."""
+        since = self.began(pid)
+        return bool(since) and send(pid, number, lambda pid: began(pid) == since)
 
     def _look(self) -> None:
         there = {name for name in os.listdir("/proc") if name.isdigit()}
@@ -127,14 +137,15 @@ class Marked:
                 continue
             self._tries.pop(name, None)
             if worker is not None:
-                self._processes[int(name)] = worker
+                self._processes[int(name)] = worker, began(int(name))
         self._seen = there
         for name in [
             name for name in self._tries if name not in there and not Path(f"/proc/{name}").exists()
         ]:
             del self._tries[name]
-        for pid in [pid for pid in self._processes if str(pid) not in there]:
-            del self._processes[pid]
+        for pid, (_, since) in list(self._processes.items()):
+            if str(pid) not in there or began(pid) != since:  # gone, or another has its number by now
+                del self._processes[pid]
 
 
 def end(pids: Iterable[int], run: str, *, trackers: bool = False) -> int:
@@ -149,15 +160,15 @@ def end(pids: Iterable[int], run: str, *, trackers: bool = False) -> int:
     for pid in pids:
         if not trackers and tracks_resources(pid):
             continue
-        with suppress(OSError, LookupError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                # Looked at while the number is held: it may have been given to another process.
-                if worker_of(pid, run) is not None:
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    ended += 1
-            finally:
-                os.close(descriptor)
-            with suppress(ChildProcessError):  # adopted by us
-                os.waitpid(pid, os.WNOHANG)
+        since = began(pid)
+        if send(pid, signal.SIGKILL, lambda pid: _bears_mark(pid, run)):
+            ended += 1
+            reap(pid, since)  # where it was adopted by us
     return ended
+
+
+def _bears_mark(pid: int, run: str) -> bool:
+    try:
+        return worker_of(pid, run) is not None
+    except LookupError:
+        return False

@@ -7,12 +7,12 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from penstock.abc import Reading
-from penstock.identity import after_command
+from penstock.identity import after_command, began, send
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
 from penstock.proc import descendants, held_apart, image, share, tracks_resources
 
@@ -37,6 +37,7 @@ class WorkerTree:
     def __init__(self, pid: int, huge: HugePages) -> None:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
+        self.began = began(pid)
         self._files = {
             name: os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             for name in ("status", "stat", f"task/{pid}/children")
@@ -73,11 +74,13 @@ class WorkerTree:
         Resource trackers are not killed: they end when the others have, or the fork server ends them.
         """
         # The worker first: stopped, it starts no further children.
-        with suppress(ProcessLookupError):
+        try:
             signal.pidfd_send_signal(self._pidfd, number)
-        for pid in list(descendants(self.pid)):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, spared(pid, number))
+        except ProcessLookupError:
+            return  # its children are the fork server's, and its number may be another's
+        family = {self.pid, *descendants(self.pid)}
+        for pid in family - {self.pid}:
+            send(pid, spared(pid, number), lambda pid: _parent(pid) in family)
 
     def read(self) -> Reading | None:
         """Memory and CPU of the tree now; None when the worker is gone."""
@@ -269,13 +272,26 @@ def spared(pid: int, number: signal.Signals) -> signal.Signals:
     return signal.SIGCONT if number == signal.SIGKILL and tracks_resources(pid) else number
 
 
-def end_sessions(leaders: Collection[int]) -> None:
-    """Kill what is left of the sessions of workers that are gone without anybody to adopt their children."""
-    for folder in Path("/proc").glob("[0-9]*") if leaders else ():
-        with suppress(OSError, ValueError, IndexError):
-            stat = _slurp(f"{folder}/stat")
-            if int(after_command(stat).split()[3]) in leaders:
-                os.kill(int(folder.name), spared(int(folder.name), signal.SIGKILL))
+def end_sessions(leaders: Mapping[int, str]) -> None:
+    """Kill what is left of the sessions of workers that are gone without anybody to adopt their children.
+
+    A number is not given to another process while there is a session of that number. Where nothing was left
+    of one, another process may have begun one of its own since: then that process is its leader.
+
+    Args:
+        leaders: when each of the workers began, by its number.
+    """
+    left = {leader for leader, since in leaders.items() if began(leader) in ("", since)}
+    for folder in Path("/proc").glob("[0-9]*") if left else ():
+        pid = int(folder.name)
+        if _session(pid) in left:
+            send(pid, spared(pid, signal.SIGKILL), lambda pid: _session(pid) in left)
+
+
+def _session(pid: int) -> int:
+    with suppress(OSError, ValueError, IndexError):
+        return int(after_command(_slurp(f"/proc/{pid}/stat")).split()[3])
+    return 0
 
 
 def cpu_seconds(pid: int) -> float:

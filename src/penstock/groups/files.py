@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from penstock.identity import send
 
 _SHELL = "/bin/sh"
 _ENTER = 'echo 0 >"$1" && shift && { [ $# = 0 ] || exec "$@"; }'
@@ -86,10 +88,9 @@ class GroupFiles:
             why = told.stderr.strip().rpartition(": ")[2]
             raise OSError(errno.EACCES, why or f"exit code {told.returncode}", str(procs))
 
-    def signal(self, pid: int, number: signal.Signals) -> None:
-        """Signal a process; one that is gone, or not ours, is no matter."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+    def signal(self, pid: int, number: signal.Signals, is_inside: Callable[[int], bool]) -> None:
+        """Signal a process that is inside still; one that is gone, or not ours, is no matter."""
+        send(pid, number, is_inside)
 
 
 def pids(content: str) -> list[int]:

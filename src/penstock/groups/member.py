@@ -191,7 +191,7 @@ class Member:
         me = os.getpid()
         for pid in self.pids():
             if pid not in (0, me) and pid not in spared:
-                self._files.signal(pid, number)
+                self._files.signal(pid, number, lambda pid: pid in self.pids())
 
     def _write(self, name: str, text: str) -> bool:
         """Whether that could be written; v1 has no such files, nor have old kernels."""

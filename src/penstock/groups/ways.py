@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -201,7 +201,7 @@ class _Aside:
             undo.add(lambda: files.remove(aside))
             undo.add(lambda: _move(files, aside, folder))
             for _ in range(3):
-                _move(files, folder, aside)
+                _move(files, folder, aside, {os.getpid(), *proc.descendants(os.getpid(), root)})
                 if not pids(files.read(folder / "cgroup.procs")):
                     break  # else a child of ours was born meanwhile
             files.write(folder / "cgroup.subtree_control", "+memory")
@@ -215,8 +215,11 @@ class _Aside:
 _aside = _Aside()
 
 
-def _move(files: GroupFiles, source: Path, target: Path) -> None:
+def _move(files: GroupFiles, source: Path, target: Path, only: Collection[int] | None = None) -> None:
+    """Move those that are in a group to another; those alone that are named, where some are."""
     for pid in pids(files.read(source / "cgroup.procs")):
+        if only is not None and pid not in only:
+            continue  # a stranger, who came since we looked: with him in it the group hands nothing on
         try:
             files.write(target / "cgroup.procs", str(pid))
         except ProcessLookupError:
