@@ -7,7 +7,8 @@ import pytest
 import penstock
 from penstock import asking
 from penstock.abc import Receipt
-from penstock.errors import BadInput, PluginError, UsageError
+from penstock.backends.frames import Unpacker, pack
+from penstock.errors import BadInput, CannotKeep, PluginError, UsageError
 from penstock.record import journal
 
 
@@ -118,7 +119,9 @@ def test_nothing_is_lost_when_a_source_raises_later(tmp_path):
         ("starts", [], "gave []"),
         ("fingerprint", {"a": 5}, "fingerprint() of Odd gave 'a': 5, where a text for each name"),
         ("fingerprint", ["a"], "fingerprint() of Odd raised"),
-        ("spans", {"a": 5}, "spans() of Odd raised TypeError"),
+        ("spans", {"a": 5}, "spans() of Odd gave 'a': 5, where the numbers of its first item"),
+        ("spans", {"a": (0, "b")}, "spans() of Odd gave 'a'"),
+        ("spans", [1], "spans() of Odd raised AttributeError"),
         ("__len__", -1, "__len__() of Odd raised ValueError"),
         ("__len__", "12", "__len__() of Odd raised TypeError"),
     ],
@@ -192,6 +195,61 @@ def test_a_sink_whose_grain_is_none_is_named(grain, said, tmp_path):
     with pytest.raises(PluginError) as caught:
         penstock.run(str, 5, tmp_path / "r", into=Grained(grain), backend="inline")
     assert said in str(caught.value)
+
+
+def test_a_sink_that_cannot_open_its_results_is_named(tmp_path):
+    class Shut(Grained):
+        def result(self, folder):
+            raise KeyError("result")
+
+    report = penstock.run(str, 5, tmp_path / "r", into=Shut(None), backend="inline")
+    with pytest.raises(PluginError, match=r"result\(\) of .*Shut raised KeyError: 'result'"):
+        _ = report.result
+
+
+@pytest.mark.parametrize("backend", [object(), 7, Grained(None)])
+def test_a_backend_that_is_none_is_refused_before_anything_is_written(backend, tmp_path):
+    with pytest.raises(UsageError, match=r"which has no .*start, send, wait"):
+        penstock.Run(tmp_path / "r", backend=backend)
+    assert not (tmp_path / "r").exists()
+
+
+class Unloadable:
+    """A result that can be pickled, and not loaded."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _fail_with, (self.error,)
+
+
+def _fail_with(error):
+    raise error
+
+
+@pytest.mark.parametrize("error", [SystemExit("gone"), ValueError("no\x1b[2J")])
+def test_a_result_that_cannot_be_loaded_in_the_parent_is_said_in_one_line(error):
+    frame = Unpacker()
+    with pytest.raises(CannotKeep, match=f"cannot be loaded here: {type(error).__name__}: [a-z]+"):
+        list(frame.feed(pack({"results": [Unloadable(error)]})))
+
+
+@pytest.mark.parametrize("folder", [7, b"bytes", object()])
+def test_a_folder_that_is_no_path_is_refused(folder):
+    with pytest.raises(UsageError, match="cannot be the folder of a run: a path was expected"):
+        penstock.Run(folder)
+
+
+def test_a_folder_named_from_a_working_directory_that_is_gone_is_said_to_be(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="working directory, which was removed"):
+        penstock.Run("r")
+    with pytest.raises(BadInput, match="no such file; looked from the folder that was removed"):
+        penstock.sources.Files("scan.txt")
+    assert penstock.run(str, 3, tmp_path / "r", backend="inline").result == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("observers", [print, [5], 7, [None]])

@@ -1,5 +1,6 @@
 """An observer (a progress bar, say) that fails ends nothing: it is named once."""
 
+import threading
 import warnings
 
 import pytest
@@ -11,6 +12,15 @@ from penstock.observers import Observers
 from penstock.warned import warn
 
 EVENT = ev.WorkerStarted(at=0.0, stage="", worker=1)
+
+
+GATE = threading.Event()
+
+
+def waits():
+    """A call that ends when the test lets it: it is done in this process."""
+    assert GATE.wait(600)
+    return 1
 
 
 class Bar:
@@ -60,6 +70,39 @@ def test_a_run_does_not_end_for_its_progress_bar(error, tmp_path):
         report = penstock.run(str, 5, tmp_path / "r", backend="inline", observers=[Bar(error)])
     assert report.result == list("01234")
     assert report.outcome == "done"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_in_another_thread_nobody_can_stop_by_raising(error):
+    """It would end the engine of an executor, and no program."""
+    said = []
+
+    def tell():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Observers([Bar(error)])(EVENT)
+            said.extend(str(each.message) for each in caught)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    thread.join()
+    assert [f"Bar raised {type(error).__name__}" in each for each in said] == [True]
+
+
+def test_a_callback_of_a_call_does_not_end_the_engine_of_the_others():
+    def leave(future):
+        raise SystemExit(3)
+
+    GATE.clear()
+    with warnings.catch_warnings(record=True) as caught, penstock.Executor(backend="inline") as pool:
+        warnings.simplefilter("always")
+        first = pool.submit(waits)
+        first.add_done_callback(leave)
+        GATE.set()
+        assert first.result() == 1
+        assert pool.submit(abs, -2).result() == 2
+    said = "a callback of a call raised SystemExit: 3; the executor goes on"
+    assert said in [str(each.message) for each in caught]
 
 
 def test_nor_does_the_engine_of_an_executor():

@@ -138,7 +138,19 @@ def spans(source: Source) -> Mapping[str, tuple[int, int]]:
     if not isinstance(source, Spanned):
         return {}
     with Asking(source, "spans"):
-        return {name: (int(start), int(stop)) for name, (start, stop) in source.spans().items()}
+        found = source.spans()
+        # Not made anew: there may be 10^5.
+        odd = next((name for name, span in found.items() if not _is_span(span)), None)
+    if odd is not None:
+        raise PluginError(
+            f"{called(source, 'spans')} gave {foreign.shown(odd, 100)}: {foreign.shown(found[odd], 100)}, "
+            "where the numbers of its first item and of the one behind its last were expected"
+        )
+    return found
+
+
+def _is_span(span: object) -> bool:
+    return type(span) is tuple and len(span) == 2 and type(span[0]) is int and type(span[1]) is int
 
 
 def grain(output: Sink | Reducer) -> int | None:

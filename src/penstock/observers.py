@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from penstock import foreign
@@ -14,7 +15,8 @@ class Observers:
     """Tells every event to each of them, in order.
 
     One that raises is named in a warning, once, and is told the next event all the same: it may have
-    stumbled over one kind. Ctrl-C, ``SystemExit`` and our own errors (the run is another's now) pass.
+    stumbled over one kind. Our own errors (the run is another's now) pass, and in the main thread Ctrl-C and
+    ``SystemExit`` do: elsewhere they would end an engine, and no program.
 
     Args:
         observers: called with every event.
@@ -41,10 +43,13 @@ class Observers:
                 observer(event)
             except PenstockError:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                in_main = threading.current_thread() is threading.main_thread()
+                if in_main and not foreign.is_a(error, Exception):
+                    raise
                 self._warn(number, observer, event, error)
 
-    def _warn(self, number: int, observer: Observer, event: Event, error: Exception) -> None:
+    def _warn(self, number: int, observer: Observer, event: Event, error: BaseException) -> None:
         if number in self._failed:
             return
         self._failed.add(number)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import layout, values
+from penstock.asking import Asking
 from penstock.errors import UsageError
 from penstock.outputs import is_reducer
 
@@ -67,7 +68,8 @@ class Stored:
         if is_reducer(room):
             assert self.machinery is not None
             return values.loads((self.machinery / layout.result_name(name)).read_bytes())
-        return room.result(self.folder / name if name else self.folder)
+        with Asking(room, "result"):
+            return room.result(self.folder / name if name else self.folder)
 
 
 def open_input(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The files of a source in the key: few of them whole, many by digests with all of them beside it."""
 
+import json
 import os
 from dataclasses import dataclass
 
@@ -74,6 +75,15 @@ def test_any_name_comes_back(tmp_path_factory, files):
     found = whole(folder, listing.in_key())
     assert found is not None
     assert found["files"] == files
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), st.text(), min_size=1, max_size=30), st.booleans())
+def test_digests_are_of_what_json_writes(files, spanned):
+    """Those in folders of earlier versions are."""
+    spans = {name: (item, item + 1) for item, name in enumerate(files)} if spanned else {}
+    rows = [(name, text, *spans.get(name, ())) for name, text in files.items()]
+    assert Listing("stat", files, spans)._blocks() == [json.dumps(rows).encode()]
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed", "other"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import BadInput
-from penstock.sources import Files
+from penstock.sources import Files, files, telling
 from penstock.testing import SourceSuite
 
 
@@ -81,6 +81,32 @@ def test_an_unreadable_file_is_said(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != "b.txt")
     with pytest.raises(BadInput, match=r"^b\.txt: not readable by this user"):
         Files("?.txt")
+
+
+def test_of_many_files_an_unreadable_one_is_said_when_each_is_looked_at(folder, monkeypatch):
+    """Asking for each of 10^5 takes a quarter of a second; the look says it of most."""
+    asked = []
+
+    def access(path, mode):
+        asked.append(path)
+        return False
+
+    monkeypatch.setattr(telling, "MOST_FILES", 1)
+    monkeypatch.setattr(files, "MOST_FILES", 1)
+    monkeypatch.setattr(os, "access", access)
+    for path in folder.glob("?.txt"):
+        path.chmod(0o644)
+    source = Files("?.txt")
+    assert len(source) > 1
+    assert source.fingerprint_kind() == "stat"
+    source.fingerprint()
+    assert asked == []
+    Path("b.txt").chmod(0o200)
+    with pytest.raises(BadInput, match=r"^b\.txt: not readable by this user"):
+        source.fingerprint()
+    assert asked == ["b.txt"]
+    with pytest.raises(BadInput, match="not readable"):
+        Files("?.txt", fingerprint="content")
 
 
 def test_a_file_that_is_gone_since_is_said(folder):

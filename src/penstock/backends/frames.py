@@ -12,7 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from penstock import forks
+from penstock import foreign, forks
+from penstock.errors import CannotKeep
 
 _LENGTH = struct.Struct("<Q")
 
@@ -43,9 +44,28 @@ class Unpacker:
             if len(self._buffer) < end:
                 return
             with memoryview(self._buffer) as view:
-                message = pickle.loads(view[_LENGTH.size : end])
+                message = _loaded(view[_LENGTH.size : end])
             del self._buffer[:end]
             yield message
+
+
+def _loaded(body: memoryview) -> Any:
+    """A worker's message. Only the result of a function, in a temporary run, may fail to be loaded.
+
+    Raises:
+        CannotKeep: it did.
+    """
+    try:
+        return pickle.loads(body)
+    except MemoryError:
+        raise
+    except BaseException as error:
+        if not foreign.is_a(error, (Exception, SystemExit, GeneratorExit)):
+            raise  # Ctrl-C
+        raise CannotKeep(
+            f"what the function returned was pickled in its worker and cannot be loaded here: "
+            f"{foreign.reason_of(error)}. Return values of types that can, or give the run a folder"
+        ) from error
 
 
 class Channel:

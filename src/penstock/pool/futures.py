@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from concurrent.futures import Future
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 from penstock import foreign, forks
@@ -14,6 +15,7 @@ from penstock.engine.decide.governor import headroom
 from penstock.meter import Meter
 from penstock.pool.calls import Call
 from penstock.pool.spool import File, load
+from penstock.warned import warn
 
 
 class CallFuture(Future[Any]):
@@ -69,11 +71,36 @@ class CallFuture(Future[Any]):
 def fail(call: Call, error: BaseException) -> None:
     """Give its future an exception, unless it was cancelled before it began."""
     if call.begin() is not None:
-        call.future.set_exception(error)
+        with _Callbacks():
+            call.future.set_exception(error)
+
+
+class _Callbacks:
+    """While a future's callbacks are called: what they raise is told, and ends no engine.
+
+    ``concurrent.futures`` tells an Exception itself; ``sys.exit()`` in one would end this thread, and with it
+    every other call.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None or not foreign.is_a(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+            return False
+        warn(f"a callback of a call raised {foreign.reason_of(error)}; the executor goes on")
+        return True
 
 
 def fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
     """Give a future what its call returned or raised."""
+    with _Callbacks():
+        _settle(future, result, remote)
+
+
+def _settle(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
     if isinstance(result, File) and not result.failed:
         future.weight = result.size
         future.set_result(result)

@@ -43,7 +43,7 @@ class RunFolder:
         self._umask: int | None = None
         """The umask to go back to."""
         self.temporary = folder is None
-        self.path = Path(temporary.make("penstock-") if folder is None else folder).absolute()
+        self.path = _absolute(temporary.make("penstock-") if folder is None else folder)
         self.machinery = self.path / layout.STATE
         self.died: postmortem.PostMortem | None = None
         """What became of the run before, where it died."""
@@ -310,3 +310,22 @@ def _appended(path: Path) -> IO[str]:
             if whole.read() != b"\n":
                 file.write("\n")
     return file
+
+
+def _absolute(folder: str | os.PathLike[str]) -> Path:
+    """Where a folder lies from the root on; every later look means the same one.
+
+    Raises:
+        UsageError: it cannot be told.
+    """
+    try:
+        return Path(folder).absolute()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{foreign.line(os.fspath(folder))} cannot be the folder of a run: it is named from the working "
+            "directory, which was removed. Change to another, or name it from / on"
+        ) from error
+    except TypeError as error:
+        raise UsageError(
+            f"a {foreign.kind_of(folder)} cannot be the folder of a run: a path was expected"
+        ) from error

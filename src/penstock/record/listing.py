@@ -25,6 +25,7 @@ _FEW = 100
 """So many files are told in the key itself."""
 _BLOCK = 1000
 """Files for one digest."""
+_quoted = json.encoder.encode_basestring_ascii
 _LONGEST = 1 << 30
 """Bytes that such a file may have, and its content."""
 
@@ -78,9 +79,14 @@ class Listing:
         return {"files": self.files, "spans": {name: list(span) for name, span in self.spans.items()}}
 
     def _blocks(self) -> list[bytes]:
-        spans = self.spans
-        rows = [(name, text, *spans.get(name, ())) for name, text in self.files.items()]
-        return [json.dumps(rows[at : at + _BLOCK]).encode() for at in range(0, len(rows), _BLOCK)]
+        # As json.dumps would write them; put together here, as there may be 10^5.
+        rows = [
+            f"[{_quoted(name)}, {_quoted(text)}, {span[0]}, {span[1]}]"
+            if (span := self.spans.get(name))
+            else f"[{_quoted(name)}, {_quoted(text)}]"
+            for name, text in self.files.items()
+        ]
+        return [f"[{', '.join(rows[at : at + _BLOCK])}]".encode() for at in range(0, len(rows), _BLOCK)]
 
     # ------------------------------------------------------------------ beside the key
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from penstock import asking, discover, layout, registry
+from penstock import asking, discover, foreign, layout, registry
 from penstock import events as ev
-from penstock.abc import Cluster, Event, Sequential
+from penstock.abc import Backend, Cluster, Event, Sequential
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
@@ -23,7 +23,7 @@ from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.probes import try_out
 from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
-from penstock.errors import PenstockError, ResultsDamaged
+from penstock.errors import PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
@@ -50,7 +50,7 @@ class Execution:
     def __init__(self, context: RunContext, backend: str | Any, cluster: Cluster | None = None) -> None:
         self._context = context
         self._nodes = OnNodes(context, cluster) if cluster is not None else None
-        self._name = backend
+        self._name = backend if isinstance(backend, str) else _checked(backend)
         self._backend: Any = None
         self.worked = False
         """Whether any stage was not finished before."""
@@ -219,3 +219,19 @@ class Execution:
         name = current.stored.name
         ledger = Ledger(book, emit, name, current.machinery)
         return Stage(current.setup(), options, self._backend, context.gauge, ledger, current.past, name)
+
+
+def _checked(backend: Any) -> Any:
+    """A backend of somebody's, with all that one must have.
+
+    Raises:
+        UsageError: something of that is missing.
+    """
+    needed = [name for name in vars(Backend) if not name.startswith("_")]
+    has = {*dir(type(backend)), *getattr(backend, "__dict__", {})}
+    if missing := [name for name in needed if name not in has]:
+        raise UsageError(
+            f"backend is a {foreign.kind_of(backend)}, which has no {', '.join(missing)}: name one, such as "
+            "'local', or see penstock.abc.Backend"
+        )
+    return backend

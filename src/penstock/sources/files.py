@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from penstock.sources.paths import AnyPath, find_files
-from penstock.sources.telling import Fingerprint, Telling
+from penstock.sources.telling import MOST_FILES, Fingerprint, Telling
 
 
 class Files:
@@ -28,7 +28,10 @@ class Files:
     """
 
     def __init__(self, paths: AnyPath | Iterable[AnyPath], *, fingerprint: Fingerprint = "auto") -> None:
-        self._paths = find_files(paths)
+        # Of more files, which are told by a look at each, it is found when they are looked at.
+        self._paths = find_files(
+            paths, may_be_unreadable=MOST_FILES if fingerprint in ("auto", "stat") else None
+        )
         self._telling = Telling(self._paths, fingerprint, "Files")
         self._sizes: array[int] | None = None
 

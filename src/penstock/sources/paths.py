@@ -14,11 +14,16 @@ from penstock.errors import BadInput
 AnyPath = str | os.PathLike[str]
 
 
-def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
+def find_files(paths: AnyPath | Iterable[AnyPath], *, may_be_unreadable: int | None = None) -> list[str]:
     """The files of paths and glob patterns (``*``, ``?``, ``[...]``, ``**``), in the order given.
 
     What a pattern matches is sorted by name, folders left out. A file whose own name looks like a
     pattern is taken as that file.
+
+    Args:
+        paths: as the user gave them.
+        may_be_unreadable: of more files than this it is not asked whether they can be read; whoever looks at
+            each of them later asks then (:func:`check_readable`). None: of all it is asked here.
 
     Raises:
         BadInput: a file that is missing, unreadable, a folder, a pipe or a device, or given twice; a
@@ -32,10 +37,21 @@ def find_files(paths: AnyPath | Iterable[AnyPath]) -> list[str]:
         for name in _matches(os.fspath(path)):
             if name in found:
                 raise BadInput("given twice: name each file once, and let patterns not overlap", file=name)
-            if not os.access(name, os.R_OK):
-                raise BadInput("not readable by this user: change its permissions (chmod +r)", file=name)
             found[name] = None
+    if may_be_unreadable is None or len(found) <= may_be_unreadable:
+        for name in found:
+            check_readable(name)
     return list(found)
+
+
+def check_readable(path: str) -> None:
+    """Refuse a file that this user may not read.
+
+    Raises:
+        BadInput: it is one.
+    """
+    if not os.access(path, os.R_OK):
+        raise BadInput("not readable by this user: change its permissions (chmod +r)", file=path)
 
 
 def _matches(path: str) -> list[str]:
@@ -48,13 +64,13 @@ def _matches(path: str) -> list[str]:
     if mode:
         return [path]
     if not glob.has_magic(path):
-        raise BadInput(f"no such file; looked from the folder {Path.cwd()}", file=path)
+        raise BadInput(f"no such file; looked from the folder {_here()}", file=path)
     names = _in_one_folder(path)
     if names is None:
         # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
         names = [name for name in glob.glob(path, recursive=True) if stat.S_ISREG(_mode(name))]  # noqa: PTH207
     if not names:
-        raise BadInput(f"no file matches this pattern; looked from the folder {Path.cwd()}", file=path)
+        raise BadInput(f"no file matches this pattern; looked from the folder {_here()}", file=path)
     return sorted(names)
 
 
@@ -71,7 +87,9 @@ def _in_one_folder(path: str) -> list[str] | None:
     if not pattern.startswith("."):
         names = [name for name in names if not name.startswith(".")]
     start = os.path.join(folder, "")
-    return [start + name for name in fnmatch.filter(names, pattern)]
+    if pattern != "*":
+        names = fnmatch.filter(names, pattern)
+    return [start + name for name in names]
 
 
 def _mode(path: str) -> int:
@@ -85,6 +103,13 @@ def _mode(path: str) -> int:
             return 0
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BadInput(f"cannot be used: {reason}", file=_shown(path)) from error
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as text
+    except OSError:
+        return "that was removed while this process was in it"
 
 
 def _shown(path: str) -> str:

@@ -125,7 +125,7 @@ class Keeper:
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
                 for part in answer.parts if isinstance(answer, Closed) else ():
-                    _believe(Receipt((part,)), room, folder)
+                    _believe(Receipt((part,)), room, folder, method="close")
         return (None if durable else made), told
 
     # ------------------------------------------------------------------ one room
@@ -269,7 +269,7 @@ class Keeper:
             ) from error
 
 
-def _believe(receipt: Any, room: Any, folder: Path, items: int = 0) -> None:
+def _believe(receipt: Any, room: Any, folder: Path, items: int = 0, method: str = "write") -> None:
     """See that what a sink tells can be journaled and stands: else every later reader would refuse it.
 
     Args:
@@ -277,23 +277,26 @@ def _believe(receipt: Any, room: Any, folder: Path, items: int = 0) -> None:
         room: the sink.
         folder: where its parts lie.
         items: of the batch; a few bytes for each may be told, of those that are missing, say.
+        method: of the sink, that told it.
 
     Raises:
         TypeError, ValueError: it cannot, or does not.
     """
     name = foreign.kind_of(room)
     if type(receipt) is not Receipt:
-        raise TypeError(f"write() of {name} gave a {foreign.kind_of(receipt)}, where a Receipt was expected")
+        raise TypeError(
+            f"{method}() of {name} gave a {foreign.kind_of(receipt)}, where a Receipt was expected"
+        )
     for part in receipt.parts:
         told = [part.name, part.bytes, part.digest] if type(part) is Part else part
         if not journal_schema.is_part(told):
             raise ValueError(
-                f"write() of {name} told of the part {foreign.shown(told, 200)}: a Part with a plain name "
+                f"{method}() of {name} told of the part {foreign.shown(told, 200)}: a Part with a plain name "
                 "inside its folder, its bytes and its digest was expected"
             )
         if odd := differs(folder / part.name, part.bytes, part.digest, since=math.inf):
             raise ValueError(
-                f"write() of {name} told of the part {foreign.line(part.name, 200)}: "
+                f"{method}() of {name} told of the part {foreign.line(part.name, 200)}: "
                 f"expected {odd[0]}, found {odd[1]}"
             )
     if receipt.value is None or getattr(room, "anything", False):  # it goes nowhere as text
@@ -301,10 +304,10 @@ def _believe(receipt: Any, room: Any, folder: Path, items: int = 0) -> None:
     try:
         size = _text_bytes(receipt.value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"write() of {name} gave a receipt whose value cannot be kept: {error}") from None
+        raise TypeError(f"{method}() of {name} gave a receipt whose value cannot be kept: {error}") from None
     if size > _MOST_TEXT + _TEXT_PER_ITEM * items:
         raise ValueError(
-            f"write() of {name} gave a receipt whose value takes {format_size(size)} as text: up to "
+            f"{method}() of {name} gave a receipt whose value takes {format_size(size)} as text: up to "
             f"{format_size(INLINE)} of value travel in a receipt, which the parent journals and keeps in "
             "memory; write what is larger into a part"
         )
