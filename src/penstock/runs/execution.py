@@ -87,6 +87,7 @@ class Execution:
             current.error = reason if isinstance(reason, PenstockError) else None
             if reason is not error:
                 raise reason from error
+            del reason  # it is the error, whose frames hold this one
             raise
         finally:
             book.close()
@@ -95,6 +96,7 @@ class Execution:
             self.worked = True
             if folder.owned:
                 current.save(self._context.reports[-1])
+            current.error = None  # its frames hold the stage: in a circle both would wait for a collection
         return current.stored
 
     def try_out(self, job: JobSpec) -> Plan:
@@ -110,12 +112,16 @@ class Execution:
             loop = self._loop(current, book, lambda event: None)
             return try_out(loop, current.setup(), threads=job.most_threads(discover.cpus()))
 
+    def _counting(self, tally: Tally) -> Callable[[Event], None]:
+        """Takes events; without the stage itself, which holds the loop: both would wait for a collection."""
+        return lambda event: self._context.emit(event, tally)
+
     def _work_items(self, current: StageRun, book: journal.Journal) -> None:
         """Work the items; again those whose parts turn out not to be what was kept."""
         for times in range(_TIMES):
             if self._nodes is not None and not isinstance(current.job.function, Step):
                 self._work_on_nodes(current, book, self._nodes)
-            current.loop = self._loop(current, book, lambda event: self._context.emit(event, current.tally))
+            current.loop = self._loop(current, book, self._counting(current.tally))
             try:
                 current.made = current.loop.run(opened=current.past.opened)
                 return

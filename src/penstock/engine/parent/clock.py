@@ -63,12 +63,16 @@ class _Thread(threading.Thread):
         self._ended = False
 
     def run(self) -> None:
-        while not self._ended and (wait := self._step()) is not None:
-            if wait > _NUDGED:
-                self._nudge.wait(wait)
-            else:
-                time.sleep(wait)
-            self._nudge.clear()
+        try:
+            while not self._ended and (wait := self._step()) is not None:
+                if wait > _NUDGED:
+                    self._nudge.wait(wait)
+                else:
+                    time.sleep(wait)
+                self._nudge.clear()
+        finally:
+            # As threading does with its target: a method of who holds this thread would be a circle.
+            del self._step
 
     def nudge(self) -> None:
         self._nudge.set()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from penstock import asking, discover
@@ -122,7 +124,8 @@ class Stage:
             self.crew,
             budget=self.budget,
             fixed_call=setup.fixed_call,
-            results=self._results_to_come,
+            # Not a method of ours: in a circle the files under /proc would stay open until a collection.
+            results=partial(_results_to_come, weakref.proxy(self)),
             began=clock(),
             most_seconds=options.most_batch_seconds,
             most_items=options.most_items,
@@ -161,11 +164,12 @@ class Stage:
         self.schedule.extend(items)
         self.estimate.items = items
 
-    def _results_to_come(self) -> int:
-        """Bytes that collected results will still take in this process, as it is going."""
-        if not self.admission.kept or self.options.endless:
-            return 0
-        return int(self.collected * (self.setup.items / self.admission.kept - 1))
+
+def _results_to_come(stage: Stage) -> int:
+    """Bytes that collected results will still take in this process, as it is going."""
+    if not stage.admission.kept or stage.options.endless:
+        return 0
+    return int(stage.collected * (stage.setup.items / stage.admission.kept - 1))
 
 
 def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:
