@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import drafts, foreign, forks
-from penstock.errors import ResultsDamaged, RunTakenOver
+from penstock.errors import BadInput, ResultsDamaged, RunTakenOver
 
 _SAMPLE = 64 << 10
 _WHOLE = 8 << 20
@@ -305,6 +305,16 @@ def fingerprint_stat(path: str | os.PathLike[str]) -> str:
     """
     status = os.stat(path)  # noqa: PTH116 - there may be 10^5 of them
     return stat_told(status)
+
+
+def check_readable(path: str) -> None:
+    """Refuse a file that this user may not read.
+
+    Raises:
+        BadInput: it is one.
+    """
+    if not os.access(path, os.R_OK):
+        raise BadInput("not readable by this user: change its permissions (chmod +r)", file=path)
 
 
 def stat_told(status: os.stat_result) -> str:

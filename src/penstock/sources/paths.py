@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from penstock.errors import BadInput
+from penstock.files import check_readable
 
 AnyPath = str | os.PathLike[str]
 
@@ -23,7 +24,7 @@ def find_files(paths: AnyPath | Iterable[AnyPath], *, may_be_unreadable: int | N
     Args:
         paths: as the user gave them.
         may_be_unreadable: of more files than this it is not asked whether they can be read; whoever looks at
-            each of them later asks then (:func:`check_readable`). None: of all it is asked here.
+            each of them later asks then (``files.check_readable``). None: it is asked here, of all.
 
     Raises:
         BadInput: a file that is missing, unreadable, a folder, a pipe or a device, or given twice; a
@@ -42,16 +43,6 @@ def find_files(paths: AnyPath | Iterable[AnyPath], *, may_be_unreadable: int | N
         for name in found:
             check_readable(name)
     return list(found)
-
-
-def check_readable(path: str) -> None:
-    """Refuse a file that this user may not read.
-
-    Raises:
-        BadInput: it is one.
-    """
-    if not os.access(path, os.R_OK):
-        raise BadInput("not readable by this user: change its permissions (chmod +r)", file=path)
 
 
 def _matches(path: str) -> list[str]:

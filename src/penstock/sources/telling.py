@@ -9,7 +9,6 @@ from typing import Literal
 from penstock import files
 from penstock.budget import MiB
 from penstock.errors import BadInput, UsageError
-from penstock.sources.paths import check_readable
 
 Fingerprint = Literal["auto", "content", "stat"]
 """``"content"``: every byte counts, and a copy is the same file. ``"stat"``: size and time of writing, which
@@ -78,7 +77,7 @@ class Telling:
         for path in self._paths:
             status = os.stat(path)  # noqa: PTH116 - 10^5 of them
             if status.st_mode & _READABLE != _READABLE:
-                check_readable(path)
+                files.check_readable(path)
             told[path] = files.stat_told(status)
         return told
 
