@@ -286,15 +286,12 @@ def test_what_is_done_is_not_done_again_under_another_budget_and_worker_count(tm
     told = Told()
     job = penstock.Job(source=Range(80), function=Tell(str(tmp_path / "worked"), 0.01))
 
-    class Stop(Exception):
-        pass
-
     def stop(event):
         told(event)
         if len(told.of("batch_done")) == 4:  # each takes half of what is left at most
-            raise Stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         job.run(tmp_path / "r", budget=beside(150), workers=1, observers=[stop])
     kept = {item for event in told.of("batch_done") for item in range(event.start, event.stop)}
     before = (tmp_path / "worked").read_text().split()

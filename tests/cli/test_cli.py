@@ -95,7 +95,7 @@ def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
     runner.invoke(main, ["run", "fake", str(data), "--code", "4", "--into", str(tmp_path / "r"), *ours])
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": 5, "set_aside": 7, "accept_changes": True,
-        "retry_set_aside": True, "private": False,
+        "retry_set_aside": True, "private": False, "cluster": None, "output": "log", "progress": False,
     }  # fmt: skip
     assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
 
@@ -176,7 +176,7 @@ def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
     assert runner.invoke(main, ["resume", folder]).exit_code == 0
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": None, "set_aside": True, "accept_changes": False,
-        "retry_set_aside": False, "private": False,
+        "retry_set_aside": False, "private": False, "cluster": None, "output": "log", "progress": False,
     }  # fmt: skip
     assert runner.invoke(main, ["resume", folder, "--budget", "auto", "--workers", "2"]).exit_code == 0
     assert (told.asked["budget"], told.asked["workers"]) == ("auto", 2)

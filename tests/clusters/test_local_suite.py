@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from penstock.abc import Node, NodeLost, NodeOptions
 from penstock.clusters.local import LocalNodes
 from penstock.errors import UsageError
 from penstock.testing import ClusterSuite
@@ -16,6 +17,40 @@ class TestLocal(ClusterSuite):
 
     def kill(self, cluster, node):
         os.kill(cluster.pid(node), signal.SIGKILL)
+
+
+class Silent:
+    """A node's program that says what a test has it say."""
+
+    def __init__(self, hello, said):
+        self.token, self.said = hello.token, said
+        Silent.last = self
+
+    def close(self):
+        pass
+
+    join = close
+
+
+def test_nothing_is_heard_of_nodes_of_an_earlier_job_nor_of_one_that_was_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("penstock.clusters.local.Far", Silent)
+    monkeypatch.setattr(Silent, "kill", lambda self, why: None, raising=False)
+    options = NodeOptions(
+        drafts=tmp_path, budget=2 << 30, requested="auto", workers=None, call=None, memory=None, threads=None,
+        stall=600.0, timeout=None, set_aside=False, umask=0o022, log=None, held=0,
+    )  # fmt: skip
+    cluster = LocalNodes("1")
+    cluster.open(tmp_path / "job", "", options)
+    before = Silent.last
+    cluster.close()
+    cluster.open(tmp_path / "job", "", options)
+    before.said(NodeLost("its program ended with exit code 0"))
+    assert cluster.wait(0.0) == []
+    cluster.end(Silent.last.token)
+    Silent.last.said(Node("here", 1 << 30, "given", 1))
+    assert cluster.wait(0.0) == []
+    assert cluster.nodes() == {}
+    cluster.close()
 
 
 @pytest.mark.parametrize("where", ["", "0", "two", "-1", "65", "²"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.decide.futures import Peaks, fitting
+from penstock.engine.decide.futures import PeakRatios, fitting
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import (
     Plan,
@@ -144,7 +144,7 @@ def test_the_printed_plan_has_the_words_of_the_design():
 
 
 def test_a_plan_says_why_not_one_worker_more():
-    peaks = Peaks([float(k * MiB) for k in range(2, 451, 4)])
+    peaks = PeakRatios([float(k * MiB) for k in range(2, 451, 4)])
     available = lambda workers: room(GiB, Reserved(0, 0, 0), workers)  # noqa: E731
     sizing = sized(
         GiB, Reserved(0, 0, 0), each=430 * MiB, together=lambda call: fitting(peaks, 1.0, available, 8)

@@ -36,12 +36,13 @@ class LocalNodes:
         """Start them. Each has its share of the budget, without what this process takes."""
         share = max(options.budget - options.held, 0) // self._count
         cores = max(discover.cpus() // self._count, 1)
+        heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
         for _ in range(self._count):
             token = new_token(options)
             hello = Hello(token, job, digest, options, share, cores, options.log)
 
-            def said(message: Any, token: str = token) -> None:
-                self._said.put((token, message))
+            def said(message: Any, token: str = token, heard: queue.Queue[tuple[str, Any]] = heard) -> None:
+                heard.put((token, message))
 
             self._far[token] = Far(hello, said)
 
@@ -71,7 +72,8 @@ class LocalNodes:
         told: list[tuple[str, Returned | Broken | NodeLost]] = []
         for token, message in heard:
             if isinstance(message, Node):
-                self._ready[token] = message
+                if token in self._far:  # else it was given up meanwhile
+                    self._ready[token] = message
             elif message is not None:
                 if isinstance(message, NodeLost):
                     self._forget(token)
@@ -106,4 +108,3 @@ class LocalNodes:
             each.join()
         self._far.clear()
         self._ready.clear()
-        self._said = queue.Queue()

@@ -42,7 +42,7 @@ class RunContext:
     display: Observers = field(default_factory=Observers)
     """Shows the run to whoever started it."""
     interrupts: Interrupts = field(default_factory=Interrupts)
-    gauge: discover.Gauge = field(default_factory=discover.Gauge)
+    gauge: discover.Gauge = field(default_factory=lambda: discover.Gauge())
     reports: list[Report] = field(default_factory=list)
     """One for each stage so far."""
 

@@ -235,9 +235,17 @@ def _checked(backend: Any) -> Any:
     """
     needed = [name for name in vars(Backend) if not name.startswith("_")]
     has = {*dir(type(backend)), *getattr(backend, "__dict__", {})}
-    if missing := [name for name in needed if name not in has]:
+    # What is not found without asking may still be passed on to another object.
+    if missing := [name for name in needed if name not in has and not _answers(backend, name)]:
         raise UsageError(
             f"backend is a {foreign.kind_of(backend)}, which has no {', '.join(missing)}: name one, such as "
             "'local', or see penstock.abc.Backend"
         )
     return backend
+
+
+def _answers(backend: Any, name: str) -> bool:
+    try:
+        return hasattr(backend, name)
+    except Exception:
+        return False
