@@ -19,7 +19,15 @@ from pathlib import Path
 from waiting import heed_interrupts
 
 HERE = Path(__file__).resolve().parent
-FIRST = ("adversarial", "supervise", "workloads/snv", "workloads/superres", "workloads/multimodal", "engine")
+FIRST = (
+    "adversarial",
+    "workloads/recsys",
+    "supervise",
+    "workloads/snv",
+    "workloads/superres",
+    "workloads/multimodal",
+    "engine",
+)
 """The parts that last longest, so that none of them is left for the end."""
 KILLING = ("adversarial", "backends", "supervise", "test_joblib.py")
 """Parts that let the kernel kill for memory, or look at whom it killed: one at a time. Where no group has a
