@@ -225,3 +225,99 @@ def test_while_it_waits_its_process_ends_with_the_program(tmp_path):
     program.kill()
     program.communicate()
     until(lambda: not left_of(program))
+
+
+FORKED = """
+import os
+import numpy as np
+import penstock
+
+def sum(numbers):
+    return sorted(numbers)[-1]  # the script's own, not the builtin
+
+def who(n):
+    return __name__, sum([1, n]), os.environ["STEP"], os.environ.get("GONE")
+
+def work(n):
+    return sum([1, 2, n])
+
+os.environ["STEP"] = "top"
+os.environ["GONE"] = "top"
+
+if __name__ == "__main__":
+    os.environ["STEP"] = "below"
+    del os.environ["GONE"]
+    with penstock.Executor(1, budget="400MiB") as pool:
+        print(pool.submit(work, 5).result(), pool.submit(who, 5).result(), pool.submit(work, 5).result())
+"""
+
+
+def test_a_function_that_names_the_module_finds_the_scripts_names_and_so_does_the_next(tmp_path):
+    done = python(tmp_path, FORKED)
+    assert done.stdout == "5 ('__main__', 5, 'below', None) 5\n", done.stderr
+
+
+WRITES = """
+import os
+import shutil
+import penstock
+
+FIRST
+OUT = open("results.csv", "w")
+
+def square(n):
+    return n * n
+
+if __name__ == "__main__":
+    os.makedirs("work", exist_ok=True)
+    open("work/input", "w").close()
+    print("params", file=OUT, flush=True)
+    with penstock.Executor(2, budget="400MiB") as pool:
+        for each in pool.map(square, range(3)):
+            print(each, file=OUT)
+    OUT.close()
+    print(open("results.csv").read().split(), os.listdir("work"))
+"""
+
+
+@pytest.mark.parametrize("first", ["", 'shutil.rmtree("work", ignore_errors=True); os.makedirs("work")'])
+def test_what_a_script_has_written_is_not_emptied_by_its_own_top(tmp_path, first):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "script.py").write_text(WRITES.replace("FIRST", first))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stdout == "['params', '0', '1', '4'] ['input']\n", done.stderr
+    assert "what this program has written would be" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+CHANGING = """
+import numpy as np
+import penstock.joblib
+from joblib import Parallel, delayed
+
+state = {"k": 5}
+written = np.memmap("out", dtype="f8", mode="w+", shape=(4,))
+
+def told(n):
+    return state["k"]
+
+def write(out, n):
+    out[n] = n + 1
+
+with Parallel(2, backend="penstock") as parallel:
+    for _ in range(3):
+        print(*parallel(delayed(told)(n) for n in range(2)))
+        state["k"] += 1
+    parallel(delayed(write)(written, n) for n in range(4))
+print(written.tolist())
+"""
+
+
+def test_each_call_of_a_parallel_sees_the_globals_as_they_are_and_writes_into_small_files(tmp_path):
+    (tmp_path / "script.py").write_text(CHANGING)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stdout == "5 5\n6 6\n7 7\n[1.0, 2.0, 3.0, 4.0]\n", done.stderr

@@ -128,6 +128,11 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def _start(self) -> None:
         self._warm = warm.take(self._options)
 
+    def start_call(self) -> None:
+        """A ``Parallel`` is called, perhaps not for the first time: globals may have changed since."""
+        if self._warm is not None:
+            self._warm.executor.renew_globals()
+
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
         """Have a worker call ``func``: calls that joblib has put together.
 

@@ -9,13 +9,16 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from multiprocessing import process
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from penstock import foreign, forks, script
+from penstock.backends import untouched
 from penstock.errors import UsageError
 
 NAME = "__mp_main__"
@@ -59,8 +62,13 @@ def run(path: str, module: str) -> str:
     mine: Any = process.current_process()
     running = mine._inheriting = True
     told = ""
+    folder, variables = os.curdir, dict(os.environ)
+    with suppress(OSError):  # it may be gone
+        folder = os.fspath(Path.cwd())
     try:
-        exec(_code(main, path, module), vars(main))
+        code = _code(main, path, module)
+        with untouched.kept(untouched.start_of(os.getppid())):
+            exec(code, vars(main))
     except BaseException as error:
         here.stay(error)
         sys.modules["__main__"] = before
@@ -71,6 +79,7 @@ def run(path: str, module: str) -> str:
         running = False
         del mine._inheriting
         here.stay()
+        _put_back(folder, variables)
         for each in heard:  # whoever took one of them to write to later goes on with what it stands for
             each.over = True
         sys.stdout, sys.stderr = streams
@@ -80,6 +89,17 @@ def run(path: str, module: str) -> str:
         where = _where(path, said.line)
         told = f"{where} writes `{said.said}` outside its main guard, so also when workers import it"
     return told
+
+
+def _put_back(folder: str, variables: dict[str, str]) -> None:
+    """The folder and the environment as the main process has them by now, whose top has long been run."""
+    with suppress(OSError):
+        os.chdir(folder)
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    for name, value in variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _code(main: ModuleType, path: str, module: str) -> CodeType:

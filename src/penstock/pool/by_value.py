@@ -158,8 +158,9 @@ _classes: dict[int, tuple[type, dict[str, int]]] = {}
 
 def _script() -> Any:
     """The main script's module, where it was run in this process or in the one it was forked from."""
-    main = sys.modules.get("__main__")
-    return main if getattr(main, "__name__", "") == "__mp_main__" else None
+    # Not by its name: that is one of its globals, and becomes what a function that names it was sent with.
+    main = sys.modules.get("__mp_main__")
+    return main if main is not None and main is sys.modules.get("__main__") else None
 
 
 def _names() -> dict[str, Any]:

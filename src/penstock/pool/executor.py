@@ -160,6 +160,10 @@ class Executor(AbstractExecutor):
         """
         return self._service.renew()
 
+    def renew_globals(self) -> None:
+        """Send the main script's globals anew from now on: they may have been changed inside."""
+        self._service.renew_globals()
+
     def rest(self) -> None:
         """Leave nothing on the disk until :meth:`renew`; only while :attr:`idle`."""
         self._service.rest()

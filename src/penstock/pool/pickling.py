@@ -197,6 +197,12 @@ class Sender:
             if self.bindings is not None:
                 self.bindings.renew()
 
+    def renew_globals(self) -> None:
+        """Send the main script's globals anew: they may have been changed inside."""
+        with self._lock:
+            if self.bindings is not None:
+                self.bindings.renew()
+
     def table(self, table: Any) -> Any:
         """A pickler's dispatch table, with ours before it."""
         handed, numpy = handing.reducers(), sys.modules.get("numpy")
@@ -223,10 +229,12 @@ class Sender:
     def _reduce(self, array: Any) -> Any:
         if self.inheriting and (shared := inherited.array(array)) is not None:
             return shared
-        if array.nbytes < self._least or array.dtype.hasobject or not array.size:
+        if array.dtype.hasobject or not array.size:
             return array.__reduce_ex__(5)
         if self._as_they_are and (opened := _opened_file(array)) is not None:
-            return opened
+            return opened  # of any size: it may be what calls write into
+        if array.nbytes < self._least:
+            return array.__reduce_ex__(5)
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         file = self._file(array, order)
         self.use(file)

@@ -191,6 +191,10 @@ class Service:
         if self._elsewhere:
             self.folder.leave()
 
+    def renew_globals(self) -> None:
+        """Send the main script's globals anew from now on."""
+        self.sent.renew_globals()
+
     def renew(self) -> bool:
         """Send arrays and globals anew from now on; False where no more calls are taken."""
         if not self.idle:
