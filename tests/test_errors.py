@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import penstock
 from penstock import errors
 
 CLASSES = [
@@ -91,3 +92,18 @@ def test_wording():
     assert "pip install 'penstock[snv]'" in str(errors.MissingExtra("It", "zarr", "snv"))
     assert str(errors.SetAside(3, "sub-031", "memory", "needs more")) == "item sub-031: needs more"
     assert "Traceback" not in repr(errors.SetAside(3, "sub-031", "raised", "no", "E", "Traceback ..."))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"set_aside": -1}, "set_aside must be True, False or a number of items, not -1"),
+        ({"set_aside": "few"}, "set_aside must be True, False or a number of items, not 'few'"),
+        ({"workers": "two"}, "workers must be a number of at least 1, not 'two'"),
+        ({"workers": 0}, "workers must be a number of at least 1, not 0"),
+        ({"call": "ten"}, "call must be a number of at least 1, not 'ten'"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_named(wrong, said):
+    with pytest.raises(errors.UsageError, match=re.escape(said)):
+        penstock.run(abs, [1], **wrong)

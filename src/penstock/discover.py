@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock import proc, registry
+from penstock import foreign, proc, registry
 from penstock.budget import Budget, Ceiling, MiB, format_size, parse_size
 from penstock.errors import NoBudget, UsageError
 from penstock.warned import warn
@@ -92,8 +92,8 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
                 f"the environment variable {WORKERS_VARIABLE} is {text!r}: a number of workers was expected"
             )
         stated = int(text)
-    if stated < 1:
-        raise UsageError(f"workers must be at least 1, not {stated}")
+    if not isinstance(stated, int) or stated < 1:
+        raise UsageError(f"workers must be a number of at least 1, not {foreign.shown(stated, 60)}")
     return stated
 
 

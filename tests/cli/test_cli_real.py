@@ -216,3 +216,13 @@ def test_a_script_of_ours_is_resumed_by_the_script(folder):
     assert resumed.returncode == 1
     assert "run your script again" in resumed.stderr
     assert penstock(folder, "report", "r").returncode == 0
+
+
+def test_whoever_stops_reading_is_told_nothing(tmp_path):
+    script = "import penstock; penstock.run(abs, range(3000), 'r', call=1, backend='inline')"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=LIMIT)
+    command = [sys.executable, "-m", "penstock", "report", "r", "--csv"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as told:
+        assert told.stdout.readline().startswith(b"stage,first,last")
+        told.stdout.close()
+        assert told.stderr.read() == b""

@@ -82,8 +82,8 @@ class Verbs(click.Group):
         except click.ClickException as error:  # it names what was given to it: file names, say
             vars(error)["message"] = foreign.lines(error.message)
             raise
-        except (click.Abort, click.exceptions.Exit):
-            raise
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # of a pipe that nobody reads any more, as `| head` leaves it, click says nothing
         except PenstockError as error:
             if isinstance(error, PenstockBug) or ctx.meta.get("penstock.verbose", 0) >= 2:
                 tell(traceback.format_exc().rstrip(), err=True)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from penstock import discover, display, forks, layout, storage
+from penstock import discover, display, foreign, forks, layout, storage
 from penstock import events as ev
 from penstock.abc import Cluster, Observer
 from penstock.engine.decide.plan import Plan
@@ -91,7 +91,7 @@ class Run:
             budget=budget,
             workers=discover.most_workers(workers),
             call=_positive("call", call),
-            set_aside=set_aside,
+            set_aside=_how_many(set_aside),
             accept_changes=accept_changes,
             retry_set_aside=retry_set_aside,
             private=private,
@@ -272,7 +272,20 @@ class Run:
             self._context.emit(event, Tally())
 
 
+def _how_many(set_aside: bool | int) -> bool | int:
+    """How many items may be set aside.
+
+    Raises:
+        UsageError: no number of items, nor a bool.
+    """
+    if not isinstance(set_aside, int) or set_aside < 0:
+        raise UsageError(
+            f"set_aside must be True, False or a number of items, not {foreign.shown(set_aside, 60)}"
+        )
+    return set_aside
+
+
 def _positive(name: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        raise UsageError(f"{name} must be at least 1, not {value}")
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise UsageError(f"{name} must be a number of at least 1, not {foreign.shown(value, 60)}")
     return value
