@@ -254,7 +254,7 @@ def test_a_span_that_was_set_aside_is_told_and_the_rest_is_whole(tmp_path, table
 
     whole = table_of(ranked(tmp_path / "whole", span=300, **tables))
     monkeypatch.setattr(Gather, "__call__", fail)
-    with penstock.Run(tmp_path / "r", budget="600MiB", backend="inline", set_aside=True) as run:
+    with penstock.Run(tmp_path / "r", budget="1200MiB", backend="inline", set_aside=True) as run:
         Ranking().run(run, span=300, **tables)
     table, meta = table_of(tmp_path / "r"), meta_of(tmp_path / "r")
     assert meta["spans_set_aside"] == 1

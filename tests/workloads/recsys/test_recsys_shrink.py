@@ -20,7 +20,7 @@ from penstock.workloads.recsys.shrink.types import look, narrowest, together, up
 
 def shrunk(folder, *, backend="inline", workers=None, **options):
     """(the table, what is told of it)."""
-    with penstock.Run(folder, budget="500MiB", backend=backend, workers=workers) as run:
+    with penstock.Run(folder, budget="1200MiB", backend=backend, workers=workers) as run:
         Shrink().run(run, **options)
     told = json.loads((folder / "shrink.json").read_text())
     return pq.read_table(folder / "shrunk" / "results.parquet"), told
