@@ -145,6 +145,11 @@ def digest(path: str | os.PathLike[str]) -> str:
     return proof(path)[1]
 
 
+def digest_of(data: bytes) -> str:
+    """The same of bytes that are in memory."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def proof(path: str | os.PathLike[str], *, pulse: Callable[[], None] | None = None) -> tuple[int, str]:
     """Bytes and digest of a file; of a folder, the bytes of its files and a digest of names and digests.
 

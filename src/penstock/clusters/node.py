@@ -32,7 +32,7 @@ from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import UsageError
-from penstock.files import digest
+from penstock.files import digest_of
 from penstock.intervals import Intervals
 from penstock.record import journal
 
@@ -281,9 +281,10 @@ def _read(job: Path, told: str, own: Path) -> bytes:
                 "nodes share"
             )
         time.sleep(0.2)
-    if digest(job) != told:
+    packed = job.read_bytes()  # once: what is proven is what is unpickled
+    if digest_of(packed) != told:
         raise UsageError(f"{job} is not what was packed: another run, or a file system that lags behind")
-    return job.read_bytes()
+    return packed
 
 
 def main(incoming: int, outgoing: int) -> None:

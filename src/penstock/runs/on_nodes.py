@@ -14,7 +14,7 @@ from penstock.engine.parent.lead import Lead
 from penstock.engine.parent.nodes import Numbers
 from penstock.engine.parent.stage import Stage
 from penstock.errors import UsageError
-from penstock.files import digest
+from penstock.files import digest_of
 from penstock.meter import Meter
 from penstock.runs.context import RunContext
 from penstock.runs.stage_run import StageRun
@@ -81,9 +81,10 @@ class OnNodes:
             return
         job = place / f"job-{os.urandom(8).hex()}"
         with open(os.open(job, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(current.job.pack(current.setup()))
+            packed = current.job.pack(current.setup())
+            file.write(packed)
         try:
-            self._cluster.open(job, digest(job), self._options(current, stage))
+            self._cluster.open(job, digest_of(packed), self._options(current, stage))
             lead.run()
         finally:
             self._cluster.close()
