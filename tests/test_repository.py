@@ -106,8 +106,13 @@ def test_no_machine_path_and_no_registry_stands_in_any_file():
     assert found == []
 
 
-def test_the_lock_holds_hashes_and_no_address():
-    text = (TOP / "requirements.lock").read_text()
+LOCKS = {"requirements.lock": ("dev", None), "requirements-docs.lock": ("docs", {"joblib", "parquet"})}
+"""Lock -> the group of dependencies that it holds, and the extras: None for all."""
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_hashes_and_no_address(lock):
+    text = (TOP / lock).read_text()
     assert "://" not in text
     entries = re.split(r"\n(?=[a-zA-Z])", text.strip())
     assert len(entries) > 20
@@ -117,14 +122,14 @@ def test_the_lock_holds_hashes_and_no_address():
         assert not re.match(r"(torch|nvidia-|triton)", entry)
 
 
-def test_the_lock_covers_what_is_declared():
-    import tomllib
-
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_covers_what_is_declared(lock):
+    group, extras = LOCKS[lock]
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
-    locked = set(re.findall(r"^([a-z0-9._-]+)==", (TOP / "requirements.lock").read_text(), re.MULTILINE))
-    declared = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    for requirements in project["project"]["optional-dependencies"].values():
-        declared += requirements
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (TOP / lock).read_text(), re.MULTILINE))
+    declared = [*project["project"]["dependencies"], *project["dependency-groups"][group]]
+    for extra, requirements in project["project"]["optional-dependencies"].items():
+        declared += requirements if extras is None or extra in extras else ()
     # Names are compared as the packaging standards normalise them: backports.zstd is backports-zstd.
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", each)[0].lower()) for each in declared}
     assert names - {"penstock"} <= locked
