@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from penstock import advice, foreign
 from penstock.budget import format_size
@@ -22,6 +22,15 @@ from penstock.errors import SetAside
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
 from penstock.report.heavy import NamedCall, are_calls, as_json, top
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # part of every type checker
+
+    Result_co = TypeVar("Result_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    Result_co = TypeVar("Result_co", covariant=True)
 
 SCHEMA = 1
 NAMED = 10_000
@@ -35,7 +44,7 @@ _WORST_FIRST = ("failed", "died", "interrupted", "running", "done")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Generic[Result_co]):
     """What one run of a job, or of several stages, did. Sizes in bytes, times in seconds."""
 
     folder: Path | None = None
@@ -104,13 +113,13 @@ class Report:
     """The ten calls that took longest."""
     stages: tuple[Report, ...] = ()
     """One report for each stage, for a run of several."""
-    open_result: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    open_result: Callable[[], Result_co] | None = field(default=None, repr=False, compare=False)
     """Opens what is kept; called at most once, by ``result``."""
 
     @cached_property
-    def result(self) -> Any:
+    def result(self) -> Result_co:
         """What is kept, opened when first asked for; None where nothing can be opened."""
-        return None if self.open_result is None else self.open_result()
+        return None if self.open_result is None else self.open_result()  # type: ignore[return-value]
 
     @property
     def headroom(self) -> int:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
 from penstock import display
 from penstock.abc import Cluster, Observer, Source
 from penstock.engine.decide.plan import Plan
+from penstock.errors import SetAside
 from penstock.report.report import Report
+from penstock.runs.result_types import (
+    CallKeywords,
+    Item,
+    JobKeywords,
+    JobRunKeywords,
+    ReducerTo,
+    Result,
+    SinkOf,
+)
 from penstock.runs.run import Run
 from penstock.runs.spec import JobSpec
 
+if TYPE_CHECKING:
+    from penstock.runs.result_types import Collecting
 
-class Job(JobSpec):
+
+class Job(JobSpec, Generic[Result]):
     """What is to be done: ``function`` over the items of ``source``, results ``into`` a sink or reducer.
 
     Args:
@@ -34,7 +47,54 @@ class Job(JobSpec):
             and report, and drop what workers print; see :class:`penstock.Run`.
         timeout: how long one item (one call, if batched) may take: seconds, or ``"30s"``; None for no limit.
         stall: how long a worker may go without CPU and I/O before it counts as hung.
+
+    To a type checker it is a ``Job[list[T]]`` where ``function`` returns T and results are collected, and
+    the type of a sink's ``result`` or a reducer's ``finish`` otherwise.
     """
+
+    if TYPE_CHECKING:  # the arguments are the fields of JobSpec; here stands what Result is
+
+        @overload
+        def __init__(
+            self: Job[list[Item]],
+            *,
+            source: Source,
+            function: Callable[..., Item],
+            into: Collecting = "collect",
+            batched: Literal[False] = False,
+            **options: Unpack[JobKeywords],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Job[list[Item]],
+            *,
+            source: Source,
+            function: Callable[..., Iterable[Item]],
+            into: Collecting = "collect",
+            batched: bool | int,
+            **options: Unpack[JobKeywords],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            *,
+            source: Source,
+            function: Callable[..., Any],
+            into: SinkOf[Result] | ReducerTo[Result],
+            batched: bool | int = False,
+            **options: Unpack[JobKeywords],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Job[Any],
+            *,
+            source: Source,
+            function: Callable[..., Any],
+            into: str | Mapping[str, Any],
+            batched: bool | int = False,
+            **options: Unpack[JobKeywords],
+        ) -> None: ...
+        def __init__(self, **options: Any) -> None: ...
 
     def plan(
         self, *, budget: str | int = "auto", workers: int | None = None, call: int | None = None
@@ -50,6 +110,30 @@ class Job(JobSpec):
         with Run(budget=budget, workers=workers, call=call) as run:
             return run.try_out(self)
 
+    @overload
+    def run(  # type: ignore[overload-overlap]  # False is a bool too: then nothing is set aside
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        set_aside: Literal[False] = False,
+        **options: Unpack[JobRunKeywords],
+    ) -> Report[Result]: ...
+    @overload
+    def run(
+        self: Job[list[Item]],
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        set_aside: bool | int,
+        **options: Unpack[JobRunKeywords],
+    ) -> Report[list[Item | SetAside]]: ...
+    @overload
+    def run(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        set_aside: bool | int,
+        **options: Unpack[JobRunKeywords],
+    ) -> Report[Result]: ...
     def run(
         self,
         folder: str | os.PathLike[str] | None = None,
@@ -66,7 +150,7 @@ class Job(JobSpec):
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
         cluster: str | Cluster | None = None,
-    ) -> Report:
+    ) -> Report[Any]:
         """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
 
         The run of a private job is private.
@@ -93,6 +177,72 @@ class Job(JobSpec):
         return run.report()
 
 
+@overload
+def run(
+    function: Callable[..., Item],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: Collecting = "collect",
+    batched: Literal[False] = False,
+    set_aside: Literal[False] = False,
+    **options: Unpack[CallKeywords],
+) -> Report[list[Item]]: ...
+@overload
+def run(
+    function: Callable[..., Item],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: Collecting = "collect",
+    batched: Literal[False] = False,
+    set_aside: bool | int,
+    **options: Unpack[CallKeywords],
+) -> Report[list[Item | SetAside]]: ...
+@overload
+def run(
+    function: Callable[..., Iterable[Item]],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: Collecting = "collect",
+    batched: bool | int,
+    set_aside: Literal[False] = False,
+    **options: Unpack[CallKeywords],
+) -> Report[list[Item]]: ...
+@overload
+def run(
+    function: Callable[..., Iterable[Item]],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: Collecting = "collect",
+    batched: bool | int,
+    set_aside: bool | int,
+    **options: Unpack[CallKeywords],
+) -> Report[list[Item | SetAside]]: ...
+@overload
+def run(
+    function: Callable[..., Any],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: SinkOf[Result] | ReducerTo[Result],
+    batched: bool | int = False,
+    set_aside: bool | int = False,
+    **options: Unpack[CallKeywords],
+) -> Report[Result]: ...
+@overload
+def run(
+    function: Callable[..., Any],
+    items: Any,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    into: str | Mapping[str, Any],
+    batched: bool | int = False,
+    set_aside: bool | int = False,
+    **options: Unpack[CallKeywords],
+) -> Report[Any]: ...
 def run(
     function: Callable[..., Any],
     items: Any,
@@ -118,8 +268,11 @@ def run(
     observers: Sequence[Observer] = (),
     backend: str | Any = "local",
     cluster: str | Cluster | None = None,
-) -> Report:
+) -> Report[Any]:
     """Call ``function`` with every item, inside a memory budget; the report has the ``result``.
+
+    It is a list of what ``function`` returns, in the order of the items, or what ``into`` makes of it. In a
+    folder a tuple is kept as JSON keeps it, and comes back as a list.
 
     Args:
         function: of one item.
