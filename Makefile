@@ -3,6 +3,9 @@
 #   make test     every check: lint, format, types, directions of import, tests
 #   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 3 minutes)
 #   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
+#   make docs     build the documentation as a site, its links checked, in site/
+#   make recipes  try and lint what the recipes show, with the tools that they name
+#   make release  build wheel and sdist in dist/, and run the demonstration from the wheel in a bare environment
 #   make bench    list the benchmarks and how to run them
 # PYTHON is the interpreter the environment is made with (3.11 or later).
 
@@ -15,7 +18,11 @@ BUDGET ?= 512MiB
 # How long each reader is fed by `make fuzz`, in seconds.
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check tests test-v2 fuzz bench clean
+# Tools of the documentation, apart from those of the tests.
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
+
+.PHONY: demo test check tests test-v2 fuzz docs recipes release bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
@@ -45,29 +52,47 @@ fuzz: $(STAMP)
 		echo "== $$target"; $(BIN)/python tests/fuzz/run.py $$target $(FUZZ_SECONDS); \
 	done
 
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "the site is in site/; look at it: $(DOCS_VENV)/bin/mkdocs serve"
+
+recipes: $(DOCS_STAMP)
+	$(DOCS_VENV)/bin/python -m pytest -c tests/recipes/tools.ini --confcutdir tests/recipes tests/recipes/with_tools.py
+
+release: $(STAMP)
+	$(BIN)/python tools/release.py dist
+
 bench:
 	@for script in $(sort $(wildcard benchmarks/*/run.py benchmarks/*/overhead.py)); do \
 		printf '%-40s %s\n' "$(BIN)/python $$script" "$$(sed -n '1s/^"""//p' $$script | sed 's/"""$$//')"; \
 	done
 
 clean:
-	rm -rf $(VENV) .cache runs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DOCS_VENV) .cache runs build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-# The environment: exactly the locked versions, and this folder, editable. uv when there is one, else pip.
+# An environment: exactly the locked versions, and this folder, editable. uv when there is one, else pip.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Penstock needs Python 3.11 or later; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then \
-		set -ex; \
-		uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV); \
-		VIRTUAL_ENV=$(abspath $(VENV)) uv pip sync --quiet --require-hashes requirements.lock; \
-		VIRTUAL_ENV=$(abspath $(VENV)) uv pip install --quiet --no-deps --no-build-isolation --editable .; \
-	else \
-		$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-			{ echo "this Python cannot make environments: apt-get install python3-venv" >&2; exit 1; }; \
-		set -ex; \
-		$(PYTHON) -m venv $(VENV); \
-		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; \
-		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
-	fi
-	@touch $@
+	@$(call environment,$(VENV),requirements.lock)
+
+$(DOCS_STAMP): requirements-docs.lock pyproject.toml
+	@$(call environment,$(DOCS_VENV),requirements-docs.lock)
+
+# $(1): the folder of the environment; $(2): what it holds.
+define environment
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Penstock needs Python 3.11 or later; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+if command -v uv >/dev/null 2>&1; then \
+	set -ex; \
+	uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(1); \
+	VIRTUAL_ENV=$(abspath $(1)) uv pip sync --quiet --require-hashes $(2); \
+	VIRTUAL_ENV=$(abspath $(1)) uv pip install --quiet --no-deps --no-build-isolation --editable .; \
+else \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "this Python cannot make environments: apt-get install python3-venv" >&2; exit 1; }; \
+	set -ex; \
+	$(PYTHON) -m venv $(1); \
+	$(1)/bin/python -m pip install --quiet --require-hashes --requirement $(2); \
+	$(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
+fi; \
+touch $(1)/.installed
+endef
