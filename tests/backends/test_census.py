@@ -235,8 +235,10 @@ def test_a_daemon_of_a_worker_that_lives_is_spared(driven):
 def test_a_worker_that_is_paused_pauses_its_daemon(driven):
     daemon = driven.ask(SlipAway("another program", 1))
     state = lambda: Path(f"/proc/{daemon}/stat").read_text().rpartition(") ")[2][0]  # noqa: E731
-    until(lambda: driven.backend.read() and driven.pid in driven.backend._census._marked.look().values())
-    until(lambda: daemon in driven.backend._census._marked.look())
+    until(
+        lambda: driven.backend.read() and driven.pid in driven.backend._server.census._marked.look().values()
+    )
+    until(lambda: daemon in driven.backend._server.census._marked.look())
     driven.backend.pause(driven.worker)
     until(lambda: state() == "T")
     driven.backend.resume(driven.worker)

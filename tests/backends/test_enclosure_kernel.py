@@ -347,7 +347,7 @@ def test_what_a_killed_run_left_is_gone_with_the_next_start(script):
 def test_a_killed_fork_server_leaves_no_group(driven):
     ((daemon,),) = driven.ask(puppet.Spawn(detached=True))
     run = left(os.getpid())
-    driven.backend._server.kill()
+    os.kill(driven.backend._server.pid, signal.SIGKILL)
     assert driven.next().signal == signal.SIGKILL
     until(lambda: not alive(daemon))
     assert not any(each.exists() for each in run)

@@ -5,7 +5,7 @@ milliseconds and shares these pages. Where the main script has a main guard, it 
 (:mod:`penstock.backends.main_script`). It runs one thread, and reports who was born and who died. When
 its parent goes, everything it started goes.
 
-Started as ``python -c`` by :mod:`penstock.backends.local`; speaks over a SOCK_SEQPACKET socket.
+Started as ``python -c`` by :mod:`penstock.backends.server`; speaks over a SOCK_SEQPACKET socket.
 """
 
 from __future__ import annotations

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import errno
-import marshal
-import mmap
 import os
-import pickle
-import resource
 import selectors
 import signal
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -23,36 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import forks, script, storage
-from penstock import worker_note as note
+from penstock import forks, storage
 from penstock.abc import Death, Message, Reading
-from penstock.backends import likeness, main_script
-from penstock.backends.census import Census
-from penstock.backends.enclosure import Enclosure
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
-from penstock.backends.marks import VARIABLE, new_run, of_server
-from penstock.backends.processes import Helper, WorkerTree, cpu_seconds, end_sessions
-from penstock.backends.silence import Silence, Silent
+from penstock.backends.notes import Notes
+from penstock.backends.processes import Helper, WorkerTree, end_sessions
+from penstock.backends.server import END_SECONDS, Loaded, Server
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
-from penstock.proc import TRACKER_SECONDS, held
-
-# Not by json: a script may have changed how that writes, for the whole process.
-_BOOT = (
-    "import sys, marshal; _, seen, *numbers = sys.argv; "
-    "sys.path[:], sys.argv[:] = marshal.loads(bytes.fromhex(seen)); "
-    "from penstock.backends.forkserver import main; main(*map(int, numbers))"
-)
-_END_SECONDS = 2.0
-_LOAD_SECONDS = 300.0
-"""A fork server that uses no CPU for so long while it loads a job hangs."""
-_TOP_SECONDS = 30.0
-"""The same while it runs the top of the main script, without which it can do."""
-_LOADS = 3
-"""So often a job is loaded where the fork server did not answer."""
-_SEND_SECONDS = struct.pack("ll", 5, 0)
-"""Seconds (and microseconds) in which what is said to the fork server has room."""
+from penstock.proc import held
 
 
 @dataclass
@@ -76,16 +49,7 @@ class Local:
     """The backend ``local``: a fork server and its workers."""
 
     def __init__(self) -> None:
-        self.output = False
-        """Whether workers write to this process's stdout and stderr, where no log takes it."""
         self._here = forks.Here()
-        self._server: subprocess.Popen[bytes] | None = None
-        self._enclosure: Enclosure | None = None
-        self._control: socket.socket | None = None
-        self._door: socket.socket | None = None
-        """At which workers ask for what they share with this process."""
-        self._main: tuple[str, str] | None = None
-        """The main script's file and module, where the server is to run it; empty where it is not."""
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
@@ -96,27 +60,32 @@ class Local:
         self._free_slots = deque(range(SLOTS))
         self._next = 1
         self._events: deque[Message | Death] = deque()
-        self._notes_file = os.memfd_create("penstock-notes")
-        self._words = note.words(resource.getrlimit(resource.RLIMIT_FSIZE)[0], SLOTS)
-        os.ftruncate(self._notes_file, SLOTS * self._words * 8)
-        self._notes = memoryview(mmap.mmap(self._notes_file, SLOTS * self._words * 8)).cast("q")
-        self._start_with: tuple[bytes, dict[str, str], Path | None] = (b"", {}, None)
+        self._notes = Notes(SLOTS)
+        self._server = Server(self._notes.file, self._selector)
+        self._loaded = Loaded()
         self._cpu = 0.0
-        self._silence = Silence()
-        self._census: Census | None = None
         self.short = False
         """Whether memory is short: then what is ours is looked for whatever it costs."""
         self._huge = HugePages()
         self._helper = Helper()
 
+    @property
+    def output(self) -> bool:
+        """Whether workers write to this process's stdout and stderr, where no log takes it."""
+        return self._server.output
+
+    @output.setter
+    def output(self, here: bool) -> None:
+        self._server.output = here
+
     # ------------------------------------------------------------------ the server
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
         """Load a job; the fork server is started if it does not run or its environment differs."""
-        wanted = (dict(environment), log)
-        if self._server is not None and self._start_with[1:] != wanted:
-            self._end_server()
-        self._start_with = (setup, *wanted)
+        wanted = Loaded(setup, dict(environment), log)
+        if not wanted.same_process(self._loaded):
+            self._server.end()
+        self._loaded = wanted
         try:
             self._load()
         except OSError as error:
@@ -129,203 +98,16 @@ class Local:
             ) from error
 
     def _load(self) -> None:
-        for _ in range(_LOADS):
-            try:
-                self._try_to_load()
-                return
-            except Silent:  # another one is started
-                self._server_lost()
-        raise PenstockError(
-            f"the fork server did not answer, {_LOADS} times: somebody stops it, or there is no CPU for it. "
-            "See workers.log in the run folder, then run the same command again."
-        )
-
-    def _try_to_load(self) -> None:
-        setup, environment, log = self._start_with
-        if self._server is not None and self._server.poll() is not None:
-            self._server_lost()  # wait() has not noticed yet
-        if self._server is None:
-            self._start_server(environment, log)
-            self._begin()
-        assert self._control is not None
-        job = os.memfd_create("penstock-job")
-        try:
-            with open(job, "wb", closefd=False) as file:
-                file.write(setup)
-            os.lseek(job, 0, os.SEEK_SET)
-            try:
-                socket.send_fds(self._control, [pickle.dumps(("load", None))], [job])
-            except OSError as error:  # it is gone, or takes nothing
-                raise Silent from error
-        finally:
-            os.close(job)
-        while True:
-            what, argument = self._hear()
-            if what == "loaded":
-                return
-            if what == "failed":
-                name, message, text = argument
-                raise _LoadFailed(name, message, text)
-            self._take_word(what, argument)
-
-    def _start_server(self, environment: Mapping[str, str], log: Path | None) -> None:
-        self._enclosure = Enclosure()
-        out: Any = None if self.output else subprocess.DEVNULL
-        if log is not None:
-            out = open(log, "ab", buffering=0)  # noqa: SIM115 - before the sockets: it may fail
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            door, ask = likeness.door()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
-        run = new_run()
-        environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
-        with theirs, ask:
-            try:
-                seen = marshal.dumps(([os.fspath(each) for each in sys.path], list(map(str, sys.argv))))
-                boot = [sys.executable, "-c", _BOOT, seen.hex()]
-                passed = (theirs.fileno(), self._notes_file, ask.fileno())
-                self._server = subprocess.Popen(
-                    self._enclosure.command([*boot, *map(str, passed)]),
-                    pass_fds=passed,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    env={VARIABLE: of_server(run), **environ, **environment},
-                    start_new_session=True,
-                )
-            except OSError:
-                self._end_enclosure()
-                raise
-            finally:
-                if log is not None:
-                    out.close()
-        # What is said to a server that does not listen must not hold up who says it.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_SECONDS)
-        if not self._enclosure.active:
-            self._census = Census(self._server.pid, run)
-        self._control, self._silence = ours, Silence()
-        self._selector.register(ours, selectors.EVENT_READ, "control")
-        self._close_door()
-        self._door = door
-        self._selector.register(door, selectors.EVENT_READ, "door")
-
-    def _close_door(self) -> None:
-        door, self._door = self._door, None
-        if door is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(door)
-            door.close()
-
-    def _answer(self) -> None:
-        if self._door is not None and not likeness.answer(self._door):
-            self._close_door()
-
-    def _begin(self) -> None:
-        """Have the server be like this process, and run the main script where that has a main guard."""
-        if self._main is None:
-            self._main = main_script.of_this_process()
-        assert self._control is not None
-        try:
-            self._control.send(pickle.dumps(("begin", (likeness.of_this_process(), *self._main))))
-            _, told = self._hear(_TOP_SECONDS if self._main[0] else _LOAD_SECONDS)
-        except (OSError, Silent, PenstockError):
-            if not self._main[0]:
-                raise
-            told = (
-                f"{self._main[0]} ends its process, or waits, when workers import it: they go on without it"
-            )
-            self._main = "", ""
-            self._server_lost()
-            self._start_server(*self._start_with[1:])
-            self._begin()
-        script.tell(told)
-
-    def _hear(self, patience: float = _LOAD_SECONDS) -> tuple[str, Any]:
-        """The server's next word; waits for it while the server uses CPU, or for its death.
-
-        Args:
-            patience: seconds without CPU after which it hangs.
-        """
-        assert self._control is not None
-        assert self._server is not None
-        silence = Silence(patience)
-        while self._control.fileno() not in (heard := self._listen_to_both()):
-            if heard:
-                self._answer()
-                continue
-            over = silence.over(self._server.pid)
-            if over == "stopped":
-                raise Silent
-            if over:
-                self._server.kill()
-                raise PenstockError(
-                    f"loading the job hung: the fork server used no CPU for {patience:.0f} s while it "
-                    "imported the function's module; does that wait for something when it is imported?"
-                )
-        data = b""
-        with suppress(ConnectionError):  # it ended before it had heard all that was said to it
-            data = self._control.recv(1 << 16)
-        if not data:
-            raise PenstockError(
-                "the fork server ended while it loaded the job: a module that the function imports "
-                "crashes, or there is no memory for it; see workers.log in the run folder"
-            )
-        what, argument = pickle.loads(data)
-        return what, argument
-
-    def _listen_to_both(self) -> set[int]:
-        assert self._control is not None
-        ears = [self._control] if self._door is None else [self._control, self._door]
-        return likeness.readable(*ears, milliseconds=500)
-
-    def _end_server(self) -> None:
-        if self._server is None or self._control is None:
-            return
-        self._cpu += cpu_seconds(self._server.pid)  # told no more once it is gone
-        with suppress(OSError):
-            self._control.send(pickle.dumps(("end", None)))
-        with suppress(KeyError, ValueError):
-            self._selector.unregister(self._control)
-        self._control.close()
-        try:
-            self._server.wait(_END_SECONDS + TRACKER_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._kill_server()
-        self._server = self._control = None
-        self._end_enclosure()
-        self._end_census()
-
-    def _end_enclosure(self) -> None:
-        """End whoever is left of the server's and its workers' groups, and the groups."""
-        if self._enclosure is not None:
-            self._enclosure.close()
-            self._enclosure = None
-
-    def _end_census(self) -> None:
-        """End whoever the server and its workers left behind."""
-        census, self._census = self._census, None
-        if census is not None:
-            census.close()
-
-    def _kill_server(self) -> None:
-        """Its workers die with it."""
-        assert self._server is not None
-        self._server.kill()
-        with suppress(subprocess.TimeoutExpired):  # in the midst of I/O that does not end
-            self._server.wait(_END_SECONDS)
+        self._server.load(self._loaded, self._take_word, self._server_lost)
 
     # ------------------------------------------------------------------ workers
 
     def start(self) -> int:
         """Ask for a worker; its ``Ready`` arrives through :meth:`wait`."""
-        if self._server is None or self._server.poll() is not None:
+        if not self._server.runs:
             self._load()
-        assert self._control is not None
         slot = self._free_slots.popleft()
-        self._notes[slot * self._words : slot * self._words + note.HEAD] = _BLANK
+        self._notes.clear(slot)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         worker = self._next
@@ -333,10 +115,11 @@ class Local:
         with theirs, self._lock:
             self._workers[worker] = _Worker(slot, ours)
             self._slots[slot] = worker
-            entrance = None if self._enclosure is None else self._enclosure.entrance(worker)
+            enclosure = self._server.enclosure
+            entrance = None if enclosure is None else enclosure.entrance(worker)
             descriptors = [theirs.fileno()] if entrance is None else [theirs.fileno(), entrance]
             with suppress(OSError):  # the server has just died: wait() notices
-                socket.send_fds(self._control, [pickle.dumps(("fork", slot))], descriptors)
+                self._server.say("fork", slot, descriptors)
             if entrance is not None:
                 os.close(entrance)
         return worker
@@ -346,8 +129,8 @@ class Local:
         with self._lock:
             entry = self._workers.get(worker)
             if entry is not None:
-                if self._enclosure is not None:
-                    self._enclosure.order(worker, entry.pid)
+                if self._server.enclosure is not None:
+                    self._server.enclosure.order(worker, entry.pid)
                 entry.outgoing += pack(content)
                 self._flush(worker, entry)
 
@@ -370,36 +153,36 @@ class Local:
             elif key.data == "control":
                 self._listen()
             elif key.data == "door":
-                self._answer()
+                self._server.answer()
             elif (entry := self._workers.get(key.data)) is not None:
                 if mask & selectors.EVENT_WRITE:
                     self._flush(key.data, entry)
                 if mask & selectors.EVENT_READ:
                     self._collect(key.data, entry)
         self._mind_server()
-        if self._enclosure is not None:
-            self._enclosure.tidy()
+        if self._server.enclosure is not None:
+            self._server.enclosure.tidy()
         happened = list(self._events)
         self._events.clear()
         return happened
 
     def _mind_server(self) -> None:
         """A server that owes an answer and does not give it goes; the next worker starts another."""
-        if self._server is None or not any(entry.owed for entry in self._workers.values()):
-            self._silence.renew()
-        elif self._silence.over(self._server.pid):
+        server = self._server
+        if server.pid is None or not any(entry.owed for entry in self._workers.values()):
+            server.silence.renew()
+        elif server.silence.over(server.pid):
             self._server_lost()
 
     def _listen(self) -> None:
-        assert self._control is not None
-        data = self._control.recv(1 << 16)
-        if not data:
+        word = self._server.listen()
+        if word is None:
             self._server_lost()
-            return
-        self._take_word(*pickle.loads(data))
+        else:
+            self._take_word(*word)
 
     def _take_word(self, what: str, argument: Any) -> None:
-        self._silence.renew()
+        self._server.silence.renew()
         if what == "born":
             slot, pid = argument
             entry = self._workers[self._slots[slot]]
@@ -421,29 +204,22 @@ class Local:
 
     def _server_lost(self) -> None:
         """Without the server no status is told: its workers were killed with it, their children not."""
-        if self._control is not None:
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(self._control)
-            self._control.close()
-        if self._server is not None:
-            self._kill_server()
-        self._server = self._control = None
+        self._server.drop()
         trees = [entry.tree for entry in self._workers.values() if entry.tree is not None]
         sessions = {tree.pid: tree.began for tree in trees}
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         end_sessions(sessions)
-        self._end_enclosure()
-        self._end_census()
+        self._server.end_groups()
 
     def _bury(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
         self._collect(worker, entry)  # what it said before it died counts
         noted = self.noted(worker)
         for_memory = None
-        if self._enclosure is not None:
-            for_memory = self._enclosure.kernel_killed(worker)  # told no more once the group is gone
-            self._enclosure.bury(worker)
+        if (enclosure := self._server.enclosure) is not None:
+            for_memory = enclosure.kernel_killed(worker)  # told no more once the group is gone
+            enclosure.bury(worker)
         with self._lock:
             del self._workers[worker], self._slots[entry.slot]
             self._free_slots.append(entry.slot)
@@ -452,7 +228,7 @@ class Local:
             entry.connection.close()
             if entry.tree is not None:
                 entry.tree.close()
-        if entry.tree is not None and (census := self._census) is not None:
+        if entry.tree is not None and (census := self._server.census) is not None:
             census.end(entry.tree.pid)
         killed = os.WIFSIGNALED(status)
         self._events.append(
@@ -487,47 +263,34 @@ class Local:
 
     def preload(self, modules: Iterable[str]) -> None:
         """Have the fork server import what workers were seen to import, so that later ones share it."""
-        if self._control is not None:
-            with suppress(OSError):
-                self._control.send(pickle.dumps(("import", tuple(modules))))
+        with suppress(OSError):
+            self._server.say("import", tuple(modules))
 
     # ------------------------------------------------------------------ watching
 
     @property
     def cpu(self) -> float:
         """CPU seconds of the workers that have ended and of the fork server."""
-        return self._cpu + (cpu_seconds(self._server.pid) if self._server is not None else 0.0)
+        return self._cpu + self._server.cpu
 
     def noted(self, worker: int) -> tuple[int, int, int]:
         """(item, start and stop of the call) that a worker is at; item -1 between items."""
         with self._lock:
             entry = self._workers.get(worker)
-            if entry is None:
-                return -1, -1, -1
-            at = entry.slot * self._words
-            return (
-                self._notes[at + note.ITEM],
-                self._notes[at + note.CALL_START],
-                self._notes[at + note.CALL_STOP],
-            )
+            return (-1, -1, -1) if entry is None else self._notes.at(entry.slot)
 
     def early(self, worker: int) -> tuple[int, bytes]:
         """The number of the batch that a worker is at, and the results that it has laid down of it."""
         with self._lock:
             entry = self._workers.get(worker)
-            if entry is None:
-                return 0, b""
-            at = entry.slot * self._words
-            number = self._notes[at + note.BATCH]
-            room = self._notes[at + note.HEAD : at + self._words].cast("B")
-            return number, bytes(room[: self._notes[at + note.EARLY]])
+            return (0, b"") if entry is None else self._notes.early(entry.slot)
 
     def cut(self, worker: int) -> None:
         """Ask a worker to end its batch soon."""
         with self._lock:
             entry = self._workers.get(worker)
             if entry is not None:
-                self._notes[entry.slot * self._words + note.CUT] = 1
+                self._notes.cut(entry.slot)
 
     def read(self) -> Mapping[int, Reading]:
         """Memory and CPU of every worker's tree."""
@@ -536,14 +299,14 @@ class Local:
             trees = {worker: entry.tree for worker, entry in self._workers.items() if entry.tree is not None}
             read = ((worker, tree.read()) for worker, tree in trees.items())
             readings = {worker: reading for worker, reading in read if reading is not None}
-            if self._enclosure is not None:
+            if (enclosure := self._server.enclosure) is not None:
                 for worker, tree in trees.items():
                     if worker in readings:
-                        readings[worker] = self._enclosure.read(worker, readings[worker], tree.pid)
+                        readings[worker] = enclosure.read(worker, readings[worker], tree.pid)
             for tree in trees.values():
                 if (what := tree.slow()) is not None:
                     self._helper.ask(what)
-            census = self._census
+            census = self._server.census
             if census is not None:
                 census.short = self.short
                 readings = census.read(trees, readings)
@@ -557,42 +320,36 @@ class Local:
 
     def overhead(self) -> int:
         """Bytes of the fork server, and of processes that belong to no living worker."""
-        census, server = self._census, self._server
+        census, server = self._server.census, self._server.pid
         if census is not None:
             return census.beside
-        return held(server.pid) if server is not None else 0
+        return held(server) if server is not None else 0
 
     def shared(self) -> int:
         """Bytes of shared memory that all of them hold, as of the last reading."""
-        census = self._census
+        census = self._server.census
         return 0 if census is None else census.shared
 
     def total(self) -> int | None:
         """Bytes of the control group of the run, where there is one."""
-        enclosure = self._enclosure
+        enclosure = self._server.enclosure
         return None if enclosure is None else enclosure.total()
 
     def top(self) -> int:
         """The most that :meth:`total` was between its last two calls."""
-        enclosure = self._enclosure
+        enclosure = self._server.enclosure
         return 0 if enclosure is None else enclosure.top()
 
     def fence(self, worker: int, most: int) -> None:
         """Have the kernel end a worker rather than let it hold more, where it is in a group of its own."""
-        enclosure = self._enclosure
+        enclosure = self._server.enclosure
         if enclosure is not None:
             enclosure.fence(worker, most)
 
     @property
     def measure(self) -> str:
         """How memory is measured; without a server, how it would be."""
-        if self._enclosure is not None:
-            return self._enclosure.measure
-        enclosure = Enclosure()
-        try:
-            return enclosure.measure
-        finally:
-            enclosure.close()
+        return self._server.measure
 
     def pause(self, worker: int) -> None:
         """SIGSTOP to the tree."""
@@ -613,11 +370,12 @@ class Local:
                 return
             if number == signal.SIGKILL:
                 entry.doomed = entry.owed = True
-            in_group = self._enclosure is not None and self._enclosure.send(worker, entry.pid, number)
+            enclosure = self._server.enclosure
+            in_group = enclosure is not None and enclosure.send(worker, entry.pid, number)
             # A group's kill on v1 may miss who is born meanwhile; the tree's then takes its parent.
             if entry.tree is not None and (not in_group or number == signal.SIGKILL):
                 entry.tree.send(number)
-                if (census := self._census) is not None:
+                if (census := self._server.census) is not None:
                     census.send(entry.tree.pid, number)
 
     def close(self) -> None:
@@ -627,29 +385,13 @@ class Local:
         with self._lock:
             for worker in list(self._workers):
                 self.kill(worker)
-        deadline = time.monotonic() + _END_SECONDS
-        while self._workers and self._server is not None and time.monotonic() < deadline:
+        deadline = time.monotonic() + END_SECONDS
+        while self._workers and self._server.pid is not None and time.monotonic() < deadline:
             self.wait(0.05)
-        self._end_server()
-        self._close_door()
+        self._server.close()
         for worker in list(self._workers):
             self._bury(worker, int(signal.SIGKILL))
         self._helper.stop()
         self._selector.close()
-        self._notes.release()
-        for descriptor in (self._wake, self._notes_file):
-            os.close(descriptor)
-
-
-class _LoadFailed(PenstockError):
-    """The job could not be loaded in the fork server."""
-
-    def __init__(self, name: str, message: str, text: str) -> None:
-        super().__init__(
-            f"the job cannot be loaded in a worker: {name}: {message}. A worker finds modules through the "
-            f"same sys.path as this process; it does not see names that exist only here.\n{text}"
-        )
-
-
-_BLANK = memoryview(bytearray(8 * note.HEAD)).cast("q")
-_BLANK[note.ITEM] = _BLANK[note.CALL_START] = _BLANK[note.CALL_STOP] = -1
+        os.close(self._wake)
+        self._notes.close()
