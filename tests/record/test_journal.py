@@ -13,7 +13,8 @@ from penstock.abc import Batch, Part, Receipt, SetAside
 from penstock.errors import JournalDamaged, PenstockBug, RunTakenOver
 from penstock.intervals import Intervals
 from penstock.record import journal
-from penstock.record.journal import Journal, Past, batches_of, kept, plain, read, receipts
+from penstock.record.entries import kept, plain
+from penstock.record.journal import Journal, Past, batches_of, read, receipts
 from penstock.testing.comparing import comparable
 
 

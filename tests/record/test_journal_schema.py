@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock import values
 from penstock.abc import Batch, Part, Receipt
 from penstock.errors import JournalDamaged
-from penstock.record import journal, journal_schema
+from penstock.record import entries, journal, journal_schema
 from penstock.record.verify import verify
 
 GOOD = [
@@ -66,7 +66,7 @@ def test_what_we_write_passes(tmp_path):
     path = written(tmp_path / "journal", *GOOD)
     for read in readers(path):
         read()
-    told = journal.kept(0, 1, {"x": [(0, 1, Receipt((Part("a/b", 1, "d"),), 3))]}, ())
+    told = entries.kept(0, 1, {"x": [(0, 1, Receipt((Part("a/b", 1, "d"),), 3))]}, ())
     journal_schema.check(told)
     assert list(journal.receipts(written(path, told), "x")) == [
         (Batch(0, 1), Receipt((Part("a/b", 1, "d"),), 3))
@@ -130,7 +130,7 @@ def test_a_line_of_many_failures_keeps_the_first_tracebacks_only(tmp_path):
     from penstock.abc import SetAside
 
     aside = [SetAside(i, "n", "raised", "m", "E", "t" * 20_000) for i in range(1_000)]
-    told = journal.kept(0, 1_000, {}, aside)
+    told = entries.kept(0, 1_000, {}, aside)
     assert len(values.dumps(told)) < 10 << 20
     assert told["aside"][0]["traceback"]
     assert len(told["aside"]) == 1_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock import drafts, events, files
 from penstock.abc import Part, Receipt
 from penstock.errors import RunLocked, RunTakenOver
-from penstock.record import journal
+from penstock.record import entries, journal
 from penstock.record.folder import RunFolder
 from penstock.record.holding import ThisMachine
 from penstock.record.lock import Edge
@@ -109,7 +109,7 @@ class Owner:
     def commit(self):
         if self.made is not None:
             item = self._next()
-            self.book.write(journal.kept(item, item + 1, {"": [(item, item + 1, Receipt((self.made,)))]}, ()))
+            self.book.write(entries.kept(item, item + 1, {"": [(item, item + 1, Receipt((self.made,)))]}, ()))
             self.past.done.add(item, item + 1)
             self.made = None
 

@@ -17,7 +17,7 @@ from penstock import reducers, sinks
 from penstock.abc import Part, Receipt
 from penstock.cli import main
 from penstock.files import digest, proof
-from penstock.record import journal
+from penstock.record import entries, journal
 from penstock.record.lock import RunLock
 from penstock.sources import Range
 
@@ -379,7 +379,7 @@ def test_items_that_were_kept_twice_are_found(number, run):
     folder = run("collect")
     path, _ = lines(folder)
     book = journal.Journal(path, owner=SimpleNamespace(number=number, prove=lambda: None))
-    book.write(journal.kept(2, 4, {"": [(2, 4, Receipt(value=["2", "3"]))]}, []))
+    book.write(entries.kept(2, 4, {"": [(2, 4, Receipt(value=["2", "3"]))]}, []))
     book.close()
     told = [
         fault for fault in faults(folder) if "items 2 to 3 are kept here, and some of them before" in fault

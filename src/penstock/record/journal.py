@@ -35,13 +35,11 @@ from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 from penstock.intervals import Intervals
+from penstock.record.entries import close_of
 from penstock.record.journal_schema import check
 
 _LONGEST = 512 << 20
 """Bytes of a line that is read; some kilobytes for each item set aside is the most that is written."""
-
-_TRACEBACKS = 8 << 20
-"""Letters of tracebacks in one line."""
 
 
 @dataclass
@@ -175,62 +173,6 @@ def take_over(path: Path, owner: Owner) -> None:
     os.utime(path, ns=(written, written))
 
 
-def kept(
-    start: int,
-    stop: int,
-    receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]],
-    aside: Iterable[SetAside],
-) -> dict[str, Any]:
-    """The line of a kept batch."""
-    entry: dict[str, Any] = {"kept": [start, stop]}
-    told = {
-        name: [[a, b, _parts(receipt.parts), receipt.value] for a, b, receipt in grains]
-        for name, grains in receipts.items()
-    }
-    if told:
-        entry["receipts"] = told
-    if listed := list(_bounded(aside)):
-        entry["aside"] = listed
-    return entry
-
-
-def opened(reducers: Iterable[str]) -> dict[str, Any]:
-    """The line of a stage whose rooms are prepared."""
-    return {"opened": True, "reducers": list(reducers)}
-
-
-def closed(rooms: Mapping[str, Closed | None]) -> dict[str, Any]:
-    """The line of a finished stage."""
-    told = {
-        name: None if room is None else [_parts(room.parts), room.replaced, room.pattern]
-        for name, room in rooms.items()
-    }
-    return {"closed": True, "rooms": told}
-
-
-def _parts(parts: Iterable[Part]) -> list[list[Any]]:
-    return [[part.name, part.bytes, part.digest] for part in parts]
-
-
-def plain(each: SetAside) -> dict[str, Any]:
-    """A SetAside as JSON values."""
-    return {
-        "item": each.item, "name": each.name, "reason": each.reason, "message": each.message,
-        "error": each.error, "traceback": each.traceback, "needed": each.needed,
-    }  # fmt: skip
-
-
-def _bounded(aside: Iterable[SetAside]) -> Iterator[dict[str, Any]]:
-    """As JSON values; of many in one line, the tracebacks of the first ones only."""
-    size = 0
-    for each in aside:
-        told = plain(each)
-        size += len(each.traceback)
-        if size > _TRACEBACKS:
-            told["traceback"] = ""
-        yield told
-
-
 def read(path: Path) -> Past:
     """What the journal at ``path`` says; an empty past when there is none.
 
@@ -265,15 +207,8 @@ def read(path: Path) -> Past:
         past.published.update(entry.get("published", {}))
         if entry.get("closed"):
             past.closed = True
-            past.rooms = {name: _closed(room) for name, room in entry.get("rooms", {}).items()}
+            past.rooms = {name: close_of(room) for name, room in entry.get("rooms", {}).items()}
     return past
-
-
-def _closed(room: Any) -> Closed | None:
-    if room is None:
-        return None
-    parts, replaced, pattern = room
-    return Closed(tuple(Part(*part) for part in parts), replaced, pattern)
 
 
 def torn(path: Path) -> bool:

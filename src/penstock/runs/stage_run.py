@@ -15,7 +15,7 @@ from penstock.engine.worker.writing import Keeper
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic, discard
 from penstock.outputs import is_reducer
-from penstock.record import journal
+from penstock.record import entries, journal
 from penstock.record.job_key import digest_of
 from penstock.record.listing import Listing
 from penstock.report.report import Report
@@ -122,8 +122,8 @@ class StageRun:
         keeper = Keeper(rooms, self.stored.folder, self.machinery, batched=False)
         keeper.open(0)
         made, told = keeper.close(self.machinery / layout.JOURNAL, durable=self.durable)
-        book.write(journal.opened(name for name, room in rooms.items() if is_reducer(room)))
-        book.write(journal.closed(told))
+        book.write(entries.opened(name for name, room in rooms.items() if is_reducer(room)))
+        book.write(entries.closed(told))
         return made
 
     def end(self) -> Report:

@@ -24,7 +24,7 @@ from penstock.engine.parent.lead import Lead
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.main import Setup
-from penstock.record import journal
+from penstock.record import entries, journal
 from penstock.sources.items import Range
 from penstock.testing.fake import FakeBackend
 from penstock.testing.fakeclock import FakeClock
@@ -177,7 +177,7 @@ class FakeCluster:
                 aside.append(SetAside(item, str(item), "raised", "ValueError: a script"))
             elif self._needs(item) > life.what.alone:
                 aside.append(SetAside(item, str(item), "memory", "needs more", needed=self._needs(item)))
-        return journal.kept(start, stop, {"": [(start, stop, Receipt(value=life.token))]}, aside)
+        return entries.kept(start, stop, {"": [(start, stop, Receipt(value=life.token))]}, aside)
 
     def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
         """Let time go by until somebody has said something."""

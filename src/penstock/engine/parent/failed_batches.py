@@ -17,7 +17,7 @@ from penstock.engine.decide.tasks import Failure, Verdict
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
 from penstock.errors import PenstockError
-from penstock.record import journal
+from penstock.record import entries
 
 _TRIES = 5
 """So often a batch is worked again whose results could not be written."""
@@ -188,7 +188,7 @@ class FailedBatches:
                 failure.held if verdict.reason == "memory" else 0,
             )
             self.put_aside(each)
-            stage.ledger.keep({"aside": [journal.plain(each)]})
+            stage.ledger.keep({"aside": [entries.plain(each)]})
 
     def put_aside(self, each: SetAside) -> None:
         """Count an item as given up, and tell so once that is kept."""

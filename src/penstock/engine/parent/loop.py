@@ -27,7 +27,7 @@ from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
 from penstock.errors import RunTakenOver
 from penstock.outputs import is_reducer
-from penstock.record import journal, standing
+from penstock.record import entries, standing
 
 _TURN = 0.1
 """Seconds after which the loop looks up though nothing happened."""
@@ -99,7 +99,7 @@ class Loop:
             if self.stage.aside.too_many:
                 raise self._failures.error()
             made, told = self._do(m.Chore("close", self._setup.machinery / layout.JOURNAL))
-            self._ledger.write(journal.closed(told))
+            self._ledger.write(entries.closed(told))
             standing.clear(standing.Place(self._setup.folder, self._setup.machinery), told)
             return made
 
@@ -111,7 +111,7 @@ class Loop:
     def _open(self) -> None:
         self._do(m.Chore("open"))
         reducers = (name for name, room in self._setup.rooms.items() if is_reducer(room))
-        self._ledger.write(journal.opened(reducers))
+        self._ledger.write(entries.opened(reducers))
 
     def _do(self, chore: m.Chore) -> Any:
         return self.stage.chores.do(
@@ -402,7 +402,7 @@ class Loop:
                 self.stage.collected += explain.weight(receipt.value)
                 self._collect(first + told, receipt.value[told:])
             receipts = {}
-        self._ledger.keep(journal.kept(start, done.stop, receipts, aside))
+        self._ledger.keep(entries.kept(start, done.stop, receipts, aside))
 
     def _heed(self) -> None:
         """Tell and follow what the governor did."""
