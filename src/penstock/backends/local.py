@@ -22,7 +22,7 @@ from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
 from penstock.backends.notes import Notes
 from penstock.backends.processes import Helper, WorkerTree, end_sessions
-from penstock.backends.server import END_SECONDS, Loaded, Server
+from penstock.backends.server import END_SECONDS, ForkServer, Loaded
 from penstock.errors import PenstockError
 from penstock.peaks import HugePages
 from penstock.proc import held
@@ -61,7 +61,7 @@ class Local:
         self._next = 1
         self._events: deque[Message | Death] = deque()
         self._notes = Notes(SLOTS)
-        self._server = Server(self._notes.file, self._selector)
+        self._server = ForkServer(self._notes.file, self._selector)
         self._loaded = Loaded()
         self._cpu = 0.0
         self.short = False

@@ -65,7 +65,7 @@ class Loaded:
         return (self.environment, self.log) == (other.environment, other.log)
 
 
-class Server:
+class ForkServer:
     """The fork server of one backend, or none.
 
     Args:

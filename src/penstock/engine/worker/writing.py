@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.budget import format_size
+from penstock.engine.worker.feeding import Entry, Feed, OutputPlace, Segment, one_each
 from penstock.files import atomic, differs, digest, proof, prove
 from penstock.outputs import is_reducer
-from penstock.plurals import plural
 from penstock.record import journal, journal_schema
 
 INLINE = 64 << 10
@@ -29,8 +28,6 @@ _MOST_TEXT = 96 << 10
 """What that may be as text, where an array takes a third more."""
 _TEXT_PER_ITEM = 64
 
-Entry = tuple[int, int, Any]
-"""(start, stop, results of these items)."""
 Kept = tuple[int, int, Receipt]
 """(start, stop, receipt) of one grain."""
 
@@ -88,7 +85,7 @@ class Keeper:
         if self.threaded:
             return self._several(stream, start, stop, known)
         ((name, room),) = self._rooms.items()
-        place = _OutputPlace()
+        place = OutputPlace()
         try:
             return {name: self._one(name, room, stream, start, stop, known, place)}
         finally:
@@ -141,13 +138,13 @@ class Keeper:
         start: int,
         stop: int,
         known: Mapping[int, SetAside],
-        place: _OutputPlace,
+        place: OutputPlace,
     ) -> tuple[Kept, ...]:
         kept: list[Kept] = []
         at = start
         while at < stop:
             end = min(at // room.grain * room.grain + room.grain, stop) if room.grain else stop
-            segment = _Segment(stream, at, end)
+            segment = Segment(stream, at, end)
             if not segment.begun:
                 break
             without = tuple(sorted(item for item in known if at <= item < end))
@@ -165,7 +162,7 @@ class Keeper:
             at = segment.at
         return tuple(kept)
 
-    def _unpack(self, segment: Iterator[Entry], unit: str, place: _OutputPlace) -> Iterator[Any]:
+    def _unpack(self, segment: Iterator[Entry], unit: str, place: OutputPlace) -> Iterator[Any]:
         for start, stop, results in segment:
             place.at = start
             if not self._batched:
@@ -174,7 +171,7 @@ class Keeper:
             elif isinstance(results, SetAside) or unit == "call":
                 yield results
             else:
-                for place.at, result in enumerate(_one_each(results, stop - start), start):
+                for place.at, result in enumerate(one_each(results, stop - start), start):
                     yield result
 
     def _fold(self, name: str, room: Reducer, results: Iterator[Any], start: int) -> Receipt:
@@ -210,10 +207,10 @@ class Keeper:
         self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
     ) -> dict[str, tuple[Kept, ...]]:
         """One thread a room, each handed one call's results at a time: nobody runs ahead."""
-        feeds = {name: _Feed(name) for name in self._rooms}
+        feeds = {name: Feed(name) for name in self._rooms}
         kept: dict[str, tuple[Kept, ...]] = {}
 
-        def serve(name: str, room: Sink | Reducer, feed: _Feed) -> None:
+        def serve(name: str, room: Sink | Reducer, feed: Feed) -> None:
             try:
                 kept[name] = self._one(name, room, iter(feed), start, stop, known, feed.place)
             except BaseException as error:  # carried to the thread that feeds
@@ -329,111 +326,3 @@ def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterat
         for part in receipt.parts:
             prove(folder / part.name, part.bytes, part.digest, read=False)
         yield batch, receipt
-
-
-class _OutputPlace:
-    """The item whose result a room was handed last."""
-
-    at = -1
-
-
-class _Segment:
-    """The entries of one grain, taken from a stream that goes on behind it."""
-
-    def __init__(self, stream: Iterator[Entry], start: int, stop: int) -> None:
-        self._stream = stream
-        self._stop = stop
-        self.at = start
-        self._next = next(stream, None)
-        self.begun = self._next is not None
-
-    def __iter__(self) -> Iterator[Entry]:
-        return self
-
-    def __next__(self) -> Entry:
-        entry = self._next
-        if entry is None:
-            raise StopIteration
-        self.at = entry[1]
-        self._next = next(self._stream, None) if self.at < self._stop else None
-        return entry
-
-
-def _one_each(results: Any, items: int) -> Iterator[Any]:
-    """What a batched function gave, one result for each item; never more, should it give them for ever."""
-    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
-        raise TypeError(f"the function gave a {type(results).__qualname__} {_wanted(items)}")
-    if isinstance(results, Sized) and len(results) != items:
-        raise TypeError(f"the function gave {len(results)} results {_wanted(items)}")
-    here = forks.Here()
-    given = iter(results)
-    for count in range(items):
-        try:
-            result = next(given)
-        except StopIteration:
-            here.stay()
-            raise TypeError(f"the function gave {count} results {_wanted(items)}") from None
-        except BaseException as error:
-            here.stay(error)
-            raise
-        if forks.count != here.count:  # a child that the function forked must not write the rest too
-            forks.end()
-        yield result
-    if next(given, given) is not given:
-        raise TypeError(f"the function gave more than {items} results {_wanted(items)}")
-
-
-def _wanted(items: int) -> str:
-    return (
-        f"for a call of {plural(items, 'item')}: with batched=True it returns one result for "
-        "each item, in order"
-    )
-
-
-class _Feed:
-    """Hands entries to a room's thread, one at a time."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.place = _OutputPlace()
-        self.error: BaseException | None = None
-        self.ended = threading.Event()
-        self._queue: queue.Queue[Entry | None] = queue.Queue(maxsize=1)
-        self._stopped: BaseException | None = None
-
-    def put(self, entry: Entry) -> None:
-        """Hand on an entry.
-
-        Raises:
-            BaseException: what the room raised.
-        """
-        self._offer(entry)
-        if self.error is not None:
-            raise self.error
-
-    def stop(self, error: BaseException | None) -> None:
-        """End the feed; with an error, the room's write fails and leaves nothing behind."""
-        self._stopped = error
-        self._offer(None)
-
-    def let_go(self) -> None:
-        """Forget the exceptions."""
-        self.error = self._stopped = None
-
-    def _offer(self, entry: Entry | None) -> None:
-        while not self.ended.is_set():
-            try:
-                self._queue.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def __iter__(self) -> Iterator[Entry]:
-        while (entry := self._queue.get()) is not None:
-            yield entry
-        if self._stopped is not None:
-            raise _Abandoned
-
-
-class _Abandoned(Exception):
-    """The batch failed elsewhere; this room's part of it is dropped."""

@@ -1,0 +1,122 @@
+"""The stream of results on its way to a room: grain by grain, one for each item, to a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from penstock import forks
+from penstock.plurals import plural
+
+Entry = tuple[int, int, Any]
+"""(start, stop, results of these items)."""
+
+
+class OutputPlace:
+    """The item whose result a room was handed last."""
+
+    at = -1
+
+
+class Segment:
+    """The entries of one grain, taken from a stream that goes on behind it."""
+
+    def __init__(self, stream: Iterator[Entry], start: int, stop: int) -> None:
+        self._stream = stream
+        self._stop = stop
+        self.at = start
+        self._next = next(stream, None)
+        self.begun = self._next is not None
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self
+
+    def __next__(self) -> Entry:
+        entry = self._next
+        if entry is None:
+            raise StopIteration
+        self.at = entry[1]
+        self._next = next(self._stream, None) if self.at < self._stop else None
+        return entry
+
+
+def one_each(results: Any, items: int) -> Iterator[Any]:
+    """What a batched function gave, one result for each item; never more, should it give them for ever."""
+    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
+        raise TypeError(f"the function gave a {type(results).__qualname__} {_wanted(items)}")
+    if isinstance(results, Sized) and len(results) != items:
+        raise TypeError(f"the function gave {len(results)} results {_wanted(items)}")
+    here = forks.Here()
+    given = iter(results)
+    for count in range(items):
+        try:
+            result = next(given)
+        except StopIteration:
+            here.stay()
+            raise TypeError(f"the function gave {count} results {_wanted(items)}") from None
+        except BaseException as error:
+            here.stay(error)
+            raise
+        if forks.count != here.count:  # a child that the function forked must not write the rest too
+            forks.end()
+        yield result
+    if next(given, given) is not given:
+        raise TypeError(f"the function gave more than {items} results {_wanted(items)}")
+
+
+def _wanted(items: int) -> str:
+    return (
+        f"for a call of {plural(items, 'item')}: with batched=True it returns one result for "
+        "each item, in order"
+    )
+
+
+class Feed:
+    """Hands entries to a room's thread, one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.place = OutputPlace()
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self._queue: queue.Queue[Entry | None] = queue.Queue(maxsize=1)
+        self._stopped: BaseException | None = None
+
+    def put(self, entry: Entry) -> None:
+        """Hand on an entry.
+
+        Raises:
+            BaseException: what the room raised.
+        """
+        self._offer(entry)
+        if self.error is not None:
+            raise self.error
+
+    def stop(self, error: BaseException | None) -> None:
+        """End the feed; with an error, the room's write fails and leaves nothing behind."""
+        self._stopped = error
+        self._offer(None)
+
+    def let_go(self) -> None:
+        """Forget the exceptions."""
+        self.error = self._stopped = None
+
+    def _offer(self, entry: Entry | None) -> None:
+        while not self.ended.is_set():
+            try:
+                self._queue.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def __iter__(self) -> Iterator[Entry]:
+        while (entry := self._queue.get()) is not None:
+            yield entry
+        if self._stopped is not None:
+            raise _Abandoned
+
+
+class _Abandoned(Exception):
+    """The batch failed elsewhere; this room's part of it is dropped."""
