@@ -14,6 +14,7 @@ from penstock.abc import Closed, Part, Receipt, SetAside
 from penstock.engine.worker.writing import INLINE, Keeper
 from penstock.files import proof
 from penstock.record import journal
+from penstock.record.entries import kept as entry_of
 from penstock.reducers import Count, Sum
 
 
@@ -307,7 +308,7 @@ def test_a_large_state_goes_to_a_file(tmp_path, size, inline):
     assert again.parts == receipt.parts, "the same batch leaves the same state"
     path = tmp_path / "journal"
     book = journal.Journal(path, durable=False)
-    book.write(entries.kept(0, 2, {"": [(0, 2, receipt)]}, []))
+    book.write(entry_of(0, 2, {"": [(0, 2, receipt)]}, []))
     book.close()
     made, told = keep.close(path, durable=False)
     assert told == {}
@@ -334,7 +335,7 @@ def test_open_and_close(tmp_path):
     for start in (2, 0):
         entries = stream(start, start + 2, 2, lambda i: {"a": i, "b": "xy"[i % 2]})
         receipts = keep.keep(entries, start, start + 2, {})
-        book.write(entries.kept(start, start + 2, receipts, []))
+        book.write(entry_of(start, start + 2, receipts, []))
     book.close()
     made, told = keep.close(tmp_path / "journal", durable=True)
     assert made is None

@@ -20,7 +20,7 @@ class OutputPlace:
     at = -1
 
 
-class Segment:
+class GrainEntries:
     """The entries of one grain, taken from a stream that goes on behind it."""
 
     def __init__(self, stream: Iterator[Entry], start: int, stop: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.budget import format_size
-from penstock.engine.worker.feeding import Entry, Feed, OutputPlace, Segment, one_each
+from penstock.engine.worker.feeding import Entry, Feed, GrainEntries, OutputPlace, one_each
 from penstock.files import atomic, differs, digest, proof, prove
 from penstock.outputs import is_reducer
 from penstock.record import journal, journal_schema
@@ -144,7 +144,7 @@ class Keeper:
         at = start
         while at < stop:
             end = min(at // room.grain * room.grain + room.grain, stop) if room.grain else stop
-            segment = Segment(stream, at, end)
+            segment = GrainEntries(stream, at, end)
             if not segment.begun:
                 break
             without = tuple(sorted(item for item in known if at <= item < end))
