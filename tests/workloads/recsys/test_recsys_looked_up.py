@@ -86,7 +86,7 @@ def test_a_part_is_the_same_bytes_for_the_same_rows(tmp_path):
     values = np.random.default_rng(1).random((2, 50)).astype(np.float32)
     found = np.random.default_rng(2).integers(0, 50, 999)
     for name in ("a", "b"):
-        looked_up._empty_footer.cache_clear()
+        looked_up._footer_around.cache_clear()
         written(tmp_path / name, 999, found, values)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 

@@ -28,6 +28,8 @@ _PASS = 2_000_000
 """Rows of a query that are compared at once."""
 _BATCH = 65_536
 _LAST = np.iinfo(np.int64).max
+_TOP = np.uint64(48)
+"""Bits of a word below its first sixteen."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ class Shown:
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if not len(twice):  # the usual case costs one sort
             return found
-        some = np.flatnonzero(np.isin(words, twice))
+        near = np.zeros(1 << 16, np.bool_)  # few words begin as one of these does
+        near[twice >> _TOP] = True
+        some = np.flatnonzero(near[words >> _TOP])
+        some = some[np.isin(words[some], twice)]
         keys = (*(each[some] for each in reversed(self.order)), self.items[some], self.query[some])
         order = some[np.lexsort(keys)]
         same = (self.query[order][1:] == self.query[order][:-1]) & (

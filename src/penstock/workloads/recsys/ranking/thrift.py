@@ -6,6 +6,7 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
@@ -15,11 +16,32 @@ _SHORT = [bytes([value]) for value in range(0x80)]
 Struct = dict[int, tuple[int, Any]]
 
 
-def encode(struct: Struct) -> bytes:
-    """The bytes of a structure."""
+END = b"\0"
+"""What a structure ends with."""
+
+
+def encode(struct: Struct, after: int = 0) -> bytes:
+    """The bytes of a structure; of the rest of one, where those ``after`` came before."""
     out = bytearray()
-    _put_struct(out, struct)
+    _put_struct(out, struct, after)
     return bytes(out)
+
+
+def number(step: int, kind: int, value: int) -> bytes:
+    """An integer whose field comes ``step`` (at most 15) after the one before."""
+    return bytes([step << 4 | kind]) + _zigzag(value)
+
+
+def begin(step: int) -> bytes:
+    """The head of a structure within one; its fields and ``END`` follow."""
+    return bytes([step << 4 | STRUCT])
+
+
+def structs(step: int, values: Sequence[bytes]) -> bytes:
+    """A list of structures that are encoded already."""
+    count = len(values)
+    size = bytes([count << 4 | STRUCT]) if count < 15 else bytes([0xF0 | STRUCT]) + varint(count)
+    return bytes([step << 4 | LIST]) + size + b"".join(values)
 
 
 def decode(data: bytes) -> Struct:
@@ -50,8 +72,7 @@ def _zigzag(value: int) -> bytes:
     return varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
-def _put_struct(out: bytearray, struct: Struct) -> None:
-    last = 0
+def _put_struct(out: bytearray, struct: Struct, last: int = 0) -> None:
     for field in sorted(struct):
         kind, value = struct[field]
         if kind in (TRUE, FALSE):
