@@ -36,7 +36,7 @@ def test_odd_names_and_missing_values_keep_their_place(tmp_path):
 def test_it_is_tried_with_less_where_duckdb_asks_for_too_much(tmp_path, monkeypatch):
     asked = []
 
-    def sort(folder, paths, columns, position, memory):
+    def sort(folder, paths, columns, position, codes, memory):
         asked.append(memory)
         if len(asked) < 3:
             raise duckdb.OutOfMemoryException("could not allocate block")
@@ -63,3 +63,29 @@ def test_a_full_disk_is_a_full_disk_and_a_bad_file_a_bad_file(tmp_path, monkeypa
     monkeypatch.setattr(sorting, "_sort", lambda *_: (_ for _ in ()).throw(duckdb.IOException("cut off")))
     with pytest.raises(BadInput, match=r"s\.parquet: cannot be sorted: cut off"):
         sorting.sort_samples(tmp_path, paths=["s.parquet"], columns=COLUMNS, position=True)
+
+
+def test_categories_of_few_texts_come_back_from_their_codes(tmp_path):
+    """Nulls, quotes, more categories than a number has bytes, one of too many texts, one of none."""
+    draw = np.random.default_rng(0)
+    few = [None, "", "it's", "ä", "x"]
+    given = {f"few {number}": [few[at] for at in draw.integers(0, 5, 500)] for number in range(9)}
+    given |= {"many": [f"m{at}" for at in range(500)], "none": pa.array([None] * 500, pa.string())}
+    path = tmp_path / "samples.parquet"
+    write(path, request_id=[f"r{at}" for at in draw.integers(0, 40, 500)], **given)
+    texts = {name: [] if name == "none" else sorted({*few} - {None}) for name in given if name != "many"}
+    codes = sorting.Codes.of({**texts, "many": [f"m{at}" for at in range(500)]}, list(given))
+    assert codes.texts == texts
+    columns = ["request_id", *given]
+    sorting.sort_samples(tmp_path, paths=[path], columns=columns, position=False, texts=codes.texts)
+    rows = sorting.SortedRows(tmp_path / "sorted.parquet", columns, codes, list(given))
+    table = pa.concat_tables([rows.read(at, min(at + 170, 500)) for at in (0, 170, 340)]).combine_chunks()
+    expected = pq.read_table(path).take(table["row"])
+    for name in columns:
+        assert table[name].cast(pa.string()).to_pylist() == expected[name].to_pylist(), name
+    requests = pq.read_table(path)["request_id"].to_pylist()
+    assert table["row"].to_pylist() == sorted(range(500), key=lambda at: (requests[at], at))
+
+
+def test_texts_that_sql_cannot_spell_are_sorted_as_texts():
+    assert sorting.Codes.of({"a": ["x\0y"], "b": ["x"], "c": None}, ["a", "b", "c"]).texts == {"b": ["x"]}

@@ -85,11 +85,13 @@ def keep(table: Any, rules: Rules, clicks: Path | None = None) -> Kept:
         late = times >= rules.as_of
     over = ~told.pop("window_open", np.zeros(table.num_rows, np.bool_))
     mask = keyed & labelled & late & over
-    chosen = pa.array(mask)
+    if not mask.all():
+        chosen = pa.array(mask)
+        requests, datasets = requests.filter(chosen), datasets.filter(chosen)
     return Kept(
         mask=mask,
-        requests=requests.filter(chosen),
-        datasets=datasets.filter(chosen),
+        requests=requests,
+        datasets=datasets,
         labels=np.nan_to_num(labels[mask], nan=0.0),
         times=None if times is None else times[mask],
         counts={

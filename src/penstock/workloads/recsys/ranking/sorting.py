@@ -1,10 +1,17 @@
-"""The samples sorted by request: narrow columns alone, so that the features are joined to sorted rows."""
+"""The samples sorted by request: narrow columns alone, so that the features are joined to sorted rows.
+
+What DuckDB sorts it copies, and texts take longest: categories of few texts go through it as bytes of whole
+numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import penstock
 from penstock.budget import MiB
@@ -17,9 +24,97 @@ _SHARE = 0.6
 LEAST = 48 * MiB
 
 
+_FEW = 64
+"""Texts of a category that goes as a byte, at most: each is compared with all of them."""
+_BYTES = 7
+"""Of a whole number of 64 bits, without the one that has the sign."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Categories as bytes of whole numbers: 0 where there is none, else the place of the text and 1.
+
+    Attributes:
+        texts: of each category that is kept so.
+    """
+
+    texts: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, texts: Mapping[str, Sequence[str] | None], names: Sequence[str]) -> Codes:
+        """Of the categories among ``names`` that have few texts; None are too many."""
+        return cls(
+            {
+                name: found
+                for name in names
+                if (found := texts.get(name)) is not None
+                and len(found) <= _FEW
+                and not any("\0" in text for text in found)
+            }
+        )
+
+    def columns(self) -> list[str]:
+        """The columns of whole numbers."""
+        return [f"_codes_{number}" for number in range(-(-len(self.texts) // _BYTES))]
+
+    def expressions(self) -> list[str]:
+        """How SQL makes these columns."""
+        bytes_of = [self._byte(number, name) for number, name in enumerate(self.texts)]
+        return [
+            f"{' + '.join(bytes_of[_BYTES * number : _BYTES * (number + 1)])} AS {name}"
+            for number, name in enumerate(self.columns())
+        ]
+
+    def _byte(self, number: int, name: str) -> str:
+        cases = " ".join(
+            f"WHEN {_text(text)} THEN {at}::BIGINT" for at, text in enumerate(self.texts[name], start=1)
+        )
+        given = f"CASE {_name(name)}::VARCHAR {cases} ELSE 0::BIGINT END" if cases else "0::BIGINT"
+        return f"({given}) * {256 ** (number % _BYTES)}"
+
+    def decoded(self, table: Any) -> Any:
+        """A table with the categories instead, as dictionaries."""
+        import pyarrow as pa
+
+        for number, (name, texts) in enumerate(self.texts.items()):
+            words = table.column(f"_codes_{number // _BYTES}").to_numpy()
+            found = (words >> (8 * (number % _BYTES)) & 0xFF).astype(np.int32) - 1
+            column = pa.DictionaryArray.from_arrays(
+                pa.array(found, mask=found < 0), pa.array(texts, pa.string())
+            )
+            table = table.append_column(name, column)
+        return table.drop_columns(self.columns()) if self.texts else table
+
+
+class SortedRows(penstock.sources.ParquetRows):
+    """The rows of ``sorted.parquet``.
+
+    Args:
+        path: of the file.
+        columns: of the samples that were sorted.
+        codes: those of them that are kept as codes.
+        dictionary: those that come as Arrow dictionaries.
+    """
+
+    def __init__(
+        self, path: Path, columns: Sequence[str], codes: Codes, dictionary: Sequence[str] = ()
+    ) -> None:
+        self._codes = codes
+        names = [name for name in columns if name not in codes.texts]
+        super().__init__(
+            path, [*names, *codes.columns(), ROW],
+            dictionary=[name for name in dictionary if name not in codes.texts],
+        )  # fmt: skip
+
+    def read(self, start: int, stop: int) -> Any:
+        """These rows as one table."""
+        return self._codes.decoded(super().read(start, stop))
+
+
 def sort_samples(
-    folder: Path, *, paths: Sequence[Path], columns: Sequence[str], position: bool
-) -> dict[str, Any]:
+    folder: Path, *, paths: Sequence[Path], columns: Sequence[str], position: bool,
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write ``sorted.parquet``: by request, position, row of the samples; with a column ``row``.
 
     Args:
@@ -27,6 +122,7 @@ def sort_samples(
         paths: of the samples, in order.
         columns: those to be kept.
         position: whether the samples have one; rows without go last.
+        texts: of the columns that are kept as ``Codes``.
 
     Raises:
         MemoryError: DuckDB cannot do with the memory that there is.
@@ -37,7 +133,7 @@ def sort_samples(
     memory = int(_SHARE * penstock.share().memory)
     while True:
         try:
-            _sort(folder, paths, columns, position, max(memory, LEAST))
+            _sort(folder, paths, columns, position, Codes(texts or {}), max(memory, LEAST))
             return {}
         except duckdb.OutOfMemoryException as error:
             if memory <= LEAST:
@@ -51,14 +147,17 @@ def sort_samples(
             raise BadInput(f"cannot be sorted: {_first_line(error)}", file=paths[0]) from error
 
 
-def _sort(folder: Path, paths: Sequence[Path], columns: Sequence[str], position: bool, memory: int) -> None:
+def _sort(
+    folder: Path, paths: Sequence[Path], columns: Sequence[str], position: bool, codes: Codes, memory: int
+) -> None:
     import duckdb
 
     spill = folder / "spill"
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory}B", "threads": 1, "temp_directory": str(spill),
     }  # fmt: skip
-    names = ", ".join(_name(column) for column in columns)
+    own = [_name(column) for column in columns if column not in codes.texts]
+    names = ", ".join([*own, *codes.expressions()])
     files, first = [], 0
     for path in paths:
         files.append(

@@ -25,7 +25,7 @@ from penstock.workloads.recsys.ranking.given_tables import Tables
 from penstock.workloads.recsys.ranking.queries import Draw, write_queries
 from penstock.workloads.recsys.ranking.repeats import write_repeats
 from penstock.workloads.recsys.ranking.rules import Rules
-from penstock.workloads.recsys.ranking.sorting import ROW, sort_samples
+from penstock.workloads.recsys.ranking.sorting import Codes, SortedRows, sort_samples
 from penstock.workloads.recsys.ranking.survey import Counts, SurveySpan
 from penstock.workloads.recsys.ranking.table import RankingTable
 from penstock.workloads.recsys.ranking.telling import lines_of, meta_of, sampling_told, tables_told
@@ -66,13 +66,13 @@ class Stages:
         self._asked = replace(self._asked, max_samples=self._most())
         # First, as it has the fork server load what all later stages need.
         self._given = self._write_clicks()
-        survey = self._survey("survey", self._tables.surveyed(), self._rules)
+        survey = self._run.stage(f"{_PREFIX}survey", self._surveying(self._given))
         looked = {each.name: self._look_up(each) for each in self._tables.dimensions}
         counts = survey.open("counts")
         inputs = {**looked, **self._given}
         if self._asked.max_samples and self._asked.sample_by != "request":
             inputs["rows"] = self._draw_rows(seed)
-        rows, queries, stage = self._order(survey, seed)
+        rows, queries, stage = self._order(survey, seed, counts["texts"])
         inputs |= self._repeats(rows, queries)
         texts = self._texts(counts["texts"])
         gather = Gather(
@@ -208,12 +208,17 @@ class Stages:
         self._rules = replace(self._rules, clicks=how)
         return {"clicks": stored}
 
-    def _survey(self, name: str, source: Spans, rules: Rules) -> penstock.Stored:
-        return self._run.stage(f"{_PREFIX}{name}", _surveying(source, rules, self._given))
-
     def survey_job(self) -> penstock.Job:
         """The first stage that reads the samples, to be planned."""
-        return _surveying(self._tables.surveyed(), self._rules, {})
+        return self._surveying({})
+
+    def _surveying(self, inputs: Mapping[str, penstock.Stored]) -> penstock.Job:
+        function = SurveySpan(self._rules, runs=not self._sorts())
+        return _surveying(self._tables.surveyed(), function, inputs)
+
+    def _sorts(self) -> bool:
+        """Whether the samples are sorted wherever their requests lie."""
+        return self._asked.sort or self._asked.upstream
 
     def _repeats(
         self, rows: penstock.sources.ParquetRows, queries: penstock.Stored
@@ -241,31 +246,30 @@ class Stages:
         )  # fmt: skip
 
     def _order(
-        self, survey: penstock.Stored, seed: int
+        self, survey: penstock.Stored, seed: int, texts: Mapping[str, list[str] | None]
     ) -> tuple[penstock.sources.ParquetRows, penstock.Stored, penstock.Stored | None]:
         """The samples with each query in one piece: as they are, or sorted."""
-        if not (self._asked.sort or self._asked.upstream):
+        if not self._sorts():
             queries = self._queries("queries", survey, len(self._tables.samples), seed, sure=False)
             if queries.facts["in_one_piece"]:
                 return self._tables.samples, queries, None
             click.echo("rows of a request do not lie together: the samples are sorted by request", err=True)
-        names = self._tables.columns.needed()
+        names, dictionaries = self._tables.columns.needed(), self._tables.dictionaries()
+        codes = Codes.of(texts, dictionaries)
         stage = self._run.step(
             f"{_PREFIX}sort", sort_samples, threads=1,
             inputs={
                 "paths": paths_of(self._tables.samples), "columns": names,
-                "position": self._tables.columns.position,
+                "position": self._tables.columns.position, "texts": dict(codes.texts),
             },
         )  # fmt: skip
-        rows = penstock.sources.ParquetRows(
-            stage.folder / "sorted.parquet", [*names, ROW], dictionary=self._tables.dictionaries()
-        )
+        rows = SortedRows(stage.folder / "sorted.parquet", names, codes, dictionaries)
         columns = replace(self._tables.columns, categorical=(), texts=())
         narrow = penstock.sources.ParquetRows(stage.folder / "sorted.parquet", columns.surveyed())
         source = Spans.of(narrow, self._asked.span)
         source.stage = stage
-        rules = replace(self._rules, columns=columns)
-        again = self._survey("sorted-survey", source, rules)
+        function = SurveySpan(replace(self._rules, columns=columns), datasets=False)
+        again = self._run.stage(f"{_PREFIX}sorted-survey", _surveying(source, function, self._given))
         return rows, self._queries("sorted-queries", again, len(rows), seed, sure=True), stage
 
     def _queries(
@@ -289,10 +293,10 @@ def survey_job(asked: Asked) -> penstock.Job:
     return Stages(None, asked).survey_job()
 
 
-def _surveying(source: Spans, rules: Rules, inputs: Mapping[str, penstock.Stored]) -> penstock.Job:
+def _surveying(source: Spans, function: SurveySpan, inputs: Mapping[str, penstock.Stored]) -> penstock.Job:
     parquet = penstock.sinks.Parquet(grain=1, one_file=True, statistics=False, encoding={"*": "plain"})
     return penstock.Job(
-        source=source, function=SurveySpan(rules), threads=1, inputs=dict(inputs),
+        source=source, function=function, threads=1, inputs=dict(inputs),
         into={"runs": parquet, "datasets": parquet, "counts": Counts()},
     )  # fmt: skip
 

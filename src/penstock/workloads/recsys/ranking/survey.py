@@ -31,11 +31,14 @@ class SurveySpan:
 
     Args:
         rules: which rows count.
+        runs, datasets: whether these are wanted.
 
     Returns ``{"runs": a row for each run of rows of one request, "datasets": one for each item, "counts"}``.
     """
 
     rules: Rules
+    runs: bool = True
+    datasets: bool = True
 
     def warm(self) -> None:
         """Load Arrow once for the workers of all stages."""
@@ -48,8 +51,8 @@ class SurveySpan:
         """Survey."""
         kept = keep(span.table, self.rules, clicks)
         return {
-            "runs": _runs(span, kept),
-            "datasets": _datasets(kept),
+            "runs": _runs(span, kept) if self.runs else None,
+            "datasets": _datasets(kept) if self.datasets else None,
             "counts": {"rows": kept.counts, "texts": self._texts(span.table, kept)},
         }
 
