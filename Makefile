@@ -37,7 +37,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Each part in a process of its own, two parts at a time.
+# Each part in a process of its own, some parts at a time.
 tests: $(STAMP)
 	@$(BIN)/python tests/run_parts.py
 

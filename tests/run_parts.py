@@ -1,12 +1,16 @@
-"""Run every part of the tests, two at a time, and say at the end how it went; what ``make test`` does.
+"""Run every part of the tests, some at a time, and say at the end how it went; what ``make test`` does.
 
 A part is a test file right below this folder, or a folder with test files. Each runs in a process of its
 own: a budget counts the process that asks, so it must not carry what other tests have imported. What a part
-says is shown whole when it has ended, and a part that fails fails the whole.
+says is shown whole when it has ended, with the seconds and the CPU seconds that it and all its processes
+took, and a part that fails fails the whole.
+
+Parts need not be kept apart because the kernel kills in them: a worker that it killed is told by the counter
+of the worker's own control group. Where none can be made, no test has it kill.
 """
 
-import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from waiting import heed_interrupts
+
+from penstock import discover
 
 HERE = Path(__file__).resolve().parent
 FIRST = (
@@ -29,9 +35,8 @@ FIRST = (
     "engine",
 )
 """The parts that last longest, so that none of them is left for the end."""
-KILLING = ("adversarial", "backends", "supervise", "test_joblib.py")
-"""Parts that let the kernel kill for memory, or look at whom it killed: one at a time. Where no group has a
-limit, only the machine's own counter of such kills is there, and it counts those of both."""
+MEMORY = 2 << 30
+"""Bytes that a part takes at most, by and large."""
 CLOSING = re.compile(r"=* ?\d+ .* in [\d.]+s\b.*")
 """The last line that pytest prints."""
 COUNTS = re.compile(r"(\d+) (passed|failed|error|skipped|xfailed|xpassed|deselected|warning)s?\b")
@@ -44,29 +49,43 @@ def parts():
     return sorted(files | folders, key=lambda part: ((*FIRST, part).index(part), part))
 
 
+def lanes():
+    """How many parts at a time: about half of what each lasts it waits, for processes, disks and clocks."""
+    return max(1, min(2 * discover.cpus(), discover.discover("auto").budget.bytes // MEMORY))
+
+
 class Running:
     """One part, while it runs."""
 
     def __init__(self, part, options):
         self.part, self.output = part, tempfile.TemporaryFile()  # noqa: SIM115 (shown at the end)
+        self.began, self.took = time.monotonic(), "not ended"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(HERE / part)]
         self.process = subprocess.Popen(
             command, cwd=HERE.parent, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT
         )
+
+    def ended(self):
+        """Whether it has; what it took is counted by the system when its end is asked for."""
+        before = cpu_seconds()
+        if self.process.poll() is None:
+            return False
+        self.took = f"{time.monotonic() - self.began:.0f} s, {cpu_seconds() - before:.0f} CPU s"
+        return True
 
     def show(self):
         """Pass on what it said; pytest's closing line of it."""
         self.output.seek(0)
         text = self.output.read().decode(errors="replace")
         self.output.close()
-        print(f"== tests/{self.part}", text, sep="\n", end="", flush=True)
+        print(f"== tests/{self.part} ({self.took})", text, sep="\n", end="", flush=True)
         return next((line for line in reversed(text.splitlines()) if CLOSING.fullmatch(line)), "")
 
 
-def choose(waiting, running):
-    """The next part that may run beside those that do, or None."""
-    busy = any(each.part in KILLING for each in running)
-    return next((part for part in waiting if not (busy and part in KILLING)), None)
+def cpu_seconds():
+    """Of all processes below this one that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_all(lanes, options):
@@ -74,10 +93,9 @@ def run_all(lanes, options):
     waiting, running, counts, failed = parts(), [], Counter(), []
     try:
         while waiting or running:
-            while len(running) < lanes and (part := choose(waiting, running)):
-                waiting.remove(part)
-                running.append(Running(part, options))
-            ended = [each for each in running if each.process.poll() is not None]
+            while len(running) < lanes and waiting:
+                running.append(Running(waiting.pop(0), options))
+            ended = [each for each in running if each.ended()]
             for each in ended:
                 running.remove(each)
                 for number, what in COUNTS.findall(each.show()):
@@ -100,13 +118,14 @@ def main(options):
     heed_interrupts()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     began = time.monotonic()
-    counts, failed = run_all(min(2, len(os.sched_getaffinity(0))), options)
+    counts, failed = run_all(lanes(), options)
     seconds = time.monotonic() - began
     print("== all parts")
     for each in failed:
         print(f"FAILED {each}")
     told = ", ".join(f"{number} {what}" for what, number in counts.items())
-    print(f"{told} in {seconds:.2f}s ({seconds // 60:.0f} min {seconds % 60:.0f} s)", flush=True)
+    took = f"{seconds // 60:.0f} min {seconds % 60:.0f} s, {cpu_seconds():.0f} CPU s"
+    print(f"{told} in {seconds:.2f}s ({took})", flush=True)
     return 1 if failed else 0
 
 

@@ -1,8 +1,13 @@
-"""What runs the parts: all of them are run, two at a time, and one that fails fails the whole."""
+"""What runs the parts: all of them are run, some at a time, and one that fails fails the whole."""
 
+import re
 from collections import defaultdict
+from types import SimpleNamespace
 
+import pytest
 import run_parts
+
+from penstock import discover
 
 FAILS = "def test_no():\n    print('what it saw')\n    assert False\n"
 
@@ -31,7 +36,7 @@ def test_a_failing_part_is_shown_and_named_and_the_others_are_run(tmp_path, monk
     assert sorted(failed) == ["tests/adversarial (exit code 1)", "tests/broken (exit code 2)"]
     said = capfd.readouterr().out
     assert "what it saw" in said
-    assert [line for line in said.splitlines() if line == "== tests/deep/er"]
+    assert [line for line in said.splitlines() if line.startswith("== tests/deep/er (")]
 
 
 def test_a_part_without_a_single_test_fails(tmp_path, monkeypatch):
@@ -45,7 +50,7 @@ def test_every_file_of_tests_belongs_to_one_part():
     for file in run_parts.HERE.rglob("test_*.py"):
         name = file.relative_to(run_parts.HERE)
         assert (name.as_posix() in parts) != (name.parent.as_posix() in parts), file
-    assert set(run_parts.FIRST) | set(run_parts.KILLING) <= set(parts)
+    assert set(run_parts.FIRST) <= set(parts)
 
 
 def test_all_parts_can_be_collected_in_one_process():
@@ -58,11 +63,19 @@ def test_all_parts_can_be_collected_in_one_process():
     assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
-def test_what_the_kernel_kills_in_one_part_is_not_laid_at_the_door_of_another():
-    class Of:
-        def __init__(self, part):
-            self.part = part
+@pytest.mark.parametrize(("cpus", "gib", "lanes"), [(2, 16, 4), (8, 7, 3), (1, 1, 1), (4, 100, 8)])
+def test_as_many_parts_at_a_time_as_the_machine_can_carry(cpus, gib, lanes, monkeypatch):
+    monkeypatch.setattr(discover, "cpus", lambda: cpus)
+    found = SimpleNamespace(budget=SimpleNamespace(bytes=gib << 30))
+    monkeypatch.setattr(discover, "discover", lambda requested: found)
+    assert run_parts.lanes() == lanes
 
-    assert run_parts.choose(["supervise", "cli"], [Of("adversarial")]) == "cli"
-    assert run_parts.choose(["supervise", "cli"], [Of("engine")]) == "supervise"
-    assert run_parts.choose(["supervise"], [Of("adversarial")]) is None
+
+def test_what_each_part_took_is_told_and_is_all_that_was_used(tmp_path, monkeypatch, capfd):
+    put(tmp_path, "test_a.py")
+    put(tmp_path, "test_b.py")
+    before = run_parts.cpu_seconds()
+    run(tmp_path, monkeypatch)
+    told = re.findall(r"== tests/\S+ \(\d+ s, (\d+) CPU s\)", capfd.readouterr().out)
+    assert len(told) == 2
+    assert sum(map(int, told)) == pytest.approx(run_parts.cpu_seconds() - before, abs=1)  # they are rounded
