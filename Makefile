@@ -22,20 +22,26 @@ FUZZ_SECONDS ?= 600
 DOCS_VENV ?= .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 
-.PHONY: demo test check tests test-v2 fuzz docs recipes release bench clean
+.PHONY: demo test check lint types tests test-v2 fuzz docs recipes release bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
 		--genetic-code 11 --frame all --strand both --budget $(BUDGET)
 	@$(BIN)/python examples/show.py runs/demo
 
-test: check tests
+# Types are checked beside the tests: they take one core for a while, and nothing else waits for them.
+test: lint
+	@$(MAKE) --no-print-directory -j2 types tests
 
-check: $(STAMP)
+check: lint types
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
 
 # Each part in a process of its own, some parts at a time.
 tests: $(STAMP)
