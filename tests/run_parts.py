@@ -28,11 +28,24 @@ HERE = Path(__file__).resolve().parent
 FIRST = (
     "adversarial",
     "workloads/recsys",
-    "supervise",
     "workloads/snv",
     "workloads/superres",
-    "workloads/multimodal",
     "engine",
+    "workloads/multimodal",
+    "supervise",
+    "backends",
+    "record",
+    "workloads/codons",
+    "workloads/kmers",
+    "clusters",
+    "report",
+    "cli",
+    "fuzz",
+    "test_joblib.py",
+    "test_executor.py",
+    "test_rescue.py",
+    "test_docs.py",
+    "test_repository.py",
 )
 """The parts that last longest, so that none of them is left for the end."""
 MEMORY = 2 << 30
