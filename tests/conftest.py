@@ -10,6 +10,8 @@ from waiting import heed_interrupts
 # Thousands of processes are started here: where the shell forbids it, each would compile all of it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# What a test's functions took is no other test's, and nothing for the cache of whoever runs them.
+os.environ["PENSTOCK_HISTORY"] = "off"
 
 
 def pytest_configure():

@@ -102,7 +102,8 @@ def test_what_run_takes_reaches_the_job(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["workers", "call", "set_aside", "accept_changes", "retry_set_aside", "private", "budget"]
+    "name",
+    ["workers", "call", "set_aside", "accept_changes", "retry_set_aside", "private", "history", "budget"],
 )
 def test_what_run_takes_reaches_the_run(name, monkeypatch):
     from penstock.runs import job
@@ -114,7 +115,7 @@ def test_what_run_takes_reaches_the_run(name, monkeypatch):
         raise Reached(options[name])
 
     monkeypatch.setattr(job, "Run", made)
-    given = {"workers": 2, "call": 3, "budget": "1GiB"}.get(name, True)
+    given = {"workers": 2, "call": 3, "budget": "1GiB", "history": False}.get(name, True)
     with pytest.raises(Reached, match=str(given)):
         penstock.run(str, 3, **{name: given})
 

@@ -1,6 +1,8 @@
 """The deciders: Penstock's own, and others in its place, so that all the rest is equal.
 
     now        the code as it is
+    again      the same, after another run of the family; ``light``, ``heavy``: where that took a quarter,
+               or four times as much
     bounds     the rule before it: the 95 % bounds of all calls add up, workers by the largest size hint,
                long batches, and a governor that pauses at 1.5 headrooms and lets the oldest run on
     oracle     knows each item's peak, and works in order: what prediction can give
@@ -46,6 +48,8 @@ class Policy:
     name: str
     admission: type[Admission]
     decide: Decide
+    remembers: float = 0.0
+    """Begins with what another run of the family took, times this; 0: with nothing."""
 
 
 class _Bounds(Admission):
@@ -222,6 +226,9 @@ POLICIES = {
     policy.name: policy
     for policy in (
         Policy("now", Admission, governor.decide),
+        Policy("again", Admission, governor.decide, remembers=1),
+        Policy("light", Admission, governor.decide, remembers=0.25),
+        Policy("heavy", Admission, governor.decide, remembers=4),
         Policy("bounds", _Bounds, two_lines),
         Policy("oracle", _Oracle, governor.decide),
         Policy("q75", _quantile(0.75), governor.decide),

@@ -16,15 +16,20 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import Pool
 from pathlib import Path
 
 from clairvoyant import clairvoyant
 from policies import POLICIES, fixed
-from traces import FAMILIES, PROFILES, family
+from traces import FAMILIES, PROFILES, Trace, family
 from world import World, best_fixed
 
+from penstock.engine.decide.learnt import Learnt
+from penstock.engine.decide.plan import Reserved
+
+_ANOTHER = 500_000
+"""To the seed of another run of the same family."""
 FIRST_SEED = 7000
 """Rules were looked at with seeds under 1000."""
 
@@ -108,9 +113,16 @@ def _play(which: tuple[str, str, int, int, float, tuple[str, ...]]) -> list[Row]
     name, profile, seed, items, pressure, policies = which
     trace = family(name, seed, profile, items=items, pressure=pressure)
     best, fixed_seconds = clairvoyant(trace), best_fixed(trace, fixed)
+    another: Learnt | None = None
     rows = []
     for policy in policies:
-        world = World(trace, POLICIES[policy].admission, decide=POLICIES[policy].decide)
+        before = None
+        if times := POLICIES[policy].remembers:
+            another = another or _learnt(
+                family(name, seed + _ANOTHER, profile, items=items, pressure=pressure)
+            )
+            before = _times(another, times)
+        world = World(trace, POLICIES[policy].admission, decide=POLICIES[policy].decide, before=before)
         began = time.process_time()
         out = world.run()
         spent = time.process_time() - began
@@ -124,6 +136,19 @@ def _play(which: tuple[str, str, int, int, float, tuple[str, ...]]) -> list[Row]
             )
         )  # fmt: skip
     return rows
+
+
+def _learnt(trace: Trace) -> Learnt:
+    """What a run leaves."""
+    world = World(trace)
+    world.run()
+    return world.estimate.learnt(Reserved(0, 0, 0))
+
+
+def _times(learnt: Learnt, times: float) -> Learnt:
+    """The same of calls that took so many times as much."""
+    seen = tuple(replace(each, peak=int(times * each.peak)) for each in learnt.observations)
+    return replace(learnt, observations=seen, firsts=tuple(int(times * each) for each in learnt.firsts))
 
 
 # --------------------------------------------------------------------------- what is printed

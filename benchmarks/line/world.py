@@ -26,6 +26,7 @@ from penstock.budget import Budget, BudgetInForce
 from penstock.engine import messages as m
 from penstock.engine.decide import governor
 from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission, Offer
 from penstock.engine.parent.workers import Workers, WorkerState
@@ -135,6 +136,7 @@ class World:
         admission: a class like Admission, whose decisions are tried.
         decide: the governor's decision.
         governs: False: nobody reads; only the kernel acts.
+        before: what an earlier run learnt.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class World:
         *,
         decide: Decide = governor.decide,
         governs: bool = True,
+        before: Learnt | None = None,
     ) -> None:
         self.trace, self.items, self.budget = trace, trace.items, trace.budget
         self.now = 0.0
@@ -160,7 +163,7 @@ class World:
         self.admit = True
         self.free = self.budget - PARENT
         source = (_Sized if trace.hinted else _Source)(trace)
-        self.estimate = Estimate(source, batched=False, wishes=Wishes(), cores=trace.workers)
+        self.estimate = Estimate(source, batched=False, wishes=Wishes(), cores=trace.workers, before=before)
         first = self.estimate.probes() if len(self.items) > 8 else ()
         self.schedule = Schedule(len(self.items), first=first)
         parts: Any = self  # stands in for backend, watch and clock
@@ -290,7 +293,7 @@ class World:
                 self.free, self.admit = self.budget - self.used(), True
             if news or self.now >= turn_at - _EXACT:
                 self._turn()
-                turn_at = self.now + (0.1 if self.estimate.footprint.known else 0.05)
+                turn_at = self.now + (0.05 if self.estimate.exploring else 0.1)
         self.out.seconds = self.now
         self.out.useful = sum(self._kept.values())
         self.out.done, self.out.aside = frozenset(self._kept), frozenset(self.schedule.aside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ class Outcome:
 def main() -> None:
     """Run what was asked for, and print the tables."""
     options = _options()
+    os.environ.setdefault("PENSTOCK_HISTORY", "off")  # each run is a first one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the group is removed on the way out
     outcomes: list[Outcome] = []
     for number in range(options.runs):

@@ -346,6 +346,15 @@ class Looking(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled(Event):
+    """A stage goes by what earlier runs of the same function took, or does so no longer."""
+
+    kind: ClassVar[str] = "recalled"
+    message: str
+    """What they took; or why they count no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack(Event):
     """Kept files are gone or are not what was kept: items that count as done no more."""
 
@@ -403,7 +412,7 @@ _KINDS: dict[str, type[Event]] = {
     for cls in (
         StageStarted, Planned, BudgetChanged, CallsWait, WorkerStarted, WorkerEnded, WorkerPaused,
         WorkerResumed, BatchStarted, BatchDone, BatchFailed, ItemSetAside, MemoryRead, StageEnded,
-        RunDied, Looking, TakenBack, CommandStarted, ProcessSeen,
+        RunDied, Looking, Recalled, TakenBack, CommandStarted, ProcessSeen,
         KernelKill, NodeJoined, NodeLeft, NodeRead,
     )
 }  # fmt: skip

@@ -12,6 +12,7 @@ RUN/                          results of a run of one job; of several stages, a 
         STAGE/                for each stage; ``job`` for a run of one job
             journal           what is kept
             report.json       of the stage
+            learnt.json       what its calls took
             result.json       of a reducer, result-NAME.json of one of several
             states/           what a reducer keeps of each grain, where it is large
             scratch/TOKEN/    what workers need for a while
@@ -28,6 +29,7 @@ COMMAND, EXEC = "command.json", "exec.json"
 LOCK, OWNER = "lock", "owner"
 DRAFTS, SCRATCH, STATES = "drafts", "scratch", "states"
 DESCRIBED = "described.json"
+LEARNT = "learnt.json"
 JOURNAL, TRIAL = "journal", "trial"
 REPORT, PAGE = "report.json", "report.html"
 FACTS = ".facts.json"

@@ -96,6 +96,7 @@ def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": 5, "set_aside": 7, "accept_changes": True,
         "retry_set_aside": True, "private": False, "cluster": None, "output": "log", "progress": False,
+        "history": True,
     }  # fmt: skip
     assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
 
@@ -172,11 +173,12 @@ def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
     told.events = list(tiny())
     folder = str(tmp_path / "r")
     command = ["run", "fake", "--into", folder, "--budget", "2GiB", "--workers", "3", "--set-aside", "all"]
-    assert runner.invoke(main, [*command, "--accept-changes"]).exit_code == 0
+    assert runner.invoke(main, [*command, "--accept-changes", "--no-history"]).exit_code == 0
     assert runner.invoke(main, ["resume", folder]).exit_code == 0
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": None, "set_aside": True, "accept_changes": False,
         "retry_set_aside": False, "private": False, "cluster": None, "output": "log", "progress": False,
+        "history": False,
     }  # fmt: skip
     assert runner.invoke(main, ["resume", folder, "--budget", "auto", "--workers", "2"]).exit_code == 0
     assert (told.asked["budget"], told.asked["workers"]) == ("auto", 2)

@@ -24,12 +24,18 @@ import scipy.sparse as sp
 
 from penstock import events as ev
 from penstock import values
+from penstock.budget import Budget
 from penstock.cli import target
+from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.grow import Growth, grown
+from penstock.engine.decide.learnt import from_json
+from penstock.engine.messages import MeasuredCall
 from penstock.errors import BadInput, CannotResume, JournalDamaged, PluginError
 from penstock.record import journal, postmortem
 from penstock.record.verify import verify
 from penstock.report.page import write_page
 from penstock.report.report import Report
+from penstock.runs import remembering
 from penstock.sources.fasta import Fasta
 from penstock.workloads.codons import code_map
 from penstock.workloads.codons.annotated import GenBank
@@ -120,6 +126,35 @@ def read_command(data: bytes) -> None:
             target.read_asked(Path(name))
         except (BadInput, CannotResume, PluginError, click.UsageError):
             pass
+
+
+def read_learnt(data: bytes) -> None:
+    """A run that goes by it, or by nothing; a plan for more is made of it."""
+    with _folder() as name:
+        path = Path(name, "learnt.json")
+        path.write_bytes(data)
+        learnt = remembering.in_file(path)
+        if learnt is None:
+            return
+        budget = Budget(1 << 30, "a fuzzer")
+        str(grown(learnt, Growth(10, 2), budget=budget, workers=None, call=None, cores=4))
+        estimate = Estimate([0] * 10, batched=bool(learnt.batched), wishes=Wishes(), cores=4, before=learnt)
+        for item in range(4):
+            str(estimate.plan(budget, learnt.reserved))
+            estimate.learn([MeasuredCall(item, item + 1, 1 << 20, 1.0)], 1, 1.0, first=item == 0, seen=0)
+        assert from_json(json.loads(json.dumps(learnt.as_json()))) == learnt
+
+
+def _learnt() -> list[bytes]:
+    seen = [[float(n), float(2 * n), n << 20] for n in range(1, 6)]
+    told = {
+        "schema": 1, "key": "0" * 32, "observations": seen, "firsts": [5 << 20], "batched": 3, "memory": 0,
+        "threads": 2, "stretches": 0, "call": 3, "items": 100, "mean_hint": 1.5, "largest_hint": 3.0,
+        "seconds_per_item": 0.1, "reserved": dict.fromkeys(
+            ("parent", "backend", "worker", "results", "others"), 20 << 20
+        ),
+    }  # fmt: skip
+    return [json.dumps(told).encode()]
 
 
 def read_fasta(data: bytes) -> None:
@@ -407,6 +442,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = 
     "events": (read_events, _events),
     "report": (read_report, lambda: _REPORTS),
     "values": (read_value, _values),
+    "learnt": (read_learnt, _learnt),
     "command": (read_command, lambda: _COMMANDS),
     "fasta": (read_fasta, _texts),
     "annotation": (read_annotation, _annotations),

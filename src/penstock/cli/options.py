@@ -92,6 +92,10 @@ def running() -> list[click.Option]:
             ["--retry-set-aside", "retry_set_aside"], is_flag=True, help="Try the items set aside once more."
         ),
         click.Option(
+            ["--history/--no-history", "history"], default=True,
+            help="Begin with what earlier runs of the same function took, and keep that for later ones.",
+        ),
+        click.Option(
             ["--exit-zero", "exit_zero"], is_flag=True,
             help="Exit with 0 also when items were set aside, for schedulers that take 5 for a failure.",
         ),
@@ -125,6 +129,7 @@ class CliOptions:
     set_aside: bool | int = False
     accept_changes: bool = False
     retry_set_aside: bool = False
+    history: bool = True
     exit_zero: bool = False
     system: str | None = None
     quiet: bool = False
@@ -140,9 +145,9 @@ class CliOptions:
         return cls(**ours)
 
     def to_keep(self) -> dict[str, Any]:
-        """What ``resume`` asks for again: of budget, workers, call and items set aside, those given."""
+        """What ``resume`` asks for again: budget, workers, call, items set aside and history, where given."""
         plain = CliOptions()
-        names = ("budget", "workers", "call", "set_aside")
+        names = ("budget", "workers", "call", "set_aside", "history")
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
 
     def for_run(self) -> dict[str, Any]:
@@ -150,5 +155,6 @@ class CliOptions:
         return {
             "budget": self.budget, "workers": self.workers, "call": self.call, "cluster": self.cluster,
             "set_aside": self.set_aside, "accept_changes": self.accept_changes,
-            "retry_set_aside": self.retry_set_aside, "progress": False, "output": "log",
+            "retry_set_aside": self.retry_set_aside, "history": self.history,
+            "progress": False, "output": "log",
         }  # fmt: skip

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
+from penstock import discover, layout
 from penstock.cli import options, tell
 from penstock.cli.options import CliOptions
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
+from penstock.engine.decide.grow import Growth, grown
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Plan
+from penstock.errors import UsageError
+from penstock.runs import remembering
 
 SCHEMA = 1
 
@@ -22,24 +29,97 @@ def _ours() -> list[click.Option]:
         *options.budget(),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
         click.Option(
+            ["--grow", "growth"], callback=_growth, metavar="items=N,size=N",
+            help="Try nothing: what if there were N times the items, each N times as large? By what the last "
+            "run took.",
+        ),
+        click.Option(
             ["-v", "--verbose", "verbose"], is_flag=True, help="Say why there are not more workers."
         ),
-    ]
+    ]  # fmt: skip
+
+
+def _growth(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Growth | None:
+    """``items=10,size=2``."""
+    if value is None:
+        return None
+    given: dict[str, float] = {}
+    for part in value.split(","):
+        name, _, text = part.strip().partition("=")
+        try:
+            factor = float(text)
+        except ValueError:
+            factor = math.nan
+        if name not in ("items", "size") or name in given or not 0 < factor <= 1e9:
+            raise click.BadParameter(f"{part.strip()!r}: items=N, size=N or both were expected, N over 0")
+        given[name] = factor
+    return Growth(**given)
 
 
 def _do(found: Target, values: dict[str, Any]) -> None:
-    as_json, verbose = values.pop("as_json"), values.pop("verbose")
+    as_json, verbose, growth = values.pop("as_json"), values.pop("verbose"), values.pop("growth")
     asked = CliOptions.take(values)
-    if found.is_job:
+    said: dict[str, Any] = {}
+    if growth is not None or found.is_folder:
+        growth = growth or Growth()
+        said = {"grow": asdict(growth)}
+        plans = [
+            grown(
+                learnt,
+                growth,
+                budget=discover.discover(asked.budget).budget,
+                workers=discover.most_workers(asked.workers),
+                call=asked.call,
+                cores=discover.cpus(),
+                stage=stage,
+            )
+            for stage, learnt in _remembered(found)
+        ]
+    elif found.is_job:
         plans = [found.job().plan(budget=asked.budget, workers=asked.workers, call=asked.call)]
     else:
         wishes = {"workers": asked.workers, "call": asked.call}
         more = {name: wish for name, wish in wishes.items() if wish is not None}
         plans = found.workload().plan(asked.budget, **more, **values)
     if as_json:
-        click.echo(json.dumps({"schema": SCHEMA, "plans": [_values(plan) for plan in plans]}))
-    else:
-        tell("\n\n".join(_text(plan, verbose=verbose) for plan in plans))
+        click.echo(json.dumps({"schema": SCHEMA, **said, "plans": [_values(plan) for plan in plans]}))
+        return
+    if growth is not None:
+        tell(f"{growth}, by what the last run took:\n")
+    tell("\n\n".join(_text(plan, verbose=verbose) for plan in plans))
+
+
+def _remembered(found: Target) -> list[tuple[str, Learnt]]:
+    """What the last run took, by stage.
+
+    Raises:
+        UsageError: nothing is known of one.
+    """
+    if found.is_folder:
+        folder = Path(found.name)
+        stages = [path.parent.name for path in layout.journals(folder / layout.STATE)]
+        kept = [
+            ("" if stages == [layout.JOB] else stage, learnt)
+            for stage in stages
+            if (learnt := remembering.in_file(folder / layout.STATE / stage / layout.LEARNT)) is not None
+        ]
+        if not kept:
+            raise UsageError(
+                f"{folder} does not say what its calls took: no call of it was measured, or it was run with "
+                "--no-history"
+            )
+        return kept
+    if not found.is_job:
+        raise UsageError(
+            f"what the stages of {found.name} took is in the folder of a run: penstock plan DIR --grow ..."
+        )
+    learnt = remembering.of_job(found.job())
+    if learnt is None:
+        raise UsageError(
+            f"nothing is known of {found.name} as it is now: run it once, or name the folder of a run: "
+            "penstock plan DIR --grow ..."
+        )
+    return [("", learnt)]
 
 
 def _text(plan: Any, *, verbose: bool) -> str:
@@ -51,9 +131,19 @@ def _values(plan: Any) -> dict[str, Any]:
     return {**asdict(plan), **derived}
 
 
-@click.command(cls=Targets, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py:JOB|module:JOB ...")
+class _Planned(Targets):
+    """The same, and the folders of runs."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if (Path(cmd_name) / layout.STATE).is_dir():
+            return self._command(cmd_name, [], Target(cmd_name, is_folder=True), help="Plan a run like this.")
+        return super().get_command(ctx, cmd_name)
+
+
+@click.command(cls=_Planned, ours=_ours, do=_do, subcommand_metavar="WORKLOAD|FILE.py:JOB|module:JOB|DIR ...")
 def plan() -> None:
     """Try a few items, print the plan, run nothing.
 
-    The items are tried in a child process and their output is thrown away.
+    The items are tried in a child process and their output is thrown away. With --grow, or of the folder of a
+    run, nothing is tried: the plan goes by what the last run took.
     """

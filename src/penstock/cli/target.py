@@ -52,11 +52,13 @@ class Target:
     """A workload's options, as click gives them."""
     where: str = ""
     """For ``module:JOB``: the folder that it was found from."""
+    is_folder: bool = False
+    """Whether the name is that of a run folder, of which only what it says is read."""
 
     @property
     def is_job(self) -> bool:
         """Whether it is a Job in a file or module, not a workload."""
-        return ":" in self.name
+        return ":" in self.name and not self.is_folder
 
     def workload(self) -> Workload:
         """The workload, ready to run."""
@@ -319,6 +321,7 @@ _ASKED: dict[str, Callable[[Any], bool]] = {
     "budget": _is_size,
     "workers": _is_number,
     "call": _is_number,
+    "history": lambda value: type(value) is bool,
     "set_aside": lambda value: type(value) is bool or (foreign.is_count(value) and value >= 0),
 }
 

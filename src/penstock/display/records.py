@@ -31,7 +31,7 @@ def level_of(event: ev.Event) -> int:
             return logging.WARNING
         case ev.WorkerEnded() if event.why not in ("done", "interrupted", "room", "recycled"):
             return logging.WARNING
-        case ev.StageStarted() | ev.Planned() | ev.Looking():
+        case ev.StageStarted() | ev.Planned() | ev.Looking() | ev.Recalled():
             return logging.INFO
     return logging.DEBUG
 
@@ -58,6 +58,6 @@ def message_of(event: ev.Event) -> str:
             aside = f", {event.set_aside:,} set aside" if event.set_aside else ""
             why = f": {event.message}" if event.message else ""
             return f"{stage}{event.outcome}, {event.done:,} done{aside}, peak {format_size(event.peak)}{why}"
-        case ev.RunDied() | ev.Looking() | ev.TakenBack() | ev.KernelKill():
+        case ev.RunDied() | ev.Looking() | ev.Recalled() | ev.TakenBack() | ev.KernelKill():
             return f"{stage}{event.message}"
     return f"{stage}{ev.to_line(event)}"

@@ -24,6 +24,7 @@ class RunOptions:
     accept_changes: bool = False
     retry_set_aside: bool = False
     private: bool = False
+    history: bool = True
 
     @property
     def tries_all(self) -> bool:

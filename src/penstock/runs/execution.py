@@ -28,6 +28,7 @@ from penstock.record import journal, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
 from penstock.runs.on_nodes import OnNodes
+from penstock.runs.remembering import Memory, of_stage
 from penstock.runs.resuming import take_back_damaged
 from penstock.runs.spec import JobSpec
 from penstock.runs.stage_run import StageRun
@@ -52,6 +53,8 @@ class Execution:
         self._nodes = OnNodes(context, cluster) if cluster is not None else None
         self._name = backend if isinstance(backend, str) else _checked(backend)
         self._backend: Any = None
+        self._memory: Memory | None = None
+        """Of the stage that is worked."""
         self.worked = False
         """Whether any stage was not finished before."""
 
@@ -68,6 +71,8 @@ class Execution:
         """
         folder = self._context.folder
         path = current.machinery / layout.JOURNAL
+        asked = self._context.options
+        self._memory = of_stage(current, wanted=asked.history, private=asked.private)
         book = journal.Journal(path, durable=current.durable, owner=folder.owner)
         began, cpu = time.monotonic(), self._cpu()
         try:
@@ -96,6 +101,8 @@ class Execution:
             self.worked = True
             if folder.owned:
                 current.save(self._context.reports[-1])
+                if self._memory is not None:
+                    self._memory.keep()
             current.error = None  # its frames hold the stage: in a circle both would wait for a collection
         return current.stored
 
@@ -107,6 +114,7 @@ class Execution:
         machinery.mkdir(exist_ok=True)
         stored = Stored("", folder.path, {}, (), job.rooms(temporary=False), machinery)
         current = StageRun(job, {}, journal.Past(), False, found, stored, folder.told, Tally(), folder.drafts)
+        self._memory = None  # what is said of a plan was tried
         self._open_backend(current)
         with closing(journal.Journal(machinery / layout.TRIAL, durable=False)) as book:
             loop = self._loop(current, book, lambda event: None)
@@ -208,7 +216,7 @@ class Execution:
         return Loop(stage, collect=collect, interrupts=context.interrupts, beat=beat, awake=awake)
 
     def _stage(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Stage:
-        context, job = self._context, current.job
+        context, job, memory = self._context, current.job, self._memory
         asked = context.options
         governs = getattr(self._backend, "governs", True)
         options = Options(
@@ -221,6 +229,9 @@ class Execution:
             timeout=job.timeout_seconds,
             governs=governs,
             cores=discover.cpus(),
+            # What nobody measures apart is no memory of a worker's.
+            before=memory.before() if memory is not None and governs else None,
+            keep=memory.note if memory is not None and governs else None,
         )
         name = current.stored.name
         ledger = Ledger(book, emit, name, current.machinery)

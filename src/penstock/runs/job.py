@@ -145,6 +145,7 @@ class Job(JobSpec, Generic[Result]):
         accept_changes: bool = False,
         retry_set_aside: bool = False,
         private: bool = False,
+        history: bool = True,
         progress: display.Progress = None,
         output: display.Output = "show",
         observers: Sequence[Observer] = (),
@@ -167,6 +168,7 @@ class Job(JobSpec, Generic[Result]):
             accept_changes=accept_changes,
             retry_set_aside=retry_set_aside,
             private=private or self.private,
+            history=history,
             progress=progress,
             output=output,
             observers=observers,
@@ -263,6 +265,7 @@ def run(
     set_aside: bool | int = False,
     accept_changes: bool = False,
     retry_set_aside: bool = False,
+    history: bool = True,
     progress: display.Progress = None,
     output: display.Output = "show",
     observers: Sequence[Observer] = (),
@@ -281,8 +284,8 @@ def run(
             temporary run.
         into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
         private: as for :class:`Job` and :class:`Run`.
-        budget, workers, call, set_aside, accept_changes, retry_set_aside, progress, output, observers,
-            backend, cluster: as for :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside, history, progress, output,
+            observers, backend, cluster: as for :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
@@ -308,6 +311,7 @@ def run(
         set_aside=set_aside,
         accept_changes=accept_changes,
         retry_set_aside=retry_set_aside,
+        history=history,
         progress=progress,
         output=output,
         observers=observers,

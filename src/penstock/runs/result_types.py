@@ -77,6 +77,7 @@ class RunKeywords(TypedDict, total=False):
     call: int | None
     accept_changes: bool
     retry_set_aside: bool
+    history: bool
     progress: display.Progress
     output: display.Output
     observers: Sequence[Observer]

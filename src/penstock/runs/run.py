@@ -54,6 +54,9 @@ class Run:
         retry_set_aside: try items again that an earlier run set aside.
         private: every stage and step is private, as a :class:`penstock.Job` can be, and nobody else may
             read what the run writes (umask 077, until it ends; a folder that is there is closed to others).
+        history: begin each stage with what earlier runs of the same function took, and keep what it took for
+            later ones, as numbers in the user's cache (``PENSTOCK_HISTORY``); of a private run nothing is
+            kept there. Results do not depend on it.
         progress: show how it goes; None: on a terminal and in a notebook. Or a function that is called now
             and then with how it stands: ``stage``, ``items``, ``done``, ``set_aside``, ``used``, ``budget``.
         output: ``"show"`` here what workers print, or ``"log"``: only in ``.penstock/workers.log``.
@@ -80,6 +83,7 @@ class Run:
         accept_changes: bool = False,
         retry_set_aside: bool = False,
         private: bool = False,
+        history: bool = True,
         progress: display.Progress = None,
         output: display.Output = "show",
         observers: Sequence[Observer] = (),
@@ -95,6 +99,7 @@ class Run:
             accept_changes=accept_changes,
             retry_set_aside=retry_set_aside,
             private=private,
+            history=history,
         )
         self._here = forks.Here()
         told = Observers(observers)

@@ -12,6 +12,7 @@ from penstock import discover
 from penstock.abc import Ceiling, Event
 from penstock.budget import Budget
 from penstock.engine.decide.estimate import Wishes
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.stage import Options, Stage
@@ -125,6 +126,8 @@ def simulation(
     interrupts: Any = _NoStop,
     book: Any = None,
     endless: bool = False,
+    before: Learnt | None = None,
+    keep: Callable[[Learnt], None] | None = None,
 ) -> Simulated:
     """A stage that is ready to run.
 
@@ -143,6 +146,8 @@ def simulation(
         interrupts: has ``number``, a signal that asks to stop.
         book: takes the journal's lines in place of a list.
         endless: as an executor's calls: none waits for another while a worker is free.
+        before: what earlier runs learnt.
+        keep: takes what this one learnt.
     """
     lines = _Book()
     sink: Any = _Room(backend.grain)
@@ -160,6 +165,8 @@ def simulation(
         cores=workers,
         endless=endless,
         most_batch_seconds=0.02 if endless else math.inf,
+        before=before,
+        keep=keep,
     )
     events: list[Event] = []
     clock = backend.clock

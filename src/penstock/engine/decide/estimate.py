@@ -17,7 +17,9 @@ from penstock.engine.decide import futures
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.footprint import Footprint, Observation
 from penstock.engine.decide.futures import ExpectedBatch, Weighed
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Plan, Reserved, Sizing
+from penstock.engine.decide.recall import Recall
 from penstock.engine.messages import MeasuredCall
 
 _AGAIN = 8
@@ -61,9 +63,19 @@ class Estimate:
         wishes: what was stated.
         cores: how many may be used.
         stage: the stage's name, for the plan.
+        before: what earlier runs of the same function learnt.
     """
 
-    def __init__(self, source: Any, *, batched: bool, wishes: Wishes, cores: int, stage: str = "") -> None:
+    def __init__(
+        self,
+        source: Any,
+        *,
+        batched: bool,
+        wishes: Wishes,
+        cores: int,
+        stage: str = "",
+        before: Learnt | None = None,
+    ) -> None:
         self._source = source
         self._sized = isinstance(source, Sized)
         self._batched = batched
@@ -71,13 +83,15 @@ class Estimate:
         self._cores = cores
         self._stage = stage
         self.items = asking.count(source)
-        self.footprint = Footprint(scales=batched, declared=wishes.memory)
+        self.recall = Recall(scales=batched, declared=wishes.memory, before=before)
         self.seconds_per_item = 0.0
         self.measured_call = 0
         self.measured_batch = 0
         self.most_workers = wishes.workers or cores
+        self._stretches = 0
         if isinstance(source, Sequential):  # a stretch is read by one worker, which has the threads instead
-            self.most_workers = max(min(self.most_workers, len(asking.starts(source, self.items))), 1)
+            self._stretches = max(len(asking.starts(source, self.items)), 1)
+            self.most_workers = min(self.most_workers, self._stretches)
         self._weighed_calls: tuple[tuple[int, int, int], int] = (-1, 0, 0), 0
         self._mean_hint = 1.0
         self._largest_hint = 1.0
@@ -111,6 +125,37 @@ class Estimate:
 
     # ------------------------------------------------------------------ learning
 
+    @property
+    def footprint(self) -> Footprint:
+        """What is believed of the memory of a call."""
+        return self.recall.footprint
+
+    @property
+    def exploring(self) -> bool:
+        """Whether nothing is known of a call, or nothing by this run."""
+        return self.recall.unconfirmed or not self.footprint.known
+
+    def heed(self, running: Iterable[tuple[Shape, int]]) -> None:
+        """Look at running batches, at what each holds, while earlier runs are gone by."""
+        self.recall.heed(Observation(shape.largest, shape.total, held) for shape, held in running)
+
+    def learnt(self, reserved: Reserved) -> Learnt:
+        """What a later run can begin with."""
+        return Learnt(
+            observations=self.recall.learnt(),
+            firsts=self.footprint.firsts,
+            batched=self._wishes.fixed_call or self._batched,
+            memory=self._wishes.memory or 0,
+            threads=self._wishes.threads or 0,
+            stretches=self._stretches,
+            call=max(self.measured_call, self.recall.most_items, 1),
+            items=self.items,
+            mean_hint=self._mean_hint,
+            largest_hint=self._largest_hint,
+            seconds_per_item=self.seconds_per_item,
+            reserved=reserved,
+        )
+
     def learn(
         self, calls: Iterable[MeasuredCall], items: int, seconds: float, *, first: bool, seen: int
     ) -> None:
@@ -127,7 +172,7 @@ class Estimate:
         highest = max((call.peak for call in calls), default=0)
         for number, call in enumerate(calls):
             peak = max(call.peak, seen) if call.peak == highest else call.peak
-            self.footprint.observe(
+            self.recall.observe(
                 Observation(*self.hints(call.start, call.stop), peak), first=first and number == 0
             )
             self.measured_call = max(self.measured_call, call.stop - call.start)
@@ -147,7 +192,7 @@ class Estimate:
 
     def at_least(self, start: int, stop: int, held: int) -> None:
         """Learn from a call that died holding so much."""
-        self.footprint.at_least(Observation(*self.hints(start, stop), held))
+        self.recall.at_least(Observation(*self.hints(start, stop), held))
 
     # ------------------------------------------------------------------ predicting
 
@@ -231,7 +276,8 @@ class Estimate:
             together=together if self.footprint.known else None,
             available=available,
             most_workers=most_workers,
-            measured_call=self.measured_call,
+            # Of what earlier runs had it begins with no larger call.
+            measured_call=max(self.measured_call, -(-self.recall.most_items // planning.GROWTH)),
             seconds_per_item=self.seconds_per_item,
             batched=self._batched,
             fixed_call=wishes.fixed_call,
@@ -248,7 +294,8 @@ class Estimate:
             why=f"{sizing.workers}, not {sizing.workers + 1}: {one_more}" if one_more else "",
             most_calls=self._most_calls(available, most_workers, sizing),
             median=self.footprint.median,
-            tried=self.footprint.tried,
+            tried=self.recall.tried,
+            before=self.recall.calls,
             declared=wishes.memory is not None and sizing.bound == wishes.memory,
             workers=sizing.workers,
             call=sizing.call,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from penstock.budget import MiB
@@ -115,6 +116,19 @@ class Footprint:
         if self._count < 32 or missed or self._count - self._fitted_at >= 16:
             self._refit()
 
+    def recall(self, before: Iterable[Observation], firsts: Iterable[int]) -> None:
+        """Learn from calls of an earlier run at once, before any of this one; no model is believed for it."""
+        for seen in before:
+            self._remember(seen)
+            if seen.peak >= self._top.peak:
+                self._top = seen
+            self._count += 1
+        self._firsts.extend(firsts)
+        self._refit()
+        for seen in self._seen:
+            for name, bound in self._predictions(seen.largest, seen.total).items():
+                self._losses[name] = _FADE * self._losses[name] + _pinball(seen.peak, bound)
+
     def at_least(self, seen: Observation) -> None:
         """Learn from a call that died holding ``seen.peak``: it needs more than that.
 
@@ -153,6 +167,16 @@ class Footprint:
     def first(self) -> int:
         """Bytes that a worker's first call takes at least."""
         return int(self._of_first() * (1 + _MARGIN))
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """Peaks of workers' first calls, the last ones, in bytes."""
+        return tuple(self._firsts)
+
+    @property
+    def top(self) -> int:
+        """The highest peak seen, in bytes."""
+        return self._top.peak
 
     @property
     def _believed(self) -> int | None:

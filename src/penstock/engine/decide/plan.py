@@ -23,7 +23,7 @@ _CALL_SECONDS = 0.5
 _GROUP_SECONDS = 0.01
 """Items of a function that takes one at a time are measured together for so long: the two
 readings cost 30 us."""
-_GROWTH = 4
+GROWTH = 4
 """A call grows by at most this factor over what was measured: no wild extrapolation."""
 _OVERHEAD_SECONDS = 0.05
 """Work that makes the dispatch and commit of a batch (1 ms) less than 2 %."""
@@ -68,7 +68,7 @@ class Plan:
     median: int
     """Median of the calls tried, in bytes."""
     tried: int
-    """How many calls were measured."""
+    """How many calls were measured in this run."""
     declared: bool
     """Whether the footprint was stated by the user."""
     workers: int
@@ -98,6 +98,8 @@ class Plan:
     meet. None: its bound."""
     why: str = ""
     """Why not one worker more, where memory is the reason."""
+    before: int = 0
+    """How many calls of earlier runs are gone by besides."""
     most_calls: int = 0
     """The most calls a batch, where not everything that may come fits at once; 0: no such limit."""
 
@@ -145,7 +147,9 @@ class Plan:
         if reserved.others:
             parts.append(f"shared files {format_size(reserved.others)}")
         timing = (
-            f", batches of about {format_seconds(self.batch * self.seconds_per_item)}" if self.tried else ""
+            f", batches of about {format_seconds(self.batch * self.seconds_per_item)}"
+            if self.seconds_per_item
+            else ""
         )
         why = self.why or (f"{self.workers}, not more: {self._enough_workers()}" if verbose else "")
         rows = [
@@ -167,13 +171,15 @@ class Plan:
     @property
     def _unknown(self) -> bool:
         """Whether nothing says what an item takes: a job's only item is done, and not tried before."""
-        return not (self.tried or self.declared or self.footprint)
+        return not (self.tried or self.before or self.declared or self.footprint)
 
     def _footprint(self) -> tuple[str, str, str]:
         if self._unknown:
             return "footprint", "unknown", "nothing was tried: a job's only item is measured when it is done"
         median = format_size(self.median)
-        source = "declared" if self.declared else f"bound of {self.tried} tried (median {median})"
+        tried = [f"{self.tried} tried"] if self.tried or not self.before else []
+        tried += [f"{self.before} of earlier runs"] if self.before else []
+        source = "declared" if self.declared else f"bound of {' and '.join(tried)} (median {median})"
         if self.largest > 1.2 * self.footprint:
             source += f"; the largest {format_size(self.largest)}"
         each = f"a call of {_items(self.call)}" if self.call > 1 else "per item"
@@ -285,7 +291,7 @@ def _call(
 ) -> int:
     seconds = _CALL_SECONDS if batched else _GROUP_SECONDS
     wanted = math.ceil(seconds / seconds_per_item) if seconds_per_item > 0 else 1
-    call = max(1, min(wanted, max(measured_call, 1) * _GROWTH))
+    call = max(1, min(wanted, max(measured_call, 1) * GROWTH))
     while call > 1 and bound(call) > share:
         call //= 2
     return call

@@ -289,6 +289,8 @@ class Admission:
     ) -> int | None:
         """Bytes to admit a batch with; None when it must wait."""
         room = self.room()
+        if running and self._estimate.recall.stands and self._is_soon(running, now):
+            return None
         bound = self._estimate.bound(task.start, task.stop, call, first=not worker.warm)
         if not running:  # somebody always runs; what it takes beyond the room, the governor sees
             need = max(bound or 0, task.floor)
@@ -300,6 +302,13 @@ class Admission:
         least = max(task.floor, self._crew.held(worker))
         batch = self._estimate.expect(worker.number, shape, least=least, first=not worker.warm)
         return max(bound, task.floor) if self._fits(batch, room) else None
+
+    def _is_soon(self, running: list[WorkerState], now: float) -> bool:
+        """Whether to see first what those running hold: it may be more than in any earlier run."""
+        self._estimate.heed(
+            (other.shape, self._crew.held(other)) for other in running if other.shape is not None
+        )
+        return self._estimate.recall.unconfirmed and now - self.last < EXPLORE_SECONDS
 
     def _explore(self, worker: WorkerState, running: list[WorkerState], room: int, now: float) -> int | None:
         """Bytes to admit a batch with of which nothing is known."""

@@ -155,6 +155,7 @@ class Loop:
 
     def _end(self) -> None:
         """Leave no worker behind."""
+        self._upkeep.keep_learnt()
         self._crew.dismiss(self._crew, "done")
         for seconds in (1.0, 5.0):
             deadline = self._clock() + seconds
@@ -187,7 +188,7 @@ class Loop:
 
     def _turn(self) -> None:
         self._admit(self._clock())
-        patience = EXPLORE_SECONDS if not self.stage.estimate.footprint.known else _TURN
+        patience = EXPLORE_SECONDS if self.stage.estimate.exploring else _TURN
         if self._overdue is not None:
             patience = self._overdue.turn(patience)
         self.turn_ears(patience)
@@ -313,8 +314,11 @@ class Loop:
         return self._admission.plan.threads if self._admission.plan else 1
 
     def _announce(self, plan: Plan) -> None:
-        """Say the plan when it is first known and when it has changed much."""
-        if not plan.tried and not plan.declared:
+        """Say the plan when it is first known and when it has changed much, and what it goes by."""
+        news = self.stage.estimate.recall.news
+        while news:
+            self._ledger.say(ev.Recalled, message=news.pop(0))
+        if not plan.tried and not plan.before and not plan.declared:
             return
         old, new = self._announced, (plan.workers, plan.call, max(plan.footprint, 1))
         if old[0] == new[0] and 0.5 < new[1] / old[1] < 2 and 0.67 < new[2] / old[2] < 1.5:

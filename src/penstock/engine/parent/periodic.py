@@ -14,6 +14,8 @@ _SAMPLE_EVERY = 0.25
 _SAMPLE_AT_LEAST = 0.9
 """With a turn of the loop, a reading at least every second."""
 _BEAT_EVERY = 5.0
+_KEEP_EVERY = 30.0
+"""What was learnt is kept so often: a run that is killed has it then."""
 _MOVED = 0.1
 """A ceiling that moved by less than this share of the budget is not followed."""
 
@@ -33,6 +35,7 @@ class Periodic:
         self._beaten = self._clock()
         self._sampled = -math.inf
         self._sample_every = _SAMPLE_EVERY
+        self._kept_at = self._beaten
         self._moved = False
         """Whether the ceilings stood elsewhere at the last look."""
 
@@ -49,6 +52,15 @@ class Periodic:
             self._beaten = now
             self._beat()
             self._reread_budget()
+        if now - self._kept_at >= _KEEP_EVERY:
+            self.keep_learnt()
+
+    def keep_learnt(self) -> None:
+        """Have what was learnt kept, where somebody wants it."""
+        self._kept_at = self._clock()
+        keep = self._stage.options.keep
+        if keep is not None and (learnt := self._stage.learnt()) is not None:
+            keep(learnt)
 
     def take_sample(self) -> bool:
         """Tell the highest reading since the last; False when there was none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from penstock.abc import Backend, Sequential
 from penstock.budget import Budget, BudgetInForce
 from penstock.engine import messages as m
 from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission
 from penstock.engine.parent.clock import Clock
@@ -50,6 +51,10 @@ class Options:
     """A batch should not take longer than this."""
     most_items: int | None = None
     """A worker that was given so many is replaced."""
+    before: Learnt | None = None
+    """What earlier runs of the same function learnt."""
+    keep: Callable[[Learnt], None] | None = None
+    """Takes what was learnt, now and then and at the end."""
 
     def __post_init__(self) -> None:
         # Read on the governor's thread, where nobody could be told.
@@ -99,7 +104,12 @@ class Stage:
         self.collected = 0
         """Bytes of the results that came to this process."""
         self.estimate = Estimate(
-            setup.source, batched=setup.batched, wishes=options.wishes, cores=options.cores, stage=name
+            setup.source,
+            batched=setup.batched,
+            wishes=options.wishes,
+            cores=options.cores,
+            stage=name,
+            before=options.before,
         )
         self.schedule = _schedule(setup, past, self.estimate)
         decisive = sample(setup.items, self.schedule.unit, stream=isinstance(setup.source, Sequential))
@@ -158,6 +168,14 @@ class Stage:
     def crowded(self) -> bool:
         """Whether this process itself holds so much that no worker has room."""
         return self.options.governs and self.admission.spare() <= 0
+
+    def learnt(self) -> Learnt | None:
+        """What a later run can begin with; None where nothing was measured."""
+        if not self.estimate.recall.measured:
+            return None
+        reserved = self.admission.reserved()
+        parent = max(reserved.parent - self.collected, 0)
+        return self.estimate.learnt(replace(reserved, parent=parent, results=self.collected))
 
     def extend(self, items: int) -> None:
         """There are so many items now."""

@@ -1,0 +1,141 @@
+"""What a run has learnt of its calls, as numbers that a later run can begin with. Pure.
+
+They come back from files that anybody may have written: what is odd is refused whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from penstock import foreign
+from penstock.engine.decide.footprint import Observation
+from penstock.engine.decide.plan import Reserved
+
+KEPT = 128
+"""Calls that are kept: as many as stand for those to come."""
+_FIRSTS = 16
+_MOST = 1 << 53
+"""Sizes and counts are less than this: what JSON numbers hold exactly everywhere."""
+_RESERVED = ("parent", "backend", "worker", "results", "others")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What the calls of a stage took."""
+
+    reserved: Reserved
+    """Bytes that were taken besides, at the end; its results are those that came to the process."""
+    observations: tuple[Observation, ...]
+    """Of at most 128 calls, spread over all there were, with the heaviest."""
+    firsts: tuple[int, ...] = ()
+    """Peaks of workers' first calls, in bytes."""
+    batched: bool | int = False
+    """Whether a call is one of the function; a number fixes its items."""
+    memory: int = 0
+    """Bytes of a call as they were stated; 0 where they were not."""
+    threads: int = 0
+    """The most threads of a call; 0: as many as there are cores for it."""
+    stretches: int = 0
+    """In so many pieces the items can be read; 0: as one likes."""
+    call: int = 1
+    """The most items that a call had."""
+    items: int = 0
+    """Items of the stage."""
+    mean_hint: float = 1.0
+    """Mean size hint of an item."""
+    largest_hint: float = 1.0
+    """The largest."""
+    seconds_per_item: float = 0.0
+    """Of one worker; 0 when unknown."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        told["observations"] = [[seen.largest, seen.total, seen.peak] for seen in self.observations]
+        told["firsts"] = list(self.firsts)
+        told["reserved"] = {name: getattr(self.reserved, name) for name in _RESERVED}
+        return told
+
+
+def from_json(told: Any) -> Learnt:
+    """Read what :meth:`Learnt.as_json` told.
+
+    Raises:
+        ValueError: it is not that, or has numbers that nothing can have.
+    """
+    if not isinstance(told, Mapping):
+        raise ValueError(f"a {foreign.kind_of(told)}, where an object was expected")  # noqa: TRY004
+    reserved, batched = told.get("reserved"), told.get("batched")
+    if not isinstance(reserved, Mapping):
+        raise ValueError("nothing that was reserved")  # noqa: TRY004
+    return Learnt(
+        observations=tuple(_observation(each) for each in _list(told, "observations", KEPT)),
+        firsts=tuple(_count(each) for each in _list(told, "firsts", _FIRSTS)),
+        batched=batched if isinstance(batched, bool) else _count(batched),
+        **{name: _count(told.get(name)) for name in ("memory", "threads", "stretches", "items")},
+        call=max(_count(told.get("call")), 1),
+        mean_hint=_size(told.get("mean_hint")),
+        largest_hint=_size(told.get("largest_hint")),
+        seconds_per_item=_size(told.get("seconds_per_item")),
+        reserved=Reserved(**{name: _count(reserved.get(name)) for name in _RESERVED}),
+    )
+
+
+def _list(told: Mapping[str, Any], name: str, most: int) -> list[Any]:
+    found = told.get(name)
+    if not isinstance(found, list) or len(found) > most:
+        raise ValueError(f"{name}: a list of at most {most} was expected")
+    return found
+
+
+def _observation(value: Any) -> Observation:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"no call: {foreign.shown(value, 80)}")
+    largest, total = _size(value[0]), _size(value[1])
+    if largest > total:
+        raise ValueError(f"one item of {largest:g} in a call of {total:g}")
+    return Observation(largest, total, _count(value[2]))
+
+
+def _count(value: Any) -> int:
+    if not foreign.is_count(value) or not 0 <= value < _MOST:
+        raise ValueError(f"no number of bytes or items: {foreign.shown(value, 80)}")
+    return int(value)
+
+
+def _size(value: Any) -> float:
+    if not foreign.is_number(value) or not 0 <= value < _MOST:
+        raise ValueError(f"no size or time: {foreign.shown(value, 80)}")
+    return float(value)
+
+
+class Sample:
+    """Calls of a run, spread evenly over it however long it gets, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._seen: list[Observation] = []
+        self._step = 1
+        self._count = 0
+        self._top: Observation | None = None
+
+    def add(self, seen: Observation) -> None:
+        """One more call."""
+        if self._top is None or seen.peak >= self._top.peak:
+            self._top = seen
+        if self._count % self._step == 0:
+            self._seen.append(seen)
+            if len(self._seen) == 2 * KEPT:
+                self._seen, self._step = self._seen[::2], 2 * self._step
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def kept(self) -> tuple[Observation, ...]:
+        """At most 128 of them, in order, the heaviest last where it is not among them."""
+        kept = self._seen[:: -(-len(self._seen) // KEPT)] if self._seen else []
+        if self._top is not None and self._top not in kept:
+            kept = [*kept[: KEPT - 1], self._top]
+        return tuple(kept)
