@@ -276,8 +276,8 @@ def test_every_public_name_is_told():
 
 def test_every_source_sink_and_reducer_is_told():
     page = text(DOCS / "python.md")
-    rooms = (penstock.sources, penstock.sinks, penstock.reducers)
-    assert [name for room in rooms for name in room.__all__ if f"`{name}" not in page] == []
+    packages = (penstock.sources, penstock.sinks, penstock.reducers)
+    assert [name for package in packages for name in package.__all__ if f"`{name}" not in page] == []
 
 
 @pytest.mark.parametrize("what", [penstock.Job, penstock.Run, penstock.run, penstock.Run.step])
@@ -378,7 +378,7 @@ def test_every_file_that_developers_are_led_to_is_there():
     folders = {
         "",
         "engine/",
-        *(f"engine/{room}/" for room in ("decide", "parent", "worker")),
+        *(f"engine/{package}/" for package in ("decide", "parent", "worker")),
         "record/",
         "runs/",
     }

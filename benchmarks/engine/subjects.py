@@ -147,7 +147,7 @@ def workers(count: str) -> dict[str, Any]:
     starts, replacements, private = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        setup = job.setup(job.rooms(temporary=True), folder, folder, durable=False)
+        setup = job.setup(job.outputs(temporary=True), folder, folder, durable=False)
         backend = Local()
         backend.open(job.pack(setup), {}, None)
         try:

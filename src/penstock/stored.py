@@ -28,7 +28,7 @@ class Stored:
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
-    rooms: dict[str, Any] = field(default_factory=dict, repr=False)
+    outputs: dict[str, Any] = field(default_factory=dict, repr=False)
     machinery: Path | None = field(default=None, repr=False)
     key: str = field(default="", repr=False)
     holes: str = field(default="", repr=False)
@@ -55,21 +55,21 @@ class Stored:
         if self.check is not None:
             self.check()
         if name is not None:
-            if name not in self.rooms:
-                known = ", ".join(repr(room) for room in self.rooms) or "a folder"
+            if name not in self.outputs:
+                known = ", ".join(repr(output) for output in self.outputs) or "a folder"
                 raise UsageError(f"stage {self.name!r} keeps no {name!r}; it keeps {known}")
-            return self._open(name, self.rooms[name])
-        opened = {name: self._open(name, room) for name, room in self.rooms.items()}
+            return self._open(name, self.outputs[name])
+        opened = {name: self._open(name, output) for name, output in self.outputs.items()}
         if not opened:
             return self.folder
         return opened[""] if list(opened) == [""] else opened
 
-    def _open(self, name: str, room: Any) -> Any:
-        if is_reducer(room):
+    def _open(self, name: str, output: Any) -> Any:
+        if is_reducer(output):
             assert self.machinery is not None
             return values.loads((self.machinery / layout.result_name(name)).read_bytes())
-        with Asking(room, "result"):
-            return room.result(self.folder / name if name else self.folder)
+        with Asking(output, "result"):
+            return output.result(self.folder / name if name else self.folder)
 
 
 def open_input(value: Any) -> Any:

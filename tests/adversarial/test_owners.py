@@ -30,9 +30,9 @@ def work(item):
     return {"texts": folder / "text", "rows": {"item": item}, "sums": item}
 
 def job(items):
-    rooms = {"texts": penstock.sinks.Files(grain=2), "rows": penstock.sinks.Parquet(grain=4),
+    outputs = {"texts": penstock.sinks.Files(grain=2), "rows": penstock.sinks.Parquet(grain=4),
              "sums": penstock.reducers.Sum()}
-    return penstock.Job(source=penstock.sources.Range(items), function=work, into=rooms)
+    return penstock.Job(source=penstock.sources.Range(items), function=work, into=outputs)
 """
 RUN = """
 import sys

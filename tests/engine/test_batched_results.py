@@ -1,4 +1,4 @@
-"""What a batched function may give to a room that wants one result for each item."""
+"""What a batched function may give to an output that wants one result for each item."""
 
 import itertools
 

@@ -23,7 +23,7 @@ def test_a_worker_loads_nothing_that_decides_watches_or_reports(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=600)
     loaded = json.loads(done.stdout)
     assert "penstock.engine.worker.main" in loaded
-    rooms = (
+    packages = (
         "engine.parent",
         "engine.decide",
         "report",
@@ -34,4 +34,4 @@ def test_a_worker_loads_nothing_that_decides_watches_or_reports(tmp_path):
         "cli",
         "limits",
     )
-    assert [name for name in loaded if name.removeprefix("penstock.").startswith(rooms)] == []
+    assert [name for name in loaded if name.removeprefix("penstock.").startswith(packages)] == []

@@ -1,4 +1,4 @@
-"""Results on their way to sinks and reducers: grains, several rooms, failures, large states."""
+"""Results on their way to sinks and reducers: grains, several outputs, failures, large states."""
 
 import gc
 import time
@@ -55,11 +55,11 @@ class Parts:
         return None
 
 
-def keeper(tmp_path, rooms, *, batched=False):
+def keeper(tmp_path, outputs, *, batched=False):
     machinery = tmp_path / "machinery"
     machinery.mkdir(exist_ok=True)
-    rooms = rooms if isinstance(rooms, dict) else {"": rooms}
-    return Keeper(rooms, tmp_path / "kept", machinery, batched=batched)
+    outputs = outputs if isinstance(outputs, dict) else {"": outputs}
+    return Keeper(outputs, tmp_path / "kept", machinery, batched=batched)
 
 
 def stream(start, stop, call, results=lambda item: item * 10, *, pulled=None):
@@ -154,7 +154,7 @@ def test_nothing_runs_ahead_of_the_rooms(tmp_path):
 
             return original(self, batch, counted(), folder)
 
-    keep._rooms = {"a": Watching(slow=0.01), "b": Parts()}
+    keep._outputs = {"a": Watching(slow=0.01), "b": Parts()}
     keep.keep(entries, 0, 20, {})
     assert max(ahead) <= 4
 
@@ -223,7 +223,7 @@ def test_when_one_sink_fails_the_others_leave_nothing(tmp_path):
 
 
 def test_a_sink_that_fails_at_the_very_end_of_a_cut_batch_holds_up_nobody(tmp_path):
-    """The other room waits for more items, and must be told that none come."""
+    """The other output waits for more items, and must be told that none come."""
     keep = keeper(tmp_path, {"a": Parts(refuses=1, slow=0.05), "b": Parts()})
     with pytest.raises(ValueError, match="cannot keep 1"):
         keep.keep(stream(0, 2, 1, lambda i: {"a": i, "b": i}), 0, 100, {})
@@ -327,8 +327,8 @@ def test_states_of_two_rooms_have_files_of_their_own(tmp_path):
 
 
 def test_open_and_close(tmp_path):
-    rooms = {"a": Parts(2), "b": Count()}
-    keep = keeper(tmp_path, rooms)
+    outputs = {"a": Parts(2), "b": Count()}
+    keep = keeper(tmp_path, outputs)
     keep.open(4)
     assert (tmp_path / "kept" / "a" / "opened").read_text() == "4"
     book = journal.Journal(tmp_path / "journal", durable=False)
@@ -342,7 +342,7 @@ def test_open_and_close(tmp_path):
     assert told["a"] is None, "it does not say"
     kept = tmp_path / "machinery" / "result-b.json"
     assert told["b"] == Closed((Part(kept.name, *proof(kept)),))
-    assert rooms["a"].closed == [(0, [0, 1]), (2, [2, 3])]
+    assert outputs["a"].closed == [(0, [0, 1]), (2, [2, 3])]
     assert (tmp_path / "machinery" / "result-b.json").read_text() == '{"x":2,"y":2}'
 
 

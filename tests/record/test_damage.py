@@ -1,4 +1,4 @@
-"""What is kept is looked at before it is believed: damage of every kind, at every moment, in every room.
+"""What is kept is looked at before it is believed: damage of every kind, at every moment, in every output.
 
 The law: the next run either gives the right result and ``verify`` passes, or it fails and names the file.
 """
@@ -130,23 +130,23 @@ class Job:
 
     def fail_to_close(self, monkeypatch):
         """All items are kept, and the results are not put together."""
-        rooms = self.into.values() if isinstance(self.into, dict) else [self.into]
+        outputs = self.into.values() if isinstance(self.into, dict) else [self.into]
 
         def refuse(*_):
             raise RuntimeError("not now")
 
         with monkeypatch.context() as patched:
-            for room in rooms:
-                patched.setattr(type(room), "finish" if hasattr(room, "merge") else "close", refuse)
+            for output in outputs:
+                patched.setattr(type(output), "finish" if hasattr(output, "merge") else "close", refuse)
             with pytest.raises(penstock.FunctionRaised, match="not now"):
                 self.run()
 
     def fail_half_way(self, monkeypatch):
         """Some items are kept."""
         calls = 0
-        room = next(iter(self.into.values())) if isinstance(self.into, dict) else self.into
-        name = "step" if hasattr(room, "merge") else "write"
-        kept = getattr(type(room), name)
+        output = next(iter(self.into.values())) if isinstance(self.into, dict) else self.into
+        name = "step" if hasattr(output, "merge") else "write"
+        kept = getattr(type(output), name)
 
         def refuse(*arguments):
             nonlocal calls
@@ -156,7 +156,7 @@ class Job:
             return kept(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(type(room), name, refuse)
+            patched.setattr(type(output), name, refuse)
             with pytest.raises(penstock.CannotKeep, match="not now"):
                 self.run()
 
@@ -165,12 +165,12 @@ class Job:
         place = standing.Place(self.folder, self.folder / ".penstock" / "job")
         past = journal.read(place.book)
         found = []
-        for room in past.job["rooms"]:
-            closed = past.rooms.get(room)
+        for output in past.job["rooms"]:
+            closed = past.outputs.get(output)
             if closed is None or not closed.replaced:
-                for _, receipt in journal.receipts(place.book, room):
-                    found += [place.parts_of(room, past) / part.name for part in receipt.parts]
-            found += [place.finals_of(room, past) / part.name for part in (closed.parts if closed else ())]
+                for _, receipt in journal.receipts(place.book, output):
+                    found += [place.parts_of(output, past) / part.name for part in receipt.parts]
+            found += [place.finals_of(output, past) / part.name for part in (closed.parts if closed else ())]
         return found
 
 
@@ -227,7 +227,7 @@ DAMAGES = [delete, truncate, empty, flip, flip_quietly, by_folder, by_link, by_n
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
-    """What comes out when nothing goes wrong, by room."""
+    """What comes out when nothing goes wrong, by output."""
     return {kind: Job(kind, tmp_path_factory.mktemp("right") / "run").run() for kind in ROOMS}
 
 
@@ -237,7 +237,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*of the results did not stand")
 @pytest.mark.parametrize("moment", ["before resume", "before close", "after done"])
 @pytest.mark.parametrize("kind", ROOMS)
 def test_nothing_that_verify_would_find_is_reported_as_done(kind, moment, right, tmp_path, monkeypatch):
-    """Three kinds of damage at once; over the cases each kind meets each moment, and each room."""
+    """Three kinds of damage at once; over the cases each kind meets each moment, and each output."""
     job = Job(kind, tmp_path / "run")
     if moment == "before resume":
         job.fail_half_way(monkeypatch)
@@ -269,9 +269,9 @@ def test_every_damage_of_one_part_is_found(kind, damage, right, tmp_path, monkey
 
 def damage_in_close(monkeypatch, job, damage, *, times):
     """Damage the first part, just before the results are put together."""
-    room = next(iter(job.into.values())) if isinstance(job.into, dict) else job.into
-    name = "finish" if hasattr(room, "merge") else "close"
-    finish = getattr(type(room), name)
+    output = next(iter(job.into.values())) if isinstance(job.into, dict) else job.into
+    name = "finish" if hasattr(output, "merge") else "close"
+    finish = getattr(type(output), name)
     left = [times]
 
     def meanwhile(*arguments):
@@ -280,7 +280,7 @@ def damage_in_close(monkeypatch, job, damage, *, times):
             damage(job.kept()[0])
         return finish(*arguments)
 
-    monkeypatch.setattr(type(room), name, meanwhile)
+    monkeypatch.setattr(type(output), name, meanwhile)
 
 
 @pytest.mark.parametrize("damage", [delete, flip_quietly], ids=lambda damage: damage.__name__)

@@ -25,7 +25,7 @@ def key_of(function=plain, *, into=None, inputs=None, options=None, source=None)
     return job_key(
         function=function,
         source=source or Range(10),
-        rooms=into or {"": sinks.Collect()},
+        outputs=into or {"": sinks.Collect()},
         inputs=inputs or {},
         options=options or {"seed": 0},
     )

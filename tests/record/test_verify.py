@@ -174,9 +174,9 @@ def test_every_built_in_sink_and_reducer_was_verified():
 
     known = {name for seam in ("sink", "reducer") for name in registry.names(seam)}
     tried = [
-        room for _, into in KINDS.values() for room in (into.values() if isinstance(into, dict) else [into])
+        each for _, into in KINDS.values() for each in (into.values() if isinstance(into, dict) else [into])
     ]
-    assert known <= {type(room).__name__.lower() for room in tried}
+    assert known <= {type(each).__name__.lower() for each in tried}
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +499,7 @@ def test_a_running_run_is_said_to_run(run):
 
 
 def test_the_jobs_code_is_not_imported(run):
-    """No room, no function, no workload: the journal alone is read."""
+    """No output, no function, no workload: the journal alone is read."""
     import subprocess
     import sys
 

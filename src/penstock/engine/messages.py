@@ -86,7 +86,7 @@ class Done:
 
     stop: int
     receipts: Mapping[str, tuple[tuple[int, int, Receipt], ...]]
-    """By room: (start, stop, receipt) of every grain."""
+    """By output: (start, stop, receipt) of every grain."""
     set_aside: tuple[SetAside, ...]
     calls: tuple[MeasuredCall, ...]
     """The first call, the one with the highest peak, and the last."""

@@ -130,7 +130,7 @@ class Service:
         setup = Setup(
             function=invoke,
             source=self._calls,
-            rooms={"": Collect(anything=True)},
+            outputs={"": Collect(anything=True)},
             folder=self.folder.path,
             machinery=self.folder.path,
             items=0,

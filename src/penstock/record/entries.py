@@ -31,24 +31,24 @@ def kept(
 
 
 def opened(reducers: Iterable[str]) -> dict[str, Any]:
-    """The line of a stage whose rooms are prepared."""
+    """The line of a stage whose outputs are prepared."""
     return {"opened": True, "reducers": list(reducers)}
 
 
-def closed(rooms: Mapping[str, Closed | None]) -> dict[str, Any]:
+def closed(outputs: Mapping[str, Closed | None]) -> dict[str, Any]:
     """The line of a finished stage."""
     told = {
-        name: None if room is None else [_parts(room.parts), room.replaced, room.pattern]
-        for name, room in rooms.items()
+        name: None if output is None else [_parts(output.parts), output.replaced, output.pattern]
+        for name, output in outputs.items()
     }
     return {"closed": True, "rooms": told}
 
 
-def close_of(room: Any) -> Closed | None:
-    """What one room of such an entry wrote in the end; None where that was nothing."""
-    if room is None:
+def close_of(output: Any) -> Closed | None:
+    """What one output of such an entry wrote in the end; None where that was nothing."""
+    if output is None:
         return None
-    parts, replaced, pattern = room
+    parts, replaced, pattern = output
     return Closed(tuple(Part(*part) for part in parts), replaced, pattern)
 
 

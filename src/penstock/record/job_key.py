@@ -25,7 +25,7 @@ def job_key(
     *,
     function: Any,
     source: Any,
-    rooms: Mapping[str, Any],
+    outputs: Mapping[str, Any],
     inputs: Mapping[str, Any],
     options: Mapping[str, Any],
     listing: Listing | None = None,
@@ -36,7 +36,7 @@ def job_key(
         function: its qualified name and its module's source count; an installed package's name
             and version instead, and those of our own (:mod:`penstock.record.public_names`).
         source: type and fingerprint per file, with the items that come from each.
-        rooms: sinks and reducers with their options.
+        outputs: sinks and reducers with their options.
         inputs: files by fingerprint, stages by their key, values by themselves; see ``input_key``.
         options: of the job: batched, seed.
         listing: of the source's files, where it was made.
@@ -49,7 +49,7 @@ def job_key(
             "items": asking.count(source),
             **listing.in_key(),
         },
-        "rooms": {name: describe(room) for name, room in rooms.items()},
+        "rooms": {name: describe(output) for name, output in outputs.items()},
         "inputs": {name: input_key(value) for name, value in inputs.items()},
         "options": dict(options),
     }
@@ -215,18 +215,18 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def describe(room: Any) -> dict[str, Any]:
+def describe(output: Any) -> dict[str, Any]:
     """A sink or reducer with its options."""
-    cls = type(room)
+    cls = type(output)
     options: dict[str, Any] = {}
-    if dataclasses.is_dataclass(room):
-        for each in dataclasses.fields(room):
-            value = getattr(room, each.name)
+    if dataclasses.is_dataclass(output):
+        for each in dataclasses.fields(output):
+            value = getattr(output, each.name)
             # Folders from before there was such an option can go on.
             if not (each.metadata.get("later") and value == each.default):
                 options[each.name] = input_key(value)
     else:
-        options = {name: input_key(value) for name, value in sorted(getattr(room, "__dict__", {}).items())}
+        options = {name: input_key(value) for name, value in sorted(getattr(output, "__dict__", {}).items())}
     return {"type": public_names.of(f"{cls.__module__}.{cls.__qualname__}"), "options": options}
 
 

@@ -7,10 +7,10 @@ line (the parent was killed while it wrote) is dropped; any other damage is an e
 because SQLite's WAL does not work on the network file systems where run folders live.
 
 Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"opened": true,
-"reducers": [...]}`` with the names of the rooms whose parts are states, not files of a sink;
+"reducers": [...]}`` with the names of the outputs whose parts are states, not files of a sink;
 ``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
 ``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
-``{"closed": true, "rooms": {...}}`` last, with what each room wrote in the end; behind it ``{"published":
+``{"closed": true, "rooms": {...}}`` last, with what each output wrote in the end; behind it ``{"published":
 {name: path}}`` for files of the stage's folder that have a second name at the top of the run folder.
 
 Every line of a run folder carries its writer's number, ``"owner": 3``; a run that takes a folder over has
@@ -55,9 +55,9 @@ class Past:
     opened: bool = False
     closed: bool = False
     reducers: tuple[str, ...] = ()
-    """The rooms that are reducers."""
-    rooms: dict[str, Closed | None] = field(default_factory=dict)
-    """What each room said when it was closed."""
+    """The outputs that are reducers."""
+    outputs: dict[str, Closed | None] = field(default_factory=dict)
+    """What each output said when it was closed."""
     published: dict[str, str] = field(default_factory=dict)
     """Names at the top of the run folder -> the files of the stage's folder that they are."""
     owner: int = 0
@@ -201,13 +201,13 @@ def read(path: Path) -> Past:
             past.done.remove(start, stop)
             for item in [item for item in past.aside if start <= item < stop]:
                 del past.aside[item]
-            past.closed, past.rooms = False, {}
+            past.closed, past.outputs = False, {}
         if entry.get("opened"):
             past.opened, past.reducers = True, tuple(entry.get("reducers", ()))
         past.published.update(entry.get("published", {}))
         if entry.get("closed"):
             past.closed = True
-            past.rooms = {name: close_of(room) for name, room in entry.get("rooms", {}).items()}
+            past.outputs = {name: close_of(output) for name, output in entry.get("rooms", {}).items()}
     return past
 
 
@@ -235,8 +235,8 @@ def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
     ]
 
 
-def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
-    """The receipts of one room in item order, read as they are asked for."""
+def receipts(path: Path, output: str) -> Iterator[tuple[Batch, Receipt]]:
+    """The receipts of one output in item order, read as they are asked for."""
     # A batch that was taken back and worked again has two lines: the later one counts.
     places: dict[int, tuple[int, int, int]] = {}
     for offset, size, entry in _counting(path):
@@ -254,7 +254,7 @@ def receipts(path: Path, room: str) -> Iterator[tuple[Batch, Receipt]]:
             text = _whole(file.read(size))
             entry = {} if text is None else values.loads(text)
             aside = tuple(each["item"] for each in entry.get("aside", ()))
-            for a, b, parts, value in entry.get("receipts", {}).get(room, ()):
+            for a, b, parts, value in entry.get("receipts", {}).get(output, ()):
                 without = tuple(item for item in aside if a <= item < b)
                 yield Batch(a, b, without), Receipt(tuple(Part(*part) for part in parts), value)
 

@@ -1,7 +1,7 @@
 """What a line of the journal may say: its schema. Pure.
 
 A checksum only tells that a line is as it was written, not who wrote it. What passes here can be
-worked with anywhere: items are numbers in order, parts and rooms have plain names, and every text
+worked with anywhere: items are numbers in order, parts and outputs have plain names, and every text
 and size is one. Keys that are not known are left to whoever added them.
 """
 
@@ -33,8 +33,8 @@ def check(entry: Any) -> None:
             raise ValueError(f"what {key!r} may not be: {foreign.shown(value, 200)}")
     if "kept" in entry:
         start, stop = entry["kept"]
-        for room in entry.get("receipts", {}).values():
-            if not all(start <= a and b <= stop for a, b, *_ in room):
+        for output in entry.get("receipts", {}).values():
+            if not all(start <= a and b <= stop for a, b, *_ in output):
                 raise ValueError(f"receipts outside of the items {start} to {stop - 1}")
 
 
@@ -55,11 +55,11 @@ def _each(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _named(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(_room, value)) and all(map(of, value.values()))
+    return lambda value: isinstance(value, dict) and all(map(_output, value)) and all(map(of, value.values()))
 
 
-def _room(name: Any) -> bool:
-    """A room's name is a folder's: empty where there is only one."""
+def _output(name: Any) -> bool:
+    """An output's name is a folder's: empty where there is only one."""
     return isinstance(name, str) and (
         name == "" or ("/" not in name and name != "." and foreign.is_plain(name))
     )
@@ -105,7 +105,7 @@ def _job(value: Any) -> bool:
     source = value.get("source", {})
     if not _count(source.get("items", 0)) or not _objects(source, "files", "spans"):
         return False
-    return all(map(_room, value.get("rooms", {}))) and all(map(_span, source.get("spans", {}).values()))
+    return all(map(_output, value.get("rooms", {}))) and all(map(_span, source.get("spans", {}).values()))
 
 
 def _objects(value: Mapping[str, Any], *names: str) -> bool:
@@ -114,7 +114,7 @@ def _objects(value: Mapping[str, Any], *names: str) -> bool:
 
 def _published(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        name and _room(name) and foreign.is_plain(path) for name, path in value.items()
+        name and _output(name) and foreign.is_plain(path) for name, path in value.items()
     )
 
 
@@ -128,7 +128,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "aside": _each(_aside),
     "back": _each(_span),
     "opened": lambda value: type(value) is bool,
-    "reducers": _each(_room),
+    "reducers": _each(_output),
     "closed": lambda value: type(value) is bool,
     "rooms": _named(_closed),
     "published": _published,

@@ -161,7 +161,7 @@ def forgive(past: Past, book: Path, items: int, ceiling: int | None, owner: Owne
     if not again:
         return
     back = batches_of(book, again)
-    if any(told is not None and told.replaced for told in past.rooms.values()):
+    if any(told is not None and told.replaced for told in past.outputs.values()):
         # The parts of the others were put together, and are no longer there to be put together again.
         back = [[0, items]]
     with closing(Journal(book, owner=owner)) as lines:

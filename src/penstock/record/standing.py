@@ -46,13 +46,15 @@ class Place:
         """The journal."""
         return self.machinery / layout.JOURNAL
 
-    def parts_of(self, room: str, past: journal.Past) -> Path:
-        """The folder of the parts that a room's receipts name."""
-        return self.machinery / layout.STATES if room in past.reducers else self.finals_of(room, past)
+    def parts_of(self, output: str, past: journal.Past) -> Path:
+        """The folder of the parts that an output's receipts name."""
+        return self.machinery / layout.STATES if output in past.reducers else self.finals_of(output, past)
 
-    def finals_of(self, room: str, past: journal.Past) -> Path:
-        """The folder of what a room wrote when it was closed."""
-        return self.machinery if room in past.reducers else self.results / room if room else self.results
+    def finals_of(self, output: str, past: journal.Past) -> Path:
+        """The folder of what an output wrote when it was closed."""
+        return (
+            self.machinery if output in past.reducers else self.results / output if output else self.results
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Damage:
     path: Path
     expected: str
     found: str
-    room: str = ""
+    output: str = ""
     start: int = -1
     """The first item of its grain; -1 where it is not one grain's."""
     replaces: bool = False
@@ -114,13 +116,13 @@ def look(
     Raises:
         ResultsDamaged: a file that cannot be read now, so that it cannot be told.
     """
-    for room in dict.fromkeys((*past.job.get("rooms", ()), *past.rooms)):
-        closed = (past.rooms.get(room) if past.closed else None) or Closed()
+    for output in dict.fromkeys((*past.job.get("rooms", ()), *past.outputs)):
+        closed = (past.outputs.get(output) if past.closed else None) or Closed()
         # Joined as texts: there may be 10^5 of them.
-        folder, finals = place.parts_of(room, past), place.finals_of(room, past)
+        folder, finals = place.parts_of(output, past), place.finals_of(output, past)
         parts = f"{folder}/"
         known = {part.name for part in closed.parts}
-        for batch, receipt in journal.receipts(place.book, room):
+        for batch, receipt in journal.receipts(place.book, output):
             if closed.replaced:
                 break
             for part in receipt.parts:
@@ -128,16 +130,16 @@ def look(
                 odd = _led_out(folder, part) if "/" in part.name else None
                 odd = odd or files.differs(path, part.bytes, part.digest, since=since, pulse=pulse)
                 if odd:
-                    yield Damage(Path(path), *odd, room, batch.start)
+                    yield Damage(Path(path), *odd, output, batch.start)
             if closed.pattern:
                 known.update(part.name for part in receipt.parts)
         for part in closed.parts:
             final, seen = finals / part.name, since if part.bytes > _SMALL else None
             if odd := files.differs(final, part.bytes, part.digest, since=seen, pulse=pulse):
-                yield Damage(final, *odd, room, replaces=closed.replaced)
+                yield Damage(final, *odd, output, replaces=closed.replaced)
         for name in _strangers(finals, closed.pattern, known):
             expected, found = "nothing: no receipt tells of it", "what looks like a part"
-            yield Damage(finals / name, expected, found, room, harmless=closed.replaced)
+            yield Damage(finals / name, expected, found, output, harmless=closed.replaced)
 
 
 def _led_out(folder: Path, part: Part) -> tuple[str, str] | None:
@@ -181,10 +183,10 @@ def take_back(
     if past.closed and any(
         closed is not None
         and closed.replaced
-        and _strangers(place.finals_of(room, past), closed.pattern, set())
-        for room, closed in past.rooms.items()
+        and _strangers(place.finals_of(output, past), closed.pattern, set())
+        for output, closed in past.outputs.items()
     ):
-        clear(place, past.rooms)  # the run was killed before it had
+        clear(place, past.outputs)  # the run was killed before it had
     taken = Retracted()
     starts: set[int] = set()
     everything = read = False
@@ -222,13 +224,13 @@ def _put_aside(damage: Damage, place: Place) -> None:
     path = damage.path
     if not os.path.lexists(path):
         return
-    target = place.machinery / DAMAGED / damage.room / (path.name or "results")
+    target = place.machinery / DAMAGED / damage.output / (path.name or "results")
     target.parent.mkdir(parents=True, exist_ok=True)
     free, count = target, 1
     while os.path.lexists(free):
         count += 1
         free = target.with_name(f"{target.name}.{count}")
-    whole = path == place.results or path == place.results / damage.room
+    whole = path == place.results or path == place.results / damage.output
     files.put_aside(path, free)
     if whole:  # the folder of the results is itself the part, as a step's
         path.mkdir()
@@ -239,13 +241,13 @@ def clear(place: Place, told: Mapping[str, Closed | None]) -> None:
 
     Args:
         place: of the stage.
-        told: what each room said when it was closed.
+        told: what each output said when it was closed.
     """
-    for room, closed in told.items():
+    for output, closed in told.items():
         if closed is None or not closed.replaced:
             continue
-        folder = place.results / room if room else place.results
-        for _, receipt in journal.receipts(place.book, room):
+        folder = place.results / output if output else place.results
+        for _, receipt in journal.receipts(place.book, output):
             for part in receipt.parts:
                 files.discard(folder / part.name)
 

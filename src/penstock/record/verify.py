@@ -240,11 +240,11 @@ class _Stage:
             return StageVerified(stage=self.name, peak=peak, budget=budget, faults=tuple(self.faults))
         items = int(past.job.get("source", {}).get("items", 0))
         set_aside = len(past.aside)
-        rooms = dict.fromkeys((*past.job.get("rooms", ()), *past.rooms))
-        not_ours.update(rooms)
+        outputs = dict.fromkeys((*past.job.get("rooms", ()), *past.outputs))
+        not_ours.update(outputs)
         not_ours.update(past.published)
-        for room in rooms:
-            self._room(room, past, machinery, not_ours)
+        for output in outputs:
+            self._output(output, past, machinery, not_ours)
         if past.closed:
             self._published(past.published)
         missing = items - past.kept - set_aside
@@ -289,16 +289,16 @@ class _Stage:
 
     # ------------------------------------------------------------------ results
 
-    def _room(self, room: str, past: journal.Past, machinery: Path, not_ours: set[str]) -> None:
+    def _output(self, output: str, past: journal.Past, machinery: Path, not_ours: set[str]) -> None:
         """One sink or reducer: its receipts, its parts, and what lies beside them."""
-        is_reducer = room in past.reducers
-        results = self.folder / self.name / room if room else self.folder / self.name
+        is_reducer = output in past.reducers
+        results = self.folder / self.name / output if output else self.folder / self.name
         folder = machinery if is_reducer else results
         self.at_top = self.at_top or folder == self.folder
-        closed = past.rooms.get(room) if past.closed else None
+        closed = past.outputs.get(output) if past.closed else None
         told: set[str] = set()
         covered, counted = Intervals(), 0
-        for batch, receipt in journal.receipts(self.book, room):
+        for batch, receipt in journal.receipts(self.book, output):
             covered.add(batch.start, batch.stop)
             counted += batch.stop - batch.start
             told.update(part.name for part in receipt.parts)
@@ -306,7 +306,7 @@ class _Stage:
                 for part in receipt.parts:
                     self._part(part, machinery / layout.STATES if is_reducer else folder)
         if list(covered) != list(past.done) or counted != len(covered):
-            what = f"the receipts of {room!r}" if room else "the receipts"
+            what = f"the receipts of {output!r}" if output else "the receipts"
             odd = f"{counted:,} ({postmortem.told(covered)})"
             self._fault(self.book, f"{what} to cover {len(past.done):,} items once", odd)
         for part in closed.parts if closed is not None else ():

@@ -112,7 +112,7 @@ class Execution:
         found = self._context.discover()
         machinery = folder.machinery / layout.JOB
         machinery.mkdir(exist_ok=True)
-        stored = Stored("", folder.path, {}, (), job.rooms(temporary=False), machinery)
+        stored = Stored("", folder.path, {}, (), job.outputs(temporary=False), machinery)
         current = StageRun(job, {}, journal.Past(), False, found, stored, folder.told, Tally(), folder.drafts)
         self._memory = None  # what is said of a plan was tried
         self._open_backend(current)

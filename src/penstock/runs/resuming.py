@@ -164,5 +164,5 @@ def _stored(
     """What the stage gives, as far as it is known before it is worked."""
     temporary = context.folder.temporary
     check = None if temporary else partial(standing.must_stand, place)
-    rooms = dict(job.rooms(temporary=temporary))
-    return Stored(name, place.results, {}, (), rooms, place.machinery, digest, holes_before(key), check)
+    outputs = dict(job.outputs(temporary=temporary))
+    return Stored(name, place.results, {}, (), outputs, place.machinery, digest, holes_before(key), check)

@@ -65,7 +65,7 @@ class JobSpec:
         return job_key(
             function=self.function,
             source=self.source,
-            rooms=self.rooms(temporary=False),
+            outputs=self.outputs(temporary=False),
             inputs=self._stages_before(),
             options={"batched": self.batched, "seed": self.seed},
             listing=listing,
@@ -76,7 +76,7 @@ class JobSpec:
         stage = getattr(self.source, "stage", None)
         return {**self.inputs, "the items": stage} if isinstance(stage, Stored) else self.inputs
 
-    def rooms(self, *, temporary: bool) -> dict[str, Any]:
+    def outputs(self, *, temporary: bool) -> dict[str, Any]:
         """Sinks and reducers by name; the name is empty where there is only one.
 
         Raises:
@@ -85,12 +85,14 @@ class JobSpec:
         if isinstance(self.into, Mapping):
             if not self.into:
                 raise UsageError("into={} names no sink: give at least one")
-            rooms = {str(name): _room(room) for name, room in self.into.items()}
+            outputs = {str(name): _output(output) for name, output in self.into.items()}
         else:
-            rooms = {"": _room(self.into)}
+            outputs = {"": _output(self.into)}
         if temporary:
-            rooms = {name: _for_temporary(room, single=len(rooms) == 1) for name, room in rooms.items()}
-        return rooms
+            outputs = {
+                name: _for_temporary(output, single=len(outputs) == 1) for name, output in outputs.items()
+            }
+        return outputs
 
     @property
     def stall_seconds(self) -> float:
@@ -112,12 +114,12 @@ class JobSpec:
         memory = None if self.memory is None else parse_size(self.memory)
         return Wishes(workers=workers, call=call, fixed_call=fixed, memory=memory, threads=self.threads)
 
-    def setup(self, rooms: Mapping[str, Any], results: Path, machinery: Path, *, durable: bool) -> Setup:
+    def setup(self, outputs: Mapping[str, Any], results: Path, machinery: Path, *, durable: bool) -> Setup:
         """The job as a worker gets it."""
         return Setup(
             function=self.function,
             source=self.source,
-            rooms=rooms,
+            outputs=outputs,
             folder=results,
             machinery=machinery,
             items=asking.count(self.source),
@@ -155,7 +157,7 @@ class JobSpec:
         return packed
 
 
-def _room(into: Any) -> Any:
+def _output(into: Any) -> Any:
     if not isinstance(into, str):
         if isinstance(into, type):
             raise UsageError(f"into is the class {into.__name__}; write {into.__name__}()")
@@ -170,14 +172,14 @@ def _room(into: Any) -> Any:
     raise UnknownPlugin("sink or reducer", into, {*registry.names("sink"), *registry.names("reducer")})
 
 
-def _for_temporary(room: Any, *, single: bool) -> Any:
+def _for_temporary(output: Any, *, single: bool) -> Any:
     from penstock.sinks.collect import Collect
 
-    if is_reducer(room):
-        return room
-    if isinstance(room, Collect) and single:
-        return Collect(cap=room.cap, anything=True)
-    what = type(room).__name__
+    if is_reducer(output):
+        return output
+    if isinstance(output, Collect) and single:
+        return Collect(cap=output.cap, anything=True)
+    what = type(output).__name__
     raise UsageError(f"{what} keeps files, and a temporary run keeps none: give the run a folder")
 
 

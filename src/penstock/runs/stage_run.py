@@ -97,12 +97,12 @@ class StageRun:
 
     def setup(self) -> Setup:
         """The job, as workers get it."""
-        made = self.job.setup(self.stored.rooms, self.stored.folder, self.machinery, durable=self.durable)
+        made = self.job.setup(self.stored.outputs, self.stored.folder, self.machinery, durable=self.durable)
         return replace(made, drafts=self.drafts)
 
     def collect(self) -> Callable[[int, list[Any]], None] | None:
         """Takes results that come to this process; None where none do."""
-        comes_here = not self.durable and isinstance(next(iter(self.stored.rooms.values())), Sink)
+        comes_here = not self.durable and isinstance(next(iter(self.stored.outputs.values())), Sink)
         return self.collected.__setitem__ if comes_here else None
 
     def begin(self, book: journal.Journal) -> None:
@@ -118,11 +118,11 @@ class StageRun:
 
     def make_nothing(self, book: journal.Journal) -> Any:
         """No items: an empty, valid result, made here as there is no data."""
-        rooms = self.stored.rooms
-        keeper = Keeper(rooms, self.stored.folder, self.machinery, batched=False)
+        outputs = self.stored.outputs
+        keeper = Keeper(outputs, self.stored.folder, self.machinery, batched=False)
         keeper.open(0)
         made, told = keeper.close(self.machinery / layout.JOURNAL, durable=self.durable)
-        book.write(entries.opened(name for name, room in rooms.items() if is_reducer(room)))
+        book.write(entries.opened(name for name, output in outputs.items() if is_reducer(output)))
         book.write(entries.closed(told))
         return made
 
@@ -134,7 +134,7 @@ class StageRun:
             set_aside=self.aside.values(),
             open_result=self.stored.open
             if self.durable
-            else _kept_here(self.stored.rooms, self.collected, self.made),
+            else _kept_here(self.stored.outputs, self.collected, self.made),
         )
         if isinstance(self.error, RunFailed | CannotFit):
             self.error.report = report
@@ -188,12 +188,14 @@ def _with_facts(stored: Stored, aside: Mapping[int, Any], items: int) -> Stored:
     return replace(stored, facts=facts, missing=missing, holes=holes)
 
 
-def _kept_here(rooms: Mapping[str, Any], collected: Mapping[int, list[Any]], made: Any) -> Callable[[], Any]:
+def _kept_here(
+    outputs: Mapping[str, Any], collected: Mapping[int, list[Any]], made: Any
+) -> Callable[[], Any]:
     """What a temporary run gives back: lists put together, and what the reducers made."""
 
     def opened() -> Any:
-        if list(rooms) == [""] and not is_reducer(rooms[""]):
+        if list(outputs) == [""] and not is_reducer(outputs[""]):
             return [each for start in sorted(collected) for each in collected[start]]
-        return made[""] if made is not None and list(rooms) == [""] else made
+        return made[""] if made is not None and list(outputs) == [""] else made
 
     return opened

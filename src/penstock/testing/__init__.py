@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.testing.backends import BackendSuite
     from penstock.testing.clusters import ClusterSuite
-    from penstock.testing.fake import Deed, FakeBackend
+    from penstock.testing.deeds import Deed
+    from penstock.testing.fake import FakeBackend
     from penstock.testing.fakeclock import FakeClock
     from penstock.testing.fakecluster import FakeCluster, FakeNode, Led, lead
     from penstock.testing.fakerun import FakeLimit, Simulated, simulate, simulation
@@ -49,7 +50,7 @@ __all__ = [
 _HOMES = {
     "BackendSuite": "backends",
     "ClusterSuite": "clusters",
-    "Deed": "fake",
+    "Deed": "deeds",
     "FakeBackend": "fake",
     "FakeClock": "fakeclock",
     "FakeCluster": "fakecluster",

@@ -73,7 +73,7 @@ class ClusterSuite:
         place.mkdir(parents=True)
         spec = Job(source=Range(1000), function=slowly, into=Sum(grain=5))
         packed = spec.pack(
-            spec.setup(spec.rooms(temporary=False), folder, folder / ".penstock", durable=True)
+            spec.setup(spec.outputs(temporary=False), folder, folder / ".penstock", durable=True)
         )
         job = place / "job"
         job.write_bytes(packed)

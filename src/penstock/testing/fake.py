@@ -12,83 +12,20 @@ side. Does not cover what happens inside a worker, nor files.
 
 from __future__ import annotations
 
-import errno
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from penstock import worker_note as note
-from penstock.abc import Death, Message, Reading, Receipt, SetAside
+from penstock.abc import Death, Message, Reading, SetAside
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.apart import frame
+from penstock.testing.deeds import ANSWERS, ENDLESS, NUMBERS, SIGNALS, Deed, FakeWorker, receipts
 from penstock.testing.fakeclock import FakeClock
 
 Answer = Message | Death
-
-
-@dataclass(frozen=True, slots=True)
-class Deed:
-    """What it is to work one item, once."""
-
-    seconds: float = 0.01
-    memory: int = 1 * MiB
-    """The most that is held above the idle worker, in bytes, reached half-way through."""
-    cpu: float = 1.0
-    """Seconds of CPU in each second."""
-    end: str = "done"
-    """How it ends: ``"done"``, ``"raises"``, ``"memory error"``, ``"cannot keep"``, ``"no space"``,
-    ``"io error"`` (a write that fails, and may succeed when it is tried again),
-    ``"crashes"`` (signal 11), ``"exits"``, ``"killed"`` (signal 9 from outside), ``"kernel"`` (the kernel's
-    kill, which it counts), ``"hangs"`` (no CPU, no end), ``"spins"`` (CPU, no end)."""
-
-
-_ENDLESS = ("hangs", "spins")
-_SIGNALS = {"crashes": signal.SIGSEGV, "killed": signal.SIGKILL, "kernel": signal.SIGKILL}
-_ANSWERS = {
-    "memory error": ("memory", "MemoryError"),
-    "cannot keep": ("kept", "CannotKeep"),
-    "no space": ("disk", "OSError"),
-    "io error": ("disk", "OSError"),
-}
-_NUMBERS = {"no space": errno.ENOSPC, "io error": errno.EIO}
-
-
-@dataclass
-class _FakeWorker:
-    number: int
-    ready: bool = False
-    gone: bool = False
-    """Whether it is dead, though nobody was told yet."""
-    work: m.Work | None = None
-    chore: m.Chore | None = None
-    deed: Deed | None = None
-    began: float = 0.0
-    """When the present deed began, the time it was paused taken off."""
-    paused_at: float | None = None
-    stopped: bool = False
-    """Whether somebody outside stopped it: it answers to nothing but a kill."""
-    token: int = 0
-    """Changes whenever what it is doing does."""
-    at: int = -1
-    """The item being worked."""
-    item: int = -1
-    """The same, as it is noted."""
-    call: tuple[int, int] = (-1, -1)
-    cut: bool = False
-    cpu: float = 0.0
-    warm: bool = False
-    said_at: float = 0.0
-    batch_began: float = 0.0
-    call_began: float = 0.0
-    peak: int = 0
-    calls: list[m.MeasuredCall] = field(default_factory=list)
-    raised: list[SetAside] = field(default_factory=list)
-
-    def elapsed(self, now: float) -> float:
-        return (now if self.paused_at is None else self.paused_at) - self.began
 
 
 class FakeBackend:
@@ -129,7 +66,7 @@ class FakeBackend:
         self.batched = batched
         self.grain = grain
         self._idle, self._own = idle, own
-        self._workers: dict[int, _FakeWorker] = {}
+        self._workers: dict[int, FakeWorker] = {}
         self._events: list[Answer] = []
         self._woken = False
         self._number = 0
@@ -182,7 +119,8 @@ class FakeBackend:
     @property
     def held(self) -> int:
         """Bytes that all workers hold above idle now."""
-        return sum(self._held(worker) for worker in self._workers.values())
+        now = self.clock()
+        return sum(worker.held(now) for worker in self._workers.values())
 
     # ------------------------------------------------------------------ the backend: workers
 
@@ -195,7 +133,7 @@ class FakeBackend:
     def start(self) -> int:
         """A worker is born in a moment."""
         self._number += 1
-        worker = self._workers[self._number] = _FakeWorker(self._number)
+        worker = self._workers[self._number] = FakeWorker(self._number)
         fate = self._births(self._number)
         if fate == "unborn":
             self._die(worker, signal.SIGKILL, why="the fork failed, as the script says")
@@ -208,7 +146,7 @@ class FakeBackend:
             self.clock.after(0.01, lambda: self._ready(worker))
         return self._number
 
-    def _ready(self, worker: _FakeWorker) -> None:
+    def _ready(self, worker: FakeWorker) -> None:
         if not worker.gone:
             worker.ready = True
             self._say(worker, m.Ready(self._idle, self._own))
@@ -272,7 +210,7 @@ class FakeBackend:
         now = self.clock()
         self.peak = max(self.peak, self.held)
         return {
-            number: Reading(self._idle + self._held(worker), worker.cpu + self._cpu(worker, now))
+            number: Reading(self._idle + worker.held(now), worker.cpu + worker.cpu_of_deed(now))
             for number, worker in self._workers.items()
             if worker.ready
         }
@@ -331,18 +269,7 @@ class FakeBackend:
 
     # ------------------------------------------------------------------ a worker's life
 
-    def _held(self, worker: _FakeWorker) -> int:
-        if worker.deed is None:
-            return 0
-        share = 2 * worker.elapsed(self.clock()) / worker.deed.seconds if worker.deed.seconds else 1.0
-        return int(worker.deed.memory * min(share, 1.0))
-
-    def _cpu(self, worker: _FakeWorker, now: float) -> float:
-        if worker.deed is None or worker.deed.end == "hangs":
-            return 0.0
-        return worker.deed.cpu * worker.elapsed(now)
-
-    def _begin_call(self, worker: _FakeWorker, start: int) -> None:
+    def _begin_call(self, worker: FakeWorker, start: int) -> None:
         work = worker.work
         assert work is not None
         border = work.stop if self.grain is None else (start // self.grain + 1) * self.grain
@@ -350,7 +277,7 @@ class FakeBackend:
         worker.call_began, worker.peak = self.clock(), 0
         self._next_item(worker, start)
 
-    def _next_item(self, worker: _FakeWorker, item: int) -> None:
+    def _next_item(self, worker: FakeWorker, item: int) -> None:
         """Go on with an item, or with what comes behind it that is not set aside."""
         work = worker.work
         assert work is not None
@@ -366,7 +293,7 @@ class FakeBackend:
         self.tries[item] = tries + 1
         self._begin(worker, self._deeds(item, tries), item)
 
-    def _begin(self, worker: _FakeWorker, deed: Deed, item: int) -> None:
+    def _begin(self, worker: FakeWorker, deed: Deed, item: int) -> None:
         worker.deed, worker.began, worker.paused_at = deed, self.clock(), None
         worker.at, worker.item = item, -1 if self.batched else item
         fence = worker.work.fence if worker.work is not None and worker.warm else 0
@@ -374,27 +301,27 @@ class FakeBackend:
             deed = worker.deed = Deed(deed.seconds / 4, fence, end="memory error")
         self._expect(worker)
 
-    def _expect(self, worker: _FakeWorker) -> None:
+    def _expect(self, worker: FakeWorker) -> None:
         """Have the present deed end when it is time."""
         worker.token += 1
         token, deed = worker.token, worker.deed
-        if deed is not None and deed.end not in _ENDLESS:
+        if deed is not None and deed.end not in ENDLESS:
             self.clock.at(worker.began + deed.seconds, lambda: self._over(worker, token))
 
-    def _over(self, worker: _FakeWorker, token: int) -> None:
+    def _over(self, worker: FakeWorker, token: int) -> None:
         """The present deed has ended, if it is still that one."""
         if worker.gone or worker.token != token or worker.deed is None:
             return
         deed, item = worker.deed, worker.at
         worker.peak = max(worker.peak, deed.memory)
-        if deed.end in _SIGNALS or deed.end == "exits":
+        if deed.end in SIGNALS or deed.end == "exits":
             self.kernel_kills += deed.end == "kernel"
-            self._die(worker, _SIGNALS.get(deed.end), code=3)
+            self._die(worker, SIGNALS.get(deed.end), code=3)
             return
-        worker.cpu += self._cpu(worker, self.clock())
+        worker.cpu += worker.cpu_of_deed(self.clock())
         worker.deed = None
-        if deed.end in _ANSWERS:
-            cause, error = _ANSWERS[deed.end]
+        if deed.end in ANSWERS:
+            cause, error = ANSWERS[deed.end]
             failed = m.Failed(
                 cause,
                 item,
@@ -402,7 +329,7 @@ class FakeBackend:
                 deed.memory,
                 error,
                 "as the script says",
-                errno=_NUMBERS.get(deed.end, 0),
+                errno=NUMBERS.get(deed.end, 0),
             )
             worker.work = worker.chore = None
             worker.item = -1
@@ -420,7 +347,7 @@ class FakeBackend:
                 )
             self._next_item(worker, item + 1)
 
-    def _end_call(self, worker: _FakeWorker) -> None:
+    def _end_call(self, worker: FakeWorker) -> None:
         work, now = worker.work, self.clock()
         assert work is not None
         start, stop = worker.call
@@ -438,7 +365,7 @@ class FakeBackend:
             worker,
             m.Done(
                 stop,
-                {"": tuple(self._receipts(work, stop, worker.raised))},
+                {"": tuple(receipts(work, stop, worker.raised, self.grain))},
                 tuple(worker.raised),
                 tuple(worker.calls),
                 max(worker.calls, key=lambda call: call.seconds, default=None),
@@ -449,16 +376,7 @@ class FakeBackend:
             ),
         )
 
-    def _receipts(
-        self, work: m.Work, stop: int, raised: Sequence[SetAside]
-    ) -> Iterator[tuple[int, int, Receipt]]:
-        aside = {each.item: each for each in (*work.without, *raised)}
-        size = self.grain or max(stop - work.start, 1)
-        for start in range(work.start, stop, size):
-            end = min(start + size, stop)
-            yield start, end, Receipt(value=[aside.get(item, item) for item in range(start, end)])
-
-    def _say(self, worker: _FakeWorker, content: Any) -> None:
+    def _say(self, worker: FakeWorker, content: Any) -> None:
         """The loop hears of it in a moment; what one worker says is heard in order."""
         if worker.gone:
             return
@@ -466,7 +384,7 @@ class FakeBackend:
         self.clock.at(worker.said_at, lambda: self._events.append(Message(worker.number, content)))
 
     def _die(
-        self, worker: _FakeWorker, by: signal.Signals | None, code: int | None = None, why: str = ""
+        self, worker: FakeWorker, by: signal.Signals | None, code: int | None = None, why: str = ""
     ) -> None:
         if worker.gone:
             return
@@ -478,7 +396,7 @@ class FakeBackend:
         told = max(worker.said_at, self.clock() + (0.04 if by else 0.001) + self._latency())
         self.clock.at(told, lambda: self._bury(worker, death))
 
-    def _bury(self, worker: _FakeWorker, death: Death) -> None:
+    def _bury(self, worker: FakeWorker, death: Death) -> None:
         self.cpu += worker.cpu
         self._workers.pop(worker.number, None)
         self._events.append(death)

@@ -28,7 +28,7 @@ from penstock.record import entries, journal
 from penstock.sources.items import Range
 from penstock.testing.fake import FakeBackend
 from penstock.testing.fakeclock import FakeClock
-from penstock.testing.fakerun import _Book, _NoStop, _Room
+from penstock.testing.fakerun import _Book, _NoStop, _Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +264,8 @@ def lead(
     events: list[Event] = []
     fenced: list[str] = []
     nowhere = Path("/nonexistent")
-    room: Any = _Room(grain)
-    setup = Setup(abs, Range(items), {"": room}, nowhere, nowhere, items, False, None, durable=False)
+    output: Any = _Output(grain)
+    setup = Setup(abs, Range(items), {"": output}, nowhere, nowhere, items, False, None, durable=False)
     budget = Budget(4 * GiB, "a script")
     options = Options(budget, requested=budget.bytes, wishes=Wishes(workers=1), set_aside=set_aside)
     ledger = Ledger(book, events.append, "", nowhere, clock=clock)

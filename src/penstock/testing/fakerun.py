@@ -150,7 +150,7 @@ def simulation(
         keep: takes what this one learnt.
     """
     lines = _Book()
-    sink: Any = _Room(backend.grain)
+    sink: Any = _Output(backend.grain)
     nowhere = Path("/nonexistent")
     setup = Setup(
         abs, Range(items), {"": sink}, nowhere, nowhere, items, backend.batched, fixed_call, durable=False
@@ -191,7 +191,7 @@ def simulation(
     return Simulated(loop, backend, lines.lines, events, parts, when)
 
 
-class _Room:
+class _Output:
     """Stands for a sink: only its grain is asked for."""
 
     def __init__(self, grain: int | None) -> None:

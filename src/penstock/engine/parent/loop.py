@@ -110,7 +110,7 @@ class Loop:
 
     def _open(self) -> None:
         self._do(m.Chore("open"))
-        reducers = (name for name, room in self._setup.rooms.items() if is_reducer(room))
+        reducers = (name for name, output in self._setup.outputs.items() if is_reducer(output))
         self._ledger.write(entries.opened(reducers))
 
     def _do(self, chore: m.Chore) -> Any:

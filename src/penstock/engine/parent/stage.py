@@ -191,7 +191,7 @@ def _results_to_come(stage: Stage) -> int:
 
 
 def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:
-    grains = [grain for room in setup.rooms.values() if (grain := asking.grain(room))]
+    grains = [grain for output in setup.outputs.values() if (grain := asking.grain(output))]
     return Schedule(
         setup.items,
         # Fixed calls are the same in every batch of whole grains; without grains, of whole calls.

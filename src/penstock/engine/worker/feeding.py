@@ -1,4 +1,4 @@
-"""The stream of results on its way to a room: grain by grain, one for each item, to a thread of its own."""
+"""The stream of results on its way to an output: by grain, one for each item, to a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Entry = tuple[int, int, Any]
 
 
 class OutputPlace:
-    """The item whose result a room was handed last."""
+    """The item whose result an output was handed last."""
 
     at = -1
 
@@ -74,7 +74,7 @@ def _wanted(items: int) -> str:
 
 
 class Feed:
-    """Hands entries to a room's thread, one at a time."""
+    """Hands entries to an output's thread, one at a time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -88,14 +88,14 @@ class Feed:
         """Hand on an entry.
 
         Raises:
-            BaseException: what the room raised.
+            BaseException: what the output raised.
         """
         self._offer(entry)
         if self.error is not None:
             raise self.error
 
     def stop(self, error: BaseException | None) -> None:
-        """End the feed; with an error, the room's write fails and leaves nothing behind."""
+        """End the feed; with an error, the output's write fails and leaves nothing behind."""
         self._stopped = error
         self._offer(None)
 
@@ -119,4 +119,4 @@ class Feed:
 
 
 class _Abandoned(Exception):
-    """The batch failed elsewhere; this room's part of it is dropped."""
+    """The batch failed elsewhere; this output's part of it is dropped."""

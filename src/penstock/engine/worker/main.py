@@ -55,7 +55,7 @@ class Setup:
 
     function: Callable[..., Any]
     source: Any
-    rooms: Mapping[str, Sink | Reducer]
+    outputs: Mapping[str, Sink | Reducer]
     """Sinks and reducers by name; the name is empty where there is only one."""
     folder: Path
     """Where results are kept."""
@@ -122,7 +122,7 @@ class Worker:
         self._note = words
         self._scratch = scratch
         self._meter = Meter(children=True)
-        self._keeper = Keeper(setup.rooms, setup.folder, setup.machinery, batched=setup.batched)
+        self._keeper = Keeper(setup.outputs, setup.folder, setup.machinery, batched=setup.batched)
         self._idle = 0
         self._warm = False
         self._settled = 0

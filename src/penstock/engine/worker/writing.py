@@ -1,6 +1,6 @@
 """Hands results to sinks and reducers, grain by grain, in a worker.
 
-Covers cutting the stream of results into grains, several rooms fed from one function, states
+Covers cutting the stream of results into grains, several outputs fed from one function, states
 too large for a receipt, and what comes before the first and after the last batch.
 """
 
@@ -36,23 +36,23 @@ class Keeper:
     """The sinks and reducers of a job.
 
     Args:
-        rooms: by name; the name is empty where there is only one.
-        folder: where results are kept; several rooms get a folder each inside.
+        outputs: by name; the name is empty where there is only one.
+        folder: where results are kept; several outputs get a folder each inside.
         machinery: where states are kept.
         batched: whether the function takes a call at once.
     """
 
     def __init__(
-        self, rooms: Mapping[str, Sink | Reducer], folder: Path, machinery: Path, *, batched: bool
+        self, outputs: Mapping[str, Sink | Reducer], folder: Path, machinery: Path, *, batched: bool
     ) -> None:
-        self._rooms = rooms
+        self._outputs = outputs
         self._folder = folder
         self._machinery = machinery
         self._batched = batched
         # Asked once: in Python 3.11 a protocol takes 30 us to look at an object.
-        self._reducers = frozenset(name for name, room in rooms.items() if is_reducer(room))
+        self._reducers = frozenset(name for name, output in outputs.items() if is_reducer(output))
         self._here = forks.Here()
-        self._grains = [room.grain for room in rooms.values() if room.grain]
+        self._grains = [output.grain for output in outputs.values() if output.grain]
         self._whole = math.lcm(*self._grains) if self._grains else 1
         self.at = -1
         """The item whose result was handed on last; blamed when it cannot be kept."""
@@ -60,7 +60,7 @@ class Keeper:
     @property
     def threaded(self) -> bool:
         """Whether results are kept by other threads while the function goes on."""
-        return len(self._rooms) > 1
+        return len(self._outputs) > 1
 
     def border(self, item: int) -> int:
         """Where the first grain that holds ``item`` ends: no call crosses it."""
@@ -72,44 +72,44 @@ class Keeper:
 
     def open(self, items: int) -> None:
         """Prepare the folders, once per stage."""
-        for name, room in self._rooms.items():
-            if isinstance(room, Sink):  # a reducer keeps no files of its own
+        for name, output in self._outputs.items():
+            if isinstance(output, Sink):  # a reducer keeps no files of its own
                 folder = self._folder_of(name)
                 folder.mkdir(parents=True, exist_ok=True)
-                room.open(folder, items)
+                output.open(folder, items)
 
     def keep(
         self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
     ) -> dict[str, tuple[Kept, ...]]:
-        """Pull the stream through every room; what was kept, by room."""
+        """Pull the stream through every output; what was kept, by output."""
         if self.threaded:
             return self._several(stream, start, stop, known)
-        ((name, room),) = self._rooms.items()
+        ((name, output),) = self._outputs.items()
         place = OutputPlace()
         try:
-            return {name: self._one(name, room, stream, start, stop, known, place)}
+            return {name: self._one(name, output, stream, start, stop, known, place)}
         finally:
             self.at = place.at
 
     def close(
         self, journal_path: Path, *, durable: bool
     ) -> tuple[dict[str, Any] | None, dict[str, Closed | None]]:
-        """Finish every room, once per stage, streaming the receipts from the journal.
+        """Finish every output, once per stage, streaming the receipts from the journal.
 
         What reducers made is kept as a file; a run that is not durable gets it back instead.
 
         Returns:
-            What the reducers made, or None where it is kept; and what each room wrote in the end.
+            What the reducers made, or None where it is kept; and what each output wrote in the end.
 
         Raises:
             ResultsDamaged: a part is gone, or is not what was kept.
         """
         made: dict[str, Any] = {}
         told: dict[str, Closed | None] = {}
-        for name, room in self._rooms.items():
+        for name, output in self._outputs.items():
             receipts = journal.receipts(journal_path, name)
-            if is_reducer(room):
-                made[name] = room.finish(self._states(receipts))
+            if is_reducer(output):
+                made[name] = output.finish(self._states(receipts))
                 self._here.stay()
                 if durable:
                     kept = self._machinery / layout.result_name(name)
@@ -118,14 +118,14 @@ class Keeper:
                     told[name] = Closed((Part(kept.name, *proof(kept)),))
             else:
                 folder = self._folder_of(name)
-                answer = cast(Sink, room).close(_standing(receipts, folder), folder)
+                answer = cast(Sink, output).close(_standing(receipts, folder), folder)
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
                 for part in answer.parts if isinstance(answer, Closed) else ():
-                    _believe(Receipt((part,)), room, folder, method="close")
+                    _believe(Receipt((part,)), output, folder, method="close")
         return (None if durable else made), told
 
-    # ------------------------------------------------------------------ one room
+    # ------------------------------------------------------------------ one output
 
     def _folder_of(self, name: str) -> Path:
         return self._folder / name if name else self._folder
@@ -133,7 +133,7 @@ class Keeper:
     def _one(
         self,
         name: str,
-        room: Sink | Reducer,
+        output: Sink | Reducer,
         stream: Iterator[Entry],
         start: int,
         stop: int,
@@ -143,21 +143,21 @@ class Keeper:
         kept: list[Kept] = []
         at = start
         while at < stop:
-            end = min(at // room.grain * room.grain + room.grain, stop) if room.grain else stop
+            end = min(at // output.grain * output.grain + output.grain, stop) if output.grain else stop
             segment = GrainEntries(stream, at, end)
             if not segment.begun:
                 break
             without = tuple(sorted(item for item in known if at <= item < end))
-            results = self._unpack(segment, getattr(room, "unit", "item"), place)
+            results = self._unpack(segment, getattr(output, "unit", "item"), place)
             if name in self._reducers:
-                receipt = self._fold(name, cast(Reducer, room), results, at)
+                receipt = self._fold(name, cast(Reducer, output), results, at)
             else:
                 folder = self._folder_of(name)
-                receipt = cast(Sink, room).write(Batch(at, end, without), results, folder)
+                receipt = cast(Sink, output).write(Batch(at, end, without), results, folder)
                 self._here.stay()
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
-                _believe(receipt, room, folder, end - at)
+                _believe(receipt, output, folder, end - at)
             kept.append((at, segment.at, receipt))
             at = segment.at
         return tuple(kept)
@@ -174,9 +174,9 @@ class Keeper:
                 for place.at, result in enumerate(one_each(results, stop - start), start):
                     yield result
 
-    def _fold(self, name: str, room: Reducer, results: Iterator[Any], start: int) -> Receipt:
-        state = room.start()
-        step = room.step
+    def _fold(self, name: str, output: Reducer, results: Iterator[Any], start: int) -> Receipt:
+        state = output.start()
+        step = output.step
         for result in results:
             if not isinstance(result, SetAside):
                 state = step(state, result)
@@ -201,18 +201,18 @@ class Keeper:
             else:
                 yield receipt.value
 
-    # ------------------------------------------------------------------ several rooms
+    # ------------------------------------------------------------------ several outputs
 
     def _several(
         self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
     ) -> dict[str, tuple[Kept, ...]]:
-        """One thread a room, each handed one call's results at a time: nobody runs ahead."""
-        feeds = {name: Feed(name) for name in self._rooms}
+        """One thread an output, each handed one call's results at a time: nobody runs ahead."""
+        feeds = {name: Feed(name) for name in self._outputs}
         kept: dict[str, tuple[Kept, ...]] = {}
 
-        def serve(name: str, room: Sink | Reducer, feed: Feed) -> None:
+        def serve(name: str, output: Sink | Reducer, feed: Feed) -> None:
             try:
-                kept[name] = self._one(name, room, iter(feed), start, stop, known, feed.place)
+                kept[name] = self._one(name, output, iter(feed), start, stop, known, feed.place)
             except BaseException as error:  # carried to the thread that feeds
                 self._here.stay(error)
                 feed.error = error
@@ -220,8 +220,8 @@ class Keeper:
                 feed.ended.set()
 
         threads = [
-            threading.Thread(target=serve, args=(name, room, feeds[name]), daemon=True)
-            for name, room in self._rooms.items()
+            threading.Thread(target=serve, args=(name, output, feeds[name]), daemon=True)
+            for name, output in self._outputs.items()
         ]
         for thread in threads:
             thread.start()
@@ -229,10 +229,10 @@ class Keeper:
         try:
             for entry in stream:
                 for name, feed in feeds.items():
-                    feed.put(self._for_room(name, entry))
+                    feed.put(self._for_output(name, entry))
         except BaseException as raised:
             error = raised
-        # Every room is told, whatever has failed: a thread that is not would wait for ever.
+        # Every output is told, whatever has failed: a thread that is not would wait for ever.
         for feed in feeds.values():
             feed.stop(error)
             error = error or feed.error
@@ -251,7 +251,7 @@ class Keeper:
             error = None
         return kept
 
-    def _for_room(self, name: str, entry: Entry) -> Entry:
+    def _for_output(self, name: str, entry: Entry) -> Entry:
         start, stop, results = entry
         if isinstance(results, SetAside):
             return entry
@@ -261,17 +261,17 @@ class Keeper:
             return start, stop, [each if isinstance(each, SetAside) else each[name] for each in results]
         except (KeyError, TypeError, IndexError) as error:
             raise TypeError(
-                f"into= names {', '.join(map(repr, self._rooms))}, so the function must return a dict with "
+                f"into= names {', '.join(map(repr, self._outputs))}, so the function must return a dict with "
                 f"these names; {name!r} was not in what it returned"
             ) from error
 
 
-def _believe(receipt: Any, room: Any, folder: Path, items: int = 0, method: str = "write") -> None:
+def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: str = "write") -> None:
     """See that what a sink tells can be journaled and stands: else every later reader would refuse it.
 
     Args:
         receipt: what it tells.
-        room: the sink.
+        output: the sink.
         folder: where its parts lie.
         items: of the batch; a few bytes for each may be told, of those that are missing, say.
         method: of the sink, that told it.
@@ -279,7 +279,7 @@ def _believe(receipt: Any, room: Any, folder: Path, items: int = 0, method: str 
     Raises:
         TypeError, ValueError: it cannot, or does not.
     """
-    name = foreign.kind_of(room)
+    name = foreign.kind_of(output)
     if type(receipt) is not Receipt:
         raise TypeError(
             f"{method}() of {name} gave a {foreign.kind_of(receipt)}, where a Receipt was expected"
@@ -296,7 +296,7 @@ def _believe(receipt: Any, room: Any, folder: Path, items: int = 0, method: str 
                 f"{method}() of {name} told of the part {foreign.line(part.name, 200)}: "
                 f"expected {odd[0]}, found {odd[1]}"
             )
-    if receipt.value is None or getattr(room, "anything", False):  # it goes nowhere as text
+    if receipt.value is None or getattr(output, "anything", False):  # it goes nowhere as text
         return
     try:
         size = _text_bytes(receipt.value)

@@ -1,4 +1,4 @@
-"""The rooms' front doors: names, lazily."""
+"""The packages' front doors: names, lazily."""
 
 import importlib
 import subprocess
@@ -6,20 +6,20 @@ import sys
 
 import pytest
 
-ROOMS = ["penstock.sources", "penstock.sinks", "penstock.reducers", "penstock.testing"]
+PACKAGES = ["penstock.sources", "penstock.sinks", "penstock.reducers", "penstock.testing"]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_name_is_there(room):
-    module = importlib.import_module(room)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_name_is_there(package):
+    module = importlib.import_module(package)
     assert dir(module) == module.__all__
     for name in module.__all__:
         assert getattr(module, name) is not None
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_an_unknown_name_lists_the_known_ones(room):
-    module = importlib.import_module(room)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_unknown_name_lists_the_known_ones(package):
+    module = importlib.import_module(package)
     with pytest.raises(AttributeError, match=rf"has no attribute 'Nope'; it has .*{module.__all__[0]}"):
         module.Nope
 

@@ -1,4 +1,4 @@
-"""Every built-in room in real runs: the same bytes for any number of workers, calls and batches."""
+"""Every built-in output in real runs: the same bytes for any number of workers, calls and batches."""
 
 import hashlib
 from pathlib import Path
