@@ -26,6 +26,7 @@ from penstock.testing.deeds import ANSWERS, ENDLESS, NUMBERS, SIGNALS, Deed, Fak
 from penstock.testing.fakeclock import FakeClock
 
 Answer = Message | Death
+_WHY = "as the script says"
 
 
 class FakeBackend:
@@ -119,8 +120,7 @@ class FakeBackend:
     @property
     def held(self) -> int:
         """Bytes that all workers hold above idle now."""
-        now = self.clock()
-        return sum(worker.held(now) for worker in self._workers.values())
+        return sum(self._held(worker) for worker in self._workers.values())
 
     # ------------------------------------------------------------------ the backend: workers
 
@@ -210,7 +210,7 @@ class FakeBackend:
         now = self.clock()
         self.peak = max(self.peak, self.held)
         return {
-            number: Reading(self._idle + worker.held(now), worker.cpu + worker.cpu_of_deed(now))
+            number: Reading(self._idle + self._held(worker), worker.cpu + worker.cpu_of_deed(now))
             for number, worker in self._workers.items()
             if worker.ready
         }
@@ -269,6 +269,9 @@ class FakeBackend:
 
     # ------------------------------------------------------------------ a worker's life
 
+    def _held(self, worker: FakeWorker) -> int:
+        return worker.held(self.clock())
+
     def _begin_call(self, worker: FakeWorker, start: int) -> None:
         work = worker.work
         assert work is not None
@@ -322,22 +325,15 @@ class FakeBackend:
         worker.deed = None
         if deed.end in ANSWERS:
             cause, error = ANSWERS[deed.end]
-            failed = m.Failed(
-                cause,
-                item,
-                worker.call,
-                deed.memory,
-                error,
-                "as the script says",
-                errno=NUMBERS.get(deed.end, 0),
-            )
+            number = NUMBERS.get(deed.end, 0)
+            failed = m.Failed(cause, item, worker.call, deed.memory, error, _WHY, errno=number)
             worker.work = worker.chore = None
             worker.item = -1
             self._say(worker, failed)
         elif worker.chore is not None:
             what, worker.chore = worker.chore.what, None
             if deed.end == "raises":
-                self._say(worker, m.Failed("raised", -1, (-1, -1), 0, "ValueError", "as the script says"))
+                self._say(worker, m.Failed("raised", -1, (-1, -1), 0, "ValueError", _WHY))
             else:
                 self._say(worker, m.ChoreDone((None, {}) if what == "close" else None))
         else:
