@@ -119,6 +119,7 @@ def test_a_sweep_reads_no_voxel_again(cohort, tmp_path):
             sweep=["tau=0,0.5", "lambda_grad=0,1"],
         )  # fmt: skip
     told = json.loads((tmp_path / "run/sweep.json").read_text())
+    assert (tmp_path / "run/sweep.json").samefile(tmp_path / "run/summary/sweep.json")  # so verify knows it
     assert len(told["means"]) == 4
     assert len(told["folds"]) == 8
     assert told["means"] == sorted(told["means"], key=lambda row: row["error"])

@@ -21,6 +21,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -326,7 +327,7 @@ def _sweep(
     from penstock.workloads.superres.summary import choose
 
     rows = stored.open().to_table().to_pylist()
-    _write(run, "sweep.json", {
+    _publish(run, "sweep", "summary", {
         "schema": 2, "settings": settings.told(), **choose(rows, combinations), "folds": rows,
     })  # fmt: skip
 
@@ -357,7 +358,7 @@ def _write_metrics(
         for report in run.reports
         for each in report.set_aside
     ]
-    _write(run, "metrics.json", {
+    _publish(run, "metrics", "metrics", {
         "schema": 2, "models": list(manifest.models), "settings": settings.told(), "folds": folds,
         "means": means(rows), "blend_against": paired(rows),
         "notes": notes(len({row["patient"] for row in rows})), "missing": list(manifest.missing),
@@ -385,6 +386,12 @@ def _removed(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return {row["patient"]: {name: row[name] for name in _REMOVED} for row in rows if "removed" in row}
 
 
-def _write(run: penstock.Run, name: str, content: dict[str, Any]) -> None:
-    with penstock.atomic(run.folder / name) as draft:
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def _publish(run: penstock.Run, name: str, step: str, content: dict[str, Any]) -> None:
+    """Put ``NAME.json`` at the top, kept by a step, so that ``penstock verify`` knows what it should be."""
+    inputs = {"name": f"{name}.json", "text": json.dumps(content, indent=1) + "\n"}
+    run.publish(run.step(step, _write_text, threads=1, inputs=inputs))
+
+
+def _write_text(folder: Path, *, name: str, text: str) -> dict[str, Any]:
+    (folder / name).write_text(text, encoding="utf-8")
+    return {}
