@@ -123,6 +123,8 @@ def test_only_films_may_lie_elsewhere_and_an_address_must_be_one(sample, tmp_pat
         run(tmp_path / "run", sample, ed="gs://bucket/ed")
     with pytest.raises(UsageError, match="gs://BUCKET"):
         run(tmp_path / "run", sample, cxr="ftp://host/films")
+    with pytest.raises(UsageError, match=r"--user-project me pays for films at an address"):
+        run(tmp_path / "run", sample, user_project="me")
     (tmp_path / "none").mkdir()
     with pytest.raises(penstock.BadInput, match="no table of MIMIC-CXR-JPG"):
         run(tmp_path / "run", sample, cxr=(tmp_path / "none").as_uri())

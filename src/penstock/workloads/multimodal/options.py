@@ -280,6 +280,11 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     parse_ratios(asked.ratios)
     read_views(asked.views)
     parse_size(asked.shard_size)
+    if asked.user_project is not None and "://" not in str(asked.cxr):
+        raise UsageError(
+            f"--user-project {line(str(asked.user_project))} pays for films at an address, and here they lie "
+            "in a folder: leave it out, or give --cxr gs://BUCKET/PREFIX"
+        )
     if asked.root is None and None in (asked.cxr, asked.ed, asked.hosp):
         raise UsageError("multimodal needs ROOT, the folder of the download, or --cxr, --ed and --hosp")
     if asked.mask != "none" and find_spec("cv2") is None:

@@ -1,12 +1,16 @@
-"""The environment variables that set a pipeline's options before: read as defaults, and told."""
+"""Options from elsewhere than a command line: from the environment, which is told, and from Python."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import click
+
+from penstock.errors import UsageError
+from penstock.foreign import line
 
 _SUPERSEDED = ("SIMILARITY_MICRO_BATCH_SIZE", "SIMILARITY_BATCH_SIZE")
 
@@ -47,6 +51,31 @@ def defaults(command: click.Command) -> dict[str, Any]:
             value = each.get_default(context)
             found[each.name] = bool(value) if each.is_flag else value
     return found
+
+
+def check_ranges(command: click.Command, options: Mapping[str, Any]) -> None:
+    """What a command line refuses is refused from Python too; NaN, which is in no range, always.
+
+    Args:
+        command: whose options these are.
+        options: by name; None stands for a default.
+
+    Raises:
+        UsageError: a number outside its option's range, or none.
+    """
+    for each in command.params:
+        value = options.get(each.name or "")
+        if value is None or not isinstance(each.type, click.IntRange | click.FloatRange):
+            continue
+        try:
+            number = each.type.convert(value, each, None)
+        except (click.BadParameter, TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isnan(number):
+            most = "" if each.type.max is None else f" to {each.type.max}"
+            raise UsageError(
+                f"{each.opts[0]} {line(str(value))}: a number from {each.type.min}{most} was expected"
+            )
 
 
 def superseded(environment: Mapping[str, str] | None = None) -> str:

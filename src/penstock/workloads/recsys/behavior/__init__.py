@@ -68,6 +68,7 @@ class Behavior:
         """
         from penstock.workloads.recsys.behavior import jobs
 
+        environment.check_ranges(_command, options)
         asked = environment.defaults(_command) | options
         _tell()
         if asked["top_k"] <= 0:
@@ -97,6 +98,7 @@ class Behavior:
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
         """The plan of the stage that reads the interactions, and that of the later ones by arithmetic."""
+        environment.check_ranges(_command, options)
         asked = environment.defaults(_command) | options
         _tell()
         if asked["top_k"] <= 0:

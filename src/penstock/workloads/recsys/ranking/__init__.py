@@ -197,6 +197,7 @@ def _asked(options: dict[str, Any], kind: Any) -> Any:
     for package in ("pyarrow", "duckdb"):
         if find_spec(package) is None:
             raise MissingExtra("the workload ranking", package, "recsys")
+    environment.check_ranges(_command, options)
     known = kind.__annotations__
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
     for name in ("samples", "items"):

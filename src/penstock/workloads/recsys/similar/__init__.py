@@ -87,6 +87,7 @@ class Similar:
         from penstock.workloads.recsys.similar.asked import Asked
         from penstock.workloads.recsys.similar.stages import Stages
 
+        environment.check_ranges(_command, options)
         asked = Asked(environment.defaults(_command) | options)
         asked.tell()
         Stages(run, asked).do()
@@ -97,6 +98,7 @@ class Similar:
         from penstock.workloads.recsys.similar.foreseen import later_stages
         from penstock.workloads.recsys.similar.stages import counting_job
 
+        environment.check_ranges(_command, options)
         asked = Asked(environment.defaults(_command) | options)
         asked.tell()
         wishes = {name: options.get(name) for name in ("workers", "call")}

@@ -184,6 +184,7 @@ class RankTrain:
         """
         from penstock.workloads.recsys.training.stages import Asked, Stages
 
+        environment.check_ranges(_command, options)
         asked = defaults() | options
         if asked.pop("shape") is not None or asked.pop("grow") is not None:
             raise UsageError("--shape and --grow are for penstock plan rank-train; a run takes a DIR")
@@ -210,6 +211,7 @@ class RankTrain:
         Raises:
             UsageError: neither a shape nor a table.
         """
+        environment.check_ranges(_command, options)
         asked = defaults() | options
         available = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget).budget
         told = tuple(environment.told())
