@@ -52,14 +52,14 @@ from functions import BlindParent, Outrun
 from penstock.budget import MiB
 from penstock.testing import misfortune as mf
 
-ITEMS = 40
+ITEMS = 24
 MIXES = {
     "spikes": mf.Spike(120 * MiB, range(0, ITEMS, 6), 0.05),
     "second half": mf.SecondHalfHeavy(90 * MiB, ITEMS, 0.05),
     "thread": mf.AllocateInThread(70 * MiB, 0.05),
     "children": mf.Children(70 * MiB, 1, 0.1),
     "shm": mf.FillShm(70 * MiB, 0.05),
-    "leak": mf.Leak(10 * MiB),
+    "leak": mf.Leak(20 * MiB),
     "one too large": mf.Spike(500 * MiB, (7,), 0.05),
     "outrun": Outrun(900 * MiB, frozenset((7,))),
     "outrun by all": Outrun(150 * MiB, frozenset(range(ITEMS)), 8),
@@ -134,7 +134,7 @@ def in_group(tmp_path, mix, view):
 def test_heavy_mixes_are_done_without_a_kernel_kill(mix, view, tmp_path):
     report, kills = in_group(tmp_path, mix, view)
     assert report["aside"] == []
-    assert report["done"] == 40
+    assert report["done"] == 24
     assert kills == 0
     assert "kernel" not in report["causes"]
 
@@ -144,7 +144,7 @@ def test_an_item_over_the_limit_is_named_without_a_kernel_kill(tmp_path):
     ((item, reason, message),) = report["aside"]
     assert (item, reason) == (7, "memory")
     assert "budget 300 MiB" in message
-    assert report["done"] == 39
+    assert report["done"] == 23
     assert kills == 0
 
 
@@ -156,7 +156,7 @@ def test_where_the_kernel_kills_it_is_told_and_the_parent_lives(view, tmp_path):
     assert report["causes"]["kernel"] == kills  # each one is told as what it was
     assert set(report["causes"]) <= {"kernel", "governor"}
     assert [(item, reason) for item, reason, _ in report["aside"]] == [(7, "memory")]
-    assert report["done"] == 39
+    assert report["done"] == 23
 
 
 @pytest.mark.parametrize("mix", ["outrun", "outrun by all"])

@@ -47,11 +47,12 @@ def nobody_left():
     assert not left_behind(os.environ[MARK])
 
 
-def kill_again_and_again(tmp_path, rounds, seed):
+@pytest.mark.long
+def test_the_parent_killed_at_twenty_random_moments(tmp_path):
     expected = alone(tmp_path)
-    chance = random.Random(seed)
+    chance = random.Random(2)
     running = 0
-    for _ in range(rounds):
+    for _ in range(20):
         program = python(tmp_path / "script.py", "r", cwd=tmp_path)
         begun = lines(tmp_path / "r")
         if chance.random() < 0.7:
@@ -70,15 +71,6 @@ def kill_again_and_again(tmp_path, rounds, seed):
     worked = collections.Counter((tmp_path / "worked").read_text().split())
     assert set(worked) == {str(item) for item in range(240)}
     assert sum(worked.values()) - 240 <= running * 60
-
-
-def test_the_parent_killed_at_random_moments(tmp_path):
-    kill_again_and_again(tmp_path, 6, seed=1)
-
-
-@pytest.mark.long
-def test_the_parent_killed_twenty_times(tmp_path):
-    kill_again_and_again(tmp_path, 20, seed=2)
 
 
 def test_only_the_running_batches_are_repeated(tmp_path):

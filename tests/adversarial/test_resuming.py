@@ -340,7 +340,9 @@ def test_what_was_made_of_a_stage_with_holes_is_made_anew_when_they_are_filled(t
     job = penstock.Job(source=Range(5), function=Unless(sick), into=kept)
 
     def go(**wishes):
-        with penstock.Run(tmp_path / "run", budget=beside(150), set_aside=True, **wishes) as opened:
+        with penstock.Run(
+            tmp_path / "run", budget=beside(150), backend="inline", set_aside=True, **wishes
+        ) as opened:
             table = opened.stage("table", job)
             counted = opened.step("counted", count_rows, inputs={"table": table})
             again = opened.step("again", count_again, inputs={"counted": counted})
@@ -374,7 +376,9 @@ def test_a_file_that_was_mended_is_no_obstacle_to_its_item(tmp_path):
     job = penstock.Job(source=Files([tmp_path / name for name in "abc"]), function=read_number)
 
     def go(**wishes):
-        with penstock.Run(tmp_path / "r", budget=beside(150), set_aside=True, **wishes) as opened:
+        with penstock.Run(
+            tmp_path / "r", budget=beside(150), backend="inline", set_aside=True, **wishes
+        ) as opened:
             numbers = opened.stage("numbers", job)
             opened.step("total", add_up, inputs={"numbers": numbers})
         return numbers.missing, (tmp_path / "r" / "total" / "total.txt").read_text()
@@ -395,7 +399,7 @@ def fail(folder):
 def test_a_step_that_fails_is_never_set_aside(tmp_path):
     with (
         pytest.raises(penstock.errors.FunctionRaised, match="no such luck"),
-        penstock.Run(tmp_path / "run", budget=beside(150), set_aside=True) as opened,
+        penstock.Run(tmp_path / "run", budget=beside(150), backend="inline", set_aside=True) as opened,
     ):
         opened.step("one", fail)
 

@@ -105,8 +105,6 @@ JOBS = {
     "parquet": (lambda: Parquet(grain=25), rows),
     "arrays": (lambda: Arrays(grain=20), array),
     "files": (lambda: Files(), file),
-    "sum": (lambda: Sum(grain=10), number),
-    "fold": (lambda: Fold(add, lambda: [0, 0.0], join, grain=16), number),
     "several": (several, everything),
 }
 

@@ -643,7 +643,7 @@ def perform(script):
     return run
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 def test_whatever_happens_every_item_is_done_once_or_set_aside_and_the_run_ends(script):
     run = perform(script)
