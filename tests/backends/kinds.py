@@ -214,17 +214,18 @@ CACHED = (file_mapped, file_written)
 
 
 NEIGHBOUR = """
-import sys
+import sys, time
 while True:
-    with open(sys.argv[1], "wb") as file:
+    with open(sys.argv[1], "wb", buffering=0) as file:
         for _ in range(60):
             file.write(bytes(1 << 20))
+            time.sleep(0.005)
 """
 
 
 @contextmanager
 def neighbour():
-    """Memory of others, which comes and goes: a file of the same user in /dev/shm, without a pause."""
+    """Memory of others, which comes and goes all the time: a file of the same user in /dev/shm."""
     path = f"/dev/shm/penstock-neighbour-{os.getpid()}"
     program = subprocess.Popen([sys.executable, "-I", "-S", "-c", NEIGHBOUR, path])
     try:
