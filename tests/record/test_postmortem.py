@@ -27,7 +27,7 @@ from penstock.record.postmortem import PostMortem, examine
 from penstock.sources import Range
 
 PENSTOCK = Path(sys.executable).with_name("penstock")
-KILLS = 20
+KILLS = 12
 JOB = """
 import os
 import time
