@@ -61,7 +61,7 @@ def left_behind(mark, seconds=60.0):
     """The processes with this mark that do not end by themselves."""
     deadline = time.monotonic() + seconds
     while (left := marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)  # a look at every process of the machine takes milliseconds
     return left
 
 
