@@ -439,7 +439,7 @@ with penstock.Executor(1, budget="300MiB") as pool:
 
 
 def nests_loky(told, dies):
-    """Write down this process, its semaphores and folders for a pool of loky; die with that in use."""
+    """Write down this process, its semaphores and folders for a pool of loky; die once with that in use."""
     import numpy as np
     from joblib import Parallel, delayed
 
@@ -449,7 +449,7 @@ def nests_loky(told, dies):
         entries = os.listdir(os.environ["JOBLIB_TEMP_FOLDER"])
         with open(told, "a") as file:
             file.write(f"{os.getpid()} {len(names)} {len(entries)}\n")
-        if dies:
+        if dies and Path(told).read_text().count("\n") == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
