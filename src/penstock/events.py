@@ -323,6 +323,8 @@ class StageEnded(Event):
     """The last plan's projected peak, in bytes."""
     message: str = ""
     """Why it failed."""
+    waited: float = 0.0
+    """Seconds that cores had no call because there was no room for one, added up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

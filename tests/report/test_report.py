@@ -292,6 +292,16 @@ def test_durations_are_printed_as_people_say_them(seconds, text):
     assert format_seconds(seconds) == text
 
 
+def test_what_was_lost_to_waiting_is_told_and_adds_up():
+    stages = [tally_of(started(), ended(waited=seconds)).report() for seconds in (4.0, 8.0)]
+    assert [stage.waited_seconds for stage in stages] == [4.0, 8.0]
+    whole = Report.of_stages(stages)
+    assert whole.waited_seconds == 12.0
+    assert "12 s of cores' time waited for memory" in str(whole)
+    assert "waited" not in str(tally_of(started(), ended()).report())
+    assert Report.from_json(whole.to_json()).waited_seconds == 12.0
+
+
 # --------------------------------------------------------------------------- next time
 
 

@@ -38,6 +38,8 @@ NAMED = 10_000
 
 _LONG = 20.0
 """Seconds; a shorter run is not worth more memory."""
+_SHORT = 0.1
+"""Seconds; less is not told as lost."""
 _WORTH = 0.8
 """More memory is named where the run would take at most this share of its time."""
 _WORST_FIRST = ("failed", "died", "interrupted", "running", "done")
@@ -81,6 +83,8 @@ class Report(Generic[Result_co]):
     """Bytes of a budget in which so many would fit."""
     why: str = ""
     """Why not one worker more, by the last plan, where memory is the reason."""
+    waited_seconds: float = 0.0
+    """Seconds that cores had no call because there was no room for one, added up."""
     paused_seconds: float = 0.0
     """Seconds that workers were paused, added up."""
     repeated_seconds: float = 0.0
@@ -172,6 +176,7 @@ class Report(Generic[Result_co]):
             most_workers=slowed.most_workers,
             enough_for_most=max(slowed.enough_for_most, *(stage.enough for stage in stages)),
             why=slowed.why,
+            waited_seconds=sum(stage.waited_seconds for stage in stages),
             paused_seconds=sum(stage.paused_seconds for stage in stages),
             repeated_seconds=sum(stage.repeated_seconds for stage in stages),
             held_over_time=_over_time(stages),
@@ -347,6 +352,8 @@ class Report(Generic[Result_co]):
         parts = [f"{plural(self.workers_started, 'worker')} started"]
         if self.recycled:
             parts.append(f"{self.recycled:,} recycled")
+        if self.waited_seconds >= _SHORT:
+            parts.append(f"{format_seconds(self.waited_seconds)} of cores' time waited for memory")
         if self.paused:
             parts.append(f"{plural(self.paused, 'pause')}{_lost(self.paused_seconds)}")
         if self.coverage is not None:
@@ -357,7 +364,7 @@ class Report(Generic[Result_co]):
 
 
 def _lost(seconds: float) -> str:
-    return f", {format_seconds(seconds)} of workers' time lost" if seconds >= 0.1 else ""
+    return f", {format_seconds(seconds)} of workers' time lost" if seconds >= _SHORT else ""
 
 
 def _over_time(stages: Sequence[Report]) -> float:
@@ -396,7 +403,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
         foreign.is_count,
     ),
     **dict.fromkeys(
-        ("seconds", "cpu", "paused_seconds", "repeated_seconds", "held_over_time"), foreign.is_number
+        ("seconds", "cpu", "waited_seconds", "paused_seconds", "repeated_seconds", "held_over_time"),
+        foreign.is_number,
     ),
     "folder": lambda value: value is None or (isinstance(value, str) and "\0" not in value),
     "outcome": lambda value: value in _WORST_FIRST,

@@ -35,7 +35,7 @@ class Tally:
         self.at_peak: tuple[int, str] | None = None
         """The budget and its origin as they were when the peak was read."""
         self.seconds = self.cpu = 0.0
-        self.paused_seconds = self.repeated_seconds = 0.0
+        self.waited_seconds = self.paused_seconds = self.repeated_seconds = 0.0
         self._byte_seconds = self._budget_seconds = 0.0
         self._read_at = math.inf
         self._paused_at: dict[int, float] = {}
@@ -160,6 +160,7 @@ class Tally:
         self.seconds += event.seconds
         self._open = None
         self.cpu += event.cpu
+        self.waited_seconds += event.waited
         if event.peak > self.peak:
             self._held(event.peak)
         self.projected = event.projected or self.projected
@@ -206,6 +207,7 @@ class Tally:
             most_workers=plan.most_workers,
             enough_for_most=plan.enough_for_most,
             why=plan.why,
+            waited_seconds=self.waited_seconds,
             paused_seconds=self.paused_seconds,
             repeated_seconds=self.repeated_seconds,
             held_over_time=self._byte_seconds / self._budget_seconds if self._budget_seconds else 0.0,

@@ -183,6 +183,7 @@ class Execution:
             peak=current.peak,
             projected=current.tally.projected,
             message=current.why,
+            waited=current.waited,
         )
         self._context.emit(ended, current.tally)
 

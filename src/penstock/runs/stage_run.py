@@ -77,6 +77,11 @@ class StageRun:
         return self.loop.stage.watch.memory.peak if self.loop is not None else 0
 
     @property
+    def waited(self) -> float:
+        """Seconds that cores waited for memory, added up."""
+        return self.loop.stage.admission.waited_seconds if self.loop is not None else 0.0
+
+    @property
     def machinery(self) -> Path:
         """Where the journal lies."""
         assert self.stored.machinery is not None

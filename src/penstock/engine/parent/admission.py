@@ -104,6 +104,9 @@ class Admission:
         self._short_since = math.inf
         self._held_until = -math.inf
         self._waited, self._waiting_since = 0.0, math.inf
+        self.waited_seconds = 0.0
+        """Seconds that cores had no call because there was no room for one, added up."""
+        self._lacking, self._looked = 0, began
         self._budget = budget
         self.plan: Plan | None = None
         self.kept = 0
@@ -160,6 +163,16 @@ class Admission:
 
     # ------------------------------------------------------------------ what starts
 
+    def look(self, now: float) -> None:
+        """Begin a turn: what lacked room since the last one has waited until now."""
+        self.waited_seconds += self._lacking * max(now - self._looked, 0.0)
+        self._lacking, self._looked = 0, now
+
+    def lack(self) -> None:
+        """There is no room for one more call in this turn."""
+        most = self.plan.most_workers if self.plan else self._estimate.most_workers
+        self._lacking = min(max(most - len(self._crew.running), 0), self._schedule.left)
+
     def used_up(self, worker: WorkerState) -> bool:
         """Whether the worker was given as many items as one may have."""
         return self.most_items is not None and worker.given >= self.most_items
@@ -202,6 +215,7 @@ class Admission:
         shape = self._estimate.shape(task.start, task.stop, call)
         reserve = self._reserve(task, call, shape, worker, running, now)
         if reserve is None:
+            self.lack()
             return "full"
         self.last = now
         return Offer(task, call, reserve, self._estimate.footprint.known, shape)
@@ -241,9 +255,13 @@ class Admission:
             return False
         self._waited = 0.0
         room = self.room()
-        if not self._estimate.footprint.known:
-            return sum(self._crew.committed(worker) for worker in alive) <= room
-        return self._fits(self._estimate.expect(_NEW, self._estimate.usual_shape(plan.call)), room)
+        if self._estimate.footprint.known:
+            fits = self._fits(self._estimate.expect(_NEW, self._estimate.usual_shape(plan.call)), room)
+        else:
+            fits = sum(self._crew.committed(worker) for worker in alive) <= room
+        if not fits:
+            self.lack()
+        return fits
 
     def _count_waiting(self, waiting: bool, now: float) -> float:
         """Seconds in which items waited for a worker, since the last one was started."""
