@@ -170,8 +170,17 @@ def test_ten_times_the_data(tmp_path, place, monkeypatch):
     assert "earlier runs" not in again.stderr
     asked = json.loads((tmp_path / "again" / ".penstock" / "command.json").read_text())["asked"]
     assert asked["history"] is False  # and so it is when it is resumed
+    missing = invoke("plan", tmp_path / "nowhere")
+    assert missing.exit_code == 2
+    assert "is not there, or is no folder; expected the folder of a run" in missing.stderr
     unknown = invoke("plan", tmp_path / "again")
     assert "does not say what its calls took" in unknown.stderr
+
+
+def test_a_workload_may_have_such_an_option_of_its_own():
+    told = invoke("plan", "rank-train", "--help")
+    assert told.exit_code == 0, told.output
+    assert "items=N" not in told.output
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from penstock import discover, layout
-from penstock.cli import options, tell
+from penstock.cli import options, target, tell
 from penstock.cli.options import CliOptions
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
@@ -57,7 +57,7 @@ def _growth(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 
 def _do(found: Target, values: dict[str, Any]) -> None:
-    as_json, verbose, growth = values.pop("as_json"), values.pop("verbose"), values.pop("growth")
+    as_json, verbose, growth = values.pop("as_json"), values.pop("verbose"), values.pop("growth", None)
     asked = CliOptions.take(values)
     said: dict[str, Any] = {}
     if growth is not None or found.is_folder:
@@ -97,6 +97,8 @@ def _remembered(found: Target) -> list[tuple[str, Learnt]]:
     """
     if found.is_folder:
         folder = Path(found.name)
+        if not (folder / layout.STATE).is_dir():
+            raise UsageError(target.no_run(folder))
         stages = [path.parent.name for path in layout.journals(folder / layout.STATE)]
         kept = [
             ("" if stages == [layout.JOB] else stage, learnt)
@@ -109,10 +111,6 @@ def _remembered(found: Target) -> list[tuple[str, Learnt]]:
                 "--no-history"
             )
         return kept
-    if not found.is_job:
-        raise UsageError(
-            f"what the stages of {found.name} took is in the folder of a run: penstock plan DIR --grow ..."
-        )
     learnt = remembering.of_job(found.job())
     if learnt is None:
         raise UsageError(
@@ -134,8 +132,14 @@ def _values(plan: Any) -> dict[str, Any]:
 class _Planned(Targets):
     """The same, and the folders of runs."""
 
+    def ours_for(self, found: Target) -> list[click.Option]:
+        """Of a workload the folder of a run is asked what more would take: it may have a ``--grow`` too."""
+        with_growth = found.is_job or found.is_folder
+        return [option for option in self.ours() if with_growth or option.name != "growth"]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        if (Path(cmd_name) / layout.STATE).is_dir():
+        is_path = "/" in cmd_name and ":" not in cmd_name and not cmd_name.endswith(".py")
+        if is_path or (Path(cmd_name) / layout.STATE).is_dir():
             return self._command(cmd_name, [], Target(cmd_name, is_folder=True), help="Plan a run like this.")
         return super().get_command(ctx, cmd_name)
 

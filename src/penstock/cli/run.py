@@ -50,8 +50,12 @@ class Targets(click.Group):
             cmd_name, command.params, Target(cmd_name), help=command.help, epilog=command.epilog
         )
 
+    def ours_for(self, found: Target) -> list[click.Option]:
+        """Our options for a target."""
+        return self.ours()
+
     def _command(self, name: str, params: list[click.Parameter], found: Target, **more: Any) -> click.Command:
-        ours = self.ours()
+        ours = self.ours_for(found)
         taken = {flag for param in params for flag in [*param.opts, param.name]}
         clash = [flag for option in ours for flag in [*option.opts, option.name] if flag in taken]
         if clash:
