@@ -185,10 +185,49 @@ def failed():
     )
 
 
-def resumed():
+def resumed(later=86400.0):
     """Interrupted, and gone on with a day later, with less of a budget."""
-    yield from Stage(outcome="interrupted", message="interrupted by Ctrl-C")
-    yield from Stage(start=START + 86400, done=370, budget=3 * GiB, seed=7, workers=2, set_aside=0)
+    for event in Stage(outcome="interrupted", message="interrupted by Ctrl-C"):
+        yield event
+    yield from Stage(start=event.at + later, done=370, budget=3 * GiB, seed=7, workers=2, set_aside=0)
+
+
+def killed(later=86400.0):
+    """The same after a kill that nobody could tell of."""
+    for event in Stage(outcome="interrupted"):
+        if not isinstance(event, ev.StageEnded):
+            yield event
+            last = event.at
+    yield ev.RunDied(at=last + later, died=last, message="the run before this one died")
+    yield from Stage(start=last + later + 0.1, done=370, seed=7, set_aside=0)
+
+
+def on_nodes():
+    """Two nodes, which tell late what they did: each when a lease is back."""
+    yield ev.StageStarted(at=START, items=30, done=0, budget=GiB, origin="as asked for", workers=None)
+    for node in ("n1", "n2"):
+        yield ev.NodeJoined(
+            at=START + 0.5, node=node, host=f"host-{node}", budget=400, origin="cgroup", cores=1
+        )
+    for node, worker, ends in (("n1", 1001, (4.0, 9.0)), ("n2", 1002, (6.0,))):
+        begin = START + 1.0
+        yield ev.WorkerStarted(at=begin, worker=worker, node=node)
+        for place, end in enumerate(ends):
+            batch = {
+                "batch": 10 * worker + place,
+                "worker": worker,
+                "start": 10 * place,
+                "stop": 10 * place + 10,
+            }
+            yield ev.BatchStarted(at=begin, call=1, projected=90, **batch)
+            yield ev.BatchDone(at=START + end, seconds=START + end - begin, peak=80, projected=90, retained=0,
+                               **batch)  # fmt: skip
+            begin = START + end
+        yield ev.NodeRead(at=START + 10.0, node=node, used=300, budget=400, origin="cgroup")
+        yield ev.WorkerEnded(at=begin, worker=worker, why="governor")
+    yield ev.NodeLeft(at=START + 11.0, node="n2", why="no word for 60 s <i>")
+    yield ev.StageEnded(at=START + 12.0, outcome="done", done=30, set_aside=0, seconds=12.0, cpu=9.0, peak=0,
+                        projected=90)  # fmt: skip
 
 
 def stages():
@@ -209,4 +248,7 @@ def roomy():
     return Stage(budget=256 * GiB, memory=90 * MiB, workers=2, trouble=0, set_aside=0)
 
 
-RUNS = {run.__name__: run for run in (empty, tiny, usual, huge, crowded, failed, resumed, stages, roomy)}
+RUNS = {
+    run.__name__: run
+    for run in (empty, tiny, usual, huge, crowded, failed, resumed, killed, on_nodes, stages, roomy)
+}

@@ -61,6 +61,12 @@ def warn(text: str) -> None:
         click.echo(f"warning: {line(text)}", err=True)
 
 
+def as_cell(text: str, longest: int = 10_000) -> str:
+    """A text in which a terminal sees nothing to obey, and a spreadsheet no formula."""
+    text = line(text, longest)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def in_html(text: str, most: int = LONGEST) -> str:
     """The same for a page: newlines stay, and nothing of it is markup."""
     from html import escape

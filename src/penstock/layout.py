@@ -8,6 +8,7 @@ RUN/                          results of a run of one job; of several stages, a 
         command.json          how the run was called; exec.json for a supervised command
         workers.log           what workers printed
         described.json        what a workload says of its input and settings
+        made_with.json        command, host, versions and code of the run
         drafts/TOKEN/         files of an owner that have no final name yet
         STAGE/                for each stage; ``job`` for a run of one job
             journal           what is kept
@@ -28,7 +29,7 @@ EVENTS, WORKERS_LOG = "events.jsonl", "workers.log"
 COMMAND, EXEC = "command.json", "exec.json"
 LOCK, OWNER = "lock", "owner"
 DRAFTS, SCRATCH, STATES = "drafts", "scratch", "states"
-DESCRIBED = "described.json"
+DESCRIBED, MADE_WITH = "described.json", "made_with.json"
 LEARNT = "learnt.json"
 JOURNAL, TRIAL = "journal", "trial"
 REPORT, PAGE = "report.json", "report.html"
@@ -36,7 +37,7 @@ FACTS = ".facts.json"
 """Inside the folder that a step made."""
 OURS = frozenset({STATE, PAGE, REPORT})
 """At the top of a run folder, and of no stage."""
-RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND, DESCRIBED})
+RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND, DESCRIBED, MADE_WITH})
 """In the state folder, so that no stage can be called so."""
 JOB = "job"
 

@@ -1,11 +1,13 @@
 """The gatherers of the page: bounded, and nothing that matters is lost."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_runs import START, stages, usual
+from made_up_runs import RUNS, START, killed, on_nodes, resumed, stages, usual
 
 from penstock import events as ev
 from penstock.budget import GiB
+from penstock.report import svg
 from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
 from penstock.report.timeline import Timeline, WorkerRows
 
@@ -104,6 +106,7 @@ def test_ten_thousand_workers_one_after_the_other_need_one_row():
 
 def test_a_clock_that_is_set_back_stands_still():
     timeline = Timeline()
+    timeline(ev.StageStarted(at=START, items=1, done=0, budget=GiB, origin="", workers=1))
     for at in (0.0, 10.0, 4.0, 12.0):
         timeline(ev.MemoryRead(at=START + at, used=1, workers={}, free=0))
     times = [moment.at for moment in timeline.peaks.moments]
@@ -126,3 +129,53 @@ def test_stages_are_told_apart():
     assert [span.name for span in timeline.spans] == ["survey", "sort", "tensor of genotypes", "train"]
     assert all(span.start < span.stop for span in timeline.spans)
     assert timeline.plans["sort"].workers == 1
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_the_axis_is_as_long_as_the_time_that_the_report_tells(name):
+    timeline = Timeline()
+    for event in RUNS[name]():
+        timeline(event)
+    told = sum(tally.report().seconds for tally in timeline.tallies.values())
+    assert timeline.seconds == pytest.approx(told, abs=0.11)  # when it ends, and when that is told
+
+
+@pytest.mark.parametrize("pause", [0.5, 4.0, 86400.0])
+@pytest.mark.parametrize("run", [killed, resumed])
+def test_no_time_passes_between_two_runs(run, pause):
+    timeline, shorter = Timeline(), Timeline()
+    for event in run(pause):
+        timeline(event)
+    for event in run(1.0):
+        shorter(event)
+    assert timeline.seconds == pytest.approx(shorter.seconds, abs=1e-3)
+    resumes = timeline.marks["resumed"].marks
+    assert len(resumes) == 1
+    assert {moment.session for moment in timeline.peaks.moments} == {0, 1}
+
+
+def test_a_stage_without_a_plan_has_no_line_of_the_one_before():
+    timeline = Timeline()
+    timeline(ev.StageStarted(at=START, stage="a", items=1, done=0, budget=GiB, origin="", workers=1))
+    timeline(ev.Planned(at=START + 1, stage="a", workers=1, call=1, batch=1, reserved=1, footprint=1,
+                        projected=500))  # fmt: skip
+    for at, stage in ((5, "sum up"), (8, "b")):
+        timeline(ev.StageEnded(at=START + at, stage="a", outcome="done", done=1, set_aside=0, seconds=at,
+                               cpu=0, peak=1, projected=0))  # fmt: skip
+        timeline(ev.StageStarted(at=START + at, stage=stage, items=1, done=0, budget=GiB, origin="",
+                                 workers=1))  # fmt: skip
+    drawn = svg.steps(svg.Frame(10.0, 1000, 0, 100), timeline.projected.changes)
+    assert drawn == "M100 50H500"  # it ends where its stage ends
+
+
+def test_what_nodes_tell_late_is_drawn_when_it_happened():
+    timeline = Timeline()
+    for event in on_nodes():
+        timeline(event)
+    assert timeline.rows.nodes == ["n1", "n2"]
+    drawn = [(bar.row, round(bar.start, 3), round(bar.stop, 3)) for bar in timeline.done]
+    assert drawn == [(0, 1.0, 4.0), (0, 4.0, 9.0), (1, 1.0, 6.0)]
+    assert timeline.nodes["n2"].readings == [(10.0, 300)]
+    assert timeline.seconds == 12.0
+    died = [(round(mark.at, 3), mark.count) for mark in timeline.marks["died"].marks]
+    assert died == sorted(died)

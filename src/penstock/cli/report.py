@@ -17,7 +17,7 @@ from penstock import layout
 from penstock.cli import options, tell, with_flags
 from penstock.cli.target import no_run, path_of
 from penstock.errors import CannotResume, SetAside, UsageError
-from penstock.foreign import line, within
+from penstock.foreign import as_cell, within
 from penstock.record import journal, postmortem
 from penstock.record.described import described
 from penstock.record.lock_file import holder_of
@@ -80,13 +80,7 @@ def _print_rows(events: Path) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(listed.COLUMNS)
     for row in listed.rows(ev.read(events)):
-        out.writerow([_cell(value) if isinstance(value, str) else value for value in row])
-
-
-def _cell(text: str) -> str:
-    """A text in which a terminal sees nothing to obey, and a spreadsheet no formula."""
-    text = line(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+        out.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
 
 
 def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> list[Report]:

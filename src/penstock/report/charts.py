@@ -2,7 +2,7 @@
 
 Each takes what a :class:`~penstock.report.timeline.Timeline` gathered and gives one ``<svg>``.
 Colours are CSS classes of the page. The charts over time share their left edge and their width,
-so that they can be read one under another.
+so that they can be read one under another, and fit any screen: see :mod:`penstock.report.svg`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from penstock.budget import format_size
 from penstock.durations import format_seconds
+from penstock.foreign import line
 from penstock.report import svg
 from penstock.report.downsample import Bar, ChartMark, Marks, Moment
 from penstock.report.report import Report
@@ -25,6 +26,8 @@ COLOUR_OF_CAUSE = {
 }  # fmt: skip
 """Cause of a failed batch -> CSS class; others (interrupted) are grey."""
 
+_NAME, _NODES = 30, 64
+"""Letters of a name, and nodes, that are drawn at most."""
 _MARKS = {"died": "died", "split": "split", "recycled": "recycled", "set aside": "aside"}
 
 
@@ -34,27 +37,22 @@ def pipe(report: Report) -> str:
     reserved = min(report.reserved, report.peak)
 
     def x(size: float) -> float:
-        return 1 + (svg.WIDTH - 2) * size / whole
+        return svg.PLOT * size / whole
 
-    parts = ['<clipPath id="round"><rect x="1" y="10" width="1078" height="34" rx="9"/></clipPath>']
-    parts.append('<g clip-path="url(#round)">')
-    parts.append(svg.box("pipe", 1, 10, x(report.budget) - 1, 34, f"budget {format_size(report.budget)}"))
-    parts.append(svg.box("own", 1, 10, x(reserved) - 1, 34, f"reserved {format_size(report.reserved)}"))
+    bar = [svg.box("pipe", 0, 0, x(report.budget), 34, f"budget {format_size(report.budget)}")]
+    bar.append(svg.box("own", 0, 0, x(reserved), 34, f"reserved {format_size(report.reserved)}"))
+    within = min(report.peak, report.budget)
     about = f"measured peak {format_size(report.peak)}"
-    parts.append(
-        svg.box("band0", x(reserved), 10, x(min(report.peak, report.budget)) - x(reserved), 34, about)
-    )
+    bar.append(svg.box("band0", x(reserved), 0, max(x(within) - x(reserved), 0), 34, about))
     if report.peak > report.budget:
         excess = f"{format_size(report.peak - report.budget)} over the budget"
-        parts.append(svg.box("over", x(report.budget), 10, x(report.peak) - x(report.budget), 34, excess))
-    parts.append("</g>")
+        bar.append(svg.box("over", x(report.budget), 0, x(report.peak) - x(report.budget), 34, excess))
+    lines = [svg.path("budget", f"M{svg.number(x(report.budget))} 0V46")]
     if report.projected:
         about = f"projected {format_size(report.projected)}"
-        parts.append(
-            svg.path("projected", f"M{svg.number(min(x(report.projected), svg.WIDTH - 2))} 4V50", about)
-        )
-    parts.append(svg.path("budget", f"M{svg.number(x(report.budget))} 4V50"))
-    return svg.drawing(54, "Measured peak within the budget", parts)
+        lines.insert(0, svg.path("projected", f"M{svg.number(x(report.projected))} 0V46", about))
+    name = 'role="img" aria-label="Measured peak within the budget"'
+    return f'<div class="bar" {name}>{svg.stretched("34", bar)}{svg.stretched("46", lines)}</div>'
 
 
 def memory(timeline: Timeline) -> str:
@@ -68,31 +66,35 @@ def memory(timeline: Timeline) -> str:
     head = 28.0 if len(timeline.spans) > 1 else 12.0
     frame = svg.Frame(_seconds(timeline), 1.1 * max(drawn, 0 if far else budget), head, head + 290)
     rows = timeline.bands
-    moments = _thin(timeline.peaks.moments, max(150, min(700, 9000 // (rows + 1))))
+    moments = drawn_moments(timeline)
     parts = [
         *_stage_bands(timeline, frame),
-        *svg.size_axis(frame),
-        *svg.time_axis(frame),
+        *svg.size_grid(frame),
+        *svg.time_grid(frame),
         *_areas(moments, rows, frame),
     ]
+    texts = [*_stage_names(timeline, frame), *svg.size_labels(frame), *svg.time_labels(frame)]
     parts.extend(_breaks(timeline, frame))
     if projected:
         parts.append(svg.path("projected", svg.steps(frame, timeline.projected.changes)))
     if budget and not far:
         parts.append(svg.path("budget", svg.steps(frame, timeline.budget.changes)))
-        label = f"budget {format_size(timeline.budget.changes[-1][1])}"
-        parts.append(
-            svg.text(
-                svg.WIDTH - svg.RIGHT - 6, frame.y(timeline.budget.changes[-1][1]) - 7, label, "end halo red"
-            )
-        )
+        last = timeline.budget.changes[-1][1]
+        about = f"budget {format_size(last)}"
+        texts.append(svg.label(svg.PLOT, frame.y(last) - 7, about, "end halo red", aside=-6))
     elif budget:
         last = timeline.budget.changes[-1][1]
-        label = f"↑ budget {format_size(last)}, {last / drawn:.0f} times the height drawn"
-        parts.append(svg.text(svg.WIDTH - svg.RIGHT - 6, head + 16, label, "end halo red"))
-    parts.extend(_peak(timeline.peaks.moments, frame, 0 if far else budget))
+        about = f"↑ budget {format_size(last)}, {last / drawn:.0f} times this height"
+        texts.append(svg.label(svg.PLOT, head + 16, about, "end halo red", aside=-6))
+    texts.extend(_peak(timeline.peaks.moments, frame, 0 if far else budget))
     parts.extend(_hover(moments, frame, dict(enumerate(timeline.programs))))
-    return svg.drawing(frame.foot + 26, "Memory of the process tree over time, against the budget", parts)
+    name = "Memory of the process tree over time, against the budget"
+    return svg.chart(frame.foot + 26, name, parts, texts)
+
+
+def drawn_moments(timeline: Timeline) -> list[Moment]:
+    """The readings that are drawn: fewer, the more bands there are."""
+    return _thin(timeline.peaks.moments, max(100, min(600, 7000 // (timeline.bands + 1))))
 
 
 def _seconds(timeline: Timeline) -> float:
@@ -137,10 +139,17 @@ def _stage_bands(timeline: Timeline, frame: svg.Frame) -> Iterator[str]:
         height = frame.foot - frame.head + 20
         about = f"stage {span.name}, {format_seconds(span.stop - span.start)}"
         yield svg.box(f"stage{index % 2}", left, frame.head - 20, max(1, right - left), height, about)
-        letters = int((right - left - 10) / 6.6)
-        if letters >= 3:
-            name = span.name if len(span.name) <= letters else span.name[: letters - 1] + "…"
-            yield svg.text(left + 6, frame.head - 6, name, "strong")
+
+
+def _stage_names(timeline: Timeline, frame: svg.Frame) -> Iterator[str]:
+    """Above each stage its name, as much of it as there is room for."""
+    if len(timeline.spans) < 2:
+        return
+    for span in timeline.spans:
+        left, right = frame.x(span.start), frame.x(span.stop)
+        if right - left > 30:
+            name = svg.label(0, 14, line(span.name, _NAME), "strong", aside=6)
+            yield svg.clipped(left, frame.head - 20, right - left - 2, 20, name)
 
 
 def _breaks(timeline: Timeline, frame: svg.Frame) -> Iterator[str]:
@@ -154,19 +163,20 @@ def _peak(moments: Sequence[Moment], frame: svg.Frame, budget: int) -> Iterator[
         return
     top = max(moments, key=lambda moment: moment.used)
     x, y = frame.x(top.at), frame.y(top.used)
-    yield svg.dot("peak", x, y, 4)
-    anchor = "end" if x > svg.LEFT + svg.PLOT / 2 else ""
+    yield svg.placed(x, svg.dot("peak", 0, y, 4))
+    anchor = "end" if x > svg.PLOT / 2 else ""
     crowded = min(abs(y - frame.y(budget)), y - frame.head) < 40  # the budget's label stands there
-    label = f"peak {format_size(top.used)}"
-    yield svg.text(x + (9 if not anchor else -9), y + (17 if crowded else -8), label, f"halo strong {anchor}")
+    about = f"peak {format_size(top.used)}"
+    aside = -9 if anchor else 9
+    yield svg.label(x, y + (17 if crowded else -8), about, f"halo strong {anchor}".strip(), aside=aside)
 
 
 def _hover(moments: Sequence[Moment], frame: svg.Frame, names: Mapping[int, str]) -> Iterator[str]:
     """Columns without colour that say what was held when the pointer rests on them."""
     columns = _thin(moments, 160)
     for index, moment in enumerate(columns):
-        left = frame.x(moment.at) if index else svg.LEFT
-        right = frame.x(columns[index + 1].at) if index + 1 < len(columns) else svg.LEFT + svg.PLOT
+        left = frame.x(moment.at) if index else 0
+        right = frame.x(columns[index + 1].at) if index + 1 < len(columns) else svg.PLOT
         largest = sorted(moment.rows.items(), key=lambda pair: -pair[1])[:4]
         about = f"{format_seconds(moment.at)}: {format_size(moment.used)}, {format_size(moment.free)} free"
         about += "".join(
@@ -178,31 +188,76 @@ def _hover(moments: Sequence[Moment], frame: svg.Frame, names: Mapping[int, str]
 def work(timeline: Timeline) -> str:
     """Who worked when: a row for each worker at once, and what happened above them."""
     happened = [kind for kind in _MARKS if timeline.marks[kind].marks]
-    rows = timeline.rows.count
+    shown = _shown(timeline)
+    rows = len(shown)
     height = max(5.0, min(22.0, 420 / max(1, rows)))
     head = 8.0 + 20 * len(happened)
     frame = svg.Frame(_seconds(timeline), 1, head, head + height * max(1, rows) + 4)
     parts = ['<defs><pattern id="stripes" width="5" height="5" patternUnits="userSpaceOnUse" ']
     parts.append('patternTransform="rotate(45)"><path class="stripe" d="M1 0V5"/></pattern></defs>')
-    parts.extend(svg.time_axis(frame))
+    parts.extend(svg.time_grid(frame))
+    texts = list(svg.time_labels(frame))
     for index, kind in enumerate(happened):
         middle = 12 + 20.0 * index
-        parts.append(svg.text(svg.LEFT - 8, middle + 4, kind, "end"))
-        parts.extend(_mark(kind, mark, frame.x(mark.at), middle) for mark in _apart(timeline, kind, frame))
-    parts.extend(_row_names(rows, head, height))
-    parts.extend(_done(bar, frame, height) for bar in timeline.done)
-    parts.extend(_failed(bar, frame, height) for bar in timeline.failed)
-    for bar in timeline.paused:
+        texts.append(svg.label(0, middle + 4, kind, "end", aside=-8))
+        texts.extend(
+            svg.placed(frame.x(mark.at), _mark(kind, mark, middle)) for mark in _apart(timeline, kind, frame)
+        )
+    places = {row: place for place, row in enumerate(shown)}
+    texts.extend(_row_names([timeline.rows.nodes[row] for row in shown], head, height))
+    done, failed, paused = (
+        [replace(bar, row=places[bar.row]) for bar in bars]
+        for bars in (timeline.done, timeline.failed, timeline.paused)
+    )
+    parts.extend(_done(bar, frame, height) for bar in done)
+    parts.extend(_failed(bar, frame, height) for bar in failed)
+    for bar in paused:
         about = f"paused {bar.count:,} times" if bar.count > 1 else f"paused for {format_seconds(bar.busy)}"
         parts.append(_rectangle("paused", bar, frame, height, 1.5, about, _share(bar)))
     parts.extend(_breaks(timeline, frame))
-    return svg.drawing(frame.foot + 26, "What each worker did over time", parts)
+    return svg.chart(frame.foot + 26, "What each worker did over time", parts, texts)
 
 
-def _row_names(rows: int, head: float, height: float) -> Iterator[str]:
-    for row in range(0, rows, max(1, math.ceil(13 / height))):
-        name = f"{row + 1}" if row else "worker 1"
-        yield svg.text(svg.LEFT - 8, head + height * (row + 0.5) + 6, name, "end")
+def _shown(timeline: Timeline) -> list[int]:
+    """The rows that have something, those of a node together."""
+    nodes = timeline.rows.nodes
+    worked = {bar.row for bars in (timeline.done, timeline.failed, timeline.paused) for bar in bars}
+    return sorted(worked or range(len(nodes)), key=lambda row: (len(nodes[row]), nodes[row], row))
+
+
+def _row_names(nodes: Sequence[str], head: float, height: float) -> Iterator[str]:
+    """The first row, and the first of each node, has a name; the others a number."""
+    every = max(1, math.ceil(13 / height))
+    told, number = -every, 0
+    for place, node in enumerate(nodes):
+        first = not place or node != nodes[place - 1]
+        number = 1 if first else number + 1
+        if place - told >= every:
+            told = place
+            name = f"{number}" if not first else line(node, _NAME) if node else "worker 1"
+            yield svg.label(0, head + height * (place + 0.5) + 6, name, "end", aside=-8)
+
+
+def nodes(timeline: Timeline) -> str:
+    """What each node of a cluster held, against its budget: a row a node, all of one scale."""
+    known = list(timeline.nodes.items())[:_NODES]
+    most = max((max(node.budget, node.peak) for _, node in known), default=1)
+    height = 40.0
+    frame = svg.Frame(_seconds(timeline), 1, 6, 6 + (height + 8) * len(known))
+    parts, texts = list(svg.time_grid(frame)), list(svg.time_labels(frame))
+    for place, (name, node) in enumerate(known):
+        foot = frame.head + (height + 8) * (place + 1) - 4
+        row = svg.Frame(frame.seconds, 1.05 * max(most, 1), foot - height, foot)
+        about = f"{name} on {node.host}: peak {format_size(node.peak)} of {format_size(node.budget)}"
+        shape = "".join(  # each is the most since the one before
+            f"V{svg.number(row.y(used))}H{svg.number(row.x(at))}" for at, used in node.readings
+        )
+        edge, ground = svg.number(row.y(node.budget)), svg.number(foot)
+        parts.append(svg.path("pipe", f"M0 {edge}H1000V{ground}H0z", about))
+        parts.append(svg.path("band0", f"M0 {ground}{shape}V{ground}H0z", about))
+        parts.append(svg.path("budget", f"M0 {edge}H1000"))
+        texts.append(svg.label(0, foot - height / 2 + 4, line(name, _NAME), "end", aside=-8))
+    return svg.chart(frame.foot + 26, "What each node held, against its budget", parts, texts)
 
 
 def _rectangle(
@@ -252,12 +307,12 @@ def _apart(timeline: Timeline, kind: str, frame: svg.Frame) -> list[ChartMark]:
     return marks.marks
 
 
-def _mark(kind: str, mark: ChartMark, x: float, y: float) -> str:
+def _mark(kind: str, mark: ChartMark, y: float) -> str:
     shapes = {
-        "died": f"M{svg.number(x - 5)} {svg.number(y - 4)}h10l-5 9z",
-        "split": f"M{svg.number(x)} {svg.number(y - 5)}v4m-4 6v-4q0 -2 4 -2q4 0 4 2v4",
-        "recycled": f"M{svg.number(x + 4)} {svg.number(y)}a4 4 0 1 1 -2.5 -3.7",
-        "set aside": f"M{svg.number(x)} {svg.number(y - 5.5)}l5 5.5l-5 5.5l-5 -5.5z",
+        "died": f"M-5 {svg.number(y - 4)}h10l-5 9z",
+        "split": f"M0 {svg.number(y - 5)}v4m-4 6v-4q0 -2 4 -2q4 0 4 2v4",
+        "recycled": f"M4 {svg.number(y)}a4 4 0 1 1 -2.5 -3.7",
+        "set aside": f"M0 {svg.number(y - 5.5)}l5 5.5l-5 5.5l-5 -5.5z",
     }
     return svg.path(f"mark {_MARKS[kind]}", shapes[kind], _said(mark))
 
@@ -300,9 +355,8 @@ def predictions(timeline: Timeline) -> str:
         parts.append(svg.dot(css, x(cell.predicted), y(cell.measured), radius, about))
     parts.append(svg.text(left + side / 2, head + side + 36, "predicted bound", "mid"))
     parts.append(svg.text(left + 8, head + 16, "measured", ""))
-    return svg.drawing(
-        head + side + 44, "Predicted against measured peak of the batches", parts, width=left + side + 24
-    )
+    name = "Predicted against measured peak of the batches"
+    return svg.drawing(left + side + 24, head + side + 44, name, parts)
 
 
 def _log_ticks(low: float, top: float) -> list[int]:

@@ -10,7 +10,7 @@ from penstock import advice, foreign, layout
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.foreign import in_html, line
-from penstock.report import charts, tables
+from penstock.report import charts, drawn, made_with, tables
 from penstock.report.report import Report
 from penstock.report.timeline import Timeline
 
@@ -33,11 +33,14 @@ def sections(run_folder: Path, timeline: Timeline, whole: Report) -> str:
         ]
         if whole.budget:
             legend.append(("budget", f"limit, {tables.short(whole.origin)}"))
-        drawn = f'<div class="wide">{charts.memory(timeline)}</div>{tables.legend(*legend)}'
-        parts.append(tables.section("Memory over time", drawn))
+        link = drawn.link(f"{run_folder.resolve().name} memory", drawn.memory(timeline))
+        chart = charts.memory(timeline) + tables.legend(*legend)
+        parts.append(tables.section("Memory over time", chart, aside=link))
         most = sorted(timeline.programs.items(), key=lambda program: -program[1])
         rows = [(tables.short(name), format_size(peak)) for name, peak in most]
         parts.append(tables.section("Programs", tables.table(("program", ">most that all of it held"), rows)))
+    told = [fact for fact in made_with.facts(run_folder) if fact[0] != "command"]
+    parts.append(tables.made_with(told))
     return "".join(parts)
 
 

@@ -8,6 +8,7 @@ Times are in seconds, sizes in bytes.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Steps:
         self.changes: list[tuple[float, int, str]] = []
 
     def add(self, at: float, value: int, text: str = "") -> None:
-        """The value from now on; the same again is no change."""
+        """The value from now on, 0 for none; the same again is no change."""
         if self.changes and self.changes[-1][1:] == (value, text):
             return
         self.changes.append((at, value, text))
@@ -149,7 +150,7 @@ class Marks:
         self.marks: list[ChartMark] = []
 
     def add(self, at: float, text: str, count: int = 1) -> None:
-        """Take one, or several at once; times ascend."""
+        """Take one, or several at once."""
         self.total += count
         self._append(ChartMark(self.kind, at, count, text))
         while len(self.marks) > self.limit:
@@ -159,10 +160,12 @@ class Marks:
                 self._append(mark)
 
     def _append(self, mark: ChartMark) -> None:
-        if self.marks and mark.at - self.marks[-1].at <= self.width:
-            self.marks[-1].count += mark.count
+        # Nodes tell late what happened: most marks come last, but not all.
+        place = bisect_right(self.marks, mark.at, key=lambda each: each.at)
+        if place and mark.at - self.marks[place - 1].at <= self.width:
+            self.marks[place - 1].count += mark.count
         else:
-            self.marks.append(mark)
+            self.marks.insert(place, mark)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from penstock.durations import format_seconds
 from penstock.files import atomic
 from penstock.foreign import in_html
 from penstock.plurals import plural
-from penstock.report import charts, command, tables
+from penstock.report import charts, command, drawn, made_with, tables
 from penstock.report.report import Report, over_all_runs
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
@@ -92,13 +92,15 @@ def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now:
     elif stages:
         parts.append(_ending(run_folder, whole))
         parts.append(_budget_bar(whole))
-        parts.append(_memory(timeline))
-        parts.append(_work(timeline))
+        parts.append(_memory(timeline, name))
+        parts.append(_nodes(timeline, name))
+        parts.append(_work(timeline, name))
         numbers = f"<div>{tables.origins(timeline)}{tables.failures(whole)}</div>"
-        parts.append(f'<div class="two">{_predictions(timeline)}{numbers}</div>')
+        parts.append(f'<div class="two">{_predictions(timeline, name)}{numbers}</div>')
         parts.append(tables.heavy(whole))
         parts.append(tables.stages(stages))
         parts.append(tables.set_aside(whole))
+        parts.append(tables.made_with(made_with.facts(run_folder)))
     elif not now:
         parts.append(tables.section("Nothing was recorded", "<p>This run has no events yet.</p>"))
     parts.append("<footer>Penstock · drawn from the events of the run; memory is anonymous + shared memory "
@@ -127,6 +129,8 @@ def _ending(run_folder: Path, whole: Report) -> str:
     if whole.outcome == "done":
         return ""
     if whole.outcome == "running":
+        if not whole.message:
+            return ""
         return tables.section("Still running", f"<p>{in_html(tables.short(whole.message))}</p>")
     said = f"<p>{in_html(tables.short(whole.message))}</p>" if whole.message else ""
     return tables.section(_ENDINGS.get(whole.outcome, "Failed"),
@@ -194,7 +198,9 @@ def _percent(part: int, whole: int) -> str:
 # --------------------------------------------------------------------------- the charts
 
 
-def _memory(timeline: Timeline) -> str:
+def _memory(timeline: Timeline, name: str) -> str:
+    if timeline.nodes:  # this process only tells them what to work
+        return ""
     if not timeline.peaks.moments:
         return tables.section(
             "Memory over time", '<p class="soft">No reading was taken: the run was over too soon.</p>'
@@ -203,17 +209,24 @@ def _memory(timeline: Timeline) -> str:
     if timeline.rows.count:
         parts.append(("band0", "workers, one band each"))
     parts.append(("tree", "process tree"))
-    if timeline.projected.changes:
+    if any(value for _, value, _ in timeline.projected.changes):
         parts.append(("projected", "projected by the plan"))
     parts.append(("budget", "budget"))
     if timeline.marks["resumed"].marks:
         parts.append(("break", "resumed; the time between is left out"))
-    return tables.section(
-        "Memory over time", f'<div class="wide">{charts.memory(timeline)}</div>{tables.legend(*parts)}'
-    )
+    link = drawn.link(f"{name} memory", drawn.memory(timeline))
+    return tables.section("Memory over time", charts.memory(timeline) + tables.legend(*parts), aside=link)
 
 
-def _work(timeline: Timeline) -> str:
+def _nodes(timeline: Timeline, name: str) -> str:
+    if not timeline.nodes:
+        return ""
+    link = drawn.link(f"{name} nodes", drawn.nodes(timeline))
+    words = tables.legend(("band0", "the most that it held"), ("budget", "its budget"))
+    return tables.section("Nodes", charts.nodes(timeline) + words + tables.nodes(timeline), aside=link)
+
+
+def _work(timeline: Timeline, name: str) -> str:
     if not timeline.rows.count:
         return ""
     seen = {charts.COLOUR_OF_CAUSE.get(cause, "idle") for bar in timeline.failed for cause in bar.causes}
@@ -221,16 +234,16 @@ def _work(timeline: Timeline) -> str:
     parts = [("done", "batches kept"), *((css, word) for css, word in words.items() if css in seen)]
     if timeline.paused.total:
         parts.append(("paused", "paused by the governor"))
-    return tables.section(
-        "What each worker did", f'<div class="wide">{charts.work(timeline)}</div>{tables.legend(*parts)}'
-    )
+    link = drawn.link(f"{name} work", drawn.work(timeline))
+    return tables.section("What each worker did", charts.work(timeline) + tables.legend(*parts), aside=link)
 
 
-def _predictions(timeline: Timeline) -> str:
+def _predictions(timeline: Timeline, name: str) -> str:
     if not timeline.pairs.total:
         return tables.section("Predicted and measured", '<p class="soft">No batch had a predicted peak.</p>')
     over = timeline.pairs.over
     about = "every batch stayed under its bound" if not over else (
         f"{over:,} of {timeline.pairs.total:,} batches went over their bound")  # fmt: skip
     note = f'<p class="soft">Peak of each batch above an idle worker; {about}.</p>'
-    return tables.section("Predicted and measured", note + charts.predictions(timeline))
+    link = drawn.link(f"{name} predictions", drawn.predictions(timeline))
+    return tables.section("Predicted and measured", note + charts.predictions(timeline), aside=link)

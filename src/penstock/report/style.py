@@ -31,11 +31,20 @@ margin-top:20px;break-inside:avoid}
 .numbers div{border-top:1px solid var(--line);padding-top:10px}
 dt{color:var(--soft);font-size:13px}dd{margin:0;font-size:20px;font-weight:600;letter-spacing:-.01em}
 dd small{display:block;font-size:13px;font-weight:400;color:var(--soft);letter-spacing:0}
-.two{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:20px}.two>*{min-width:0}
+.two{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:0 20px}.two>*{min-width:0}
 .tall{max-height:430px;overflow:auto;margin-bottom:8px}.tall th{position:sticky;top:0;background:var(--paper)}
-@media(max-width:860px){.two{grid-template-columns:minmax(0,1fr)}main{padding:20px 12px}section{padding:16px}}
-.wide{overflow-x:auto}.wide svg{min-width:660px}
-svg{display:block;width:100%;height:auto;margin-top:12px;font-size:12px}
+section>svg{max-width:470px}
+@media(max-width:980px){.two{grid-template-columns:minmax(0,1fr)}}
+@media(max-width:860px){main{padding:20px 12px}section{padding:16px}}
+@media(max-width:620px){.chart{margin:0 8px 0 60px}.odd{display:none}.numbers{grid-template-columns:1fr 1fr}
+h1{font-size:25px}.lead{font-size:18px}td,th{padding-right:10px}}
+.wide{overflow-x:auto}
+svg{display:block;width:100%;height:auto;margin-top:12px;font-size:12px}text{pointer-events:none}
+.chart{margin:0 12px 0 76px}.chart>svg{overflow:visible}.chart svg svg{overflow:visible}
+.chart svg .clip{overflow:hidden}.chart path,.chart rect,.bar path{vector-effect:non-scaling-stroke}
+.bar{position:relative;height:46px;margin:12px 0 0}.bar svg{position:absolute;left:0;margin:0;height:auto}
+.bar svg:first-child{top:6px;height:34px;border-radius:9px;overflow:hidden}
+.bar svg+svg{top:0;height:46px;overflow:visible}
 text{fill:var(--soft)}.end{text-anchor:end}.mid{text-anchor:middle}text.strong{fill:var(--ink);font-weight:600}
 text.red{fill:var(--budget);font-weight:600}.halo{paint-order:stroke;stroke:var(--paper);stroke-width:3.5px;
 stroke-linejoin:round}
@@ -64,8 +73,13 @@ th{color:var(--soft);font-weight:500;font-size:13px;text-align:left;white-space:
 td,th{padding:7px 18px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 tr:last-child td{border-bottom:0}td:last-child,th:last-child{padding-right:0}
 .right{text-align:right;white-space:nowrap}td:last-child,td.name{overflow-wrap:anywhere}td.name{font-weight:600;min-width:90px}
-.two td,.two th{padding-right:10px}.two td.name{min-width:0}
+.two td,.two th{padding-right:10px}.two td.name{min-width:11ch}
 .two td:last-child,.two th:last-child{padding-right:0}
+.csv{float:right;font-size:13px;color:var(--soft);text-decoration:none;border:1px solid var(--line);
+border-radius:6px;padding:1px 9px;margin-left:12px}.csv:hover{color:var(--ink);border-color:var(--soft)}
+.note+.note,p+.lead{margin-top:8px}
+.facts{margin:12px 0 0}.facts div{display:grid;grid-template-columns:96px minmax(0,1fr);padding:3px 0}
+.facts dd{font-size:14px;font-weight:400;letter-spacing:0;overflow-wrap:anywhere}
 code{font:13px/1.5 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
 border-radius:5px;padding:2px 7px;overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--soft);font-size:13px}

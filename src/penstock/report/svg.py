@@ -1,6 +1,9 @@
 """Plain SVG as text: scales, ticks and the few shapes that the charts are made of.
 
-Every text that comes from outside passes through :func:`text` or :func:`tip`, which escape it.
+A :func:`chart` over time is as wide as the page lets it be: its shapes are stretched to that, from a
+drawing 1,000 wide; its texts and marks are placed upon it and keep their size. A :func:`drawing` is scaled
+as a whole.
+Every text that comes from outside is escaped here.
 """
 
 from __future__ import annotations
@@ -11,9 +14,8 @@ from dataclasses import dataclass
 from penstock.budget import GiB, KiB, MiB, TiB
 from penstock.foreign import in_html
 
-WIDTH = 1080.0
-LEFT, RIGHT = 76.0, 12.0
-PLOT = WIDTH - LEFT - RIGHT
+PLOT = 1000.0
+"""Width of what is stretched."""
 
 _TIME_STEPS = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900,
@@ -36,7 +38,7 @@ class Frame:
 
     def x(self, at: float) -> float:
         """Where a time is on the drawing."""
-        return LEFT + PLOT * min(1.0, at / self.seconds)
+        return PLOT * min(1.0, at / self.seconds)
 
     def y(self, value: float) -> float:
         """Where a value is on the drawing."""
@@ -52,15 +54,52 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def drawing(height: float, label: str, parts: Iterable[str], *, width: float = WIDTH) -> str:
-    """A whole ``<svg>``, as wide as the page lets it be."""
+def drawing(width: float, height: float, label: str, parts: Iterable[str]) -> str:
+    """A whole ``<svg>``, scaled to the width that the page has for it."""
     view = f"0 0 {number(width)} {number(height)}"
     return f'<svg viewBox="{view}" role="img" aria-label="{in_html(label)}">{"".join(parts)}</svg>'
 
 
+def chart(height: float, label: str, shapes: Iterable[str], texts: Iterable[str]) -> str:
+    """A whole chart: shapes in a drawing that is stretched, and above it what keeps its size."""
+    tall = number(height)
+    return (
+        f'<div class="chart"><svg height="{tall}" role="img" aria-label="{in_html(label)}">'
+        f"{stretched(tall, shapes)}{''.join(texts)}</svg></div>"
+    )
+
+
+def stretched(height: str, shapes: Iterable[str]) -> str:
+    """An ``<svg>`` that is stretched to its width."""
+    box = f'viewBox="0 0 {number(PLOT)} {height}" preserveAspectRatio="none"'
+    return f'<svg {box} width="100%" height="{height}">{"".join(shapes)}</svg>'
+
+
+def percent(x: float) -> str:
+    """A place or a width on a chart, of the width that it has."""
+    return f"{number(100 * x / PLOT) if x in (0, PLOT) else f'{100 * x / PLOT:.2f}'}%"
+
+
 def text(x: float, y: float, content: str, css: str = "") -> str:
-    """A line of text; classes ``end`` and ``mid`` move its anchor."""
+    """A line of text on a drawing; classes ``end`` and ``mid`` move its anchor."""
     return f'<text class="{css}" x="{number(x)}" y="{number(y)}">{in_html(content)}</text>'
+
+
+def label(x: float, y: float, content: str, css: str = "", *, aside: float = 0) -> str:
+    """A line of text on a chart, so many pixels aside of ``x``."""
+    moved = f' dx="{number(aside)}"' if aside else ""
+    return f'<text class="{css}" x="{percent(x)}" y="{number(y)}"{moved}>{in_html(content)}</text>'
+
+
+def placed(x: float, content: str) -> str:
+    """Something on a chart that is drawn around its ``x``, and keeps its shape."""
+    return f'<svg x="{percent(x)}">{content}</svg>'
+
+
+def clipped(x: float, y: float, width: float, height: float, content: str) -> str:
+    """Something on a chart that is cut off at the edge of a box."""
+    place = f'x="{percent(x)}" y="{number(y)}" width="{percent(width)}" height="{number(height)}"'
+    return f'<svg class="clip" {place}>{content}</svg>'
 
 
 def path(css: str, shape: str, about: str = "") -> str:
@@ -86,23 +125,36 @@ def _end(about: str, tag: str) -> str:
 
 
 def steps(frame: Frame, changes: Sequence[tuple[float, int, str]]) -> str:
-    """A line that stays level between changes, to the right edge."""
-    shape = ""
+    """A line that stays level between changes, to the right edge; none where there is no value."""
+    shape, drawn = "", False
     for at, value, _ in changes:
         x, y = number(frame.x(at)), number(frame.y(value))
-        shape += f"H{x}V{y}" if shape else f"M{x} {y}"
-    return f"{shape}H{number(LEFT + PLOT)}"
+        if drawn:
+            shape += f"H{x}V{y}" if value else f"H{x}"
+        elif value:
+            shape += f"M{x} {y}"
+        drawn = bool(value)
+    return f"{shape}H{number(PLOT)}" if drawn else shape
 
 
-def time_axis(frame: Frame) -> Iterable[str]:
-    """Fine lines down the chart and times below it."""
+def time_grid(frame: Frame) -> Iterable[str]:
+    """Fine lines down the chart."""
+    for at in _times(frame)[1]:
+        yield path("grid", f"M{number(frame.x(at))} {number(frame.head)}V{number(frame.foot)}")
+
+
+def time_labels(frame: Frame) -> Iterable[str]:
+    """The times below it; on a narrow screen every other one."""
+    step, times = _times(frame)
+    for count, at in enumerate(times):
+        css = "start" if not count else "mid odd" if count % 2 else "mid"
+        if frame.x(at) <= 0.975 * PLOT:
+            yield label(frame.x(at), frame.foot + 17, time_label(at, step), css)
+
+
+def _times(frame: Frame) -> tuple[float, list[float]]:
     step = next((s for s in _TIME_STEPS if frame.seconds / s <= 8), _TIME_STEPS[-1])
-    for count in range(int(frame.seconds / step * 1.0001) + 1):
-        x = frame.x(count * step)
-        yield path("grid", f"M{number(x)} {number(frame.head)}V{number(frame.foot)}")
-        css = "mid" if count else "start"
-        if x < LEFT + PLOT - 24 or css == "start":
-            yield text(x, frame.foot + 17, time_label(count * step, step), css)
+    return step, [count * step for count in range(int(frame.seconds / step * 1.0001) + 1)]
 
 
 def time_label(at: float, step: float) -> str:
@@ -116,12 +168,16 @@ def time_label(at: float, step: float) -> str:
     return f"{at / 3600:g} h" if step < 86400 else f"{at / 86400:g} d"
 
 
-def size_axis(frame: Frame) -> Iterable[str]:
-    """Fine lines across the chart and sizes at its left."""
+def size_grid(frame: Frame) -> Iterable[str]:
+    """Fine lines across the chart."""
     for value in size_ticks(frame.top):
-        y = frame.y(value)
-        yield path("grid", f"M{number(LEFT)} {number(y)}h{number(PLOT)}")
-        yield text(LEFT - 8, y + 4, size_label(value), "end")
+        yield path("grid", f"M0 {number(frame.y(value))}h{number(PLOT)}")
+
+
+def size_labels(frame: Frame) -> Iterable[str]:
+    """The sizes at its left."""
+    for value in size_ticks(frame.top):
+        yield label(0, frame.y(value) + 4, size_label(value), "end", aside=-8)
 
 
 def size_ticks(top: float, most: int = 6) -> list[int]:

@@ -172,8 +172,28 @@ def _traces(shown: Iterable[SetAside]) -> Iterator[str]:
         )
 
 
-def section(title: str, content: str, *, css: str = "") -> str:
-    return f'<section class="{css}"><h2>{in_html(title)}</h2>{content}</section>'
+def section(title: str, content: str, *, css: str = "", aside: str = "") -> str:
+    """A card; ``aside`` is HTML that stands at the right of its title."""
+    return f'<section class="{css}">{aside}<h2>{in_html(title)}</h2>{content}</section>'
+
+
+def made_with(facts: Sequence[tuple[str, str]]) -> str:
+    """Command, function, code, host and versions of a run."""
+    rows = "".join(f"<div><dt>{in_html(name)}</dt><dd>{in_html(value)}</dd></div>" for name, value in facts)
+    return section("Made with", f'<dl class="facts">{rows}</dl>') if rows else ""
+
+
+def nodes(timeline: Timeline) -> str:
+    """The nodes of a cluster: where each is, what it held, how it ended."""
+    rows = [
+        (
+            name, short(node.host), f"{node.cores:,}", format_size(node.budget), format_size(node.peak),
+            short(node.left) or "–",
+        )
+        for name, node in list(timeline.nodes.items())[:_ROWS]
+    ]  # fmt: skip
+    head = ("node", "host", ">cores", ">budget", ">peak", "left")
+    return f'<div class="wide">{table(head, rows)}</div>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -55,7 +55,7 @@ class Tally:
         if self._open is not None and not isinstance(
             event, ev.RunDied | ev.Looking | ev.TakenBack | ev.StageStarted
         ):
-            self._open = self._open[0], event.at
+            self._open = self._open[0], max(self._open[1], event.at)  # a node's may come later
         match event:
             case ev.MemoryRead():
                 self._held(event.used)
@@ -119,6 +119,7 @@ class Tally:
         if not self._started:
             self.resumed_from = event.done
         self._started = True
+        self.seconds += self._unended()  # of a run that was killed
         self._open = event.at, event.at
         self._read_at = math.inf
         self._paused_at.clear()

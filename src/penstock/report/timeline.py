@@ -1,46 +1,63 @@
 """The history of a run as it is drawn, gathered from its events in memory that does not grow.
 
 Covers who worked when, what was held, what went wrong; not how it looks (``charts``). Times are
-seconds of running: the time between an interrupted run and its resume is taken out.
+seconds of running: only while a stage runs does time pass, as in :attr:`Report.seconds`.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock import events as ev
 from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
 from penstock.report.tally import Tally
 
-_IDLE = 5.0
-"""A silence longer than this before a stage begins is time in which nothing ran, in seconds."""
 _BANDS, _OTHERS = 8, "other processes"
 """The most programs of a command that have a band of their own."""
 _PROCESSES, _KILLS = 10_000, 20
 _ENDED_WELL = ("done", "room", "interrupted")
+_READINGS = 400
+"""The most readings that are kept of a node."""
+_OF_WORKERS = (
+    ev.WorkerStarted, ev.WorkerEnded, ev.WorkerPaused, ev.WorkerResumed,
+    ev.BatchStarted, ev.BatchDone, ev.BatchFailed,
+)  # fmt: skip
 
 
 class WorkerRows:
-    """Gives each living worker a row, and a dead worker's row to its successor."""
+    """Gives each living worker a row, and a dead worker's row to its successor on the same node."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.nodes: list[str] = []
+        """The node of each row; empty without one."""
         self._of: dict[int, int] = {}
         self._had: dict[int, int] = {}
-        self._free: list[int] = []
+        self._free: dict[str, list[int]] = {}
 
-    def of(self, worker: int) -> int:
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.nodes)
+
+    def of(self, worker: int, node: str = "") -> int:
         """The row of a worker; a new one if it has none yet."""
         row = self._of.get(worker)
         if row is None:
-            if self._free:
-                row = heapq.heappop(self._free)
+            free = self._free.get(node)
+            if free:
+                row = heapq.heappop(free)
             else:
-                row, self.count = self.count, self.count + 1
+                row = self.count
+                self.nodes.append(node)
             self._of[worker] = row
         return row
+
+    def node_of(self, worker: int) -> str:
+        """The node of a worker that has, or had, a row; empty without one."""
+        row = self.get(worker)
+        return "" if row is None else self.nodes[row]
 
     def get(self, worker: int) -> int | None:
         """The row of a worker, or the one it had until a short while ago."""
@@ -50,7 +67,7 @@ class WorkerRows:
         """A worker is gone."""
         row = self._of.pop(worker, None)
         if row is not None:
-            heapq.heappush(self._free, row)
+            heapq.heappush(self._free.setdefault(self.nodes[row], []), row)
             self._had[worker] = row
             if len(self._had) > 200:
                 del self._had[next(iter(self._had))]
@@ -70,6 +87,28 @@ class StageSpan:
     stop: float
 
 
+@dataclass(slots=True)
+class NodeHistory:
+    """What a node of a cluster was seen to hold."""
+
+    host: str
+    cores: int
+    budget: int
+    left: str = ""
+    """Why it was gone before the end."""
+    peak: int = 0
+    readings: list[tuple[float, int]] = field(default_factory=list)
+    """The most that it held since the reading before."""
+
+    def read(self, at: float, used: int) -> None:
+        """Take a reading; of many, neighbours become one with the higher value."""
+        self.peak = max(self.peak, used)
+        self.readings.append((at, used))
+        if len(self.readings) > _READINGS:
+            pairs = zip(self.readings[::2], self.readings[1::2], strict=False)
+            self.readings = [(second[0], max(first[1], second[1])) for first, second in pairs]
+
+
 class Timeline:
     """An observer that gathers all that the page draws."""
 
@@ -79,7 +118,7 @@ class Timeline:
         self.spans: list[StageSpan] = []
         self.peaks = Peaks()
         self.budget, self.projected = Steps(), Steps()
-        self.done, self.failed, self.paused = Bars(1100), Bars(400), Bars(250)
+        self.done, self.failed, self.paused = Bars(800), Bars(300), Bars(200)
         self.marks = {kind: Marks(kind) for kind in ("died", "split", "recycled", "set aside", "resumed")}
         self.pairs = Pairs()
         self.rows = WorkerRows()
@@ -94,7 +133,12 @@ class Timeline:
         """When the first event was, in seconds since the epoch."""
         self.seconds = 0.0
         """Seconds of running, up to the last event."""
-        self._idle = 0.0
+        self.nodes: dict[str, NodeHistory] = {}
+        """Of a cluster, by name."""
+        self._began: tuple[float, float] | None = None
+        """When the stage that runs began: of the clock, and in seconds of running."""
+        self._latest: dict[str, float] = {}
+        """By node: the last that it told in this stage; a clock that is set back stands still."""
         self._session = 0
         self._given: dict[int, tuple[float, int]] = {}
         self._pauses: dict[int, tuple[float, int]] = {}
@@ -110,7 +154,7 @@ class Timeline:
         now = self._elapsed(event)
         self._take(now, event)
         if self.spans:
-            self.spans[-1].stop = now
+            self.spans[-1].stop = self.seconds
 
     def _take(self, now: float, event: ev.Event) -> None:
         match event:
@@ -135,7 +179,7 @@ class Timeline:
             case ev.WorkerResumed():
                 self._end_pause(now, event.worker)
             case ev.WorkerStarted():
-                self.rows.of(event.worker)
+                self.rows.of(event.worker, event.node)
             case ev.WorkerEnded():
                 self._worker_ended(now, event)
             case ev.Planned():
@@ -149,6 +193,13 @@ class Timeline:
                 self._stage_started(now, event)
             case ev.StageEnded():
                 self._leave_all(now)
+                self._began = None
+            case ev.NodeJoined():
+                self.nodes[event.node] = NodeHistory(event.host, event.cores, event.budget)
+            case ev.NodeLeft() if event.node in self.nodes:
+                self.nodes[event.node].left = event.why
+            case ev.NodeRead() if event.node in self.nodes:
+                self.nodes[event.node].read(now, event.used)
             case ev.CommandStarted():
                 self.command = event.command
             case ev.ProcessSeen():
@@ -168,15 +219,20 @@ class Timeline:
     def _elapsed(self, event: ev.Event) -> float:
         if self.start is None:
             self.start = event.at
-        now = event.at - self.start - self._idle
-        if (
-            isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack)
-            and now - self.seconds > _IDLE
-        ):
-            self._idle += now - self.seconds
-            now = self.seconds
-        self.seconds = max(self.seconds, now)  # a clock that is set back stands still
-        return self.seconds
+        if isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack):
+            self._began = None  # a run that was killed said no goodbye
+            self._latest.clear()
+        if isinstance(event, ev.StageStarted):
+            self._began = event.at, self.seconds
+        if self._began is None:
+            return self.seconds
+        clock, before = self._began
+        now = before + (event.seconds if isinstance(event, ev.StageEnded) else event.at - clock)
+        # Each node tells late, and by its own clock.
+        node = self.rows.node_of(event.worker) if isinstance(event, _OF_WORKERS) else ""
+        now = self._latest[node] = max(now, self._latest.get(node, before))
+        self.seconds = max(self.seconds, now)
+        return now
 
     def _held_by_program(self, event: ev.MemoryRead) -> dict[int, int]:
         held: dict[str, int] = {}
@@ -209,6 +265,7 @@ class Timeline:
         if not self.spans or self.spans[-1].name != event.stage:
             self.spans.append(StageSpan(event.stage, now, now))
         self.budget.add(now, event.budget, event.origin)
+        self.projected.add(now, 0)  # until this stage has a plan of its own
 
     def _batch_started(self, now: float, event: ev.BatchStarted) -> None:
         self._given[event.batch] = (now, self.rows.of(event.worker))
@@ -231,7 +288,8 @@ class Timeline:
         if event.batch in self._given:
             given, row = self._given.pop(event.batch)
         else:
-            given, row = now - seconds, self.rows.of(event.worker)
+            known = self.rows.get(event.worker)
+            given, row = now - seconds, self.rows.of(event.worker) if known is None else known
         # A batch may wait in its worker's queue: it began when the one before it had ended.
         start = min(now, max(given, self._row_ends.get(row, 0.0)))
         self._row_ends[row] = now

@@ -24,7 +24,7 @@ from penstock.engine.parent.probes import try_out
 from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockError, ResultsDamaged, UsageError
-from penstock.record import journal, standing
+from penstock.record import journal, made_with, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
 from penstock.runs.on_nodes import OnNodes
@@ -77,6 +77,10 @@ class Execution:
         began, cpu = time.monotonic(), self._cpu()
         try:
             current.begin(book)
+            if current.durable:
+                job = current.job
+                stage = current.stored.name
+                made_with.note(folder.machinery, stage, current.key, job.function, private=job.private)
             self._report_start(current)
             if current.items:
                 self._open_backend(current)

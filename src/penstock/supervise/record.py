@@ -17,6 +17,7 @@ from penstock import events as ev
 from penstock import layout
 from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic, renew
+from penstock.record import made_with
 from penstock.record.lock import RunLock
 
 SCHEMA = 1
@@ -47,6 +48,7 @@ class CommandRecord:
         if self._lock.taken:
             renew(self._machinery / layout.EVENTS)
         self.facts({"outcome": "interrupted"})  # until there are better ones
+        made_with.note(self._machinery, "", {}, None, private=False)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._events = os.open(self._machinery / layout.EVENTS, flags, 0o666)
         return self

@@ -23,7 +23,9 @@ class _Known:
     name: str
     node: Node
     workers: dict[int, int] = dataclasses.field(default_factory=dict)
-    """Its number of a worker -> ours."""
+    """Its number of a worker -> ours; also of those that ended: a batch of theirs may be told later."""
+    living: set[int] = dataclasses.field(default_factory=set)
+    """Those that have not ended, in our numbers."""
     batches: dict[int, int] = dataclasses.field(default_factory=dict)
     """The same of batches that are under way."""
     cpu: float = 0.0
@@ -84,11 +86,11 @@ class Nodes:
         known = self._known.get(token)
         if self._planner == token:
             self._planner = None
-        for worker in list(known.workers.values()) if known else ():
+        for worker in sorted(known.living) if known else ():
             self._ledger.say(ev.WorkerEnded, worker=worker, why="node lost")
         self._ledger.say(ev.NodeLeft, node=known.name if known else "", why=why)
         if known:
-            known.workers.clear()
+            known.living.clear()
 
     def told(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
         """Tell what a node told with a lease, once that is kept.
@@ -105,7 +107,8 @@ class Nodes:
             self._ledger.say_when_kept(
                 ev.NodeRead, node=known.name, used=returned.used, budget=node.budget, origin=node.origin
             )
-        for event in returned.events:
+        # A node tells of a batch once it is kept, and of its worker's end at once.
+        for event in sorted(returned.events, key=lambda event: event.at):
             if isinstance(event, ev.Planned):
                 self._planner = self._planner or token
                 if self._planner == token:
@@ -124,8 +127,9 @@ class Nodes:
         ours: dict[str, Any] = {"worker": known.workers[event.worker]}
         if isinstance(event, ev.WorkerStarted):
             ours["node"] = known.name
+            known.living.add(ours["worker"])
         elif isinstance(event, ev.WorkerEnded):
-            del known.workers[event.worker]
+            known.living.discard(ours["worker"])
         elif isinstance(event, ev.BatchStarted):
             self._batches += 1
             ours["batch"] = known.batches[event.batch] = self._batches
