@@ -100,7 +100,7 @@ def test_calls_that_die_together_are_tried_alone(tmp_path):
         delayed(programs.crashes_at_first)(str(tmp_path / f"{n}"), 2) for n in range(8)
     )
     assert results == ["alive"] * 8
-    with pytest.raises(penstock.WorkerDied, match=r"the call abort\(\) its worker died"):
+    with pytest.raises(penstock.WorkerDied, match=r"the call abort\(\) lost its worker"):
         Parallel(n_jobs=2, batch_size=4)(
             [delayed(os.abort)(), delayed(abs)(-1), delayed(abs)(-2), delayed(abs)(-3)]
         )

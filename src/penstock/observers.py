@@ -53,9 +53,10 @@ class Observers:
         if number in self._failed:
             return
         self._failed.add(number)
-        name = foreign.name_of(observer)
+        # One of our own says what people know it as.
+        name = getattr(observer, "known_as", None) or f"the observer {foreign.name_of(observer)}"
         warn(
-            f"the observer {name} raised {foreign.reason_of(error)}, told of {type(event).__name__}; "
+            f"{name} raised {foreign.reason_of(error)}, told of {type(event).__name__}; "
             "the run goes on, and this is said once",
             stacklevel=3,
         )

@@ -329,6 +329,24 @@ def test_plan_prints_to_stdout_and_runs_nothing(told, runner):
     assert told.times == 0
 
 
+@pytest.mark.parametrize("before", [["--workers", "2"], ["--workers=2"], ["-q", "--workers", "2"]])
+def test_options_of_ours_may_stand_before_what_is_run(before, told, runner, tmp_path):
+    told.events = list(usual())
+    found = runner.invoke(main, ["run", *before, "fake", "--code", "4", "--into", str(tmp_path / "r")])
+    assert found.exit_code == 5, found.output
+    assert runner.invoke(main, ["run", "--nonsense", "fake"]).exit_code == 2
+    assert "Workloads" in runner.invoke(main, ["run", "--help"]).output
+
+
+def test_two_forms_at_once_are_wrong_usage(told, runner, tmp_path):
+    runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
+    (tmp_path / "r" / ".penstock").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "r" / ".penstock" / "events.jsonl").touch()
+    found = runner.invoke(main, ["report", "--csv", "--json", str(tmp_path / "r")])
+    assert found.exit_code == 2
+    assert "give one of them" in found.stderr
+
+
 def test_report_prints_numbers_and_draws_the_page_when_asked(told, runner, tmp_path):
     told.events = list(usual())
     folder = tmp_path / "r"

@@ -157,7 +157,36 @@ def test_they_are_listed_as_json_too(finished, runner):
     assert told["2026/some"]["set_aside"] == 1
     assert told["done"]["done"] == told["done"]["items"] == 3
     assert told["done"]["budget"] > 0
-    assert "items" not in told["died"]
+    # Of what has no report its events tell.
+    for name in ("died", "running"):
+        assert (told[name]["done"], told[name]["items"]) == (3, 3)
+        assert told[name]["peak"] > 0
+
+
+def test_a_supervised_command_is_listed_by_how_it_ended(tmp_path, runner):
+    state = tmp_path / "exec" / layout.STATE
+    state.mkdir(parents=True)
+    (state / layout.EXEC).write_text('{"command": ["make", "all"], "code": 2, "advised": 67108864}')
+    at = 1.7e9
+    with open(state / layout.EVENTS, "w") as file:
+        for event in (
+            ev.StageStarted(at=at, items=1, done=0, budget=1 << 30, origin="cgroup", workers=None),
+            ev.CommandStarted(at=at, pid=7, command=("make", "all"), folder="/x"),
+            ev.MemoryRead(at=at + 1, used=5 << 20, workers={"7": 5 << 20}, free=1 << 29),
+            ev.StageEnded(at=at + 2, outcome="failed", done=0, set_aside=0, seconds=2.0, cpu=1.0,
+                          peak=5 << 20, projected=0, message="it ended with exit code 2"),
+        ):  # fmt: skip
+            file.write(ev.to_line(event) + "\n")
+    row = runner.invoke(main, ["ls", str(tmp_path)]).stdout.splitlines()[1]
+    assert row.split()[1] == "failed"
+    assert "5.0 MiB" in row
+    assert " of 1 " not in row
+    told = runner.invoke(main, ["report", str(tmp_path / "exec"), "--for", "slurm"])
+    assert "make all" in told.stdout
+    assert "exit code 2" in told.stdout
+    assert "--mem=64M" in told.stdout
+    for word in ("items", "workers", "batches", "reserved", "to go on"):
+        assert word not in told.output
 
 
 def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path, runner):

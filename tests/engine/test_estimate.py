@@ -97,3 +97,12 @@ def test_the_plan_follows():
 def test_no_more_workers_than_items():
     plan = estimate(Range(2)).plan(Budget(4 * GiB, "x"), Reserved(0, 0, 0))
     assert plan.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("items", "asked", "says"),
+    [(100, None, "there are 4 cores"), (3, None, "there are 3 items"), (100, 2, "so many were asked for")],
+)
+def test_one_reason_is_told_why_there_are_not_more_workers(items, asked, says):
+    plan = estimate(Range(items), workers=asked).plan(Budget(4 * GiB, "x"), Reserved(0, 0, 0))
+    assert plan.limit == says

@@ -64,11 +64,11 @@ CAUSES = {
     "memory": "raised MemoryError while it held 3.0 GiB, alone and unfenced; one worker may use 1.5 GiB",
     "governor": "needs more than 3.0 GiB",
     "kernel": "needs more than 3.0 GiB",
-    "killed": "its worker died, 3 times: signal 9 from outside",
-    "crashed": "its worker died, 3 times: signal 11",
+    "killed": "lost its worker 3 times: signal 9 from outside",
+    "crashed": "lost its worker 3 times: signal 11",
     "stalled": "used no CPU and did no I/O for 600 s, 3 times",
     "timeout": "took longer than the timeout of 2.5 s, 3 times",
-    "kept": "its result cannot be kept: no such type",
+    "kept": "has a result that cannot be kept: no such type",
 }
 REASONS = {
     "memory": "memory", "governor": "memory", "kernel": "memory", "killed": "died", "crashed": "died",

@@ -171,7 +171,7 @@ def test_a_fixed_call_that_only_fails_whole_is_set_aside_whole_and_says_so():
     run = simulate(FakeBackend(deeds, batched=True), 32, GiB, fixed_call=8)
     everything_but(run, 32, *range(8, 16))
     for aside in run.loop.stage.aside:
-        assert "its worker died, 3 times: signal 11 (SIGSEGV)" in aside.message
+        assert "lost its worker 3 times: signal 11 (SIGSEGV)" in aside.message
         assert "none of its parts does, so that all its items are set aside" in aside.message
 
 

@@ -160,6 +160,9 @@ def test_a_plan_says_why_not_one_worker_more():
     silent = planned(sized(GiB, Reserved(0, 0, 0), each=MiB), GiB, Reserved(0, 0, 0), most_workers=8)
     assert "why" not in str(silent)
     assert "8, not more: there are no more cores or items" in silent.as_text(verbose=True)
+    assert "8, not more: there are 8 cores" in replace(silent, limit="there are 8 cores").as_text(
+        verbose=True
+    )
 
 
 def test_batches_are_short_where_memory_binds():

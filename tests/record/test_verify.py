@@ -366,6 +366,33 @@ def test_a_torn_journal_is_named_and_what_it_lacks(run):
     )
 
 
+def test_what_only_waits_to_be_done_is_no_fault(run, tmp_path):
+    folder = run("parquet")
+    path, kept = lines(folder)
+    closed = max(place for place, line in enumerate(kept) if b'"closed"' in line)
+    last = max(place for place, line in enumerate(kept) if b'"kept"' in line)
+    path.write_bytes(b"".join(kept[:last]))
+    found = penstock.verify(folder)
+    assert not found.ok
+    assert "NOT FINISHED .penstock/job/journal: expected" in str(found)
+    damaged = [fault for fault in found.faults if not fault.unfinished]
+    assert ("FAULT" in str(found)) is bool(damaged)
+    # The same in a stage that was finished is one: nothing would do the items.
+    path.write_bytes(b"".join(kept[:last] + kept[closed:]))
+    assert any(not fault.unfinished and "missing" in fault.found for fault in penstock.verify(folder).faults)
+
+
+def test_an_interrupted_run_has_no_fault(tmp_path):
+    job = penstock.Job(source=Range(ITEMS), function=nearly, into=sinks.Collect())
+    with pytest.raises(penstock.FunctionRaised):
+        job.run(tmp_path / "a", budget=BUDGET, workers=1)
+    told = str(penstock.verify(tmp_path / "a"))
+    assert "FAULT" not in told
+    assert told.endswith(
+        "no fault: what is kept holds, and the run is not finished; resumed, it goes on from there"
+    )
+
+
 def test_a_stage_that_was_not_closed_is_not_finished(run):
     folder = run("parquet")
     path, kept = lines(folder)
@@ -478,7 +505,8 @@ def test_json(run):
     broken = verify(folder, "--json")
     assert broken.exit_code == 1
     (fault,) = json.loads(broken.stdout)["faults"]
-    assert fault == {"file": "results.jsonl", "expected": f"{size:,} bytes, as kept", "found": "no such file"}
+    assert fault == {"file": "results.jsonl", "expected": f"{size:,} bytes, as kept", "found": "no such file",
+                     "unfinished": False}  # fmt: skip
 
 
 def test_a_folder_that_is_no_run_is_wrong_usage(tmp_path):

@@ -111,7 +111,18 @@ def test_each_batch_and_each_item_set_aside_is_a_row_with_its_attempts():
         (0, 1, 2, "done"), (2, 2, 3, "done"), (3, 3, 3, "set aside: memory"), (4, 8, 1, "done"),
     ]  # fmt: skip
     assert (told[2]["name"], told[2]["message"]) == ("sub-3", "needs more")
+    assert [row["items"] for row in told] == [2, 1, 0, 5]
     assert (told[3]["name"], told[3]["heaviest_name"]) == ("", "sub-4")
+
+
+def test_an_item_that_is_set_aside_is_not_counted_in_its_batch_too():
+    aside = ev.ItemSetAside(at=START, item=3, name="sub-3", reason="raised", message="no")
+    events = [
+        ev.StageStarted(at=START, items=9, done=0, budget=1, origin="", workers=None),
+        aside, batch(0, start=0, items=6), batch(1, start=6, items=3),
+    ]  # fmt: skip
+    told = [dict(zip(listed.COLUMNS, row, strict=True)) for row in listed.rows(events)]
+    assert [row["items"] for row in told] == [0, 5, 3]
 
 
 def test_any_number_of_rows_needs_little_memory():

@@ -15,6 +15,7 @@ import click
 from penstock import foreign, layout
 from penstock.budget import format_size
 from penstock.cli import tell
+from penstock.cli.report import from_events
 from penstock.durations import format_seconds
 from penstock.errors import UsageError
 from penstock.record.following import LockWatch
@@ -36,7 +37,9 @@ class Listed:
     at: float
     """When it was last written to, in seconds since the epoch."""
     report: Report | None
-    """None where there is none, or only of a run before."""
+    """None where there is none."""
+    command: bool = False
+    """Whether it is the record of a supervised command, which has no items."""
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; sizes in bytes, times in seconds."""
@@ -57,6 +60,8 @@ class Listed:
             return foreign.line(str(self.path)), self.outcome, "", "", "", "", when
         items = f"{told.done:,} of {told.items:,}"
         items += f", {told.set_aside_total:,} set aside" if told.set_aside_total else ""
+        if self.command:
+            items = ""
         return (
             foreign.line(str(self.path)), self.outcome, items, format_size(told.peak) if told.peak else "",
             format_size(told.budget) if told.budget else "", format_seconds(told.seconds), when,
@@ -111,18 +116,31 @@ def found(folder: Path, deepest: int = _DEEPEST) -> Iterator[Path]:
 
 
 def listed(path: Path) -> Listed:
-    """What is known of a run: from its report alone, and its lock."""
+    """What is known of a run: from its report and its lock; of one without a report from its events."""
     state = path / layout.STATE
     at = _written(state / layout.EVENTS) or _written(state)
-    if LockWatch(path).is_held():
-        return Listed(path, "running", at, None)
-    if (state / layout.LOCK).exists():
-        return Listed(path, "died", at, None)
+    command = (state / layout.EXEC).exists()
+    held = LockWatch(path).is_held()
+    if held or command or (state / layout.LOCK).exists():
+        # Their last report is of a run before, or there is none.
+        told = _from_events(path)
+        outcome = "running" if held else told.outcome if command and told is not None else "died"
+        return Listed(path, outcome, at, told, command)
     try:
         report = Report.from_json(foreign.read_text(path / layout.REPORT, _REPORT_BYTES))
     except (OSError, ValueError, TypeError):
         return Listed(path, "unknown", at, None)
     return Listed(path, report.outcome, at, report)
+
+
+def _from_events(path: Path) -> Report | None:
+    """The report so far; None where there are no events, or too many to count for a list."""
+    events = path / layout.STATE / layout.EVENTS
+    try:
+        stages = from_events(path, events) if events.stat().st_size < _REPORT_BYTES else []
+    except OSError:
+        return None
+    return stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=path) if stages else None
 
 
 def _written(path: Path) -> float:

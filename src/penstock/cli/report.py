@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from penstock import advice, foreign, layout
 from penstock import events as ev
-from penstock import layout
+from penstock.budget import format_size
 from penstock.cli import options, tell, with_flags
 from penstock.cli.target import no_run, path_of
+from penstock.durations import format_seconds
 from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import as_cell, within
 from penstock.record import journal, postmortem
@@ -25,6 +29,9 @@ from penstock.record.postmortem import PostMortem
 from penstock.report.page import write_page
 from penstock.report.report import Report
 from penstock.report.tally import Tally
+
+_FACTS = 1 << 20
+"""Bytes of what is kept of a supervised command that are read."""
 
 
 @click.command()
@@ -39,11 +46,14 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
     Memory against the budget, failures, items set aside. Works while it runs, and after it was
     killed: then it says when the run died, at what memory, at which items, and what was lost.
 
-    With --csv: items, peak in bytes, seconds, attempts and outcome of each batch, for a table of your own.
+    With --csv: first and last item, how many of them are kept, peak in bytes, seconds, attempts and
+    outcome of each batch, and a row for each item set aside, for a table of your own.
     """
     events = folder / layout.STATE / layout.EVENTS
     if not events.is_file():
         raise UsageError(no_run(folder))
+    if as_csv and as_json:
+        raise UsageError("--csv and --json are two ways to say it: give one of them")
     if as_csv:
         _print_rows(events)
         return
@@ -56,19 +66,55 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
         values |= {"died": None if died is None else died.as_json(), "described": told}
         click.echo(json.dumps(values, indent=1))
     else:
-        tell(with_flags(whole.as_text(system)))
+        command = _command(folder)
+        tell(with_flags(whole.as_text(system)) if command is None else _of_command(command, whole, system))
         for name, value in told.items():
             tell(f"{name:<12}{value}")
         if died is not None and whole.outcome != "died":  # every stage that began had ended
             tell(str(died))
         if whole.outcome in ("died", "failed", "interrupted"):
             how = "penstock resume" if path_of(folder).exists() else "run the same script again, with"
-            tell(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
+            if command is None:
+                tell(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
         write_page(folder, ev.read(events), stages)
     drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
+
+
+def _command(folder: Path) -> dict[str, Any] | None:
+    """What is kept of a supervised command; None of a run."""
+    path = folder / layout.STATE / layout.EXEC
+    if not path.exists():
+        return None
+    with suppress(OSError, ValueError):
+        told = foreign.read_json(path, _FACTS)
+        return told if isinstance(told, dict) else {}
+    return {}
+
+
+def _of_command(told: Mapping[str, Any], whole: Report, system: str | None) -> str:
+    """The table of a supervised command: it has no items, no plan and no workers."""
+    words = told.get("command")
+    command = shlex.join(map(str, words)) if isinstance(words, list) else ""
+    code = told.get("code")
+    ended = f"{whole.outcome}, exit code {code}" if foreign.is_count(code) else whole.outcome
+    cpu = f", {format_seconds(whole.cpu)} of CPU" if whole.cpu else ""
+    spent = f"{format_seconds(whole.seconds)}{cpu}"
+    of = f" of {format_size(whole.budget)} ({whole.origin})" if whole.budget else ""
+    limit = told.get("advised")
+    rows = [
+        ("command", command),
+        ("ended", f"{ended}, {spent}"),
+        ("needed", f"{format_size(whole.peak)}{of}, peak of the process tree"),
+        ("", whole.message),
+    ]
+    if foreign.is_count(limit) and limit > 0:
+        asked = advice.request(system or advice.here(os.environ), limit)
+        rows.append(("advice", f"next time ask for {asked}"))
+    rows.append(("folder", str(whole.folder)))
+    return "\n".join(f"{word:<9} {foreign.line(text)}" for word, text in rows if text)
 
 
 def _print_rows(events: Path) -> None:

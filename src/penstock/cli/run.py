@@ -36,6 +36,14 @@ class Targets(click.Group):
         super().__init__(*args, **more)
         self.ours, self.do = ours, do
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options of ours may stand before what is run too: they are put behind it."""
+        takes = {flag: not option.is_flag for option in self.ours() for flag in option.opts}
+        place = 0
+        while place < len(args) and (flag := args[place].partition("=")[0]) in takes:
+            place += 2 if takes[flag] and "=" not in args[place] else 1
+        return super().parse_args(ctx, [*args[place : place + 1], *args[:place], *args[place + 1 :]])
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return registry.names("workload")
 

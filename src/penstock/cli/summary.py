@@ -48,5 +48,8 @@ def summary(report: Report, folder: Path, *, began: bool = True, system: str | N
 def _results(folder: Path, most: int = 8) -> list[str]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     kept = [path for path in paths if not path.name.startswith(".") and path.name not in layout.OURS]
+    # Beside files at the top, folders are what stages keep for each other, but for tables of several files.
+    if any(path.is_file() for path in kept):
+        kept = [path for path in kept if path.is_file() or path.suffix]
     names = [f"{path.name}/" if path.is_dir() else path.name for path in kept]
     return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names

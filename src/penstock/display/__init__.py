@@ -42,6 +42,9 @@ class Display:
         stays: whether that file is there after the run.
     """
 
+    known_as = "the progress display"
+    """What is said of it where it fails."""
+
     def __init__(self, progress: Progress, output: Output, log: Path, *, stays: bool) -> None:
         self._asked, self._output, self._log, self._stays = progress, output, log, stays
         self._shown: list[Observer] | None = None

@@ -41,6 +41,8 @@ class Fault:
     """The file or folder that it concerns, inside the run folder."""
     expected: str
     found: str
+    unfinished: bool = False
+    """Nothing is wrong: it only waits for the run to go on."""
 
     def __str__(self) -> str:
         return f"{line(self.file)}: expected {line(self.expected)}, found {line(self.found)}"
@@ -116,9 +118,16 @@ class Verification:
             lines.append(line(f"running: {self.running.at_it}"))
         if self.died is not None:
             lines.append(str(self.died))
-        lines += [f"FAULT {fault}" for fault in self.faults]
-        count = f"{plural(len(self.faults), 'fault')}"
-        return "\n".join([*lines, "everything holds" if self.ok else count])
+        lines += [f"{'NOT FINISHED' if fault.unfinished else 'FAULT'} {fault}" for fault in self.faults]
+        return "\n".join([*lines, "everything holds" if self.ok else self._sum()])
+
+    def _sum(self) -> str:
+        """Of what does not hold: what is wrong, and what only waits to be done."""
+        wrong = [fault for fault in self.faults if not fault.unfinished]
+        if wrong:
+            return plural(len(wrong), "fault")
+        end = "it is being worked" if self.running is not None else "resumed, it goes on from there"
+        return f"no fault: what is kept holds, and the run is not finished; {end}"
 
     def to_json(self) -> str:
         """One JSON object; sizes in bytes."""
@@ -234,7 +243,8 @@ class _Stage:
         try:
             past = journal.read(self.book)
             if not self.running and journal.torn(self.book):
-                self._fault(self.book, "whole lines", "a torn last one: its writer was killed")
+                torn = "a torn last one: its writer was killed"
+                self._fault(self.book, "whole lines", torn, unfinished=not past.closed)
         except CannotResume as error:
             self._fault(self.book, "lines that match their checksums", str(error))
             return StageVerified(stage=self.name, peak=peak, budget=budget, faults=tuple(self.faults))
@@ -255,16 +265,18 @@ class _Stage:
             odd = f"{missing:,} missing: {postmortem.told(gaps.gaps(0, items))}"
             if missing < 0:
                 odd = f"{-missing:,} more than there are"
-            self._fault(self.book, f"{items:,} items kept or set aside", odd)
+            waits = missing > 0 and not past.closed
+            self._fault(self.book, f"{items:,} items kept or set aside", odd, unfinished=waits)
         elif not past.closed:
-            self._fault(self.book, "a finished stage", "results that were not put together; resume does it")
+            odd = "results that were not put together; resume does it"
+            self._fault(self.book, "a finished stage", odd, unfinished=True)
         return StageVerified(
             stage=self.name, items=items, done=past.kept, set_aside=set_aside, finished=past.closed,
             parts=self.parts, bytes=self.bytes, peak=peak, budget=budget, faults=tuple(self.faults),
         )  # fmt: skip
 
-    def _fault(self, path: Path, expected: str, found: str) -> None:
-        self.faults.append(Fault(_told(self.folder, path), expected, found))
+    def _fault(self, path: Path, expected: str, found: str, *, unfinished: bool = False) -> None:
+        self.faults.append(Fault(_told(self.folder, path), expected, found, unfinished))
 
     # ------------------------------------------------------------------ memory
 

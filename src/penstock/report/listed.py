@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from penstock import events as ev
 
 COLUMNS = (
-    "stage", "first", "last", "name", "outcome", "peak", "seconds", "attempts", "worker",
+    "stage", "first", "last", "items", "name", "outcome", "peak", "seconds", "attempts", "worker",
     "heaviest", "heaviest_name", "slowest", "slowest_name", "slowest_seconds", "message",
 )  # fmt: skip
 _FAILED = 10_000
@@ -25,29 +25,38 @@ def rows(events: Iterable[ev.Event]) -> Iterator[tuple[str | int | float, ...]]:
         events: of a run; read once, never gathered.
 
     Yields:
-        values in the order of :data:`COLUMNS`: items by number, peaks in bytes above an idle worker, times in
-        seconds; empty where nothing is known.
+        values in the order of :data:`COLUMNS`: items by number, ``items`` the count of those that are kept
+        (one that was set aside has a row of its own), peaks in bytes above an idle worker, times in seconds;
+        empty where nothing is known.
     """
     attempts = _Attempts()
+    aside: set[int] = set()
+    """Items of batches that have not ended."""
     for event in events:
         match event:
             case ev.StageStarted():
                 attempts.clear()
+                aside.clear()
             case ev.BatchFailed() if event.cause != "interrupted":
                 attempts.failed(event.start, event.stop, event.item)
             case ev.BatchDone():
-                one = event.stop - event.start == 1
+                name = event.heaviest_name if event.stop - event.start == 1 else ""
+                given_up = {item for item in aside if event.start <= item < event.stop}
+                aside -= given_up
+                kept = event.stop - event.start - len(given_up)
                 yield (
-                    event.stage, event.start, event.stop - 1, event.heaviest_name if one else "", "done",
+                    event.stage, event.start, event.stop - 1, kept, name, "done",
                     event.peak, round(event.seconds, 6), attempts.of(event.start, event.stop), event.worker,
                     _item(event.heaviest), event.heaviest_name, _item(event.slowest), event.slowest_name,
                     round(event.slowest_seconds, 6), "",
                 )  # fmt: skip
                 attempts.ended(event.stop)
             case ev.ItemSetAside():
+                if len(aside) < _FAILED:
+                    aside.add(event.item)
                 tried = attempts.of(event.item, event.item + 1) - 1  # its last attempt failed as well
                 yield (
-                    event.stage, event.item, event.item, event.name, f"set aside: {event.reason}", "", "",
+                    event.stage, event.item, event.item, 0, event.name, f"set aside: {event.reason}", "", "",
                     max(tried, 1), "", "", "", "", "", "", event.message,
                 )  # fmt: skip
 

@@ -334,7 +334,15 @@ class Report(Generic[Result_co]):
 
     def progress(self) -> str:
         """One line: how many items, set aside, from before, in what time."""
-        parts = [f"{self.done:,} of {self.items:,} items"]
+        parts = []
+        if self.stages:
+            ended = sum(stage.outcome == "done" for stage in self.stages)
+            parts.append(f"{ended:,} of {plural(len(self.stages), 'stage')}")
+        # A stage of one item, as each step is one, is no item that anybody counts.
+        counted = [stage for stage in self.stages if stage.items != 1] or [self]
+        if not self.stages or counted != [self]:
+            done, items = sum(each.done for each in counted), sum(each.items for each in counted)
+            parts.append(f"{done:,} of {items:,} items")
         if self.set_aside_total:
             parts.append(f"{self.set_aside_total:,} set aside")
         if self.resumed_from:

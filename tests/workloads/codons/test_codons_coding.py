@@ -260,7 +260,7 @@ def gff_of(sequences):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed):
+def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed, capsys):
     features = [
         ("chr1", [(1, 18)], "+", ""), ("chr1", [(1, 4), (8, 12)], "-", ""),
         ("chr2", [(4, 12)], "+", ";transl_table=2"),
@@ -272,6 +272,7 @@ def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed):
     )
     (tmp_path / "a.gff").write_bytes(pack(gff_of(features).encode()))
     told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "a.gff", cds=True, per_record=True)
+    assert "GFF3" not in capsys.readouterr().err
     found = {row["id"]: (row["genetic_code"], counts_of(row)) for row in table(tmp_path / "run")}
     reverse = (SEQUENCE[:4] + SEQUENCE[7:12])[::-1].translate(COMPLEMENT)
     assert found == {
@@ -284,6 +285,7 @@ def test_coding_sequences_by_gff3_equal_those_by_genbank(tmp_path, packed):
         run(tmp_path / "local", tmp_path / "a.fa", tmp_path / "a.gff", backend="local", per_record=True)
         == told
     )
+    assert "a GFF3 file is among the inputs: its coding sequences" in capsys.readouterr().err
 
 
 def test_gff3_that_was_edited_is_refused_as_a_changed_input(tmp_path):

@@ -122,6 +122,15 @@ def test_rare_words_are_left_out(tmp_path, k):
     assert told["least"] >= 3
 
 
+@pytest.mark.parametrize("k", [6, 13])
+def test_a_word_is_said_where_no_word_is_left(tmp_path, k):
+    path = tmp_path / "a.fa"
+    path.write_bytes(text_of(EXAMPLE)[:4_000])
+    found, told = run(tmp_path / "run", path, k=k, min_count=10**6)
+    assert found == {}
+    assert "nothing is left: none of the words is there 1,000,000 times" in str(told["warnings"])
+
+
 def test_the_ledger_balances(tmp_path):
     _, told = run(tmp_path / "run", FILES["syn300.fa"], k=6)
     parts = [

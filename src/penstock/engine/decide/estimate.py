@@ -21,6 +21,7 @@ from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Plan, Reserved, Sizing
 from penstock.engine.decide.recall import Recall
 from penstock.engine.messages import MeasuredCall
+from penstock.plurals import plural
 
 _AGAIN = 8
 """After so many calls it is weighed anew how many a batch may have."""
@@ -88,9 +89,12 @@ class Estimate:
         self.measured_call = 0
         self.measured_batch = 0
         self.most_workers = wishes.workers or cores
+        self._limit = "so many were asked for" if wishes.workers else f"there are {plural(cores, 'core')}"
         self._stretches = 0
         if isinstance(source, Sequential):  # a stretch is read by one worker, which has the threads instead
             self._stretches = max(len(asking.starts(source, self.items)), 1)
+            if self._stretches < self.most_workers:
+                self._limit = f"the source can be read from {plural(self._stretches, 'place')} at once"
             self.most_workers = min(self.most_workers, self._stretches)
         self._weighed_calls: tuple[tuple[int, int, int], int] = (-1, 0, 0), 0
         self._mean_hint = 1.0
@@ -305,9 +309,14 @@ class Estimate:
             stage=self._stage,
             cores=self._cores,
             most_workers=most_workers,
+            limit=self._limited(),
             most_threads=wishes.threads,
             kills_group=budget.kills_group,
         )
+
+    def _limited(self) -> str:
+        """Why there cannot be more workers than ``most_workers``, whatever the memory."""
+        return self._limit if self.most_workers <= self.items else f"there are {plural(self.items, 'item')}"
 
     def batch(self, call: int, left: int, workers: int, *, seconds: float) -> int:
         """Items for the next batch of about ``seconds``."""

@@ -113,12 +113,12 @@ def _why(
             f"(budget {format_size(budget.bytes)}, {budget.origin}){by_kernel}"
         )
     if verdict.reason == "kept":
-        return f"its result cannot be kept: {failed.message if failed else ''}"
+        return f"has a result that cannot be kept: {failed.message if failed else ''}"
     if failure.cause == "timeout":
         return f"took longer than the timeout of {timeout:g} s, {times}"
     if failure.cause == "stalled":
         return f"used no CPU and did no I/O for {stall:g} s, {times}"
-    return f"its worker died, {times}: {failure.detail}"
+    return f"lost its worker {times}: {failure.detail}"
 
 
 def check_budget(budget: Budget, reserved: Reserved) -> None:

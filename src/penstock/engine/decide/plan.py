@@ -87,6 +87,8 @@ class Plan:
     """Cores that may be used."""
     most_workers: int = 1
     """The most workers that there are cores and items for, or that were asked for."""
+    limit: str = ""
+    """Which of these it is."""
     most_threads: int | None = None
     """The most threads that a call can make use of; None: as many as there are cores for it."""
     kills_group: bool = False
@@ -192,7 +194,7 @@ class Plan:
     def _enough_workers(self) -> str:
         if self.workers < self.most_workers:
             return f"the bounds of {self.workers + 1} calls are more than there is room for"
-        return "there are no more cores or items for them, or so many were asked for"
+        return self.limit or "there are no more cores or items for them"
 
     def __str__(self) -> str:
         return self.as_text()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import penstock
+from penstock import foreign
 from penstock.errors import BadInput, MissingExtra, UsageError
 from penstock.sequences.options import DEFAULTS, open_asked, with_inputs
 from penstock.workloads.codons import code_map, genetic_codes
@@ -279,6 +280,11 @@ def _annotated(asked: Mapping[str, Any], codes: code_map.CodeMap) -> Any:
 
     paths = [str(Path(path).absolute()) for path in asked["inputs"]]
     files = coding.find(paths, wanted=asked["cds"])
+    if files and files.gff and not asked["cds"]:
+        foreign.warn(
+            "a GFF3 file is among the inputs: its coding sequences (CDS) are counted, as with --cds; to "
+            "count all of the sequences, name FASTA files alone"
+        )
     if files and codes.lines:
         raise UsageError(
             "--genetic-code takes a number for coding sequences, the code of those without a transl_table"

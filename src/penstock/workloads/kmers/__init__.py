@@ -205,6 +205,12 @@ def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[
     records, bases, windows, short_records = (int(n) for n in ledger[: reading.LETTERS])
     if not records:
         raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
+    warnings = []
+    if windows and not short["distinct"]:
+        warnings.append(
+            f"nothing is left: none of the words is there {asked['min_count']:,} times or more "
+            "(--min-count); the table is empty"
+        )
     letters = dict(zip(("n", "iupac", "gap", "protein"), map(int, ledger[reading.LETTERS :]), strict=True))
     return {
         "schema": 1,
@@ -223,7 +229,10 @@ def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[
         "least": short["least"],
         "top": short["top"],
         "sample": sample_of(asked),
-        "warnings": warnings_of(asked, records=records, letters=bases, protein=letters["protein"]),
+        "warnings": [
+            *warnings,
+            *warnings_of(asked, records=records, letters=bases, protein=letters["protein"]),
+        ],
     }
 
 
