@@ -292,6 +292,9 @@ def test_a_kill_is_told_while_the_pool_that_lost_a_worker_hangs(tmp_path):
             kill = until(lambda: events.exists() and told(), program=running)[0]
             while "the kernel killed" not in (said := running.stderr.readline()):
                 assert said
+            advice = running.stderr.readline()
+            assert "may wait for ever" in advice
+            assert "--rescue" in advice
             assert running.poll() is None  # it hangs on
             running.terminate()
             running.communicate(timeout=LIMIT)

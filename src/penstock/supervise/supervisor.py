@@ -74,6 +74,13 @@ class Ending:
     """Anonymous + shared bytes of this process."""
 
 
+_HANGING = (
+    "the command runs on without it. A pool that lost a worker may wait for ever: if nothing comes any more, "
+    "end it (Ctrl-C), and run it with more memory or fewer processes; penstock exec --rescue has the pools of "
+    "Python go on"
+)
+
+
 class Supervisor:
     """Runs one command to its end, and all that it has started.
 
@@ -109,7 +116,7 @@ class Supervisor:
         self._sent: list[SentSignal] = []
         self._asked = 0
         self._over: Over | None = None
-        self._warned = self._said_over = self._told_left = False
+        self._warned = self._said_over = self._told_left = self._told_hanging = False
         self._highest: tuple[int, list[tuple[int, str, int]]] = (0, [])
         self._least = math.inf
         self._emitted = 0.0
@@ -262,10 +269,17 @@ class Supervisor:
             verdict = told_by(rise, tuple(watch.gone), self._nearest(), now)
             if verdict is not None:
                 self._say("; ".join(verdict.lines))
+                self._tell_of_hanging()
                 self._emit(ev.KernelKill(at=now, count=rise.count, message="; ".join(verdict.lines)))
                 self._tell_killed(now, verdict.killed)
             if verdict is not None or is_settled(rise, now):
                 self._untold.remove(rise)
+
+    def _tell_of_hanging(self) -> None:
+        """Once, while it runs on without what was killed: what to do should nothing come any more."""
+        if self._status is None and not self._told_hanging:
+            self._told_hanging = True
+            self._say(_HANGING)
 
     def _tell_killed(self, now: float, killed: Sequence[int]) -> None:
         """The processes that the kernel killed for sure, each once."""
