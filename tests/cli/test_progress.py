@@ -9,12 +9,15 @@ from pathlib import Path
 import made_up_runs
 import pytest
 from made_up_runs import Stage, stages, tiny, usual
+from rich.console import Console
 
 from penstock import events as ev
 from penstock.budget import GiB
 from penstock.cli.summary import summary
 from penstock.display.progress import Progress
+from penstock.display.screen import live_line
 from penstock.errors import SetAside
+from penstock.report.live import LiveState
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 
@@ -133,6 +136,7 @@ def test_the_summary_says_where_the_results_are(tmp_path):
     for name in ("usage.parquet", "report.html", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / "tensor").mkdir()
+    (tmp_path / "tensor" / "part-0").touch()
     report = Report(
         items=100, done=93, budget=4 * GiB, origin="--budget", peak=3 * GiB, projected=3 * GiB,
         set_aside=tuple(SetAside(i, f"sub-{i}", "memory", "too large") for i in range(7)), set_aside_total=7,
@@ -143,7 +147,7 @@ def test_the_summary_says_where_the_results_are(tmp_path):
     assert "sub-4: too large" in text
     assert "sub-5" not in text
     assert "and 2 more set aside" in text
-    assert f"results in {tmp_path}: tensor/, usage.parquet" in text
+    assert f"results in {tmp_path}: usage.parquet, tensor/" in text
     assert f"report {tmp_path / 'report.html'}" in text
 
 
@@ -232,3 +236,21 @@ def test_items_set_aside_are_not_counted_as_done():
     assert tally.report().done == 12
     assert stream.getvalue().startswith("20 items, 4 done before, 1 set aside before; budget")
     assert "3 set aside" in progress._plain()
+
+
+@pytest.mark.parametrize(
+    ("width", "says"),
+    [
+        (200, "63 of 300 items  1 set aside  155 MiB of 400 MiB  2 workers  about 80 s left"),
+        (52, "63 of 300 items  155 MiB of 400 MiB  about 80 s left"),
+        (40, "63 of 300 items  about 80 s left"),
+        (20, "63 of 300 items"),
+    ],
+)
+def test_a_narrow_line_leaves_out_parts_and_cuts_none(width, says):
+    state = LiveState()
+    parts = ["63 of 300 items", "1 set aside", "155 MiB of 400 MiB", "2 workers", "about 80 s left"]
+    state.parts, state.memory = lambda now: parts, lambda: parts[2]
+    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+    console.print(live_line(state, 0.0, console))
+    assert console.file.getvalue().strip().endswith(says)

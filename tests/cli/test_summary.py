@@ -4,14 +4,16 @@ from penstock.cli.summary import summary
 from penstock.report.report import Report
 
 
-def test_folders_of_stages_are_not_named_beside_results(tmp_path):
-    for name in ("counts", "in-short", "kmers.parquet"):
+def test_folders_that_hold_nothing_of_their_own_are_not_named(tmp_path):
+    for name in ("count", "headers", "in-short", "kmers.parquet"):
         (tmp_path / name).mkdir()
-    names = "counts/, in-short/, kmers.parquet/"
+    (tmp_path / "count" / "table.npy").touch()
+    (tmp_path / "table.npy").hardlink_to(tmp_path / "count" / "table.npy")  # published
+    (tmp_path / "in-short" / ".facts.json").touch()
+    (tmp_path / "kmers.parquet" / "part-0").touch()
+    (tmp_path / "headers" / "part-0").touch()
     told = summary(Report(), tmp_path)
-    assert told.endswith(names)
-    (tmp_path / "summary.json").touch()
-    assert summary(Report(), tmp_path).endswith(f"results in {tmp_path}: kmers.parquet/, summary.json")
+    assert told.endswith(f"results in {tmp_path}: kmers.parquet/, table.npy, headers/")
 
 
 def test_steps_are_counted_as_stages_and_not_as_items():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from penstock import foreign, layout
 from penstock.budget import format_size
 from penstock.report.report import Report
+
+_LOOKED_AT = 100
+"""Files of a folder that are looked at."""
 
 
 def summary(report: Report, folder: Path, *, began: bool = True, system: str | None = None) -> str:
@@ -48,8 +52,14 @@ def summary(report: Report, folder: Path, *, began: bool = True, system: str | N
 def _results(folder: Path, most: int = 8) -> list[str]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     kept = [path for path in paths if not path.name.startswith(".") and path.name not in layout.OURS]
-    # Beside files at the top, folders are what stages keep for each other, but for tables of several files.
-    if any(path.is_file() for path in kept):
-        kept = [path for path in kept if path.is_file() or path.suffix]
+    # What is at the top comes first; what stages keep for each other may lie in folders.
+    kept.sort(key=lambda path: (path.is_dir() and not path.suffix, path.name))
+    kept = [path for path in kept if not (path.is_dir() and _is_seen(path))]
     names = [f"{path.name}/" if path.is_dir() else path.name for path in kept]
     return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names
+
+
+def _is_seen(folder: Path) -> bool:
+    """Whether nothing is in a folder that is not at the top too: it is empty, or all of it is published."""
+    files = (each for each in folder.rglob("*") if each.is_file() and not each.name.startswith("."))
+    return all(each.stat().st_nlink > 1 for each in islice(files, _LOOKED_AT))

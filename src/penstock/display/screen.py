@@ -35,7 +35,8 @@ def live_line(state: LiveState, now: float, console: Console) -> RenderableType:
     """
     from rich.table import Table
 
-    name, words = foreign.line(state.stage), _words(state, now)
+    name = foreign.line(state.stage)
+    words = _words(state, now, console.width - (len(name) + 2 if name else 0))
     # The bar takes what the words leave of the line; on a narrow one there is none.
     bar = min(_BAR, console.width - words.cell_len - (len(name) + 2 if name else 0) - 3)
     line = Table.grid(padding=(0, 2, 0, 0))
@@ -86,11 +87,17 @@ def _bar(done: int, total: int, width: int, colour: str = "cyan") -> ProgressBar
     )  # fmt: skip
 
 
-def _words(state: LiveState, now: float) -> Text:
+def _words(state: LiveState, now: float, width: int) -> Text:
+    """The parts that there is room for: the first and the last matter most, memory before what is left."""
     from rich.text import Text
 
-    line, memory = Text(), state.memory()
-    for index, part in enumerate(state.parts(now)):
+    line, memory, parts = Text(), state.memory(), state.parts(now)
+    order = sorted(range(1, len(parts) - 1), key=lambda place: (parts[place] != memory, place))
+    keep = [0, *([len(parts) - 1] if len(parts) > 1 else []), *order]
+    while len(keep) > 1 and sum(len(parts[place]) + 2 for place in keep) - 2 > width:
+        keep.pop()
+    for index, place in enumerate(sorted(keep)):
+        part = parts[place]
         line.append("  " if index else "")
         line.append(part, style="yellow" if state.is_tight and part == memory else "")
     return line

@@ -76,8 +76,8 @@ class Ending:
 
 _HANGING = (
     "the command runs on without it. A pool that lost a worker may wait for ever: if nothing comes any more, "
-    "end it (Ctrl-C), and run it with more memory or fewer processes; penstock exec --rescue has the pools of "
-    "Python go on"
+    "end it (Ctrl-C), and run it with more memory or fewer processes; under penstock exec --rescue the pools "
+    "of Python go on"
 )
 
 
