@@ -110,7 +110,7 @@ def _of_command(told: Mapping[str, Any], whole: Report, system: str | None) -> s
         ("needed", f"{format_size(whole.peak)}{of}, peak of the process tree"),
         ("", whole.message),
     ]
-    if foreign.is_count(limit) and limit > 0:
+    if isinstance(limit, int) and foreign.is_count(limit) and limit > 0:
         asked = advice.request(system or advice.here(os.environ), limit)
         rows.append(("advice", f"next time ask for {asked}"))
     rows.append(("folder", str(whole.folder)))
