@@ -1,8 +1,8 @@
 """The documentation: its code runs, its commands parse, its links lead somewhere, and nothing is left out.
 
-Of a page (a Markdown file in ``docs/``, and ``README.md``) every block fenced as ``python`` runs, all of
-one page in one program, in a temporary folder and a small budget. A comment on the line before a fence
-says otherwise:
+Of a page (a Markdown file in ``docs/`` or ``docs/recipes/``, and ``README.md``) every block fenced as
+``python`` runs, all of one page in one program, in a temporary folder and a small budget. A comment on the
+line before a fence says otherwise:
 
     <!-- file: NAME -->        the block is that file in the folder; a test_*.py is run by pytest afterwards
     <!-- not run: REASON -->   it is only compiled
@@ -20,11 +20,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
+from doc_pages import DOCS, RECIPES, TOP, blocks, text, write_files
 from waiting import LIMIT
 
 import penstock
@@ -34,54 +34,24 @@ from penstock.cli import VERBS, main, target
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.report.report import Report
 
-TOP = Path(__file__).resolve().parents[1]
-DOCS = TOP / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), *(path for path in [TOP / "README.md"] if path.exists())]
+PAGES = [
+    *sorted(DOCS.glob("*.md")),
+    *sorted(RECIPES.glob("*.md")),
+    *(path for path in [TOP / "README.md"] if path.exists()),
+]
 BUDGET = "400MiB"
 STAND_INS = {"README.md": "similarity = float"}
 """What a page speaks of and does not show, on its first line: something small instead."""
 
-page_of = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+page_of = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
 
 
 # --------------------------------------------------------------------------- reading pages
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    language: str
-    line: int
-    """The number of its first line, from 1."""
-    text: str
-    said: str
-    """The comment before it, without its signs."""
-
-
-def blocks(page):
-    lines = page.read_text(encoding="utf-8").splitlines()
-    found, at = [], 0
-    while at < len(lines):
-        fence = re.fullmatch(r"```(\w*)\s*", lines[at])
-        if fence is None:
-            assert not lines[at].startswith("```"), f"{page.name}:{at + 1}: an odd fence: {lines[at]}"
-            at += 1
-            continue
-        end = lines.index("```", at + 1)
-        said = re.fullmatch(r"<!-- (.*) -->", lines[at - 1]) if at else None
-        found.append(Block(fence[1], at + 2, "\n".join(lines[at + 1 : end]), said[1] if said else ""))
-        at = end + 1
-    return found
-
-
 def prose(page):
     """A page without its blocks, the lines counted as they were."""
     return re.sub(r"^```.*?^```$", lambda block: "\n" * block[0].count("\n"), text(page), flags=re.M | re.S)
-
-
-def text(page):
-    return page.read_text(encoding="utf-8")
 
 
 def written_by_hand():
@@ -119,11 +89,7 @@ def python(*arguments, cwd):
 
 @page_of
 def test_the_code_of_a_page_runs(page, tmp_path):
-    for block in blocks(page):
-        if block.said.startswith("file: "):
-            path = tmp_path / block.said.removeprefix("file: ")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text + "\n")
+    write_files(page, tmp_path)
     (tmp_path / f"{page.stem}_page.py").write_text(program(page))
     done = python(f"{page.stem}_page.py", cwd=tmp_path)
     assert done.returncode == 0, f"{page.name}:\n{done.stdout}\n{done.stderr}"
@@ -147,7 +113,7 @@ def test_every_fence_says_what_is_in_it(page):
     odd = [
         f"line {block.line}: {block.language!r}"
         for block in blocks(page)
-        if block.language not in ("python", "console", "sh", "bash", "text", "toml", "yaml", "json")
+        if block.language not in ("python", "console", "sh", "bash", "text", "toml", "yaml", "json", "groovy")
         and not (page.name == "README.md" and not block.language)
     ]
     assert odd == []
@@ -369,6 +335,9 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_reached_from_the_index():
     linked = set(re.findall(r"\]\(([\w-]+\.md)", text(DOCS / "index.md")))
     assert {page.name for page in DOCS.glob("*.md")} - linked == {"index.md"}
+    assert "](recipes/index.md)" in text(DOCS / "index.md")
+    linked = set(re.findall(r"\]\(([\w-]+\.md)", text(RECIPES / "index.md")))
+    assert {page.name for page in RECIPES.glob("*.md")} - linked == {"index.md"}
 
 
 def test_every_file_that_developers_are_led_to_is_there():

@@ -51,6 +51,38 @@ def test_a_function_that_is_too_large_names_what_it_captures():
         penstock.run(heavy, 5, budget=beside(150))
 
 
+class Listed:
+    """A source that lists where its items are, as a million paths do."""
+
+    def __init__(self, listing):
+        self.listing = listing
+
+    def __len__(self):
+        return 3
+
+    def read(self, start, stop):
+        return [self.listing[item] for item in range(start, stop)]
+
+    def fingerprint(self):
+        return {"listing": str(len(self.listing))}
+
+
+def test_a_source_may_list_more_than_a_function_may_capture():
+    report = penstock.run(answer, Listed(bytes(range(3)) + os.urandom(20 * MiB)), budget=beside(250))
+    assert report.result == [answer(item) for item in range(3)]
+
+
+def test_what_is_too_large_to_send_is_named_function_or_source(monkeypatch):
+    from penstock.runs import spec
+
+    monkeypatch.setattr(spec, "_LARGEST_SOURCE", 18 * MiB)
+    with pytest.raises(penstock.errors.UsageError, match=r"the source takes 20.0 MiB.* 18.0 MiB: a Listed"):
+        penstock.run(answer, Listed(os.urandom(20 * MiB)), budget=beside(150))
+    weights = os.urandom(17 * MiB)
+    with pytest.raises(penstock.errors.UsageError, match=r"the function takes 17.0 MiB .*'weights'"):
+        penstock.run(lambda item: weights[item], Listed(os.urandom(9 * MiB)), budget=beside(150))
+
+
 def test_a_function_that_cannot_be_sent_says_what_to_do():
     import threading
 

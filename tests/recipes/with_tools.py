@@ -3,12 +3,16 @@
 The tools are those of requirements-docs.lock, which ``make test`` does without.
 """
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
+import pytest
+from doc_pages import RECIPES, TOP, blocks, text, write_files
+
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -43,3 +47,70 @@ def test_the_workflows_of_this_repository_are_workflows():
 
 def test_the_citation_is_one():
     run("check-jsonschema", "--builtin-schema", "vendor.citation-file-format", TOP / "CITATION.cff")
+
+
+@pytest.mark.parametrize("version", ["1.31", ""])
+def test_the_job_of_kubernetes_is_one(version, tmp_path):
+    wanted = ["--kubernetes-version", version] if version else []
+    run("kubernetes-validate", "--strict", *wanted, TOP / "examples/kubernetes/job.yaml")
+    wrong = text(TOP / "examples/kubernetes/job.yaml").replace("backoffLimit", "backOffLimit")
+    (tmp_path / "job.yaml").write_text(wrong)
+    run("kubernetes-validate", "--strict", *wanted, tmp_path / "job.yaml", code=1)
+
+
+def test_the_workflow_of_the_recipe_is_one(tmp_path):
+    write_files(RECIPES / "workflows.md", tmp_path)
+    path = tmp_path / ".github/workflows/table.yml"
+    run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", path)
+
+
+def test_snakemake_makes_the_table_and_a_later_try_goes_on(tmp_path):
+    page = RECIPES / "workflows.md"
+    write_files(page, tmp_path)
+    job = tmp_path / "table.py"
+    fault = """\
+    if number == 999 and not Path("go").exists():
+        raise RuntimeError("not yet")
+    return"""
+    job.write_text("from pathlib import Path\n" + text(job).replace("    return", fault, 1))
+    (command,) = [
+        line for block in blocks(page) for line in block.text.splitlines() if line.startswith("snakemake ")
+    ]
+    run(*shlex.split(command), cwd=tmp_path, code=1)
+    assert not (tmp_path / "table.parquet").exists()
+    failed = json.loads(text(tmp_path / "runs/table/report.json"))
+    assert failed["resumed_from"] == 900, "the later tries of the rule began anew"
+    (tmp_path / "go").touch()
+    run(*shlex.split(command), cwd=tmp_path)
+    assert (tmp_path / "table.parquet").exists()
+    report = json.loads(text(tmp_path / "runs/table/report.json"))
+    assert report["done"] == report["items"] == 1_000
+    assert report["resumed_from"] == 900, "the later command began anew"
+    assert "Nothing to be done" in run(*shlex.split(command), cwd=tmp_path)
+
+
+def test_memray_names_the_line(tmp_path):
+    page = RECIPES / "memory-line.md"
+    write_files(page, tmp_path)
+    line = 1 + text(tmp_path / "mycode.py").splitlines().index(
+        "    pairs = [(start, start + 3) for start in ends]    # the line: a tuple for each"
+    )
+    assert f"line {line} of `mycode.py`" in text(page)
+    (shown,) = [block.text for block in blocks(page) if "memray" in block.text and block.language == "sh"]
+    for command in shown.splitlines():
+        words = shlex.split(command)
+        assert words.pop(0) == "python"
+        said = run("python", *words, cwd=tmp_path)
+        if words[2] == "stats":
+            largest = said.partition("Top 5 largest allocating locations (by size)")[2].splitlines()[1]
+            assert f"mycode.py:{line}" in largest
+    assert (tmp_path / "memray-flamegraph-item.html").stat().st_size > 10_000
+    assert "/mycode.py" in text(tmp_path / "memray-flamegraph-item.html")
+
+
+@pytest.mark.parametrize("pool", ["multiprocessing", "mpire"])
+def test_before_and_after_give_the_same(pool, tmp_path):
+    (before,) = [block.text for block in blocks(RECIPES / "moving.md") if f"from {pool} import" in block.text]
+    program = "def area(x):\n    return x * 0.5\n\n" + before + "\nprint(areas)\n"
+    (tmp_path / "before.py").write_text(program)
+    assert "[0.0, 0.5, 1.0, 1.5, 2.0]" in run("python", "before.py", cwd=tmp_path)

@@ -21,6 +21,8 @@ from penstock.record.listing import Listing
 from penstock.stored import Stored
 
 _LARGEST_FUNCTION = 16 * MiB
+_LARGEST_SOURCE = 256 * MiB
+"""Some ten million paths: a source holds where its items are, for as many as there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,8 @@ class JobSpec:
         """The same, pickled. What lives only in a script or notebook goes by value.
 
         Raises:
-            UsageError: it cannot be pickled, or is over 16 MiB; names the variable.
+            UsageError: it cannot be pickled; or it is over 16 MiB, and names the variable, or its source over
+                256 MiB.
         """
         import cloudpickle
 
@@ -147,14 +150,25 @@ class JobSpec:
                 "object with prepare(), which each worker calls for itself."
             ) from error
         if len(packed) > _LARGEST_FUNCTION:
+            source = len(cloudpickle.dumps(self.source, protocol=5))
+            self._check_sizes(len(packed) - source, source)
+        return packed
+
+    def _check_sizes(self, function: int, source: int) -> None:
+        """What workers are sent, in bytes when pickled: the function and all beside the source, and that."""
+        if source > _LARGEST_SOURCE:
+            raise UsageError(
+                f"the source takes {format_size(source)} to send to workers, more than "
+                f"{format_size(_LARGEST_SOURCE)}: a {type(self.source).__name__} should hold where items "
+                "are, not the items. Make larger items, or read what it holds from a file in its read()."
+            )
+        if function > _LARGEST_FUNCTION:
             name, size = _heaviest(self.function)
             raise UsageError(
-                f"the function takes {format_size(len(packed))} to send to workers, more than "
+                f"the function takes {format_size(function)} to send to workers, more than "
                 f"{format_size(_LARGEST_FUNCTION)}: it captures {name} ({format_size(size)}). Save "
-                "that to a file "
-                "and pass inputs={...: Path(...)}, which every worker maps."
+                "that to a file and pass inputs={...: Path(...)}, which every worker maps."
             )
-        return packed
 
 
 def _output(into: Any) -> Any:
