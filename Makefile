@@ -58,8 +58,9 @@ fuzz: $(STAMP)
 		echo "== $$target"; $(BIN)/python tests/fuzz/run.py $$target $(FUZZ_SECONDS); \
 	done
 
+# Not --quiet: then nothing is strict.
 docs: $(DOCS_STAMP)
-	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 	@echo "the site is in site/; look at it: $(DOCS_VENV)/bin/mkdocs serve"
 
 recipes: $(DOCS_STAMP)

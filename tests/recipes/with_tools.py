@@ -5,6 +5,7 @@ The tools are those of requirements-docs.lock, which ``make test`` does without.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -29,6 +30,22 @@ def run(program, *arguments, cwd=TOP, code=0, **variables):
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("link", ["words.md", "words.md#a-word", "nowhere.md", "words.md#nothing"])
+def test_the_site_is_not_built_where_a_link_leads_nowhere(link, tmp_path):
+    """By the command of the Makefile, and what mkdocs.yml says of links."""
+    (command,) = re.findall(r"/mkdocs (build [^#\n]*)", text(TOP / "Makefile"))
+    ours = text(TOP / "mkdocs.yml")
+    strict = re.findall(r"^(?:strict: true|validation:(?:\n  .*)+)$", ours, re.M)
+    assert len(strict) == 2
+    (tmp_path / "mkdocs.yml").write_text("\n".join(["site_name: x", *strict]))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text(f"# Page\n[link]({link})\n")
+    (tmp_path / "docs/words.md").write_text("# Words\n## A word\n")
+    lost = link in ("nowhere.md", "words.md#nothing")
+    said = run("mkdocs", *shlex.split(command), cwd=tmp_path, code=int(lost))
+    assert ("Aborted" in said) == lost
 
 
 def test_the_dockerfile_is_clean():

@@ -284,8 +284,8 @@ def run(
             temporary run.
         into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
         private: as for :class:`Job` and :class:`Run`.
-        budget, workers, call, set_aside, accept_changes, retry_set_aside, history, progress, output,
-            observers, backend, cluster: as for :class:`Run`.
+        budget, workers, call, set_aside, accept_changes, retry_set_aside: as for :class:`Run`.
+        history, progress, output, observers, backend, cluster: as for :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
