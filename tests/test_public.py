@@ -87,6 +87,22 @@ def test_every_way_to_run_takes_the_same_options():
     }
 
 
+def test_type_checkers_are_told_of_every_option():
+    """In the overloads stand those that the type of a result depends on, the others in these."""
+    from penstock.runs import result_types
+
+    bearing = {"function", "items", "folder", "into", "batched", "set_aside"}
+    assert result_types.CallKeywords.__annotations__.keys() | bearing == {
+        "function", "items", "folder", *options_of(penstock.run)
+    }  # fmt: skip
+    assert (
+        result_types.JobRunKeywords.__annotations__.keys() | {"folder", "set_aside"}
+        == options_of(penstock.Job.run).keys()
+    )
+    job = options_of(penstock.Job).keys() - {"source", "function", "into", "batched"}
+    assert result_types.JobKeywords.__annotations__.keys() == job
+
+
 @pytest.mark.parametrize(
     "name", ["seed", "private", "timeout", "memory", "threads", "stall", "inputs", "batched"]
 )
