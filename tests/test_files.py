@@ -1,5 +1,6 @@
 """Files are whole or absent, and told apart when they change."""
 
+import errno
 import os
 
 import pytest
@@ -34,6 +35,14 @@ def test_a_failure_leaves_what_was_there(tmp_path, error):
         fail()
     assert final.read_text() == "old"
     assert list(tmp_path.iterdir()) == [final]
+
+
+def test_what_finds_no_room_says_for_which_file(tmp_path):
+    """The draft is gone then, and its room with it."""
+    final = tmp_path / "part"
+    with pytest.raises(OSError, match="part") as told, atomic(final):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == str(final)
 
 
 def test_a_file_that_was_never_written_is_an_error(tmp_path):

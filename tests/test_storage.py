@@ -53,6 +53,19 @@ def test_whose_fault_an_error_is(tmp_path):
     assert not storage.is_at_fault(OSError("of a library"), tmp_path)
 
 
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_no_room_is_the_runs_matter_where_its_own_disk_has_none(free, tmp_path, monkeypatch):
+    """Of a named file its disk decides; where none is named, what is left."""
+    monkeypatch.setattr(storage, "_free", lambda folder: free)
+    disks = {str(tmp_path): 1, "/other": 2}
+    monkeypatch.setattr(storage, "_disk", lambda place: disks.get(str(place)))
+    for place, ours in ((None, free == 0), (str(tmp_path), True), ("/other", False), ("/unknown", True)):
+        told = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
+        assert storage.is_out_of_room(told, tmp_path) == ours
+    assert storage.is_out_of_room(error(errno.EDQUOT), tmp_path)
+    assert not storage.is_out_of_room(error(errno.EIO), tmp_path)
+
+
 def test_what_may_pass_is_tried_again_with_growing_waits(tmp_path):
     waits, left = [], [error(errno.EIO)] * 3
 

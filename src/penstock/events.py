@@ -222,7 +222,7 @@ class BatchFailed(Event):
     """One past the last item."""
     cause: str
     """``"memory"``, ``"governor"``, ``"kernel"``, ``"killed"``, ``"crashed"``, ``"stalled"``,
-    ``"timeout"``, ``"raised"``, ``"kept"``, ``"load"``, ``"interrupted"``."""
+    ``"timeout"``, ``"raised"``, ``"kept"``, ``"load"``, ``"unfit"``, ``"interrupted"``."""
     item: int
     """The item being worked, or -1."""
     held: int

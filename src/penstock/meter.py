@@ -56,6 +56,11 @@ class Meter:
                 with suppress(OSError):
                     os.close(descriptor)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that it reads and writes through."""
+        return self._status, self._clear
+
     def reset(self) -> Mark:
         """Begin a new peak; the reading that it begins with."""
         huge = self._huge.recent() if self._lasted > _LONG else self._huge.latest

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import foreign
@@ -56,6 +56,20 @@ _FIRST_WAIT = 0.1
 def is_full(error: BaseException) -> bool:
     """Whether there was no room on a disk."""
     return foreign.number_of(error) in _FULL
+
+
+def is_out_of_room(error: BaseException, folder: Path) -> bool:
+    """Whether a function was told that there is no room, and the disk of ``folder`` has none.
+
+    Where another disk has none (that of memory files, that of temporary ones), or something else of which
+    the system says the same, it is the function's own matter.
+    """
+    if not is_full(error):
+        return False
+    place = foreign.file_of(error)
+    if place:
+        return _disk(Path(place)) in (None, _disk(folder))
+    return foreign.number_of(error) == errno.EDQUOT or _has_no_room(folder)
 
 
 def is_at_fault(error: BaseException, folder: Path) -> bool:
@@ -113,10 +127,22 @@ def _free(folder: Path) -> int | None:
     return status.f_bavail * status.f_frsize
 
 
+def _disk(place: Path) -> int | None:
+    """The number of the disk that a file lies on, or would lie on."""
+    with suppress(OSError):
+        return _nearest(place).stat().st_dev
+    return None
+
+
+def _nearest(place: Path) -> Path:
+    """The folder that something is in, or would be in."""
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    return place
+
+
 def _full(number: int, place: Path) -> DiskFull:
-    folder = place
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
+    folder = _nearest(place)
     free = _free(folder)
     left = "" if free is None else f" ({format_size(free)} left)"
     what = "your quota on the disk of" if number == errno.EDQUOT else "the disk of"

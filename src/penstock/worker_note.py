@@ -29,6 +29,10 @@ EARLY = 5
 """Bytes of results that are there."""
 BATCH = 6
 """The number of the batch that all this is of; written last."""
+MUTE = 213
+"""The code with which a worker exits that can speak no more."""
+MUTED = "lacks a descriptor of its own, which was closed or made another file's"
+"""Why."""
 
 
 def words(file_size: int, notes: int) -> int:

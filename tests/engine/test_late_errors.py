@@ -6,12 +6,14 @@ item has its own result or is set aside, or the whole call fails: nothing moves 
 
 import sys
 from array import array
+from pathlib import Path
 
 import pytest
 
 from penstock import worker_note as note
 from penstock.abc import SetAside
 from penstock.engine.worker import calling
+from penstock.engine.worker.fitness import Fitness
 from penstock.meter import Meter
 from penstock.sharing import Share
 from penstock.sources.items import Items
@@ -25,8 +27,9 @@ class Late(Exception):
 
 def worked(function, source=None, known=()):
     words = array("q", [-1] * note.HEAD)
-    fence = calling.Fence(Meter())
-    caller = calling.Caller(function, source or Items(list(range(ITEMS))), words, 0, fence, private=False)
+    source = source or Items(list(range(ITEMS)))
+    fence, fitness = calling.Fence(Meter()), Fitness((0,), own_process=True)
+    caller = calling.Caller(function, source, words, 0, fence, fitness, folder=Path(), private=False)
     asides = {item: SetAside(item, str(item), "raised", "before") for item in known}
     caller.begin(asides, Share(memory=1 << 30, threads=1, attempt=0))
     return list(caller.one_by_one(0, ITEMS)), caller.aside

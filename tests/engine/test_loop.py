@@ -553,6 +553,7 @@ ENDS = [
     "memory error",
     "cannot keep",
     "io error",
+    "unfit",
     "crashes",
     "exits",
     "killed",
@@ -654,3 +655,59 @@ def test_whatever_happens_every_item_is_done_once_or_set_aside_and_the_run_ends(
     journaled = [line["kept"] for line in run.lines if "kept" in line]
     assert sorted(item for start, stop in journaled for item in range(start, stop)) == list(range(items))
     assert run.backend.alive == []
+
+
+# --------------------------------------------------------------------------- workers that cannot go on
+
+
+class Seen(FakeBackend):
+    """Knows which batch a worker was given first."""
+
+    def __init__(self, *given, **more):
+        super().__init__(*given, **more)
+        self.begun = set()
+        self.wary = []
+
+    def send(self, worker, content):
+        if isinstance(content, Work):
+            if content.wary:
+                self.wary.append(worker in self.begun)
+            self.begun.add(worker)
+        super().send(worker, content)
+
+
+@pytest.mark.parametrize(("grain", "batched"), [(None, False), (8, False), (None, True)])
+def test_an_item_that_leaves_its_worker_unfit_is_found_and_set_aside(grain, batched):
+    backend = Seen(at(30, "unfit"), grain=grain, batched=batched)
+    run = simulate(backend, 60, GiB)
+    everything_but(run, 60, 30)
+    (aside,) = run.told(ev.ItemSetAside)
+    assert aside.reason == "died"
+    assert aside.message == "lost its worker 3 times: it as the script says"
+    assert backend.wary.count(True) == 0, "looked for in a worker that others may have spoilt"
+    assert len(backend.wary) >= 2
+
+
+def test_what_the_items_before_used_up_is_put_down_to_nobody():
+    run = simulate(FakeBackend(lambda item, tries: Deed(end="unfit" if tries < 1 else "done")), 25, GiB)
+    everything_but(run, 25)
+
+
+def test_a_chore_in_a_worker_that_is_unfit_is_done_in_another():
+    def chores(times):
+        return lambda name, tries: Deed(0.01, 0, end="unfit" if tries < times else "done")
+
+    everything_but(simulate(backend := FakeBackend(chores=chores(2)), 25, GiB), 25)
+    assert backend.chores_tried == {"open": 3, "close": 3}
+    with pytest.raises(WorkerDied, match="died 3 times: as the script says"):
+        simulate(FakeBackend(chores=chores(3)), 25, GiB)
+
+
+def test_a_grain_in_which_another_item_dies_each_time_does_not_run_for_ever():
+    deaths = iter(range(100_000))
+
+    def deeds(item, tries):
+        return Deed(end="crashes" if item % 8 == next(deaths) % 8 else "done")
+
+    run = simulate(FakeBackend(deeds, grain=8), 16, GiB)
+    assert sorted([*run.aside, *(each for each in run.results if isinstance(each, int))]) == list(range(16))

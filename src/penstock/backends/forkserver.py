@@ -228,10 +228,12 @@ class Server:
             self._control.close()
             os.close(self._wake)
             words = self._notes[slot * self._words : (slot + 1) * self._words]
-            with socket.socket(fileno=connection) as channel:
-                self._job.serve(Channel(channel), words)
-                likeness.leave()
+            # Never closed: the number may be another file's in the end.
+            self._job.serve(Channel(socket.socket(fileno=connection)), words)
+            likeness.leave()
             code = 0
+        except SystemExit as told:
+            code = told.code if type(told.code) is int else 1
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = 0  # the parent is gone
         except BaseException:

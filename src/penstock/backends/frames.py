@@ -75,6 +75,10 @@ class Channel:
         self._connection = connection
         self._here = forks.Here()
 
+    def fileno(self) -> int:
+        """The descriptor that is spoken through."""
+        return self._connection.fileno()
+
     def send(self, message: Any) -> None:
         """Send a whole message; a child of this process does not, it ends."""
         self._here.stay()

@@ -30,6 +30,8 @@ class Work:
     """Bytes that a call was admitted with; what its function is told."""
     threads: int
     attempt: int
+    wary: bool = False
+    """Whether to look after each item if it left the process fit for the next."""
     keep: bool = True
     """False: a trial; results are thrown away."""
     apart: int = 0
@@ -99,6 +101,8 @@ class Done:
     """Bytes held more than after the worker's first call: what a replacement would give back."""
     first: bool
     """Whether the worker's first call is among them."""
+    worn: bool = False
+    """Whether the process has hardly a descriptor left."""
     imported: tuple[str, ...] = ()
     """Packages that the first call imported."""
 
@@ -116,7 +120,8 @@ class Failed:
 
     cause: str
     """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``,
-    ``"damaged"`` (a part is not what was kept), ``"load"`` (the items that travelled cannot be taken)."""
+    ``"damaged"`` (a part is not what was kept), ``"load"`` (the items that travelled cannot be taken),
+    ``"unfit"`` (the process cannot go on, as ``message`` tells)."""
     item: int
     call: tuple[int, int]
     held: int

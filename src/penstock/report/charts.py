@@ -21,7 +21,7 @@ from penstock.report.timeline import Timeline
 
 COLOUR_OF_CAUSE = {
     "memory": "over", "governor": "over", "kernel": "over", "killed": "over",
-    "crashed": "died", "stalled": "died", "timeout": "died",
+    "crashed": "died", "stalled": "died", "timeout": "died", "unfit": "died",
     "raised": "raised", "kept": "raised", "load": "raised",
 }  # fmt: skip
 """Cause of a failed batch -> CSS class; others (interrupted) are grey."""

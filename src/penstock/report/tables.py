@@ -35,6 +35,7 @@ _CAUSES = {
     "timeout": "took longer than its timeout",
     "raised": "the function raised",
     "kept": "the result could not be kept",
+    "unfit": "the worker could not go on: the function took from it what our part needs",
     "load": "an item could not be unpickled in a worker; halves find it",
     "interrupted": "the run was asked to stop",
 }

@@ -23,7 +23,8 @@ class Deed:
     """Seconds of CPU in each second."""
     end: str = "done"
     """How it ends: ``"done"``, ``"raises"``, ``"memory error"``, ``"cannot keep"``, ``"no space"``,
-    ``"io error"`` (a write that fails, and may succeed when it is tried again),
+    ``"io error"`` (a write that fails, and may succeed when it is tried again), ``"unfit"`` (takes from its
+    worker what that needs, which is seen at once only where items are looked at),
     ``"crashes"`` (signal 11), ``"exits"``, ``"killed"`` (signal 9 from outside), ``"kernel"`` (the kernel's
     kill, which it counts), ``"hangs"`` (no CPU, no end), ``"spins"`` (CPU, no end)."""
 
@@ -35,6 +36,7 @@ ANSWERS = {
     "cannot keep": ("kept", "CannotKeep"),
     "no space": ("disk", "OSError"),
     "io error": ("disk", "OSError"),
+    "unfit": ("unfit", ""),
 }
 NUMBERS = {"no space": errno.ENOSPC, "io error": errno.EIO}
 

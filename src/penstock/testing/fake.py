@@ -326,6 +326,8 @@ class FakeBackend:
         if deed.end in ANSWERS:
             cause, error = ANSWERS[deed.end]
             number = NUMBERS.get(deed.end, 0)
+            unseen = cause == "unfit" and worker.work is not None and not worker.work.wary
+            item = -1 if unseen else item
             failed = m.Failed(cause, item, worker.call, deed.memory, error, _WHY, errno=number)
             worker.work = worker.chore = None
             worker.item = -1

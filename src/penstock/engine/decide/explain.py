@@ -118,7 +118,8 @@ def _why(
         return f"took longer than the timeout of {timeout:g} s, {times}"
     if failure.cause == "stalled":
         return f"used no CPU and did no I/O for {stall:g} s, {times}"
-    return f"lost its worker {times}: {failure.detail}"
+    what = f"it {failure.detail}" if failure.cause == "unfit" else failure.detail
+    return f"lost its worker {times}: {what}"
 
 
 def check_budget(budget: Budget, reserved: Reserved) -> None:

@@ -6,6 +6,8 @@ Each step is recorded in the task's history:
     load            (items that cannot be taken in a worker) halves, until it is one item
     killed          (by somebody else) again, smaller, up to 10 times, the last 3 alone
     crashed         twice more, isolating the item that was being worked; then set aside
+    unfit           (lacks what our part of the work needs) as crashed, in a worker that nothing was worked
+                    in, which looks at each item
     stalled         as crashed; over ``timeout=``: once more, then set aside
 A call that may not be made smaller (``batched=256``) is not set aside for one of its items: its parts
 are tried, their results thrown away, until the item is found; then the call is made without it.
@@ -26,6 +28,8 @@ _KILLS = 10
 _LAST_ALONE = 3
 _CRASHES = 2
 _TIMEOUTS = 1
+_SUSPECTS = 20
+"""So often another item of a grain may be the one that fails, before the next is given up all the same."""
 _EVICTIONS = 3
 """So often may a batch run out of memory, alone, before it has begun an item."""
 
@@ -116,11 +120,16 @@ class Ladder:
         return Recovery((first, second))
 
     def _died(self, task: Task, failure: Failure, blamed: Call | None) -> Recovery:
+        if failure.cause == "unfit":
+            task = replace(task, wary=True)
         if self._may_split(task, failure) and blamed is None:
             # Which of the call's items it was is not known: a smaller call tells.
             return Recovery((_with_smaller_call(task, failure),))
         if blamed is not None and task.suspect not in (-1, blamed[0]):
-            task = replace(task, crashes=0, timeouts=0)  # another item than last time
+            # Another item than last time; not for ever, where it is another one each time.
+            begins = task.suspects < _SUSPECTS
+            task = replace(task, suspects=task.suspects + 1)
+            task = replace(task, crashes=0, timeouts=0) if begins else task
         if failure.cause == "timeout":
             task = replace(task, timeouts=task.timeouts + 1)
         else:

@@ -7,7 +7,17 @@ from typing import Literal
 
 Reason = Literal["memory", "died", "stalled", "kept"]
 Cause = Literal[
-    "memory", "governor", "kernel", "killed", "crashed", "stalled", "timeout", "kept", "load", "dropped"
+    "memory",
+    "governor",
+    "kernel",
+    "killed",
+    "crashed",
+    "stalled",
+    "timeout",
+    "kept",
+    "load",
+    "unfit",
+    "dropped",
 ]
 
 
@@ -25,11 +35,15 @@ class Task:
     """Bytes that it was seen to need at least."""
     suspect: int = -1
     """The item that was being worked when it last failed."""
+    suspects: int = 0
+    """How often that was another one than the time before."""
     crashes: int = 0
     kills: int = 0
     timeouts: int = 0
     evictions: int = 0
     """How often the governor ended it to make room."""
+    wary: bool = False
+    """Whether an item of it took from its worker what our part needs: which is seen behind each."""
     suspicion: Suspicion | None = None
     """Set while the culprit is looked for in a call that may not be split: nothing that is done is kept."""
 

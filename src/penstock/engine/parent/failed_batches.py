@@ -49,8 +49,13 @@ class FailedBatches:
         trial, worker.trial = worker.trial, None
         if failed.cause == "prepare":
             raise explain.of_worker(failed, stage.setup.folder)
+        if failed.cause == "unfit":
+            stage.crew.dismiss([worker], "unfit")
         if chore is not None:
-            failure = Failure("memory", held=max(failed.held, seen))
+            unfit = failed.cause == "unfit"
+            failure = Failure(
+                "unfit" if unfit else "memory", held=max(failed.held, seen), detail=failed.message
+            )
             stage.chores.trouble(chore, failure, failed, stage.admission.budget, stage.setup.folder)
         elif failed.cause == "disk":
             self._storage_failed(worker, failed)
@@ -63,9 +68,10 @@ class FailedBatches:
                 raise explain.of_worker(failed, stage.setup.folder, name)
             if failed.cause == "load" and stage.schedule.is_grain(worker.task):
                 raise explain.of_worker(failed, stage.setup.folder, task=worker.task)
-            cause: Any = failed.cause if failed.cause in ("memory", "load") else "kept"
-            held = max(failed.held, seen)
-            self._fell(worker, Failure(cause, failed.item, failed.call, held, worker.reserved), failed)
+            cause: Any = failed.cause if failed.cause in ("memory", "load", "unfit") else "kept"
+            held, detail = max(failed.held, seen), failed.message if cause == "unfit" else ""
+            failure = Failure(cause, failed.item, failed.call, held, worker.reserved, detail)
+            self._fell(worker, failure, failed)
 
     def _storage_failed(self, worker: WorkerState, failed: m.Failed) -> None:
         """What a batch made could not be written: again in a while, where that may help.

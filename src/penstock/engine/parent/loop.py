@@ -240,7 +240,10 @@ class Loop:
                 self._crew.dismiss([worker], "recycled")
                 continue
             offer = self._admission.offer(worker, plan, now)
-            if isinstance(offer, Offer):
+            if isinstance(offer, Offer) and offer.task.wary and worker.warm:
+                if all(other.warm or other.leaving for other in self._crew):
+                    self._crew.dismiss([worker], "recycled")
+            elif isinstance(offer, Offer):
                 self._give(worker, offer, now)
             elif offer == "alone":
                 self._crew.dismiss((other for other in self._crew if other is not worker), "room")
@@ -302,6 +305,7 @@ class Loop:
                 granted=max(self._admission.spare() if task.alone else offer.reserve, 0),
                 threads=self._threads(alone=task.alone),
                 attempt=task.attempt,
+                wary=task.wary,
                 keep=not searching,
                 apart=worker.batch if worker.apart else 0,
                 cargo=asking.carry(source, task.start, task.stop) if self._carried else None,
@@ -394,7 +398,8 @@ class Loop:
             retained=done.retained,
             **self.stage.told_calls(done),
         )
-        if done.grown > self._admission.retainable() and not self._schedule.holds_cursor(worker.number):
+        grown = done.grown > self._admission.retainable() and not self._schedule.holds_cursor(worker.number)
+        if grown or done.worn:
             self._crew.dismiss([worker], "recycled")
         self._failures.stop_if_hopeless()
 

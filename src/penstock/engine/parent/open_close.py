@@ -86,7 +86,7 @@ class OpenClose:
             RunFailed: no retry mends it, or there were enough.
         """
         times = self._failed[chore.what] = self._failed.get(chore.what, 0) + 1
-        if failed is not None and failed.cause != "memory":
+        if failed is not None and failed.cause not in ("memory", "unfit"):
             if not (failed.cause == "disk" and storage.may_pass(failed.errno) and times < _TRIES):
                 raise explain.of_chore(chore.what, failed, folder)
             self._not_before = self._clock() + _BACK_OFF * 2**times

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from penstock import worker_note as note
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
 from penstock.engine import messages as m
@@ -261,6 +262,8 @@ def diagnose(
         return failure("killed", f"signal {death.signal} from outside")
     if death.signal is not None:
         return failure("crashed", f"signal {death.signal} ({_signal_name(death.signal)})")
+    if death.code == note.MUTE:
+        return failure("unfit", note.MUTED)
     return failure("crashed", f"exit code {death.code}")
 
 

@@ -7,6 +7,7 @@ cutting and keeping are the worker's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
+from pathlib import Path
 from typing import Any
 
 from penstock import forks, storage
@@ -14,11 +15,15 @@ from penstock import worker_note as note
 from penstock.abc import Itemised, SetAside
 from penstock.engine.apart import Apart
 from penstock.engine.worker.exceptions import out_of_memory, set_aside
+from penstock.engine.worker.fitness import Fitness, Unfit
 from penstock.engine.worker.process import set_fence
 from penstock.engine.worker.seeding import Seeder
 from penstock.errors import BadInput
 from penstock.meter import Meter
 from penstock.sharing import Share
+
+_BELIEVED = 2
+"""When it was tried so often, in as many processes, an item is believed to use up what one may have."""
 
 
 class Fence:
@@ -52,6 +57,8 @@ class Caller:
         words: the worker's note.
         seed: the job's.
         fence: lifted before a failure is believed.
+        fitness: of this process.
+        folder: where results are kept.
         private: keep messages of exceptions to ourselves.
     """
 
@@ -62,7 +69,9 @@ class Caller:
         words: MutableSequence[int],
         seed: int,
         fence: Fence,
+        fitness: Fitness,
         *,
+        folder: Path,
         private: bool,
     ) -> None:
         self._call = function
@@ -71,6 +80,10 @@ class Caller:
         self._note = words
         self._seeder = Seeder(seed)
         self._fence = fence
+        self._fitness = fitness
+        self._folder = folder
+        self.first = -1
+        """The first item that this process works, where that is of this batch."""
         self._private = private
         self._here = forks.Here()
         self.begin({}, Share(memory=0, threads=1, attempt=0))
@@ -114,7 +127,7 @@ class Caller:
         seed = self._seeder.seed if self._seeder.each_item and apart is None else None
         results: list[Any] = []
         aside: list[SetAside] = []
-        append = results.append
+        append, wary = results.append, self._fitness.wary
         called = -1
         while (at := start + len(results)) < stop:
             if at in self.known:
@@ -135,6 +148,8 @@ class Caller:
                         forks.end()
                     if share.used_folder:
                         share.next_item()
+                    if wary:
+                        self._fitness.check(item_number)
                     words[note.ITEM] = item_number + 1  # last: until then whatever is raised is this item's
                 if apart is not None and apart.ended:
                     break
@@ -146,7 +161,7 @@ class Caller:
                 self._here.stay(error)
                 failed = min(max(words[note.ITEM], at), start + len(results), stop - 1)
                 del results[failed - start :]  # a late signal may raise when its result is there already
-                if out_of_memory(error):
+                if out_of_memory(error) or isinstance(error, Unfit):
                     raise
                 append(self._second_chance(failed, error, called == failed, aside))
         return results, aside
@@ -180,7 +195,7 @@ class Caller:
         self, item: int, error: BaseException, in_function: bool, aside: list[SetAside]
     ) -> Any:
         """Believe an exception only without the fence: libraries turn a refused allocation into anything."""
-        if storage.is_full(error):
+        if storage.is_out_of_room(error, self._folder):
             raise error
         if self._fence.up and in_function:
             self._fence.lift()
@@ -195,8 +210,15 @@ class Caller:
                 if out_of_memory(again):
                     raise
                 error = again
+        self._believe(item, error)
         aside.append(self._given_up(item, error))
         return aside[-1]
+
+    def _believe(self, item: int, error: BaseException) -> None:
+        """Believe an exception only in a process that is fit for the item."""
+        fresh = item == self.first or self.share.attempt >= _BELIEVED
+        self._fitness.blame(error, item, fresh=fresh)
+        self._fitness.check(item)
 
     def batched(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         """Call the function with all items of the call; on failure, with halves, to find the culprit."""
@@ -211,7 +233,7 @@ class Caller:
         try:
             result = self._call_once(start, stop)
         except BaseException as error:
-            if out_of_memory(error):
+            if out_of_memory(error) or isinstance(error, Unfit):
                 raise
             self._fence.lift()  # believed only without it
             self._find(start, stop, error, culprits)
@@ -231,13 +253,15 @@ class Caller:
             result = self._call(self._read(start, stop))
         except BaseException as error:
             self._here.stay(error)
+            self._fitness.check(self._note[note.ITEM])
             raise
         self._here.stay()
+        self._fitness.check(self._note[note.ITEM])
         return result
 
     def _find(self, start: int, stop: int, error: BaseException, culprits: dict[int, SetAside]) -> None:
         """Halve a failing call until single items fail; results are dropped on the way."""
-        if storage.is_full(error):
+        if storage.is_out_of_room(error, self._folder):
             raise error
         middle = (start + stop) // 2
         halves = ((start, middle), (middle, stop)) if stop - start > 1 else ((start, stop),)
@@ -245,9 +269,10 @@ class Caller:
             try:
                 self._call_once(at, end)
             except BaseException as again:
-                if out_of_memory(again):
+                if out_of_memory(again) or isinstance(again, Unfit):
                     raise
                 if end - at == 1:
+                    self._believe(at, again)
                     culprits[at] = self._given_up(at, again)
                 else:
                     self._find(at, end, again, culprits)

@@ -33,6 +33,7 @@ from penstock.engine.worker.exceptions import (
     qualified,
     traceback_of,
 )
+from penstock.engine.worker.fitness import Fitness, Unfit
 from penstock.engine.worker.process import limit_threads, trim
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, PenstockBug, ResultsDamaged
@@ -81,24 +82,34 @@ class Setup:
         """Be a worker until told to leave.
 
         Args:
-            channel: has ``send(message)`` and ``receive()``; the latter raises EOFError at the end.
+            channel: has ``send(message)``, ``receive()``, which raises EOFError at the end, and ``fileno()``.
             words: the worker's note.
         """
-        worker = self.worker(words, own_process=True)
+        worker = self.worker(words, channel.fileno())
         ready = worker.prepare()
         channel.send(ready)
         while isinstance(ready, m.Ready):
             answer = worker.answer(channel.receive())
             if answer is None:
                 return
+            if worker.fitness.is_mute():  # what stands there now may be somebody's file
+                if isinstance(answer, m.Failed):
+                    words[note.ITEM] = answer.item
+                sys.exit(note.MUTE)
             channel.send(answer)
 
-    def worker(self, words: MutableSequence[int], *, own_process: bool = False) -> Worker:
-        """A worker for this job, not yet prepared; it answers None when it is told to leave."""
+    def worker(self, words: MutableSequence[int], channel: int = -1) -> Worker:
+        """A worker for this job, not yet prepared; it answers None when it is told to leave.
+
+        Args:
+            words: its note.
+            channel: the descriptor through which a process speaks that is the worker's alone, and may die of
+                it; -1 where this process is somebody's.
+        """
         scratch = self.machinery / layout.SCRATCH
         if self.drafts is not None:  # of this owner: one before it may still be writing into its own
             scratch /= self.drafts.name
-        return Worker(self, words, scratch, own_process=own_process)
+        return Worker(self, words, scratch, channel)
 
 
 class Worker:
@@ -108,20 +119,19 @@ class Worker:
         setup: the job.
         words: its note, shared with the parent (see ``penstock.worker_note``).
         scratch: folder for scratch folders of items.
-        own_process: whether this process is the worker's alone, and may die of it.
+        channel: as :meth:`Setup.worker` has it.
     """
 
-    def __init__(
-        self, setup: Setup, words: MutableSequence[int], scratch: Path, *, own_process: bool = False
-    ) -> None:
+    def __init__(self, setup: Setup, words: MutableSequence[int], scratch: Path, channel: int = -1) -> None:
         self._setup = setup
-        self._own_process = own_process
+        self._own_process = channel >= 0
         self._carried = isinstance(setup.source, Carried)
         self._expecting = isinstance(setup.source, Expecting)
         self._here = forks.Here()
         self._note = words
         self._scratch = scratch
         self._meter = Meter(children=True)
+        self.fitness = Fitness((channel, *self._meter.descriptors), own_process=self._own_process)
         self._keeper = Keeper(setup.outputs, setup.folder, setup.machinery, batched=setup.batched)
         self._idle = 0
         self._warm = False
@@ -131,6 +141,9 @@ class Worker:
         self._caller = self._make_caller(setup.function)
         self._stop = 0
         self._threads: int | None = None
+        self._machinery = "unfit" if self._own_process else "kept"
+        self._doing = "prepare"
+        """What it is to fail now, where the error does not tell."""
         # Of the batch being worked:
         self._work: m.Work | None = None
         self._apart: Apart | None = None
@@ -141,7 +154,16 @@ class Worker:
 
     def _make_caller(self, function: Callable[..., Any]) -> Caller:
         setup = self._setup
-        return Caller(function, setup.source, self._note, setup.seed, self._fence, private=setup.private)
+        return Caller(
+            function,
+            setup.source,
+            self._note,
+            setup.seed,
+            self._fence,
+            self.fitness,
+            folder=setup.folder,
+            private=setup.private,
+        )
 
     # ------------------------------------------------------------------ outside in
 
@@ -182,18 +204,19 @@ class Worker:
                 return m.ChoreDone()
             return m.ChoreDone(self._keeper.close(chore.argument, durable=self._setup.durable))
         except BaseException as error:
-            return self._failure(_cause_of(error, self._setup.folder, "raised"), -1, error)
+            return self._failure(self._cause_of(error, "raised"), -1, error)
 
     # ------------------------------------------------------------------ a batch
 
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
         began = time.perf_counter()
-        first, doing = not self._warm, "prepare"
+        first = not self._warm
+        self._doing = "prepare" if first else self._machinery
         try:
             self._begin(work, began)
-            doing = "load"
+            self._doing = "load"
             self._load(work)
-            doing = "kept"
+            self._doing = "kept"
             stream = self._stream(work)
             if work.keep:
                 receipts = self._keeper.keep(stream, work.start, work.stop, self._caller.known)
@@ -202,9 +225,11 @@ class Worker:
                 for _ in stream:
                     pass
         except BaseException as error:
-            cause = _cause_of(error, self._setup.folder, doing)
+            cause = self._cause_of(error, self._doing)
             at = max(self._note[note.ITEM], -1) if cause == "memory" else -1
-            if doing == "kept" and cause != "memory":
+            if isinstance(error, Unfit):
+                at = error.item
+            elif self._doing == "kept" and cause not in ("memory", "unfit"):
                 at = self._keeper.at
             return self._failure(cause, at, error)
         finally:
@@ -221,6 +246,7 @@ class Worker:
             retained=retained,
             grown=max(retained - self._settled, 0),
             first=first,
+            worn=self.fitness.worn(),
             imported=self._imported() if first else (),
         )
 
@@ -233,6 +259,8 @@ class Worker:
         self._apart = Apart(self._note, work.start) if work.apart else None
         share = Share(work.granted, work.threads, work.attempt, self._scratch)
         self._caller.begin({each.item: each for each in work.without}, share, self._apart)
+        self._caller.first = -1 if self._warm else work.start
+        self.fitness.wary = work.wary
         set_share(share)
         if work.threads != self._threads:
             limit_threads(work.threads)
@@ -297,6 +325,9 @@ class Worker:
         words[note.CALL_START], words[note.CALL_STOP] = start, stop
         if self._warm and self._work is not None and not self._keeper.threaded:
             self._fence.put(self._work.fence)
+        self._doing = self._machinery
+        if not self._keeper.threaded:  # else other threads are keeping results
+            self.fitness.theirs()
         begin = self._meter.reset()
         began = time.perf_counter()
         # The results are handed on only when the call has ended: what the sink does with them
@@ -304,9 +335,12 @@ class Worker:
         results = list(worked(start, stop))
         self._here.stay()
         seconds = time.perf_counter() - began
+        self.fitness.ours()
         if sum(to - at for at, to, _ in results) > stop - start:
+            self._doing = "kept"
             raise PenstockBug(f"a call of {stop - start} items gave more results")
         peak, held, end = self._meter.peak()
+        self._doing = "kept"
         # The fence is the call's: a sink that first imports Arrow maps more at once than it allows.
         self._fence.lift()
         words[note.STEPS] += 1
@@ -332,22 +366,46 @@ class Worker:
 
     def _failure(self, cause: str, item: int, error: BaseException) -> m.Failed:
         self._here.stay(error)
-        private = self._setup.private
+        private, held = self._setup.private, 0
+        with suppress(OSError, ValueError):  # its files may be closed
+            held = max(self._meter.peak()[0] - self._idle, 0)
         failed = m.Failed(
             cause,
             item,
             call=(self._note[note.CALL_START], self._note[note.CALL_STOP]),
-            held=max(self._meter.peak()[0] - self._idle, 0),
+            held=held,
             error=qualified(error),
-            message="" if private and not foreign.is_a(error, ResultsDamaged) else message_of(error),
-            traceback="" if private else traceback_of(error),
+            message=self._told(cause, error),
+            traceback="" if private or isinstance(error, Unfit) else traceback_of(error),
             file=foreign.file_of(error),
             errno=foreign.number_of(error),
         )
         self._note[note.ITEM] = -1
         forget_frames(error)
-        self._give_back()
+        with suppress(OSError, ValueError):
+            self._give_back()
         return failed
+
+    def _cause_of(self, error: BaseException, otherwise: str) -> str:
+        if isinstance(error, Unfit):
+            return "unfit"
+        if out_of_memory(error):
+            return "memory"
+        if foreign.is_a(error, (OSError, ResultsDamaged)) and self.fitness.lacks():
+            return "unfit"
+        if foreign.is_a(error, ResultsDamaged):
+            return "damaged"
+        if storage.is_full(error) or storage.is_at_fault(error, self._setup.folder):
+            return "disk"
+        return otherwise
+
+    def _told(self, cause: str, error: BaseException) -> str:
+        if cause == "unfit":
+            if isinstance(error, Unfit):
+                return str(error)
+            return self.fitness.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
+        hidden = self._setup.private and not foreign.is_a(error, ResultsDamaged)
+        return "" if hidden else message_of(error)
 
     def _imported(self) -> tuple[str, ...]:
         """Large, well-behaved packages that the first call imported: worth sharing with later workers."""
@@ -365,14 +423,6 @@ class Worker:
             trim()
             held = self._meter.held() - self._idle
         return max(held, 0)
-
-
-def _cause_of(error: BaseException, folder: Path, otherwise: str) -> str:
-    if foreign.is_a(error, ResultsDamaged):
-        return "damaged"
-    if out_of_memory(error):
-        return "memory"
-    return "disk" if storage.is_full(error) or storage.is_at_fault(error, folder) else otherwise
 
 
 def _telling(calls: list[m.MeasuredCall]) -> tuple[m.MeasuredCall, ...]:

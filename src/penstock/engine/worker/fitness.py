@@ -1,0 +1,175 @@
+"""Whether this process can still do our part of the work, whatever a function left of it.
+
+A function may use up what a process has, or take away what is not its own: descriptors, the size that files
+may have, its user. It does so unseen, and what fails then is ours, or the next item: so what failed is tried
+again in another process, where each item is looked at when it was worked, until the one is found.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterable
+from contextlib import suppress
+
+from penstock import foreign
+from penstock import worker_note as note
+from penstock.budget import format_size
+
+_NEEDED = 4
+"""Descriptors that our part takes at once, of a draft, what it is proven by and its folder."""
+_SPARE = 8
+"""A worker is replaced once it has used all but this part of its descriptors."""
+_USED_UP = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+
+
+class Unfit(BaseException):
+    """This process cannot go on, and another must; no word of the function's is in it.
+
+    Args:
+        why: completes "its worker ...".
+        item: whose doing it is, where that is known.
+    """
+
+    def __init__(self, why: str, item: int = -1) -> None:
+        super().__init__(why)
+        self.item = item
+
+
+class Fitness:
+    """What our part of the work needs of this process.
+
+    Args:
+        descriptors: those that are ours; none may be closed, or made another file's.
+        own_process: whether this process is the worker's alone. Where it is somebody's, all is left to him.
+    """
+
+    def __init__(self, descriptors: Iterable[int], *, own_process: bool) -> None:
+        self._own_process = own_process
+        self._ours = {number: _identity(number) for number in descriptors if number >= 0}
+        self._largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        self._user = _user()
+        self._mask = self._their_mask = _mask()
+        self.wary = False
+        """Whether each item is looked at when it was worked."""
+
+    def ours(self) -> None:
+        """From now on files are ours: what the function did to the umask does not hold for them."""
+        if self._own_process:
+            self._their_mask = os.umask(self._mask)
+
+    def theirs(self) -> None:
+        """From now on files are the function's."""
+        if self._own_process:
+            os.umask(self._their_mask)
+
+    def worn(self) -> bool:
+        """Whether hardly any descriptor is left: they are given out from the lowest on."""
+        if not self._own_process or not self._ours:
+            return False
+        try:
+            lowest = os.dup(next(iter(self._ours)))
+        except OSError:
+            return True
+        os.close(lowest)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return most != resource.RLIM_INFINITY and lowest >= most - most // _SPARE
+
+    def lacks(self) -> str:
+        """What is missing; empty where nothing is."""
+        if not self._own_process:
+            return ""
+        if self.is_mute():
+            return note.MUTED
+        if not _can_open(_NEEDED):
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"has no file descriptor left (at most {most:,} may be open: ulimit -n)"
+        if _less(largest := resource.getrlimit(resource.RLIMIT_FSIZE)[0], self._largest):
+            return f"may write files of {format_size(largest)} at most now (RLIMIT_FSIZE)"
+        if _user() != self._user:
+            return "is another user's now, or looks at another root folder"
+        return ""
+
+    def check(self, item: int = -1) -> None:
+        """Look, where items are looked at.
+
+        Raises:
+            Unfit: something is missing, now that this item was worked.
+        """
+        if self.wary and (why := self.lacks()):
+            raise Unfit(why, item)
+
+    def is_mute(self) -> bool:
+        """Whether a descriptor of ours is no more: then the parent is not spoken to through one."""
+        return any(_identity(number) != was for number, was in self._ours.items())
+
+    def blame(self, error: BaseException, item: int, *, fresh: bool) -> None:
+        """Do not believe of an item what those before it may have done to the process.
+
+        Args:
+            error: what the function raised.
+            item: that it was called with.
+            fresh: whether this process had worked nothing before.
+
+        Raises:
+            Unfit: something is missing, or the error tells that something is used up.
+        """
+        if fresh or not self._own_process:
+            return
+        if foreign.is_a(error, OSError) and not self.wary and (why := self.lacks()):
+            raise Unfit(why)
+        if is_used_up(error):
+            raise Unfit(
+                f"has used up what one process may have ({foreign.kind_of(error)}: {_why(error)})", item
+            )
+
+
+def is_used_up(error: BaseException) -> bool:
+    """Whether an error says that no descriptor, thread or process is to be had any more."""
+    if foreign.is_a(error, OSError):
+        return foreign.number_of(error) in _USED_UP
+    return foreign.is_a(error, RuntimeError) and "can't start new thread" in foreign.told(error)
+
+
+def _why(error: BaseException) -> str:
+    return os.strerror(foreign.number_of(error)) if foreign.is_a(error, OSError) else "no new thread"
+
+
+def _identity(number: int) -> tuple[int, int]:
+    with suppress(OSError):
+        status = os.fstat(number)
+        return status.st_dev, status.st_ino
+    return -1, -1
+
+
+def _can_open(many: int) -> bool:
+    opened = []
+    try:
+        for _ in range(many):
+            opened.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - those before are closed
+    except OSError as error:
+        return error.errno not in _USED_UP
+    finally:
+        for number in opened:
+            os.close(number)
+    return True
+
+
+def _less(limit: int, before: int) -> bool:
+    return (
+        limit != before
+        and limit != resource.RLIM_INFINITY
+        and (before == resource.RLIM_INFINITY or limit < before)
+    )
+
+
+def _user() -> tuple[int, int, int, int]:
+    root = os.stat("/")  # noqa: PTH116
+    return os.geteuid(), os.getegid(), root.st_dev, root.st_ino
+
+
+def _mask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
