@@ -262,7 +262,7 @@ def _seen(path: str | os.PathLike[str]) -> tuple[int | None, int]:
 
 
 def _leads_out(path: Path, folder: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    return path.is_symlink() and not foreign.is_inside(path, folder)
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:

@@ -355,6 +355,14 @@ def is_plain(name: object) -> bool:
     return name == "." or all(each not in ("", ".", "..") for each in name.split("/"))
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, wherever links lead; links in a circle lead nowhere."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # of Python before 3.13
+        return False
+
+
 def within(folder: Path, name: str) -> Path:
     """Where a part lies.
 
@@ -368,6 +376,6 @@ def within(folder: Path, name: str) -> Path:
     if not is_plain(name):
         raise OSError(errno.EINVAL, "no plain name", shown(name, 200))
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not is_inside(path, folder):
         raise OSError(errno.EINVAL, "a link that leads out of the folder", os.fspath(path))
     return path

@@ -180,7 +180,7 @@ def test_a_run_folder_in_memory_is_warned_of_and_counted():
 def test_a_folder_that_is_not_ours_or_not_writable(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "thesis.tex").write_text("mine")
-    with pytest.raises(penstock.errors.CannotResume, match=r"holds 1 files \(thesis.tex"):
+    with pytest.raises(penstock.errors.CannotResume, match=r"holds 1 file \(thesis.tex"):
         penstock.run(answer, 5, tmp_path / "r", budget=beside(150))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(penstock.errors.CannotResume, match="is a file"):

@@ -85,15 +85,41 @@ def test_a_run_folder_with_pipes_and_devices_in_it_hangs_nobody(name, kind, tmp_
         penstock.verify(tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["long", "no name", "loop", "below a file", "a file"])
-def test_what_cannot_be_a_folder_is_refused_in_a_sentence(kind, tmp_path):
+REFUSED = {
+    "x" * 300: "File name too long",
+    "a/" * 2500: "File name too long",
+    "a\0b": "null byte",
+    "loop": "Too many levels of symbolic links",
+    "loop/run": "Too many levels of symbolic links",
+    "away": "away is a link to elsewhere/gone, which is not there",
+    "away/run": "away is a link to elsewhere/gone, which is not there",
+    "file/run": "Not a directory",
+    "file": "file is a file; a run needs a folder",
+    "pipe": "pipe is a pipe; a run needs a folder",
+    "zero": "zero is a device; a run needs a folder",
+    "taken": r"taken holds 1 file \(a\\nb\) but no run",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=lambda name: name[:10].replace("\0", "0"))
+def test_what_cannot_be_a_folder_is_refused_in_a_sentence(name, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    name = {
-        "long": "x" * 300, "no name": "a\0b", "loop": "loop", "below a file": "file/run", "a file": "file",
-    }[kind]  # fmt: skip
-    with pytest.raises((UsageError, penstock.CannotResume), match=r"cannot be the folder of a run|is a file"):
+    (tmp_path / "away").symlink_to("elsewhere/gone")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "a\nb").touch()
+    with pytest.raises((UsageError, penstock.CannotResume), match=REFUSED[name]) as told:
         penstock.run(abs, 3, f"{tmp_path}/{name}", backend="inline")
+    assert "\n" not in str(told.value)
+
+
+def test_a_result_that_became_a_loop_of_links_is_a_fault_and_no_traceback(tmp_path):
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    (tmp_path / "run" / "results.jsonl").unlink()
+    (tmp_path / "run" / "results.jsonl").symlink_to("results.jsonl")
+    assert not penstock.verify(tmp_path / "run").ok
 
 
 SHORT = """

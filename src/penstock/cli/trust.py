@@ -11,6 +11,7 @@ import stat
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from penstock import foreign
 from penstock.cli.target import Target, path_of
 from penstock.errors import UsageError
 
@@ -53,7 +54,7 @@ def check(target: Target, folder: Path) -> None:
 
 
 def _within(code: Path, folder: Path) -> str:
-    inside = code.resolve().is_relative_to(folder.resolve()) or code.is_relative_to(folder.absolute())
+    inside = foreign.is_inside(code, folder) or code.is_relative_to(folder.absolute())
     return "it lies in the run folder itself, which may come from anybody" if inside else ""
 
 

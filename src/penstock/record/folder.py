@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from penstock import events as ev
 from penstock.abc import Event
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew
+from penstock.plurals import plural
 from penstock.record import journal, postmortem
 from penstock.record.lock import Edge, RunLock
 from penstock.report.report import Report
@@ -150,23 +153,23 @@ class RunFolder:
 
     def _check(self) -> None:
         try:
-            if self.path.exists() and not self.path.is_dir():
-                raise CannotResume(f"{self.path} is a file; a run needs a folder")
+            _check_is_none_or_folder(self.path)
             known = self.machinery.is_dir()
             strangers = [] if known or not self.path.is_dir() else [each.name for each in self.path.iterdir()]
             self.path.mkdir(parents=True, exist_ok=True)
         except PermissionError as error:
             raise UsageError(f"no permission to write in {error.filename}: choose another folder") from error
-        except (OSError, ValueError) as error:  # too long, a loop of links, below a file, no name at all
-            why = error.strerror if isinstance(error, OSError) else str(error)
+        except (OSError, ValueError, RecursionError) as error:  # below a file, no name at all, too deep
             raise UsageError(
-                f"{foreign.line(str(self.path), 200)} cannot be the folder of a run: {why}. Choose another"
+                f"{foreign.line(str(self.path), 200)} cannot be the folder of a run: "
+                f"{_why_none(error)}. Choose another"
             ) from error
         if strangers:
+            some = ", ".join(foreign.line(name, 200) for name in sorted(strangers)[:3])
+            more = " ..." if len(strangers) > 3 else ""
             raise CannotResume(
-                f"{self.path} holds {len(strangers)} files ({', '.join(sorted(strangers)[:3])} ...) "
-                "but no run: "
-                "choose an empty or new folder, so that nothing of yours is written over"
+                f"{foreign.line(str(self.path), 200)} holds {plural(len(strangers), 'file')} ({some}{more}) "
+                "but no run: choose an empty or new folder, so that nothing of yours is written over"
             )
         if not os.access(self.path, os.W_OK):
             raise UsageError(f"no permission to write in {self.path}: choose another folder")
@@ -299,6 +302,34 @@ class RunFolder:
             shutil.rmtree(scratch / self.drafts.name, ignore_errors=True)
             with suppress(OSError):
                 scratch.rmdir()
+
+
+def _check_is_none_or_folder(path: Path) -> None:
+    """Refuse as the folder of a run what is there and is none.
+
+    Raises:
+        CannotResume: it is a file, a pipe, a device.
+        OSError: it cannot be looked at.
+    """
+    with suppress(FileNotFoundError):
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind != stat.S_IFDIR:
+            name = foreign.line(str(path), 200)
+            raise CannotResume(f"{name} is a {_KINDS.get(kind, 'device')}; a run needs a folder")
+
+
+def _why_none(error: Exception) -> str:
+    """Why there can be no folder: in a loop of links, below a file, with such a name."""
+    if isinstance(error, FileExistsError):
+        link = Path(error.filename)
+        target = foreign.line(str(link.readlink()), 200)
+        return f"{foreign.line(str(link), 200)} is a link to {target}, which is not there"
+    if isinstance(error, RecursionError):
+        return os.strerror(errno.ENAMETOOLONG)
+    return str(error.strerror if isinstance(error, OSError) else error)
+
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 
 
 def _appended(path: Path) -> IO[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from penstock import files
+from penstock import files, foreign
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.errors import UsageError
 from penstock.sharing import share
@@ -111,7 +111,7 @@ def _inside(item: int, path: Path) -> Path:
     root = share().scratch or Path(tempfile.gettempdir())
     if not path.exists():
         raise ValueError(f"item {item}: the path {str(path)!r} is not there: return it after it was written")
-    if path.is_symlink() or not path.resolve().is_relative_to(root.resolve()):
+    if path.is_symlink() or not foreign.is_inside(path, root):
         raise ValueError(
             f"item {item}: {str(path)!r} is not in the folder of its item, so it is not moved: "
             "write into penstock.share().folder and return the path there"
