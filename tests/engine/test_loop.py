@@ -711,3 +711,17 @@ def test_a_grain_in_which_another_item_dies_each_time_does_not_run_for_ever():
 
     run = simulate(FakeBackend(deeds, grain=8), 16, GiB)
     assert sorted([*run.aside, *(each for each in run.results if isinstance(each, int))]) == list(range(16))
+
+
+def test_where_nobody_else_could_give_memory_back_nobody_is_waited_for():
+    """The backend inline: this process is the only worker, and full."""
+
+    class Here(FakeBackend):
+        governs = False
+
+    began = (backend := Here()).clock()
+    everything_but(simulate(backend, 25, GiB, held=GiB), 25)
+    assert backend.clock() - began < 5
+    run = simulate(FakeBackend(), 25, GiB)
+    assert max(event.workers for event in run.told(ev.Planned)) > 1
+    assert max(event.workers for event in simulate(Here(), 25, GiB).told(ev.Planned)) == 1

@@ -227,12 +227,11 @@ class Execution:
         options = Options(
             budget=current.found.budget,
             requested=current.found.requested,
-            wishes=job.wishes(asked.workers if governs else 1, asked.call),
+            wishes=job.wishes(asked.workers, asked.call),
             # A step has nothing to go on with when its only item is set aside.
             set_aside=asked.set_aside if not isinstance(job.function, Step) else False,
             stall=job.stall_seconds,
             timeout=job.timeout_seconds,
-            governs=governs,
             cores=discover.cpus(),
             # What nobody measures apart is no memory of a worker's.
             before=memory.before() if memory is not None and governs else None,

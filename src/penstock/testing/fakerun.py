@@ -128,13 +128,14 @@ def simulation(
     endless: bool = False,
     before: Learnt | None = None,
     keep: Callable[[Learnt], None] | None = None,
+    held: int = 0,
 ) -> Simulated:
     """A stage that is ready to run.
 
     Args:
         backend: the workers.
         items: how many.
-        budget: bytes; this process itself holds none of them.
+        budget: bytes.
         workers: at most so many.
         limits: read by the governor; ``requested="auto"`` lets the budget follow them.
         set_aside, stall, timeout: as for a job, in seconds.
@@ -148,6 +149,7 @@ def simulation(
         endless: as an executor's calls: none waits for another while a worker is free.
         before: what earlier runs learnt.
         keep: takes what this one learnt.
+        held: bytes of these that this process itself holds.
     """
     lines = _Book()
     sink: Any = _Output(backend.grain)
@@ -173,7 +175,7 @@ def simulation(
     ledger = Ledger(book or lines, events.append, "", nowhere, clock=clock)
     gauge = discover.Gauge(list(limits))
     past = past or journal.Past()
-    stage = Stage(setup, options, backend, gauge, ledger, past, "", clock=clock, held=lambda: 0)
+    stage = Stage(setup, options, backend, gauge, ledger, past, "", clock=clock, held=lambda: held)
     parts: list[tuple[int, list[Any]]] = []
     when: dict[int, float] = {}
 

@@ -69,6 +69,7 @@ class Admission:
         most_seconds: a batch should not take longer than this.
         most_items: a worker that was given so many is replaced.
         endless: whether items keep coming, and none should wait for another.
+        governs: whether there are workers beside this process, which may give something back.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Admission:
         most_seconds: float = math.inf,
         most_items: int | None = None,
         endless: bool = False,
+        governs: bool = True,
     ) -> None:
+        self._governs = governs
         self._cargo = source if isinstance(source, Carried) else None
         self._schedule = schedule
         self._estimate = estimate
@@ -288,6 +291,8 @@ class Admission:
 
     def _short(self, need: int, room: int, now: float) -> bool:
         """Whether to wait a little: what is missing is held by others, or by somebody who is dying."""
+        if not self._governs:
+            return False
         usual = self.spare() + self.reserved().others
         if room >= 0.9 * usual or need <= room:
             self._short_since = math.inf

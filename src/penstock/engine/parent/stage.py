@@ -97,6 +97,8 @@ class Stage:
         self.budget = BudgetInForce(options.budget)
         """The one that counts now, for everybody."""
         self.setup = setup
+        if not getattr(backend, "governs", True):  # the only worker is this process itself
+            options = replace(options, governs=False, wishes=replace(options.wishes, workers=1))
         self.options = options
         self.backend = backend
         self.gauge = gauge
@@ -140,6 +142,7 @@ class Stage:
             most_seconds=options.most_batch_seconds,
             most_items=options.most_items,
             endless=options.endless,
+            governs=options.governs,
         )
 
     def item_name(self, item: int) -> str:
