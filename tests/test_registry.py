@@ -1,3 +1,4 @@
+import base64
 import sys
 
 import pytest
@@ -114,3 +115,24 @@ def test_a_strangers_class_that_cannot_be_made(install):
     install("penstock-odd", "[penstock.sinks]\nodd = stranger_odd:Odd\n", stranger_odd=text)
     with pytest.raises(PluginError, match=r"from penstock-odd\) cannot be made: KeyError: 'key'"):
         registry.make("sink", "odd")
+
+
+def test_whose_code_raised_is_told_by_the_innermost_frame_of_ours_or_theirs(install):
+    install(
+        "penstock-theirs",
+        "[penstock.workloads]\nodd = theirs:odd\n",
+        theirs="import base64\nfrom penstock.budget import parse_size\n"
+        "def own(): 1 // 0\ndef library(): base64.b64decode(b'x')\ndef ours(): parse_size('lots')\n",
+    )
+    import theirs
+
+    told = {}
+    for name, call in (
+        ("own", theirs.own), ("library", theirs.library), ("ours", theirs.ours),
+        ("nobody", lambda: base64.b64decode(b"x")),
+    ):  # fmt: skip
+        with pytest.raises(Exception, match=r".") as raised:
+            call()
+        told[name] = registry.raised_by(raised.value)
+    said = "the workload 'odd' (theirs:odd, from penstock-theirs)"
+    assert told == {"own": said, "library": said, "ours": "", "nobody": ""}

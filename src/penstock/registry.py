@@ -123,6 +123,24 @@ def name_of(kind: str, place: str) -> str | None:
     return None
 
 
+def raised_by(error: BaseException) -> str:
+    """The plug-in of somebody else's in whose code an exception was raised, in words; empty where in ours."""
+    theirs = {
+        claim.module.partition(".")[0]: f"the {kind} {name!r} ({claim.value}, from {_owner(claim)})"
+        for kind in KINDS
+        for name, claims in _entries(kind).items()
+        for claim in claims
+        if _owner(claim) != "penstock"
+    }
+    found, frames = "", foreign.frames_of(error)
+    while frames is not None:  # the innermost that is of either decides: libraries are used by both
+        package = str(frames.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if package == "penstock" or package in theirs:
+            found = theirs.get(package, "")
+        frames = frames.tb_next
+    return found
+
+
 def _entries(kind: str) -> dict[str, list[EntryPoint]]:
     """Name -> the different entry points of one kind that claim it."""
     if kind not in KINDS:

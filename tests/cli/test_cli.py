@@ -41,11 +41,12 @@ def test_every_error_is_one_line_and_its_exit_code(error, told, runner, tmp_path
 
 
 def test_what_nobody_foresaw_is_shown_whole_and_asked_to_be_reported(told, runner, tmp_path):
-    told.error = ZeroDivisionError("of ours")
+    told.error = ZeroDivisionError("of theirs")
     result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r")])
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
-    assert "please report" in result.stderr
+    assert "raised by the workload 'fake' (fake_workload:Fake, from penstock-fake)" in result.stderr
+    assert "please report it to its authors" in result.stderr
 
 
 def test_a_file_that_is_not_there_is_bad_input(told, runner, tmp_path):

@@ -99,7 +99,12 @@ class Verbs(click.Group):
             say(error)
             if of_a_file:
                 ctx.exit(4)
-            click.echo("This is no mistake of yours: please report it, with the lines above.", err=True)
+            from penstock import registry
+
+            if theirs := registry.raised_by(error):
+                tell(f"raised by {theirs}: please report it to its authors, with the lines above", err=True)
+            else:
+                click.echo("This is no mistake of yours: please report it, with the lines above.", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("penstock: interrupted", err=True)
