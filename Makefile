@@ -1,6 +1,7 @@
 # What a person runs, and what continuous integration runs: the same commands.
 #   make demo     run the example, and look at its result
 #   make test     every check: lint, format, types, directions of import, tests
+#   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (about 8 minutes)
 #   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 3 minutes)
 #   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
 #   make docs     build the documentation as a site, its links checked, in site/
@@ -22,7 +23,7 @@ FUZZ_SECONDS ?= 600
 DOCS_VENV ?= .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 
-.PHONY: demo test check lint types tests test-v2 fuzz docs recipes release bench clean
+.PHONY: demo test check lint types tests test-cluster test-v2 fuzz docs recipes release bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
@@ -46,6 +47,10 @@ types: $(STAMP)
 # Each part in a process of its own, some parts at a time.
 tests: $(STAMP)
 	@$(BIN)/python tests/run_parts.py
+
+test-cluster: $(STAMP)
+	$(BIN)/python -m pytest -q tests/on_dask
+	$(BIN)/python -m pytest -q tests/on_slurm
 
 test-v2: $(STAMP)
 	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh

@@ -50,6 +50,8 @@ FIRST = (
 """The parts that last longest, so that none of them is left for the end."""
 MEMORY = 2 << 30
 """Bytes that a part takes at most, by and large."""
+OTHERS = ("on_dask", "on_slurm")
+"""Parts that need a cluster of somebody else: `make test-cluster` runs them."""
 CLOSING = re.compile(r"=* ?\d+ .* in [\d.]+s\b.*")
 """The last line that pytest prints."""
 COUNTS = re.compile(r"(\d+) (passed|failed|error|skipped|xfailed|xpassed|deselected|warning)s?\b")
@@ -58,7 +60,7 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|skipped|xfailed|xpassed|deselec
 def parts():
     """Names of all parts, the long ones first."""
     files = {path.name for path in HERE.glob("test_*.py")}
-    folders = {path.parent.relative_to(HERE).as_posix() for path in HERE.glob("*/**/test_*.py")}
+    folders = {path.parent.relative_to(HERE).as_posix() for path in HERE.glob("*/**/test_*.py")} - {*OTHERS}
     return sorted(files | folders, key=lambda part: ((*FIRST, part).index(part), part))
 
 

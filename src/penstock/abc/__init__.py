@@ -11,7 +11,19 @@ parent and must be cheap; everything else runs in a worker.
 
 from penstock.abc.backend import Backend, Death, Message, MoreOfABackend, Reading
 from penstock.abc.batches import Batch, Closed, Part, Receipt
-from penstock.abc.cluster import Broken, Cluster, Cut, Lease, Node, NodeLost, NodeOptions, Returned
+from penstock.abc.cluster import (
+    Broken,
+    Cluster,
+    Cut,
+    Lease,
+    Node,
+    NodeLost,
+    NodeOffer,
+    NodeOptions,
+    Refused,
+    Returned,
+    Told,
+)
 from penstock.abc.job import Limit, Observer, Workload
 from penstock.abc.sink import Reducer, Sink
 from penstock.abc.source import (
@@ -30,8 +42,42 @@ from penstock.errors import SetAside
 from penstock.events import Event
 
 __all__ = [
-    "Backend", "Batch", "Broken", "Budget", "Carried", "Ceiling", "Closed", "Cluster", "Cut", "Death",
-    "Event", "Expecting", "Fingerprinted", "Itemised", "Lease", "Limit", "Message", "MoreOfABackend", "Named",
-    "Node", "NodeLost", "NodeOptions", "Observer", "Part", "Reading", "Receipt", "Reducer", "Returned",
-    "Sequential", "SetAside", "Sink", "Sized", "Source", "Spanned", "Workload",
+    "Backend",
+    "Batch",
+    "Broken",
+    "Budget",
+    "Carried",
+    "Ceiling",
+    "Closed",
+    "Cluster",
+    "Cut",
+    "Death",
+    "Event",
+    "Expecting",
+    "Fingerprinted",
+    "Itemised",
+    "Lease",
+    "Limit",
+    "Message",
+    "MoreOfABackend",
+    "Named",
+    "Node",
+    "NodeLost",
+    "NodeOffer",
+    "NodeOptions",
+    "Observer",
+    "Part",
+    "Reading",
+    "Receipt",
+    "Reducer",
+    "Refused",
+    "Returned",
+    "Sequential",
+    "SetAside",
+    "Sink",
+    "Sized",
+    "Source",
+    "Spanned",
+    "Told",
+    "Workload",
 ]  # fmt: skip

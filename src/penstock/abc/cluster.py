@@ -8,9 +8,9 @@ kept. The parent is the only writer of the journal, and decides who has which it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from penstock.errors import SetAside
 from penstock.events import Event
@@ -41,6 +41,8 @@ class NodeOptions:
     """What workers print, on nodes that see the run folder; None to drop it."""
     held: int
     """Bytes that the parent itself takes, where a node shares its machine."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """What tells the job's modules from edited ones, by name, as the parent has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,23 @@ class Node:
     cores: int
     alone: int = 0
     """Bytes that a call may use where nothing runs beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOffer:
+    """A node that there could be, as its host is asked before anything runs."""
+
+    host: str
+    budget: int
+    """Bytes that it would have; 0 where there could be none."""
+    origin: str
+    """Who sets that."""
+    cores: int
+    version: str
+    """Of Penstock there."""
+    python: str
+    why: str = ""
+    """Why it would be refused; empty where it would not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +123,23 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """Up: this host cannot have a node of this job, through no fault of the job: another version, no folder.
+    Up: this host cannot have a node of this job, through no fault of the job: another version, no folder."""
+
+    message: str
+    """Names the host."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLost:
     """Up: the node is gone: killed, cut off, silent."""
 
     why: str
+
+
+Told: TypeAlias = Returned | Broken | Refused | NodeLost
+"""What is heard of a node. After any but the first it is gone."""
 
 
 class Cluster(Protocol):
@@ -146,7 +178,7 @@ class Cluster(Protocol):
         """Pass on a message; never waits. To a node that is gone it is lost."""
         ...
 
-    def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
+    def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """What nodes said, and which were lost, since the last call; waits at most ``timeout`` s."""
         ...
 
@@ -159,5 +191,22 @@ class Cluster(Protocol):
         ...
 
     def close(self) -> None:
-        """End everything; leaves no process behind on any node. It may be opened again."""
+        """End the nodes; leaves no process behind on any. It may be opened again, for the next stage."""
+        ...
+
+    def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
+        """Ask who is there; nothing is begun. Waits for the first for ``patience`` seconds at most.
+
+        Args:
+            folder: the run folder, which each must see; None to ask nothing of it.
+            requested: what would be asked for as budget of a node.
+            patience: seconds.
+
+        Raises:
+            PenstockError: nobody can be asked.
+        """
+        ...
+
+    def leave(self) -> None:
+        """The run is over: give back what was asked for, such as jobs of a batch system."""
         ...

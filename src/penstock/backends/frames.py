@@ -18,14 +18,20 @@ from penstock.errors import CannotKeep
 _LENGTH = struct.Struct("<Q")
 
 
-def pack(message: Any) -> bytes:
-    """A message as a frame. What plain pickle refuses (a class of a notebook) goes by value."""
+def packed(message: Any) -> bytes:
+    """A message pickled. What plain pickle refuses (a class of a notebook) goes by value."""
     try:
-        body = pickle.dumps(message, protocol=5)
+        return pickle.dumps(message, protocol=5)
     except Exception:
         import cloudpickle
 
-        body = cloudpickle.dumps(message, protocol=5)
+        body: bytes = cloudpickle.dumps(message, protocol=5)
+        return body
+
+
+def pack(message: Any) -> bytes:
+    """A message as a frame."""
+    body = packed(message)
     return _LENGTH.pack(len(body)) + body
 
 

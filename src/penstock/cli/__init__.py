@@ -24,7 +24,8 @@ from penstock.errors import FunctionRaised, PenstockBug, PenstockError
 __all__ = ["main", "tell"]
 
 VERBS = (
-    "limits", "plan", "run", "resume", "exec", "watch", "ls", "report", "verify", "plugins", "completion",
+    "limits", "nodes", "plan", "run", "resume", "exec", "watch", "ls", "report", "verify", "plugins",
+    "completion",
 )  # fmt: skip
 """Each is the command of the same name in the module of the same name."""
 

@@ -11,6 +11,7 @@ import click
 
 from penstock import advice
 from penstock.budget import parse_size
+from penstock.durations import parse_duration
 from penstock.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,6 +28,15 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     except UsageError as error:
         raise click.BadParameter(str(error)) from error
     return text
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A time with a unit; kept as it was written."""
+    try:
+        parse_duration(value, "--wait")
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
 
 
 def _number_or_all(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bool | int:
@@ -73,13 +83,25 @@ def system() -> click.Option:
     )  # fmt: skip
 
 
+def cluster(*, required: bool = False) -> list[click.Option]:
+    """Who works the items, and how long nobody may be there."""
+    return [
+        click.Option(
+            ["--cluster", "cluster"], metavar="CLUSTER", required=required,
+            help="Have nodes of a cluster work the items, each in its own budget: local:2, dask://HOST:8786, "
+            "dask:scheduler.json, slurm:4,memory=64GiB,cores=16 (experimental).",
+        ),
+        click.Option(
+            ["--wait", "wait"], default="5min", show_default=True, metavar="TIME", callback=_duration,
+            help="How long to go on without any node of the cluster.",
+        ),
+    ]  # fmt: skip
+
+
 def running() -> list[click.Option]:
     """How a run treats trouble, and how much it says."""
     return [
-        click.Option(
-            ["--cluster", "cluster"], metavar="CLUSTER",
-            help="Have nodes of a cluster work the items, each in its own budget: local:2 (experimental).",
-        ),
+        *cluster(),
         click.Option(
             ["--set-aside", "set_aside"], callback=_number_or_all, metavar="N|all",
             help="Finish although up to N items (or any number) cannot be done; exit code 5 then.",
@@ -126,6 +148,7 @@ class CliOptions:
     workers: int | None = None
     call: int | None = None
     cluster: str | None = None
+    wait: str = "5min"
     set_aside: bool | int = False
     accept_changes: bool = False
     retry_set_aside: bool = False
@@ -154,6 +177,7 @@ class CliOptions:
         """The keyword arguments of ``Run`` and ``Job.run``."""
         return {
             "budget": self.budget, "workers": self.workers, "call": self.call, "cluster": self.cluster,
+            "wait": self.wait,
             "set_aside": self.set_aside, "accept_changes": self.accept_changes,
             "retry_set_aside": self.retry_set_aside, "history": self.history,
             "progress": False, "output": "log",

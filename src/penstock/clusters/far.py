@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,35 @@ class Hello:
     """0: as many as it finds."""
     log: Path | None
     """What its workers print."""
+    origin: str = ""
+    """Who set the budget, where that is not found on its host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
     """Up, every few seconds: the node lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Up: a Returned, packed: whoever passes it on need not know the classes of what is in it."""
+
+    ticket: int
+    packed: bytes
+
+
+class HostUnsuited(Exception):
+    """This host cannot have a node of this job; says so with its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the program of a node is started."""
+
+    path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
+    arguments: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+    folder: str | None = None
+    environ: Mapping[str, str] | None = None
 
 
 def new_token(options: NodeOptions) -> str:
@@ -61,13 +85,17 @@ class Far:
     Args:
         hello: what it is to be.
         said: called, on a thread, with each message; the last is a NodeLost.
+        start: how; as this process was by default.
     """
 
-    def __init__(self, hello: Hello, said: Callable[[Any], None]) -> None:
+    def __init__(self, hello: Hello, said: Callable[[Any], None], start: Start | None = None) -> None:
+        start = start or Start()
         self._said = said
         down_theirs, down_ours = os.pipe()
         up_ours, up_theirs = os.pipe()
-        log = open(hello.log, "ab") if hello.log is not None else None  # noqa: SIM115
+        log = None
+        with suppress(OSError):  # a host that does not see the folder says so itself
+            log = open(hello.log, "ab") if hello.log is not None else None  # noqa: SIM115
         out: Any = log if log is not None else subprocess.DEVNULL
         try:
             self.process = subprocess.Popen(
@@ -75,7 +103,7 @@ class Far:
                     sys.executable,
                     "-c",
                     _BOOT,
-                    json.dumps((sys.path, sys.argv)),
+                    json.dumps((start.path, start.arguments)),
                     *map(str, (down_theirs, up_theirs)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -83,6 +111,8 @@ class Far:
                 stderr=out,
                 pass_fds=(down_theirs, up_theirs),
                 start_new_session=True,
+                cwd=start.folder,
+                env=start.environ,
             )
         finally:
             os.close(down_theirs)
@@ -102,8 +132,12 @@ class Far:
 
     def send(self, message: Any) -> None:
         """Pass on a message; never waits."""
+        self.pass_on(pack(message))
+
+    def pass_on(self, frame: bytes) -> None:
+        """The same with one that is packed already."""
         with self._more:
-            self._outgoing.append(pack(message))
+            self._outgoing.append(frame)
             self._more.notify()
 
     def close(self) -> None:

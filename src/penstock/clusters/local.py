@@ -6,15 +6,20 @@ less overhead.
 
 from __future__ import annotations
 
+import pickle
+import platform
 import queue
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from penstock import discover
-from penstock.abc import Broken, Cut, Lease, Node, NodeLost, NodeOptions, Returned
-from penstock.clusters.far import Far, Hello, new_token
+from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Told
+from penstock.budget import format_size
+from penstock.clusters.far import Far, Hello, Parcel, new_token
 from penstock.errors import UsageError
+from penstock.version import __version__
 
 
 class LocalNodes:
@@ -36,10 +41,11 @@ class LocalNodes:
         """Start them. Each has its share of the budget, without what this process takes."""
         share = max(options.budget - options.held, 0) // self._count
         cores = max(discover.cpus() // self._count, 1)
+        origin = f"a node's share of {format_size(options.budget)}, local:{self._count}"
         heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
         for _ in range(self._count):
             token = new_token(options)
-            hello = Hello(token, job, digest, options, share, cores, options.log)
+            hello = Hello(token, job, digest, options, share, cores, options.log, origin=origin)
 
             def said(message: Any, token: str = token, heard: queue.Queue[tuple[str, Any]] = heard) -> None:
                 heard.put((token, message))
@@ -60,7 +66,7 @@ class LocalNodes:
         if node in self._far:
             self._far[node].send(message)
 
-    def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
+    def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """What nodes said."""
         heard = []
         try:
@@ -69,11 +75,13 @@ class LocalNodes:
                 heard.append(self._said.get_nowait())
         except queue.Empty:
             pass
-        told: list[tuple[str, Returned | Broken | NodeLost]] = []
+        told: list[tuple[str, Told]] = []
         for token, message in heard:
             if isinstance(message, Node):
                 if token in self._far:  # else it was given up meanwhile
                     self._ready[token] = message
+            elif isinstance(message, Parcel):
+                told.append((token, pickle.loads(message.packed)))
             elif message is not None:
                 if isinstance(message, NodeLost):
                     self._forget(token)
@@ -108,3 +116,14 @@ class LocalNodes:
             each.join()
         self._far.clear()
         self._ready.clear()
+
+    def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
+        """All are this machine, and share what it has."""
+        found = discover.discover(requested).budget
+        share, cores = found.bytes // self._count, max(discover.cpus() // self._count, 1)
+        origin = f"a node's share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
+        offer = NodeOffer(socket.gethostname(), share, origin, cores, __version__, platform.python_version())
+        return [offer] * self._count
+
+    def leave(self) -> None:
+        """Nothing else was asked for."""

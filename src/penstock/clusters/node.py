@@ -21,10 +21,10 @@ from typing import Any
 
 from penstock import discover, drafts, registry, storage
 from penstock import events as ev
-from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Returned, Sequential
-from penstock.backends.frames import Unpacker, pack
+from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Refused, Returned, Sequential
+from penstock.backends.frames import Unpacker, pack, packed
 from penstock.clusters.delivered import delivered
-from penstock.clusters.far import Beat, Hello
+from penstock.clusters.far import Beat, Hello, HostUnsuited, Parcel
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
@@ -35,6 +35,7 @@ from penstock.errors import UsageError
 from penstock.files import digest_of
 from penstock.intervals import Intervals
 from penstock.record import journal
+from penstock.record.job_key import module_code
 
 _BEAT_SECONDS = 5.0
 _SEEN_SECONDS = 60.0
@@ -122,9 +123,11 @@ class Engine:
         # A stage of reducers alone has no folder of results.
         there = next(path for path in (pickled.folder, *pickled.folder.parents) if path.exists())
         if own.stat().st_dev != there.stat().st_dev:
-            raise UsageError(
-                f"{pickled.folder} is on another file system than {own}: nothing could be renamed into it"
+            raise HostUnsuited(
+                f"{socket.gethostname()} has {pickled.folder} on another file system than {own}: nothing "
+                "could be renamed into it"
             )
+        _check_code(options.code)
         drafts.make_in(own)
         setup = replace(pickled, drafts=own)
         found = discover.discover(hello.budget)
@@ -163,7 +166,9 @@ class Engine:
             journal.Past(done=Intervals([(0, setup.items)]), opened=True),
             "",
         )
-        self._node = Node(socket.gethostname(), found.budget.bytes, found.budget.origin, cores)
+        as_told = hello.origin and found.budget.bytes == hello.budget
+        origin = hello.origin if as_told else found.budget.origin
+        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores)
         return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
 
     # ------------------------------------------------------------------ the thread that listens
@@ -240,7 +245,8 @@ class Engine:
         cpu = time.process_time() + self._backend.cpu
         used, self._used = self._used, 0
         rate = plan.workers / each if plan and each else 0.0
-        self._line.say(Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events)))
+        told = Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events))
+        self._line.say(Parcel(ticket, packed(told)))
 
     def write(self, *entries: Mapping[str, Any]) -> None:
         """Take lines of the journal: they go to the parent with their lease."""
@@ -271,12 +277,12 @@ def _read(job: Path, told: str, own: Path) -> bytes:
     """The packed job, believed only where its digest is the one that was told.
 
     Raises:
-        UsageError: this host does not see the run folder.
+        HostUnsuited: this host does not see the run folder.
     """
     deadline = time.monotonic() + _SEEN_SECONDS
     while not (job.exists() and own.is_dir()):
         if time.monotonic() > deadline:
-            raise UsageError(
+            raise HostUnsuited(
                 f"{socket.gethostname()} does not see {job.parent}: give a path on a file system that all "
                 "nodes share"
             )
@@ -285,6 +291,21 @@ def _read(job: Path, told: str, own: Path) -> bytes:
     if digest_of(packed) != told:
         raise UsageError(f"{job} is not what was packed: another run, or a file system that lags behind")
     return packed
+
+
+def _check_code(code: Mapping[str, str]) -> None:
+    """The modules of the job, now that they are imported, are those that the parent has.
+
+    Raises:
+        HostUnsuited: one is not.
+    """
+    for module, there in code.items():
+        here = module_code(module)
+        if here != there and module in sys.modules:  # what is not imported came by value
+            raise HostUnsuited(
+                f"{socket.gethostname()} has another {module} than this run began with: {here}, not {there}. "
+                "All nodes need the same code"
+            )
 
 
 def main(incoming: int, outgoing: int) -> None:
@@ -298,6 +319,8 @@ def main(incoming: int, outgoing: int) -> None:
         threading.Thread(target=_beat, args=(line,), name="penstock-beat", daemon=True).start()
         try:
             Engine(line, came[0]).work()
+        except HostUnsuited as error:
+            line.say(Refused(str(error)))
         except Exception as error:
             line.say(Broken(type(error).__name__, str(error)))
     sys.stderr.flush()

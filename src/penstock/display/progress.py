@@ -111,6 +111,8 @@ class Progress(AbstractContextManager["Progress"]):
             size = f"{format_size(event.budget)} ({event.origin}), {plural(event.cores, 'core')}"
             return f"node {event.node} is there: {event.host}, {size}"
         if isinstance(event, ev.NodeLeft):
+            if not event.node:
+                return f"a node cannot join: {event.why}"
             return f"node {event.node} is gone: {event.why}; what it had is worked elsewhere"
         if isinstance(event, ev.Planned) and self._plan is None:
             self._plan, self._plan_at = event, self._clock()

@@ -100,6 +100,31 @@ def function_key(function: Any) -> dict[str, Any]:
     return key
 
 
+def imported_code(*owners: Any) -> dict[str, str]:
+    """What tells the modules of functions and classes from edited ones, by name.
+
+    A module that is not imported by its name elsewhere (a script, a notebook) is left out: its code travels.
+    """
+    found = {}
+    for owner in owners:
+        while isinstance(owner, functools.partial):
+            owner = owner.func
+        owner = owner if inspect.isroutine(owner) or inspect.isclass(owner) else type(owner)
+        name = getattr(owner, "__module__", None) or ""
+        if name not in ("", "__main__") and (code := module_code(name)):
+            found[name] = code
+    return found
+
+
+def module_code(name: str) -> str:
+    """What tells an imported module from an edited one; empty where that cannot be told."""
+    module = sys.modules.get(name)
+    if told := _package_version(module):
+        return told
+    file = getattr(module, "__file__", None)
+    return files.digest(file) if file and Path(file).exists() else ""
+
+
 def _content(cell: Any) -> Any:
     try:
         return input_key(cell.cell_contents)

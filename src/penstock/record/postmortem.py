@@ -19,6 +19,7 @@ from penstock.budget import format_size
 from penstock.errors import CannotResume
 from penstock.foreign import line
 from penstock.intervals import Intervals
+from penstock.plurals import plural
 from penstock.record import journal
 from penstock.record.lock_file import Holder, holder_of
 
@@ -56,6 +57,8 @@ class PostMortem:
     """How many of them are kept."""
     lost: int = 0
     """How many of those being worked are not, and will be repeated."""
+    nodes: int = 0
+    """Nodes of a cluster that were there; what they had open, only they knew."""
     process: str = ""
     """The process that held the folder and its host, as its lock tells."""
     rebooted: bool = False
@@ -88,6 +91,9 @@ class PostMortem:
         if not self.items and not self.running:
             return [f"{memory}, no stage had begun", "nothing is lost"]
         kept = f"{self.kept:,} of {self.items:,} items{stage} are kept"
+        if self.nodes:
+            there = plural(self.nodes, "node")
+            return [f"{there} working", f"{kept}, what the {there} had not given back will be repeated"]
         if not self.running:
             return [f"{memory}, no batch running", f"{kept}, nothing is lost"]
         return [f"{memory}, working on items {told(self.running)}", f"{kept}, {self.lost:,} will be repeated"]
@@ -143,6 +149,10 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
             return replace(last, at=at, kept=last.kept + event.stop - event.start)
         case ev.ItemSetAside():
             return replace(last, at=at, kept=last.kept - 1)  # its batch is counted whole
+        case ev.NodeJoined():
+            return replace(last, at=at, nodes=last.nodes + 1)
+        case ev.NodeLeft():
+            return replace(last, at=at, nodes=last.nodes - bool(event.node))
         case ev.CommandStarted():
             return replace(last, at=at, command=True)
         case ev.StageEnded():

@@ -123,9 +123,11 @@ class LiveState:
                 self.done -= event.items
             case ev.NodeJoined():
                 self.nodes.add(event.node)
+                self.doing = ""
             case ev.NodeLeft():
                 self.nodes.discard(event.node)
-                self._fail(event.at, f"node {event.node} is gone: {event.why}")
+                what = f"node {event.node} is gone" if event.node else "a node cannot join"
+                self._fail(event.at, f"{what}: {event.why}")
             case ev.CommandStarted():
                 self.command = " ".join(event.command)
             case ev.ProcessSeen():

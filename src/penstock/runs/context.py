@@ -25,6 +25,8 @@ class RunOptions:
     retry_set_aside: bool = False
     private: bool = False
     history: bool = True
+    wait: float = 300.0
+    """Seconds without any node of the cluster after which the run ends."""
 
     @property
     def tries_all(self) -> bool:

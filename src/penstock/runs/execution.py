@@ -59,7 +59,9 @@ class Execution:
         """Whether any stage was not finished before."""
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, and leave the cluster."""
+        if self._nodes is not None:
+            self._nodes.leave()
         if self._backend is not None:
             self._backend.close()
 

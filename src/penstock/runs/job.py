@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
 from penstock import display
-from penstock.abc import Cluster, Observer, Source
+from penstock.abc import Observer, Source
 from penstock.engine.decide.plan import Plan
 from penstock.errors import SetAside
 from penstock.report.report import Report
@@ -150,7 +150,8 @@ class Job(JobSpec, Generic[Result]):
         output: display.Output = "show",
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
-        cluster: str | Cluster | None = None,
+        cluster: str | Any | None = None,
+        wait: str | float = "5min",
     ) -> Report[Any]:
         """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
 
@@ -174,6 +175,7 @@ class Job(JobSpec, Generic[Result]):
             observers=observers,
             backend=backend,
             cluster=cluster,
+            wait=wait,
         ) as run:
             run._stage("", self)
         return run.report()
@@ -270,7 +272,8 @@ def run(
     output: display.Output = "show",
     observers: Sequence[Observer] = (),
     backend: str | Any = "local",
-    cluster: str | Cluster | None = None,
+    cluster: str | Any | None = None,
+    wait: str | float = "5min",
 ) -> Report[Any]:
     """Call ``function`` with every item, inside a memory budget; the report has the ``result``.
 
@@ -285,7 +288,7 @@ def run(
         into, inputs, batched, memory, threads, seed, timeout, stall: as for :class:`Job`.
         private: as for :class:`Job` and :class:`Run`.
         budget, workers, call, set_aside, accept_changes, retry_set_aside: as for :class:`Run`.
-        history, progress, output, observers, backend, cluster: as for :class:`Run`.
+        history, progress, output, observers, backend, cluster, wait: as for :class:`Run`.
 
     Raises:
         PenstockError: see :mod:`penstock.errors`.
@@ -317,6 +320,7 @@ def run(
         observers=observers,
         backend=backend,
         cluster=cluster,
+        wait=wait,
     )
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from penstock import drafts, layout, registry
+from penstock import drafts, foreign, layout, registry
 from penstock.abc import Cluster, NodeOptions
 from penstock.budget import MiB
 from penstock.engine.parent.lead import Lead
@@ -16,14 +16,18 @@ from penstock.engine.parent.stage import Stage
 from penstock.errors import UsageError
 from penstock.files import digest_of
 from penstock.meter import Meter
+from penstock.record.job_key import imported_code
 from penstock.runs.context import RunContext
 from penstock.runs.stage_run import StageRun
 
+_OBJECTS = {"distributed": "dask", "dask_jobqueue": "dask"}
+"""Packages whose objects stand for a cluster (a ``distributed.Client``), and the name of ours that takes
+them."""
 _OURS = 64 * MiB
 """Bytes that this process may grow by while it keeps the journal."""
 
 
-def find(cluster: str | Cluster | None, backend: Any) -> Cluster | None:
+def find(cluster: Any, backend: Any) -> Cluster | None:
     """The cluster that is meant by ``"local:2"``, or one that was made already.
 
     Args:
@@ -43,10 +47,27 @@ def find(cluster: str | Cluster | None, backend: Any) -> Cluster | None:
             "leave out either backend= or cluster="
         )
     if not isinstance(cluster, str):
-        return cluster
+        theirs = _OBJECTS.get(type(cluster).__module__.partition(".")[0])
+        return registry.load("cluster", theirs)(cluster) if theirs else _checked(cluster)
     scheme, _, where = cluster.partition(":")
     made: Cluster = registry.load("cluster", scheme)(*([where] if where else []))
     return made
+
+
+def _checked(cluster: Any) -> Cluster:
+    """A cluster of somebody's, with all that one must have.
+
+    Raises:
+        UsageError: something of that is missing.
+    """
+    needed = [name for name in vars(Cluster) if not name.startswith("_")]
+    if missing := [name for name in needed if not callable(getattr(cluster, name, None))]:
+        raise UsageError(
+            f"cluster is a {foreign.kind_of(cluster)}, which has no {', '.join(missing)}: name one, such as "
+            "'local:2', or see penstock.abc.Cluster"
+        )
+    found: Cluster = cluster
+    return found
 
 
 class OnNodes:
@@ -63,6 +84,12 @@ class OnNodes:
         self._numbers = Numbers()
         self.cpu = 0.0
         """CPU seconds of all nodes so far."""
+        self._code: dict[str, str] = {}
+        """Of the modules that were needed so far, as this run began with them."""
+
+    def leave(self) -> None:
+        """The run is over."""
+        self._cluster.leave()
 
     def work(self, current: StageRun, stage: Stage) -> None:
         """Have the items of a stage worked, whose results are prepared. Raises as :meth:`Lead.run`."""
@@ -76,6 +103,7 @@ class OnNodes:
             beat=context.folder.beat,
             awake=context.folder.awake,
             numbers=self._numbers,
+            patience=context.options.wait,
         )
         if lead.leases.finished:
             return
@@ -118,7 +146,13 @@ class OnNodes:
             umask=umask,
             log=None if job.private else self._context.folder.machinery / layout.WORKERS_LOG,
             held=Meter().held() + stage.backend.overhead() + _OURS,
+            code=self._code_of(current),
         )
+
+    def _code_of(self, current: StageRun) -> dict[str, str]:
+        job = current.job
+        code = imported_code(job.function, job.source, *current.stored.outputs.values())
+        return {name: self._code.setdefault(name, told) for name, told in code.items()}
 
     def _fence_all(self, machinery: Path) -> None:
         """Every node, dead or not, of a run that is still ours: else what lies there is its successor's."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 from penstock import display
-from penstock.abc import Cluster, Observer
+from penstock.abc import Observer
 
 if TYPE_CHECKING:
     # Part of every type checker; at run time a default says nothing, and Python 3.13 is the first to know it.
@@ -82,7 +82,8 @@ class RunKeywords(TypedDict, total=False):
     output: display.Output
     observers: Sequence[Observer]
     backend: str | Any
-    cluster: str | Cluster | None
+    cluster: str | Any | None
+    wait: str | float
 
 
 class JobRunKeywords(RunKeywords, total=False):

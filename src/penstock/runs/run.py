@@ -17,7 +17,8 @@ from typing import Any
 
 from penstock import discover, display, foreign, forks, layout, storage
 from penstock import events as ev
-from penstock.abc import Cluster, Observer
+from penstock.abc import Observer
+from penstock.durations import parse_duration
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.errors import UsageError
@@ -62,8 +63,10 @@ class Run:
         output: ``"show"`` here what workers print, or ``"log"``: only in ``.penstock/workers.log``.
         observers: called with every event.
         backend: ``"local"`` or ``"inline"``, or a backend.
-        cluster: nodes that work the items of stages, each with a budget of its own: ``"local:2"``, or a
+        cluster: nodes that work the items of stages, each with a budget of its own: ``"local:2"``,
+            ``"dask://HOST:8786"``, ``"slurm:4,memory=64GiB,cores=16"``, a ``distributed.Client`` or a
             :class:`penstock.abc.Cluster`. Steps run here, and the results are put together here.
+        wait: how long the run goes on without any node of its cluster.
 
     Raises:
         RunLocked: another process runs in the folder.
@@ -88,7 +91,8 @@ class Run:
         output: display.Output = "show",
         observers: Sequence[Observer] = (),
         backend: str | Any = "local",
-        cluster: str | Cluster | None = None,
+        cluster: str | Any | None = None,
+        wait: str | float = "5min",
     ) -> None:
         found = on_nodes.find(cluster, backend)
         options = RunOptions(
@@ -100,6 +104,7 @@ class Run:
             retry_set_aside=retry_set_aside,
             private=private,
             history=history,
+            wait=parse_duration(wait, "wait"),
         )
         self._here = forks.Here()
         told = Observers(observers)

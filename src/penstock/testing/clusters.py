@@ -66,6 +66,7 @@ class ClusterSuite:
         self.inbox: list[tuple[str, Any]] = []
         yield cluster
         cluster.close()
+        cluster.leave()
 
     def open(self, cluster: Cluster, folder: Path, *, spoil: bool = False) -> None:
         """Open it with a job of 1,000 items."""

@@ -17,7 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from penstock import discover
-from penstock.abc import Broken, Cut, Event, Lease, Node, NodeLost, NodeOptions, Receipt, Returned, SetAside
+from penstock.abc import (
+    Broken,
+    Cut,
+    Event,
+    Lease,
+    Node,
+    NodeLost,
+    NodeOffer,
+    NodeOptions,
+    Receipt,
+    Refused,
+    Returned,
+    SetAside,
+    Told,
+)  # fmt: skip
 from penstock.budget import Budget, GiB
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.lead import Lead
@@ -49,6 +63,8 @@ class FakeNode:
     """Bytes that a call may use."""
     broken: str = ""
     """Why it cannot work at all; empty where it can."""
+    refused: str = ""
+    """Why its host cannot have a node of this job."""
 
 
 @dataclass
@@ -87,7 +103,7 @@ class FakeCluster:
             f"{number:032x}": _FakeLife(f"{number:032x}", each) for number, each in enumerate(nodes)
         }
         self._ready: dict[str, Node] = {}
-        self._said: deque[tuple[str, Returned | Broken | NodeLost]] = deque()
+        self._said: deque[tuple[str, Told]] = deque()
         self._unborn = len(self._lives)
         self._woken = False
         self.sent: list[tuple[str, Lease]] = []
@@ -111,6 +127,8 @@ class FakeCluster:
         self._unborn -= 1
         if life.what.broken:
             self._said.append((life.token, Broken("RunFailed", life.what.broken)))
+        elif life.what.refused:
+            self._said.append((life.token, Refused(life.what.refused)))
         elif life.alive:
             self._ready[life.token] = Node("a host", 4 * GiB, "a script", 1, life.what.alone)
 
@@ -179,7 +197,7 @@ class FakeCluster:
                 aside.append(SetAside(item, str(item), "memory", "needs more", needed=self._needs(item)))
         return entries.kept(start, stop, {"": [(start, stop, Receipt(value=life.token))]}, aside)
 
-    def wait(self, timeout: float) -> list[tuple[str, Returned | Broken | NodeLost]]:
+    def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """Let time go by until somebody has said something."""
         until = self._clock() + timeout
         while not self._said and not self._woken and self._clock() < until:
@@ -203,6 +221,16 @@ class FakeCluster:
         for life in self._lives.values():
             life.alive = False
         self._ready.clear()
+
+    def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
+        """Those of the script."""
+        return [
+            NodeOffer("a host", 4 * GiB, "a script", 1, "a script", "a script", life.what.refused)
+            for life in self._lives.values()
+        ]
+
+    def leave(self) -> None:
+        """Nothing else was asked for."""
 
 
 @dataclass

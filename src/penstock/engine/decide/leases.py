@@ -93,6 +93,9 @@ class Leases:
         """Intervals that were too large for a node, and the bytes that were too few there."""
         self._first: list[int] = []
         self._nodes: dict[str, _Lessee] = {}
+        self._lost: dict[str, None] = {}
+        self._wanting: dict[str, None] = {}
+        """Nodes with fewer leases than they may have."""
         self._tickets = 0
         self._starts = None
         if starts is not None:
@@ -118,9 +121,19 @@ class Leases:
         return [name for name, node in self._nodes.items() if not node.lost]
 
     @property
+    def count(self) -> int:
+        """How many these are."""
+        return len(self._nodes) - len(self._lost)
+
+    @property
     def held_back(self) -> list[str]:
         """The nodes that are lost and not fenced yet."""
-        return [name for name, node in self._nodes.items() if node.lost]
+        return list(self._lost)
+
+    @property
+    def wanting(self) -> list[str]:
+        """The nodes that could have one more lease, while there is anything to lend."""
+        return list(self._wanting) if self.left else []
 
     def tickets(self, node: str) -> list[int]:
         """The open ones of a node."""
@@ -135,7 +148,9 @@ class Leases:
             node: its token, which no other has or had.
             alone: bytes that a single worker of it may use.
         """
-        self._nodes.setdefault(node, _Lessee(alone))
+        if node not in self._nodes:
+            self._nodes[node] = _Lessee(alone)
+            self._wanting[node] = None
 
     def lose(self, node: str) -> bool:
         """A node is lost, or left out: its tickets count no more; False where that was known.
@@ -146,12 +161,15 @@ class Leases:
         if known is None or known.lost:
             return False
         known.lost = True
+        self._lost[node] = None
+        self._wanting.pop(node, None)
         return True
 
     def fenced(self, node: str) -> None:
         """Nothing that a lost node writes gets a final name any more: others may have its items."""
         if not self._nodes[node].lost:
             raise ValueError(f"{node} is not lost")
+        del self._lost[node]
         for lent in self._nodes.pop(node).tickets.values():
             self._give_back(lent, Intervals())
 
@@ -173,6 +191,8 @@ class Leases:
         self._tickets += 1
         start, stop, floor = found
         lent = mine.tickets[self._tickets] = LentItems(self._tickets, start, stop, self._seconds(), floor)
+        if len(mine.tickets) >= OPEN:
+            del self._wanting[node]
         return lent
 
     def shorten(self, node: str, ticket: int, stop: int) -> LentItems:
@@ -186,6 +206,8 @@ class Leases:
         return shorter
 
     def _heavy_for(self, node: _Lessee) -> tuple[int, int, int] | None:
+        if not self._heavy:
+            return None
         largest = max(self._nodes[name].alone for name in self.living)
         for place, (start, stop, floor) in enumerate(self._heavy):
             # Where no larger one lives any more, it is worked once more where it can be.
@@ -227,7 +249,7 @@ class Leases:
         return self._starts[place] if place < len(self._starts) else self.items
 
     def _size(self, node: _Lessee) -> int:
-        nodes = max(len(self.living), 1)
+        nodes = max(self.count, 1)
         share = self.items / nodes
         half = len(self._pending) / (2 * nodes)
         least, most = share / _LEAST_SHARE, share / _SHARE
@@ -237,7 +259,7 @@ class Leases:
         return max(int(min(max(half, least), most)), 1)
 
     def _seconds_of_work(self) -> float:
-        return max(_MOST_SECONDS, _SECONDS_A_NODE * len(self.living))
+        return max(_MOST_SECONDS, _SECONDS_A_NODE * self.count)
 
     def _seconds(self) -> float:
         return self._seconds_of_work() * (1 if self._starts is None else _STREAMED)
@@ -277,6 +299,7 @@ class Leases:
         pairs = sorted(kept)
         self._check(lent, pairs)
         del mine.tickets[ticket]
+        self._wanting[node] = None
         mine.rate = rate or mine.rate
         heavy = self._heavier(mine, lent, pairs, too_large)
         counted = tuple(pair for pair in pairs if pair not in heavy)

@@ -11,7 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock import errors
-from penstock.abc import Broken, Carried, Cluster, Cut, Lease, NodeLost, Returned, Sequential, SetAside
+from penstock import events as ev
+from penstock.abc import (
+    Broken,
+    Carried,
+    Cluster,
+    Cut,
+    Lease,
+    NodeLost,
+    Refused,
+    Returned,
+    Sequential,
+    SetAside,
+)
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.leases import Leases
@@ -29,6 +41,10 @@ _GRACE = 6.0
 """Seconds that nodes get to give back what they have, after an interrupt."""
 _CARGO = 16 << 20
 """Bytes of a lease's items that travel with it, at most."""
+_TELL_AFTER = 3.0
+"""Seconds without a node after which it is said what is waited for."""
+_TOLD = 12
+"""Reasons of nodes that are gone, told when the run ends for want of one."""
 _BROKEN = 3
 """So many nodes that cannot go on: it is the job."""
 
@@ -80,8 +96,9 @@ class Lead:
             starts=self._source.starts() if isinstance(self._source, Sequential) else None,
         )
         self.nodes = Nodes(stage.ledger, numbers or Numbers())
-        self._reasons: list[tuple[str, Broken | NodeLost]] = []
+        self._reasons: list[tuple[str, Broken | Refused | NodeLost]] = []
         """Why nodes are gone."""
+        self._said_coming = ""
         self._held = Meter().held
         self._beaten = self._alone_since = self._clock()
         self._checked = -math.inf
@@ -103,7 +120,7 @@ class Lead:
                 self._wind_down()
                 raise Interrupt(self._interrupts.number)
             self._meet()
-            for node in self.leases.living:
+            for node in self.leases.wanting:
                 self._lend(node)
             self._listen(_TURN)
             self._fence_lost()
@@ -216,12 +233,12 @@ class Lead:
 
     # ------------------------------------------------------------------ nodes that go
 
-    def _gone(self, node: str, told: Broken | NodeLost) -> None:
+    def _gone(self, node: str, told: Broken | Refused | NodeLost) -> None:
         self.leases.join(node)  # it may never have been ready
         if not self.leases.lose(node):
             return
         self._cluster.end(node)
-        why = told.why if isinstance(told, NodeLost) else f"{told.kind}: {told.message}"
+        why = f"{told.kind}: {told.message}" if isinstance(told, Broken) else _why(told)
         self._reasons.append((self.nodes.name(node), told))
         self.nodes.gone(node, why)
         self._fence_lost()
@@ -244,22 +261,29 @@ class Lead:
     def _expect(self) -> None:
         """End where nobody is left to work."""
         self._meet()  # some may have become ready while we listened
-        if self.leases.living or self.leases.finished:
+        if self.leases.count or self.leases.finished:
             self._alone_since = self._clock()
             return
         coming = self._cluster.coming()
         waited = self._clock() - self._alone_since
         if not coming:
             raise self._error("no node is left to work")
+        self._tell_wait(waited, coming)
         if waited > self._patience:
             raise self._error(f"no node was there for {waited:.0f} s ({coming})")
 
+    def _tell_wait(self, waited: float, coming: str) -> None:
+        """Say what is waited for, when that is long, and when it changes."""
+        if waited > _TELL_AFTER and coming != self._said_coming:
+            self._said_coming = coming
+            self._ledger.say(ev.Looking, message=f"no node is there yet: {coming}")
+
     def _error(self, what: str) -> PenstockError:
         """Why the run ends: as the class that the last node told of, where one did."""
-        reasons = [
-            f"{name}: {told.why if isinstance(told, NodeLost) else told.message}"
-            for name, told in self._reasons[-5:]
-        ]
+        every = [f"{name}: {_why(told)}" if name else _why(told) for name, told in self._reasons]
+        reasons = list(dict.fromkeys(reversed(every)))[:_TOLD][::-1]
+        if (more := len(set(every)) - len(reasons)) > 0:
+            reasons.append(f"and {more} more")
         kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
         kind = getattr(errors, kinds[-1], None) if kinds else None
         message = f"{what}. " + "; ".join(reasons) if reasons else what
@@ -267,3 +291,7 @@ class Lead:
         if isinstance(kind, type) and issubclass(kind, RunFailed | errors.CannotFit):
             return kind(message)
         return RunFailed(message)
+
+
+def _why(told: Broken | Refused | NodeLost) -> str:
+    return told.why if isinstance(told, NodeLost) else told.message

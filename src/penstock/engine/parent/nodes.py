@@ -77,9 +77,9 @@ class Nodes:
         return True
 
     def name(self, token: str) -> str:
-        """What people call it: ``"n2 on HOST"``."""
+        """What people call it: ``"n2 on HOST"``; empty for one that was never ready."""
         known = self._known.get(token)
-        return f"{known.name} on {known.node.host}" if known else "a node that was not ready yet"
+        return f"{known.name} on {known.node.host}" if known else ""
 
     def gone(self, token: str, why: str) -> None:
         """It is lost or left out, and its workers with it."""

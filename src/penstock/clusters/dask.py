@@ -1,0 +1,515 @@
+"""The cluster ``dask``: each worker of a Dask cluster that runs already has a node.
+
+``dask://HOST:PORT``, ``dask:tcp://HOST:PORT``, ``dask:FILE.json`` (a scheduler file), or in Python a
+``distributed.Client``. Dask places the work and watches the workers; which items a node has, we decide. A
+node is
+born by ``client.run``, which Dask never repeats; a lease is a task bound to its worker, which finds the node
+by its
+token or does nothing. :mod:`penstock.clusters.dask_worker` is the other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import queue
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from penstock import foreign
+from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Refused, Returned, Told
+from penstock.backends.frames import pack
+from penstock.clusters import dask_worker
+from penstock.clusters.dask_places import DaskPlace, failed, offer, share, unfit, warning
+from penstock.clusters.far import Hello, Start, new_token
+from penstock.errors import UsageError
+from penstock.plurals import plural
+from penstock.warned import warn
+
+CONNECT_SECONDS = 10.0
+"""In which a scheduler must answer."""
+_MEET_SECONDS = 60.0
+"""In which a Dask worker must."""
+_BACK_SECONDS = 15.0
+"""In which a scheduler that was cut off must be back."""
+_CLOSE_SECONDS = 20.0
+_BUSY_SECONDS = 2.0
+"""After which a worker that has another run's node is asked again."""
+_BIRTHS = 3
+"""So many nodes in a row that ended on a worker before they gave anything back: it is the host."""
+_LARGE = 1 << 20
+"""Bytes of a lease above which it goes through the run folder, not through the scheduler."""
+
+
+@dataclass
+class _Open:
+    """What is true between ``open`` and ``close``."""
+
+    job: Path
+    digest: str
+    options: NodeOptions
+    key: str = field(default_factory=lambda: os.urandom(6).hex())
+    said: queue.Queue[tuple[Any, ...]] = field(default_factory=queue.Queue)
+    places: dict[str, DaskPlace] = field(default_factory=dict)
+    listed: bool = False
+    ready: dict[str, Node] = field(default_factory=dict)
+    tasks: dict[str, dict[int, asyncio.Future[None]]] = field(default_factory=dict)
+    """What is awaited of a node's leases, by ticket."""
+    attended: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+    rooms: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Bytes that were there for all nodes of a group before the first of them."""
+    warned: bool = False
+
+
+class DaskNodes:
+    """Nodes on the workers of a Dask cluster.
+
+    Args:
+        where: behind ``dask:`` an address or the name of a scheduler file; or a ``distributed.Client``, or a
+            cluster of Dask's that has a ``scheduler_address``.
+    """
+
+    def __init__(self, where: Any = "") -> None:
+        self._where = where
+        if isinstance(where, str) and not where.strip("/"):
+            raise UsageError("dask: names no scheduler: write dask://HOST:8786 or dask:scheduler.json")
+        self._client: Any = None
+        self._open: _Open | None = None
+        self._cut_off: float | None = None
+        self._gone = False
+
+    # ------------------------------------------------------------------ the scheduler
+
+    def _connect(self) -> Any:
+        """A client of our own: one of the user's is his to close, and has one handler for each kind of event.
+
+        Raises:
+            UsageError: nobody answers.
+        """
+        if self._client is None:
+            address, security = self._address()
+            more = {} if security is None else {"security": security}
+            try:
+                self._client = Client(
+                    address, timeout=CONNECT_SECONDS, set_as_default=False, name="penstock", **more
+                )
+            except (OSError, ValueError, RuntimeError) as error:  # asyncio's TimeoutError is an OSError
+                raise UsageError(
+                    f"no Dask scheduler answers at {foreign.line(address)} within {CONNECT_SECONDS:.0f} s "
+                    f"({foreign.reason_of(error)}): start one (dask scheduler), or correct the address"
+                ) from error
+        return self._client
+
+    def _address(self) -> tuple[str, Any]:
+        where = self._where
+        if not isinstance(where, str):
+            address = getattr(where, "scheduler_address", None) or where.scheduler.address
+            return str(address), getattr(where, "security", None)
+        if where.endswith(".json"):
+            try:
+                told = json.loads(Path(where).read_text())
+                return str(told["address"]), None
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UsageError(
+                    f"{foreign.line(where)} is no scheduler file of Dask's ({foreign.reason_of(error)}): "
+                    "it is written by dask scheduler --scheduler-file FILE"
+                ) from error
+        return (f"tcp:{where}" if where.startswith("//") else where), None
+
+    @property
+    def _scheduler(self) -> str:
+        return foreign.line(self._client.scheduler.address if self._client.scheduler else self._address()[0])
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
+
+    def _call(self, address: str, word: str, *told: Any) -> Any:
+        """Have it done in the event loop of a Dask worker; to be awaited."""
+        return asyncio.wait_for(
+            self._client.run(
+                eval, dask_worker.CALL, {"word": word, "told": told}, workers=[address], asynchronous=True
+            ),
+            _MEET_SECONDS,
+        )
+
+    async def _task(self, now: _Open, address: str, word: str, name: str, *told: Any) -> Any:
+        """Have it done in a thread of a Dask worker. What was packed comes back as it was.
+
+        Raises:
+            Exception: it was cancelled, or the worker is gone.
+        """
+        future = self._client.submit(
+            eval, dask_worker.CALL, {"word": word, "told": told}, key=f"penstock-{now.key}-{name}",
+            workers=[address], allow_other_workers=False, pure=False, retries=0,
+        )  # fmt: skip
+        try:
+            packed = await self._client.gather(future, asynchronous=True)
+        finally:
+            await self._client.cancel([future], asynchronous=True, force=True)
+        return pickle.loads(packed) if packed is not None else None
+
+    # ------------------------------------------------------------------ the seam
+
+    def open(self, job: Path, digest: str, options: NodeOptions) -> None:
+        """Have a node begin on every worker.
+
+        Raises:
+            UsageError: no scheduler answers.
+        """
+        client = self._connect()
+        now = self._open = _Open(job, digest, options)
+        self._cut_off, self._gone = None, False
+        client.subscribe_topic("all", lambda event: now.said.put(("event", event[1])))
+        self._spawn(self._list(now))
+
+    def nodes(self) -> Mapping[str, Node]:
+        """Those that are ready."""
+        return dict(self._open.ready) if self._open else {}
+
+    def coming(self) -> str:
+        """How many are still beginning; a worker may join at any time, where none was refused."""
+        now = self._open
+        if self._gone or now is None:
+            return ""
+        if not now.places:
+            return f"no worker has joined the Dask cluster at {self._scheduler}"
+        waiting = [each for each in now.places.values() if not each.left_out and each.token not in now.ready]
+        if busy := next((each.busy for each in waiting if each.busy), ""):
+            return f"its Dask workers have nodes of the run in {busy}"
+        return f"{len(waiting)} of {plural(len(now.places), 'Dask worker')} begin" if waiting else ""
+
+    def send(self, node: str, message: Lease | Cut) -> None:
+        """Pass on a message."""
+        now, place = self._open, self._place(node)
+        if now is None or place is None:
+            return
+        frame = pack(message)
+        if isinstance(message, Cut):
+            place.left_out = True  # what is cut is not to be begun anew
+            self._spawn(self._cut(now, place.address, node, frame))
+            return
+        sent: bytes | str = frame
+        if len(frame) > _LARGE:
+            path = now.options.drafts / node / f"lease-{message.ticket}"
+            try:
+                path.write_bytes(frame)
+            except OSError:  # it is fenced: what is sent to a node that is gone is lost
+                return
+            sent = str(path)
+        self._spawn(self._lend(now, place.address, node, message.ticket, sent))
+
+    def wait(self, timeout: float) -> list[tuple[str, Told]]:
+        """What nodes said."""
+        now = self._open
+        if now is None:
+            return []
+        told: list[tuple[str, Told]] = []
+        self._watch_scheduler(now, told)
+        heard = []
+        try:
+            heard.append(now.said.get(timeout=0.0 if told else timeout))
+            while True:
+                heard.append(now.said.get_nowait())
+        except queue.Empty:
+            pass
+        for what, *about in heard:
+            if what:
+                getattr(self, f"_heard_{what}")(now, told, *about)
+        if not self._gone and self._cut_off is None:
+            self._bear(now, told)
+        return told
+
+    def end(self, node: str) -> None:
+        """Kill it; its worker may have another."""
+        if (place := self._place(node)) is not None:
+            self._spawn(self._quietly(self._call(place.address, "end", node, True)))
+            self._forget(node)
+
+    def pid(self, node: str) -> int:
+        """The process of a node's program, on its host."""
+        assert self._open is not None
+        return self._open.pids[node]
+
+    def wake(self) -> None:
+        """Have :meth:`wait` return."""
+        if self._open is not None:
+            self._open.said.put(("",))
+
+    def close(self) -> None:
+        """End the nodes, and wait until they have ended."""
+        now, self._open = self._open, None
+        if now is None:
+            return
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._end_all(now), self._client.loop.asyncio_loop).result(
+                _CLOSE_SECONDS
+            )
+        with suppress(Exception):
+            self._client.unsubscribe_topic("all")
+
+    def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
+        """Ask the host of each worker.
+
+        Raises:
+            UsageError: no scheduler answers.
+        """
+        self._connect()
+        deadline = time.monotonic() + patience
+        while not (known := self._ask(self._client.scheduler.identity, n_workers=-1)["workers"]):
+            if time.monotonic() > deadline:
+                return []
+            time.sleep(0.5)
+        places = [_place_of(address, info) for address, info in known.items()]
+        answers = self._ask(self._meet_all, places, requested, str(folder or ""))
+        for place, facts in zip(places, answers, strict=True):
+            place.facts = facts if not isinstance(facts, BaseException) else None
+        rooms: dict[tuple[str, str], int] = {}
+        offers = []
+        for place, facts in zip(places, answers, strict=True):
+            made = offer(place, facts, places, rooms, folder, dask_worker.boot())
+            place.token, place.budget, place.left_out = place.address, made.budget, bool(made.why)
+            offers.append(made)
+        return offers
+
+    async def _meet_all(self, places: list[DaskPlace], requested: str | int, folder: str) -> list[Any]:
+        asked = (self._call(each.address, "meet", requested, folder) for each in places)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [
+            answer if isinstance(answer, BaseException) else answer[each.address]
+            for each, answer in zip(places, answers, strict=True)
+        ]
+
+    def _ask(self, what: Any, *args: Any, **more: Any) -> Any:
+        """What a coroutine gives; from the main thread.
+
+        Raises:
+            UsageError: nothing, in a minute.
+        """
+        asked = asyncio.run_coroutine_threadsafe(what(*args, **more), self._client.loop.asyncio_loop)
+        try:
+            return asked.result(_MEET_SECONDS + CONNECT_SECONDS)
+        except (OSError, TimeoutError, FutureTimeout) as error:
+            raise UsageError(
+                f"the Dask scheduler at {self._scheduler} does not answer: {foreign.reason_of(error)}"
+            ) from error
+
+    def leave(self) -> None:
+        """Say goodbye to the scheduler."""
+        self.close()
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.close(timeout=5)
+
+    # ------------------------------------------------------------------ coroutines, in the client's thread
+
+    async def _quietly(self, doing: Any) -> None:
+        with suppress(Exception):
+            await doing
+
+    async def _cut(self, now: _Open, address: str, token: str, frame: bytes) -> None:
+        await self._quietly(self._call(address, "cut", token, frame, tuple(now.tasks.get(token, ()))))
+
+    async def _list(self, now: _Open) -> None:
+        with suppress(Exception):  # cut off: it is asked again when it is back
+            known = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            now.said.put(("workers", known))
+
+    async def _meet(self, now: _Open, address: str) -> None:
+        folder = str(now.job.parent)
+        try:
+            answers = await self._call(address, "meet", now.options.requested, folder)
+            now.said.put(("facts", address, answers[address]))
+        except Exception as error:
+            now.said.put(("facts", address, error))
+
+    async def _begin(self, now: _Open, address: str, token: str, order: bytes) -> None:
+        try:
+            busy, pid = (await self._call(address, "begin", order))[address]
+            now.pids[token] = pid
+            if busy:
+                now.said.put(("busy", address, token, busy))
+                return
+        except Exception as error:
+            now.said.put(("lost", token, NodeLost(f"it could not begin: {foreign.reason_of(error)}")))
+            return
+        now.attended[token] = asyncio.ensure_future(self._attend(now, address, token))
+        with suppress(Exception):
+            node = await self._task(now, address, "ready", f"{token}-ready", token)
+            now.said.put(("ready", token, node))
+
+    async def _attend(self, now: _Open, address: str, token: str) -> None:
+        try:
+            why = await self._task(now, address, "attend", token, token)
+        except (Exception, asyncio.CancelledError) as error:
+            why = NodeLost(f"Dask gave it up: {foreign.reason_of(error)}")
+        if leases := now.tasks.get(token):  # what it gave back before it ended counts
+            await asyncio.wait([*leases.values()], timeout=_BACK_SECONDS)
+        now.said.put(("lost", token, why or NodeLost("its Dask worker was started anew")))
+
+    async def _lend(self, now: _Open, address: str, token: str, ticket: int, frame: bytes | str) -> None:
+        leases = now.tasks.setdefault(token, {})
+        leases[ticket] = mine = asyncio.ensure_future(self._fetch(now, address, token, ticket, frame))
+        mine.add_done_callback(lambda done: leases.pop(ticket, None))
+
+    async def _fetch(self, now: _Open, address: str, token: str, ticket: int, frame: bytes | str) -> None:
+        with suppress(Exception, asyncio.CancelledError):  # that the node is lost, its attendant tells
+            told = await self._task(now, address, "lease", f"{token}-{ticket}", token, ticket, frame)
+            if told is not None:
+                now.said.put(("returned", token, told))
+
+    async def _end_all(self, now: _Open) -> None:
+        tokens = {place.token: place.address for place in now.places.values() if place.token}
+        await asyncio.gather(
+            *(self._quietly(self._call(at, "end", token, False)) for token, at in tokens.items())
+        )
+        attended = [now.attended[token] for token in tokens if token in now.attended]
+        if attended:
+            await asyncio.wait(attended, timeout=_CLOSE_SECONDS - 5)
+        for each in (*attended, *(task for tasks in now.tasks.values() for task in tasks.values())):
+            each.cancel()
+
+    # ------------------------------------------------------------------ what was heard
+
+    def _heard_event(self, now: _Open, told: list[tuple[str, Told]], event: Mapping[str, Any]) -> None:
+        if event.get("action") == "add-worker":
+            self._spawn(self._list(now))
+        elif event.get("action") == "remove-worker":
+            self._remove(now, told, event.get("worker", ""), "Dask lost its worker, or ended it")
+
+    def _heard_workers(self, now: _Open, told: list[tuple[str, Told]], known: Mapping[str, Any]) -> None:
+        now.listed = True
+        for address in [each for each in now.places if each not in known]:
+            self._remove(now, told, address, "its Dask worker is gone")
+        for address, info in known.items():
+            if address not in now.places:
+                now.places[address] = _place_of(address, info)
+                self._spawn(self._meet(now, address))
+
+    def _heard_facts(self, now: _Open, told: list[tuple[str, Told]], address: str, facts: Any) -> None:
+        if (place := now.places.get(address)) is None:
+            return
+        if isinstance(facts, BaseException):
+            self._refuse(now, told, place, f"the Dask worker {address} {failed(facts)}")
+            return
+        if why := unfit(facts, now.job.parents[1], dask_worker.boot()):
+            self._refuse(now, told, place, why)
+            return
+        place.facts = facts
+        if (told_once := warning(place, facts)) and not now.warned:
+            now.warned = True
+            warn(told_once)
+
+    def _heard_busy(
+        self, now: _Open, told: list[tuple[str, Told]], address: str, token: str, by: str
+    ) -> None:
+        self._forget(token)
+        if (place := now.places.get(address)) is not None:
+            place.busy, place.again, place.births = by, time.monotonic() + _BUSY_SECONDS, place.births - 1
+        with suppress(OSError):
+            (now.options.drafts / token).rmdir()
+
+    def _heard_ready(self, now: _Open, told: list[tuple[str, Told]], token: str, node: Any) -> None:
+        if self._place(token) is not None and isinstance(node, Node):  # else it was given up meanwhile
+            now.ready[token] = node
+
+    def _heard_returned(self, now: _Open, told: list[tuple[str, Told]], token: str, what: Returned) -> None:
+        if (place := self._place(token)) is not None:
+            place.births = 0
+            told.append((token, what))
+
+    def _heard_lost(self, now: _Open, told: list[tuple[str, Told]], token: str, why: Told) -> None:
+        if (place := self._place(token)) is None:
+            return
+        self._forget(token)
+        if not isinstance(why, NodeLost) or place.births >= _BIRTHS:
+            place.left_out = True
+        told.append((token, why))
+
+    # ------------------------------------------------------------------ nodes that come and go
+
+    def _bear(self, now: _Open, told: list[tuple[str, Told]]) -> None:
+        """Have nodes begin on the workers that have none, once all of their host have answered."""
+        clock = time.monotonic()
+        free = [each for each in now.places.values() if not each.left_out and not each.token]
+        hosts = {each.host for each in free if each.facts is None}
+        for place in free:
+            if place.facts is None or place.host in hosts or place.again > clock:
+                continue
+            budget, origin = share(place, now.places.values(), now.rooms)
+            if not budget:
+                self._refuse(now, told, place, f"{place.facts['host']}: {origin}")
+                continue
+            place.token, place.budget, place.busy = new_token(now.options), budget, ""
+            place.births += 1
+            cores = max(min(place.facts["cores"], place.threads), 1)
+            log = now.options.log
+            found_there = budget == place.facts["budget"]
+            hello = Hello(
+                place.token, now.job, now.digest, now.options,
+                now.options.requested if found_there else budget, cores,
+                log.with_name(f"{log.stem}-{place.token[:8]}{log.suffix}") if log else None,
+                "" if found_there else origin,
+            )  # fmt: skip
+            start = Start(tuple(sys.path), tuple(sys.argv), str(Path.cwd()))
+            order = pickle.dumps(dask_worker.Birth(hello, start, place.address), protocol=5)
+            self._spawn(self._begin(now, place.address, place.token, order))
+
+    def _refuse(self, now: _Open, told: list[tuple[str, Told]], place: DaskPlace, why: str) -> None:
+        place.left_out = True
+        told.append((new_token(now.options), Refused(why)))
+
+    def _remove(self, now: _Open, told: list[tuple[str, Told]], address: str, why: str) -> None:
+        place = now.places.pop(address, None)
+        if place is not None and place.token:
+            self._forget(place.token)
+            told.append((place.token, NodeLost(why)))
+
+    def _place(self, token: str) -> DaskPlace | None:
+        places = self._open.places.values() if self._open else ()
+        return next((each for each in places if each.token == token), None) if token else None
+
+    def _forget(self, token: str) -> None:
+        now, place = self._open, self._place(token)
+        if now is None:
+            return
+        now.ready.pop(token, None)
+        if place is not None:
+            place.token, place.budget = "", 0
+        self._spawn(self._cancel(now, token))
+
+    async def _cancel(self, now: _Open, token: str) -> None:
+        for each in list(now.tasks.pop(token, {}).values()):
+            each.cancel()
+
+    def _watch_scheduler(self, now: _Open, told: list[tuple[str, Told]]) -> None:
+        """Notice that it is gone for good, or that it is back: then all is begun anew."""
+        if self._client.status == "running":
+            if self._cut_off is not None:
+                self._cut_off = None
+                self._spawn(self._list(now))
+            return
+        clock = time.monotonic()
+        self._cut_off = self._cut_off or clock
+        for address in list(now.places):
+            self._remove(now, told, address, "cut off from the Dask scheduler")
+        if clock - self._cut_off > _BACK_SECONDS or self._client.status == "closed":
+            self._gone = True
+
+
+def _place_of(address: str, info: Mapping[str, Any]) -> DaskPlace:
+    """A worker as the scheduler knows it."""
+    held = int(info.get("metrics", {}).get("memory", 0))
+    limit = int(info["memory_limit"] or 0)
+    return DaskPlace(address, str(info.get("host", "")), int(info["nthreads"]), limit, held)

@@ -1,0 +1,227 @@
+"""The clusters ``slurm``, ``pbs``, ``lsf`` and ``sge``: nodes as jobs of a batch system, by dask-jobqueue.
+
+``slurm:4,memory=64GiB,cores=16,partition=long,walltime=12h`` asks for four jobs, each of which has a Dask
+worker and so a node. What is not said here, dask-jobqueue's own configuration says
+(``~/.config/dask/jobqueue.yaml``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dask_jobqueue
+
+from penstock import foreign
+from penstock.abc import NodeOffer, NodeOptions
+from penstock.budget import parse_size
+from penstock.clusters.dask import DaskNodes
+from penstock.durations import parse_duration
+from penstock.errors import UsageError
+from penstock.plurals import plural
+
+_OPTIONS = ("memory", "cores", "partition", "walltime", "account", "host", "interface")
+_MOST = 10_000
+_ASK_SECONDS = 10.0
+_SUBMIT_SECONDS = 20.0
+"""In which jobs have their numbers."""
+_CLOCK = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
+
+
+class BatchNodes(DaskNodes):
+    """Nodes that are jobs of a batch system.
+
+    Args:
+        where: how many jobs, and behind commas what each of them asks for.
+    """
+
+    kind: ClassVar[str]
+    cluster: ClassVar[str]
+    """Name of dask-jobqueue's class."""
+    submit: ClassVar[str]
+    """The command that submits a job."""
+    account: ClassVar[str] = "account"
+    """What dask-jobqueue calls whom the job is charged to."""
+
+    def __init__(self, where: str = "") -> None:
+        count, *told = where.split(",")
+        if not count.isdecimal() or not 1 <= int(count) <= _MOST:
+            raise UsageError(
+                f"{self.kind}:{foreign.line(count)} is no number of jobs from 1 to {_MOST:,}: write "
+                f"{self.kind}:4,memory=64GiB,cores=16"
+            )
+        super().__init__(f"{self.kind}:{where}")
+        self._count = int(count)
+        self._asked = self._options(told)
+        self._jobs: Any = None
+        self._submitted = 0.0
+        self._asked_at, self._standing = -_ASK_SECONDS, ""
+
+    def _options(self, told: list[str]) -> dict[str, Any]:
+        """As dask-jobqueue calls them.
+
+        Raises:
+            UsageError: one that is not known, or cannot be read.
+        """
+        given = dict(each.partition("=")[::2] for each in told)
+        if unknown := [name for name in given if name not in _OPTIONS]:
+            raise UsageError(
+                f"{self.kind}: has no option {foreign.line(unknown[0])!r}; there are {', '.join(_OPTIONS)}"
+            )
+        made: dict[str, Any] = {}
+        for name, value in given.items():
+            if name == "memory":
+                made["memory"] = f"{parse_size(value)}B"
+            elif name == "cores":
+                if not value.isdecimal() or int(value) < 1:
+                    raise UsageError(f"{self.kind}: cores={foreign.line(value)} is no number of cores")
+                made["cores"] = int(value)
+            elif name == "partition":
+                made["queue"] = value
+            elif name == "account":
+                made[self.account] = value
+            elif name == "walltime":
+                made["walltime"] = (
+                    value if _CLOCK.fullmatch(value) else self.clock(parse_duration(value, name))
+                )
+            elif name == "host":
+                made["scheduler_options"] = {"host": value}
+            else:
+                made[name] = value
+        return made
+
+    def open(self, job: Any, digest: str, options: NodeOptions) -> None:
+        """Submit the jobs, where that was not done for a stage before.
+
+        Raises:
+            UsageError: they cannot be submitted.
+        """
+        if self._jobs is None:
+            self._jobs = self._where = self._submit(options.log)
+        super().open(job, digest, options)
+
+    def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
+        """Submit the jobs and ask the first that begin."""
+        if self._jobs is None:
+            self._jobs = self._where = self._submit(None)
+        return super().survey(folder, requested, patience)
+
+    def _submit(self, log: Path | None) -> Any:
+        if shutil.which(self.submit) is None:
+            raise UsageError(
+                f"{self.kind}: there is no {self.submit} here: run this where jobs can be submitted, as on a "
+                "login node"
+            )
+        more = {"processes": 1, "worker_extra_args": ["--memory-limit", "0"], **self._asked}
+        if log is not None:  # else they lie where this was started
+            more["log_directory"] = str(log.parent / "jobs")
+        cluster, self._submitted = None, time.monotonic()
+        try:
+            cluster = getattr(dask_jobqueue, self.cluster)(**more)
+            cluster.scale(jobs=self._count)
+        except Exception as error:
+            if cluster is not None:
+                cluster.close()
+            raise UsageError(
+                f"{self.kind}: no jobs can be had ({foreign.reason_of(error)}): give memory= and cores= of "
+                f"a node, as in {self.kind}:4,memory=64GiB,cores=16, or set them in dask-jobqueue's "
+                "configuration"
+            ) from error
+        return cluster
+
+    def coming(self) -> str:
+        """How the jobs stand, while none has begun."""
+        said = super().coming()
+        if self._open is None or self._open.places or not said:
+            return said
+        if time.monotonic() - self._asked_at >= _ASK_SECONDS:
+            self._asked_at, self._standing = time.monotonic(), self._look()
+        return self._standing or f"{plural(self._count, 'job')} submitted, none has begun"
+
+    @staticmethod
+    def clock(seconds: float) -> str:
+        """A duration as most batch systems read it."""
+        minutes, left = divmod(math.ceil(seconds), 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}:{left:02d}"
+
+    def jobs(self) -> list[str]:
+        """Numbers of the jobs that were submitted."""
+        return _numbers(self._jobs) if self._jobs is not None else []
+
+    def _look(self) -> str:
+        """How the batch system says they stand; empty where it does not."""
+        return ""
+
+    def leave(self) -> None:
+        """End the jobs."""
+        super().leave()
+        jobs, self._jobs = self._jobs, None
+        if jobs is None:
+            return
+        while time.monotonic() - self._submitted < _SUBMIT_SECONDS and not _all_numbered(jobs):
+            time.sleep(0.1)  # a job that is being submitted has no number by which it could be ended
+        cancel, numbers = jobs.job_cls.cancel_command, _numbers(jobs)
+        with suppress(Exception):
+            jobs.close(timeout=20)
+        for number in numbers:  # one that was just submitted outlives that
+            with suppress(OSError, subprocess.SubprocessError):
+                subprocess.run([*shlex.split(cancel), number], capture_output=True, timeout=10)
+
+
+def _numbers(jobs: Any) -> list[str]:
+    return [str(each.job_id) for each in list(jobs.workers.values()) if getattr(each, "job_id", None)]
+
+
+def _all_numbered(jobs: Any) -> bool:
+    return bool(jobs.workers) and len(_numbers(jobs)) == len(jobs.workers)
+
+
+class SlurmNodes(BatchNodes):
+    """Jobs of SLURM."""
+
+    kind, cluster, submit = "slurm", "SLURMCluster", "sbatch"
+
+    def _look(self) -> str:
+        jobs = self.jobs()
+        if not jobs or shutil.which("squeue") is None:
+            return ""
+        asked = ["squeue", "--noheader", "--jobs", ",".join(jobs), "--format", "%i %T %r"]
+        try:
+            told = subprocess.run(asked, capture_output=True, text=True, timeout=5).stdout
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        lines = [line.split(maxsplit=2) for line in told.splitlines()]
+        each = [f"job {job} {state.lower()} ({why})" for job, state, why in (x for x in lines if len(x) == 3)]
+        more = f" and {len(each) - 3} more" if len(each) > 3 else ""
+        return foreign.line(", ".join(each[:3]) + more)
+
+
+class PbsNodes(BatchNodes):
+    """Jobs of PBS."""
+
+    kind, cluster, submit = "pbs", "PBSCluster", "qsub"
+
+
+class LsfNodes(BatchNodes):
+    """Jobs of LSF."""
+
+    kind, cluster, submit, account = "lsf", "LSFCluster", "bsub", "project"
+
+    @staticmethod
+    def clock(seconds: float) -> str:
+        """LSF counts no seconds."""
+        minutes = math.ceil(seconds / 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+class SgeNodes(BatchNodes):
+    """Jobs of Grid Engine."""
+
+    kind, cluster, submit, account = "sge", "SGECluster", "qsub", "project"
