@@ -41,7 +41,7 @@ class LocalNodes:
         """Start them. Each has its share of the budget, without what this process takes."""
         share = max(options.budget - options.held, 0) // self._count
         cores = max(discover.cpus() // self._count, 1)
-        origin = f"a node's share of {format_size(options.budget)}, local:{self._count}"
+        origin = f"one share of {format_size(options.budget)}, local:{self._count}"
         heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
         for _ in range(self._count):
             token = new_token(options)
@@ -121,7 +121,7 @@ class LocalNodes:
         """All are this machine, and share what it has."""
         found = discover.discover(requested).budget
         share, cores = found.bytes // self._count, max(discover.cpus() // self._count, 1)
-        origin = f"a node's share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
+        origin = f"one share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
         offer = NodeOffer(socket.gethostname(), share, origin, cores, __version__, platform.python_version())
         return [offer] * self._count
 
