@@ -8,7 +8,8 @@ from typing import get_type_hints
 import pytest
 
 from penstock import events
-from penstock.events import Event, from_line, to_line
+from penstock.event_lines import from_line, to_line
+from penstock.events import Event
 
 KINDS = [
     each

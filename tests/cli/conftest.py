@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import penstock
-from penstock import events as ev
-from penstock import registry
+from penstock import event_lines, registry
 from penstock.report.tally import Tally
 
 WORKLOAD = '''
@@ -96,7 +95,7 @@ def told(stranger, monkeypatch):
             with open(self.folder / ".penstock" / "events.jsonl", "a") as file:
                 for event in Told.events:
                     tally(event)
-                    file.write(ev.to_line(event) + "\n")
+                    file.write(event_lines.to_line(event) + "\n")
                     for observer in self.observers:
                         observer(event)
             self.reports = (tally.report(folder=self.folder),)

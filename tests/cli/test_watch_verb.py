@@ -9,8 +9,8 @@ import pytest
 from made_up_runs import Stage, tiny
 
 import penstock
+from penstock import event_lines, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.cli import main
 from penstock.cli.watch import Screen, follow
 from penstock.record.following import LockWatch
@@ -39,7 +39,7 @@ class Telling:
     def __call__(self, _):
         held, events = self.pieces.pop(0)
         with open(self.path, "a") as file:
-            file.writelines(f"{ev.to_line(event)}\n" for event in events)
+            file.writelines(f"{event_lines.to_line(event)}\n" for event in events)
         self.holder.held = held
 
 
@@ -124,7 +124,7 @@ def finished(tmp_path):
         state = runs / name / layout.STATE
         state.mkdir(parents=True)
         with open(state / layout.EVENTS, "w") as file:
-            file.writelines(f"{ev.to_line(event)}\n" for event in list(tiny())[:-1])
+            file.writelines(f"{event_lines.to_line(event)}\n" for event in list(tiny())[:-1])
     lock = RunLock(runs / "running" / layout.STATE)
     dead = runs / "died" / layout.STATE / layout.LOCK
     told = json.loads((runs / "running" / layout.STATE / layout.LOCK).read_bytes())
@@ -176,7 +176,7 @@ def test_a_supervised_command_is_listed_by_how_it_ended(tmp_path, runner):
             ev.StageEnded(at=at + 2, outcome="failed", done=0, set_aside=0, seconds=2.0, cpu=1.0,
                           peak=5 << 20, projected=0, message="it ended with exit code 2"),
         ):  # fmt: skip
-            file.write(ev.to_line(event) + "\n")
+            file.write(event_lines.to_line(event) + "\n")
     row = runner.invoke(main, ["ls", str(tmp_path)]).stdout.splitlines()[1]
     assert row.split()[1] == "failed"
     assert "5.0 MiB" in row

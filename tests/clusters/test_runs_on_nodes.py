@@ -14,6 +14,7 @@ import pytest
 from waiting import MARK, left_behind, until
 
 import penstock
+from penstock import event_lines
 from penstock import events as ev
 from penstock.clusters.local import LocalNodes
 from penstock.errors import CannotFit, RunFailed, UnknownPlugin, UsageError
@@ -71,7 +72,7 @@ def test_every_sink_and_reducer_keeps_the_same_bytes_though_a_node_is_killed(on_
     assert [each.item for each in report.set_aside] == list(jobs.POISON)
     assert [each.name for each in report.set_aside] == [jobs.WORDS[item] for item in jobs.POISON]
     assert 0 < report.peak <= report.budget
-    told = list(ev.read(tmp_path / "run" / ".penstock" / "events.jsonl"))
+    told = list(event_lines.read(tmp_path / "run" / ".penstock" / "events.jsonl"))
     assert sum(isinstance(event, ev.NodeJoined) for event in told) in (
         1,
         2,

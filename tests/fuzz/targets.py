@@ -22,8 +22,7 @@ import click
 import numpy as np
 import scipy.sparse as sp
 
-from penstock import events as ev
-from penstock import values
+from penstock import event_lines, values
 from penstock.budget import Budget
 from penstock.cli import target
 from penstock.engine.decide.estimate import Estimate, Wishes
@@ -87,8 +86,8 @@ def read_events(data: bytes) -> None:
         machinery.mkdir()
         path = machinery / "events.jsonl"
         path.write_bytes(data)
-        write_page(Path(name), ev.read(path))
-        found = postmortem.of_run(Path(name)), postmortem.examine(ev.read(path))
+        write_page(Path(name), event_lines.read(path))
+        found = postmortem.of_run(Path(name)), postmortem.examine(event_lines.read(path))
         str(found)
 
 

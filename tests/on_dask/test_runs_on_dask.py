@@ -17,6 +17,7 @@ from on_dask_cluster import ours, start, worker_pids
 from waiting import until
 
 import penstock
+from penstock import event_lines
 from penstock import events as ev
 from penstock.clusters.dask import DaskNodes
 from penstock.errors import RunFailed, UsageError
@@ -74,7 +75,7 @@ def work(folder, cluster, observe=None):
     )
     assert [each.item for each in report.set_aside] == list(jobs.POISON)
     assert penstock.verify(folder).ok
-    told = list(ev.read(folder / ".penstock" / "events.jsonl"))
+    told = list(event_lines.read(folder / ".penstock" / "events.jsonl"))
     return [event for event in told if isinstance(event, ev.NodeJoined | ev.NodeLeft)]
 
 

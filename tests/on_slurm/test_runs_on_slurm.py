@@ -14,8 +14,8 @@ from slurm_here import call
 from waiting import until
 
 import penstock
+from penstock import event_lines, proc
 from penstock import events as ev
-from penstock import proc
 from penstock.reducers import Sum
 from penstock.sources import Range
 
@@ -54,7 +54,7 @@ def plain(tmp_path_factory):
 
 
 def told(folder, kind):
-    events = ev.read(folder / ".penstock" / "events.jsonl")
+    events = event_lines.read(folder / ".penstock" / "events.jsonl")
     return [event for event in events if isinstance(event, kind)]
 
 

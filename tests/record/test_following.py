@@ -5,8 +5,8 @@ import os
 import pytest
 from made_up_runs import tiny, usual
 
+from penstock import event_lines, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.files import renew
 from penstock.record.following import Follower, LockWatch, RunLife
 from penstock.record.holding import SILENT
@@ -21,7 +21,7 @@ def path(tmp_path):
 
 
 def lines(events):
-    return "".join(f"{ev.to_line(event)}\n" for event in events)
+    return "".join(f"{event_lines.to_line(event)}\n" for event in events)
 
 
 def append(path, text):
@@ -44,7 +44,7 @@ def test_each_event_is_told_once_however_the_file_grows(tmp_path, path):
 def test_a_copy_in_its_place_is_gone_on_with(tmp_path, path):
     first, second = list(tiny()), list(usual())
     follower = Follower(tmp_path)
-    torn = ev.to_line(second[0])
+    torn = event_lines.to_line(second[0])
     append(path, lines(first) + torn[:10])
     told = list(follower.new())
     inode = path.stat().st_ino

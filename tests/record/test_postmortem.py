@@ -18,8 +18,8 @@ import pytest
 from waiting import LIMIT, Lateness, read_bytes, until
 
 import penstock
+from penstock import event_lines, sinks
 from penstock import events as ev
-from penstock import sinks
 from penstock.intervals import Intervals
 from penstock.record import journal, postmortem
 from penstock.record.lock_file import Holder
@@ -180,7 +180,7 @@ def test_the_last_reading_is_young_whatever_the_run_is_doing(tmp_path):
     job = penstock.Job(source=Range(1), function=slow, into=SlowToClose())
     with Lateness() as late:
         job.run(tmp_path / "r", budget="300MiB")
-    events = list(ev.read(tmp_path / "r" / ".penstock" / "events.jsonl"))
+    events = list(event_lines.read(tmp_path / "r" / ".penstock" / "events.jsonl"))
     readings = [event.at for event in events if isinstance(event, ev.MemoryRead)]
     (first,) = [event.at for event in events if isinstance(event, ev.BatchStarted)]
     assert readings[0] <= first, "there is one before the first batch"
@@ -216,7 +216,7 @@ def test_a_supervised_command_that_died_with_its_supervisor_is_told_of(tmp_path)
 
     def most():
         """What it was seen to hold."""
-        read = [event.used for event in ev.read(events) if isinstance(event, ev.MemoryRead)]
+        read = [event.used for event in event_lines.read(events) if isinstance(event, ev.MemoryRead)]
         return max(read, default=0)
 
     with Lateness() as late:
@@ -333,7 +333,7 @@ def test_many_intervals_are_counted():
 
 def put(folder, events, entries=(), *, torn=b""):
     (folder / ".penstock" / "job").mkdir(parents=True)
-    lines = "".join(ev.to_line(event) + "\n" for event in events)
+    lines = "".join(event_lines.to_line(event) + "\n" for event in events)
     (folder / ".penstock" / "events.jsonl").write_bytes(lines.encode() + torn)
     if entries:
         book = journal.Journal(folder / ".penstock" / "job" / "journal")
@@ -361,7 +361,7 @@ def test_a_torn_event_costs_no_other(tmp_path):
     put(tmp_path, EVENTS, torn=b'{"event":"memory_re')
     observed = []
     penstock.run(abs, 3, tmp_path, budget="300MiB", observers=[observed.append])
-    told = list(ev.read(tmp_path / ".penstock" / "events.jsonl"))
+    told = list(event_lines.read(tmp_path / ".penstock" / "events.jsonl"))
     assert told == [*EVENTS, *observed]
     assert [event.kind for event in observed].count("run_died") == 1
     assert observed[0].died == 103.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import penstock
+from penstock import event_lines
 from penstock import events as ev
 from penstock.display.progress import Progress
 from penstock.errors import JobChanged, SourceChanged
@@ -173,7 +174,7 @@ def test_what_is_told_of_a_death_and_what_is_done_before_are_the_same_items(grai
     died = postmortem.of_run(tmp_path / "r")
     assert died.kept == 97
     assert " 97 of 100 items are kept" in str(died)
-    assert postmortem.examine(ev.read(dead)).kept == 97, "the events by themselves say so too"
+    assert postmortem.examine(event_lines.read(dead)).kept == 97, "the events by themselves say so too"
     (started,) = [event for event in go() if isinstance(event, ev.StageStarted)]
     assert started.done + started.again == died.kept
     assert started.again > 0

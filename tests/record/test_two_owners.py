@@ -10,7 +10,7 @@ import contextlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock import drafts, events, files
+from penstock import drafts, event_lines, events, files
 from penstock.abc import Part, Receipt
 from penstock.errors import RunLocked, RunTakenOver
 from penstock.record import entries, journal
@@ -157,7 +157,7 @@ def test_any_order_of_two_owners_leaves_the_answer_of_one(tmp_path_factory, step
     finally:
         machines.end()
     told = folder / ".penstock" / "events.jsonl"
-    owners = [int(event.message.split()[-1]) for event in events.read(told)] if told.exists() else []
+    owners = [int(event.message.split()[-1]) for event in event_lines.read(told)] if told.exists() else []
     assert owners == sorted(owners), "nobody says anything after a successor did"
 
 

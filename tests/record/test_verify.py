@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from waiting import LIMIT
 
 import penstock
+from penstock import event_lines, reducers, sinks
 from penstock import events as ev
-from penstock import reducers, sinks
 from penstock.abc import Part, Receipt
 from penstock.cli import main
 from penstock.files import digest, proof
@@ -434,7 +434,7 @@ def test_a_peak_over_its_budget_is_found_in_the_events(run):
     folder = run("sum")
     with open(folder / ".penstock" / "events.jsonl", "a") as file:
         over = ev.MemoryRead(at=time.time(), used=(400 << 20) + (30 << 20), workers={}, free=-5)
-        file.write(ev.to_line(over) + "\n" + ev.to_line(ended()) + "\n")
+        file.write(event_lines.to_line(over) + "\n" + event_lines.to_line(ended()) + "\n")
     (fault,) = faults(folder)
     assert fault == (
         ".penstock/events.jsonl: expected a peak of at most 400 MiB, found 430 MiB (30.0 MiB over)"

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from made_up_runs import START, usual
 
 import penstock
+from penstock import event_lines, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.cli import main
 from penstock.report import listed
 from penstock.report.heavy import MOST, NamedCall, TopCalls, top
@@ -140,7 +140,7 @@ def test_the_table_is_printed_as_csv_and_no_name_is_a_formula(tmp_path):
     state.mkdir()
     evil = ev.ItemSetAside(at=START, item=1, name="=cmd()\x1b[2J", reason="raised", message='a "b", c')
     with open(state / layout.EVENTS, "w") as file:
-        file.writelines(f"{ev.to_line(event)}\n" for event in [*usual(), evil])
+        file.writelines(f"{event_lines.to_line(event)}\n" for event in [*usual(), evil])
     found = CliRunner().invoke(main, ["report", str(tmp_path), "--csv"])
     assert found.exit_code == 0, found.output
     told = list(csv.DictReader(io.StringIO(found.stdout)))

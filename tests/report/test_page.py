@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 import pytest
 from made_up_runs import RUNS, START, Stage, resumed, usual
 
+from penstock import event_lines
 from penstock import events as ev
 from penstock.budget import GiB, MiB, format_size
 from penstock.errors import SetAside
-from penstock.events import read as read_events
+from penstock.event_lines import read as read_events
 from penstock.report.page import write_page
 from penstock.report.report import Report
 
@@ -130,6 +131,6 @@ def test_a_reading_keeps_its_peak_through_all_thinning(tmp_path):
 
 def test_events_are_read_back_and_torn_lines_left_out(tmp_path):
     path = tmp_path / "events.jsonl"
-    lines = [ev.to_line(event) for event in usual()]
+    lines = [event_lines.to_line(event) for event in usual()]
     path.write_text("\n".join([*lines[:5], lines[5][:20], '{"event":"from tomorrow"}', *lines[6:]]) + "\n")
     assert len(list(read_events(path))) == len(lines) - 1

@@ -18,7 +18,7 @@ from waiting import LIMIT, until
 
 from penstock import events as ev
 from penstock.budget import MiB
-from penstock.events import read as read_events
+from penstock.event_lines import read as read_events
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import alive, children, facts, hold, hold_until_read, line, python, run, started, watched

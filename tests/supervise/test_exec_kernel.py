@@ -17,7 +17,7 @@ from waiting import LIMIT, Lateness, until
 
 from penstock import events as ev
 from penstock.budget import MiB
-from penstock.events import read as read_events
+from penstock.event_lines import read as read_events
 from penstock.proc import find
 
 sys.path.insert(0, str(Path(__file__).parent))

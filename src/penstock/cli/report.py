@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from penstock import advice, foreign, layout
-from penstock import events as ev
+from penstock import advice, event_lines, foreign, layout
 from penstock.budget import format_size
 from penstock.cli import options, tell, with_flags
 from penstock.cli.target import no_run, path_of
@@ -77,7 +76,7 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
             if command is None:
                 tell(f"to go on: {how} {shlex.quote(str(folder))}", err=True)
     if page:
-        write_page(folder, ev.read(events), stages)
+        write_page(folder, event_lines.read(events), stages)
     drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
@@ -125,7 +124,7 @@ def _print_rows(events: Path) -> None:
 
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(listed.COLUMNS)
-    for row in listed.rows(ev.read(events)):
+    for row in listed.rows(event_lines.read(events)):
         out.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
 
 
@@ -133,7 +132,7 @@ def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> l
     """The reports of a run folder's stages, counted from its events, all runs of it together."""
     tallies: dict[str, Tally] = {}
     last = ""
-    for event in ev.read(events):
+    for event in event_lines.read(events):
         tally = tallies.get(event.stage)
         if tally is None:
             tally = tallies[event.stage] = Tally(event.stage)

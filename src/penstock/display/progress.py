@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING
 
+from penstock import event_lines, foreign
 from penstock import events as ev
-from penstock import foreign
 from penstock.budget import format_size
 from penstock.display.screen import live_line
 from penstock.plurals import plural
@@ -119,7 +119,7 @@ class Progress(AbstractContextManager["Progress"]):
             return f"plan: {_planned(event)}"
         at = time.strftime("%H:%M:%S", time.localtime(event.at))
         if self._verbose >= 2 and not isinstance(event, ev.MemoryRead):
-            return f"{at} {event.kind} {ev.to_line(event)}"
+            return f"{at} {event.kind} {event_lines.to_line(event)}"
         if self._verbose < 1:
             return ""
         match event:

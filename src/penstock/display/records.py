@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from penstock import event_lines, foreign
 from penstock import events as ev
-from penstock import foreign
 from penstock.budget import format_size
 from penstock.plurals import plural
 
@@ -60,4 +60,4 @@ def message_of(event: ev.Event) -> str:
             return f"{stage}{event.outcome}, {event.done:,} done{aside}, peak {format_size(event.peak)}{why}"
         case ev.RunDied() | ev.Looking() | ev.Recalled() | ev.TakenBack() | ev.KernelKill():
             return f"{stage}{event.message}"
-    return f"{stage}{ev.to_line(event)}"
+    return f"{stage}{event_lines.to_line(event)}"

@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from penstock import discover, drafts, foreign, forks, layout, temporary
-from penstock import events as ev
+from penstock import discover, drafts, event_lines, foreign, forks, layout, temporary
 from penstock.abc import Event
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew
@@ -243,7 +242,7 @@ class RunFolder:
         if self._events is not None and self.owned and not self._here.left():
             self.awake()
             with suppress(OSError):  # the disk is full: the journal will say so
-                self._events.write(ev.to_line(event) + "\n")
+                self._events.write(event_lines.to_line(event) + "\n")
                 self._events.flush()
 
     def beat(self) -> None:
@@ -267,7 +266,7 @@ class RunFolder:
         with suppress(OSError):  # a full disk must not hide what the run raised
             with atomic(self.path / layout.REPORT, durable=False) as draft:
                 draft.write_text(whole.to_json())
-            write_page(self.path, ev.read(self.machinery / layout.EVENTS), stages)
+            write_page(self.path, event_lines.read(self.machinery / layout.EVENTS), stages)
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""

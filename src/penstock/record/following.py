@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from penstock import event_lines, foreign, layout
 from penstock import events as ev
-from penstock import foreign, layout
 from penstock.record.holding import SILENT, LockSilence
 from penstock.record.lock_file import Holder, holder_of
 
@@ -59,7 +59,7 @@ class Follower:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 skips, self._skips = self._skips, False
-                event = None if skips else ev.from_line(line.decode(errors="replace"))
+                event = None if skips else event_lines.from_line(line.decode(errors="replace"))
                 if event is not None:
                     yield event
             if len(self._rest) > _LONGEST:

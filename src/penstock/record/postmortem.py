@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from penstock import event_lines, foreign, layout
 from penstock import events as ev
-from penstock import foreign, layout
 from penstock.budget import format_size
 from penstock.errors import CannotResume
 from penstock.foreign import line
@@ -179,7 +179,7 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
     path = machinery / layout.EVENTS
     if holder is None and not _ends_open(path):
         return None
-    found = examine(ev.read(path)) if path.is_file() else None
+    found = examine(event_lines.read(path)) if path.is_file() else None
     if holder is not None:
         found = found or PostMortem(at=holder.seen)
         found = replace(
@@ -204,7 +204,7 @@ def _ends_open(path: Path) -> bool:
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return False
-    told = (event for line in reversed(lines) if (event := ev.from_line(line)))
+    told = (event for line in reversed(lines) if (event := event_lines.from_line(line)))
     last = next((event for event in told if not isinstance(event, _BEFORE)), None)
     return last is not None and not isinstance(last, ev.StageEnded)
 

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from penstock import events as ev
-from penstock import files, foreign, layout
+from penstock import event_lines, files, foreign, layout
 from penstock.abc import Closed, Part
 from penstock.budget import format_size
 from penstock.errors import CannotResume, UsageError
@@ -201,7 +200,7 @@ def _stages(machinery: Path) -> set[str]:
 
 def _tallies(path: Path) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
-    for event in ev.read(path) if path.is_file() else ():
+    for event in event_lines.read(path) if path.is_file() else ():
         tallies.setdefault(event.stage, Tally(event.stage))(event)
     return {name: tally for name, tally in tallies.items() if name or tally.items}
 

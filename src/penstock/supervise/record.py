@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from penstock import event_lines, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic, renew
 from penstock.record import made_with
@@ -75,7 +75,7 @@ class CommandRecord:
         """Write one event."""
         if self._lost(slept=True):
             return
-        os.write(self._events, ev.to_line(event).encode(errors="replace") + b"\n")
+        os.write(self._events, event_lines.to_line(event).encode(errors="replace") + b"\n")
 
     def facts(self, values: Mapping[str, Any]) -> None:
         """Write what is known at the end, as JSON."""
@@ -94,4 +94,4 @@ class CommandRecord:
             return None
         from penstock.report.page import write_page
 
-        return write_page(self.folder, ev.read(self._machinery / layout.EVENTS))
+        return write_page(self.folder, event_lines.read(self._machinery / layout.EVENTS))
