@@ -32,6 +32,7 @@ from penstock import abc, errors, registry
 from penstock.budget import GiB
 from penstock.cli import VERBS, main, target
 from penstock.engine.decide.plan import Plan, Reserved
+from penstock.report.heavy import NamedCall
 from penstock.report.report import Report
 
 PAGES = [
@@ -276,8 +277,9 @@ PLAN = Plan(
 
 
 REPORT = Report(
-    items=3, projected=1, peak=1, enough=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
+    items=3, batches=2, projected=1, peak=1, enough=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
     set_aside=(errors.SetAside(0, "0", "memory", "needs more"),),
+    heaviest=(NamedCall(start=0, stop=1, peak=1),),
 )  # fmt: skip
 PRINTED = {
     "plan": {row[0] for row in PLAN.rows()},
