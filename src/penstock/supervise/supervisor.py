@@ -5,7 +5,6 @@ One thread, no handlers: signals are blocked and waited for, together with the t
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import signal
@@ -19,9 +18,9 @@ from penstock import advice, discover
 from penstock import events as ev
 from penstock.abc import Observer
 from penstock.budget import Budget, MiB, format_size
-from penstock.observers import Observers
 from penstock.supervise import command
 from penstock.supervise.tree import command_of, slurp
+from penstock.supervise.tree_events import TreeEvents
 from penstock.supervise.verdict import (
     CommandVerdict,
     Evidence,
@@ -42,9 +41,6 @@ _PASSED_ON = (
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _FROM_KERNEL = 0x80
 """si_code of what the terminal sends; it reaches the whole process group, the command too."""
-_NAMED = 16
-"""Processes named in a reading."""
-_HEARTBEAT, _OFTEN = 1.0, 0.2
 _HIGH = 0.9
 """Share of the budget from which on we say so."""
 
@@ -108,7 +104,8 @@ class Supervisor:
     ) -> None:
         self._argv = list(argv)
         self._budget, self._kills, self._wait = budget, over == "kill", wait
-        self._observers, self._say, self._tick, self._pause = Observers(observers), say, tick, pause
+        self._say, self._tick, self._pause = say, tick, pause
+        self._events = TreeEvents(observers)
         self._watch = TreeMemory(discover.Gauge(), None if budget is None else budget.bytes)
         self._pid = 0
         self._status: int | None = None
@@ -117,14 +114,8 @@ class Supervisor:
         self._asked = 0
         self._over: Over | None = None
         self._warned = self._said_over = self._told_left = self._told_hanging = False
-        self._highest: tuple[int, list[tuple[int, str, int]]] = (0, [])
-        self._least = math.inf
-        self._emitted = 0.0
-        self._told = 0
-        self._named: dict[int, str] = {}
         self._rises = 0
         self._untold: list[Rise] = []
-        self._killed: set[int] = set()
         self._own_peak = 0
         self._at_end: tuple[int, float, str] | None = None
 
@@ -247,15 +238,7 @@ class Supervisor:
         if self._budget is not None:
             self._check(self._budget)
         self._tell_kills()
-        self._least = min(self._least, watch.free)
-        if watch.used >= self._highest[0]:
-            largest = watch.tree.largest(_NAMED)
-            self._highest = watch.used, [(each.pid, each.command, each.memory) for each in largest]
-        now = time.time()
-        waited = now - self._emitted
-        moved = abs(self._highest[0] - self._told) > watch.peak // 64
-        if waited >= _HEARTBEAT or (waited >= _OFTEN and moved):
-            self._emit_reading(now)
+        self._events.read(watch, time.time())
         self._tick(watch)
         return interval
 
@@ -270,8 +253,8 @@ class Supervisor:
             if verdict is not None:
                 self._say("; ".join(verdict.lines))
                 self._tell_of_hanging()
-                self._emit(ev.KernelKill(at=now, count=rise.count, message="; ".join(verdict.lines)))
-                self._tell_killed(now, verdict.killed)
+                self._events(ev.KernelKill(at=now, count=rise.count, message="; ".join(verdict.lines)))
+                self._events.killed(now, watch.gone, verdict.killed)
             if verdict is not None or is_settled(rise, now):
                 self._untold.remove(rise)
 
@@ -280,35 +263,6 @@ class Supervisor:
         if self._status is None and not self._told_hanging:
             self._told_hanging = True
             self._say(_HANGING)
-
-    def _tell_killed(self, now: float, killed: Sequence[int]) -> None:
-        """The processes that the kernel killed for sure, each once."""
-        for gone in [each for each in self._watch.gone if each.pid in killed]:
-            if gone.pid not in self._killed:
-                self._killed.add(gone.pid)
-                self._name(now, gone.pid, gone.command)
-                self._emit(ev.WorkerEnded(at=now, worker=gone.pid, why="kernel"))
-
-    def _emit_reading(self, now: float) -> None:
-        self._emitted = now
-        used, processes = self._highest
-        self._told = used
-        for pid, name, _ in processes:
-            self._name(now, pid, name)
-        workers = {str(pid): memory for pid, _, memory in processes}
-        free = 0 if math.isinf(self._least) else int(self._least)
-        self._emit(ev.MemoryRead(at=now, used=used, workers=workers, free=free))
-        self._highest, self._least = (0, []), math.inf
-
-    def _name(self, now: float, pid: int, name: str) -> None:
-        if self._named.get(pid) != name:
-            if len(self._named) > 10_000:
-                self._named.clear()
-            self._named[pid] = name
-            self._emit(ev.ProcessSeen(at=now, pid=pid, command=name))
-
-    def _emit(self, event: ev.Event) -> None:
-        self._observers(event)
 
     # ------------------------------------------------------------------ the budget
 
@@ -335,7 +289,7 @@ class Supervisor:
         over = Over(watch.used, line, origin, watch.at, most.pid, most.command, most.memory)
         if self._kills:
             self._over = over
-            self._emit_reading(time.time())
+            self._events.tell_reading(time.time())
             command.end(watch.tree)
             return
         self._said_over = self._warned = True
@@ -354,9 +308,10 @@ class Supervisor:
         else:
             tight = watch.tightest()
             budget, origin = (0, "no limit was found") if tight is None else (tight.bytes, tight.origin)
-        self._emit(ev.StageStarted(at=at, items=1, done=0, budget=budget, origin=origin, workers=None))
-        self._emit(ev.CommandStarted(at=at, pid=self._pid, command=tuple(self._argv), folder=str(Path.cwd())))
-        self._name(at, self._pid, command_of(self._pid))
+        self._events(ev.StageStarted(at=at, items=1, done=0, budget=budget, origin=origin, workers=None))
+        argv, folder = tuple(self._argv), str(Path.cwd())
+        self._events(ev.CommandStarted(at=at, pid=self._pid, command=argv, folder=folder))
+        self._events.name(at, self._pid, command_of(self._pid))
 
     def _nearest(self) -> str:
         tight = self._watch.tightest()
@@ -398,15 +353,15 @@ class Supervisor:
 
     def _tell_end(self, ending: Ending) -> None:
         now = time.time()
-        self._emit_reading(now)
-        self._tell_killed(now, ending.verdict.killed)
+        self._events.tell_reading(now)
+        self._events.killed(now, self._watch.gone, ending.verdict.killed)
         outcome = "done" if ending.code == 0 else "failed"
         if ending.verdict.by == "signal" and self._over is None:
             outcome = "interrupted"
         said = "; ".join(ending.verdict.lines) or (
             f"it ended with exit code {ending.code}" if ending.code else ""
         )
-        self._emit(
+        self._events(
             ev.StageEnded(
                 at=now, outcome=outcome, done=int(ending.code == 0), set_aside=0, seconds=ending.seconds,
                 cpu=ending.cpu, peak=ending.peak, projected=0, message=said,

@@ -17,8 +17,8 @@ from penstock import events as ev
 from penstock.abc import Carried, Death, Message, Receipt
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
-from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.admission import EXPLORE_SECONDS, Offer
+from penstock.engine.parent.announcing import PlanAnnouncer
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.overdue import Overdue
@@ -67,6 +67,7 @@ class Loop:
         self._overdue = Overdue(stage, collect) if collect is not None and stage.options.endless else None
         self._interrupts = interrupts
         self._ledger = stage.ledger
+        self._announcer = PlanAnnouncer(stage.ledger, stage.estimate.recall)
         self._clock = stage.clock
         self._setup = stage.setup
         self._carried = isinstance(stage.setup.source, Carried)
@@ -77,7 +78,6 @@ class Loop:
         self._schedule = stage.schedule
         self._admission = stage.admission
         self._batches = 0
-        self._announced = (0, 0, 0)
         self._no_room_since = math.inf
 
     # ------------------------------------------------------------------ the whole
@@ -232,7 +232,7 @@ class Loop:
         if self._admission.held(now):
             return
         plan = self._admission.make_plan()
-        self._announce(plan)
+        self._announcer.tell(plan)
         for worker in self._crew:
             if not worker.free:
                 continue
@@ -318,31 +318,6 @@ class Loop:
             cores = self._options.cores
             return min(cores, self._options.wishes.threads or cores)
         return self._admission.plan.threads if self._admission.plan else 1
-
-    def _announce(self, plan: Plan) -> None:
-        """Say the plan when it is first known and when it has changed much, and what it goes by."""
-        news = self.stage.estimate.recall.news
-        while news:
-            self._ledger.say(ev.Recalled, message=news.pop(0))
-        if not plan.tried and not plan.before and not plan.declared:
-            return
-        old, new = self._announced, (plan.workers, plan.call, max(plan.footprint, 1))
-        if old[0] == new[0] and 0.5 < new[1] / old[1] < 2 and 0.67 < new[2] / old[2] < 1.5:
-            return
-        self._announced = new
-        self._ledger.say(
-            ev.Planned,
-            workers=plan.workers,
-            call=plan.call,
-            batch=plan.batch,
-            reserved=plan.reserved.total(plan.workers),
-            footprint=plan.footprint,
-            projected=plan.projected,
-            enough=plan.budget_for(plan.workers),
-            most_workers=plan.most_workers,
-            enough_for_most=plan.budget_for(plan.most_workers),
-            why=plan.why,
-        )
 
     # ------------------------------------------------------------------ up: receipts
 

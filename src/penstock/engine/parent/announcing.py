@@ -1,0 +1,46 @@
+"""Tells the plan: when it is first known, and when it has changed much."""
+
+from __future__ import annotations
+
+from penstock import events as ev
+from penstock.engine.decide.plan import Plan
+from penstock.engine.decide.recall import Recall
+from penstock.engine.parent.ledger import Ledger
+
+
+class PlanAnnouncer:
+    """What was told of the plan before.
+
+    Args:
+        ledger: tells.
+        recall: what the plan goes by of earlier runs, which is told too.
+    """
+
+    def __init__(self, ledger: Ledger, recall: Recall) -> None:
+        self._ledger = ledger
+        self._recall = recall
+        self._told = (0, 0, 0)
+
+    def tell(self, plan: Plan) -> None:
+        """Tell it, where there is something new."""
+        while self._recall.news:
+            self._ledger.say(ev.Recalled, message=self._recall.news.pop(0))
+        if not plan.tried and not plan.before and not plan.declared:
+            return
+        old, new = self._told, (plan.workers, plan.call, max(plan.footprint, 1))
+        if old[0] == new[0] and 0.5 < new[1] / old[1] < 2 and 0.67 < new[2] / old[2] < 1.5:
+            return
+        self._told = new
+        self._ledger.say(
+            ev.Planned,
+            workers=plan.workers,
+            call=plan.call,
+            batch=plan.batch,
+            reserved=plan.reserved.total(plan.workers),
+            footprint=plan.footprint,
+            projected=plan.projected,
+            enough=plan.budget_for(plan.workers),
+            most_workers=plan.most_workers,
+            enough_for_most=plan.budget_for(plan.most_workers),
+            why=plan.why,
+        )
