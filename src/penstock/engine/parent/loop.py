@@ -283,15 +283,9 @@ class Loop:
         self._watch.began(worker.number, offer.reserve)
         # Told first: should everything be killed now, what the worker works on is known.
         self._ledger.say(
-            ev.BatchStarted,
-            batch=worker.batch,
-            worker=worker.number,
-            start=task.start,
-            stop=task.stop,
-            call=offer.call,
-            projected=offer.reserve if offer.known else 0,
-            alone=task.alone,
-        )
+            ev.BatchStarted, batch=worker.batch, worker=worker.number, start=task.start, stop=task.stop,
+            call=offer.call, projected=offer.reserve if offer.known else 0, alone=task.alone,
+        )  # fmt: skip
         self._backend.send(
             worker.number,
             m.Work(
