@@ -277,7 +277,8 @@ PLAN = Plan(
 
 
 REPORT = Report(
-    items=3, batches=2, projected=1, peak=1, enough=1, failures={"memory": 1}, set_aside_total=1, folder=Path("x"),
+    items=3, batches=2, projected=1, peak=1, enough=1, failures={"memory": 1}, set_aside_total=1,
+    folder=Path("x"),
     set_aside=(errors.SetAside(0, "0", "memory", "needs more"),),
     heaviest=(NamedCall(start=0, stop=1, peak=1),),
 )  # fmt: skip
