@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,7 @@ from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Reserved, room
 from penstock.engine.decide.tasks import Cause, Failure, Reason, Verdict
+from penstock.engine.worker.exceptions import qualified
 from penstock.errors import BadInput, CannotFit, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
 
 BUDGET = Budget(2 * GiB, "as asked for")
@@ -69,10 +71,12 @@ CAUSES = {
     "stalled": "used no CPU and did no I/O for 600 s, 3 times",
     "timeout": "took longer than the timeout of 2.5 s, 3 times",
     "kept": "has a result that cannot be kept: no such type",
+    "unfit": "lost its worker 3 times: it has no file descriptor left",
 }
 REASONS = {
     "memory": "memory", "governor": "memory", "kernel": "memory", "killed": "died", "crashed": "died",
     "stalled": "stalled", "timeout": "stalled", "kept": "kept",
+    "unfit": "died",
 }  # fmt: skip
 
 
@@ -83,7 +87,12 @@ def test_every_cause_has_a_sentence():
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_sentence(cause):
-    detail = {"killed": "signal 9 from outside", "crashed": "signal 11"}.get(cause, "")
+    details = {
+        "killed": "signal 9 from outside",
+        "crashed": "signal 11",
+        "unfit": "has no file descriptor left",
+    }
+    detail = details.get(cause, "")
     failed = m.Failed("kept", 3, (3, 4), 0, "TypeError", "no such type") if cause == "kept" else None
     said = explain.sentence(
         Verdict((3,), REASONS[cause], 3),
@@ -133,6 +142,48 @@ def test_a_chore_that_failed(what, cause, error, kind, words):
     told = explain.of_chore(what, failed, Path("/"))
     assert type(told) is kind
     assert words in str(told)
+
+
+OURS = [
+    errors.JournalDamaged, errors.ResultsDamaged, errors.RunLocked, errors.RunTakenOver, errors.DiskFull,
+    errors.StorageFailed, errors.BadInput, errors.UsageError, errors.NoBudget, errors.PenstockBug,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_what_is_ours_keeps_its_class_and_its_advice(kind, tmp_path):
+    """Also from a worker, where only its name and its message come from."""
+    failed = m.Failed(
+        "raised", -1, (-1, -1), 0, qualified(kind("no")), "line 3 is wrong. Do this.", "Traceback"
+    )
+    for told in (
+        explain.of_chore("close", failed, tmp_path),
+        explain.of_chore("open", failed, tmp_path),
+        explain.of_worker(replace(failed, cause="prepare"), tmp_path),
+    ):
+        assert type(told) is kind
+        assert str(told).endswith(" failed: line 3 is wrong. Do this.") or " failed in a worker: " in str(
+            told
+        )
+        assert told.exit_code == kind.exit_code
+
+
+def test_a_plug_in_that_cannot_be_had_in_a_worker_is_one(tmp_path):
+    for error in (errors.MissingExtra("x", "y", "z"), errors.UnknownPlugin("sink", "x", ["y"])):
+        failed = m.Failed("raised", -1, (-1, -1), 0, qualified(error), str(error))
+        told = explain.of_chore("open", failed, tmp_path)
+        assert type(told) is errors.PluginError
+        assert str(error) in str(told)
+
+
+@pytest.mark.parametrize(
+    "name", ["penstock.errors.SetAside", "penstock.errors.Any", "mine.BadInput", "errors"]
+)
+def test_what_only_looks_like_ours_is_the_functions(name, tmp_path):
+    failed = m.Failed("raised", -1, (-1, -1), 0, name, "no")
+    told = explain.of_chore("close", failed, tmp_path)
+    assert type(told) is FunctionRaised
+    assert f"{name}: no" in str(told)
 
 
 # --------------------------------------------------------------------------- wording

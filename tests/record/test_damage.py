@@ -254,6 +254,33 @@ def test_nothing_that_verify_would_find_is_reported_as_done(kind, moment, right,
     assert job.run() == right[kind], "and it is finished"
 
 
+def without_a_line(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[30] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage", [without_a_line, flip_a_bit, empty, delete], ids=lambda each: each.__name__
+)
+@pytest.mark.parametrize("item", [4, ITEMS - 1])
+def test_a_journal_that_the_function_damages_is_told_as_that(damage, item, tmp_path):
+    """Not as an error of the function; and with a line less, a wrong sum was told as done."""
+    book = tmp_path / "run" / ".penstock" / "job" / "journal"
+
+    def function(each):
+        if each == item:
+            damage(book)
+        return each
+
+    with pytest.raises(penstock.errors.JournalDamaged, match=r"journal.*start anew in another folder"):
+        penstock.run(function, ITEMS, tmp_path / "run", into=Sum(grain=2), backend="inline", call=1)
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("kind", ["arrays", "parquet one file"])
 def test_every_damage_of_one_part_is_found(kind, damage, right, tmp_path, monkeypatch):

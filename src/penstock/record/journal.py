@@ -116,7 +116,8 @@ class Journal:
         Raises:
             OSError: none of it is written, and it may be tried again; the file is cut back to whole lines.
             RunTakenOver: the owner is it no more; nothing was written.
-        PenstockBug: a line that could not be read again; nothing was written.
+            JournalDamaged: the file is not as this writer left it; nothing was written.
+            PenstockBug: a line that could not be read again; nothing was written.
         """
         self._prove()
         by = {"owner": self._owner.number} if self._owner is not None else {}
@@ -125,6 +126,7 @@ class Journal:
         data = b"".join(_line({**entry, **by}) for entry in entries)
         if self._broken is not None:
             raise self._broken
+        self._see_untouched()
         try:
             view = memoryview(data)
             while view:
@@ -136,6 +138,20 @@ class Journal:
             self._cut_back(len(data), error)
             raise
         self._whole += len(data)
+
+    def _see_untouched(self) -> None:
+        """What a function does to the journal must not pass for what was kept: whole lines may be missing."""
+        try:
+            there = self._path.lstat()
+        except FileNotFoundError:
+            if not self._path.parent.is_dir():
+                raise
+            raise _gone(self._path) from None
+        mine = os.fstat(self._file.fileno())
+        if not os.path.samestat(there, mine):
+            raise _not_ours(self._path, "another file than the one that is written to")
+        if mine.st_size < self._whole:  # what is added is found by who reads it
+            raise _not_ours(self._path, f"{mine.st_size:,} bytes, where {self._whole:,} were written")
 
     def _cut_back(self, size: int, error: OSError) -> None:
         """Behind a failed write of so many bytes, so that they are there once when they are written again.
@@ -322,14 +338,30 @@ def _counting(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 def _opened(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise JournalDamaged(f"{path} is no file; start anew in another folder")
-    return foreign.opened(path)
+    try:
+        return foreign.opened(path)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        raise _gone(path) from None
+
+
+_RESTORE = "Restore the file from a backup, or start anew in another folder."
+
+
+def _gone(path: Path) -> JournalDamaged:
+    return JournalDamaged(f"{path} was removed, so what was kept cannot be told. {_RESTORE}")
+
+
+def _not_ours(path: Path, found: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path} is not as this run left it: {found}. Something else writes to it, so what was kept cannot "
+        f"be told. {_RESTORE} See that the function touches nothing in this folder."
+    )
 
 
 def _damaged(path: Path, number: int, why: str) -> JournalDamaged:
-    return JournalDamaged(
-        f"{path}, line {number}: {why}, so what was kept cannot be told. Restore the file from a backup, or "
-        "start anew in another folder."
-    )
+    return JournalDamaged(f"{path}, line {number}: {why}, so what was kept cannot be told. {_RESTORE}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from penstock import foreign, storage
+from penstock import errors, foreign, storage
 from penstock.abc import SetAside
 from penstock.budget import Budget, MiB, format_size
 from penstock.engine.decide.governor import headroom
@@ -23,6 +23,7 @@ from penstock.errors import (
     ItemTooLarge,
     NoBudget,
     PenstockError,
+    PluginError,
     ResultsDamaged,
     RunFailed,
     Stalled,
@@ -205,10 +206,7 @@ def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = 
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
     if failed.cause == "prepare":
-        return _caused(
-            FunctionRaised(f"an input or prepare() failed in a worker: {failed.error}: {failed.message}"),
-            failed,
-        )
+        return _as_told("an input or prepare() failed in a worker", failed)
     named = failed.message.startswith("item ")  # as sinks name it
     what = (
         f"the result of item {foreign.line(item)} cannot be kept: " if failed.item >= 0 and not named else ""
@@ -216,7 +214,7 @@ def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = 
     return _caused(CannotKeep(f"{what}{failed.message}"), failed)
 
 
-def of_chore(what: str, failed: Failed, folder: Path) -> RunFailed:
+def of_chore(what: str, failed: Failed, folder: Path) -> PenstockError:
     """The error for a sink or reducer that failed before the first or after the last batch."""
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
@@ -225,9 +223,19 @@ def of_chore(what: str, failed: Failed, folder: Path) -> RunFailed:
             f"{failed.message}. It was not used, and is left as it is. Run the same command again: what is "
             "damaged is put aside and done again. Should it happen again, have disk and memory tested."
         )
-    kind = CannotKeep if failed.error.endswith("CannotKeep") else FunctionRaised
     doing = "finishing the results" if what == "close" else "preparing the result folder"
-    return _caused(kind(f"{doing} failed: {failed.error}: {failed.message}"), failed)
+    return _as_told(f"{doing} failed", failed)
+
+
+def _as_told(what: str, failed: Failed) -> PenstockError:
+    """What a worker told of, by its own class where it is one of ours, with the advice that it carries."""
+    module, _, name = failed.error.rpartition(".")
+    kind = getattr(errors, name, None) if module == errors.__name__ else None
+    if not (isinstance(kind, type) and issubclass(kind, PenstockError)):
+        return _caused(FunctionRaised(f"{what}: {failed.error}: {failed.message}"), failed)
+    if issubclass(kind, PluginError):  # those below it make their message themselves
+        kind = PluginError
+    return _caused(kind(f"{what}: {failed.message or name}"), failed)
 
 
 def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFailed:

@@ -36,7 +36,7 @@ from penstock.engine.worker.exceptions import (
 from penstock.engine.worker.fitness import Fitness, Unfit
 from penstock.engine.worker.process import limit_threads, trim
 from penstock.engine.worker.writing import Keeper
-from penstock.errors import BadInput, PenstockBug, ResultsDamaged
+from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
@@ -404,7 +404,7 @@ class Worker:
             if isinstance(error, Unfit):
                 return str(error)
             return self.fitness.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
-        hidden = self._setup.private and not foreign.is_a(error, ResultsDamaged)
+        hidden = self._setup.private and not foreign.is_a(error, (JournalDamaged, ResultsDamaged))
         return "" if hidden else message_of(error)
 
     def _imported(self) -> tuple[str, ...]:
