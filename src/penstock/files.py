@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import math
 import os
 import shutil
 import stat
@@ -227,21 +226,30 @@ def differs(
     return None if found == digest else (f"the digest {digest}, as kept", f"{found} in as many bytes")
 
 
-def prove(path: str | os.PathLike[str], size: int, digest: str, *, read: bool = True) -> None:
+def prove(path: str | os.PathLike[str], size: int, digest: str, *, since: float | None = None) -> None:
     """Make sure that a part is what was kept, before it is believed.
 
     Args:
         path: the file or folder.
         size: its bytes.
         digest: as :func:`proof` tells it.
-        read: whether it is read whole, or only its size is looked at.
+        since: a time in ns of its own file system. It is read only if it was touched later than that.
 
     Raises:
         ResultsDamaged: it is not, or cannot be read.
     """
-    odd = differs(path, size, digest, since=None if read else math.inf)
+    odd = differs(path, size, digest, since=since)
     if odd is not None:
         raise ResultsDamaged(f"{path}: expected {odd[0]}, found {odd[1]}", file=path)
+
+
+def last_touched(path: str | os.PathLike[str]) -> int:
+    """When a file, or anything in a folder, was written or renamed last, in ns as its file system tells.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return _seen(path)[1]
 
 
 def _seen(path: str | os.PathLike[str]) -> tuple[int | None, int]:

@@ -162,9 +162,8 @@ def test_what_is_ours_keeps_its_class_and_its_advice(kind, tmp_path):
         explain.of_worker(replace(failed, cause="prepare"), tmp_path),
     ):
         assert type(told) is kind
-        assert str(told).endswith(" failed: line 3 is wrong. Do this.") or " failed in a worker: " in str(
-            told
-        )
+        assert "failed" in str(told)
+        assert str(told).endswith(": line 3 is wrong. Do this.")
         assert told.exit_code == kind.exit_code
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import penstock
+from penstock import files
 from penstock.errors import ResultsDamaged
 from penstock.record import journal, standing
 from penstock.reducers import Count, Fold, Sum
@@ -160,6 +161,9 @@ class Job:
             with pytest.raises(penstock.CannotKeep, match="not now"):
                 self.run()
 
+    def begun(self):
+        return (self.folder / ".penstock" / "job" / "journal").exists()
+
     def kept(self):
         """Every file that a receipt tells of."""
         place = standing.Place(self.folder, self.folder / ".penstock" / "job")
@@ -279,6 +283,39 @@ def test_a_journal_that_the_function_damages_is_told_as_that(damage, item, tmp_p
 
     with pytest.raises(penstock.errors.JournalDamaged, match=r"journal.*start anew in another folder"):
         penstock.run(function, ITEMS, tmp_path / "run", into=Sum(grain=2), backend="inline", call=1)
+
+
+@pytest.mark.parametrize("damage", [flip, flip_quietly], ids=lambda do: do.__name__)
+@pytest.mark.parametrize("kind", sorted(ROOMS.keys() - {"collect", "several"}))
+def test_a_part_that_the_function_rewrites_is_found_at_the_close(kind, damage, right, tmp_path):
+    """In its size, in the very run that wrote it: its items are done again."""
+    job, damaged = Job(kind, tmp_path / "run"), tmp_path / "damaged"
+
+    def function(item, work=job.function):
+        if not damaged.exists() and job.begun() and (kept := job.kept()):
+            damaged.touch()
+            damage(kept[0])
+        return work(item)
+
+    job.function = function
+    assert job.run() == right[kind]
+    assert damaged.exists()
+    assert penstock.verify(job.folder).ok, str(penstock.verify(job.folder))
+
+
+def test_parts_that_nobody_touched_are_not_read_at_the_close(right, tmp_path, monkeypatch):
+    read = []
+
+    def count(path, proof=files.proof, **options):
+        read.append(path)
+        return proof(path, **options)
+
+    job = Job("files", tmp_path / "run")
+    job.fail_to_close(monkeypatch)
+    monkeypatch.setattr(files, "proof", count)
+    assert job.run() == right["files"]
+    assert not {path for path in read if "-out-" in str(path)}
+    assert len(job.kept()) > ITEMS
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -34,6 +34,8 @@ class Receipt:
     parts: tuple[Part, ...] = ()
     value: Any = None
     """JSON values and NumPy arrays (``penstock.values``)."""
+    touched: int = field(default=0, compare=False)
+    """When the last of the parts was touched, in microseconds by their file system; the engine sets it."""
 
 
 @dataclass(frozen=True, slots=True)

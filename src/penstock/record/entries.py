@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.abc import Closed, Part, Receipt, SetAside
@@ -14,7 +14,7 @@ _TRACEBACKS = 8 << 20
 def kept(
     start: int,
     stop: int,
-    receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]],
+    receipts: Mapping[str, Collection[tuple[int, int, Receipt]]],
     aside: Iterable[SetAside],
 ) -> dict[str, Any]:
     """The line of a kept batch."""
@@ -25,6 +25,9 @@ def kept(
     }
     if told:
         entry["receipts"] = told
+    touched = {name: [receipt.touched for _, _, receipt in grains] for name, grains in receipts.items()}
+    if touched := {name: each for name, each in touched.items() if any(each)}:
+        entry["touched"] = touched
     if listed := list(_bounded(aside)):
         entry["aside"] = listed
     return entry

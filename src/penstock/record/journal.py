@@ -8,7 +8,8 @@ because SQLite's WAL does not work on the network file systems where run folders
 
 Lines: ``{"job": ...}`` first; ``{"budget": bytes}`` each time it is begun; ``{"opened": true,
 "reducers": [...]}`` with the names of the outputs whose parts are states, not files of a sink;
-``{"kept": [start, stop], "receipts": {...}, "aside": [...]}`` per batch; ``{"aside": [...]}``;
+``{"kept": [start, stop], "receipts": {...}, "touched": {...}, "aside": [...]}`` per batch, with the time, in
+microseconds, at which the parts of each receipt were touched last; ``{"aside": [...]}``;
 ``{"back": [items]}`` for items to be tried again; ``{"change": ...}`` for accepted changes;
 ``{"closed": true, "rooms": {...}}`` last, with what each output wrote in the end; behind it ``{"published":
 {name: path}}`` for files of the stage's folder that have a second name at the top of the run folder.
@@ -27,6 +28,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -270,9 +272,11 @@ def receipts(path: Path, output: str) -> Iterator[tuple[Batch, Receipt]]:
             text = _whole(file.read(size))
             entry = {} if text is None else values.loads(text)
             aside = tuple(each["item"] for each in entry.get("aside", ()))
-            for a, b, parts, value in entry.get("receipts", {}).get(output, ()):
+            grains = entry.get("receipts", {}).get(output, ())
+            times = entry.get("touched", {}).get(output) or repeat(0)  # an earlier version knew none
+            for (a, b, parts, value), touched in zip(grains, times, strict=False):
                 without = tuple(item for item in aside if a <= item < b)
-                yield Batch(a, b, without), Receipt(tuple(Part(*part) for part in parts), value)
+                yield Batch(a, b, without), Receipt(tuple(Part(*part) for part in parts), value, touched)
 
 
 def _see(entry: Mapping[str, Any]) -> None:

@@ -36,6 +36,9 @@ def check(entry: Any) -> None:
         for output in entry.get("receipts", {}).values():
             if not all(start <= a and b <= stop for a, b, *_ in output):
                 raise ValueError(f"receipts outside of the items {start} to {stop - 1}")
+    for name, times in entry.get("touched", {}).items():
+        if len(times) != len(entry.get("receipts", {}).get(name, ())):
+            raise ValueError(f"{len(times):,} times of other receipts than there are")
 
 
 def _count(value: Any) -> bool:
@@ -125,6 +128,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "budget": _count,
     "kept": _items,
     "receipts": _named(_each(_grain)),
+    "touched": _named(_each(_count)),
     "aside": _each(_aside),
     "back": _each(_span),
     "opened": lambda value: type(value) is bool,

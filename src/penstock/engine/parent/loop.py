@@ -8,7 +8,7 @@ a death, a notice of the governor, or after a tenth of a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -376,7 +376,7 @@ class Loop:
         """Keep a batch, of which so many results came before."""
         aside = self.stage.aside.among(start, done.stop)
         self._admission.kept += done.stop - start - told - len(aside)
-        receipts: Mapping[str, Iterable[tuple[int, int, Receipt]]] = done.receipts
+        receipts: Mapping[str, Collection[tuple[int, int, Receipt]]] = done.receipts
         if self._collect is not None:
             for first, _, receipt in done.receipts[""]:
                 self.stage.collected += explain.weight(receipt.value)

@@ -10,6 +10,7 @@ import json
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.budget import format_size
 from penstock.engine.worker.feeding import Entry, Feed, GrainEntries, OutputPlace, one_each
-from penstock.files import atomic, differs, digest, proof, prove
+from penstock.files import atomic, differs, digest, last_touched, proof, prove
 from penstock.outputs import is_reducer
 from penstock.record import journal, journal_schema
 
@@ -158,6 +159,7 @@ class Keeper:
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
                 _believe(receipt, output, folder, end - at)
+                receipt = _timed(receipt, folder)
             kept.append((at, segment.at, receipt))
             at = segment.at
         return tuple(kept)
@@ -310,6 +312,12 @@ def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: st
         )
 
 
+def _timed(receipt: Receipt, folder: Path) -> Receipt:
+    """With the time at which its parts were as they are kept: whoever changes one in place makes it later."""
+    times = [last_touched(folder / part.name) for part in receipt.parts]
+    return replace(receipt, touched=max(times) // 1000) if times else receipt
+
+
 def _text_bytes(value: Any) -> int:
     if type(value) is list and all(type(each) is str for each in value):  # no look at each for its type
         return len(json.dumps(value))
@@ -319,10 +327,13 @@ def _text_bytes(value: Any) -> int:
 def _standing(receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Iterator[tuple[Batch, Receipt]]:
     """The same receipts, each once its parts were seen to be there, in their size.
 
+    Parts that were touched since they were kept are read: a function may have written into one.
+
     Raises:
         ResultsDamaged: one is not.
     """
     for batch, receipt in receipts:
+        since = receipt.touched * 1000 + 999
         for part in receipt.parts:
-            prove(folder / part.name, part.bytes, part.digest, read=False)
+            prove(folder / part.name, part.bytes, part.digest, since=since)
         yield batch, receipt
