@@ -5,6 +5,7 @@ import concurrent.futures as cf
 import gc
 import os
 import pickle
+import resource
 import signal
 import threading
 import time
@@ -39,6 +40,21 @@ def files_of(paths):
 
 
 both = pytest.mark.parametrize("make", [ours, theirs])
+
+
+@pytest.mark.parametrize("left", [0, 2, 4, 6, 10, 16])
+def test_no_descriptor_left_is_told_as_that(left):
+    """Wherever it is met: a module, the temporary folder, the fork server, the kernel's files."""
+    assert penstock.Executor  # loaded when it is first asked for
+    lowest = os.open("/", os.O_RDONLY)
+    os.close(lowest)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, before[1]))
+    try:
+        with pytest.raises(penstock.errors.PenstockError, match="ulimit -n says how many may be"):
+            ours()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # --------------------------------------------------------------------------- as the standard library

@@ -154,10 +154,14 @@ def _full(number: int, place: Path) -> DiskFull:
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
+def told(folder: Path, advice: str = _ADVICE) -> Iterator[None]:
     """Tell errors of the files in a folder as what they are.
 
     An error of writing names no file: that the disk is full is believed where the folder's own disk is.
+
+    Args:
+        folder: the folder.
+        advice: what to do, where the disk is not full.
 
     Raises:
         StorageFailed: in place of the system's error.
@@ -167,9 +171,9 @@ def told(folder: Path) -> Iterator[None]:
     except OSError as error:
         name = error.filename
         if error.errno in (errno.EMFILE, errno.ENFILE):  # wherever it was met
-            raise failure(error.errno, name if isinstance(name, str) else folder) from error
+            raise failure(error.errno, name if isinstance(name, str) else folder, advice) from error
         if isinstance(name, str) and error.errno and Path(name).is_relative_to(folder):
-            raise failure(error.errno, name) from error
+            raise failure(error.errno, name, advice) from error
         if name is None and error.errno in _FULL and (error.errno == errno.EDQUOT or _has_no_room(folder)):
             raise failure(error.errno, folder) from error
         raise

@@ -435,6 +435,18 @@ def test_a_lock_that_somebody_removed_is_lost(machinery, world):
     third.prove()
 
 
+@pytest.mark.parametrize("write", [None, b"", b"nonsense"])
+def test_files_that_were_only_removed_are_not_a_folder_that_was_moved(machinery, world, write):
+    lock = RunLock(machinery, world.edge())
+    (machinery / "owner").unlink()
+    (machinery / "lock").unlink()
+    if write is not None:
+        (machinery / "lock").write_bytes(write)
+    with pytest.raises(RunTakenOver, match=r"the lock of .* was removed or overwritten") as told:
+        lock.prove()
+    assert "was moved" not in str(told.value)
+
+
 def test_a_folder_that_was_moved_is_called_that(machinery, world):
     lock = RunLock(machinery, world.edge())
     machinery.rename(machinery.with_name("elsewhere"))

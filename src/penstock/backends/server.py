@@ -238,12 +238,11 @@ class ForkServer:
         out: Any = None if self.output else subprocess.DEVNULL
         if loaded.log is not None:
             out = open(loaded.log, "ab", buffering=0)  # noqa: SIM115 - before the sockets: it may fail
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            door, ask = likeness.door()
+            ours, theirs, door, ask = _sockets()
         except OSError:
-            ours.close()
-            theirs.close()
+            if loaded.log is not None:
+                out.close()
             raise
         run = new_run()
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
@@ -262,6 +261,8 @@ class ForkServer:
                     start_new_session=True,
                 )
             except OSError:
+                ours.close()
+                door.close()
                 self.end_groups()
                 raise
             finally:
@@ -354,6 +355,17 @@ class ForkServer:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(ear)
             ear.close()
+
+
+def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+    """Ours and the server's end of two connections: to speak, and to ask for what is shared; all or none."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        return ours, theirs, *likeness.door()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
 
 
 class _LoadFailed(PenstockError):

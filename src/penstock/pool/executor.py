@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as AbstractExecutor
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
-from penstock import discover, registry
+from penstock import discover, registry, storage
 from penstock.abc import Observer
 from penstock.budget import parse_size
 from penstock.durations import parse_duration
@@ -35,6 +36,7 @@ _T = TypeVar("_T")
 
 _A_FEW = 4
 _BATCH_SECONDS = 0.02
+_ADVICE = "See to it, then make the executor again."
 
 
 class Executor(AbstractExecutor):
@@ -70,6 +72,7 @@ class Executor(AbstractExecutor):
         NoBudget: the budget is under the smallest possible.
         ItemTooLarge: ``memory`` is more than one worker may use.
         FunctionRaised: the initializer failed.
+        StorageFailed: this process has no file descriptor left, or the folder cannot be written.
     """
 
     _said_of_calls: ClassVar[Any] = staticmethod(lambda error: error)
@@ -100,7 +103,8 @@ class Executor(AbstractExecutor):
             raise TypeError("initializer must be a callable")
         workers = discover.most_workers(asked.most_workers(max_workers, workers))
         asked.look_at_context(mp_context)
-        found = discover.discover(budget)
+        with storage.told(Path(folder or "/tmp"), _ADVICE):
+            found = discover.discover(budget)
         options = Options(
             budget=found.budget,
             requested=found.requested,
@@ -116,18 +120,19 @@ class Executor(AbstractExecutor):
         # What dask and others look at, as ``ProcessPoolExecutor`` has it.
         self._max_workers = workers or options.cores
         self._a_few = _A_FEW * (workers or options.cores)
-        self._service = Service(
-            options,
-            initializer,
-            initargs,
-            new_backend(backend) if isinstance(backend, str) else backend,
-            keep_backend=not isinstance(backend, str),
-            observers=observers,
-            arrays=arrays or {},
-            modules=modules,
-            folder=folder,
-            told=type(self)._said_of_calls,
-        )
+        with storage.told(Path(folder or "/tmp"), _ADVICE):
+            self._service = Service(
+                options,
+                initializer,
+                initargs,
+                new_backend(backend) if isinstance(backend, str) else backend,
+                keep_backend=not isinstance(backend, str),
+                observers=observers,
+                arrays=arrays or {},
+                modules=modules,
+                folder=folder,
+                told=type(self)._said_of_calls,
+            )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
         weakref.finalize(self, self._service.close).atexit = False

@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import suppress
 from typing import Any
 
 from penstock import discover, forks
@@ -99,7 +100,13 @@ class Service:
         self._broken: BaseException | None = None
         self._stop = _Stop()
         self._started = threading.Event()
-        self._loop = self._make_loop(options, self._invoke(initializer, initargs, tuple(modules)))
+        try:
+            self._loop = self._make_loop(options, self._invoke(initializer, initargs, tuple(modules)))
+        except BaseException:  # half-way: what workers are forked from may be there
+            if not keep_backend:
+                with suppress(Exception):
+                    backend.close()
+            raise
         self.budget = self._loop.stage.budget
         """In force: the one that the loop goes by."""
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
@@ -342,7 +349,11 @@ def thread_variables() -> dict[str, str]:
 
 def _where() -> str:
     """The folder for temporary files, on a disk where there is one: files in memory count as memory."""
-    folder = tempfile.gettempdir()
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # says so, too, where no file can be opened any more
+        os.close(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+        raise
     if discover.in_memory(folder) is None:
         return folder
     other = "/var/tmp"

@@ -283,6 +283,13 @@ class RunLock:
         if entry is None or entry.token == self.token:
             last = lock_file.read_owner(self._path.parent)
             entry = last if last is not None and last.token != self.token else None
+            if last is None and self._path.parent.is_dir():
+                return RunTakenOver(
+                    f"the lock of {self._folder}, {self._path.name} in {self._path.parent}, was removed or "
+                    "overwritten while this run was at work in it, and nobody has left a name there. Another "
+                    "run may have the folder by now, so this one has ended and wrote nothing more: what it "
+                    "had kept is kept, and the same command goes on from there."
+                )
             if entry is None and last is None:
                 return RunTakenOver(
                     f"{self._folder} was moved or removed while this run was at work in it. This run has "
