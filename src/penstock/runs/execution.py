@@ -83,6 +83,7 @@ class Execution:
                 job = current.job
                 stage = current.stored.name
                 made_with.note(folder.machinery, stage, current.key, job.function, private=job.private)
+            self._tell_warming(current)
             self._report_start(current)
             if current.items:
                 self._open_backend(current)
@@ -161,6 +162,15 @@ class Execution:
             nodes.work(current, self._stage(current, book, emit))
         finally:
             current.past = journal.read(current.machinery / layout.JOURNAL)
+
+    def _tell_warming(self, current: StageRun) -> None:
+        """Say that it takes a while before the first item, where the function knows that; see ``Job``."""
+        ask = getattr(current.job.function, "warming", None)
+        begins = current.past.kept < current.items and self._nodes is None
+        # Of a private job nothing is told that its function says.
+        if begins and not current.job.private and callable(ask) and (message := ask()):
+            looking = ev.Looking(at=time.time(), stage=current.stored.name, message=str(message))
+            self._context.emit(looking, current.tally)
 
     def _report_start(self, current: StageRun) -> None:
         budget = current.found.budget

@@ -33,7 +33,8 @@ class Job(JobSpec, Generic[Result]):
     Args:
         source: the items (``penstock.sources``).
         function: an ordinary function of one item. An object with ``prepare()`` is prepared once
-            per worker; one with ``warm()`` once in the fork server, before workers are forked.
+            per worker; one with ``warm()`` once in the fork server, before workers are forked. What
+            ``warming()`` gives is said before that: why it will take a while, empty where it will not.
         into: a sink or reducer, its registered name, or a dict of them: the function then returns a
             dict with the same names.
         inputs: passed as keywords. Files and earlier stages are opened once per worker.

@@ -29,6 +29,11 @@ class Step:
         if callable(warm):
             warm()
 
+    def warming(self) -> str:
+        """What to say before that; see :class:`penstock.Job`."""
+        warming = getattr(self.function, "warming", None)
+        return warming() if callable(warming) else ""
+
     def __call__(self, item: int, **inputs: Any) -> tuple[str, Any]:
         folder = share().folder
         facts = self.function(folder, **inputs)

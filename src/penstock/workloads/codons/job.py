@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from penstock import compiling
 from penstock.errors import BadInput
 from penstock.sequences import wrong
 from penstock.sequences.inputs import Rows, bad_row, locked, sequences
@@ -35,6 +37,10 @@ class CountCodons:
     limit: int = EVERY
     rows: bool = False
     compiled: bool = True
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import penstock
+from penstock import compiling
 from penstock.errors import BadInput
 from penstock.hashing import mixed
 from penstock.sequences import wrong
@@ -66,6 +68,10 @@ class CountWords:
     seed: int = 0
     limit: int = EVERY
     compiled: bool = False
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 import penstock
+from penstock import compiling
 from penstock.workloads.snv.bits import LOW_QUALITY, MINOR_LOST, SWITCH, UNKNOWN, VARIES
 from penstock.workloads.snv.coverage_unit import Cover
 from penstock.workloads.snv.reading.chunked import STATISTICS
@@ -20,6 +22,9 @@ from penstock.workloads.snv.table import Block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+KERNEL = Path(__file__).parent / "kernel"
+NETWORK = Path(__file__).parent / "network"
 
 _NAN = np.float32(np.nan)
 
@@ -55,6 +60,10 @@ class AddUp:
 class CountCarriers:
     """At how many positions each sample has the second most frequent allele."""
 
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(KERNEL / "filters.py", "carriers")
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
         from penstock.workloads.snv import kernel
@@ -73,6 +82,10 @@ class CountCarriers:
 @dataclass(frozen=True)
 class SurveyPositions:
     """The first filter, and where samples have no reads."""
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(KERNEL / "filters.py", "first_filter")
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -113,6 +126,10 @@ class JudgePositions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depth", float(np.median(self.medians)))
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(KERNEL / "filters.py", "verdict", "count_ties")
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -162,6 +179,10 @@ class MakeFeatures:
     def __post_init__(self) -> None:
         object.__setattr__(self, "chosen", np.flatnonzero(self.inside))
 
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(KERNEL / "features.py", "features")
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
         from penstock.workloads.snv import kernel
@@ -193,6 +214,10 @@ class Predict:
     features: MakeFeatures
     weights: dict[str, NDArray[np.float32]]
     rows: int
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return self.features.warming() or compiling.note(NETWORK / "sparse.py", "_forward")
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import penstock
+from penstock import compiling
 from penstock.abc import Batch, Receipt
 from penstock.workloads.snv.coverage_unit import some_positions
 from penstock.workloads.snv.reading.arrays import Array
@@ -68,6 +69,10 @@ class ReadMember:
     copies: bool
     spare: int
     p: Array
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(Path(__file__).parent / "kernel" / "counting.py", "tally", "narrow")
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

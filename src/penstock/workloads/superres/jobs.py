@@ -18,7 +18,7 @@ from penstock.workloads.superres.moments import Moments, Total, statistics_of, t
 from penstock.workloads.superres.patients import Patient, Patients
 from penstock.workloads.superres.settings import Settings, grid_of
 from penstock.workloads.superres.volumes import compare_patients
-from penstock.workloads.superres.warming import rehearse
+from penstock.workloads.superres.warming import compiles, rehearse
 from penstock.workloads.superres.weights import Fitting, Weights, fit
 
 WEIGHTS = "weights.npz"
@@ -52,6 +52,10 @@ class TakeMoments:
             operator=self.operator, edge_power=self.edge_power, mask=self.mask, nan=self.nan,
             upstream=self.upstream,
         )  # fmt: skip
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles()
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -89,6 +93,10 @@ class FitFold:
 
     models: tuple[str, ...]
     settings: Mapping[str, Any]
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles(fits=True)
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -152,6 +160,10 @@ class Evaluate:
     settings: Mapping[str, Any]
     keep: bool
 
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles(blends=True)
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
         rehearse(Settings(**self.settings), len(self.models), blends=True)
@@ -179,6 +191,10 @@ class BlendNew:
 
     differs: Mapping[str, Any]
 
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles(blends=True)
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
         rehearse(Settings(**self.differs), blends=True)
@@ -204,6 +220,10 @@ class BlendNew:
 
 class _Drawing:
     form: str
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles(blends=True)
 
     def warm(self) -> None:
         """Load matplotlib and the compiled code, once for all workers."""
@@ -271,6 +291,10 @@ class Sweep:
     settings: Mapping[str, Any]
     models: tuple[str, ...]
     folds: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiles(fits=True)
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

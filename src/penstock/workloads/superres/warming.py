@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock import temporary
+from penstock import compiling, temporary
 from penstock.workloads.superres.headers import Header, made_header, read_header
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.volumes import PlaneWriter
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from penstock.workloads.superres.settings import Settings
 
 _SHAPE = (9, 8, 7)
+
+
+def compiles(*, fits: bool = False, blends: bool = False) -> str:
+    """What to say before a rehearsal that compiles; empty where all is kept."""
+    last = ("windows.py", "mix_plane") if blends else ("windows.py", "weigh_plane")
+    needs = [("kernel.py", "add_plane"), *([last] if fits or blends else [])]
+    said = [compiling.note(Path(__file__).with_name(file), name) for file, name in needs]
+    return next(filter(None, said), "")
 
 
 def rehearse(settings: Settings, experts: int = 2, *, fits: bool = False, blends: bool = False) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 import numpy as np
 
 import penstock
+from penstock import compiling
 from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.sinks.parts import check, kept, part_name, sweep
 from penstock.workloads.snv.jobs import flattened
@@ -62,6 +63,10 @@ class PackBlock:
     fast: bool
     own_rows: int
     rescues: bool = False
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(Path(__file__).parents[1] / "kernel" / "features.py", "read_support")
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""

@@ -1,0 +1,89 @@
+"""Whether numba keeps the compiled code of a function on this machine, found out without loading numba.
+
+Covers numba's folders and index files (``numba.core.caching``); what an index holds is searched as bytes and
+never unpickled. Code kept by another processor's numba in the same folder counts as kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+ONCE = "compiling this stage's kernel once; later runs on this machine start at once"
+"""What is said before it is."""
+
+
+def note(source: str | Path, *functions: str) -> str:
+    """What to say before functions compiled with ``cache=True`` are called first: empty if they are kept.
+
+    For ``warming()`` of a job's function, which is asked before each stage.
+
+    Args:
+        source: the file that they are defined in.
+        functions: their names.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return ""
+    return "" if all(is_kept(source, function) for function in functions) else ONCE
+
+
+def is_kept(source: str | Path, function: str) -> bool:
+    """Whether compiled code of the function lies on disk, of this Python, numba and text of the file.
+
+    Args:
+        source: the file that it is defined in.
+        function: its name, qualified within its module.
+    """
+    file = Path(source).absolute()  # as numba has it: links are not followed
+    try:
+        stamps = _stamps(file)
+        version = metadata.version("numba").encode()
+        folders = _folders(file)
+    except (OSError, metadata.PackageNotFoundError, RuntimeError):  # the last: nobody's home
+        return False
+    python = f"py{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
+    name = f"{file.stem}.{function}-"
+    for folder in folders:
+        for index in _indices(folder, name, f".{python}.nbi"):
+            kept = index.with_name(f"{index.name.removesuffix('.nbi')}.1.nbc")
+            try:
+                held = index.read_bytes()
+            except OSError:
+                continue
+            if version in held and any(stamp in held for stamp in stamps) and kept.is_file():
+                return True
+    return False
+
+
+def _stamps(file: Path) -> tuple[bytes, ...]:
+    """How an index may say which text of the file it is of: by a hash, or by its date in earlier numbas."""
+    digest = hashlib.sha256(file.read_bytes())
+    return digest.digest(), digest.hexdigest().encode(), struct.pack(">d", file.stat().st_mtime)
+
+
+def _folders(file: Path) -> tuple[Path, ...]:
+    """Where numba may keep the code of a file."""
+    parent = hashlib.sha1(str(file.parent).encode(), usedforsecurity=False).hexdigest()
+    hashed = f"{file.parent.name}_{parent}"
+    if asked := os.environ.get("NUMBA_CACHE_DIR"):
+        return (Path(asked) / hashed,)
+    if sys.platform == "darwin":
+        ours = Path.home() / "Library" / "Caches"
+    else:
+        ours = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return file.parent / "__pycache__", ours / "numba" / hashed
+
+
+def _indices(folder: Path, begins: str, ends: str) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(begins) and name.endswith(ends):
+            yield folder / name
