@@ -97,7 +97,7 @@ def test_options_reach_the_run_and_the_workload(told, runner, tmp_path):
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": 5, "set_aside": 7, "accept_changes": True,
         "retry_set_aside": True, "private": False, "cluster": None, "output": "log", "progress": False,
-        "history": True,
+        "history": True, "wait": "5min",
     }  # fmt: skip
     assert told.options == {"files": (str(data),), "code": 4, "strand": "both", "table": None}
 
@@ -328,6 +328,37 @@ def test_plan_prints_to_stdout_and_runs_nothing(told, runner):
     assert "why" in runner.invoke(main, ["plan", "fake", "--budget", "12GiB", "-v"]).stdout
     assert values["plans"][0]["headroom"] == values["plans"][0]["budget"] - values["plans"][0]["projected"]
     assert told.times == 0
+
+
+@pytest.mark.parametrize("before", [["--k", "2"], ["--k=2", "--canonical"], ["--budget", "2GiB", "--k", "2"]])
+def test_a_workloads_own_options_may_stand_before_its_name(before, runner, tmp_path):
+    (tmp_path / "one.fa").write_text(">a\nACGTACGT\n")
+    into = ["--into", str(tmp_path / "run"), "--quiet"]
+    told = runner.invoke(main, ["run", *before, "kmers", str(tmp_path / "one.fa"), *into])
+    assert told.exit_code == 0, told.output
+    assert json.loads((tmp_path / "run/summary.json").read_text())["k"] == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            ["--kk", "3", "kmers", "x.fa"],
+            "kmers has no option '--kk'; what it takes: penstock run kmers --help",
+        ),
+        (["--k", "3"], "No such option '--k'; what a workload takes: penstock run WORKLOAD --help"),
+    ],
+)
+def test_an_option_that_nobody_has_is_named_with_where_to_look(args, said, runner):
+    told = runner.invoke(main, ["run", *args])
+    assert told.exit_code == 2
+    assert said in told.output
+
+
+def test_help_is_given_behind_options_too(runner):
+    told = runner.invoke(main, ["run", "--budget", "1GiB", "-h"])
+    assert told.exit_code == 0
+    assert "Workloads:" in told.output
 
 
 @pytest.mark.parametrize("before", [["--workers", "2"], ["--workers=2"], ["-q", "--workers", "2"]])

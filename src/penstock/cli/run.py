@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,33 @@ class Targets(click.Group):
         self.ours, self.do = ours, do
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Options of ours may stand before what is run too: they are put behind it."""
-        takes = {flag: not option.is_flag for option in self.ours() for flag in option.opts}
-        place = 0
-        while place < len(args) and (flag := args[place].partition("=")[0]) in takes:
-            place += 2 if takes[flag] and "=" not in args[place] else 1
+        """Options, ours and a workload's own, may stand before what is run too: they are put behind it."""
+        takes = _taking(self.ours())
+        place = _behind_options(args, takes)
+        if place < len(args) and args[place] in ctx.help_option_names:
+            return super().parse_args(ctx, [args[place]])
+        if place < len(args) and args[place].startswith("-"):
+            place = self._behind_own(ctx, args, takes)
         return super().parse_args(ctx, [*args[place : place + 1], *args[:place], *args[place + 1 :]])
+
+    def _behind_own(self, ctx: click.Context, args: list[str], takes: Mapping[str, int]) -> int:
+        """Where the workload stands whose own options are before it.
+
+        Raises:
+            NoSuchOption: there is none that has them.
+        """
+        known = set(self.list_commands(ctx))
+        named = [place for place, arg in enumerate(args) if arg in known]
+        for place in named:
+            own = _taking(target.load_workload(args[place]).command.params)
+            if _behind_options(args, {**own, **takes}) == place:
+                return place
+        flag = args[_behind_options(args, takes)].partition("=")[0]
+        said = f"No such option {flag!r}; what a workload takes: penstock run WORKLOAD --help"
+        if named:
+            whose = args[named[0]]
+            said = f"{whose} has no option {flag!r}; what it takes: penstock run {whose} --help"
+        raise click.NoSuchOption(flag, said, ctx=ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return registry.names("workload")
@@ -87,6 +108,24 @@ class Targets(click.Group):
         rows.append(("FILE.py[:JOB], module:JOB", "Your own penstock.Job."))
         with formatter.section("Workloads"):
             formatter.write_dl(rows)
+
+
+def _taking(params: Iterable[click.Parameter]) -> dict[str, int]:
+    """How many values each option takes, by its flag."""
+    return {
+        flag: 0 if param.is_flag or param.count else param.nargs
+        for param in params
+        if isinstance(param, click.Option)
+        for flag in [*param.opts, *param.secondary_opts]
+    }
+
+
+def _behind_options(args: Sequence[str], takes: Mapping[str, int]) -> int:
+    """The place of the first argument that is neither one of these options nor a value of theirs."""
+    place = 0
+    while place < len(args) and (flag := args[place].partition("=")[0]) in takes:
+        place += 1 if "=" in args[place] else 1 + takes[flag]
+    return place
 
 
 def _refuse_nan(params: list[click.Parameter], values: Mapping[str, Any]) -> None:
