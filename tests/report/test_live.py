@@ -82,3 +82,30 @@ def test_of_a_command_the_processes_are_told_and_no_items():
     assert state.parts(5.0) == ["40.0 MiB of 100 MiB", "1 process", "for 4.0 s"]
     assert list(state.workers) == [7]
     assert state.failures[-1] == (3.0, "the kernel killed process 8")
+
+
+def joined(node, budget):
+    return ev.NodeJoined(at=1.0, node=node, host="a host", budget=budget, origin="a script", cores=1)
+
+
+def read(node, used, budget=100 * MiB):
+    return ev.NodeRead(at=1.0, node=node, used=used, budget=budget, origin="a script")
+
+
+def test_of_a_cluster_it_shows_what_nodes_hold_of_what_all_of_them_may_use():
+    began = ev.StageStarted(at=0.0, items=10, done=0, budget=250 * MiB, origin="--budget", workers=None)
+    here = ev.MemoryRead(at=1.0, used=30 * MiB, free=0, workers={})
+    state = state_of([began, joined("n1", 100 * MiB), joined("n2", 100 * MiB), here])
+    assert state.memory() == ""  # this process works no item: what it holds says nothing of the nodes
+    state.take(read("n1", 40 * MiB), 1.0)
+    assert state.memory() == ""
+    for event in (read("n2", 50 * MiB), here):
+        state.take(event, 1.0)
+    assert state.memory() == "90 MiB of 200 MiB"
+    assert "2 nodes" in state.parts(2.0)
+    state.take(ev.NodeLeft(at=2.0, node="n2", why="killed by a script"), 2.0)
+    assert state.memory() == "40 MiB of 100 MiB"
+    state.take(ev.NodeLeft(at=2.0, node="n1", why="killed by a script"), 2.0)
+    assert state.memory() == ""
+    state.take(here, 3.0)
+    assert (state.memory(), state.origin) == ("30 MiB of 250 MiB", "--budget")

@@ -54,8 +54,10 @@ class LiveState:
         self.budget = self.used = self.peak = 0
         self.origin = ""
         self.workers: dict[int, LiveWorker] = {}
-        self.nodes: set[str] = set()
-        """Of a cluster, those that are there."""
+        self.nodes: dict[str, tuple[int, int]] = {}
+        """Of a cluster, those that are there: bytes that each held when it told last, and may use."""
+        self._own = 0, ""
+        """The budget of this process, and who set it: where nodes work, theirs count."""
         self.failures: deque[tuple[float, str]] = deque(maxlen=_FAILURES)
         """When, and one sentence: the last ones."""
         self.failed = 0
@@ -79,7 +81,8 @@ class LiveState:
             case ev.StageStarted():
                 self._begin(event, now)
             case ev.BudgetChanged():
-                self.budget, self.origin = event.budget, event.origin
+                self._own = event.budget, event.origin
+                self._add_up_nodes()
             case ev.MemoryRead():
                 self._read(event, now)
             case ev.WorkerStarted():
@@ -122,10 +125,17 @@ class LiveState:
             case ev.TakenBack():
                 self.done -= event.items
             case ev.NodeJoined():
-                self.nodes.add(event.node)
+                self.nodes[event.node] = 0, event.budget
+                self._add_up_nodes()
                 self.doing = ""
+            case ev.NodeRead():
+                if event.node in self.nodes:
+                    self.nodes[event.node] = event.used, event.budget
+                    self.peak = max(self.peak, event.used)
+                    self._add_up_nodes()
             case ev.NodeLeft():
-                self.nodes.discard(event.node)
+                self.nodes.pop(event.node, None)
+                self._add_up_nodes()
                 what = f"node {event.node} is gone" if event.node else "a node cannot join"
                 self._fail(event.at, f"{what}: {event.why}")
             case ev.CommandStarted():
@@ -141,14 +151,29 @@ class LiveState:
         self.began, self.ended, self.doing = True, False, ""
         self.stage, self.items = event.stage, event.items
         self.done = self.before = event.done
-        self.budget, self.origin = event.budget, event.origin
-        self.used, self.set_aside = 0, event.set_aside
+        self._own = event.budget, event.origin
+        self.set_aside = event.set_aside
         self.started, self.command = now, ""
         self.workers.clear()
         self.nodes.clear()
+        self.used = 0
+        self._add_up_nodes()
+
+    def _add_up_nodes(self) -> None:
+        """What all nodes hold of what all may use; without any, what this process was told."""
+        if not self.nodes:
+            if (self.budget, self.origin) != self._own:
+                self.used = 0
+            self.budget, self.origin = self._own
+            return
+        held = [used for used, _ in self.nodes.values()]
+        self.used = sum(held) if all(held) else 0  # nothing is said while some have not told
+        self.budget = sum(budget for _, budget in self.nodes.values())
+        self.origin = plural(len(self.nodes), "node")
 
     def _read(self, event: ev.MemoryRead, now: float) -> None:
-        self.used = event.used
+        if not self.nodes:  # of a cluster it is what this process holds, which works no item
+            self.used = event.used
         self.peak = max(self.peak, event.used)
         if self.command:  # its processes come and go without a word
             known = self.workers
