@@ -239,6 +239,8 @@ class Lead:
             return
         self._cluster.end(node)
         why = f"{told.kind}: {told.message}" if isinstance(told, Broken) else _why(told)
+        if self._interrupts.number and isinstance(told, NodeLost):
+            why = ""  # it ends with the run, and nobody works what it had
         self._reasons.append((self.nodes.name(node), told))
         self.nodes.gone(node, why)
         self._fence_lost()

@@ -82,13 +82,14 @@ class Nodes:
         return f"{known.name} on {known.node.host}" if known else ""
 
     def gone(self, token: str, why: str) -> None:
-        """It is lost or left out, and its workers with it."""
+        """It is lost or left out, and its workers with it; nothing is said of it without a reason."""
         known = self._known.get(token)
         if self._planner == token:
             self._planner = None
         for worker in sorted(known.living) if known else ():
             self._ledger.say(ev.WorkerEnded, worker=worker, why="node lost")
-        self._ledger.say(ev.NodeLeft, node=known.name if known else "", why=why)
+        if why:
+            self._ledger.say(ev.NodeLeft, node=known.name if known else "", why=why)
         if known:
             known.living.clear()
 
