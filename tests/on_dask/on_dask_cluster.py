@@ -6,9 +6,9 @@ from penstock import proc
 
 
 def start(**options):
-    """A scheduler and workers of one thread each, without a dashboard."""
+    """A scheduler and workers of one thread each."""
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "memory_limit": 0, **options}
-    return LocalCluster(dashboard_address=None, host="127.0.0.1", worker_dashboard_address=None, **options)
+    return LocalCluster(dashboard_address=":0", host="127.0.0.1", worker_dashboard_address=None, **options)
 
 
 def worker_pids(cluster):

@@ -16,6 +16,7 @@ from waiting import until
 import penstock
 from penstock import event_lines, proc
 from penstock import events as ev
+from penstock.errors import RunFailed, UsageError
 from penstock.reducers import Sum
 from penstock.sources import Range
 
@@ -169,3 +170,23 @@ def test_a_job_that_waits_says_so(slurm, tmp_path):
         assert any("pending" in each for each in seen), seen
     finally:
         subprocess.run(["scancel", holder], capture_output=True)
+
+
+def test_without_a_node_in_time_the_run_ends_and_leaves_no_job(slurm, tmp_path):
+    """The job waits for another one; what ends the run is `--wait`."""
+    holder = call(
+        "sbatch", "--parsable", "-N2", "-n4", "--mem=100M", "--output=/dev/null", "--wrap", "sleep 600"
+    ).strip()
+    try:
+        until(lambda: "RUNNING" in call("squeue", "-h", "-j", holder, "-o", "%T"))
+        with pytest.raises(RunFailed, match=r"no node was there for \d+ s \(job \d+ pending"):
+            thirds().run(tmp_path / "run", cluster=cluster(slurm, 1), wait=0.5)
+        assert slurm.jobs() == [holder]
+    finally:
+        subprocess.run(["scancel", holder], capture_output=True)
+
+
+def test_jobs_that_slurm_does_not_take_are_refused_with_its_words(slurm, tmp_path):
+    with pytest.raises(UsageError, match=r"no jobs can be had \(.*node configuration is not available"):
+        thirds().run(tmp_path / "run", cluster=cluster(slurm, 2, "60GiB"))
+    assert not slurm.jobs()

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import shutil
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dask
 import dask_jobqueue
 
 from penstock import foreign
 from penstock.abc import NodeOffer, NodeOptions
 from penstock.budget import parse_size
 from penstock.clusters.dask import DaskNodes
+from penstock.clusters.submitted import Submitted
 from penstock.durations import parse_duration
 from penstock.errors import UsageError
 from penstock.plurals import plural
@@ -30,8 +30,6 @@ from penstock.plurals import plural
 _OPTIONS = ("memory", "cores", "partition", "walltime", "account", "host", "interface")
 _MOST = 10_000
 _ASK_SECONDS = 10.0
-_SUBMIT_SECONDS = 20.0
-"""In which jobs have their numbers."""
 _CLOCK = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
 
 
@@ -60,8 +58,7 @@ class BatchNodes(DaskNodes):
         super().__init__(f"{self.kind}:{where}")
         self._count = int(count)
         self._asked = self._options(told)
-        self._jobs: Any = None
-        self._submitted = 0.0
+        self._jobs: Submitted | None = None
         self._asked_at, self._standing = -_ASK_SECONDS, ""
 
     def _options(self, told: list[str]) -> dict[str, Any]:
@@ -104,37 +101,46 @@ class BatchNodes(DaskNodes):
             UsageError: they cannot be submitted.
         """
         if self._jobs is None:
-            self._jobs = self._where = self._submit(options.log)
+            self._submit(options.log)
         super().open(job, digest, options)
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
         """Submit the jobs and ask the first that begin."""
         if self._jobs is None:
-            self._jobs = self._where = self._submit(None)
+            self._submit(None)
         return super().survey(folder, requested, patience)
 
-    def _submit(self, log: Path | None) -> Any:
+    def _submit(self, log: Path | None) -> None:
         if shutil.which(self.submit) is None:
             raise UsageError(
                 f"{self.kind}: there is no {self.submit} here: run this where jobs can be submitted, as on a "
                 "login node"
             )
         more = {"processes": 1, "worker_extra_args": ["--memory-limit", "0"], **self._asked}
+        # Any free port for its page: that of a second run on this host would be in use.
+        configured = dask.config.get(f"jobqueue.{self.kind}.scheduler-options", None) or {}
+        more["scheduler_options"] = {
+            "dashboard_address": ":0",
+            **configured,
+            **more.get("scheduler_options", {}),
+        }
         if log is not None:  # else they lie where this was started
             more["log_directory"] = str(log.parent / "jobs")
-        cluster, self._submitted = None, time.monotonic()
+        jobs = None
         try:
             cluster = getattr(dask_jobqueue, self.cluster)(**more)
-            cluster.scale(jobs=self._count)
+            jobs = Submitted(cluster, self._count)
+            jobs.expect_one()
         except Exception as error:
-            if cluster is not None:
-                cluster.close()
+            if jobs is not None:
+                jobs.end()
+            why = str(error) if isinstance(error, UsageError) else foreign.reason_of(error)
             raise UsageError(
-                f"{self.kind}: no jobs can be had ({foreign.reason_of(error)}): give memory= and cores= of "
+                f"{self.kind}: no jobs can be had ({why}): give memory= and cores= of "
                 f"a node, as in {self.kind}:4,memory=64GiB,cores=16, or set them in dask-jobqueue's "
                 "configuration"
             ) from error
-        return cluster
+        self._jobs, self._where = jobs, cluster
 
     def coming(self) -> str:
         """How the jobs stand, while none has begun."""
@@ -143,7 +149,9 @@ class BatchNodes(DaskNodes):
             return said
         if time.monotonic() - self._asked_at >= _ASK_SECONDS:
             self._asked_at, self._standing = time.monotonic(), self._look()
-        return self._standing or f"{plural(self._count, 'job')} submitted, none has begun"
+        standing = self._standing or f"{plural(self._count, 'job')} submitted, none has begun"
+        refused = self._jobs.refused if self._jobs is not None else ""
+        return f"{standing}; {refused}" if refused else standing
 
     @staticmethod
     def clock(seconds: float) -> str:
@@ -153,7 +161,7 @@ class BatchNodes(DaskNodes):
 
     def jobs(self) -> list[str]:
         """Numbers of the jobs that were submitted."""
-        return _numbers(self._jobs) if self._jobs is not None else []
+        return self._jobs.numbers if self._jobs is not None else []
 
     def _look(self) -> str:
         """How the batch system says they stand; empty where it does not."""
@@ -163,24 +171,8 @@ class BatchNodes(DaskNodes):
         """End the jobs."""
         super().leave()
         jobs, self._jobs = self._jobs, None
-        if jobs is None:
-            return
-        while time.monotonic() - self._submitted < _SUBMIT_SECONDS and not _all_numbered(jobs):
-            time.sleep(0.1)  # a job that is being submitted has no number by which it could be ended
-        cancel, numbers = jobs.job_cls.cancel_command, _numbers(jobs)
-        with suppress(Exception):
-            jobs.close(timeout=20)
-        for number in numbers:  # one that was just submitted outlives that
-            with suppress(OSError, subprocess.SubprocessError):
-                subprocess.run([*shlex.split(cancel), number], capture_output=True, timeout=10)
-
-
-def _numbers(jobs: Any) -> list[str]:
-    return [str(each.job_id) for each in list(jobs.workers.values()) if getattr(each, "job_id", None)]
-
-
-def _all_numbered(jobs: Any) -> bool:
-    return bool(jobs.workers) and len(_numbers(jobs)) == len(jobs.workers)
+        if jobs is not None:
+            jobs.end()
 
 
 class SlurmNodes(BatchNodes):
@@ -198,7 +190,10 @@ class SlurmNodes(BatchNodes):
         except (OSError, subprocess.SubprocessError):
             return ""
         lines = [line.split(maxsplit=2) for line in told.splitlines()]
-        each = [f"job {job} {state.lower()} ({why})" for job, state, why in (x for x in lines if len(x) == 3)]
+        each = [
+            f"job {job} {state.lower()}" + ("" if why == "None" else f" ({why})")  # None: not looked at yet
+            for job, state, why in (x for x in lines if len(x) == 3)
+        ]
         more = f" and {len(each) - 3} more" if len(each) > 3 else ""
         return foreign.line(", ".join(each[:3]) + more)
 
