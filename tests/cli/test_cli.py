@@ -553,6 +553,15 @@ def test_nothing_of_the_command_line_is_imported_with_penstock():
     assert result.stdout.strip() == "[]"
 
 
+def test_nothing_of_dask_is_imported_with_penstock_nor_with_nodes_of_this_machine():
+    code = (
+        "import penstock, sys; from penstock.runs import on_nodes; on_nodes.find('local:2', 'local')\n"
+        "print([m for m in ('dask', 'distributed', 'dask_jobqueue', 'tornado') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_version_is_fast_because_verbs_are_imported_when_used():
     code = (
         "import sys\nfrom penstock.cli import main\n"

@@ -197,3 +197,12 @@ def test_an_item_that_no_node_has_room_for_is_set_aside(tmp_path):
     report = job.run(tmp_path / "run", budget=BUDGET, set_aside=True, cluster="local:2")
     assert [(each.item, each.reason) for each in report.set_aside] == [(7, "memory")]
     assert report.peak <= report.budget
+
+
+def test_a_node_that_imports_other_code_than_the_run_began_with_is_refused(tmp_path, monkeypatch):
+    job = penstock.Job(source=Range(6), function=jobs.slow_third, into=Sum(grain=2))
+    with monkeypatch.context() as patched:
+        patched.setattr("penstock.runs.on_nodes.imported_code", lambda *parts: {"jobs": "another digest"})
+        with pytest.raises(RunFailed, match=r"no node is left.* has another jobs than this run began with"):
+            job.run(tmp_path / "run", budget=BUDGET, cluster="local:1")
+    assert job.run(tmp_path / "run", budget=BUDGET, cluster="local:1").done == 6

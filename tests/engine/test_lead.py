@@ -110,6 +110,27 @@ def test_a_node_that_cannot_work_is_left_out_and_three_of_them_are_the_job():
         led.lead.run()
 
 
+def test_a_host_that_is_refused_is_named_and_the_others_go_on():
+    clock = FakeClock()
+    refused = [FakeNode(refused=f"h{n} has Python 3.9, and this is 3.11") for n in range(5)]
+    led = lead(FakeCluster([*refused, FakeNode(born=1.0)], clock), 20, clock)
+    led.lead.run()
+    check(led, 20)
+    assert [each.why for each in led.told(ev.NodeLeft)] == [each.refused for each in refused]
+    assert len(led.told(ev.NodeJoined)) == 1
+
+
+def test_where_every_host_is_refused_each_reason_is_told_once():
+    clock = FakeClock()
+    reasons = ["h1 has Python 3.9", "h2 does not see /data/run", "h2 does not see /data/run", "h3: no memory"]
+    led = lead(FakeCluster([FakeNode(refused=each) for each in reasons], clock), 20, clock)
+    with pytest.raises(RunFailed) as caught:
+        led.lead.run()
+    assert str(caught.value).startswith(
+        "no node is left to work. h1 has Python 3.9; h2 does not see /data/run; h3: no memory. What was done"
+    )
+
+
 def test_ctrl_c_lets_nodes_give_back_what_they_have():
     class Stop:
         number = 0

@@ -17,7 +17,7 @@ from on_dask_cluster import ours, start, worker_pids
 from waiting import until
 
 import penstock
-from penstock import event_lines
+from penstock import discover, event_lines
 from penstock import events as ev
 from penstock.clusters.dask import DaskNodes
 from penstock.errors import RunFailed, UsageError
@@ -221,3 +221,32 @@ def test_several_stages_share_the_workers_of_a_machine(theirs, tmp_path):
     joined = [each for each in map(json.loads, lines) if each["event"] == "node_joined"]
     assert len({each["stage"] for each in joined}) == 2
     assert all("shared by 2 nodes" in each["origin"] for each in joined)
+
+
+def test_who_is_there_is_told_before_anything_runs(theirs, tmp_path):
+    (tmp_path / "there").mkdir()
+    offers = DaskNodes(theirs).survey(tmp_path / "there", "auto", 5.0)
+    assert [each.why for each in offers] == ["", ""]
+    assert all(each.cores == 1 and "shared by 2 nodes" in each.origin for each in offers)
+    assert sum(each.budget for each in offers) <= discover.discover("auto").budget.bytes
+    offers = DaskNodes(theirs).survey(tmp_path / "gone", "auto", 5.0)
+    assert all("does not see" in each.why and not each.budget for each in offers)
+
+
+def test_the_command_line_shows_who_is_there(theirs):
+    command = [sys.executable, "-m", "penstock", "nodes", "--cluster", f"dask:{theirs.scheduler_address}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 nodes can work" in done.stdout
+
+
+def test_without_a_worker_in_time_the_run_ends_and_says_what_it_waited_for(tmp_path):
+    cluster = start(n_workers=0)
+    try:
+        assert DaskNodes(cluster).survey(None, "auto", 0.0) == []
+        with pytest.raises(
+            RunFailed, match=r"no node was there for \d+ s \(no worker has joined the Dask cl"
+        ):
+            thirds().run(tmp_path / "run", cluster=cluster, wait=0.5)
+    finally:
+        cluster.close()

@@ -271,6 +271,21 @@ def ended(at=104.0, stage="", done=400):
     )
 
 
+def test_of_a_run_on_nodes_it_tells_how_many_worked():
+    """What they had open, only they knew."""
+    there = {"host": "h", "budget": 1 << 30, "origin": "", "cores": 1}
+    events = [
+        started(),
+        *(ev.NodeJoined(at=101.0, node=f"n{number}", **there) for number in (1, 2, 3)),
+        ev.NodeLeft(at=102.0, node="", why="its host was refused: it was never there"),
+        ev.NodeLeft(at=102.0, node="n2", why="killed"),
+        done(1, 300, 330),
+    ]
+    said = str(examine(events))
+    assert "2 nodes working; 330 of 400 items are kept, what the 2 nodes had not given back will be" in said
+    assert "1 node working" in str(examine([*events, ev.NodeLeft(at=104.0, node="n1", why="k")]))
+
+
 def test_no_events_tell_nothing():
     assert examine([]) is None
 
