@@ -110,6 +110,27 @@ def test_a_node_that_cannot_work_is_left_out_and_three_of_them_are_the_job():
         led.lead.run()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_node_on_which_all_fails_is_left_out_and_others_work_what_it_had(number):
+    clock = FakeClock()
+    sick = [FakeNode(sick=True, speed=9.0)] * number
+    led = lead(FakeCluster([*sick, FakeNode(), FakeNode()], clock), 3000, clock)
+    led.lead.run()
+    check(led, 3000)
+    left = led.told(ev.NodeLeft)
+    assert [each.node for each in left] == [f"n{each + 1}" for each in range(number)]
+    assert all("every item raised there and none elsewhere" in each.why for each in left)
+    assert len(led.aside) < 3000 / 2  # what it told before others were known to be well
+
+
+def test_a_node_whose_function_fails_for_some_items_is_never_left_out():
+    clock = FakeClock()
+    led = lead(FakeCluster([FakeNode()] * 2, clock, raises=lambda item: item % 9 > 0), 900, clock)
+    led.lead.run()
+    assert not led.told(ev.NodeLeft)
+    assert len(led.aside) == 800
+
+
 def test_a_host_that_is_refused_is_named_and_the_others_go_on():
     clock = FakeClock()
     refused = [FakeNode(refused=f"h{n} has Python 3.9, and this is 3.11") for n in range(5)]

@@ -65,6 +65,8 @@ class FakeNode:
     """Why it cannot work at all; empty where it can."""
     refused: str = ""
     """Why its host cannot have a node of this job."""
+    sick: bool = False
+    """Whether every item raises there."""
 
 
 @dataclass
@@ -191,7 +193,7 @@ class FakeCluster:
         for item in range(start, stop):
             if item in known:
                 aside.append(known[item])
-            elif self._raises(item):
+            elif life.what.sick or self._raises(item):
                 aside.append(SetAside(item, str(item), "raised", "ValueError: a script"))
             elif self._needs(item) > life.what.alone:
                 aside.append(SetAside(item, str(item), "memory", "needs more", needed=self._needs(item)))

@@ -26,7 +26,7 @@ from penstock.abc import (
 )
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
-from penstock.engine.decide.leases import Leases
+from penstock.engine.decide.leases import Leases, SickNodes
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.nodes import Nodes, Numbers
@@ -88,6 +88,7 @@ class Lead:
         self._clock = stage.clock
         self._ledger = stage.ledger
         self._failures = FailedBatches(stage)
+        self._sick = SickNodes()
         self._source = stage.setup.source
         self.leases = Leases(
             stage.setup.items,
@@ -173,6 +174,8 @@ class Lead:
 
     def _returned(self, node: str, told: Returned) -> None:
         asides = [each for line in told.lines for each in line.get("aside", ())]
+        if self._is_sick(node, told, asides):
+            return
         try:
             settled = self.leases.settle(
                 node,
@@ -194,6 +197,22 @@ class Lead:
                 self._keep(line)
         self.nodes.told(node, told, counted)
         self._failures.stop_if_hopeless()
+
+    def _is_sick(self, node: str, told: Returned, asides: list[Mapping[str, Any]]) -> bool:
+        """Leave a node out on which all fails; what it told last does not count, and is worked elsewhere."""
+        if told.ticket not in self.leases.tickets(node):
+            return False
+        known = self._stage.aside.items
+        failed = {each["item"]: each for each in asides if each["item"] not in known}
+        raised = [each for each in failed.values() if each["reason"] == "raised"]
+        worked = sum(line["kept"][1] - line["kept"][0] for line in told.lines if "kept" in line)
+        worked = max(worked - sum(each["item"] in known for each in asides), len(failed))
+        if not self._sick.hear(node, worked, len(raised), self.leases.living):
+            return False
+        self._cluster.send(node, Cut())  # else another might be begun in its place
+        every = f"every item raised there and none elsewhere, the last: {raised[-1]['message']}"
+        self._gone(node, Refused(f"left out: {every}. Look at that host"))
+        return True
 
     def _keep(self, line: Mapping[str, Any]) -> None:
         for each in line.get("aside", ()):
