@@ -200,7 +200,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_which_can_go_on_without_it(tmp_
 
 
 def test_what_cannot_be_reached_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("penstock.clusters.dask.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("penstock.clusters.dask_link.CONNECT_SECONDS", 1.0)
     job = penstock.Job(source=Range(6), function=str, into="collect")
     with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 within"):
         job.run(tmp_path / "a", cluster="dask://127.0.0.1:9")

@@ -2,44 +2,34 @@
 
 ``dask://HOST:PORT``, ``dask:tcp://HOST:PORT``, ``dask:FILE.json`` (a scheduler file), or in Python a
 ``distributed.Client``. Dask places the work and watches the workers; which items a node has, we decide. A
-node is
-born by ``client.run``, which Dask never repeats; a lease is a task bound to its worker, which finds the node
-by its
-token or does nothing. :mod:`penstock.clusters.dask_worker` is the other end.
+node is born by ``client.run``, which Dask never repeats; a lease is a task bound to its worker, which finds
+the node by its token or does nothing. :mod:`penstock.clusters.dask_worker` is the other end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pickle
 import queue
 import sys
 import time
-from collections.abc import Coroutine, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
-
 from penstock import foreign
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Refused, Returned, Told
 from penstock.backends.frames import pack
 from penstock.clusters import dask_worker
+from penstock.clusters.dask_link import DaskLink
 from penstock.clusters.dask_places import DaskPlace, failed, offer, share, unfit, warning
 from penstock.clusters.far import Hello, Start, new_token
-from penstock.errors import UsageError
 from penstock.plurals import plural
 from penstock.warned import warn
 
-CONNECT_SECONDS = 10.0
-"""In which a scheduler must answer."""
-_MEET_SECONDS = 60.0
-"""In which a Dask worker must."""
 _BACK_SECONDS = 15.0
 """In which a scheduler that was cut off must be back."""
 _CLOSE_SECONDS = 20.0
@@ -81,83 +71,10 @@ class DaskNodes:
     """
 
     def __init__(self, where: Any = "") -> None:
-        self._where = where
-        if isinstance(where, str) and not where.strip("/"):
-            raise UsageError("dask: names no scheduler: write dask://HOST:8786 or dask:scheduler.json")
-        self._client: Any = None
+        self._link = DaskLink(where)
         self._open: _Open | None = None
         self._cut_off: float | None = None
         self._gone = False
-
-    # ------------------------------------------------------------------ the scheduler
-
-    def _connect(self) -> Any:
-        """A client of our own: one of the user's is his to close, and has one handler for each kind of event.
-
-        Raises:
-            UsageError: nobody answers.
-        """
-        if self._client is None:
-            address, security = self._address()
-            more = {} if security is None else {"security": security}
-            try:
-                self._client = Client(
-                    address, timeout=CONNECT_SECONDS, set_as_default=False, name="penstock", **more
-                )
-            except (OSError, ValueError, RuntimeError) as error:  # asyncio's TimeoutError is an OSError
-                raise UsageError(
-                    f"no Dask scheduler answers at {foreign.line(address)} within {CONNECT_SECONDS:.0f} s "
-                    f"({foreign.reason_of(error)}): start one (dask scheduler), or correct the address"
-                ) from error
-        return self._client
-
-    def _address(self) -> tuple[str, Any]:
-        where = self._where
-        if not isinstance(where, str):
-            address = getattr(where, "scheduler_address", None) or where.scheduler.address
-            return str(address), getattr(where, "security", None)
-        if where.endswith(".json"):
-            try:
-                told = json.loads(Path(where).read_text())
-                return str(told["address"]), None
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f"{foreign.line(where)} is no scheduler file of Dask's ({foreign.reason_of(error)}): "
-                    "it is written by dask scheduler --scheduler-file FILE"
-                ) from error
-        return (f"tcp:{where}" if where.startswith("//") else where), None
-
-    @property
-    def _scheduler(self) -> str:
-        return foreign.line(self._client.scheduler.address if self._client.scheduler else self._address()[0])
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
-
-    def _call(self, address: str, word: str, *told: Any) -> Any:
-        """Have it done in the event loop of a Dask worker; to be awaited."""
-        return asyncio.wait_for(
-            self._client.run(
-                eval, dask_worker.CALL, {"word": word, "told": told}, workers=[address], asynchronous=True
-            ),
-            _MEET_SECONDS,
-        )
-
-    async def _task(self, now: _Open, address: str, word: str, name: str, *told: Any) -> Any:
-        """Have it done in a thread of a Dask worker. What was packed comes back as it was.
-
-        Raises:
-            Exception: it was cancelled, or the worker is gone.
-        """
-        future = self._client.submit(
-            eval, dask_worker.CALL, {"word": word, "told": told}, key=f"penstock-{now.key}-{name}",
-            workers=[address], allow_other_workers=False, pure=False, retries=0,
-        )  # fmt: skip
-        try:
-            packed = await self._client.gather(future, asynchronous=True)
-        finally:
-            await self._client.cancel([future], asynchronous=True, force=True)
-        return pickle.loads(packed) if packed is not None else None
 
     # ------------------------------------------------------------------ the seam
 
@@ -167,11 +84,11 @@ class DaskNodes:
         Raises:
             UsageError: no scheduler answers.
         """
-        client = self._connect()
+        client = self._link.connect()
         now = self._open = _Open(job, digest, options)
         self._cut_off, self._gone = None, False
         client.subscribe_topic("all", lambda event: now.said.put(("event", event[1])))
-        self._spawn(self._list(now))
+        self._link.spawn(self._list(now))
 
     def nodes(self) -> Mapping[str, Node]:
         """Those that are ready."""
@@ -183,7 +100,7 @@ class DaskNodes:
         if self._gone or now is None:
             return ""
         if not now.places:
-            return f"no worker has joined the Dask cluster at {self._scheduler}"
+            return f"no worker has joined the Dask cluster at {self._link.scheduler}"
         waiting = [each for each in now.places.values() if not each.left_out and each.token not in now.ready]
         if busy := next((each.busy for each in waiting if each.busy), ""):
             return f"its Dask workers have nodes of the run in {busy}"
@@ -197,7 +114,7 @@ class DaskNodes:
         frame = pack(message)
         if isinstance(message, Cut):
             place.left_out = True  # what is cut is not to be begun anew
-            self._spawn(self._cut(now, place.address, node, frame))
+            self._link.spawn(self._cut(now, place.address, node, frame))
             return
         sent: bytes | str = frame
         if len(frame) > _LARGE:
@@ -207,7 +124,7 @@ class DaskNodes:
             except OSError:  # it is fenced: what is sent to a node that is gone is lost
                 return
             sent = str(path)
-        self._spawn(self._lend(now, place.address, node, message.ticket, sent))
+        self._link.spawn(self._lend(now, place.address, node, message.ticket, sent))
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """What nodes said."""
@@ -233,7 +150,7 @@ class DaskNodes:
     def end(self, node: str) -> None:
         """Kill it; its worker may have another."""
         if (place := self._place(node)) is not None:
-            self._spawn(self._quietly(self._call(place.address, "end", node, True)))
+            self._link.spawn(self._quietly(self._link.call(place.address, "end", node, True)))
             self._forget(node)
 
     def pid(self, node: str) -> int:
@@ -252,11 +169,11 @@ class DaskNodes:
         if now is None:
             return
         with suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self._end_all(now), self._client.loop.asyncio_loop).result(
+            asyncio.run_coroutine_threadsafe(self._end_all(now), self._link.client.loop.asyncio_loop).result(
                 _CLOSE_SECONDS
             )
         with suppress(Exception):
-            self._client.unsubscribe_topic("all")
+            self._link.client.unsubscribe_topic("all")
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
         """Ask the host of each worker.
@@ -264,14 +181,14 @@ class DaskNodes:
         Raises:
             UsageError: no scheduler answers.
         """
-        self._connect()
+        self._link.connect()
         deadline = time.monotonic() + patience
-        while not (known := self._ask(self._client.scheduler.identity, n_workers=-1)["workers"]):
+        while not (known := self._link.ask(self._link.client.scheduler.identity, n_workers=-1)["workers"]):
             if time.monotonic() > deadline:
                 return []
             time.sleep(0.5)
         places = [_place_of(address, info) for address, info in known.items()]
-        answers = self._ask(self._meet_all, places, requested, str(folder or ""))
+        answers = self._link.ask(self._meet_all, places, requested, str(folder or ""))
         for place, facts in zip(places, answers, strict=True):
             place.facts = facts if not isinstance(facts, BaseException) else None
         rooms: dict[tuple[str, str], int] = {}
@@ -283,34 +200,17 @@ class DaskNodes:
         return offers
 
     async def _meet_all(self, places: list[DaskPlace], requested: str | int, folder: str) -> list[Any]:
-        asked = (self._call(each.address, "meet", requested, folder) for each in places)
+        asked = (self._link.call(each.address, "meet", requested, folder) for each in places)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return [
             answer if isinstance(answer, BaseException) else answer[each.address]
             for each, answer in zip(places, answers, strict=True)
         ]
 
-    def _ask(self, what: Any, *args: Any, **more: Any) -> Any:
-        """What a coroutine gives; from the main thread.
-
-        Raises:
-            UsageError: nothing, in a minute.
-        """
-        asked = asyncio.run_coroutine_threadsafe(what(*args, **more), self._client.loop.asyncio_loop)
-        try:
-            return asked.result(_MEET_SECONDS + CONNECT_SECONDS)
-        except (OSError, TimeoutError, FutureTimeout) as error:
-            raise UsageError(
-                f"the Dask scheduler at {self._scheduler} does not answer: {foreign.reason_of(error)}"
-            ) from error
-
     def leave(self) -> None:
         """Say goodbye to the scheduler."""
         self.close()
-        client, self._client = self._client, None
-        if client is not None:
-            with suppress(Exception):
-                client.close(timeout=5)
+        self._link.leave()
 
     # ------------------------------------------------------------------ coroutines, in the client's thread
 
@@ -319,24 +219,24 @@ class DaskNodes:
             await doing
 
     async def _cut(self, now: _Open, address: str, token: str, frame: bytes) -> None:
-        await self._quietly(self._call(address, "cut", token, frame, tuple(now.tasks.get(token, ()))))
+        await self._quietly(self._link.call(address, "cut", token, frame, tuple(now.tasks.get(token, ()))))
 
     async def _list(self, now: _Open) -> None:
         with suppress(Exception):  # cut off: it is asked again when it is back
-            known = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            known = (await self._link.client.scheduler.identity(n_workers=-1))["workers"]
             now.said.put(("workers", known))
 
     async def _meet(self, now: _Open, address: str) -> None:
         folder = str(now.job.parent)
         try:
-            answers = await self._call(address, "meet", now.options.requested, folder)
+            answers = await self._link.call(address, "meet", now.options.requested, folder)
             now.said.put(("facts", address, answers[address]))
         except Exception as error:
             now.said.put(("facts", address, error))
 
     async def _begin(self, now: _Open, address: str, token: str, order: bytes) -> None:
         try:
-            busy, pid = (await self._call(address, "begin", order))[address]
+            busy, pid = (await self._link.call(address, "begin", order))[address]
             now.pids[token] = pid
             if busy:
                 now.said.put(("busy", address, token, busy))
@@ -346,12 +246,12 @@ class DaskNodes:
             return
         now.attended[token] = asyncio.ensure_future(self._attend(now, address, token))
         with suppress(Exception):
-            node = await self._task(now, address, "ready", f"{token}-ready", token)
+            node = await self._link.task(f"penstock-{now.key}-{token}-ready", address, "ready", token)
             now.said.put(("ready", token, node))
 
     async def _attend(self, now: _Open, address: str, token: str) -> None:
         try:
-            why = await self._task(now, address, "attend", token, token)
+            why = await self._link.task(f"penstock-{now.key}-{token}", address, "attend", token)
         except (Exception, asyncio.CancelledError) as error:
             why = NodeLost(f"Dask gave it up: {foreign.reason_of(error)}")
         if leases := now.tasks.get(token):  # what it gave back before it ended counts
@@ -365,14 +265,16 @@ class DaskNodes:
 
     async def _fetch(self, now: _Open, address: str, token: str, ticket: int, frame: bytes | str) -> None:
         with suppress(Exception, asyncio.CancelledError):  # that the node is lost, its attendant tells
-            told = await self._task(now, address, "lease", f"{token}-{ticket}", token, ticket, frame)
+            told = await self._link.task(
+                f"penstock-{now.key}-{token}-{ticket}", address, "lease", token, ticket, frame
+            )
             if told is not None:
                 now.said.put(("returned", token, told))
 
     async def _end_all(self, now: _Open) -> None:
         tokens = {place.token: place.address for place in now.places.values() if place.token}
         await asyncio.gather(
-            *(self._quietly(self._call(at, "end", token, False)) for token, at in tokens.items())
+            *(self._quietly(self._link.call(at, "end", token, False)) for token, at in tokens.items())
         )
         attended = [now.attended[token] for token in tokens if token in now.attended]
         if attended:
@@ -384,7 +286,7 @@ class DaskNodes:
 
     def _heard_event(self, now: _Open, told: list[tuple[str, Told]], event: Mapping[str, Any]) -> None:
         if event.get("action") == "add-worker":
-            self._spawn(self._list(now))
+            self._link.spawn(self._list(now))
         elif event.get("action") == "remove-worker":
             self._remove(now, told, event.get("worker", ""), "Dask lost its worker, or ended it")
 
@@ -395,7 +297,7 @@ class DaskNodes:
         for address, info in known.items():
             if address not in now.places:
                 now.places[address] = _place_of(address, info)
-                self._spawn(self._meet(now, address))
+                self._link.spawn(self._meet(now, address))
 
     def _heard_facts(self, now: _Open, told: list[tuple[str, Told]], address: str, facts: Any) -> None:
         if (place := now.places.get(address)) is None:
@@ -464,7 +366,7 @@ class DaskNodes:
             )  # fmt: skip
             start = Start(tuple(sys.path), tuple(sys.argv), str(Path.cwd()))
             order = pickle.dumps(dask_worker.Birth(hello, start, place.address), protocol=5)
-            self._spawn(self._begin(now, place.address, place.token, order))
+            self._link.spawn(self._begin(now, place.address, place.token, order))
 
     def _refuse(self, now: _Open, told: list[tuple[str, Told]], place: DaskPlace, why: str) -> None:
         place.left_out = True
@@ -487,7 +389,7 @@ class DaskNodes:
         now.ready.pop(token, None)
         if place is not None:
             place.token, place.budget = "", 0
-        self._spawn(self._cancel(now, token))
+        self._link.spawn(self._cancel(now, token))
 
     async def _cancel(self, now: _Open, token: str) -> None:
         for each in list(now.tasks.pop(token, {}).values()):
@@ -495,16 +397,16 @@ class DaskNodes:
 
     def _watch_scheduler(self, now: _Open, told: list[tuple[str, Told]]) -> None:
         """Notice that it is gone for good, or that it is back: then all is begun anew."""
-        if self._client.status == "running":
+        if self._link.client.status == "running":
             if self._cut_off is not None:
                 self._cut_off = None
-                self._spawn(self._list(now))
+                self._link.spawn(self._list(now))
             return
         clock = time.monotonic()
         self._cut_off = self._cut_off or clock
         for address in list(now.places):
             self._remove(now, told, address, "cut off from the Dask scheduler")
-        if clock - self._cut_off > _BACK_SECONDS or self._client.status == "closed":
+        if clock - self._cut_off > _BACK_SECONDS or self._link.client.status == "closed":
             self._gone = True
 
 

@@ -1,12 +1,9 @@
 """What runs inside a Dask worker: it starts the program of a node, passes on leases, and watches over it.
 
 A worker's own process does no work of ours and never grows, so Dask's memory limits do not meet ours. Dask
-may
-run a task again in another life of a worker at the same address; a token that is not found here answers
-nothing.
-Everything comes and goes as plain values and packed bytes, so that neither the scheduler nor a worker with
-another
-version needs anything of ours to pass it on.
+may run a task again in another life of a worker at the same address; a token that is not found here answers
+nothing. Everything comes and goes as plain values and packed bytes, so that neither the scheduler nor a
+worker with another version needs anything of ours to pass it on.
 """
 
 from __future__ import annotations

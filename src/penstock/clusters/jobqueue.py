@@ -140,7 +140,7 @@ class BatchNodes(DaskNodes):
                 f"a node, as in {self.kind}:4,memory=64GiB,cores=16, or set them in dask-jobqueue's "
                 "configuration"
             ) from error
-        self._jobs, self._where = jobs, cluster
+        self._jobs, self._link.where = jobs, cluster
 
     def coming(self) -> str:
         """How the jobs stand, while none has begun."""
