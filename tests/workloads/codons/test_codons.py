@@ -575,6 +575,19 @@ def test_results_do_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch
     assert both[0] == both[1]
 
 
+def test_plain_counts_load_nothing_that_only_other_options_need():
+    code = (
+        "import sys; from penstock.workloads.codons.asking import asked_of; "
+        f"asked_of({{'inputs': [{str(EXAMPLE)!r}]}}); print(*sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    loaded = set(out.stdout.split())
+    assert "penstock.workloads.codons.asking" in loaded, out.stderr
+    own = ("coding", "features", "gff3", "usage_job", "kernel")
+    others = {f"penstock.workloads.codons.{name}" for name in own} | {"penstock.sequences.pictures"}
+    assert not loaded & (others | {"numba", "scipy", "pyarrow", "matplotlib"})
+
+
 def test_only_large_inputs_ask_for_numba(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert Codons().plan("1GiB", inputs=[str(EXAMPLE)])

@@ -24,16 +24,15 @@ end of its reverse complement. The ledger balances, for each strand and frame:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import penstock
-from penstock import foreign
 from penstock.errors import BadInput, MissingExtra, UsageError
 from penstock.sequences.options import DEFAULTS, open_asked, with_inputs
-from penstock.workloads.codons import code_map, genetic_codes
+from penstock.workloads.codons import code_map
+from penstock.workloads.codons.asking import asked_of, reads_records
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,12 +158,12 @@ class Codons:
             MissingExtra: a package is not installed.
         """
         from penstock.sequences.given import kept_streams
-        from penstock.sequences.pictures import need_matplotlib
-        from penstock.sequences.plots import draw
         from penstock.workloads.codons import results, writing
 
-        asked = _asked({**options, "inputs": kept_streams(run.folder, options["inputs"])})
+        asked = asked_of({**options, "inputs": kept_streams(run.folder, options["inputs"])})
         if asked["plot"]:
+            from penstock.sequences.pictures import need_matplotlib
+
             need_matplotlib()
         if asked["compat"] == "upstream":
             _count_as_upstream(run, asked)
@@ -174,7 +173,7 @@ class Codons:
         limit = _choose(run, inputs, asked) if asked["sample"] else None
         unmatched: list[str] = []
         more: dict[str, Any] = {}
-        if _of_records(asked):
+        if reads_records(asked):
             unmatched, sums, more = _count_records(run, asked, limit, reference)
         if asked["by_code"]:
             readings, totals = results.of_sums(sums, asked["numbers"], int(asked["frame"]))
@@ -193,6 +192,8 @@ class Codons:
         if asked["format"]:
             writing.texts(run, readings, asked["format"])
         if asked["plot"]:
+            from penstock.sequences.plots import draw
+
             source = open_asked(asked, records=True).source
             draw(run, source, seed=asked["seed"], limit=limit, usage=rows)
 
@@ -202,7 +203,7 @@ class Codons:
 
         from penstock.workloads.codons import by_record
 
-        asked = _asked(options)
+        asked = asked_of(options)
         wishes = {name: options.get(name) for name in ("workers", "call")}
         inputs = _inputs(asked)
         if asked["files"] and asked["files"].gff:
@@ -219,84 +220,11 @@ class Codons:
         return [job.plan(budget=budget, **wishes)]
 
 
-def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options and the defaults of the others.
-
-    Raises:
-        UsageError: options that do not go together.
-    """
-    asked = {
-        **DEFAULTS,
-        "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
-        "min_count": 0, "cds": False, "format": None, "skip_n": True, "rscu": False, "top": 30,
-        "per_record": False, "per_file": False, "reference": None, "compat": None, "plot": False,
-        "compare": None, **options,
-    }  # fmt: skip
-    codes = code_map.parse(str(asked["genetic_code"]))
-    files = _annotated(asked, codes)
-    numbers = genetic_codes.numbers() if files else codes.codes
-    asked |= {"codes": codes, "by_code": bool(codes.lines or files), "files": files, "numbers": numbers}
-    _check_together(asked)
-    return asked
-
-
-def _check_together(asked: Mapping[str, Any]) -> None:
-    """Raise UsageError where options do not go together."""
-    reading = (asked["frame"], asked["strand"])
-    if asked["drop_start"] and reading != ("0", "forward"):
-        raise UsageError(
-            "--drop-start leaves out the start codon, which is the first three bases of a coding sequence: "
-            "it goes with --frame 0 and --strand forward alone, and "
-            f"--frame {asked['frame']} --strand {asked['strand']} was asked for"
-        )
-    several = reading[0] == "all" or reading[1] != "forward"
-    if several and (_of_records(asked) or asked["compat"] == "upstream"):
-        raise UsageError(
-            "--per-record, --per-file, --compare, --cds (the default for GenBank), --compat upstream and a "
-            "table of genetic codes read each record once: give one --frame, and --strand forward"
-        )
-    if asked["files"] and (asked["sample"] or asked["compat"] == "upstream"):
-        raise UsageError(
-            "--sample and --compat upstream choose and read whole records, not their coding sequences: write "
-            "these to FASTA first"
-        )
-    if asked["plot"] and (asked["files"] or asked["compat"] == "upstream"):
-        raise UsageError(
-            "--plot draws whole records: it goes neither with coding sequences nor with --compat upstream"
-        )
-    if asked["compat"] == "biopython" and not asked["reference"]:
-        raise UsageError("--compat biopython is about the CAI, which needs --reference")
-    if asked["compat"] != "upstream" and (asked["rscu"] or not asked["skip_n"] or asked["top"] != 30):
-        raise UsageError(
-            "--rscu, --top and --no-skip-n go with --compat upstream; codons.parquet has RSCU anyway"
-        )
-    if asked["sample"] and not asked["skip_n"]:
-        raise UsageError("--no-skip-n counts every record's triplets: it does not go with --sample")
-
-
-def _annotated(asked: Mapping[str, Any], codes: code_map.CodeMap) -> Any:
-    """The annotated files, where coding sequences are to be counted; else None."""
-    from penstock.workloads.codons import coding
-
-    paths = [str(Path(path).absolute()) for path in asked["inputs"]]
-    files = coding.find(paths, wanted=asked["cds"])
-    if files and files.gff and not asked["cds"]:
-        foreign.warn(
-            "a GFF3 file is among the inputs: its coding sequences (CDS) are counted, as with --cds; to "
-            "count all of the sequences, name FASTA files alone"
-        )
-    if files and codes.lines:
-        raise UsageError(
-            "--genetic-code takes a number for coding sequences, the code of those without a transl_table"
-        )
-    return files
-
-
 def _inputs(asked: Mapping[str, Any]) -> Inputs:
     if asked["files"]:
-        from penstock.workloads.codons import coding
+        from penstock.workloads.codons import files
 
-        return coding.inputs_of(asked["files"])
+        return files.inputs_of(asked["files"])
     return open_asked(asked, named=asked["by_code"])
 
 
@@ -312,11 +240,6 @@ def _nothing(asked: Mapping[str, Any], told: Mapping[str, Any]) -> BadInput:
             file=asked["files"].gff[0],
         )
     return BadInput(f"no coding sequence to count; of {found['features']}, left out: {found['left_out']}")
-
-
-def _of_records(asked: Mapping[str, Any]) -> bool:
-    """Whether records must be told apart."""
-    return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])
 
 
 def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:

@@ -1,11 +1,11 @@
-"""Coding sequences of annotated files: which files, the job, and what is told of what was left out."""
+"""Coding sequences of annotated files: the job, and what is told of what was left out."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 import penstock
 from penstock.errors import BadInput, UsageError
-from penstock.sequences.given import check_files
-from penstock.sequences.inputs import Inputs, block_of, text_of
-from penstock.sources import Fasta, FastaRecords
+from penstock.sources import Fasta
 from penstock.sources.fasta import Block
-from penstock.sources.paths import find_files
 from penstock.workloads.codons import genetic_codes
 from penstock.workloads.codons.annotated import GenBank
 from penstock.workloads.codons.features import REASONS
-from penstock.workloads.codons.gff3 import LINES, PLACES, Annotated, Places, features_of, is_gff, keep_lines
+from penstock.workloads.codons.files import Files
+from penstock.workloads.codons.gff3 import LINES, PLACES, Annotated, Places, features_of, keep_lines
 from penstock.workloads.codons.usage import Counted, Ints
 from penstock.workloads.codons.usage_job import Bad, CountRecords
 
@@ -34,70 +32,6 @@ ABSENT = "no such sequence"
 """The reason of coding sequences whose sequence is in none of the FASTA files."""
 _NAMED = 5
 """Ids that are named."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """Annotated files.
-
-    Attributes:
-        genbank: GenBank.
-        fasta: FASTA that GFF3 files tell of; none where these have their sequences inside (``##FASTA``).
-        gff: these.
-    """
-
-    genbank: list[str] = field(default_factory=list)
-    fasta: list[str] = field(default_factory=list)
-    gff: list[str] = field(default_factory=list)
-
-
-def find(paths: Sequence[str], *, wanted: bool) -> Files | None:
-    """The annotated files among these; None where all are to be read as they are.
-
-    Args:
-        paths: files or patterns.
-        wanted: coding sequences were asked for; of GenBank they are the default.
-
-    Raises:
-        BadInput: sequences without an annotation, or the other way round.
-    """
-    found = Files()
-    for path in find_files(paths):
-        head = _head(path)
-        if head.startswith(b"LOCUS "):
-            found.genbank.append(path)
-        elif is_gff(head):
-            found.gff.append(path)
-        else:
-            found.fasta.append(path)
-    if not (wanted or found.genbank or found.gff):
-        return None
-    check_files([*found.genbank, *found.fasta, *found.gff], annotated=True)
-    if found.genbank and (found.fasta or found.gff):
-        raise BadInput(
-            f"{len(found.genbank)} files are GenBank, of which the coding sequences are counted, and "
-            f"{len(found.fasta) + len(found.gff)} are not: count them in runs apart",
-            file=found.genbank[0],
-        )
-    if found.fasta and not found.gff:
-        raise BadInput(
-            "--cds needs to know where the coding sequences are: name GenBank files, or FASTA and GFF3 files "
-            "(which begin with ##gff-version 3)",
-            file=found.fasta[0],
-        )
-    return found
-
-
-def _head(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(32)
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
-    if head[:1] in (b">", b"@", b"L", b"#") or head.startswith(b"PAR1") or not head:
-        return head
-    block = next(Fasta([path], block=4096).read(0, 1))
-    return bytes(next(iter(block), b""))[:32]
 
 
 @dataclass(frozen=True)
@@ -228,13 +162,6 @@ def _ids(folder: str) -> Iterator[tuple[str, Sequence[Sequence[int]]]]:
 
 
 # ------------------------------------------------------------------ in the parent
-
-
-def inputs_of(files: Files) -> Inputs:
-    """A source of whole records."""
-    paths = files.genbank or files.fasta or files.gff
-    source = FastaRecords(paths, block=block_of(paths), mark="LOCUS " if files.genbank else ">")
-    return Inputs(source, paths, [], sum(map(text_of, paths)), 0)
 
 
 def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]:

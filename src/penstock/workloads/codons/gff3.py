@@ -21,11 +21,6 @@ _PLAIN = re.compile(rb"[^\t]+\t[^\t]*\tCDS\t([1-9]\d{0,14})\t([1-9]\d{0,14})\t[^
 """A CDS line whose columns are in order."""
 
 
-def is_gff(head: bytes) -> bool:
-    """Whether a text begins as GFF3 does."""
-    return re.match(rb"##gff-version\s+3", head) is not None
-
-
 def keep_lines(folder: Path, *, texts: Iterable[tuple[str, Pieces]]) -> dict[str, Any]:
     """Write the CDS lines of GFF3 files into a folder, and where those of each sequence are in it.
 
