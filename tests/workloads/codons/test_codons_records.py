@@ -108,14 +108,21 @@ TEXTS = st.builds(
 )
 
 
-@given(TEXTS, st.lists(st.integers(0, 1500), max_size=8), st.integers(0, 3), st.sampled_from([9, 1 << 18]))
-@settings(deadline=None, max_examples=100)
-def test_each_record_is_counted_as_by_hand_however_its_text_comes(text, cuts, reading, long):
+@given(
+    TEXTS,
+    st.lists(st.integers(0, 1500), max_size=8),
+    st.integers(0, 3),
+    st.sampled_from([9, 1 << 18]),
+    st.sampled_from([0, 16, 4096]),
+)
+@settings(deadline=None, max_examples=150)
+def test_each_record_is_counted_as_by_hand_however_its_text_comes(text, cuts, reading, long, short):
     frame, drop = (0, True) if reading == 3 else (reading, False)
     cuts = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [(start, text[start:stop]) for start, stop in pairwise(cuts)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usage, "_LONG_LINE", long)  # lines are taken in parts, too
+        patch.setattr(usage, "_SHORT", short)  # segments one by one, or all together
         found = counted(pieces, frame=frame, drop_start=drop)
     same(found, slow(text, frame, drop))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,10 @@ SUMMED = (
 )  # fmt: skip
 """What is summed of each genetic code after the counts of its 64 codons."""
 
+_LEFT_OUT = 64
+"""Instead of a codon's code: it is not counted."""
+_SHORT = 4096
+"""Letters of a segment, on average, up to which all are looked at together."""
 _LONG_LINE = 256 << 10
 """So much of a line that has no end is looked at at once."""
 
@@ -238,38 +243,73 @@ class Reader:
         """Sums by segment: a record, or what there is of it."""
         number, starts = len(begins), begins + skips
         each = np.maximum(stops - starts, 0) // 3
-        first = np.cumsum(each) - each
-        total = int(each.sum())
-        segment = np.repeat(np.arange(number), each)
-        at = np.repeat(starts - 3 * first, each) + 3 * np.arange(total)
+        ends = np.cumsum(each)
         padded = np.concatenate((codes, np.full(2, v.MARK, np.uint8)))
-        key = (padded[:-2] | padded[1:-1] << 2 | padded[2:] << 4)[at]
+        key = _of_codons(padded[:-2] | padded[1:-1] << 2 | padded[2:] << 4, starts, each)
         odd = np.flatnonzero(codes >= v.N)
         odd = odd[codes[odd] != v.MARK]
         dropped = drops & (each > 0)
-        left_out = np.zeros(total, bool)
-        left_out[first[dropped]] = True
+        left_out = np.zeros(len(key), bool)
+        left_out[(ends - each)[dropped]] = True
         ambiguous = np.zeros(number, np.int64)
         if len(odd):
             is_odd = padded >= v.N
-            mixed = (is_odd[:-2] | is_odd[1:-1] | is_odd[2:])[at] & ~left_out
-            ambiguous = np.bincount(segment[mixed], minlength=number)
+            mixed = _of_codons(is_odd[:-2] | is_odd[1:-1] | is_odd[2:], starts, each) & ~left_out
+            ambiguous = np.bincount(
+                np.searchsorted(ends, np.flatnonzero(mixed), side="right"), minlength=number
+            )
             if self._odd is not None:
+                at = _of_codons(np.arange(len(codes)), starts, each)
                 self._odd(padded[at[mixed, None] + np.arange(3)])
             left_out |= mixed
-        place = segment * 64 + key
-        counts = np.bincount(place[~left_out] if left_out.any() else place, minlength=number * 64)
+        key[left_out] = _LEFT_OUT
         kinds = codes[odd]
         of = np.searchsorted(stops, odd, side="right")
         return {
-            "counts": counts.reshape(number, 64),
+            "counts": _histograms(key, each),
             "codons": each - dropped,
             "ambiguous": ambiguous,
             "dropped": dropped.astype(np.int64),
             "length": stops - begins,
-            "strong": np.add.reduceat(padded & 1, begins, dtype=np.int64),
+            "strong": _strong(padded, begins, stops),
             **_letters(of, kinds, stops - begins, number),
         }
+
+
+# Of long segments each by itself costs less than an index of all letters, of short ones more.
+
+
+def _of_codons(values: NDArray[Any], starts: v.Places, each: Ints) -> NDArray[Any]:
+    """The values of the first letters of codons: of each segment, so many from its start on."""
+    if len(starts) * _SHORT < len(values):
+        return np.concatenate(
+            [values[a : a + 3 * n : 3] for a, n in zip(starts.tolist(), each.tolist(), strict=True)]
+        )
+    before = np.cumsum(each) - each
+    return np.asarray(values[np.repeat(starts - 3 * before, each) + 3 * np.arange(each.sum())])
+
+
+def _histograms(key: v.Codes, each: Ints) -> Ints:
+    """How often each codon is there, by segment; ``key`` has so many codons of each in turn."""
+    number, width = len(each), _LEFT_OUT + 1
+    if number * _SHORT < 3 * len(key):
+        ends = np.cumsum(each).tolist()
+        found = np.array(
+            [np.bincount(key[end - n : end], minlength=width) for end, n in zip(ends, each, strict=True)]
+        )
+    else:
+        place = np.repeat(np.arange(number) * width, each) + key
+        found = np.bincount(place, minlength=number * width).reshape(number, width)
+    return np.ascontiguousarray(found[:, :_LEFT_OUT])
+
+
+def _strong(padded: v.Codes, begins: v.Places, stops: v.Places) -> Ints:
+    """Letters that are G, C or S, by segment."""
+    bits = padded & 1
+    if len(begins) * _SHORT < len(padded):
+        pairs = zip(begins.tolist(), stops.tolist(), strict=True)
+        return np.array([np.count_nonzero(bits[a:b].view(bool)) for a, b in pairs], np.int64)
+    return np.add.reduceat(bits, begins, dtype=np.int64)
 
 
 def _letters(of: v.Places, kinds: v.Codes, lengths: Ints, number: int) -> dict[str, Ints]:
