@@ -232,7 +232,7 @@ def table(folder: Path, given: argparse.Namespace) -> None:
     every = ("--frame", "all")
     line("penstock, all frames", small, lambda: ours(small, given.budget, 1, *every), "words of three")
     tables = ("--per-record", "--per-file")
-    line("penstock, a row for each record", small, lambda: ours(small, given.budget, 1, *tables))
+    line("penstock, a row for each record", large, lambda: ours(large, given.budget, 1, *tables))
     peers = {
         "Biopython, a loop": (find_spec("Bio"), small, python_peer("biopython")),
         "Spark, the document's batches": (
