@@ -47,3 +47,12 @@ def test_the_system_is_the_one_it_runs_in(environ, files, system, tmp_path):
     for name in files:
         (tmp_path / name).touch()
     assert advice.here(environ, tmp_path) == system
+
+
+@pytest.mark.parametrize("system", advice.SYSTEMS)
+@pytest.mark.parametrize("size", [192 * MiB, 3 * GiB])
+def test_a_request_is_found_in_a_sentence_whole(system, size):
+    asked = advice.request(system, size)
+    assert advice.phrases(f"with 3 GiB ({asked}): 6 workers") == ["with 3 GiB (", asked, "): 6 workers"]
+    assert advice.phrases(f"next time ask for {asked}")[1] == asked
+    assert advice.phrases(f"told of a file {asked}_2.txt") == [f"told of a file {asked}_2.txt"]

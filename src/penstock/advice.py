@@ -8,6 +8,7 @@ the kernel takes it back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from penstock.proc import SYSTEM
 
 SYSTEMS = ("slurm", "docker", "k8s")
 _MARGIN = 64 * MiB
+_REQUEST = re.compile(
+    r"((?:--memory=\d+[gm]|resources\.limits\.memory: \d+[GM]i|#SBATCH --mem=\d+[GM])(?!\w))"
+)
 
 
 def enough(peak: int, tables: int = 0) -> int:
@@ -42,6 +46,11 @@ def request(system: str, size: int) -> str:
     if system == "k8s":
         return f"resources.limits.memory: {number}{unit}i"
     return f"#SBATCH --mem={number}{unit}"
+
+
+def phrases(text: str) -> list[str]:
+    """A text in parts of which every second one is a request, as :func:`request` says it."""
+    return _REQUEST.split(text)
 
 
 def here(environ: Mapping[str, str], root: Path = SYSTEM) -> str:

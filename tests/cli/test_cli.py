@@ -190,9 +190,13 @@ def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
 def test_a_budget_too_small_is_followed_by_one_that_would_do(told, runner, tmp_path):
     told.events = list(tiny())
     told.error = errors.NoBudget("too small", needed=(100 << 20) + 1)
-    result = runner.invoke(main, ["run", "fake", "--into", str(tmp_path / "r"), "--budget", "40MiB"])
+    result = runner.invoke(
+        main, ["run", "fake", "--into", str(tmp_path / "r"), "--budget", "40MiB", "--for", "docker"]
+    )
     assert result.exit_code == 3
-    assert result.stderr.endswith(f"to go on: penstock resume {tmp_path / 'r'} --budget 101MiB\n")
+    assert result.stderr.endswith(
+        f"next time ask for --memory=128m\nto go on: penstock resume {tmp_path / 'r'} --budget 101MiB\n"
+    )
 
 
 def test_a_flag_is_named_once(told, runner, tmp_path):

@@ -1,6 +1,7 @@
 """The report and the tally: nothing is counted twice, nothing is lost in JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -334,6 +335,16 @@ def test_more_memory_is_not_praised_where_it_would_buy_little(changes):
 def test_a_run_that_held_more_than_planned_is_told_of_by_its_peak():
     (first, *_) = planned_run(peak=1550 * MiB).next_time("slurm")
     assert first == "needed 1.5 GiB; next time ask for #SBATCH --mem=1792M"
+
+
+@pytest.mark.parametrize(("reason", "asks"), [("raised", "1536M"), ("memory", "7G")])
+def test_what_was_set_aside_for_memory_counts_for_next_time(reason, asks):
+    large = SetAside(3, "three", reason, "needs more", needed=4000 * MiB)
+    told = replace(planned_run(), set_aside=(large,)).next_time("slurm")
+    assert told[0].endswith(f"next time ask for #SBATCH --mem={asks}")
+    assert ("without what was set aside for memory (1 item)" in told[0]) == (reason == "memory")
+    # What is said to be quicker is not less than what is enough.
+    assert len(told) == (1 if reason == "memory" else 2)
 
 
 def test_nothing_is_said_of_next_time_where_nothing_is_known():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from penstock import foreign, registry
+from penstock import advice, foreign, registry
 from penstock.abc import Event, Observer
 from penstock.budget import MiB
 from penstock.cli import options, target, tell
@@ -187,6 +188,9 @@ def execute(found: Target, folder: Path, asked: CliOptions) -> None:
             if target.path_of(folder).exists():
                 enough = getattr(error, "needed", None)
                 more = f" --budget {-(-enough // MiB)}MiB" if enough else ""
+                if enough:
+                    asked_of = advice.request(asked.system or advice.here(os.environ), advice.rounded(enough))
+                    error.add_note(f"next time ask for {asked_of}")
                 error.add_note(f"to go on: penstock resume {shlex.quote(str(folder))}{more}")
             raise
     if not asked.quiet:

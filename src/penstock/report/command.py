@@ -52,7 +52,9 @@ def _top(run_folder: Path, timeline: Timeline, whole: Report) -> str:
     told = [whole.message, *timeline.kills]
     said = "".join(f"<p>{in_html(tables.short(each))}</p>" for each in dict.fromkeys(told) if each)
     ask = _advised(run_folder)
-    advised = f'<p class="soft">next time ask for <code>{in_html(ask)}</code></p>' if ask else ""
+    advised = (
+        f'<p class="soft">next time ask for <code class="whole">{in_html(ask)}</code></p>' if ask else ""
+    )
     css = "" if whole.outcome in ("done", "running") else "note"
     return (
         f'<section class="{css}"><p><code>{in_html(tables.short(command))}</code></p>'

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from penstock import advice, layout
 from penstock import events as ev
-from penstock import layout
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.files import atomic
@@ -165,9 +165,16 @@ def _budget_bar(whole: Report) -> str:
         f"<div><dt>{in_html(term)}</dt><dd>{in_html(value)}<small>{in_html(about)}</small></dd></div>"
         for term, value, about in _numbers(whole)
     )
-    advised = "".join(f'<p class="soft">{in_html(sentence)}</p>' for sentence in whole.next_time())
+    advised = "".join(f'<p class="soft">{_unbroken(sentence)}</p>' for sentence in whole.next_time())
     bar = f'<p class="lead">{lead}</p>{charts.pipe(whole)}{legend}{advised}'
     return f'<section>{bar}<dl class="numbers">{numbers}</dl></section>'
+
+
+def _unbroken(sentence: str) -> str:
+    """As HTML in which no line ends within what is to be copied."""
+    parts = [in_html(part) for part in advice.phrases(sentence)]
+    parts[1::2] = [f'<code class="whole">{part}</code>' for part in parts[1::2]]
+    return "".join(parts)
 
 
 def _numbers(whole: Report) -> Iterator[tuple[str, str, str]]:

@@ -214,9 +214,15 @@ class Report(Generic[Result_co]):
         limit = max(
             advice.rounded(self.enough), advice.enough(self.peak) if self.peak > self.projected else 0
         )
-        said = [f"needed {format_size(self.peak)}; next time ask for {advice.request(system, limit)}"]
+        needed = format_size(self.peak)
+        if short := [item.needed for item in self.set_aside if item.reason == "memory"]:
+            # What was seen of them is less than what they need: they were ended for it.
+            wanted = max(max(short) * 8 // 5 + self.reserved, self.budget + 1)
+            limit = max(limit, advice.rounded(wanted))
+            needed += f" without what was set aside for memory ({plural(len(short), 'item')})"
+        said = [f"needed {needed}; next time ask for {advice.request(system, limit)}"]
         seconds = self.seconds_with_most
-        if self.seconds >= _LONG and seconds <= _WORTH * self.seconds and not self.resumed_from:
+        if not short and self.seconds >= _LONG and seconds <= _WORTH * self.seconds and not self.resumed_from:
             more = advice.rounded(self.enough_for_most)
             said.append(
                 f"with {format_size(more)} ({advice.request(system, more)}): {self.most_workers} workers "

@@ -77,11 +77,11 @@ tr:last-child td{border-bottom:0}td:last-child,th:last-child{padding-right:0}
 .two td:last-child,.two th:last-child{padding-right:0}
 .csv{float:right;font-size:13px;color:var(--soft);text-decoration:none;border:1px solid var(--line);
 border-radius:6px;padding:1px 9px;margin-left:12px}.csv:hover{color:var(--ink);border-color:var(--soft)}
-.note+.note,p+.lead{margin-top:8px}
+.note+.note,p+.lead,.legend+.soft{margin-top:8px}
 .facts{margin:12px 0 0}.facts div{display:grid;grid-template-columns:96px minmax(0,1fr);padding:3px 0}
 .facts dd{font-size:14px;font-weight:400;letter-spacing:0;overflow-wrap:anywhere}
 code{font:13px/1.5 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
-border-radius:5px;padding:2px 7px;overflow-wrap:anywhere}
+border-radius:5px;padding:2px 7px;overflow-wrap:anywhere}.whole{white-space:nowrap}
 summary{cursor:pointer;color:var(--soft);font-size:13px}
 pre{font:12px/1.45 ui-monospace,"SF Mono","Liberation Mono",Menlo,Consolas,monospace;background:var(--pipe);
 border-radius:6px;padding:8px 10px;margin:6px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
