@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCall:
-    """One measured call."""
+    """One measured call, from the first to the last of its items that were worked."""
 
     start: int
     stop: int
@@ -80,6 +80,29 @@ class MeasuredCall:
     seconds: float
     between: tuple[Mark, Mark] | None = None
     """The readings at its begin and end, where others taken in between may tell the peak better."""
+    without: tuple[int, ...] = ()
+    """Items between them that were set aside before, and not worked."""
+
+    @property
+    def items(self) -> int:
+        """How many were worked."""
+        return self.stop - self.start - len(self.without)
+
+
+def worked_span(start: int, stop: int, known: Collection[int]) -> tuple[int, int, tuple[int, ...]]:
+    """Of the items of a call, the first and one past the last that is worked, and those between that are not.
+
+    Args:
+        start, stop: of the call.
+        known: items set aside before. Where they are all there is, ``start`` and ``stop`` are the same.
+    """
+    if not known:
+        return start, stop, ()
+    while start < stop and start in known:
+        start += 1
+    while start < stop and stop - 1 in known:
+        stop -= 1
+    return start, stop, tuple(sorted(item for item in known if start < item < stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +114,7 @@ class Done:
     """By output: (start, stop, receipt) of every grain."""
     set_aside: tuple[SetAside, ...]
     calls: tuple[MeasuredCall, ...]
-    """The first call, the one with the highest peak, and the last."""
+    """The first call, the one with the highest peak, and the last; none where all items were set aside."""
     slowest: MeasuredCall | None
     """The call that took longest; None where none was measured."""
     seconds: float

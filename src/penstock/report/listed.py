@@ -44,12 +44,8 @@ def rows(events: Iterable[ev.Event]) -> Iterator[tuple[str | int | float, ...]]:
                 given_up = {item for item in aside if event.start <= item < event.stop}
                 aside -= given_up
                 kept = event.stop - event.start - len(given_up)
-                yield (
-                    event.stage, event.start, event.stop - 1, kept, name, "done",
-                    event.peak, round(event.seconds, 6), attempts.of(event.start, event.stop), event.worker,
-                    _item(event.heaviest), event.heaviest_name, _item(event.slowest), event.slowest_name,
-                    round(event.slowest_seconds, 6), "",
-                )  # fmt: skip
+                if kept:  # else each has a row of its own
+                    yield _row(event, kept, name, attempts.of(event.start, event.stop))
                 attempts.ended(event.stop)
             case ev.ItemSetAside():
                 if len(aside) < _FAILED:
@@ -59,6 +55,15 @@ def rows(events: Iterable[ev.Event]) -> Iterator[tuple[str | int | float, ...]]:
                     event.stage, event.item, event.item, 0, event.name, f"set aside: {event.reason}", "", "",
                     max(tried, 1), "", "", "", "", "", "", event.message,
                 )  # fmt: skip
+
+
+def _row(event: ev.BatchDone, kept: int, name: str, attempts: int) -> tuple[str | int | float, ...]:
+    return (
+        event.stage, event.start, event.stop - 1, kept, name, "done",
+        event.peak, round(event.seconds, 6), attempts, event.worker,
+        _item(event.heaviest), event.heaviest_name, _item(event.slowest), event.slowest_name,
+        round(event.slowest_seconds, 6), "",
+    )  # fmt: skip
 
 
 def _item(number: int) -> int | str:

@@ -349,8 +349,10 @@ class FakeBackend:
         work, now = worker.work, self.clock()
         assert work is not None
         start, stop = worker.call
-        if start < stop:
-            worker.calls.append(m.MeasuredCall(start, stop, worker.peak, max(now - worker.call_began, 1e-6)))
+        first, last, without = m.worked_span(start, stop, {each.item for each in work.without})
+        if first < last:
+            seconds = max(now - worker.call_began, 1e-6)
+            worker.calls.append(m.MeasuredCall(first, last, worker.peak, seconds, without=without))
         worker.item = note.KEEPING
         may_cut = self.grain is None or stop % self.grain == 0
         over = worker.cut or now - worker.batch_began > work.seconds
@@ -358,7 +360,7 @@ class FakeBackend:
             self._begin_call(worker, stop)
             return
         worker.work = None
-        first, worker.warm = not worker.warm, True
+        first, worker.warm = not worker.warm, worker.warm or bool(worker.calls)
         self._say(
             worker,
             m.Done(

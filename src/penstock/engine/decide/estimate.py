@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from penstock import asking
@@ -173,19 +174,19 @@ class Estimate:
             seen: the most that the governor saw the worker hold: children of the worker too.
         """
         calls = list(calls)
-        highest = max((call.peak for call in calls), default=0)
+        if not calls:  # everything was set aside before
+            return
+        highest = max(call.peak for call in calls)
         for number, call in enumerate(calls):
             peak = max(call.peak, seen) if call.peak == highest else call.peak
-            self.recall.observe(
-                Observation(*self.hints(call.start, call.stop), peak), first=first and number == 0
-            )
-            self.measured_call = max(self.measured_call, call.stop - call.start)
+            self.recall.observe(Observation(*self._hints_of(call), peak), first=first and number == 0)
+            self.measured_call = max(self.measured_call, call.items)
         self.measured_batch = max(self.measured_batch, items)
         timed = calls[1:] if first and len(calls) > 1 else calls
-        if timed and items:
+        if items:
             # A first call has imports and JIT in it; the others tell an item's time.
             worked = sum(call.seconds for call in timed)
-            count = sum(call.stop - call.start for call in timed)
+            count = sum(call.items for call in timed)
             each = max(worked / count, 1e-9)
             if len(timed) > 1 or not first:
                 each = max(each, 0.5 * (seconds - (calls[0].seconds if first else 0)) / items)
@@ -193,6 +194,17 @@ class Estimate:
             self.seconds_per_item = each if not old else (1 - _SLOWER) * old + _SLOWER * each
             if first and len(calls) == 1 and old:
                 self.seconds_per_item = min(old, each)
+
+    def _hints_of(self, call: MeasuredCall) -> tuple[float, float]:
+        """(largest, sum) of the size hints of the items that were worked."""
+        borders = [call.start - 1, *call.without, call.stop]
+        spans = [(a + 1, b) for a, b in pairwise(borders) if a + 1 < b]
+        found = [self.hints(a, b) for a, b in spans]
+        return max(largest for largest, _ in found), sum(total for _, total in found)
+
+    def gave_up(self, item: int, held: int) -> None:
+        """An item was set aside because it is too large: a later run should know that it takes so much."""
+        self.recall.gave_up(Observation(*self.hints(item, item + 1), held))
 
     def at_least(self, start: int, stop: int, held: int) -> None:
         """Learn from a call that died holding so much."""

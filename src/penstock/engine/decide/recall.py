@@ -121,6 +121,10 @@ class Recall:
             self._both.at_least(seen)
             self.heed([seen])
 
+    def gave_up(self, seen: Observation) -> None:
+        """Keep for later runs what was set aside: it takes more than that; this run has learnt it by then."""
+        self._sample.add(seen)
+
     def heed(self, running: Iterable[Observation]) -> None:
         """Look at what running calls hold: what is more than before is known before they end."""
         if self._both is None:

@@ -193,6 +193,8 @@ class FailedBatches:
                 failed.traceback if failed else "",
                 failure.held if verdict.reason == "memory" else 0,
             )
+            if verdict.reason == "memory":
+                stage.estimate.gave_up(item, failure.held)
             self.put_aside(each)
             stage.ledger.keep({"aside": [entries.plain(each)]})
 

@@ -337,9 +337,9 @@ class Loop:
         done = replace(done, calls=self._watch.refine(worker.number, done.calls))
         seen = self._watch.ended(worker.number)
         start = worker.trial[0] if worker.trial is not None else worker.first
-        predicted = worker.reserved if estimate.footprint.known else 0
+        predicted = worker.reserved if estimate.footprint.known and done.calls else 0
         estimate.learn(done.calls, done.stop - start, done.seconds, first=done.first, seen=seen)
-        worker.warm = True
+        worker.warm = worker.warm or bool(done.calls)
         self._crew.fence(worker, self._admission.budget.bytes)
         if done.imported and callable(preload := getattr(self._backend, "preload", None)):
             preload(done.imported)

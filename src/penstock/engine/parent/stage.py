@@ -173,8 +173,11 @@ class Stage:
         return self.options.governs and self.admission.spare() <= 0
 
     def learnt(self) -> Learnt | None:
-        """What a later run can begin with; None where nothing was measured."""
-        if not self.estimate.recall.measured:
+        """What a later run can begin with; None where nothing was measured, or nothing came of it.
+
+        What was learnt where everything failed is that of other calls than those that will do.
+        """
+        if not self.estimate.recall.measured or not self.admission.kept:
             return None
         reserved = self.admission.reserved()
         parent = max(reserved.parent - self.collected, 0)

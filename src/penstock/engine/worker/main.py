@@ -346,21 +346,27 @@ class Worker:
         words[note.STEPS] += 1
         words[note.ITEM] = note.KEEPING
         self._held = max(held - self._idle, 0)
-        if not self._warm:
+        ended = results[-1][1] if self._apart is not None else stop
+        first, last, without = m.worked_span(start, ended, self._caller.known)
+        if not self._warm and first < last:
             self._warm = True
             self._settled = self._held
         readings = (begin, end) if seconds > _SEEN and self._meter.peaks else None
-        stop = results[-1][1] if self._apart is not None else stop
-        if start == stop:  # the first of them was not begun any more
+        if start == ended:  # the first of them was not begun any more
             self._stop = start
             return
-        call = m.MeasuredCall(start, stop, max(peak - self._idle, 0), seconds, readings)
+        if first < last:  # where all was set aside before, nothing was called
+            self._note_call(
+                m.MeasuredCall(first, last, max(peak - self._idle, 0), seconds, readings, without)
+            )
+        yield from results
+
+    def _note_call(self, call: m.MeasuredCall) -> None:
         self._calls.append(call)
-        if self._slowest is None or seconds > self._slowest.seconds:
+        if self._slowest is None or call.seconds > self._slowest.seconds:
             self._slowest = call
         if len(self._calls) > 64:
             self._calls = list(_telling(self._calls))
-        yield from results
 
     # ------------------------------------------------------------------ failures and memory
 
