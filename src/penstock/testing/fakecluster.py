@@ -35,7 +35,7 @@ from penstock.abc import (
 from penstock.budget import Budget, GiB
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.lead import Lead
-from penstock.engine.parent.ledger import Ledger
+from penstock.engine.parent.ledger import Book, Ledger
 from penstock.engine.parent.stage import Options, Stage
 from penstock.engine.worker.main import Setup
 from penstock.record import entries, journal
@@ -87,6 +87,8 @@ class FakeCluster:
         batch: items of a batch; whole grains.
         needs: bytes that an item needs; it is set aside where that is more than a call may use.
         raises: items whose function raises.
+        folds: whether what a node kept of a lease comes back as one line, not a line a batch: for millions of
+            batches.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class FakeCluster:
         clock: FakeClock,
         *,
         batch: int = 1,
-        needs: Callable[[int], int] = lambda item: 0,
-        raises: Callable[[int], bool] = lambda item: False,
+        needs: Callable[[int], int] | None = None,
+        raises: Callable[[int], bool] | None = None,
+        folds: bool = False,
     ) -> None:
         self._clock = clock
         self._batch = batch
         self._needs, self._raises = needs, raises
+        self._folds = folds
         self._lives = {
             f"{number:032x}": _FakeLife(f"{number:032x}", each) for number, each in enumerate(nodes)
         }
@@ -179,25 +183,33 @@ class FakeCluster:
             return
         life.leases.popleft()
         self.worked += stop - lease.start
+        step = stop - lease.start if self._folds else self._batch
         lines = [
-            self._line(life, lease, start, min(start + self._batch, stop))
-            for start in range(lease.start, stop, self._batch)
+            self._line(life, lease, start, min(start + step, stop))
+            for start in range(lease.start, stop, step)
         ]
         told = Returned(lease.ticket, lines, rate=life.what.speed)
         self._said.extend([(life.token, told)] * (2 if life.what.twice else 1))
         self._go_on(life)
 
     def _line(self, life: _FakeLife, lease: Lease, start: int, stop: int) -> Mapping[str, Any]:
+        aside = self._aside(life, lease, range(start, stop))
+        return entries.kept(start, stop, {"": [(start, stop, Receipt(value=life.token))]}, aside)
+
+    def _aside(self, life: _FakeLife, lease: Lease, items: range) -> list[SetAside]:
         known = {each.item: each for each in lease.without}
+        needs, raises = self._needs, self._raises
+        if needs is None and raises is None and not life.what.sick:  # of a billion items only those are looked at
+            return [each for item, each in sorted(known.items()) if item in items]
         aside = []
-        for item in range(start, stop):
+        for item in items:
             if item in known:
                 aside.append(known[item])
-            elif life.what.sick or self._raises(item):
+            elif life.what.sick or (raises is not None and raises(item)):
                 aside.append(SetAside(item, str(item), "raised", "ValueError: a script"))
-            elif self._needs(item) > life.what.alone:
-                aside.append(SetAside(item, str(item), "memory", "needs more", needed=self._needs(item)))
-        return entries.kept(start, stop, {"": [(start, stop, Receipt(value=life.token))]}, aside)
+            elif needs is not None and needs(item) > life.what.alone:
+                aside.append(SetAside(item, str(item), "memory", "needs more", needed=needs(item)))
+        return aside
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """Let time go by until somebody has said something."""
@@ -276,6 +288,7 @@ def lead(
     interrupts: Any = _NoStop,
     fence: Callable[[str], None] | None = None,
     patience: float = 300.0,
+    book: Book | None = None,
 ) -> Led:
     """A stage that a fake cluster is to work: ``lead(...).lead.run()``.
 
@@ -289,8 +302,9 @@ def lead(
         interrupts: has ``number``, a signal that asks to stop.
         fence: called with the token of a node that is lost, beside counting it.
         patience: seconds without a node.
+        book: takes the lines of the journal instead of :attr:`Led.lines`.
     """
-    book = _Book()
+    kept = _Book()
     events: list[Event] = []
     fenced: list[str] = []
     nowhere = Path("/nonexistent")
@@ -298,7 +312,7 @@ def lead(
     setup = Setup(abs, Range(items), {"": output}, nowhere, nowhere, items, False, None, durable=False)
     budget = Budget(4 * GiB, "a script")
     options = Options(budget, requested=budget.bytes, wishes=Wishes(workers=1), set_aside=set_aside)
-    ledger = Ledger(book, events.append, "", nowhere, clock=clock)
+    ledger = Ledger(book or kept, events.append, "", nowhere, clock=clock)
     backend = FakeBackend(clock=clock)
     stage = Stage(
         setup,
@@ -327,4 +341,4 @@ def lead(
         beat=lambda: None,
         patience=patience,
     )
-    return Led(made, cluster, book.lines, events, fenced)
+    return Led(made, cluster, kept.lines, events, fenced)

@@ -28,6 +28,9 @@ OPEN = 2
 """Leases that a node has at a time, so that it never waits for the next."""
 _SHARE, _LEAST_SHARE = 16, 64
 _LEAST_SECONDS, _MOST_SECONDS = 30.0, 60.0
+_AIM = 0.8
+"""Part of its time for which a lease has work: a node that is a little slower than it was would else give
+back a few items each time, and these are a lease of their own."""
 _SECONDS_A_NODE = 0.03
 """With more than 2,000 nodes leases are longer, or whoever passes them on has too many a second."""
 _STREAMED = 10
@@ -96,6 +99,8 @@ class Leases:
         self._lost: dict[str, None] = {}
         self._wanting: dict[str, None] = {}
         """Nodes with fewer leases than they may have."""
+        self._largest: int | None = None
+        """Bytes that a worker of the largest living node may use; None where that is to be found again."""
         self._tickets = 0
         self._starts = None
         if starts is not None:
@@ -150,6 +155,7 @@ class Leases:
         """
         if node not in self._nodes:
             self._nodes[node] = _Lessee(alone)
+            self._largest = None
             self._wanting[node] = None
 
     def lose(self, node: str) -> bool:
@@ -161,6 +167,7 @@ class Leases:
         if known is None or known.lost:
             return False
         known.lost = True
+        self._largest = None
         self._lost[node] = None
         self._wanting.pop(node, None)
         return True
@@ -208,13 +215,19 @@ class Leases:
     def _heavy_for(self, node: _Lessee) -> tuple[int, int, int] | None:
         if not self._heavy:
             return None
-        largest = max(self._nodes[name].alone for name in self.living)
+        largest = self._most_alone()
         for place, (start, stop, floor) in enumerate(self._heavy):
             # Where no larger one lives any more, it is worked once more where it can be.
             if node.alone > floor or largest <= floor:
                 del self._heavy[place]
                 return start, stop, floor
         return None
+
+    def _most_alone(self) -> int:
+        # Asked with each lease: of thousands of nodes it is not looked for each time.
+        if self._largest is None:
+            self._largest = max((self._nodes[name].alone for name in self.living), default=0)
+        return self._largest
 
     def _fresh(self, node: _Lessee) -> tuple[int, int, int] | None:
         while self._first and self._first[0] not in self._pending:
@@ -255,7 +268,7 @@ class Leases:
         least, most = share / _LEAST_SHARE, share / _SHARE
         if node.rate:
             least = min(least, _LEAST_SECONDS * node.rate)
-            most = min(most, self._seconds_of_work() * node.rate)
+            most = min(most, _AIM * self._seconds_of_work() * node.rate)
         return max(int(min(max(half, least), most)), 1)
 
     def _seconds_of_work(self) -> float:
@@ -322,7 +335,7 @@ class Leases:
         self, node: _Lessee, lent: LentItems, pairs: Sequence[tuple[int, int]], too_large: Iterable[int]
     ) -> set[tuple[int, int]]:
         """The intervals that a larger node is to try, where one lives."""
-        if not any(self._nodes[name].alone > node.alone for name in self.living):
+        if self._most_alone() <= node.alone:
             return set()
         kept, found = Intervals(pairs), set()
         for item in too_large:

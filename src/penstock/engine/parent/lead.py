@@ -89,12 +89,14 @@ class Lead:
         self._ledger = stage.ledger
         self._failures = FailedBatches(stage)
         self._sick = SickNodes()
-        self._source = stage.setup.source
+        source = stage.setup.source
+        # Asked once: what a protocol asks of an object takes as long as all else of a lease.
+        self._carried = source if isinstance(source, Carried) else None
         self.leases = Leases(
             stage.setup.items,
             stage.schedule.unit,
             done=list(stage.schedule.done),
-            starts=self._source.starts() if isinstance(self._source, Sequential) else None,
+            starts=source.starts() if isinstance(source, Sequential) else None,
         )
         self.nodes = Nodes(stage.ledger, numbers or Numbers())
         self._reasons: list[tuple[str, Broken | Refused | NodeLost]] = []
@@ -145,19 +147,22 @@ class Lead:
     # ------------------------------------------------------------------ down
 
     def _meet(self) -> None:
-        for token, node in self._cluster.nodes().items():
+        there = self._cluster.nodes()
+        if there.keys() <= self.nodes.tokens:  # asked each turn, of thousands of nodes
+            return
+        for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
 
     def _lend(self, node: str) -> None:
         while (lent := self.leases.lend(node)) is not None:
             start, stop, cargo = lent.start, lent.stop, None
-            if isinstance(self._source, Carried):
+            if (carried := self._carried) is not None:
                 unit = self.leases.unit
-                while (weight := self._source.weigh(start, stop)) > _CARGO and stop - start > unit:
+                while (weight := carried.weigh(start, stop)) > _CARGO and stop - start > unit:
                     fewer = max(int((stop - start) * _CARGO / weight / 2) // unit, 1) * unit
                     stop = self.leases.shorten(node, lent.ticket, start + fewer).stop
-                cargo = self._source.carry(start, stop)
+                cargo = carried.carry(start, stop)
             without = tuple(self._stage.aside.among(start, stop))
             self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo))
 
@@ -281,7 +286,8 @@ class Lead:
 
     def _expect(self) -> None:
         """End where nobody is left to work."""
-        self._meet()  # some may have become ready while we listened
+        if not self.leases.count:
+            self._meet()  # some may have become ready while we listened
         if self.leases.count or self.leases.finished:
             self._alone_since = self._clock()
             return

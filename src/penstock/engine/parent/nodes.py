@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, KeysView
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,11 @@ class Nodes:
     def cpu(self) -> float:
         """CPU seconds of all of them."""
         return sum(each.cpu for each in self._known.values())
+
+    @property
+    def tokens(self) -> KeysView[str]:
+        """Of all that were ever ready."""
+        return self._known.keys()
 
     def meet(self, token: str, node: Node) -> bool:
         """A node is ready; False where that is known."""
