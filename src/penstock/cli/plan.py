@@ -11,15 +11,19 @@ from typing import Any
 import click
 
 from penstock import discover, layout
+from penstock.abc import NodeOffer
 from penstock.cli import options, target, tell
+from penstock.cli.nodes import draw
 from penstock.cli.options import CliOptions
 from penstock.cli.run import Targets
 from penstock.cli.target import Target
+from penstock.durations import parse_duration
 from penstock.engine.decide.grow import Growth, grown
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Plan
+from penstock.engine.decide.spread import Spread, spread
 from penstock.errors import UsageError
-from penstock.runs import remembering
+from penstock.runs import on_nodes, remembering
 
 SCHEMA = 1
 
@@ -27,6 +31,7 @@ SCHEMA = 1
 def _ours() -> list[click.Option]:
     return [
         *options.budget(),
+        *options.cluster(),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
         click.Option(
             ["--grow", "growth"], callback=_growth, metavar="items=N,size=N",
@@ -59,6 +64,7 @@ def _growth(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 def _do(found: Target, values: dict[str, Any]) -> None:
     as_json, verbose, growth = values.pop("as_json"), values.pop("verbose"), values.pop("growth", None)
     asked = CliOptions.take(values)
+    offers = _survey(asked)
     said: dict[str, Any] = {}
     if growth is not None or found.is_folder:
         growth = growth or Growth()
@@ -81,12 +87,29 @@ def _do(found: Target, values: dict[str, Any]) -> None:
         wishes = {"workers": asked.workers, "call": asked.call}
         more = {name: wish for name, wish in wishes.items() if wish is not None}
         plans = found.workload().plan(asked.budget, **more, **values)
+    spreads = [None if offers is None else spread(plan, offers, workers=asked.workers) for plan in plans]
+    both = list(zip(plans, spreads, strict=True))
     if as_json:
-        click.echo(json.dumps({"schema": SCHEMA, **said, "plans": [_values(plan) for plan in plans]}))
-        return
-    if growth is not None:
-        tell(f"{growth}, by what the last run took:\n")
-    tell("\n\n".join(_text(plan, verbose=verbose) for plan in plans))
+        click.echo(json.dumps({"schema": SCHEMA, **said, "plans": [_values(*each) for each in both]}))
+    else:
+        if offers is not None:
+            tell("\n".join(draw(offers)) + "\n")
+        if growth is not None:
+            tell(f"{growth}, by what the last run took:\n")
+        tell("\n\n".join(_text(*each, verbose=verbose) for each in both))
+    if any(each is not None and not each.workers for each in spreads):
+        click.get_current_context().exit(3 if any(not each.why for each in offers or ()) else 1)
+
+
+def _survey(asked: CliOptions) -> list[NodeOffer] | None:
+    """Who is there in the cluster that was asked for; None where none was."""
+    cluster = on_nodes.find(asked.cluster, "local")
+    if cluster is None:
+        return None
+    try:
+        return cluster.survey(None, asked.budget, parse_duration(asked.wait, "--wait"))
+    finally:
+        cluster.leave()
 
 
 def _remembered(found: Target) -> list[tuple[str, Learnt]]:
@@ -120,13 +143,15 @@ def _remembered(found: Target) -> list[tuple[str, Learnt]]:
     return [("", learnt)]
 
 
-def _text(plan: Any, *, verbose: bool) -> str:
-    return plan.as_text(verbose=True) if verbose and isinstance(plan, Plan) else str(plan)
+def _text(plan: Any, on: Spread | None, *, verbose: bool) -> str:
+    text = plan.as_text(verbose=True) if verbose and isinstance(plan, Plan) else str(plan)
+    rows = [] if on is None else on.rows()
+    return "\n".join([text, *(f"{word:<10} {number:>9}   {where}" for word, number, where in rows)])
 
 
-def _values(plan: Any) -> dict[str, Any]:
+def _values(plan: Any, on: Spread | None) -> dict[str, Any]:
     derived = {name: getattr(plan, name) for name in ("projected", "headroom", "threads", "seconds")}
-    return {**asdict(plan), **derived}
+    return {**asdict(plan), **derived, **({} if on is None else {"cluster": asdict(on)})}
 
 
 class _Planned(Targets):
@@ -149,5 +174,6 @@ def plan() -> None:
     """Try a few items, print the plan, run nothing.
 
     The items are tried in a child process and their output is thrown away. With --grow, or of the folder of a
-    run, nothing is tried: the plan goes by what the last run took.
+    run, nothing is tried: the plan goes by what the last run took. With --cluster, who is there is asked, and
+    the plan says what becomes of it on these nodes, by what the items took here.
     """
