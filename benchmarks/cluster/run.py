@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
 
 def _scripts(part: str, worlds: Sequence[scale.World], options: argparse.Namespace) -> None:
     print(
-        "\n| nodes | items | leases | end / ideal | worked twice | lines | journal MiB "
+        "\n| nodes | items | leases | end / ideal | lent again | lines | journal MiB "
         "| CPU ms a lease | grown MiB at 1/10, at the end |\n|" + "--:|" * 9
     )
     for world in worlds:
@@ -62,7 +62,7 @@ def _scripts(part: str, worlds: Sequence[scale.World], options: argparse.Namespa
         grown = f"{seen.grown_early / scale.MiB:.1f}, {seen.grown / scale.MiB:.1f}"
         cells = [
             f"{world.nodes:,}", f"{world.items:,}", f"{seen.leases:,}", f"{seen.over_ideal:.3f}",
-            f"{seen.repeated / world.items:.4%}", f"{seen.lines:,}", f"{seen.journal / scale.MiB:.1f}",
+            f"{seen.again / world.items:.4%}", f"{seen.lines:,}", f"{seen.journal / scale.MiB:.1f}",
             f"{each:.2f}", grown,
         ]  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -58,8 +58,8 @@ class Seen:
     """What came of it."""
 
     leases: int
-    repeated: int
-    """Items that were worked twice."""
+    again: int
+    """Items that were lent again: of nodes that died, and given back."""
     over_ideal: float
     lines: int
     journal: int
@@ -79,7 +79,7 @@ class _Piped(FakeCluster):
     def __init__(self, world: World, clock: FakeClock) -> None:
         super().__init__(world.made(), clock, batch=WORKERS, folds=True)
         self._unpacker = Unpacker()
-        self.leases = 0
+        self.leases = self.lent = 0
         self.script = 0.0
 
     def send(self, node: str, message: Lease | Cut) -> None:
@@ -87,7 +87,9 @@ class _Piped(FakeCluster):
         began = time.process_time()
         super().send(node, message)
         self.sent.clear()
-        self.leases += 1
+        if isinstance(message, Lease):
+            self.leases += 1
+            self.lent += message.stop - message.start
         self.script += time.process_time() - began
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
@@ -114,7 +116,7 @@ def play(world: World) -> Seen:
         cpu = time.process_time() - cpu
         assert book.items == world.items, f"{book.items:,} items of {world.items:,} are in lines"
         return Seen(
-            cluster.leases, cluster.worked - world.items, (clock() - began) / world.ideal, book.lines,
+            cluster.leases, cluster.lent - world.items, (clock() - began) / world.ideal, book.lines,
             path.stat().st_size, book.early - before, _rss() - before, cpu, cluster.script,
         )  # fmt: skip
 

@@ -199,7 +199,7 @@ class FakeCluster:
     def _aside(self, life: _FakeLife, lease: Lease, items: range) -> list[SetAside]:
         known = {each.item: each for each in lease.without}
         needs, raises = self._needs, self._raises
-        if needs is None and raises is None and not life.what.sick:  # of a billion items only those are looked at
+        if needs is None and raises is None and not life.what.sick:
             return [each for item, each in sorted(known.items()) if item in items]
         aside = []
         for item in items:
