@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import BadInput, UsageError
-from penstock.workloads.multimodal import clinical, csvs, films, labels, layout, splits, stays, upstream
+from penstock.workloads.multimodal import (
+    clinical,
+    csvs,
+    films,
+    labels,
+    layout,
+    planning,
+    splits,
+    stays,
+    upstream,
+)
 from penstock.workloads.multimodal.joining import Joined, Rules, join
 
 DAY = 24 * 3600
@@ -409,3 +419,23 @@ def test_arrows_pool_is_as_it_was_behind_the_tables():
         fail()
     assert inside == ["system"]
     assert pa.default_memory_pool().backend_name == before
+
+
+@pytest.mark.parametrize("split", ["official", "hash", "quota", "record"])
+def test_a_plan_is_the_same_however_few_records_are_gathered_at_once(found, tmp_path, monkeypatch, split):
+    joined = join(found, Rules(window=DAY)).records
+    rules = planning.SplitRules(method=split, records=5)
+    monkeypatch.setattr(planning, "_ROWS", 4)
+    plans = []
+    for at_once in (8, 1 << 20):
+        monkeypatch.setattr(planning, "_AT_ONCE", at_once)
+        folder = tmp_path / str(at_once)
+        folder.mkdir()
+        planned = planning.plan_records(joined, found.films, rules, found.tables["split"])
+        planning.write_plan(folder, planned)
+        paths = [str(folder / f"{name}.arrow") for name in splits.SPLITS]
+        plans.append([planning.read_rows(path, 0, planning.count_rows(path)).to_pylist() for path in paths])
+    few, many = plans
+    assert few == many
+    assert sum(map(len, many)) > 8
+    assert [row["shard"] for row in many[0]] == [at // 5 for at in range(len(many[0]))]

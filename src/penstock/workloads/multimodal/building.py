@@ -15,7 +15,6 @@ from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.joining import Rules, join
 from penstock.workloads.multimodal.planning import SplitRules
 
-_AT_ONCE = 1 << 14
 JOINED, LOST, SPLITS = "joined.arrow", "lost.csv", "splits.parquet"
 
 
@@ -47,10 +46,10 @@ def make_plan(
     with csvs.sparing(), pa.memory_map(str(joined / JOINED)) as file:
         records = pa.ipc.open_file(file).read_all()
         planned = planning.plan_records(records, elsewhere or Path(films), _split_rules(rules), official)
-    planning.write_plan(folder, planned)
-    _write_splits(folder / SPLITS, planned, shards)
-    with open(folder / LOST, "w", encoding="utf-8") as lost:
-        lost.writelines(f"{row},{reason}\n" for row, reason in planned.lost)
+        planning.write_plan(folder, planned)
+        _write_splits(folder / SPLITS, planned, shards)
+        with open(folder / LOST, "w", encoding="utf-8") as lost:
+            lost.writelines(f"{row},{reason}\n" for row, reason in planned.lost)
     return planned.counts
 
 
@@ -61,9 +60,10 @@ def _write_splits(path: Path, planned: planning.Planned, suffix: str) -> None:
     kinds = [pa.int64(), pa.string(), pa.int64(), pa.int64()]
     schema = pa.schema([*zip(names, kinds, strict=True), ("split", pa.string()), ("shard", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as out:
-        for split, whole in planned.splits.items():
-            for start in range(0, whole.num_rows, _AT_ONCE):
-                table = whole.slice(start, _AT_ONCE)
+        for split in planned.order:
+            for table in planned.tables(split, names):
+                if not table.num_rows:
+                    continue
                 shards = [f"{split}/{split}-{number:05d}.{suffix}" for number in table["shard"].to_pylist()]
                 columns = [table[name] for name in names]
                 columns += [pa.array([split] * table.num_rows, pa.string()), pa.array(shards, pa.string())]

@@ -142,7 +142,7 @@ def _with_text(
     stay, time = table["stay_id"].to_numpy(), table["time"].to_numpy()
     path = None if rules.upstream else layout.tables.get("medrecon")
     names = clinical.medicines(path, stay, time)
-    return _add(table, **columns, medicines=pa.array(names, pa.list_(pa.string())))
+    return _add(table, **columns, medicines=names)
 
 
 def _rows_of(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,23 @@ from penstock.workloads.multimodal import csvs, layout
 from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.headers import BadImage, read_header
 from penstock.workloads.multimodal.images import open_image
-from penstock.workloads.multimodal.splits import SPLITS, keyed, official_people, plan_splits
+from penstock.workloads.multimodal.splits import (
+    SPLITS,
+    keyed,
+    official_people,
+    plan_splits,
+    study_keys,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST_RECORDS = 4096
 """Of a shard, so that what failed in it fits into its receipt."""
 _ROWS = 1024
 """Of a record batch of a plan: what is read at once."""
+_AT_ONCE = 16 * _ROWS
+"""Records that are gathered at once: each time their columns are looked through."""
 _START = 4096
 _MORE = 1 << 20
 _UNKNOWN_MEMORY = 32 << 20
@@ -50,14 +61,57 @@ class Planned:
     """Records by split, in the order of their shards.
 
     Attributes:
-        splits: the records of each split.
+        records: all of them, as they were joined; mapped from a file, they take no memory.
+        order: the places in ``records`` of each split's records, in the order of their shards.
+        found: what is known of each record's film.
+        per_shard: records of a shard.
         counts: records, patients and bytes of films of each split, and what was left out by reason.
-        lost: (row, reason) of records without a film, in the order of the file.
     """
 
-    splits: dict[str, pa.Table]
+    records: pa.Table
+    order: dict[str, NDArray[np.int64]]
+    found: Found
+    per_shard: int
     counts: dict[str, Any]
-    lost: list[tuple[int, str]]
+
+    @property
+    def lost(self) -> Iterator[tuple[int, str]]:
+        """(row, reason) of records without a film, in the order of the file."""
+        at = np.flatnonzero(self.found.reason)
+        reasons = (self.found.reasons[each] for each in self.found.reason[at])
+        return zip(self.records["row"].to_numpy()[at].tolist(), reasons, strict=True)
+
+    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """A split's records with ``bytes``, ``memory`` and ``shard``, some thousands at a time.
+
+        Args:
+            split: its name.
+            columns: those of the joined records; all of them if not told.
+        """
+        records = self.records if columns is None else self.records.select(columns)
+        for start in range(0, max(len(self.order[split]), 1), _AT_ONCE):  # also of none: for its columns
+            at = self.order[split][start : start + _AT_ONCE]
+            table = records.take(pa.array(at))
+            table = table.append_column("bytes", pa.array(self.found.bytes[at]))
+            table = table.append_column("memory", pa.array(self.found.memory[at]))
+            shard = np.arange(start, start + len(at)) // self.per_shard
+            yield table.append_column("shard", pa.array(shard)).combine_chunks()
+
+
+@dataclass
+class Found:
+    """What is known of each record's film before it is decoded.
+
+    Attributes:
+        reason: int8; which of ``reasons`` keeps the record out, 0 if none.
+        bytes, memory: int64; of the file, and what decoding takes.
+        reasons: names, of which the first is empty.
+    """
+
+    reason: NDArray[np.int8]
+    bytes: NDArray[np.int64]
+    memory: NDArray[np.int64]
+    reasons: list[str]
 
 
 def plan_records(
@@ -74,42 +128,39 @@ def plan_records(
     Raises:
         BadInput: the official table tears people apart.
     """
-    seen = _look_elsewhere(records, films) if isinstance(films, Elsewhere) else _look(records, films)
-    skipped = Counter(reason for reason in seen["reason"].to_pylist() if reason)
-    lost = [
-        (row, reason)
-        for row, reason in zip(records["row"].to_pylist(), seen["reason"].to_pylist(), strict=True)
-        if reason
-    ]
-    there = seen["reason"].is_null()
-    records = (
-        records.append_column("bytes", seen["bytes"]).append_column("memory", seen["memory"]).filter(there)
-    )
-    split = _split(records, rules, official)
-    skipped["not_in_split"] += split.count(None)
-    order = np.array([keyed(rules.seed, each) for each in records["dicom_id"].to_pylist()], np.uint64)
-    found, counts = {}, {}
-    for name in SPLITS:
-        rows = np.flatnonzero(np.array([each == name for each in split], np.bool_))
-        mine = records.take(pa.array(rows[np.lexsort((rows, order[rows]))]))
-        found[name] = mine.append_column("shard", pa.array(np.arange(len(rows)) // rules.records))
+    found = _look_elsewhere(records, films) if isinstance(films, Elsewhere) else _look(records, films)
+    counted = np.bincount(found.reason, minlength=len(found.reasons)).tolist()
+    skipped = Counter(dict(zip(found.reasons[1:], counted[1:], strict=True)))
+    there = np.flatnonzero(found.reason == 0)
+    subjects = records["subject_id"].to_numpy()
+    split = _split(records, there, rules, official)
+    skipped["not_in_split"] += int((split < 0).sum())
+    keys = _keys(records, there, rules.seed)
+    order, counts = {}, {}
+    for number, name in enumerate(SPLITS):
+        mine = np.flatnonzero(split == number)
+        order[name] = at = there[mine[np.lexsort((mine, keys[mine]))]]
         counts[name] = {
-            "records": len(rows),
-            "patients": len(np.unique(mine["subject_id"].to_numpy())),
-            "shards": -(-len(rows) // rules.records),
-            "film_bytes": int(mine["bytes"].to_numpy().sum()),
+            "records": len(at),
+            "patients": len(np.unique(subjects[at])),
+            "shards": -(-len(at) // rules.records),
+            "film_bytes": int(found.bytes[at].sum()),
         }
-    return Planned(found, {"splits": counts, "skipped": dict(+skipped), **_shared_people(found)}, lost)
+    people = [np.unique(subjects[at]) for at in order.values()]
+    shared = sum(map(len, people)) - len(np.unique(np.concatenate(people)))
+    told = {"splits": counts, "skipped": dict(+skipped), "patients_in_two_splits": shared}
+    return Planned(records, order, found, rules.records, told)
 
 
 def write_plan(folder: Path, planned: Planned) -> None:
     """Write ``SPLIT.arrow`` of each split, to be entered anywhere."""
-    for name, table in planned.splits.items():
-        with (
-            pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file,
-            pa.ipc.new_file(file, table.schema) as out,
-        ):
-            out.write_table(table, max_chunksize=_ROWS)
+    for name in planned.order:
+        with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file:
+            tables = planned.tables(name)
+            first = next(tables)
+            with pa.ipc.new_file(file, first.schema) as out:
+                for table in itertools.chain([first], tables):
+                    out.write_table(table, max_chunksize=_ROWS)
 
 
 def read_rows(path: str, start: int, stop: int) -> pa.Table:
@@ -141,30 +192,34 @@ def paths_of(table: pa.Table) -> list[str]:
     return [layout.film_path(*each) for each in zip(*columns, strict=True)]
 
 
-def _look(records: pa.Table, films: Path) -> pa.Table:
+def _look(records: pa.Table, films: Path) -> Found:
     """Bytes of each film and what decoding takes; one that is not there is told now, other faults later."""
-    reasons: list[str | None] = []
-    sizes, memory = np.zeros(records.num_rows, np.int64), np.zeros(records.num_rows, np.int64)
+    found = _found(records.num_rows, [""])
     starts = range(0, records.num_rows, _ROWS)
     paths = itertools.chain.from_iterable(paths_of(records.slice(start, _ROWS)) for start in starts)
     for at, path in enumerate(paths):
         try:
-            sizes[at], memory[at] = _look_at(f"{films}/{path}")
+            found.bytes[at], found.memory[at] = _look_at(f"{films}/{path}")
         except BadImage as error:
-            reasons.append(error.reason)
-        else:
-            reasons.append(None)
-    return pa.table({"reason": pa.array(reasons, pa.string()), "bytes": sizes, "memory": memory})
+            if error.reason not in found.reasons:
+                found.reasons.append(error.reason)
+            found.reason[at] = found.reasons.index(error.reason)
+    return found
 
 
-def _look_elsewhere(records: pa.Table, films: Elsewhere) -> pa.Table:
+def _look_elsewhere(records: pa.Table, films: Elsewhere) -> Found:
     """The same from a listing: what decoding takes is not known before a film is had."""
     paths = paths_of(records)
     there = films.sizes(paths)
-    reasons = [None if path in there else "image_missing" for path in paths]
-    sizes = np.array([there.get(path, 0) for path in paths], np.int64)
-    columns = {"bytes": sizes, "memory": sizes + _UNKNOWN_MEMORY}
-    return pa.table({"reason": pa.array(reasons, pa.string()), **columns})
+    found = _found(records.num_rows, ["", "image_missing"])
+    found.reason[:] = [path not in there for path in paths]
+    found.bytes[:] = [there.get(path, 0) for path in paths]
+    found.memory[:] = found.bytes + _UNKNOWN_MEMORY
+    return found
+
+
+def _found(count: int, reasons: list[str]) -> Found:
+    return Found(np.zeros(count, np.int8), np.zeros(count, np.int64), np.zeros(count, np.int64), reasons)
 
 
 def _look_at(path: str) -> tuple[int, int]:
@@ -181,26 +236,44 @@ def _look_at(path: str) -> tuple[int, int]:
         return size, _UNKNOWN_MEMORY
 
 
-def _split(records: pa.Table, rules: SplitRules, official: Path | None) -> list[str | None]:
-    subjects = records["subject_id"].to_pylist()
+def _keys(records: pa.Table, there: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """The key that orders each of these records."""
+    names = records["dicom_id"]
+    every = np.empty(records.num_rows, np.uint64)
+    for start in range(0, records.num_rows, _ROWS):
+        part = names.slice(start, _ROWS).to_pylist()
+        every[start : start + len(part)] = [keyed(seed, each) for each in part]
+    return every[there]
+
+
+def _split(
+    records: pa.Table, there: NDArray[np.int64], rules: SplitRules, official: Path | None
+) -> NDArray[np.int8]:
+    """Which of ``SPLITS`` each of these records is in; -1 for none."""
     if rules.method == "record":
-        return _by_record(records, rules)
+        return _by_record(records["row"].to_numpy()[there], rules)
+    subjects = records["subject_id"].to_numpy()[there]
+    everyone, which = np.unique(subjects, return_inverse=True)
     if rules.method != "official":
-        by_person = plan_splits(subjects, rules.method, ratios=rules.ratios, seed=rules.seed)
-        return [by_person[person] for person in subjects]
-    if official is None:
+        method, named, studies = rules.method, None, None
+    elif official is None:
         raise BadInput("the official split needs its table", quotes_nothing=True)
-    people, studies = official_people(_official_rows(official))
+    else:
+        method = "official"
+        named, studies = official_people(_official_rows(official))
+    told = subjects.tolist() if method == "quota" else everyone.tolist()
     by_person = plan_splits(
-        subjects, "official", ratios=rules.ratios, seed=rules.seed, official=people, unmatched=rules.unmatched
+        told, method, ratios=rules.ratios, seed=rules.seed, official=named, unmatched=rules.unmatched
     )
-    pairs = zip(subjects, records["study_id"].to_pylist(), strict=True)
-    if rules.unmatched == "hash":
-        return [by_person[person] for person, _ in pairs]
-    return [studies.get(pair) for pair in pairs]
+    numbers = {name: number for number, name in enumerate(SPLITS)}
+    codes = np.array([numbers.get(by_person[each] or "", -1) for each in everyone.tolist()], np.int8)[which]
+    if studies is not None and rules.unmatched != "hash":
+        pairs = study_keys(subjects, records["study_id"].to_numpy()[there])
+        codes[~np.isin(pairs, studies)] = -1
+    return codes
 
 
-def _official_rows(path: Path) -> Any:
+def _official_rows(path: Path) -> Iterator[tuple[int, int, str]]:
     for batch in csvs.batches(path, ("subject_id", "study_id", "split")):
         columns = [csvs.integers(batch.column(name)).to_pylist() for name in ("subject_id", "study_id")]
         for subject, study, word in zip(*columns, batch.column("split").to_pylist(), strict=True):
@@ -208,19 +281,12 @@ def _official_rows(path: Path) -> Any:
                 yield subject, study, word or ""
 
 
-def _by_record(records: pa.Table, rules: SplitRules) -> list[str | None]:
+def _by_record(rows: NDArray[np.int64], rules: SplitRules) -> NDArray[np.int8]:
     """As published: 70, 15 and the rest of the records, whoever they are of; but always the same ones."""
-    keys = [keyed(rules.seed, f"record:{row}") for row in records["row"].to_pylist()]
+    keys = np.array([keyed(rules.seed, f"record:{row}") for row in rows.tolist()], np.uint64)
     train, val = int(len(keys) * rules.ratios[0] / 100), int(len(keys) * rules.ratios[1] / 100)
-    found: list[str | None] = ["test"] * len(keys)
-    for place, at in enumerate(sorted(range(len(keys)), key=keys.__getitem__)):
-        if place < train + val:
-            found[at] = "train" if place < train else "val"
+    found = np.full(len(keys), SPLITS.index("test"), np.int8)
+    order = np.argsort(keys, kind="stable")
+    found[order[:train]] = SPLITS.index("train")
+    found[order[train : train + val]] = SPLITS.index("val")
     return found
-
-
-def _shared_people(found: Mapping[str, pa.Table]) -> dict[str, Any]:
-    """How many people are in more than one split: none, unless that was asked for."""
-    people = [set(table["subject_id"].to_pylist()) for table in found.values()]
-    shared = sum(map(len, people)) - len(set().union(*people))
-    return {"patients_in_two_splits": shared}

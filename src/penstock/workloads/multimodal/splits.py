@@ -9,11 +9,20 @@ order without a generator's state.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from penstock.errors import BadInput, UsageError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 SPLITS = ("train", "val", "test")
+_ID_BITS = 27
+"""Of the numbers of people and studies of films: at most eight digits."""
 
 
 def keyed(seed: int, key: object) -> int:
@@ -70,8 +79,8 @@ def plan_splits(
 
 def official_people(
     rows: Iterable[tuple[int, int, str]],
-) -> tuple[dict[int, str], dict[tuple[int, int], str]]:
-    """The official split of people and of studies.
+) -> tuple[dict[int, str], NDArray[np.int64]]:
+    """The official split of people, and the ``study_keys`` of all studies that it names.
 
     Args:
         rows: (subject_id, study_id, split) of the table; ``validate`` is val.
@@ -80,7 +89,7 @@ def official_people(
         BadInput: a word that names no split, or people in two splits (their number is told).
     """
     people: dict[int, str] = {}
-    studies: dict[tuple[int, int], str] = {}
+    studies = array("q")
     torn: set[int] = set()
     for subject, study, word in rows:
         split = {"train": "train", "validate": "val", "val": "val", "test": "test"}.get(word.strip().lower())
@@ -91,13 +100,19 @@ def official_people(
             )
         if people.setdefault(subject, split) != split:
             torn.add(subject)
-        studies[subject, study] = split
+        if 0 < subject < 1 << _ID_BITS and 0 < study < 1 << _ID_BITS:  # others are no film's
+            studies.append(subject << _ID_BITS | study)
     if torn:
         raise BadInput(
             f"the table of the official split has {len(torn)} people in two splits: use --split quota",
             quotes_nothing=True,
         )
-    return people, studies
+    return people, np.unique(np.frombuffer(studies, np.int64))
+
+
+def study_keys(subject: NDArray[np.int64], study: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for a person and their study."""
+    return (subject << _ID_BITS) | study
 
 
 def _by_hash(subjects: Iterable[int], ratios: tuple[float, float, float], seed: int) -> dict[int, str]:
@@ -106,14 +121,12 @@ def _by_hash(subjects: Iterable[int], ratios: tuple[float, float, float], seed: 
 
 def _by_quota(subjects: Sequence[int], ratios: tuple[float, float, float], seed: int) -> dict[int, str]:
     """A person goes where the middle of their records lies, people in the order of the hash."""
-    records: dict[int, int] = {}
-    for person in subjects:
-        records[person] = records.get(person, 0) + 1
-    found, before = {}, 0
-    for person in sorted(records, key=lambda person: (keyed(seed, person), person)):
-        found[person] = _cut((before + records[person] / 2) / len(subjects), ratios)
-        before += records[person]
-    return found
+    people, records = np.unique(np.asarray(subjects, np.int64), return_counts=True)
+    keys = np.array([keyed(seed, person) for person in people.tolist()], np.uint64)
+    order = np.argsort(keys, kind="stable")
+    middle = (np.cumsum(records[order]) - records[order] / 2) / max(len(subjects), 1)
+    pairs = zip(people[order].tolist(), middle.tolist(), strict=True)
+    return {person: _cut(share, ratios) for person, share in pairs}
 
 
 def _cut(share: float, ratios: tuple[float, float, float]) -> str:
