@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from penstock import Run
 from penstock.errors import UsageError
 from penstock.record import history
 
@@ -13,6 +14,8 @@ KEY = "0123456789abcdef" * 2
 
 def test_where_it_lies(tmp_path):
     home, cache, own = tmp_path / "home", tmp_path / "cache", tmp_path / "own"
+    assert history.folder({"HOME": str(home)}) is None
+    home.mkdir()
     assert history.folder({"HOME": str(home)}) == home / ".cache" / "penstock" / "history"
     assert history.folder({"HOME": str(home), "XDG_CACHE_HOME": str(cache)}) == cache / "penstock" / "history"
     assert history.folder({"HOME": str(home), "XDG_CACHE_HOME": "relative"}) == history.folder(
@@ -138,3 +141,11 @@ def test_a_file_is_plain_json(tmp_path):
     history.keep(tmp_path, KEY, {"items": 1, "observations": [[1.0, 1.0, 5]]})
     told = json.loads((tmp_path / f"{KEY}.json").read_text())
     assert told == {"schema": 1, "items": 1, "observations": [[1.0, 1.0, 5]]}
+
+
+@pytest.mark.parametrize("name", ["history", "private", "accept_changes", "retry_set_aside"])
+@pytest.mark.parametrize("value", ["off", "no", 1, 0, None])
+def test_a_switch_is_true_or_false_and_no_word(tmp_path, name, value):
+    with pytest.raises(UsageError, match=f"{name} must be True or False, not "):
+        Run(tmp_path / "run", **{name: value})
+    assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ _NAME = re.compile(r"[0-9a-f]{32}\.json")
 
 
 def folder(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Where it is kept; None for nowhere.
+    """Where it is kept; None for nowhere, and where the home folder is not there.
 
     Raises:
         UsageError: ``PENSTOCK_HISTORY`` is neither ``off`` nor an absolute folder.
@@ -54,7 +54,7 @@ def folder(environ: Mapping[str, str] | None = None) -> Path | None:
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():  # as its specification says
         home = Path(environ.get("HOME", ""))
-        if not home.is_absolute():
+        if not home.is_absolute() or not _is_folder(home):  # a service's may be nowhere
             return None
         cache = home / ".cache"
     return cache / "penstock" / "history"
@@ -95,6 +95,12 @@ def keep(place: Path, key: str, told: Mapping[str, Any]) -> None:
     if _is_used(place):
         write(place / f"{key}.json", told)
         _make_room(place)
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # it may not be ours to look at
+        return path.is_dir()
+    return False
 
 
 def _is_used(place: Path) -> bool:

@@ -100,10 +100,10 @@ class Run:
             workers=discover.most_workers(workers),
             call=_positive("call", call),
             set_aside=_how_many(set_aside),
-            accept_changes=accept_changes,
-            retry_set_aside=retry_set_aside,
-            private=private,
-            history=history,
+            accept_changes=_switch("accept_changes", accept_changes),
+            retry_set_aside=_switch("retry_set_aside", retry_set_aside),
+            private=_switch("private", private),
+            history=_switch("history", history),
             wait=parse_duration(wait, "wait"),
         )
         self._here = forks.Here()
@@ -293,6 +293,13 @@ def _how_many(set_aside: bool | int) -> bool | int:
             f"set_aside must be True, False or a number of items, not {foreign.shown(set_aside, 60)}"
         )
     return set_aside
+
+
+def _switch(name: str, value: bool) -> bool:
+    """An option that is on or off; a word such as ``"no"`` would be on."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be True or False, not {foreign.shown(value, 60)}")
+    return value
 
 
 def _positive(name: str, value: int | None) -> int | None:
