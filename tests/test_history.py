@@ -165,7 +165,7 @@ def test_ten_times_the_data(tmp_path, place, monkeypatch):
         assert plan["items"] == 300
         assert 10 << 20 <= plan["footprint"] <= 20 << 20
         text = invoke("plan", what, "--grow", "items=10,size=2").stdout
-        assert text.startswith("10 times the items and items 2 times as large, by what the last run took:\n")
+        assert text.startswith("10 times the items, each 2 times as large, by what the last run took:\n")
     again = invoke("run", f"{program}:job", "--into", tmp_path / "again", "--workers", "1", "--no-history")
     assert "earlier runs" not in again.stderr
     asked = json.loads((tmp_path / "again" / ".penstock" / "command.json").read_text())["asked"]
@@ -184,7 +184,19 @@ def test_a_workload_may_have_such_an_option_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["items", "items=0", "items=x", "size=nan", "size=-1", "a=1", "items=1,items=2", ""]
+    "wrong",
+    [
+        "items",
+        "items=0",
+        "items=x",
+        "size=nan",
+        "size=-1",
+        "a=1",
+        "items=1,items=2",
+        "",
+        "items=1e9",
+        "size=1e-7",
+    ],
 )
 def test_what_growth_may_be(tmp_path, wrong):
     (tmp_path / ".penstock").mkdir()

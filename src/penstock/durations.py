@@ -9,6 +9,9 @@ from penstock.errors import UsageError
 _UNITS = {
     "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
 }  # fmt: skip
+_DAYS, _YEARS = 4, 4
+"""From so many days on, days are told; from so many years on, years."""
+_MANY_YEARS = 10_000
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -31,7 +34,7 @@ def parse_duration(value: str | float, what: str = "a duration") -> float:
 
 
 def format_seconds(seconds: float) -> str:
-    """Print a duration: ``"420 ms"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``."""
+    """Print a duration: ``"420 ms"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``, ``"12 d 04 h"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
@@ -40,7 +43,12 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    if seconds < _DAYS * 86_400:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    if seconds < _YEARS * 31_557_600:
+        return f"{int(seconds // 86_400)} d {int(seconds % 86_400 // 3600):02d} h"
+    years = seconds / 31_557_600
+    return f"{years:,.0f} years" if years < _MANY_YEARS else f"over {_MANY_YEARS:,} years"
 
 
 def _seconds(text: str, what: str) -> float:

@@ -87,6 +87,7 @@ def test_what_was_set_aside_is_in_no_bound_and_no_list_of_calls(grain):
     # What was too large is kept as what it held at the least; nothing as less than an item takes.
     assert min(each.peak for each in kept[-1].observations) >= 20 * MiB
     assert max(each.peak for each in kept[-1].observations) > 200 * MiB
+    assert kept[-1].died == 6
 
 
 def test_of_a_run_in_which_nothing_was_done_nothing_is_remembered():

@@ -198,6 +198,11 @@ def test_a_plan_without_a_trial_says_that_it_does_not_know():
     told = {word: f"{number} {text}" for word, number, text in plan.rows()}
     assert told["footprint"].startswith("unknown nothing was tried")
     assert "for which there are 950 MiB" in told["projected"]
+    several = planned(sizing, GiB, reserved, **found | {"items": 5})
+    assert "no call that was tried came to its end" in str(several)
+    some = planned(sizing, GiB, reserved, **found | {"items": 5, "tried": 3, "died": 2})
+    assert "2 calls ran out of memory" in str(some)
+    assert "1 idle worker x 4.0 MiB" in str(some)
     known = str(planned(sizing, GiB, reserved, **found | {"tried": 1}))
     assert "bound of 1 tried" in known
     assert "headroom 950 MiB" in known

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from itertools import combinations, pairwise
 
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from penstock import discover
 from penstock import events as ev
-from penstock.budget import Budget, GiB, MiB
+from penstock.budget import Budget, GiB, MiB, format_size
+from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.footprint import Footprint, Observation
 from penstock.engine.decide.grow import Growth, grown
 from penstock.engine.decide.learnt import KEPT, Learnt, Sample, from_json
 from penstock.engine.decide.plan import Reserved
 from penstock.engine.decide.recall import COUNTS_FOR, Recall, chance, differ, spread
+from penstock.errors import CannotFit
 from penstock.testing import Deed, FakeBackend, FakeClock, simulate
 
 NOTHING = Reserved(0, 0, 0)
@@ -30,7 +33,7 @@ def quiet_machine(monkeypatch):
 def learnt(*peaks, **more):
     """Of calls of one item that took so many MiB."""
     seen = tuple(Observation(1.0, 1.0, int(peak * MiB)) for peak in peaks)
-    return Learnt(observations=seen, items=len(seen), reserved=NOTHING, **more)
+    return Learnt(**{"observations": seen, "items": len(seen), "reserved": NOTHING, **more})
 
 
 def recall(*peaks, scales=False):
@@ -192,6 +195,15 @@ ODD = [
     {"observations": [[2, 1, 5]]},
     {"observations": [[1, 1, -5]]},
     {"observations": [[1, 1, 1 << 60]]},
+    {"observations": [[1e-300, 1e-300, 100]]},
+    {"observations": [[1, 1, 1 << 47]]},
+    {"firsts": [1 << 47]},
+    {"memory": 1 << 47},
+    {"items": (1 << 53) - 1},
+    {"mean_hint": 2.0, "largest_hint": 1.0},
+    {"seconds_per_item": 1e-300},
+    {"seconds_per_item": 1e10},
+    {"reserved": {"parent": 1 << 53, "backend": 0, "worker": 0, "results": 0, "others": 0}},
     {"observations": [[1, 1, 1]] * 129},
     {"observations": [[math.nan, 1, 1]]},
     {"observations": "no"},
@@ -323,6 +335,72 @@ def test_without_sizes_memory_grows_in_proportion():
     assert plan.workers == 2
 
 
+@pytest.mark.parametrize("kills_group", [False, True])
+def test_what_cannot_fit_is_refused_with_the_least_budget_that_would_do(kills_group):
+    def plan(size, budget):
+        stated = Budget(budget, "a test", kills_group=kills_group)
+        return grown(learnt(*[100] * 30), Growth(size=size), budget=stated, workers=2, call=None, cores=8)
+
+    with pytest.raises(CannotFit, match=r"items 5 times as large: the heaviest call takes 500 MiB") as told:
+        plan(5, 400 * MiB)
+    assert f"A budget of {format_size(told.value.needed)} would do" in str(told.value)
+    fits = plan(5, told.value.needed)
+    assert fits.workers == 1
+    assert fits.projected == fits.reserved.total(1) + fits.footprint  # not clipped
+    assert fits.median == 500 * MiB
+    # What was seen to run in a budget is not refused in it.
+    assert plan(1, 400 * MiB).median == 100 * MiB
+
+
+def test_of_what_ran_out_of_memory_only_the_least_is_known():
+    before = learnt(*[20] * 10, *[300] * 6, died=6)
+    with pytest.raises(CannotFit, match=r"6 calls ran out of memory .* or more"):
+        grown(before, Growth(), budget=Budget(300 * MiB, "a test"), workers=None, call=None, cores=2)
+    plan = grown(before, Growth(), budget=Budget(8 * GiB, "a test"), workers=None, call=None, cores=2)
+    assert "6 calls ran out of memory: such items need more than is known" in str(plan)
+
+
+def test_one_large_item_is_enough_not_to_fit():
+    before = learnt(*range(10, 40), mean_hint=1.0, largest_hint=30.0)
+    with pytest.raises(CannotFit):
+        grown(
+            before, Growth(), budget=Budget(400 * MiB, "a test"), workers=None, call=None, cores=2
+        )  # 30 times the median
+
+
+def test_what_was_stated_is_of_items_as_they_were():
+    before = learnt(*[100] * 30, memory=120 * MiB)
+    stated = {"budget": Budget(8 * GiB, "a test"), "workers": 1, "call": None, "cores": 2}
+    assert grown(before, Growth(items=3), **stated).footprint == 120 * MiB
+    assert grown(before, Growth(size=3), **stated).footprint >= 300 * MiB
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1e-9, 1.0, 3.0, 2.0**53]), st.sampled_from([0, 1, MiB, 1 << 46])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([0.0, 1e-9, 1.0, 2.0**53]),
+    st.sampled_from([0, 1, 10**12]),
+    st.sampled_from([0.0, 1e-9, 1.0, 1e9]),
+    st.sampled_from([1e-6, 1, 1e6]),
+    st.booleans(),
+)
+def test_whatever_a_file_says_a_plan_is_made_or_refused(calls, hint, items, seconds, factor, scales):
+    told = learnt(5, batched=scales, items=items, mean_hint=hint, largest_hint=hint, seconds_per_item=seconds)
+    odd = {"observations": [[size, size, peak] for size, peak in calls]}
+    before = from_json({**told.as_json(), **odd})
+    budget = Budget(1 * GiB, "a test")
+    with suppress(CannotFit):
+        plan = grown(before, Growth(factor, factor), budget=budget, workers=None, call=None, cores=2)
+        assert all(len(number) < 20 for _, number, _ in plan.rows())
+    estimate = Estimate([0] * 10, batched=scales, wishes=Wishes(), cores=2, before=before)
+    assert all(len(number) < 20 for _, number, _ in estimate.plan(budget, before.reserved).rows())
+
+
 def test_growth_says_what_it_is():
     assert str(Growth()) == "the same again"
-    assert str(Growth(10, 0.5)) == "10 times the items and items 0.5 times as large"
+    assert str(Growth(10, 0.5)) == "10 times the items, each 0.5 times as large"
+    assert str(Growth(size=2)) == "items 2 times as large"

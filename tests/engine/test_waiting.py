@@ -15,11 +15,11 @@ def quiet_machine(monkeypatch):
     monkeypatch.setattr(discover, "shared_files", lambda: 0, raising=False)
 
 
-def run(memory, budget, *, items, workers, seconds=2.0):
+def run(memory, budget, *, items, workers, seconds=2.0, cores=None):
     """A run, its seconds, and its report."""
     backend = FakeBackend(lambda item, tries: Deed(seconds, memory * MiB), clock=FakeClock(grain=0.02))
     began = backend.clock()
-    done = simulate(backend, items, budget, workers=workers, memory=memory * MiB)
+    done = simulate(backend, items, budget, workers=workers, cores=cores, memory=memory * MiB)
     took = backend.clock() - began
     tally = Tally()
     tally(ev.StageStarted(at=0, items=items, done=0, budget=budget, origin="", workers=None))
@@ -36,6 +36,13 @@ def test_where_one_fits_the_other_core_waits_all_the_time():
     assert took >= 16
     # But for the last item, behind which nobody waits.
     assert 0.75 * took <= report.waited_seconds <= took - 2 + 0.2
+
+
+def test_no_more_than_the_cores_wait_and_no_more_are_promised():
+    done, took, report = run(600, 1 * GiB, items=8, workers=4, cores=2)
+    assert 0.75 * took <= report.waited_seconds <= took
+    assert [event.most_workers for event in done.told(ev.Planned)] == [2] * len(done.told(ev.Planned))
+    assert report.seconds_with_most == pytest.approx(took / 2)
 
 
 def test_where_all_fit_nobody_waits():

@@ -16,6 +16,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.grow import Growth, grown
 from penstock.engine.decide.learnt import from_json
 from penstock.engine.messages import MeasuredCall
-from penstock.errors import BadInput, CannotResume, JournalDamaged, PluginError
+from penstock.errors import BadInput, CannotFit, CannotResume, JournalDamaged, PluginError
 from penstock.record import journal, postmortem
 from penstock.record.verify import verify
 from penstock.report.page import write_page
@@ -136,7 +137,8 @@ def read_learnt(data: bytes) -> None:
         if learnt is None:
             return
         budget = Budget(1 << 30, "a fuzzer")
-        str(grown(learnt, Growth(10, 2), budget=budget, workers=None, call=None, cores=4))
+        with suppress(CannotFit):
+            str(grown(learnt, Growth(1e6, 1e6), budget=budget, workers=None, call=None, cores=4))
         estimate = Estimate([0] * 10, batched=bool(learnt.batched), wishes=Wishes(), cores=4, before=learnt)
         for item in range(4):
             str(estimate.plan(budget, learnt.reserved))

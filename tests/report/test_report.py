@@ -288,7 +288,16 @@ def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "420 ms"), (6.04, "6.0 s"), (61, "61 s"), (720, "12 min"), (11100, "3 h 05 min")],
+    [
+        (0.42, "420 ms"),
+        (6.04, "6.0 s"),
+        (61, "61 s"),
+        (720, "12 min"),
+        (11100, "3 h 05 min"),
+        (700_000, "8 d 02 h"),
+        (4e8, "13 years"),
+        (1e27, "over 10,000 years"),
+    ],
 )
 def test_durations_are_printed_as_people_say_them(seconds, text):
     assert format_seconds(seconds) == text
@@ -307,12 +316,17 @@ def test_what_was_lost_to_waiting_is_told_and_adds_up():
 # --------------------------------------------------------------------------- next time
 
 
-def planned_run(*, seconds=1860.0, done=0, peak=1300 * MiB, projected=1400 * MiB, **changes):
+def test_cores_that_were_in_use_cannot_be_had_twice():
+    assert planned_run(cpu=6 * 1860.0 * 0.9).seconds_with_most == pytest.approx(0.9 * 1860)
+    assert planned_run(cpu=1e9).seconds_with_most == 1860
+
+
+def planned_run(*, seconds=1860.0, cpu=1.0, done=0, peak=1300 * MiB, projected=1400 * MiB, **changes):
     values = {
         "at": 1.0, "workers": 2, "call": 1, "batch": 10, "reserved": 100 * MiB, "footprint": 650 * MiB,
         "projected": projected, "enough": 1500 * MiB, "most_workers": 6, "enough_for_most": 3900 * MiB,
     }  # fmt: skip
-    end = {"seconds": seconds, "peak": peak, "projected": projected}
+    end = {"seconds": seconds, "cpu": cpu, "peak": peak, "projected": projected}
     return tally_of(
         started(done=done, budget=1600 * MiB), ev.Planned(**values | changes), ended(**end)
     ).report()

@@ -26,6 +26,8 @@ from penstock.errors import UsageError
 from penstock.runs import on_nodes, remembering
 
 SCHEMA = 1
+_MOST = 1_000_000
+"""Factor of a growth, at most; the least is its inverse."""
 
 
 def _ours() -> list[click.Option]:
@@ -55,8 +57,10 @@ def _growth(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
             factor = float(text)
         except ValueError:
             factor = math.nan
-        if name not in ("items", "size") or name in given or not 0 < factor <= 1e9:
-            raise click.BadParameter(f"{part.strip()!r}: items=N, size=N or both were expected, N over 0")
+        if name not in ("items", "size") or name in given or not 1 / _MOST <= factor <= _MOST:
+            raise click.BadParameter(
+                f"{part.strip()!r}: items=N, size=N or both were expected, N from 0.000001 to {_MOST:,}"
+            )
         given[name] = factor
     return Growth(**given)
 

@@ -136,7 +136,11 @@ class Report(Generic[Result_co]):
         if self.stages:
             slowed = max(self.stages, key=lambda stage: stage.seconds - stage.seconds_with_most)
             return self.seconds - slowed.seconds + slowed.seconds_with_most
-        return self.seconds * self.workers / self.most_workers if self.most_workers else self.seconds
+        if not self.most_workers:
+            return self.seconds
+        # No more cores than there may be workers: what these took of them cannot be had in less.
+        least = max(self.workers * self.seconds, self.cpu) / self.most_workers
+        return min(self.seconds, least)
 
     @property
     def coverage(self) -> float | None:

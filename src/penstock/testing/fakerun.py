@@ -113,6 +113,7 @@ def simulation(
     budget: int,
     *,
     workers: int = 4,
+    cores: int | None = None,
     limits: Sequence[Any] = (),
     requested: str | int | None = None,
     set_aside: bool | int = True,
@@ -137,6 +138,7 @@ def simulation(
         items: how many.
         budget: bytes.
         workers: at most so many.
+        cores: that there are; by default one for each.
         limits: read by the governor; ``requested="auto"`` lets the budget follow them.
         set_aside, stall, timeout: as for a job, in seconds.
         fixed_call: as ``batched=N``.
@@ -164,7 +166,7 @@ def simulation(
         set_aside=set_aside,
         stall=stall,
         timeout=timeout,
-        cores=workers,
+        cores=cores or workers,
         endless=endless,
         most_batch_seconds=0.02 if endless else math.inf,
         before=before,

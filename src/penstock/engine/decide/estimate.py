@@ -82,13 +82,17 @@ class Estimate:
         self._sized = isinstance(source, Sized)
         self._batched = batched
         self._wishes = wishes
-        self._cores = cores
+        self.cores = cores
         self._stage = stage
         self.items = asking.count(source)
         self.recall = Recall(scales=batched, declared=wishes.memory, before=before)
         self.seconds_per_item = 0.0
         self.measured_call = 0
         self.measured_batch = 0
+        self.died = 0
+        """Calls that ran out of memory."""
+        self.died_holding = 0
+        """The most that one of them held, in bytes."""
         self.most_workers = wishes.workers or cores
         self._limit = "so many were asked for" if wishes.workers else f"there are {plural(cores, 'core')}"
         self._stretches = 0
@@ -148,6 +152,7 @@ class Estimate:
         """What a later run can begin with."""
         return Learnt(
             observations=self.recall.learnt(),
+            died=min(self.recall.given_up, len(self.recall.learnt())),
             firsts=self.footprint.firsts,
             batched=self._wishes.fixed_call or self._batched,
             memory=self._wishes.memory or 0,
@@ -208,6 +213,7 @@ class Estimate:
 
     def at_least(self, start: int, stop: int, held: int) -> None:
         """Learn from a call that died holding so much."""
+        self.died, self.died_holding = self.died + 1, max(self.died_holding, held)
         self.recall.at_least(Observation(*self.hints(start, stop), held))
 
     # ------------------------------------------------------------------ predicting
@@ -229,6 +235,18 @@ class Estimate:
     def usual(self, call: int) -> int:
         """Predicted bytes of a call of so many items whose hints are the mean."""
         return self.footprint.bound(self._mean_hint, self._mean_hint * call) or 0
+
+    def typical(self, call: int, *, largest: bool = False) -> int:
+        """Median bytes of a call of so many items, without a margin; ``largest``: with the largest hint."""
+        ratios = self.footprint.peaks().ratios if self.footprint.known else (0.0,)
+        first = self._largest_hint if largest else self._mean_hint
+        scale = self.footprint.scale(first, first + self._mean_hint * (call - 1))
+        return int(ratios[len(ratios) // 2] * scale)
+
+    def heaviest(self, call: int) -> int:
+        """Bytes that a call of so many usual items takes where it is the heaviest that was seen."""
+        scale = self.footprint.scale(self._mean_hint, self._mean_hint * call)
+        return int(self.footprint.peaks().ratios[-1] * scale)
 
     def shape(self, start: int, stop: int, call: int) -> Shape:
         """What is known beforehand of the calls of a batch."""
@@ -312,6 +330,7 @@ class Estimate:
             median=self.footprint.median,
             tried=self.recall.tried,
             before=self.recall.calls,
+            died=self.died,
             declared=wishes.memory is not None and sizing.bound == wishes.memory,
             workers=sizing.workers,
             call=sizing.call,
@@ -319,7 +338,7 @@ class Estimate:
             seconds_per_item=self.seconds_per_item,
             items=self.items,
             stage=self._stage,
-            cores=self._cores,
+            cores=self.cores,
             most_workers=most_workers,
             limit=self._limited(),
             most_threads=wishes.threads,

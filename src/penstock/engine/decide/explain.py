@@ -174,6 +174,12 @@ def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reser
     )
 
 
+def none_fits(held: int, budget: Budget, reserved: Reserved) -> ItemTooLarge:
+    """The error for a plan where everything that was tried ran out of memory, holding up to ``held``."""
+    who = "every call that was tried ran out of memory: one of them"
+    return _too_large(who, held, budget, reserved, "", whole=False)
+
+
 def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
     """The error when nothing could run for a while.
 

@@ -30,6 +30,8 @@ _MARGIN = 0.10
 """Floor of the margin: a perfect fit so far is not a perfect fit."""
 _FLOOR = 1 * MiB
 """The least that any call is predicted to take: allocators work in such steps."""
+_MOST = float(1 << 60)
+"""The most: no machine has it, and sums of it are still numbers."""
 _COVERAGE = 0.95
 """Share of calls that should stay under the bound: being under costs 19 times what being over costs."""
 _RECENT = 128
@@ -149,14 +151,14 @@ class Footprint:
             return max(self._believed, self._of_first() if first else 0)
         bounds = self._predictions(largest, total)
         name = min(self._losses, key=self._losses.__getitem__) if self._count >= 5 else "max"
-        predicted = max(bounds[name], _FLOOR)
+        predicted = min(max(bounds[name], _FLOOR), _MOST)
         return int(max(predicted, self._of_first() * (1 + _MARGIN)) if first else predicted)
 
     def scale(self, largest: float, total: float) -> float:
         """Bytes of a call that takes what its size explains; its ratio is 1."""
         if self._believed is not None:
             return 1.0
-        return self._explained(largest, total)
+        return min(self._explained(largest, total), _MOST)
 
     def peaks(self) -> PeakRatios:
         """What calls took lately, relative to their scale. Something must be known."""

@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from penstock.budget import Budget
+from penstock.budget import Budget, format_size
 from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.learnt import Learnt
-from penstock.engine.decide.plan import Plan
+from penstock.engine.decide.plan import Plan, room
+from penstock.errors import CannotFit
+from penstock.plurals import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class Growth:
         if self.items != 1:
             told.append(f"{self.items:g} times the items")
         if self.size != 1:
-            told.append(f"items {self.size:g} times as large")
-        return " and ".join(told) or "the same again"
+            each = "each " if told else "items "
+            told.append(f"{each}{self.size:g} times as large")
+        return ", ".join(told) or "the same again"
 
 
 class _Imagined:
@@ -63,12 +66,16 @@ def grown(
         call: at most so many items a call; None: as the plan chooses.
         cores: that there will be.
         stage: for the plan.
+
+    Raises:
+        CannotFit: what was seen, grown, is more than one worker alone may use.
     """
     wishes = Wishes(
         workers=min(workers or cores, learnt.stretches or cores),
         call=call,
         fixed_call=None if isinstance(learnt.batched, bool) else learnt.batched,
-        memory=learnt.memory or None,
+        # What was stated is of items as they were.
+        memory=(learnt.memory or None) if growth.size == 1 else None,
         threads=learnt.threads or None,
     )
     items = max(math.ceil(learnt.items * growth.items), 1)
@@ -79,4 +86,45 @@ def grown(
     estimate.measured_call = learnt.call
     estimate.seconds_per_item = learnt.seconds_per_item * growth.size
     results = int(learnt.reserved.results * growth.items * growth.size)
-    return estimate.plan(budget, replace(learnt.reserved, results=results))
+    plan = estimate.plan(budget, replace(learnt.reserved, results=results))
+    _check_room(estimate, plan, growth, wishes.fixed_call or 1, budget, learnt.died)
+    return replace(plan, median=estimate.typical(plan.call), died=learnt.died)
+
+
+def _check_room(
+    estimate: Estimate, plan: Plan, growth: Growth, call: int, budget: Budget, died: int
+) -> None:  # fmt: skip
+    """Refuse what cannot fit, without any margin for what nobody has seen.
+
+    Args:
+        estimate: what was learnt, of the items as they will be.
+        plan: the plan, which takes no more than there is.
+        growth: how much more there is.
+        call: items of the smallest call.
+        budget: the budget.
+        died: calls of which only the least that they take is known.
+    """
+    if not estimate.footprint.known:
+        return
+    expected = max(estimate.heaviest(call), estimate.typical(call, largest=True))
+    alone = room(budget.bytes, plan.reserved, 1, kills_group=budget.kills_group)
+    if budget.per_process is not None:
+        alone = min(alone, budget.per_process)
+    if expected <= alone:
+        return
+    said = (
+        f"{growth}: the heaviest call takes {format_size(expected)} by what the last run took, and one "
+        f"worker alone may use {format_size(max(alone, 0))} (budget {budget}; before any item "
+        f"{format_size(plan.reserved.total(1))} are taken)"
+    )
+    if budget.per_process is not None and budget.per_process < expected:
+        raise CannotFit(f"{said}: no single process may have more than {format_size(budget.per_process)}")
+    bound = max(estimate.largest(call), expected)
+    needed = replace(plan, share=None, footprint=bound).budget_for(1)
+    would = f"A budget of {format_size(needed)} would do."
+    if died:
+        would = (
+            f"{plural(died, 'call')} ran out of memory before they had all that they asked for: "
+            f"try a budget of {format_size(needed)} or more."
+        )
+    raise CannotFit(f"{said}. {would}", needed=needed)

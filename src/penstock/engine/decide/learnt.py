@@ -16,8 +16,12 @@ from penstock.engine.decide.plan import Reserved
 KEPT = 128
 """Calls that are kept: as many as stand for those to come."""
 _FIRSTS = 16
-_MOST = 1 << 53
-"""Sizes and counts are less than this: what JSON numbers hold exactly everywhere."""
+_BYTES = 1 << 46
+"""The most memory of a machine that is believed: 64 TiB."""
+_ITEMS = 10**12
+_SIZES = (1e-9, float(1 << 53))
+"""Size hints and times are 0, or between these: what is predicted from them stays a number."""
+_SECONDS = (1e-9, 1e9)
 _RESERVED = ("parent", "backend", "worker", "results", "others")
 
 
@@ -29,6 +33,8 @@ class Learnt:
     """Bytes that were taken besides, at the end; its results are those that came to the process."""
     observations: tuple[Observation, ...]
     """Of at most 128 calls, spread over all there were, with the heaviest."""
+    died: int = 0
+    """Of these, calls that ran out of memory: what they held, and they need more."""
     firsts: tuple[int, ...] = ()
     """Peaks of workers' first calls, in bytes."""
     batched: bool | int = False
@@ -70,16 +76,21 @@ def from_json(told: Any) -> Learnt:
     reserved, batched = told.get("reserved"), told.get("batched")
     if not isinstance(reserved, Mapping):
         raise ValueError("nothing that was reserved")  # noqa: TRY004
+    mean, largest = _size(told.get("mean_hint")), _size(told.get("largest_hint"))
+    if mean > largest * (1 + 1e-9):  # a sum of equal ones may be a little more
+        raise ValueError(f"a mean size of {mean:g}, and none over {largest:g}")
     return Learnt(
         observations=tuple(_observation(each) for each in _list(told, "observations", KEPT)),
-        firsts=tuple(_count(each) for each in _list(told, "firsts", _FIRSTS)),
-        batched=batched if isinstance(batched, bool) else _count(batched),
-        **{name: _count(told.get(name)) for name in ("memory", "threads", "stretches", "items")},
-        call=max(_count(told.get("call")), 1),
-        mean_hint=_size(told.get("mean_hint")),
-        largest_hint=_size(told.get("largest_hint")),
-        seconds_per_item=_size(told.get("seconds_per_item")),
-        reserved=Reserved(**{name: _count(reserved.get(name)) for name in _RESERVED}),
+        firsts=tuple(_count(each, _BYTES) for each in _list(told, "firsts", _FIRSTS)),
+        batched=batched if isinstance(batched, bool) else _count(batched, _ITEMS),
+        memory=_count(told.get("memory"), _BYTES),
+        **{name: _count(told.get(name), _ITEMS) for name in ("threads", "stretches", "items")},
+        died=_count(told.get("died", 0), KEPT),
+        call=max(_count(told.get("call"), _ITEMS), 1),
+        mean_hint=mean,
+        largest_hint=largest,
+        seconds_per_item=_size(told.get("seconds_per_item"), _SECONDS),
+        reserved=Reserved(**{name: _count(reserved.get(name), _BYTES) for name in _RESERVED}),
     )
 
 
@@ -96,17 +107,17 @@ def _observation(value: Any) -> Observation:
     largest, total = _size(value[0]), _size(value[1])
     if largest > total:
         raise ValueError(f"one item of {largest:g} in a call of {total:g}")
-    return Observation(largest, total, _count(value[2]))
+    return Observation(largest, total, _count(value[2], _BYTES))
 
 
-def _count(value: Any) -> int:
-    if not foreign.is_count(value) or not 0 <= value < _MOST:
+def _count(value: Any, most: int) -> int:
+    if not foreign.is_count(value) or not 0 <= value <= most:
         raise ValueError(f"no number of bytes or items: {foreign.shown(value, 80)}")
     return int(value)
 
 
-def _size(value: Any) -> float:
-    if not foreign.is_number(value) or not 0 <= value < _MOST:
+def _size(value: Any, within: tuple[float, float] = _SIZES) -> float:
+    if not foreign.is_number(value) or not (value == 0 or within[0] <= value <= within[1]):
         raise ValueError(f"no size or time: {foreign.shown(value, 80)}")
     return float(value)
 

@@ -102,6 +102,8 @@ class Plan:
     """Why not one worker more, where memory is the reason."""
     before: int = 0
     """How many calls of earlier runs are gone by besides."""
+    died: int = 0
+    """How many calls ran out of memory."""
     most_calls: int = 0
     """The most calls a batch, where not everything that may come fits at once; 0: no such limit."""
 
@@ -141,7 +143,7 @@ class Plan:
         """(word, number, where from), as printed; ``verbose``: why not more workers, in any case."""
         reserved = self.reserved
         parts = [f"this process {format_size(reserved.parent)}"]
-        parts.append(f"{self.workers} idle workers x {format_size(reserved.worker)}")
+        parts.append(f"{plural(self.workers, 'idle worker')} x {format_size(reserved.worker)}")
         if reserved.backend:
             parts.append(f"fork server {format_size(reserved.backend)}")
         if reserved.results:
@@ -164,6 +166,9 @@ class Plan:
         ]
         if self.seconds_per_item:
             rows.append(("time", format_seconds(self.seconds), f"about, for {_items(self.items)}"))
+        if self.died:
+            told = f"{plural(self.died, 'call')} ran out of memory: such items need more than is known"
+            rows.append(("note", "", told))
         if self.kills_group:
             rows.append(
                 ("note", "", "this limit kills the whole group, this process too: more headroom is kept")
@@ -177,7 +182,10 @@ class Plan:
 
     def _footprint(self) -> tuple[str, str, str]:
         if self._unknown:
-            return "footprint", "unknown", "nothing was tried: a job's only item is measured when it is done"
+            why = "nothing was tried: a job's only item is measured when it is done"
+            if self.items > 1:
+                why = "no call that was tried came to its end"
+            return "footprint", "unknown", why
         median = format_size(self.median)
         tried = [f"{self.tried} tried"] if self.tried or not self.before else []
         tried += [f"{self.before} of earlier runs"] if self.before else []

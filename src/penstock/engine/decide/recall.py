@@ -47,6 +47,8 @@ class Recall:
         self._both: Footprint | None = None
         self._ratios: list[float] = []
         """What calls of this run took, by the scale of those before; in order."""
+        self.given_up = 0
+        """Calls of this run that were set aside as too large."""
         self.news: list[str] = []
         """What is to be said of it; whoever says it takes it out."""
         if self._kept is not None:
@@ -124,6 +126,7 @@ class Recall:
     def gave_up(self, seen: Observation) -> None:
         """Keep for later runs what was set aside: it takes more than that; this run has learnt it by then."""
         self._sample.add(seen)
+        self.given_up += 1
 
     def heed(self, running: Iterable[Observation]) -> None:
         """Look at what running calls hold: what is more than before is known before they end."""

@@ -174,6 +174,7 @@ class Admission:
     def lack(self) -> None:
         """There is no room for one more call in this turn."""
         most = self.plan.most_workers if self.plan else self._estimate.most_workers
+        most = min(most, self._estimate.cores)  # more may have been asked for
         self._lacking = min(max(most - len(self._crew.running), 0), self._schedule.left)
 
     def used_up(self, worker: WorkerState) -> bool:

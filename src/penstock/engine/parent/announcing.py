@@ -31,6 +31,8 @@ class PlanAnnouncer:
         if old[0] == new[0] and 0.5 < new[1] / old[1] < 2 and 0.67 < new[2] / old[2] < 1.5:
             return
         self._told = new
+        # More than there are cores may have been asked for: they would not be faster.
+        most = max(min(plan.most_workers, plan.cores), plan.workers)
         self._ledger.say(
             ev.Planned,
             workers=plan.workers,
@@ -40,7 +42,7 @@ class PlanAnnouncer:
             footprint=plan.footprint,
             projected=plan.projected,
             enough=plan.budget_for(plan.workers),
-            most_workers=plan.most_workers,
-            enough_for_most=plan.budget_for(plan.most_workers),
+            most_workers=most,
+            enough_for_most=plan.budget_for(most),
             why=plan.why,
         )

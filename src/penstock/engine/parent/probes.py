@@ -7,6 +7,7 @@ import math
 from penstock import asking
 from penstock.abc import Carried
 from penstock.engine import messages as m
+from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.loop import Loop
 from penstock.engine.worker.main import Setup
@@ -20,6 +21,9 @@ def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
     """Try the first, last, largest and spread items of a job, then larger calls, and plan.
 
     A job's only item is never tried. A worker that dies of an item has taught a lower bound.
+
+    Raises:
+        ItemTooLarge: everything that was tried ran out of memory.
     """
     stage = loop.stage
     with loop:
@@ -33,6 +37,10 @@ def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
                 larger = min(stage.admission.make_plan().call, setup.items // 2)
                 if larger > call:
                     call, probes = larger, stage.estimate.probes(2)
+        if stage.estimate.died and not stage.estimate.recall.tried:
+            raise explain.none_fits(
+                stage.estimate.died_holding, stage.admission.budget, stage.admission.reserved()
+            )
         return stage.admission.make_plan()
 
 
