@@ -403,4 +403,5 @@ def test_whatever_a_file_says_a_plan_is_made_or_refused(calls, hint, items, seco
 def test_growth_says_what_it_is():
     assert str(Growth()) == "the same again"
     assert str(Growth(10, 0.5)) == "10 times the items, each 0.5 times as large"
+    assert str(Growth(1e6)) == "1,000,000 times the items"
     assert str(Growth(size=2)) == "items 2 times as large"

@@ -134,7 +134,7 @@ def _remembered(found: Target) -> list[tuple[str, Learnt]]:
         ]
         if not kept:
             raise UsageError(
-                f"{folder} does not say what its calls took: no call of it was measured, or it was run with "
+                f"{folder} does not say what its calls took: no item of it was done, or it was run with "
                 "--no-history"
             )
         return kept

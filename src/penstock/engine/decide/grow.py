@@ -30,11 +30,15 @@ class Growth:
     def __str__(self) -> str:
         told = []
         if self.items != 1:
-            told.append(f"{self.items:g} times the items")
+            told.append(f"{_factor(self.items)} times the items")
         if self.size != 1:
             each = "each " if told else "items "
-            told.append(f"{each}{self.size:g} times as large")
+            told.append(f"{each}{_factor(self.size)} times as large")
         return ", ".join(told) or "the same again"
+
+
+def _factor(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 class _Imagined:
