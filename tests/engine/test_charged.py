@@ -3,12 +3,15 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.abc import Reading
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.discover import Gauge
 from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.tree_total import MemorySample, within
 from penstock.testing import FakeClock
 
 
@@ -132,6 +135,44 @@ def test_spikes_of_several_at_once_are_one_sum(straw, watch):
     straw.most = 200 * MiB
     watch.tick()
     assert watch.memory.peak == 300 * MiB
+
+
+def test_a_spike_is_told_of_the_worker_that_had_it(straw, watch):
+    watch.began(1, 0)
+    straw.hold(5 * MiB, peak=305 * MiB)
+    straw.most = 315 * MiB
+    watch.sample()
+    watch.tick()
+    assert watch.sample() == MemorySample(415 * MiB, {1: 305 * MiB}, GiB - 115 * MiB)
+
+
+def test_a_worker_that_is_gone_holds_nothing_of_a_later_reading(straw, watch):
+    watch.began(1, 0)
+    straw.hold(305 * MiB)
+    straw.sum = straw.most = 315 * MiB
+    watch.tick()
+    assert watch.sample() == MemorySample(415 * MiB, {1: 305 * MiB}, GiB - 415 * MiB)
+    straw.read = dict
+    straw.sum = straw.most = 10 * MiB
+    watch.tick()
+    assert watch.sample() == MemorySample(110 * MiB, {}, GiB - 110 * MiB)
+
+
+def test_a_worker_that_lets_go_while_it_is_read_holds_no_more_than_the_whole(straw, watch):
+    watch.began(1, 0)
+    straw.hold(305 * MiB)
+    straw.sum = straw.most = 60 * MiB
+    watch.tick()
+    assert watch.sample().workers == {1: 60 * MiB}
+
+
+@given(st.dictionaries(st.integers(), st.integers(0, GiB)), st.integers(0, GiB))
+def test_parts_are_cut_only_where_they_are_more_than_the_whole(parts, whole):
+    kept = within(parts, whole)
+    assert kept.keys() == parts.keys()
+    assert all(kept[each] <= parts[each] for each in parts)
+    assert sum(kept.values()) == min(whole, sum(parts.values())) or max(kept.values()) < max(parts.values())
+    assert sum(kept.values()) <= whole
 
 
 def test_a_file_that_came_and_went_is_no_memory(straw, watch):

@@ -178,9 +178,8 @@ class LiveState:
         if self.command:  # its processes come and go without a word
             known = self.workers
             self.workers = {int(pid): known.get(int(pid), LiveWorker(now)) for pid in event.workers}
-        for number, held in event.workers.items():
-            if (worker := self.workers.get(int(number))) is not None:
-                worker.held = held
+        for number, worker in self.workers.items():  # whom the reading does not name holds nothing of it
+            worker.held = event.workers.get(str(number), 0)
 
     def _fail(self, at: float, sentence: str) -> None:
         self.failures.append((at, sentence))

@@ -240,7 +240,8 @@ class Timeline:
             name = self._program_of.get(int(process), _OTHERS)
             if name not in self.programs and len(self.programs) >= _BANDS:
                 name = _OTHERS
-            held[name] = held.get(name, 0) + much
+            # Processes of one name may have pages in common, and each counts them.
+            held[name] = min(held.get(name, 0) + much, event.used)
         for name, much in held.items():
             self.programs[name] = max(much, self.programs.get(name, 0))
         places = {name: place for place, name in enumerate(self.programs)}

@@ -55,7 +55,8 @@ class TreeEvents:
         self._told = used
         for pid, name, _ in processes:
             self.name(now, pid, name)
-        workers = {str(pid): memory for pid, _, memory in processes}
+        # The processes may have been listed a little before the whole was read.
+        workers = {str(pid): min(memory, used) for pid, _, memory in processes}
         free = 0 if math.isinf(self._least) else int(self._least)
         self(ev.MemoryRead(at=now, used=used, workers=workers, free=free))
         self._highest, self._least = (0, []), math.inf

@@ -24,6 +24,15 @@ _KILLS = 64
 """Rises of the kernel's count of kills that are remembered."""
 
 
+def within(parts: Mapping[int, int], whole: int) -> dict[int, int]:
+    """Sizes that together are no more than ``whole``: where they are, the largest are cut to one size."""
+    left, kept = whole, {}
+    for place, (number, part) in enumerate(sorted(parts.items(), key=lambda pair: pair[1])):
+        kept[number] = min(part, left // (len(parts) - place))
+        left -= kept[number]
+    return {number: kept[number] for number in parts}
+
+
 @dataclass(frozen=True)
 class MemorySample:
     """The highest reading of a while."""
@@ -108,21 +117,29 @@ class TreeTotal:
             ready: those that have become ready.
         """
         self.parent = self._held()
-        workers = {number: worker.own + worker.memory for number, worker in everybody.items()}
+        held = {number: worker.own + worker.memory for number, worker in everybody.items()}
         shared = self._shared()
         if shared is None:
-            self.shared, private = 0, sum(workers.values())
+            self.shared, private = 0, sum(held.values())
         else:  # each page once, where two readings may both have it
             of_workers = sum(reading.shared for reading in readings.values())
             self.shared = max(shared - of_workers, 0)
             private = sum(worker.private for worker in everybody.values()) + shared
+        # One that was not read is gone: what it held before is of another moment.
+        workers = {number: much for number, much in held.items() if number in readings}
         total = self._total()
+        grouped = total is not None
         if total is None:
             total = self.backend_held + private
             # Of a rise between two readings it is not known what the others held: one alone, then.
             rise = max((worker.rise for worker in ready), default=0)
         else:
             rise = self._rise(total, readings)
+        if rise and workers:  # of the highest moment, as the sum is
+            riser = max(workers, key=lambda number: everybody[number].rise)
+            workers[riser] += min(everybody[riser].rise, rise)
+        if grouped:  # it was read after its workers, one of which may have ended or let go meanwhile
+            workers = within(workers, total + rise)
         self.used = self.parent + total
         if self._just_looked:
             self.used_then, self._just_looked = self.used, False
