@@ -46,6 +46,25 @@ def test_command_verdict_and_advice_stand_at_the_top(tmp_path):
         assert said in top
 
 
+def test_of_a_command_that_was_killed_only_the_least_is_told(tmp_path):
+    state = tmp_path / layout.STATE
+    state.mkdir()
+    (state / layout.EXEC).write_text(json.dumps({"schema": 1, "advised": 512 * MiB, "complete": False}))
+    words = page_of(tmp_path, killed())[1]
+    assert "it needed more than that; try" in words
+    assert "next time ask for" not in words
+
+
+def test_what_the_processes_of_a_program_have_in_common_is_not_more_than_the_whole():
+    timeline = Timeline()
+    for event in [*list(killed())[:5], ev.MemoryRead(
+        at=START + 1, used=90 * MiB, workers={"7": 20 * MiB, "8": 60 * MiB, "9": 60 * MiB}, free=0
+    )]:  # fmt: skip
+        timeline(event)
+    (moment,) = timeline.peaks.moments
+    assert sorted(moment.rows.values()) == [20 * MiB, 90 * MiB]
+
+
 def test_programs_have_a_band_each_and_nothing_speaks_of_workers_and_items(tmp_path):
     page, words = page_of(tmp_path, killed())
     assert not re.search(r"\b(workers?|items?|batch(es)?|set aside|plan|reserved)\b", words, re.I)

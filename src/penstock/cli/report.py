@@ -102,16 +102,18 @@ def _of_command(told: Mapping[str, Any], whole: Report, system: str | None) -> s
     cpu = f", {format_seconds(whole.cpu)} of CPU" if whole.cpu else ""
     spent = f"{format_seconds(whole.seconds)}{cpu}"
     of = f" of {format_size(whole.budget)} ({whole.origin})" if whole.budget else ""
+    killed = told.get("complete") is False  # then only the least is known
+    more, advised = ("more than ", "try") if killed else ("", "next time ask for")
     limit = told.get("advised")
     rows = [
         ("command", command),
         ("ended", f"{ended}, {spent}"),
-        ("needed", f"{format_size(whole.peak)}{of}, peak of the process tree"),
+        ("needed", f"{more}{format_size(whole.peak)}{of}, peak of the process tree"),
         ("", whole.message),
     ]
     if isinstance(limit, int) and foreign.is_count(limit) and limit > 0:
         asked = advice.request(system or advice.here(os.environ), limit)
-        rows.append(("advice", f"next time ask for {asked}"))
+        rows.append(("advice", f"{advised} {asked}"))
     rows.append(("folder", str(whole.folder)))
     return "\n".join(f"{word:<9} {foreign.line(text)}" for word, text in rows if text)
 

@@ -51,10 +51,8 @@ def _top(run_folder: Path, timeline: Timeline, whole: Report) -> str:
     lead = f"Peaked at <b>{format_size(whole.peak)}</b>{of}, in {format_seconds(whole.seconds)}{spent}"
     told = [whole.message, *timeline.kills]
     said = "".join(f"<p>{in_html(tables.short(each))}</p>" for each in dict.fromkeys(told) if each)
-    ask = _advised(run_folder)
-    advised = (
-        f'<p class="soft">next time ask for <code class="whole">{in_html(ask)}</code></p>' if ask else ""
-    )
+    how, ask = _advised(run_folder)
+    advised = f'<p class="soft">{how} <code class="whole">{in_html(ask)}</code></p>' if ask else ""
     css = "" if whole.outcome in ("done", "running") else "note"
     return (
         f'<section class="{css}"><p><code>{in_html(tables.short(command))}</code></p>'
@@ -62,13 +60,15 @@ def _top(run_folder: Path, timeline: Timeline, whole: Report) -> str:
     )
 
 
-def _advised(run_folder: Path) -> str:
-    """What to ask for next time, from what was told at the end; empty where nothing was."""
+def _advised(run_folder: Path) -> tuple[str, str]:
+    """In which words to ask for what next time, from what was told at the end; empty where nothing was."""
     try:
         told = foreign.read_json(run_folder / layout.STATE / layout.EXEC, _FACTS)
     except (OSError, ValueError):
-        return ""
-    limit = told.get("advised") if isinstance(told, dict) else None
+        return "", ""
+    told = told if isinstance(told, dict) else {}
+    limit = told.get("advised")
     if not foreign.is_count(limit) or not limit or limit < 0:
-        return ""
-    return advice.request(advice.here(os.environ), limit)
+        return "", ""
+    how = "it needed more than that; try" if told.get("complete") is False else "next time ask for"
+    return how, advice.request(advice.here(os.environ), limit)
