@@ -245,7 +245,7 @@ class MemoryRead(Event):
     used: int
     """Bytes held by the whole process tree at its highest in this while."""
     workers: Mapping[str, int]
-    """Bytes by worker number at that moment."""
+    """Bytes by worker number at that moment: none holds more than the whole tree."""
     free: int
     """Least bytes left under the budget and every ceiling in this while."""
 
@@ -316,6 +316,8 @@ class StageEnded(Event):
     """Why it failed."""
     waited: float = 0.0
     """Seconds that cores had no call because there was no room for one, added up."""
+    code: int | None = None
+    """With what a command that ends so exits; None where that was not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

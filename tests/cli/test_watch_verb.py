@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import re
 import sys
+from dataclasses import replace
 
 import pytest
 from made_up_runs import Stage, tiny
@@ -188,6 +190,13 @@ def test_a_supervised_command_is_listed_by_how_it_ended(tmp_path, runner):
     for word in ("items", "workers", "batches", "reserved", "to go on"):
         assert word not in told.output
 
+    (state / layout.EXEC).write_text(
+        '{"command": ["make"], "code": 137, "advised": 67108864, "complete": false}'
+    )
+    told = runner.invoke(main, ["report", str(tmp_path / "exec"), "--for", "slurm"])
+    assert re.search(r"needed +more than 5.0 MiB", told.stdout)
+    assert "try #SBATCH --mem=64M" in told.stdout
+
 
 def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path, runner):
     nothing = runner.invoke(main, ["ls", str(tmp_path)])
@@ -207,6 +216,52 @@ def test_a_run_that_is_over_is_told_with_its_exit_code(finished, runner, name, c
     found = runner.invoke(main, ["watch", str(finished / name)])
     assert found.exit_code == code, found.output
     assert "measured" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told", "code"),
+    [
+        ("failed", 3, 3), ("failed", 4, 4), ("failed", 137, 137), ("interrupted", 143, 143),
+        ("failed", None, 1), ("interrupted", None, 130), ("failed", 70_000, 1),
+        ("failed", 0, 1), ("done", 3, 5),
+    ],
+)  # fmt: skip
+def test_the_code_that_was_told_of_the_end_is_the_exit_code(tmp_path, runner, outcome, told, code):
+    state = tmp_path / layout.STATE
+    state.mkdir()
+    *events, end = list(Stage(outcome=outcome))
+    lines = [event_lines.to_line(event) + "\n" for event in (*events, replace(end, code=told))]
+    (state / layout.EVENTS).write_text("".join(lines))
+    found = runner.invoke(main, ["watch", "--no-wait", str(tmp_path)])
+    assert found.exit_code == code, found.output
+
+
+def raises(_):
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (raises, {}),
+        (abs, {"budget": "1MiB"}),
+        (str, {}),
+        (raises, {"set_aside": True}),
+        (lambda _: {0: 1}, {}),
+    ],
+)
+def test_the_end_of_a_run_is_told_with_the_code_of_its_error(tmp_path, runner, function, options):
+    code = 0
+    try:
+        report = penstock.run(function, 3, tmp_path / "x", backend="inline", **options)
+    except penstock.PenstockError as error:
+        code = error.exit_code
+    else:
+        code = 5 if report.set_aside_total else 0
+    if not (tmp_path / "x" / layout.STATE / layout.EVENTS).is_file():
+        pytest.fail("it has not begun")
+    found = runner.invoke(main, ["watch", "--no-wait", str(tmp_path / "x")])
+    assert found.exit_code == code, found.output
 
 
 @pytest.mark.parametrize(("folder", "flags"), [("no run", ["--no-wait"]), ("x", ["--no-wait"]), ("x/y", [])])

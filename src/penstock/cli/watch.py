@@ -49,7 +49,8 @@ def watch(folder: Path, wait: bool, page: bool, port: int) -> None:
 
     Items, workers, memory against the budget and the last failures, from the files in DIR: the run is not
     asked anything, and Ctrl-C leaves it alone. It goes on through a resume. With --page a browser shows it;
-    from elsewhere by `ssh -L 8000:127.0.0.1:PORT`. Exits with the run's own code.
+    from elsewhere by `ssh -L 8000:127.0.0.1:PORT`. Exits with the run's own code
+    (with 5 where items were set aside, also of a run with --exit-zero).
     """
     if not wait and not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))
@@ -65,7 +66,7 @@ def watch(folder: Path, wait: bool, page: bool, port: int) -> None:
         else:
             shown = stack.enter_context(Screen(folder))
         try:
-            follow(folder, shown, wait=wait or page)
+            life = follow(folder, shown, wait=wait or page)
             shown.close()
             report = _report(folder)
             tell(report.as_text())
@@ -75,7 +76,7 @@ def watch(folder: Path, wait: bool, page: bool, port: int) -> None:
         except KeyboardInterrupt:
             shown.close()
             click.get_current_context().exit(130)
-    click.get_current_context().exit(_code(report))
+    click.get_current_context().exit(_code(report, life.code))
 
 
 def follow(
@@ -85,7 +86,7 @@ def follow(
     wait: bool,
     sleep: Callable[[float], None] = time.sleep,
     watched: LockWatch | None = None,
-) -> None:
+) -> RunLife:
     """Show what is new, until the run is done or failed, or nobody is to be waited for.
 
     Args:
@@ -94,6 +95,9 @@ def follow(
         wait: whether to wait for a beginning, and for a resume.
         sleep: waits between two looks.
         watched: who tells whether somebody runs there.
+
+    Returns:
+        What was told of its end.
     """
     follower, watched = Follower(folder), watched or LockWatch(folder)
     life = RunLife()
@@ -106,7 +110,7 @@ def follow(
             now = life.now(held)
             shown.show(now)
             if now == "ended" or (now != "running" and not wait):
-                return
+                return life
             sleep(_EVERY)
     finally:
         follower.close()
@@ -209,8 +213,10 @@ def _report(folder: Path) -> Report:
     return stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
 
 
-def _code(report: Report) -> int:
-    """The exit code of a run that ended so."""
+def _code(report: Report, told: int | None) -> int:
+    """The exit code of a run that ended so: what was told of it, or the usual one of its outcome."""
     if report.outcome == "done":
         return 5 if report.set_aside_total else 0
+    if told and report.outcome in ("failed", "interrupted"):
+        return told
     return 130 if report.outcome == "interrupted" else 1

@@ -114,6 +114,12 @@ class RunLife:
             return  # of a run that has not begun with anything, and may be refused
         self._last = event
 
+    @property
+    def code(self) -> int | None:
+        """With what the run exited that ended last; None where that was not told."""
+        code = self._last.code if isinstance(self._last, ev.StageEnded) else None
+        return code if code is not None and 0 <= code <= 255 else None
+
     def now(self, held: bool) -> Now:
         """How it stands, where somebody holds the folder or not."""
         if held:

@@ -37,6 +37,8 @@ from penstock.stored import Stored
 
 _TIMES = 3
 """How often a stage is worked when parts of it turn out damaged in the end."""
+_OF_A_FILE, _SOME_ASIDE = 4, 5
+"""Exit codes: of what the system says of a file, and of a stage that is done but for items set aside."""
 
 
 class Execution:
@@ -91,12 +93,16 @@ class Execution:
             else:
                 current.made = current.make_nothing(book)
             current.outcome = "done"
-        except Interrupt:
-            current.outcome = "interrupted"
+        except Interrupt as stop:
+            current.outcome, current.code = "interrupted", 128 + stop.number
             raise
         except (PenstockError, OSError) as error:
             reason = folder.reason(error)
             current.error = reason if isinstance(reason, PenstockError) else None
+            if current.error is not None:
+                current.code = current.error.exit_code
+            elif getattr(error, "filename", None) is not None:
+                current.code = _OF_A_FILE
             if reason is not error:
                 raise reason from error
             del reason  # it is the error, whose frames hold this one
@@ -200,6 +206,7 @@ class Execution:
             projected=current.tally.projected,
             message=current.why,
             waited=current.waited,
+            code=(_SOME_ASIDE if current.aside else 0) if current.outcome == "done" else current.code,
         )
         self._context.emit(ended, current.tally)
 

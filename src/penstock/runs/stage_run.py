@@ -54,6 +54,8 @@ class StageRun:
     collected: dict[int, list[Any]] = field(default_factory=dict)
     """Results that came to this process, by their first item."""
     outcome: str = "failed"
+    code: int = 1
+    """With what a command exits whose stage failed or was interrupted so."""
     error: PenstockError | None = None
 
     @property

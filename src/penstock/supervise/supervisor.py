@@ -365,6 +365,7 @@ class Supervisor:
             ev.StageEnded(
                 at=now, outcome=outcome, done=int(ending.code == 0), set_aside=0, seconds=ending.seconds,
                 cpu=ending.cpu, peak=ending.peak, projected=0, message=said,
+                code=ending.code,
             )
         )  # fmt: skip
 
