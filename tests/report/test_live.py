@@ -101,11 +101,11 @@ def test_of_a_cluster_it_shows_what_nodes_hold_of_what_all_of_them_may_use():
     assert state.memory() == ""
     for event in (read("n2", 50 * MiB), here):
         state.take(event, 1.0)
-    assert state.memory() == "90 MiB of 200 MiB"
+    assert state.memory() == "90.0 MiB of 200 MiB"
     assert "2 nodes" in state.parts(2.0)
     state.take(ev.NodeLeft(at=2.0, node="n2", why="killed by a script"), 2.0)
-    assert state.memory() == "40 MiB of 100 MiB"
+    assert state.memory() == "40.0 MiB of 100 MiB"
     state.take(ev.NodeLeft(at=2.0, node="n1", why="killed by a script"), 2.0)
     assert state.memory() == ""
     state.take(here, 3.0)
-    assert (state.memory(), state.origin) == ("30 MiB of 250 MiB", "--budget")
+    assert (state.memory(), state.origin) == ("30.0 MiB of 250 MiB", "--budget")
