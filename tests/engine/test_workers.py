@@ -75,7 +75,7 @@ def test_the_governors_words_are_causes():
     seen = told | {failure.cause for failure, _ in WAYS.values()}
     assert seen <= set(get_args(Cause))
     # Those that only a living worker tells:
-    assert set(get_args(Cause)) - seen == {"memory", "kept", "load"}
+    assert set(get_args(Cause)) - seen == {"memory", "kept", "load", "unfit"}
 
 
 def test_every_combination_has_exactly_one_cause():
