@@ -478,7 +478,7 @@ def test_a_folder_without_a_run_is_wrong_usage_of_every_verb(verb, runner, tmp_p
         ("rnu", "No such command 'rnu': did you mean 'run'?"),
         ("fake", "did you mean `penstock run fake`?"),
         ("mine.py", "did you mean `penstock run mine.py`?"),
-        ("xyz", "there are limits, plan, run"),
+        ("xyz", "there are limits, nodes, plan, run"),
     ],
 )
 def test_a_verb_that_is_not_there_is_answered_by_the_nearest(name, says, stranger, runner):
