@@ -15,7 +15,9 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard, TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 LONGEST = 2_000
 """Letters of a message; what is longer loses its middle."""
@@ -138,7 +140,7 @@ def home_of(value: object) -> str:
     return told(type.__dict__["__module__"].__get__(type(value)), 200)
 
 
-def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+def is_a(error: BaseException, kinds: type[_Error] | tuple[type[_Error], ...]) -> TypeGuard[_Error]:
     """Whether it is one of these: by its type, as ``isinstance`` asks an object, which may raise or lie."""
     return issubclass(type(error), kinds)
 

@@ -179,7 +179,7 @@ def test_resume_asks_for_what_was_asked_for_last(told, runner, tmp_path):
     assert told.asked == {
         "budget": "2GiB", "workers": 3, "call": None, "set_aside": True, "accept_changes": False,
         "retry_set_aside": False, "private": False, "cluster": None, "output": "log", "progress": False,
-        "history": False,
+        "history": False, "wait": "5min",
     }  # fmt: skip
     assert runner.invoke(main, ["resume", folder, "--budget", "auto", "--workers", "2"]).exit_code == 0
     assert (told.asked["budget"], told.asked["workers"]) == ("auto", 2)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequen
 from pathlib import Path
 from typing import Any
 
-from penstock import forks, storage
+from penstock import foreign, forks, storage
 from penstock import worker_note as note
 from penstock.abc import Itemised, SetAside
 from penstock.engine.apart import Apart
@@ -161,7 +161,7 @@ class Caller:
                 self._here.stay(error)
                 failed = min(max(words[note.ITEM], at), start + len(results), stop - 1)
                 del results[failed - start :]  # a late signal may raise when its result is there already
-                if out_of_memory(error) or isinstance(error, Unfit):
+                if out_of_memory(error) or foreign.is_a(error, Unfit):
                     raise
                 append(self._second_chance(failed, error, called == failed, aside))
         return results, aside
@@ -233,7 +233,7 @@ class Caller:
         try:
             result = self._call_once(start, stop)
         except BaseException as error:
-            if out_of_memory(error) or isinstance(error, Unfit):
+            if out_of_memory(error) or foreign.is_a(error, Unfit):
                 raise
             self._fence.lift()  # believed only without it
             self._find(start, stop, error, culprits)
@@ -269,7 +269,7 @@ class Caller:
             try:
                 self._call_once(at, end)
             except BaseException as again:
-                if out_of_memory(again) or isinstance(again, Unfit):
+                if out_of_memory(again) or foreign.is_a(again, Unfit):
                     raise
                 if end - at == 1:
                     self._believe(at, again)

@@ -227,7 +227,7 @@ class Worker:
         except BaseException as error:
             cause = self._cause_of(error, self._doing)
             at = max(self._note[note.ITEM], -1) if cause == "memory" else -1
-            if isinstance(error, Unfit):
+            if foreign.is_a(error, Unfit):
                 at = error.item
             elif self._doing == "kept" and cause not in ("memory", "unfit"):
                 at = self._keeper.at
@@ -382,7 +382,7 @@ class Worker:
             held=held,
             error=qualified(error),
             message=self._told(cause, error),
-            traceback="" if private or isinstance(error, Unfit) else traceback_of(error),
+            traceback="" if private or foreign.is_a(error, Unfit) else traceback_of(error),
             file=foreign.file_of(error),
             errno=foreign.number_of(error),
         )
@@ -393,7 +393,7 @@ class Worker:
         return failed
 
     def _cause_of(self, error: BaseException, otherwise: str) -> str:
-        if isinstance(error, Unfit):
+        if foreign.is_a(error, Unfit):
             return "unfit"
         if out_of_memory(error):
             return "memory"
@@ -407,7 +407,7 @@ class Worker:
 
     def _told(self, cause: str, error: BaseException) -> str:
         if cause == "unfit":
-            if isinstance(error, Unfit):
+            if foreign.is_a(error, Unfit):
                 return str(error)
             return self.fitness.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
         hidden = self._setup.private and not foreign.is_a(error, (JournalDamaged, ResultsDamaged))
