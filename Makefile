@@ -1,8 +1,8 @@
 # What a person runs, and what continuous integration runs: the same commands.
 #   make demo     run the example, and look at its result
 #   make test     every check: lint, format, types, directions of import, tests
-#   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (about 8 minutes)
-#   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 3 minutes)
+#   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (about 6 minutes)
+#   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 6 minutes)
 #   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
 #   make docs     build the documentation as a site, its links checked, in site/
 #   make recipes  try and lint what the recipes show, with the tools that they name
