@@ -20,6 +20,6 @@ COPY --from=build /opt/penstock /opt/penstock
 ENV PATH=/opt/penstock/bin:$PATH
 USER 1000:1000
 # Mount a volume here: a run folder that outlives the container is what resumes.
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["penstock"]
 CMD ["--help"]
