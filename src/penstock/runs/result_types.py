@@ -57,16 +57,21 @@ class ReducerTo(Protocol[Opened_co]):
         ...
 
 
-class JobKeywords(TypedDict, total=False):
-    """Options of a job that do not bear on the type of its result."""
+class _CallingKeywords(TypedDict, total=False):
+    """How the function is called."""
 
-    inputs: Mapping[str, Any]
     memory: str | int | None
     threads: int | None
     seed: int
     private: bool
     timeout: str | float | None
     stall: str | float
+
+
+class JobKeywords(_CallingKeywords, total=False):
+    """Options of a job that do not bear on the type of its result."""
+
+    inputs: Mapping[str, Any]
 
 
 class RunKeywords(TypedDict, total=False):
@@ -92,13 +97,7 @@ class JobRunKeywords(RunKeywords, total=False):
     private: bool
 
 
-class CallKeywords(RunKeywords, total=False):
+class CallKeywords(RunKeywords, _CallingKeywords, total=False):
     """Those of :func:`penstock.run`, where ``inputs`` may be None too."""
 
     inputs: Mapping[str, Any] | None
-    memory: str | int | None
-    threads: int | None
-    seed: int
-    private: bool
-    timeout: str | float | None
-    stall: str | float
