@@ -33,5 +33,8 @@ def test_a_worker_loads_nothing_that_decides_watches_or_reports(tmp_path):
         "discover",
         "cli",
         "limits",
+        "events",
+        "abc.cluster",
+        "clusters",
     )
     assert [name for name in loaded if name.removeprefix("penstock.").startswith(packages)] == []

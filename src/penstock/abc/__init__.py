@@ -9,21 +9,13 @@ Data does not pass through the parent: down go two integers (a :class:`Batch`), 
 parent and must be cheap; everything else runs in a worker.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from penstock.abc.backend import Backend, Death, Message, MoreOfABackend, Reading
 from penstock.abc.batches import Batch, Closed, Part, Receipt
-from penstock.abc.cluster import (
-    Broken,
-    Cluster,
-    Cut,
-    Lease,
-    Node,
-    NodeLost,
-    NodeOffer,
-    NodeOptions,
-    Refused,
-    Returned,
-    Told,
-)
 from penstock.abc.job import Limit, Observer, Workload
 from penstock.abc.sink import Reducer, Sink
 from penstock.abc.source import (
@@ -39,7 +31,22 @@ from penstock.abc.source import (
 )
 from penstock.budget import Budget, Ceiling
 from penstock.errors import SetAside
-from penstock.events import Event
+
+if TYPE_CHECKING:
+    from penstock.abc.cluster import (
+        Broken,
+        Cluster,
+        Cut,
+        Lease,
+        Node,
+        NodeLost,
+        NodeOffer,
+        NodeOptions,
+        Refused,
+        Returned,
+        Told,
+    )
+    from penstock.events import Event
 
 __all__ = [
     "Backend",
@@ -81,3 +88,30 @@ __all__ = [
     "Told",
     "Workload",
 ]  # fmt: skip
+
+# Loaded when first used: a worker needs neither, and each of its starts would pay for them.
+_HOMES = {
+    "Event": "penstock.events",
+    "Broken": "penstock.abc.cluster",
+    "Cluster": "penstock.abc.cluster",
+    "Cut": "penstock.abc.cluster",
+    "Lease": "penstock.abc.cluster",
+    "Node": "penstock.abc.cluster",
+    "NodeLost": "penstock.abc.cluster",
+    "NodeOffer": "penstock.abc.cluster",
+    "NodeOptions": "penstock.abc.cluster",
+    "Refused": "penstock.abc.cluster",
+    "Returned": "penstock.abc.cluster",
+    "Told": "penstock.abc.cluster",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'penstock.abc' has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

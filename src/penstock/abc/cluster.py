@@ -124,8 +124,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Up: this host cannot have a node of this job, through no fault of the job: another version, no folder.
-    Up: this host cannot have a node of this job, through no fault of the job: another version, no folder."""
+    """Up: this host cannot have a node, and the job is not at fault: another version, no such folder."""
 
     message: str
     """Names the host."""

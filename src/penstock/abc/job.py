@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.budget import Ceiling
-from penstock.events import Event
 
 if TYPE_CHECKING:
     import click
+
+    from penstock.events import Event
 
 
 class Limit(Protocol):
