@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from penstock import advice, layout
@@ -20,7 +21,7 @@ from penstock.files import atomic
 from penstock.foreign import in_html
 from penstock.plurals import plural
 from penstock.report import charts, command, drawn, made_with, tables
-from penstock.report.report import Report, over_all_runs
+from penstock.report.report import Report
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
 
@@ -52,11 +53,29 @@ def write_page(run_folder: Path, events: Iterable[ev.Event], reports: Iterable[R
     counted = [
         tally.report(folder=run_folder) for name, tally in timeline.tallies.items() if name or tally.items
     ]
-    stages = over_all_runs(counted, reports)
+    stages = _over_all_runs(counted, reports)
     page = run_folder / layout.PAGE
     with atomic(page) as draft:
         draft.write_text(render(run_folder, timeline, stages), encoding="utf-8", errors="replace")
     return page
+
+
+def _over_all_runs(counted: Iterable[Report], told: Iterable[Report]) -> list[Report]:
+    """The stages of a folder, over all its runs.
+
+    Args:
+        counted: counted from the events of all runs.
+        told: the last run's own, which know how each item stands now, and where a stage that was
+            finished before took no time and no memory.
+    """
+    stages = {report.stage: report for report in counted}
+    for last in told:
+        known = stages.get(last.stage)
+        stages[last.stage] = last if known is None else replace(
+            known, outcome=last.outcome, message=last.message, items=last.items, done=last.done,
+            set_aside=last.set_aside, set_aside_total=last.set_aside_total, open_result=last.open_result,
+        )  # fmt: skip
+    return list(stages.values())
 
 
 def render(run_folder: Path, timeline: Timeline, stages: Sequence[Report]) -> str:

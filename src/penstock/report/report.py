@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
@@ -21,7 +21,8 @@ from penstock.durations import format_seconds
 from penstock.errors import SetAside
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
-from penstock.report.heavy import NamedCall, are_calls, as_json, top
+from penstock.report.heavy import NamedCall, as_json, top
+from penstock.report.schema import OUTCOMES, SCHEMA, checked
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # part of every type checker
@@ -32,7 +33,6 @@ else:
 
     Result_co = TypeVar("Result_co", covariant=True)
 
-SCHEMA = 1
 NAMED = 10_000
 """The most set-aside items that a report names; the others are counted and stand in the journal."""
 
@@ -42,7 +42,14 @@ _SHORT = 0.1
 """Seconds; less is not told as lost."""
 _WORTH = 0.8
 """More memory is named where the run would take at most this share of its time."""
-_WORST_FIRST = ("failed", "died", "interrupted", "running", "done")
+
+_ADDED_UP = (
+    "items", "done", "set_aside_total", "seconds", "cpu", "batches", "workers_started", "paused", "recycled",
+    "resumed_from", "waited_seconds", "paused_seconds", "repeated_seconds",
+)  # fmt: skip
+"""What the stages of a run have together."""
+_LARGEST = ("reserved", "projected", "enough")
+"""What the stages have one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,54 +160,36 @@ class Report(Generic[Result_co]):
         """Put the reports of a run's stages together: sums, and the largest of each memory."""
         if not stages:
             return cls(folder=folder)
-        set_aside = tuple(item for stage in stages for item in stage.set_aside)
-        failures: Counter[str] = Counter()
-        for stage in stages:
-            failures.update(stage.failures)
         # The budget is the one that left least room: its own headroom must be this report's headroom.
         # A stage that was finished before has none.
         tightest = min(stages, key=lambda stage: (stage.budget == 0, stage.headroom))
-        worst = min(stages, key=lambda stage: _WORST_FIRST.index(stage.outcome))
+        worst = min(stages, key=lambda stage: OUTCOMES.index(stage.outcome))
         # What more workers would buy is told of the stage that they would shorten most.
         slowed = max(stages, key=lambda stage: stage.seconds - stage.seconds_with_most)
         return cls(
             folder=folder,
             outcome=worst.outcome,
             message=worst.message,
-            items=sum(stage.items for stage in stages),
-            done=sum(stage.done for stage in stages),
-            set_aside=set_aside[:NAMED],
-            set_aside_total=sum(stage.set_aside_total for stage in stages),
+            set_aside=tuple(item for stage in stages for item in stage.set_aside)[:NAMED],
             budget=tightest.budget,
             origin=tightest.origin,
-            reserved=max(stage.reserved for stage in stages),
-            projected=max(stage.projected for stage in stages),
+            peak=tightest.peak,
             workers=slowed.workers,
-            enough=max(stage.enough for stage in stages),
             most_workers=slowed.most_workers,
             enough_for_most=max(slowed.enough_for_most, *(stage.enough for stage in stages)),
             why=slowed.why,
-            waited_seconds=sum(stage.waited_seconds for stage in stages),
-            paused_seconds=sum(stage.paused_seconds for stage in stages),
-            repeated_seconds=sum(stage.repeated_seconds for stage in stages),
             held_over_time=_over_time(stages),
-            peak=tightest.peak,
-            seconds=sum(stage.seconds for stage in stages),
-            cpu=sum(stage.cpu for stage in stages),
-            batches=sum(stage.batches for stage in stages),
-            workers_started=sum(stage.workers_started for stage in stages),
-            failures=dict(failures),
-            paused=sum(stage.paused for stage in stages),
-            recycled=sum(stage.recycled for stage in stages),
+            failures=dict(sum((Counter(stage.failures) for stage in stages), Counter())),
             predictions=(
                 sum(stage.predictions[0] for stage in stages),
                 sum(stage.predictions[1] for stage in stages),
             ),
-            resumed_from=sum(stage.resumed_from for stage in stages),
             heaviest=top((call for stage in stages for call in stage.heaviest), "peak"),
             slowest=top((call for stage in stages for call in stage.slowest), "seconds"),
             stages=tuple(stages),
             open_result=stages[-1].open_result,
+            **{name: sum(getattr(stage, name) for stage in stages) for name in _ADDED_UP},
+            **{name: max(getattr(stage, name) for stage in stages) for name in _LARGEST},
         )
 
     def next_time(self, system: str | None = None) -> list[str]:
@@ -266,10 +255,7 @@ class Report(Generic[Result_co]):
 
     @classmethod
     def _from_values(cls, values: Mapping[str, Any], open_result: Callable[[], Any] | None) -> Report:
-        known = {name: value for name, value in values.items() if name in _CHECKS}
-        for name, value in known.items():
-            if not _CHECKS[name](value):
-                raise ValueError(f"not a report: what {name!r} may not be: {foreign.shown(value, 200)}")
+        known = checked(values)
         known["folder"] = None if known.get("folder") is None else Path(known["folder"])
         known["set_aside"] = tuple(SetAside(**item) for item in known.get("set_aside", ()))
         for name in ("heaviest", "slowest"):
@@ -391,70 +377,6 @@ def _over_time(stages: Sequence[Report]) -> float:
     return sum(stage.held_over_time * stage.seconds for stage in stages) / seconds if seconds else 0.0
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_aside(value: Any) -> bool:
-    fields = {"item": foreign.is_count, "needed": foreign.is_count} | dict.fromkeys(
-        ("name", "reason", "message", "error", "traceback"), _is_text
-    )
-    return (
-        isinstance(value, dict)
-        and {"item", "name", "reason", "message"} <= value.keys() <= fields.keys()
-        and all(fields[key](each) for key, each in value.items())
-    )
-
-
-def _is_failures(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(foreign.is_count, value.values()))
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("stage", "message", "origin", "why"), _is_text),
-    **dict.fromkeys(
-        (
-            "items", "done", "set_aside_total", "budget", "reserved", "projected", "peak", "batches",
-            "workers_started", "paused", "recycled", "resumed_from", "workers", "enough", "most_workers",
-            "enough_for_most",
-        ),
-        foreign.is_count,
-    ),
-    **dict.fromkeys(
-        ("seconds", "cpu", "waited_seconds", "paused_seconds", "repeated_seconds", "held_over_time"),
-        foreign.is_number,
-    ),
-    "folder": lambda value: value is None or (isinstance(value, str) and "\0" not in value),
-    "outcome": lambda value: value in _WORST_FIRST,
-    "failures": _is_failures,
-    **dict.fromkeys(("heaviest", "slowest"), are_calls),
-    "set_aside": lambda value: isinstance(value, list) and all(map(_is_aside, value)),
-    "predictions": lambda value: (
-        isinstance(value, list) and len(value) == 2 and all(map(foreign.is_count, value))
-    ),
-    "stages": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
-}  # fmt: skip
-"""By its name, what a field may be that was read."""
-
-
 def _fields_of(item: SetAside) -> dict[str, Any]:
     names = ("item", "name", "reason", "message", "error", "traceback", "needed")
     return {name: getattr(item, name) for name in names}
-
-
-def over_all_runs(counted: Iterable[Report], told: Iterable[Report]) -> list[Report]:
-    """The stages of a folder, over all its runs.
-
-    Args:
-        counted: counted from the events of all runs.
-        told: the last run's own, which know how each item stands now, and where a stage that was
-            finished before took no time and no memory.
-    """
-    stages = {report.stage: report for report in counted}
-    for last in told:
-        known = stages.get(last.stage)
-        stages[last.stage] = last if known is None else replace(
-            known, outcome=last.outcome, message=last.message, items=last.items, done=last.done,
-            set_aside=last.set_aside, set_aside_total=last.set_aside_total, open_result=last.open_result,
-        )  # fmt: skip
-    return list(stages.values())

@@ -91,6 +91,22 @@ class FakeWorker:
             return 0.0
         return self.deed.cpu * self.elapsed(now)
 
+    def finish(self, work: m.Work, stop: int, grain: int | None, now: float) -> m.Done:
+        """Its batch has ended before ``stop``; what it says of it."""
+        self.work = None
+        first, self.warm = not self.warm, self.warm or bool(self.calls)
+        return m.Done(
+            stop,
+            {"": tuple(receipts(work, stop, self.raised, grain))},
+            tuple(self.raised),
+            tuple(self.calls),
+            max(self.calls, key=lambda call: call.seconds, default=None),
+            now - self.batch_began,
+            retained=0,
+            grown=0,
+            first=first,
+        )
+
 
 def receipts(
     work: m.Work, stop: int, raised: Sequence[SetAside], grain: int | None

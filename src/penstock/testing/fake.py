@@ -22,7 +22,7 @@ from penstock.abc import Death, Message, Reading, SetAside
 from penstock.budget import MiB
 from penstock.engine import messages as m
 from penstock.engine.apart import frame
-from penstock.testing.deeds import ANSWERS, ENDLESS, NUMBERS, SIGNALS, Deed, FakeWorker, receipts
+from penstock.testing.deeds import ANSWERS, ENDLESS, NUMBERS, SIGNALS, Deed, FakeWorker
 from penstock.testing.fakeclock import FakeClock
 
 Answer = Message | Death
@@ -66,7 +66,7 @@ class FakeBackend:
         self._latency = latency
         self.batched = batched
         self.grain = grain
-        self._idle, self._own = idle, own
+        self._ready_says = m.Ready(idle, own)
         self._workers: dict[int, FakeWorker] = {}
         self._events: list[Answer] = []
         self._woken = False
@@ -149,7 +149,7 @@ class FakeBackend:
     def _ready(self, worker: FakeWorker) -> None:
         if not worker.gone:
             worker.ready = True
-            self._say(worker, m.Ready(self._idle, self._own))
+            self._say(worker, self._ready_says)
 
     def send(self, worker: int, content: Any) -> None:
         """Begin what is asked."""
@@ -210,7 +210,7 @@ class FakeBackend:
         now = self.clock()
         self.peak = max(self.peak, self.held)
         return {
-            number: Reading(self._idle + self._held(worker), worker.cpu + worker.cpu_of_deed(now))
+            number: Reading(self._ready_says.memory + self._held(worker), worker.cpu + worker.cpu_of_deed(now))
             for number, worker in self._workers.items()
             if worker.ready
         }
@@ -359,22 +359,7 @@ class FakeBackend:
         if stop < work.stop and not (may_cut and over):
             self._begin_call(worker, stop)
             return
-        worker.work = None
-        first, worker.warm = not worker.warm, worker.warm or bool(worker.calls)
-        self._say(
-            worker,
-            m.Done(
-                stop,
-                {"": tuple(receipts(work, stop, worker.raised, self.grain))},
-                tuple(worker.raised),
-                tuple(worker.calls),
-                max(worker.calls, key=lambda call: call.seconds, default=None),
-                now - worker.batch_began,
-                retained=0,
-                grown=0,
-                first=first,
-            ),
-        )
+        self._say(worker, worker.finish(work, stop, self.grain, now))
 
     def _say(self, worker: FakeWorker, content: Any) -> None:
         """The loop hears of it in a moment; what one worker says is heard in order."""
@@ -394,9 +379,9 @@ class FakeBackend:
             worker.paused_at = self.clock()
         death = Death(worker.number, by, code if by is None else None, (worker.item, *worker.call), why)
         told = max(worker.said_at, self.clock() + (0.04 if by else 0.001) + self._latency())
-        self.clock.at(told, lambda: self._bury(worker, death))
+        self.clock.at(told, lambda: self._reap(worker, death))
 
-    def _bury(self, worker: FakeWorker, death: Death) -> None:
+    def _reap(self, worker: FakeWorker, death: Death) -> None:
         self.cpu += worker.cpu
         self._workers.pop(worker.number, None)
         self._events.append(death)

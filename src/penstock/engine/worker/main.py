@@ -8,7 +8,6 @@ call. Does not decide anything about memory or order: the parent does.
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import sys
 import time
@@ -21,9 +20,8 @@ from typing import Any
 from penstock import drafts, foreign, forks, layout, proc, storage
 from penstock import worker_note as note
 from penstock.abc import Carried, Expecting, Reducer, Sink
-from penstock.budget import MiB
 from penstock.engine import messages as m
-from penstock.engine.apart import Apart
+from penstock.engine.worker.batch import Batch
 from penstock.engine.worker.calling import Caller, Fence
 from penstock.engine.worker.exceptions import (
     forget_frames,
@@ -34,7 +32,7 @@ from penstock.engine.worker.exceptions import (
     traceback_of,
 )
 from penstock.engine.worker.fitness import Fitness, Unfit
-from penstock.engine.worker.process import limit_threads, trim
+from penstock.engine.worker.process import give_back, imported_since, limit_threads
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
@@ -43,11 +41,6 @@ from penstock.stored import open_input
 
 _SEEN = 0.001
 """Seconds of a call below which the governor cannot have looked in between."""
-_TRIM_ABOVE = 4 * MiB
-"""Retained memory under this is not worth a collection."""
-
-_SHAREABLE = ("numpy", "scipy", "pandas", "pyarrow", "numba", "PIL", "nibabel", "skimage", "cv2")
-"""Packages that start no thread and open nothing when they are imported."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +132,10 @@ class Worker:
         self._modules = frozenset(sys.modules)
         self._fence = Fence(self._meter)
         self._caller = self._make_caller(setup.function)
-        self._stop = 0
         self._threads: int | None = None
         self._machinery = "unfit" if self._own_process else "kept"
         self._doing = "prepare"
         """What it is to fail now, where the error does not tell."""
-        # Of the batch being worked:
-        self._work: m.Work | None = None
-        self._apart: Apart | None = None
-        self._calls: list[m.MeasuredCall] = []
-        self._slowest: m.MeasuredCall | None = None
-        self._held = 0
-        self._deadline = 0.0
 
     def _make_caller(self, function: Callable[..., Any]) -> Caller:
         setup = self._setup
@@ -209,15 +194,15 @@ class Worker:
     # ------------------------------------------------------------------ a batch
 
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
-        began = time.perf_counter()
+        batch = Batch(work, self._note)
         first = not self._warm
         self._doing = "prepare" if first else self._machinery
         try:
-            self._begin(work, began)
+            self._begin(batch)
             self._doing = "load"
             self._load(work)
             self._doing = "kept"
-            stream = self._stream(work)
+            stream = self._stream(batch)
             if work.keep:
                 receipts = self._keeper.keep(stream, work.start, work.stop, self._caller.known)
             else:
@@ -235,30 +220,26 @@ class Worker:
         finally:
             self._fence.lift()
             set_share(None)
-        retained = self._give_back()
+        retained = give_back(self._above_idle)
         return m.Done(
-            stop=self._stop,
+            stop=batch.stop,
             receipts=receipts,
             set_aside=tuple(self._caller.aside),
-            calls=_telling(self._calls),
-            slowest=self._slowest,
-            seconds=time.perf_counter() - began,
+            calls=batch.telling(),
+            slowest=batch.slowest,
+            seconds=batch.seconds(),
             retained=retained,
             grown=max(retained - self._settled, 0),
             first=first,
             worn=self.fitness.worn(),
-            imported=self._imported() if first else (),
+            imported=imported_since(self._modules) if first else (),
         )
 
-    def _begin(self, work: m.Work, began: float) -> None:
-        self._work = work
-        self._deadline = began + work.seconds
-        self._calls, self._held, self._slowest = [], 0, None
-        self._stop = work.start
+    def _begin(self, batch: Batch) -> None:
+        work = batch.work
         self._note[note.CUT] = 0
-        self._apart = Apart(self._note, work.start) if work.apart else None
         share = Share(work.granted, work.threads, work.attempt, self._scratch)
-        self._caller.begin({each.item: each for each in work.without}, share, self._apart)
+        self._caller.begin({each.item: each for each in work.without}, share, batch.apart)
         self._caller.first = -1 if self._warm else work.start
         self.fitness.wary = work.wary
         set_share(share)
@@ -286,45 +267,46 @@ class Worker:
             name = item_name(self._setup.source, work.start, private=self._setup.private)
             self._caller.unread = BadInput(f"item {name} {m.not_taken(qualified(error), message_of(error))}")
 
-    def _stream(self, work: m.Work) -> Iterator[tuple[int, int, Any]]:
+    def _stream(self, batch: Batch) -> Iterator[tuple[int, int, Any]]:
         """(start, stop, results) call by call, in item order; ends early where the batch is cut."""
+        work = batch.work
         if self._expecting:
             with suppress(Exception):  # advice: what is wrong is told by reading
                 self._setup.source.expect(work.start, work.stop)
         at = work.start
         worked = self._caller.batched if self._setup.batched else self._caller.one_by_one
+        fixed = self._setup.fixed_call
         while at < work.stop:
             stop = min(at + work.call, self._keeper.border(at), work.stop)
-            if self._setup.fixed_call:  # the same calls whatever the batch: they begin at multiples
-                stop = min(
-                    stop, at // self._setup.fixed_call * self._setup.fixed_call + self._setup.fixed_call
-                )
+            if fixed:  # the same calls whatever the batch: they begin at multiples
+                stop = min(stop, at // fixed * fixed + fixed)
             # Set before the results are handed on: nobody pulls again behind the last of them.
             start, at = at, stop
-            self._stop = stop
-            for part in self._measured(start, stop, worked):
-                if self._apart is not None:  # it may have ended before its last item
-                    self._stop = at = part[1]
+            batch.stop = stop
+            for part in self._measured(batch, start, stop, worked):
+                if batch.apart is not None:  # it may have ended before its last item
+                    batch.stop = at = part[1]
                 yield part
-            if self._apart is not None and self._apart.ended:
+            if batch.apart is not None and batch.apart.ended:
                 return
-            if at < work.stop and self._keeper.may_cut(at) and self._cut(work):
+            if at < work.stop and self._keeper.may_cut(at) and self._cut(batch):
                 return
 
-    def _cut(self, work: m.Work) -> bool:
-        return (
-            self._held - self._settled > work.memory
-            or self._note[note.CUT] != 0
-            or time.perf_counter() > self._deadline
-        )
+    def _cut(self, batch: Batch) -> bool:
+        grown = batch.held - self._settled
+        return grown > batch.work.memory or self._note[note.CUT] != 0 or batch.is_late()
 
     def _measured(
-        self, start: int, stop: int, worked: Callable[[int, int], Iterator[tuple[int, int, Any]]]
+        self,
+        batch: Batch,
+        start: int,
+        stop: int,
+        worked: Callable[[int, int], Iterator[tuple[int, int, Any]]],
     ) -> Iterator[tuple[int, int, Any]]:
         words = self._note
         words[note.CALL_START], words[note.CALL_STOP] = start, stop
-        if self._warm and self._work is not None and not self._keeper.threaded:
-            self._fence.put(self._work.fence)
+        if self._warm and not self._keeper.threaded:
+            self._fence.put(batch.work.fence)
         self._doing = self._machinery
         if not self._keeper.threaded:  # else other threads are keeping results
             self.fitness.theirs()
@@ -345,28 +327,19 @@ class Worker:
         self._fence.lift()
         words[note.STEPS] += 1
         words[note.ITEM] = note.KEEPING
-        self._held = max(held - self._idle, 0)
-        ended = results[-1][1] if self._apart is not None else stop
+        batch.held = max(held - self._idle, 0)
+        ended = results[-1][1] if batch.apart is not None else stop
         first, last, without = m.worked_span(start, ended, self._caller.known)
         if not self._warm and first < last:
             self._warm = True
-            self._settled = self._held
+            self._settled = batch.held
         readings = (begin, end) if seconds > _SEEN and self._meter.peaks else None
         if start == ended:  # the first of them was not begun any more
-            self._stop = start
+            batch.stop = start
             return
         if first < last:  # where all was set aside before, nothing was called
-            self._note_call(
-                m.MeasuredCall(first, last, max(peak - self._idle, 0), seconds, readings, without)
-            )
+            batch.add(m.MeasuredCall(first, last, max(peak - self._idle, 0), seconds, readings, without))
         yield from results
-
-    def _note_call(self, call: m.MeasuredCall) -> None:
-        self._calls.append(call)
-        if self._slowest is None or call.seconds > self._slowest.seconds:
-            self._slowest = call
-        if len(self._calls) > 64:
-            self._calls = list(_telling(self._calls))
 
     # ------------------------------------------------------------------ failures and memory
 
@@ -389,7 +362,7 @@ class Worker:
         self._note[note.ITEM] = -1
         forget_frames(error)
         with suppress(OSError, ValueError):
-            self._give_back()
+            give_back(self._above_idle)
         return failed
 
     def _cause_of(self, error: BaseException, otherwise: str) -> str:
@@ -413,27 +386,5 @@ class Worker:
         hidden = self._setup.private and not foreign.is_a(error, (JournalDamaged, ResultsDamaged))
         return "" if hidden else message_of(error)
 
-    def _imported(self) -> tuple[str, ...]:
-        """Large, well-behaved packages that the first call imported: worth sharing with later workers."""
-        return tuple(name for name in _SHAREABLE if name in sys.modules and name not in self._modules)
-
-    def _give_back(self) -> int:
-        """Return free memory to the system; say what is still held above idle."""
-        self._work = None
-        held = self._meter.held() - self._idle
-        if held > _TRIM_ABOVE:
-            gc.collect()
-            release = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
-            if release is not None:
-                release().release_unused()
-            trim()
-            held = self._meter.held() - self._idle
-        return max(held, 0)
-
-
-def _telling(calls: list[m.MeasuredCall]) -> tuple[m.MeasuredCall, ...]:
-    """The first call, the one with the highest peak and the last: what a footprint can learn from."""
-    if len(calls) <= 3:
-        return tuple(calls)
-    highest = max(calls, key=lambda call: call.peak)
-    return tuple(dict.fromkeys((calls[0], highest, calls[-1])))
+    def _above_idle(self) -> int:
+        return self._meter.held() - self._idle

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import sys
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
+
+from penstock.budget import MiB
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
 )  # fmt: skip
 """Read once, at import, by the libraries they are named for."""
+_TRIM_ABOVE = 4 * MiB
+"""Retained memory under this is not worth a collection."""
+_SHAREABLE = ("numpy", "scipy", "pandas", "pyarrow", "numba", "PIL", "nibabel", "skimage", "cv2")
+"""Packages that start no thread and open nothing when they are imported."""
 
 
 @cache
@@ -37,12 +45,32 @@ def set_fence(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def trim() -> None:
-    """Give freed heap pages back to the system (glibc only)."""
+def give_back(held: Callable[[], int]) -> int:
+    """Return free memory to the system.
+
+    Args:
+        held: bytes that this process holds above what it held when it was idle.
+
+    Returns:
+        What it still holds of them, in bytes.
+    """
+    before = held()
+    if before <= _TRIM_ABOVE:
+        return max(before, 0)
+    gc.collect()
+    release = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
+    if release is not None:
+        release().release_unused()
     try:
-        _libc().malloc_trim(0)
+        _libc().malloc_trim(0)  # glibc only
     except (AttributeError, OSError):
         pass
+    return max(held(), 0)
+
+
+def imported_since(modules: Collection[str]) -> tuple[str, ...]:
+    """Large, well-behaved packages that were imported besides these: worth sharing with later workers."""
+    return tuple(name for name in _SHAREABLE if name in sys.modules and name not in modules)
 
 
 def limit_threads(threads: int) -> None:

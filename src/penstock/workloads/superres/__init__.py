@@ -308,7 +308,7 @@ def _sweep(
     run: penstock.Run, manifest: Manifest, pids: Sequence[str], moments: penstock.Stored, settings: Settings,
     values: dict[str, list[float]],
 ) -> None:  # fmt: skip
-    from penstock.workloads.superres.jobs import Sweep
+    from penstock.workloads.superres.sweep import Sweep
 
     number = {pid: at for at, pid in enumerate(pids)}
     folds = tuple(

@@ -1,9 +1,9 @@
-"""The functions of the stages: sums of a patient, weights of a fold, blends, new blends, pictures, sweeps."""
+"""The functions of the stages: sums of a patient, weights of a fold, blends, new blends, pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import penstock
 from penstock.errors import BadInput
 from penstock.workloads.superres import blending
 from penstock.workloads.superres.headers import read_header
-from penstock.workloads.superres.moments import Moments, Total, statistics_of, take_moments
-from penstock.workloads.superres.patients import Patient, Patients
-from penstock.workloads.superres.settings import Settings, grid_of
+from penstock.workloads.superres.moments import Moments, take_moments
+from penstock.workloads.superres.patients import Patient, Patients, by_number
+from penstock.workloads.superres.settings import Settings
 from penstock.workloads.superres.volumes import compare_patients
 from penstock.workloads.superres.warming import compiles, rehearse
-from penstock.workloads.superres.weights import Fitting, Weights, fit
+from penstock.workloads.superres.weights import Fitting, Weights
 
 WEIGHTS = "weights.npz"
 
@@ -116,7 +116,7 @@ class FitFold:
             like: a volume with the geometry of the maps; None for no maps.
         """
         chosen = Settings(**self.settings)
-        found = _by_number(moments)
+        found = by_number(moments)
         paths = {name: found[number] for name, number in zip(names, train, strict=True) if number in found}
         constant: list[str] = []
         shares: dict[str, float] = {}
@@ -171,7 +171,7 @@ class Evaluate:
     def __call__(self, patient: Patient, *, moments: Sequence[Path], **folds: Path) -> dict[str, Any]:
         """``metrics``: a row for the blend and one for each expert; ``blends``: the file, or None."""
         weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
-        own = Moments.load(_by_number(moments)[patient.number])
+        own = Moments.load(by_number(moments)[patient.number])
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz" if self.keep else None
         told = blending.evaluate(patient.paths, own, weights, into, penstock.share().folder, patient.mask)
         rows = [
@@ -237,7 +237,7 @@ class _Drawing:
         from penstock.workloads.superres.pictures import draw
 
         path = penstock.share().folder / f"{_safe(patient.pid)}.{self.form}"
-        draw(path, (*patient.paths, _by_number(blends)[patient.number]), weights, title, best)
+        draw(path, (*patient.paths, by_number(blends)[patient.number]), weights, title, best)
         return str(path)
 
 
@@ -278,90 +278,6 @@ class DrawNew(_Drawing):
         return self._draw(patient, new["blends"], Weights.of(weights), patient.pid)
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The held-out error of other settings, from the sums alone.
-
-    Args:
-        settings: as told; an item says what differs.
-        models: the experts.
-        folds: (number, numbers of the training patients, numbers of the test patients).
-    """
-
-    settings: Mapping[str, Any]
-    models: tuple[str, ...]
-    folds: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
-
-    def warming(self) -> str:
-        """What to say before it is compiled."""
-        return compiles(fits=True)
-
-    def warm(self) -> None:
-        """Load the compiled code, once for all workers."""
-        rehearse(Settings(**self.settings), len(self.models), fits=True)
-
-    def __call__(self, differs: Mapping[str, Any], *, moments: Sequence[Path]) -> list[dict[str, Any]]:
-        """A row for each fold: mean squared errors of the regions' predictions, in deviations of the truth.
-
-        ``error`` is the mean over the ``patients`` that are tested; ``inner_error`` that over the patients
-        that are learnt from, each predicted by the others of them: what a choice may look at.
-        """
-        chosen = replace(Settings(**self.settings), **differs)
-        found = _by_number(moments)
-        rows = []
-        for number, train, test in self.folds:
-            weights = self._fit(found, train, chosen)
-            errors = [held_out(Moments.load(found[p]), weights) for p in test if p in found]
-            inner = []
-            for _, _, left_out in self.folds:
-                inside = [p for p in left_out if p in train and p in found]
-                rest = [p for p in train if p not in inside]
-                if inside and any(p in found for p in rest):
-                    fitted = self._fit(found, rest, chosen)
-                    inner += [held_out(Moments.load(found[p]), fitted) for p in inside]
-            uncertified = weights.uncertified if chosen.simplex else None
-            rows.append({
-                **differs, "fold": number, "error": _mean(errors), "patients": len(errors),
-                "inner_error": _mean(inner), "uncertified": uncertified,
-            })  # fmt: skip
-        return rows
-
-    def _fit(self, found: Mapping[int, Path], train: Sequence[int], chosen: Settings) -> Weights:
-        return fit(_Kept([found[p] for p in train if p in found]), self.models, chosen)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Sums of patients, read when they are asked for."""
-
-    paths: Sequence[Path]
-
-    def __iter__(self) -> Iterator[Moments]:
-        return (Moments.load(path) for path in self.paths)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def held_out(moments: Moments, weights: Weights) -> float:
-    """Mean squared error of a patient's regions under weights that need not have seen it.
-
-    In squared deviations of the truth, over the voxels of each region and its weights, before windows
-    blend tiles. Exact, from the sums alone.
-    """
-    plain = replace(weights.settings, lambda_edge=0.0, lambda_grad=0.0)
-    grid, experts = grid_of(moments.shape, plain.stride), len(weights.models)
-    total = Total(int(np.prod(grid)), experts)
-    total.add(statistics_of(moments, plain))
-    seen = total.cells() if plain.upstream else total.tiles(grid, plain.patch // plain.stride)
-    learnt = np.full((int(np.prod(grid)) + 1, experts), 1 / experts)
-    learnt[weights.statistics.regions + 1] = weights.W
-    w = learnt[seen.regions + 1]
-    errors = np.einsum("ri,rij,rj->", w, seen.Q, w) - 2 * np.einsum("ri,ri->", w, seen.b) + seen.y.sum()
-    return float(errors / seen.n.sum())
-
-
 def drawing(
     patients: Sequence[Patient], blended: penstock.Stored, function: Any, inputs: Mapping[str, Any]
 ) -> penstock.Job:
@@ -385,11 +301,6 @@ def _ssim(row: Mapping[str, Any]) -> float | None:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _by_number(paths: Sequence[Path]) -> dict[int, Path]:
-    # The sink names files by the numbers of their items; those set aside have none.
-    return {int(path.name.partition("-")[0]): path for path in paths}
 
 
 def _safe(pid: str) -> str:

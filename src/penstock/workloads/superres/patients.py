@@ -93,3 +93,9 @@ def _size(path: str) -> int:
         return Path(path).stat().st_size
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def by_number(paths: Sequence[Path]) -> dict[int, Path]:
+    """The files of a stage, by the number of the patient; one that was set aside has none."""
+    # The sink names files by the numbers of their items.
+    return {int(path.name.partition("-")[0]): path for path in paths}

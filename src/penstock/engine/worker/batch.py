@@ -1,0 +1,57 @@
+"""The batch that a worker has: what was asked for, how far it is, and what was measured of its calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import MutableSequence
+
+from penstock.engine import messages as m
+from penstock.engine.apart import Apart
+
+_MOST_CALLS = 64
+"""Measured calls are thinned out above so many."""
+
+
+class Batch:
+    """A batch, from when a worker takes it up.
+
+    Args:
+        work: what the parent asked for.
+        words: the worker's note.
+    """
+
+    def __init__(self, work: m.Work, words: MutableSequence[int]) -> None:
+        self._began = time.perf_counter()
+        self._calls: list[m.MeasuredCall] = []
+        self.work = work
+        self.apart = Apart(words, work.start) if work.apart else None
+        """Whether, and how, its items are worked each for itself."""
+        self.stop = work.start
+        """Behind the last item that was worked."""
+        self.held = 0
+        """Bytes above idle when the last call ended."""
+        self.slowest: m.MeasuredCall | None = None
+
+    def add(self, call: m.MeasuredCall) -> None:
+        """A call has ended."""
+        self._calls.append(call)
+        if self.slowest is None or call.seconds > self.slowest.seconds:
+            self.slowest = call
+        if len(self._calls) > _MOST_CALLS:
+            self._calls = list(self.telling())
+
+    def telling(self) -> tuple[m.MeasuredCall, ...]:
+        """The first call, the one with the highest peak and the last: what a footprint can learn from."""
+        calls = self._calls
+        if len(calls) <= 3:
+            return tuple(calls)
+        highest = max(calls, key=lambda call: call.peak)
+        return tuple(dict.fromkeys((calls[0], highest, calls[-1])))
+
+    def seconds(self) -> float:
+        """Wall seconds since it was taken up."""
+        return time.perf_counter() - self._began
+
+    def is_late(self) -> bool:
+        """Whether it has lasted for longer than it was to."""
+        return self.seconds() > self.work.seconds
