@@ -11,6 +11,7 @@ from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.discover import Gauge
 from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.tree_total import MemorySample, within
 from penstock.testing import FakeClock
 
@@ -53,16 +54,9 @@ def straw():
 @pytest.fixture
 def watch(straw):
     """Worker 1 is idle, holds 20 MiB, and 5 of them alone; this process holds 100."""
-    made = GovernorThread(
-        straw,
-        Gauge([]),
-        BudgetInForce(Budget(GiB, "test")),
-        stall=600,
-        timeout=None,
-        governs=False,
-        clock=FakeClock(),
-        held=lambda: 100 * MiB,
-    )
+    budget = Budget(GiB, "test")
+    host = Host(Gauge([]), FakeClock(), held=lambda: 100 * MiB)
+    made = GovernorThread(straw, host, BudgetInForce(budget), Options(budget, governs=False))
     made.ready(1, 20 * MiB, 5 * MiB)
     made.tick()
     return made

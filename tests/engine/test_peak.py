@@ -14,8 +14,8 @@ from penstock.backends.processes import WorkerTree
 from penstock.budget import Budget, BudgetInForce, MiB
 from penstock.discover import Gauge
 from penstock.engine.messages import MeasuredCall
-from penstock.engine.parent.clock import Clock
 from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.options import Host, Options
 from penstock.peaks import HugePages, Mark, Peak, Trail, between, fault_size, resident
 
 PAGE = 4096
@@ -214,14 +214,8 @@ class Silent:
 def test_the_governor_tells_a_call_better_than_its_two_ends():
     """A file of 1 GiB comes and goes: two readings explain 64 MiB of it, those in between 4."""
     backend = Silent()
-    watch = GovernorThread(
-        backend,
-        Gauge([]),
-        BudgetInForce(Budget(4096 * MiB, "as asked for")),
-        stall=600.0,
-        timeout=None,
-        clock=Clock(),
-    )
+    budget = Budget(4096 * MiB, "as asked for")
+    watch = GovernorThread(backend, Host(Gauge([])), BudgetInForce(budget), Options(budget))
     state = State()
     begin = state.now(at=0.5)
     watch.ready(1, 10 * MiB, MiB)

@@ -26,7 +26,7 @@ def run(memory, budget, *, items, workers, seconds=2.0, cores=None):
     for event in done.told(ev.Planned):
         tally(event)
     end = {"outcome": "done", "done": items, "set_aside": 0, "cpu": 1.0, "peak": budget // 2, "projected": 0}
-    waited = done.loop.stage.admission.waited_seconds
+    waited = done.loop.stage.admission.waiting.seconds
     tally(ev.StageEnded(at=9, seconds=took, waited=waited, **end))
     return done, took, tally.report()
 

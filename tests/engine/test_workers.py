@@ -114,6 +114,8 @@ class Backend:
 
 
 class Watch:
+    memory = None
+
     def expect(self, worker):
         pass
 
@@ -149,7 +151,7 @@ def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):
 
 def test_five_stillborn_in_a_row_end_the_run(crew):
     def bury():
-        crew._clock.sleep(10)  # the next is not started at once
+        crew.clock.sleep(10)  # the next is not started at once
         crew.start()
         return crew.bury(list(crew)[-1], death(signal.SIGSEGV), lambda: 0)
 
@@ -157,7 +159,7 @@ def test_five_stillborn_in_a_row_end_the_run(crew):
         bury()
     crew.start()
     assert len(crew) == 0
-    crew._clock.sleep(10)
+    crew.clock.sleep(10)
     crew.start()
     crew.welcome(list(crew)[-1], m.Ready(10, 4))
     for _ in range(4):

@@ -29,7 +29,8 @@ from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
-from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.parent.options import Host, Options
+from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import UsageError
 from penstock.files import digest_of
@@ -161,10 +162,9 @@ class Engine:
                 cores=cores,
             ),
             self._backend,
-            discover.Gauge(),
+            Host(),
             Ledger(self, self._emit, "", setup.machinery),
             journal.Past(done=Intervals([(0, setup.items)]), opened=True),
-            "",
         )
         as_told = hello.origin and found.budget.bytes == hello.budget
         origin = hello.origin if as_told else found.budget.origin

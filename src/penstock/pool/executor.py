@@ -23,7 +23,7 @@ from penstock.abc import Observer
 from penstock.budget import parse_size
 from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
-from penstock.engine.parent.stage import Options
+from penstock.engine.parent.options import Options
 from penstock.pool import asked, inherited
 from penstock.pool.ahead import Ahead
 from penstock.pool.calls import Call, keep_words

@@ -24,7 +24,8 @@ from penstock.budget import Budget, format_size
 from penstock.engine.decide import explain
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
-from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.parent.options import Host, Options
+from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.main import Setup
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockBug
@@ -155,7 +156,7 @@ class Service:
         ledger = Ledger(_NoJournal(), lambda event: me()._emit(event), "", setup.machinery)
         past = journal.Past(opened=True)
         return Loop(
-            Stage(setup, options, self._backend, discover.Gauge(), ledger, past, ""),
+            Stage(setup, options, self._backend, Host(), ledger, past),
             collect=lambda first, results: me()._deliver(first, results),
             interrupts=self._stop,
             beat=lambda: None,

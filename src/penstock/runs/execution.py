@@ -20,8 +20,9 @@ from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
+from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.probes import try_out
-from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, made_with, standing
@@ -258,7 +259,8 @@ class Execution:
         )
         name = current.stored.name
         ledger = Ledger(book, emit, name, current.machinery)
-        return Stage(current.setup(), options, self._backend, context.gauge, ledger, current.past, name)
+        host = Host(context.gauge)
+        return Stage(current.setup(), options, self._backend, host, ledger, current.past, name)
 
 
 def _checked(backend: Any) -> Any:

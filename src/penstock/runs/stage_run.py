@@ -81,7 +81,7 @@ class StageRun:
     @property
     def waited(self) -> float:
         """Seconds that cores waited for memory, added up."""
-        return self.loop.stage.admission.waited_seconds if self.loop is not None else 0.0
+        return self.loop.stage.admission.waiting.seconds if self.loop is not None else 0.0
 
     @property
     def machinery(self) -> Path:

@@ -210,7 +210,9 @@ class FakeBackend:
         now = self.clock()
         self.peak = max(self.peak, self.held)
         return {
-            number: Reading(self._ready_says.memory + self._held(worker), worker.cpu + worker.cpu_of_deed(now))
+            number: Reading(
+                self._ready_says.memory + self._held(worker), worker.cpu + worker.cpu_of_deed(now)
+            )
             for number, worker in self._workers.items()
             if worker.ready
         }

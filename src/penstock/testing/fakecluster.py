@@ -36,7 +36,8 @@ from penstock.budget import Budget, GiB
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.parent.lead import Lead
 from penstock.engine.parent.ledger import Book, Ledger
-from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.parent.options import Host, Options
+from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.main import Setup
 from penstock.record import entries, journal
 from penstock.sources.items import Range
@@ -314,17 +315,8 @@ def lead(
     options = Options(budget, requested=budget.bytes, wishes=Wishes(workers=1), set_aside=set_aside)
     ledger = Ledger(book or kept, events.append, "", nowhere, clock=clock)
     backend = FakeBackend(clock=clock)
-    stage = Stage(
-        setup,
-        options,
-        backend,
-        discover.Gauge([]),
-        ledger,
-        past or journal.Past(),
-        "",
-        clock=clock,
-        held=lambda: 0,
-    )
+    host = Host(discover.Gauge([]), clock, held=lambda: 0)
+    stage = Stage(setup, options, backend, host, ledger, past or journal.Past())
 
     def fenced_too(token: str) -> None:
         if fence is not None:

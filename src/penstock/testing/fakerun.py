@@ -15,7 +15,8 @@ from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
-from penstock.engine.parent.stage import Options, Stage
+from penstock.engine.parent.options import Host, Options
+from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.main import Setup
 from penstock.record import journal
 from penstock.sources.items import Range
@@ -175,9 +176,8 @@ def simulation(
     events: list[Event] = []
     clock = backend.clock
     ledger = Ledger(book or lines, events.append, "", nowhere, clock=clock)
-    gauge = discover.Gauge(list(limits))
-    past = past or journal.Past()
-    stage = Stage(setup, options, backend, gauge, ledger, past, "", clock=clock, held=lambda: held)
+    host = Host(discover.Gauge(list(limits)), clock, held=lambda: held)
+    stage = Stage(setup, options, backend, host, ledger, past or journal.Past())
     parts: list[tuple[int, list[Any]]] = []
     when: dict[int, float] = {}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from penstock import asking
 from penstock.abc import Carried
@@ -22,8 +21,9 @@ from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.decide.tasks import Task
-from penstock.engine.parent.governor_thread import GovernorThread
+from penstock.engine.parent.options import Options
 from penstock.engine.parent.workers import Workers, WorkerState
+from penstock.engine.worker.main import Setup
 
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""
@@ -56,61 +56,67 @@ class Offer:
     """Of its calls."""
 
 
+class CoresWaiting:
+    """For how long cores had no call because memory lacked for one.
+
+    Args:
+        now: when the stage began.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._lacking, self._looked = 0, now
+        self.seconds = 0.0
+        """Of all cores, added up."""
+
+    def look(self, now: float) -> None:
+        """Begin a turn: what lacked room since the last one has waited until now."""
+        self.seconds += self._lacking * max(now - self._looked, 0.0)
+        self._lacking, self._looked = 0, now
+
+    def lack(self, cores: int) -> None:
+        """There is no room for so many more calls in this turn."""
+        self._lacking = cores
+
+
 class Admission:
     """Decides what starts next.
 
     Args:
-        source: the items.
-        schedule, estimate, watch, crew: of the stage.
+        setup: the job.
+        options: how its stage is run.
+        schedule, estimate, crew: of the stage.
         budget: in force.
-        fixed_call: the call may be no other.
         results: tells the bytes that collected results will still take in this process.
-        began: when the stage began.
-        most_seconds: a batch should not take longer than this.
-        most_items: a worker that was given so many is replaced.
-        endless: whether items keep coming, and none should wait for another.
-        governs: whether there are workers beside this process, which may give something back.
     """
 
     def __init__(
         self,
-        source: Any,
+        setup: Setup,
+        options: Options,
         schedule: Schedule,
         estimate: Estimate,
-        watch: GovernorThread,
         crew: Workers,
-        *,
         budget: BudgetInForce,
-        fixed_call: int | None,
         results: Callable[[], int],
-        began: float,
-        most_seconds: float = math.inf,
-        most_items: int | None = None,
-        endless: bool = False,
-        governs: bool = True,
     ) -> None:
-        self._governs = governs
-        self._cargo = source if isinstance(source, Carried) else None
+        self._options = options
+        self._cargo = setup.source if isinstance(setup.source, Carried) else None
+        self._fixed_call = setup.fixed_call
         self._schedule = schedule
         self._estimate = estimate
-        self._watch = watch
         self._crew = crew
-        self._fixed_call = fixed_call
+        self._budget = budget
         self._results = results
-        self._began = began
-        self._most_seconds = most_seconds
-        self.most_items = most_items
-        self._endless = endless
+        self._began = crew.clock()
+        self.most_items = options.most_items
+        """A worker that was given so many is replaced."""
         self.last = self._grew = -math.inf
         """When something was admitted."""
         self._seen = 0
         self._short_since = math.inf
         self._held_until = -math.inf
         self._waited, self._waiting_since = 0.0, math.inf
-        self.waited_seconds = 0.0
-        """Seconds that cores had no call because there was no room for one, added up."""
-        self._lacking, self._looked = 0, began
-        self._budget = budget
+        self.waiting = CoresWaiting(self._began)
         self.plan: Plan | None = None
         self.kept = 0
         """Items kept in this run."""
@@ -125,11 +131,11 @@ class Admission:
     def reserved(self) -> Reserved:
         """What is taken before any item."""
         return Reserved(
-            parent=self._watch.memory.parent,
-            backend=self._watch.memory.backend_held,
+            parent=self._crew.memory.parent,
+            backend=self._crew.memory.backend_held,
             worker=self._crew.idle_own,
             results=self._results(),
-            others=self._watch.memory.shared,
+            others=self._crew.memory.shared,
         )
 
     def make_plan(self) -> Plan:
@@ -144,7 +150,7 @@ class Admission:
         )
         # What others took under a ceiling meanwhile is not ours to plan with.
         held = sum(self._crew.held(worker) for worker in self._crew)
-        return min(room, self._watch.memory.free - headroom(self.budget.bytes) + held)
+        return min(room, self._crew.memory.free - headroom(self.budget.bytes) + held)
 
     def spare(self) -> int:
         """Bytes that a single worker's call could take if nobody else ran."""
@@ -162,20 +168,15 @@ class Admission:
 
     def batch_seconds(self, now: float) -> float:
         """How long a batch should take now."""
-        return min(planning.batch_seconds(now - self._began), self._most_seconds)
+        return min(planning.batch_seconds(now - self._began), self._options.most_batch_seconds)
 
     # ------------------------------------------------------------------ what starts
-
-    def look(self, now: float) -> None:
-        """Begin a turn: what lacked room since the last one has waited until now."""
-        self.waited_seconds += self._lacking * max(now - self._looked, 0.0)
-        self._lacking, self._looked = 0, now
 
     def lack(self) -> None:
         """There is no room for one more call in this turn."""
         most = self.plan.most_workers if self.plan else self._estimate.most_workers
         most = min(most, self._estimate.cores)  # more may have been asked for
-        self._lacking = min(max(most - len(self._crew.running), 0), self._schedule.left)
+        self.waiting.lack(min(max(most - len(self._crew.running), 0), self._schedule.left))
 
     def used_up(self, worker: WorkerState) -> bool:
         """Whether the worker was given as many items as one may have."""
@@ -200,7 +201,7 @@ class Admission:
         size = self._estimate.batch(
             plan.call, self._schedule.left, plan.workers, seconds=self.batch_seconds(now)
         )
-        if self._endless:
+        if self._options.endless:
             size = self._few(plan, now)
         size = planning.shortened(size, plan, now - self._began)
         if self.most_items is not None:
@@ -214,7 +215,7 @@ class Admission:
             return "alone"
         task = self._with_light_cargo(task)
         call = self._call(task, plan)
-        if self._endless:
+        if self._options.endless:
             call = min(call, task.stop - task.start)
         shape = self._estimate.shape(task.start, task.stop, call)
         reserve = self._reserve(task, call, shape, worker, running, now)
@@ -250,9 +251,9 @@ class Admission:
             return False
         each = self._estimate.seconds_per_item
         # Calls that nobody has begun for a while may be what those wait for that run.
-        waits = self._endless and now - self.last >= EXPLORE_SECONDS
+        waits = self._options.endless and now - self.last >= EXPLORE_SECONDS
         # A few calls now, and a few again: it is worth it in the end.
-        work = max(left * each, waited if self._endless else 0.0)
+        work = max(left * each, waited if self._options.endless else 0.0)
         if each and work < _WORTH_STARTING * (len(alive) + 1) and not waits:
             return False
         if not each and now - self.last < EXPLORE_SECONDS:
@@ -292,7 +293,7 @@ class Admission:
 
     def _short(self, need: int, room: int, now: float) -> bool:
         """Whether to wait a little: what is missing is held by others, or by somebody who is dying."""
-        if not self._governs:
+        if not self._options.governs:
             return False
         usual = self.spare() + self.reserved().others
         if room >= 0.9 * usual or need <= room:

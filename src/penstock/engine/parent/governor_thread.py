@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from penstock import discover
 from penstock import worker_note as note
 from penstock.abc import Backend, Reading
 from penstock.budget import BudgetInForce, MiB
 from penstock.engine.decide import governor
 from penstock.engine.messages import MeasuredCall
-from penstock.engine.parent.clock import Clock, Repeated
+from penstock.engine.parent.clock import Repeated
+from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.tree_total import MemorySample, TreeTotal
 from penstock.engine.parent.worker_memory import WorkerMemory
 from penstock.errors import PenstockBug
-from penstock.meter import Meter
 from penstock.patience import Patience
 
 _IO_EVERY = 1.0
@@ -62,33 +61,17 @@ class GovernorThread:
 
     Args:
         backend: whose workers.
-        gauge: the ceilings, read anew each time.
+        host: where they run; the turns are taken by its clock.
         budget: in force; for all our processes together.
-        stall: seconds without CPU and I/O after which a worker is ended.
-        timeout: seconds after which a call is ended; None for never.
-        governs: False only watches (the backend runs in this process).
-        clock: that time goes by, and the turns are taken by.
-        held: bytes of this process now; as its meter tells by default.
+        options: after which time a call is ended, and whether anybody is (else it only watches: the backend
+            runs in this process).
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        gauge: discover.Gauge,
-        budget: BudgetInForce,
-        *,
-        stall: float,
-        timeout: float | None,
-        governs: bool = True,
-        clock: Clock,
-        held: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, backend: Backend, host: Host, budget: BudgetInForce, options: Options) -> None:
         self._backend = backend
-        self._stall = stall
-        self._timeout = timeout
-        self._governs = governs
-        self._clock = clock
-        self.memory = TreeTotal(backend, gauge, budget, held or Meter().held)
+        self._options = options
+        self._clock = clock = host.clock
+        self.memory = TreeTotal(backend, host, budget)
         self._turns: Repeated | None = None
         self._turned = clock()
         self._wait = 0.0
@@ -267,7 +250,7 @@ class GovernorThread:
                 if worker in readings:
                     life.saw_cpu(readings[worker], now)
             self.memory.add_up(readings, self._everybody(), self._lives.values())
-            if self._governs:
+            if self._options.governs:
                 self._act(now)
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
@@ -342,11 +325,11 @@ class GovernorThread:
         for worker, life in self._everybody().items():
             if not life.busy or life.paused or worker in self._killed:
                 continue
-            if self._timeout is not None and life.timed:
+            if self._options.timeout is not None and life.timed:
                 at = self._backend.noted(worker)
                 if at != life.at or at[0] == note.KEEPING:
                     life.at, life.at_since = at, now
-                elif now - life.at_since > self._timeout:
+                elif now - life.at_since > self._options.timeout:
                     self._kill(worker, "timeout", now)
                     continue
             idle = now - life.active
@@ -354,7 +337,7 @@ class GovernorThread:
                 life.io_at, io = now, self._backend.io(worker)
                 if io != life.io:
                     life.io, life.active = io, now
-                elif idle > self._stall:
+                elif idle > self._options.stall:
                     self._kill(worker, "stalled", now)
 
     def _note(self, notice: Notice) -> None:

@@ -223,7 +223,7 @@ class Loop:
     # ------------------------------------------------------------------ down: batches
 
     def _admit(self, now: float) -> None:
-        self._admission.look(now)
+        self._admission.waiting.look(now)
         if not self._watch.admit or self.stage.crowded:
             self._admission.lack()
             self._wait_for_room(now)

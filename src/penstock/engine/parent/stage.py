@@ -4,65 +4,27 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock import asking, discover
+from penstock import asking
 from penstock.abc import Backend, Sequential
-from penstock.budget import Budget, BudgetInForce
+from penstock.budget import BudgetInForce
 from penstock.engine import messages as m
-from penstock.engine.decide.estimate import Estimate, Wishes
+from penstock.engine.decide.estimate import Estimate
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission
-from penstock.engine.parent.clock import Clock
 from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.open_close import OpenClose
+from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.set_aside import SetAsideItems, sample
 from penstock.engine.parent.workers import Workers
 from penstock.engine.worker.exceptions import item_name
 from penstock.engine.worker.main import Setup
-from penstock.errors import UsageError
 from penstock.record import journal
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a stage is to be run."""
-
-    budget: Budget
-    """At the start; what counts later is the stage's."""
-    requested: str | int = "auto"
-    """What the user asked for as budget."""
-    wishes: Wishes = field(default_factory=Wishes)
-    set_aside: bool | int = False
-    """How many items may be set aside without failing the run."""
-    stall: float = 600.0
-    timeout: float | None = None
-    governs: bool = True
-    """Whether there are workers to pause and kill."""
-    cores: int = 1
-    endless: bool = False
-    """Whether items keep coming: nothing that befalls some of them ends it."""
-    most_batch_seconds: float = math.inf
-    """A batch should not take longer than this."""
-    most_items: int | None = None
-    """A worker that was given so many is replaced."""
-    before: Learnt | None = None
-    """What earlier runs of the same function learnt."""
-    keep: Callable[[Learnt], None] | None = None
-    """Takes what was learnt, now and then and at the end."""
-
-    def __post_init__(self) -> None:
-        # Read on the governor's thread, where nobody could be told.
-        for name, value in (("stall", self.stall), ("timeout", self.timeout)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise UsageError(f"{name} must be a number of seconds, not {value!r}")
-            if value is not None and not value > 0:  # not NaN either
-                raise UsageError(f"{name} must be more than 0 seconds, not {value!r}")
 
 
 class Stage:
@@ -72,12 +34,10 @@ class Stage:
         setup: the job, as workers get it.
         options: how to run it.
         backend: opened with the job.
-        gauge: the ceilings.
+        host: where it runs.
         ledger: takes journal lines and events.
         past: what the journal said before.
         name: the stage's.
-        clock: that time goes by.
-        held: bytes of this process now; as its meter tells by default.
     """
 
     def __init__(
@@ -85,15 +45,12 @@ class Stage:
         setup: Setup,
         options: Options,
         backend: Backend,
-        gauge: discover.Gauge,
+        host: Host,
         ledger: Ledger,
         past: journal.Past,
-        name: str,
-        *,
-        clock: Clock | None = None,
-        held: Callable[[], int] | None = None,
+        name: str = "",
     ) -> None:
-        self.clock = clock = clock or Clock()
+        self.clock = clock = host.clock
         self.budget = BudgetInForce(options.budget)
         """The one that counts now, for everybody."""
         self.setup = setup
@@ -101,7 +58,7 @@ class Stage:
             options = replace(options, governs=False, wishes=replace(options.wishes, workers=1))
         self.options = options
         self.backend = backend
-        self.gauge = gauge
+        self.gauge = host.gauge
         self.ledger = ledger
         self.collected = 0
         """Bytes of the results that came to this process."""
@@ -116,33 +73,13 @@ class Stage:
         self.schedule = _schedule(setup, past, self.estimate)
         decisive = sample(setup.items, self.schedule.unit, stream=isinstance(setup.source, Sequential))
         self.aside = SetAsideItems(past.aside, allowed=options.set_aside, decisive=decisive)
-        self.watch = GovernorThread(
-            backend,
-            gauge,
-            self.budget,
-            stall=options.stall,
-            timeout=options.timeout,
-            governs=options.governs,
-            clock=clock,
-            held=held,
-        )
+        self.watch = GovernorThread(backend, host, self.budget, options)
         self.crew = Workers(backend, self.watch, clock)
         self.chores = OpenClose(backend, self.crew, self.watch, clock)
+        # Not a method of ours: in a circle the files under /proc would stay open until a collection.
+        results = partial(_results_to_come, weakref.proxy(self))
         self.admission = Admission(
-            setup.source,
-            self.schedule,
-            self.estimate,
-            self.watch,
-            self.crew,
-            budget=self.budget,
-            fixed_call=setup.fixed_call,
-            # Not a method of ours: in a circle the files under /proc would stay open until a collection.
-            results=partial(_results_to_come, weakref.proxy(self)),
-            began=clock(),
-            most_seconds=options.most_batch_seconds,
-            most_items=options.most_items,
-            endless=options.endless,
-            governs=options.governs,
+            setup, options, self.schedule, self.estimate, self.crew, self.budget, results
         )
 
     def item_name(self, item: int) -> str:

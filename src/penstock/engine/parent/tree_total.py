@@ -14,6 +14,7 @@ from penstock import discover
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce
 from penstock.engine.decide import governor
+from penstock.engine.parent.options import Host
 from penstock.engine.parent.worker_memory import WorkerMemory
 
 _CALM = 0.02
@@ -47,25 +48,22 @@ class TreeTotal:
 
     Args:
         backend: whose workers.
-        gauge: the ceilings, read anew each time.
+        host: where they run.
         budget: in force; for all our processes together.
-        held: bytes of this process now.
     """
 
-    def __init__(
-        self, backend: Backend, gauge: discover.Gauge, budget: BudgetInForce, held: Callable[[], int]
-    ) -> None:
+    def __init__(self, backend: Backend, host: Host, budget: BudgetInForce) -> None:
         self._backend = backend
-        self._gauge = gauge
+        self._gauge = host.gauge
         self._budget = budget
-        self._held = held
+        self._held = host.held
         self.free = budget.bytes
         """Bytes free at the last reading."""
         self.used = 0
         """Bytes that our whole tree held at the last reading."""
         self.peak = 0
         """The most that our whole tree held."""
-        self.parent = held()
+        self.parent = host.held()
         """Bytes of this process at the last reading."""
         self.backend_held = 0
         """Bytes of the backend beside the workers at the last reading."""

@@ -99,7 +99,9 @@ class Workers:
     """
 
     def __init__(self, backend: Backend, watch: GovernorThread, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.memory = watch.memory
+        """What all our processes hold."""
         self._not_before = -math.inf
         self._backend = backend
         self._watch = watch
@@ -146,7 +148,7 @@ class Workers:
         It may hold what the budget leaves beside this process and the fork server. Pages of mapped files
         count for the kernel, and are read again and again where they have no room: so never under 1 GiB.
         """
-        most = max(budget - self._watch.memory.parent - self._watch.memory.backend_held, _LEAST_FENCE)
+        most = max(budget - self.memory.parent - self.memory.backend_held, _LEAST_FENCE)
         fence = getattr(self._backend, "fence", None)
         if fence is not None and abs(most - worker.fence) > _MOVED * worker.fence:
             worker.fence = most
@@ -156,7 +158,7 @@ class Workers:
 
     def start(self) -> None:
         """Ask for one more; not just now, where the last one could not be started."""
-        if self._clock() < self._not_before:
+        if self.clock() < self._not_before:
             return
         number = self._backend.start()
         self._workers[number] = WorkerState(number)
@@ -175,7 +177,7 @@ class Workers:
         for worker in workers:
             if worker.leaving:
                 continue
-            worker.leaving, worker.left_at = why, self._clock()
+            worker.leaving, worker.left_at = why, self.clock()
             if worker.ready:
                 self._backend.send(worker.number, m.Leave())
             else:
@@ -183,7 +185,7 @@ class Workers:
 
     def hurry(self) -> None:
         """End those that were told to leave, and do not."""
-        now = self._clock()
+        now = self.clock()
         for worker in self:
             if now - worker.left_at > _LEAVE_SECONDS:
                 worker.left_at = now
@@ -213,7 +215,7 @@ class Workers:
         why, held = self._watch.gone(worker.number)
         failure = diagnose(worker, death, why, held, kernel_kills)
         if not worker.ready and not worker.leaving:
-            self._not_before = self._clock() + _BACK_OFF * 2**self._stillborn
+            self._not_before = self.clock() + _BACK_OFF * 2**self._stillborn
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise WorkerDied(
