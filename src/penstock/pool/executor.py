@@ -29,7 +29,7 @@ from penstock.pool.ahead import Ahead
 from penstock.pool.calls import Call, keep_words
 from penstock.pool.futures import CallFuture
 from penstock.pool.pickling import Sent, pack, send_once
-from penstock.pool.service import Service
+from penstock.pool.service import PoolOptions, Service
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -106,8 +106,8 @@ class Executor(AbstractExecutor):
         with storage.told(Path(folder or "/tmp"), _ADVICE):
             found = discover.discover(budget)
         options = Options(
-            budget=found.budget,
-            requested=found.requested,
+            found.budget,
+            found.requested,
             wishes=Wishes(workers=workers, memory=None if memory is None else parse_size(memory)),
             set_aside=True,
             stall=parse_duration(stall, "stall"),
@@ -119,18 +119,13 @@ class Executor(AbstractExecutor):
         )
         # What dask and others look at, as ``ProcessPoolExecutor`` has it.
         self._max_workers = workers or options.cores
-        self._a_few = _A_FEW * (workers or options.cores)
+        self._a_few = _A_FEW * self._max_workers
         with storage.told(Path(folder or "/tmp"), _ADVICE):
             self._service = Service(
                 options,
-                initializer,
-                initargs,
+                PoolOptions(initializer, initargs, observers, arrays or {}, modules, folder),
                 new_backend(backend) if isinstance(backend, str) else backend,
                 keep_backend=not isinstance(backend, str),
-                observers=observers,
-                arrays=arrays or {},
-                modules=modules,
-                folder=folder,
                 told=type(self)._said_of_calls,
             )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()

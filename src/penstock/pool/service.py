@@ -12,15 +12,15 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock import discover, forks
 from penstock.abc import Event, Observer, SetAside
-from penstock.budget import Budget, format_size
+from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.engine.decide import explain
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
@@ -42,18 +42,58 @@ from penstock.sinks.collect import Collect
 from penstock.warned import warn
 
 
+@dataclass(frozen=True)
+class PoolOptions:
+    """What an executor was asked for, besides how its calls are run."""
+
+    initializer: Callable[..., object] | None = None
+    """Called once in every worker."""
+    initargs: tuple[Any, ...] = ()
+    observers: Sequence[Observer] = ()
+    """Called with every event."""
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    """How large arrays of arguments travel: keywords of :class:`Sender`."""
+    modules: Sequence[str] = ()
+    """Imported where workers are forked from, before the first one is."""
+    folder: str | os.PathLike[str] | None = None
+    """For the files; None for the one that temporary files go to."""
+
+
+class Arrivals:
+    """Calls that came from any thread, until the loop takes them in. Guarded by whoever holds it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._to_import: list[str] = []
+        self._imported = {"__main__", "builtins", None}
+        self._waiting = False
+
+    def add(self, call: Call, module: str | None) -> bool:
+        """One more, and the module of its function; whether the loop waits for it."""
+        if module not in self._imported:
+            self._imported.add(module)
+            self._to_import.append(str(module))
+            inherited.tell_of_module(str(module))
+        self.calls.append(call)
+        waited, self._waiting = self._waiting, False
+        return waited
+
+    def take(self) -> tuple[list[Call], list[str]]:
+        """All that came, and the modules to import first; where there is none, the loop waits from now on."""
+        came, modules = self.calls, self._to_import
+        self.calls, self._to_import = [], []
+        self._waiting = not came
+        return came, modules
+
+
 class Service:
     """Works calls until it is closed.
 
     Args:
-        options: how.
-        initializer, initargs: called once in every worker.
+        options: how a call is run.
+        asked: what else the executor was asked for.
         backend: not yet opened.
         keep_backend: leave it open at the end.
-        observers: called with every event.
-        arrays: how large arrays of arguments travel; keywords of :class:`Sender`.
-        modules: imported where workers are forked from, before the first one is.
-        folder: for the files; None for the one that temporary files go to.
         told: what a call that could not be done fails with, in place of our error.
 
     Raises:
@@ -64,37 +104,28 @@ class Service:
     def __init__(
         self,
         options: Options,
-        initializer: Callable[..., object] | None,
-        initargs: tuple[Any, ...],
+        asked: PoolOptions,
         backend: Any,
         *,
         keep_backend: bool,
-        observers: Sequence[Observer],
-        arrays: Mapping[str, Any],
-        modules: Sequence[str],
-        folder: str | os.PathLike[str] | None,
         told: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
         self.remote: type[Exception] | None = None
         """The class of a worker's traceback, where it is not that of ``concurrent.futures``."""
-        self.folder = Folder(_where() if folder is None else folder)
-        self._elsewhere = folder is not None
-        """Whether the files are in a folder of the caller's choice, who may look into it."""
-        self.sent = Sender(self.folder, **arrays)
+        self._asked = asked
+        self.folder = Folder(_where() if asked.folder is None else asked.folder)
+        self.sent = Sender(self.folder, **asked.arrays)
         self._as_told = told
         self._backend = backend
         self._keep_backend = keep_backend
-        self._observers = Observers(observers)
+        self._observers = Observers(asked.observers)
         self._calls = Calls()
-        self._came: deque[Call] = deque()
-        self._to_import: list[str] = []
-        self._imported = {"__main__", "builtins", None}
-        # Guards what is below, and the backend's end: nobody may wake one that is closed.
+        self._came = Arrivals()
+        # Guards what has come and what is below, and the backend's end: nobody may wake one that is closed.
         # Re-entrant: a collection may find a forgotten executor at any moment, and close it.
         self._lock = threading.RLock()
-        self._waiting = False
         self.here = forks.Here()
         self._closed = False
         self._ended = False
@@ -102,14 +133,12 @@ class Service:
         self._stop = _Stop()
         self._started = threading.Event()
         try:
-            self._loop = self._make_loop(options, self._invoke(initializer, initargs, tuple(modules)))
+            self._loop = self._make_loop(options, self._invoke())
         except BaseException:  # half-way: what workers are forked from may be there
             if not keep_backend:
                 with suppress(Exception):
                     backend.close()
             raise
-        self.budget = self._loop.stage.budget
-        """In force: the one that the loop goes by."""
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
         self._thread.start()
         try:
@@ -121,16 +150,20 @@ class Service:
             raise self._broken
         _serving.add(self)
 
-    def _invoke(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], modules: tuple[str, ...]
-    ) -> Invoke:
-        if initializer is None:
-            return Invoke(None, modules)
+    @property
+    def budget(self) -> BudgetInForce:
+        """The one that the loop goes by."""
+        return self._loop.stage.budget
+
+    def _invoke(self) -> Invoke:
+        asked = self._asked
+        if asked.initializer is None:
+            return Invoke(None, tuple(asked.modules))
         with self.sent.inheriting.all():
-            begin = pack((initializer, initargs), self.folder.path, self.sent)
+            begin = pack((asked.initializer, asked.initargs), self.folder.path, self.sent)
         own = begin.own(self.folder) if isinstance(begin, File) else None
         self._holds = [own, *self.sent.used()]
-        return Invoke(begin, modules)
+        return Invoke(begin, tuple(asked.modules))
 
     def _make_loop(self, options: Options, invoke: Invoke) -> Loop:
         import cloudpickle
@@ -178,25 +211,19 @@ class Service:
         self.check_here()
         with self._lock:
             self.check_open()
-            if module not in self._imported:
-                self._imported.add(module)
-                self._to_import.append(str(module))
-                inherited.tell_of_module(str(module))
-            self._came.append(call)
-            if self._waiting:
-                self._waiting = False
+            if self._came.add(call, module):
                 self._wake()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do, and more may come."""
         with self._lock:
-            return not (self._closed or self._came or self._calls.known())
+            return not (self._closed or self._came.calls or self._calls.known())
 
     def rest(self) -> None:
         """Nothing will come for a while: leave no arrays on the disk, and nothing in the caller's folder."""
         self.sent.renew()
-        if self._elsewhere:
+        if self._is_elsewhere():
             self.folder.leave()
 
     def renew_globals(self) -> None:
@@ -208,7 +235,11 @@ class Service:
         if not self.idle:
             return False
         self.sent.renew()
-        return not self._elsewhere or self.folder.come_back()
+        return not self._is_elsewhere() or self.folder.come_back()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether the files are in a folder of the caller's choice, who may look into it."""
+        return self._asked.folder is not None
 
     @property
     def most_workers(self) -> int:
@@ -250,7 +281,7 @@ class Service:
             return
         with self._lock:
             self._closed = True
-            known = [*self._came, *self._calls.known()] if cancel else []
+            known = [*self._came.calls, *self._calls.known()] if cancel else []
             self._wake()
         for call in known:  # without the lock: callbacks run here
             call.future.cancel()
@@ -280,8 +311,7 @@ class Service:
         finally:
             with self._lock:
                 self._closed = self._ended = True
-                left = [*self._came, *self._calls.left()]
-                self._came.clear()
+                left = [*self._came.take()[0], *self._calls.left()]
             if not self._keep_backend:
                 self._backend.close()
             if self._stop.number:
@@ -299,10 +329,7 @@ class Service:
         """Hand what has come to the loop; False when no more will come."""
         self._started.set()
         with self._lock:
-            came, modules = list(self._came), self._to_import
-            self._came.clear()
-            self._to_import = []
-            self._waiting = not came
+            came, modules = self._came.take()
             more = bool(came) or not self._closed
         if modules and callable(preload := getattr(self._backend, "preload", None)):
             preload(modules)

@@ -17,6 +17,107 @@ from penstock.report.report import NAMED, Report
 _NO_PLAN = ev.Planned(at=0.0, workers=0, call=0, batch=0, reserved=0, footprint=0, projected=0)
 
 
+class HeldOverTime:
+    """What was held against the budget of its moment: the peak, and the mean over time."""
+
+    def __init__(self) -> None:
+        self.budget = 0
+        """In force now."""
+        self.origin = ""
+        self.peak = 0
+        self._at_peak: tuple[int, str] | None = None
+        self._byte_seconds = self._budget_seconds = 0.0
+        self._read_at = math.inf
+
+    @property
+    def at_peak(self) -> tuple[int, str]:
+        """The budget and its origin as they were when the peak was read."""
+        return self._at_peak or (self.budget, self.origin)
+
+    @property
+    def share(self) -> float:
+        """Of the budget, over time; 0 to 1."""
+        return self._byte_seconds / self._budget_seconds if self._budget_seconds else 0.0
+
+    def begin(self, budget: int, origin: str) -> None:
+        """A run begins: what was before is no reading of its."""
+        self.budget, self.origin = budget, origin
+        self._read_at = math.inf
+
+    def read(self, used: int, budget: int | None = None, origin: str = "") -> None:
+        """A reading, under the budget in force or another's."""
+        if budget is None:
+            budget, origin = self.budget, self.origin
+        # The peak is compared with the budget of its moment; a reading over its budget is never
+        # hidden by a higher one from a time when more was allowed.
+        over = used > budget
+        was_over = self._at_peak is not None and self.peak > self._at_peak[0]
+        if self._at_peak is None or (over, used) > (was_over, self.peak):
+            self.peak, self._at_peak = used, (budget, origin)
+
+    def add_up(self, event: ev.MemoryRead) -> None:
+        """What was held since the reading before."""
+        lasting = max(event.at - self._read_at, 0.0)
+        self._byte_seconds += event.used * lasting
+        self._budget_seconds += self.budget * lasting
+        self._read_at = event.at
+
+
+class BatchCounts:
+    """What workers did: batches that ended and those that did not, pauses, and the time that they took."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failures: Counter[str] = Counter()
+        self.started = self.paused = self.recycled = 0
+        """Workers that were."""
+        self.paused_seconds = self.repeated_seconds = 0.0
+        self.predicted = self.held = 0
+        """Batches whose peak was predicted, and those of them that held it."""
+        self.heaviest, self.slowest = TopCalls("peak"), TopCalls("seconds")
+        self._paused_at: dict[int, float] = {}
+        self._batch_at: dict[int, float] = {}
+
+    def __call__(self, event: ev.Event) -> None:
+        """Count one event."""
+        match event:
+            case ev.BatchStarted():
+                self._batch_at[event.worker] = event.at
+            case ev.BatchDone():
+                self.done += 1
+                if event.projected > 0:
+                    self.predicted += 1
+                    self.held += event.peak <= event.projected
+                self._note_calls(event)
+            case ev.BatchFailed():
+                self.failures[event.cause] += 1
+                self.repeated_seconds += max(event.at - self._batch_at.pop(event.worker, event.at), 0.0)
+            case ev.WorkerStarted():
+                self.started += 1
+            case ev.WorkerEnded():
+                self.recycled += event.why == "recycled"
+                self._goes_on(event.worker, event.at)
+            case ev.WorkerPaused():
+                self.paused += 1
+                self._paused_at.setdefault(event.worker, event.at)
+            case ev.WorkerResumed():
+                self._goes_on(event.worker, event.at)
+            case ev.StageStarted():
+                self._paused_at.clear()
+                self._batch_at.clear()
+
+    def _goes_on(self, worker: int, at: float) -> None:
+        self.paused_seconds += max(at - self._paused_at.pop(worker, at), 0.0)
+
+    def _note_calls(self, event: ev.BatchDone) -> None:
+        if event.heaviest >= 0 and event.peak > self.heaviest.least():
+            heavy = NamedCall(start=event.heaviest, stop=event.heaviest_stop, name=event.heaviest_name)
+            self.heaviest.add(replace(heavy, stage=event.stage, peak=event.peak, seconds=event.seconds))
+        if event.slowest >= 0 and event.slowest_seconds > self.slowest.least():
+            slow = NamedCall(start=event.slowest, stop=event.slowest_stop, name=event.slowest_name)
+            self.slowest.add(replace(slow, stage=event.stage, peak=event.peak, seconds=event.slowest_seconds))
+
+
 class Tally:
     """An observer that counts what the events of one stage say, in memory that does not grow.
 
@@ -28,22 +129,11 @@ class Tally:
         self.outcome = "interrupted"  # until the stage says otherwise
         self.message = ""
         self.items = self.done = self.resumed_from = 0
-        self.budget = self.reserved = self.projected = 0
+        self.reserved = self.projected = 0
         self.plan: ev.Planned | None = None
-        self.origin = ""
-        self.peak = 0
-        self.at_peak: tuple[int, str] | None = None
-        """The budget and its origin as they were when the peak was read."""
-        self.seconds = self.cpu = 0.0
-        self.waited_seconds = self.paused_seconds = self.repeated_seconds = 0.0
-        self._byte_seconds = self._budget_seconds = 0.0
-        self._read_at = math.inf
-        self._paused_at: dict[int, float] = {}
-        self._batch_at: dict[int, float] = {}
-        self.batches = self.workers_started = self.paused = self.recycled = 0
-        self.predicted = self.held = 0
-        self.heaviest, self.slowest = TopCalls("peak"), TopCalls("seconds")
-        self.failures: Counter[str] = Counter()
+        self.memory = HeldOverTime()
+        self.batches = BatchCounts()
+        self.seconds = self.cpu = self.waited_seconds = 0.0
         self.set_aside: dict[int, SetAside] = {}
         self.set_aside_total = 0
         self._started = False
@@ -56,61 +146,26 @@ class Tally:
             event, ev.RunDied | ev.Looking | ev.TakenBack | ev.StageStarted
         ):
             self._open = self._open[0], max(self._open[1], event.at)  # a node's may come later
+        self.batches(event)
         match event:
             case ev.MemoryRead():
-                self._held(event.used)
-                self._add_up(event)
+                self.memory.read(event.used)
+                self.memory.add_up(event)
             case ev.NodeRead():
-                self._held(event.used, event.budget, event.origin)
-            case ev.BatchStarted():
-                self._batch_at[event.worker] = event.at
+                self.memory.read(event.used, event.budget, event.origin)
             case ev.BatchDone():
-                self._batch_done(event)
-            case ev.BatchFailed():
-                self.failures[event.cause] += 1
-                self.repeated_seconds += max(event.at - self._batch_at.pop(event.worker, event.at), 0.0)
+                self.done += event.stop - event.start
             case ev.ItemSetAside():
                 self._item_set_aside(event)
-            case ev.WorkerStarted():
-                self.workers_started += 1
-            case ev.WorkerEnded():
-                self.recycled += event.why == "recycled"
-                self._goes_on(event.worker, event.at)
-            case ev.WorkerPaused():
-                self.paused += 1
-                self._paused_at.setdefault(event.worker, event.at)
-            case ev.WorkerResumed():
-                self._goes_on(event.worker, event.at)
             case ev.Planned():
                 self.reserved, self.projected = event.reserved, event.projected
                 self.plan = event
             case ev.BudgetChanged():
-                self.budget, self.origin = event.budget, event.origin
+                self.memory.budget, self.memory.origin = event.budget, event.origin
             case ev.StageStarted():
                 self._stage_started(event)
             case ev.StageEnded():
                 self._stage_ended(event)
-
-    def _held(self, used: int, budget: int | None = None, origin: str = "") -> None:
-        """A reading, under the budget in force or another's."""
-        if budget is None:
-            budget, origin = self.budget, self.origin
-        # The peak is compared with the budget of its moment; a reading over its budget is never
-        # hidden by a higher one from a time when more was allowed.
-        over = used > budget
-        was_over = self.at_peak is not None and self.peak > self.at_peak[0]
-        if self.at_peak is None or (over, used) > (was_over, self.peak):
-            self.peak, self.at_peak = used, (budget, origin)
-
-    def _add_up(self, event: ev.MemoryRead) -> None:
-        """What was held over time, against the budget of each moment."""
-        lasting = max(event.at - self._read_at, 0.0)
-        self._byte_seconds += event.used * lasting
-        self._budget_seconds += self.budget * lasting
-        self._read_at = event.at
-
-    def _goes_on(self, worker: int, at: float) -> None:
-        self.paused_seconds += max(at - self._paused_at.pop(worker, at), 0.0)
 
     def _unended(self) -> float:
         return max(0.0, self._open[1] - self._open[0]) if self._open is not None else 0.0
@@ -121,28 +176,9 @@ class Tally:
         self._started = True
         self.seconds += self._unended()  # of a run that was killed
         self._open = event.at, event.at
-        self._read_at = math.inf
-        self._paused_at.clear()
-        self._batch_at.clear()
         self.outcome, self.message = "interrupted", ""
         self.stage, self.items, self.done = event.stage, event.items, event.done
-        self.budget, self.origin = event.budget, event.origin
-
-    def _batch_done(self, event: ev.BatchDone) -> None:
-        self.batches += 1
-        self.done += event.stop - event.start
-        if event.projected > 0:
-            self.predicted += 1
-            self.held += event.peak <= event.projected
-        self._note_calls(event)
-
-    def _note_calls(self, event: ev.BatchDone) -> None:
-        if event.heaviest >= 0 and event.peak > self.heaviest.least():
-            heavy = NamedCall(start=event.heaviest, stop=event.heaviest_stop, name=event.heaviest_name)
-            self.heaviest.add(replace(heavy, stage=event.stage, peak=event.peak, seconds=event.seconds))
-        if event.slowest >= 0 and event.slowest_seconds > self.slowest.least():
-            slow = NamedCall(start=event.slowest, stop=event.slowest_stop, name=event.slowest_name)
-            self.slowest.add(replace(slow, stage=event.stage, peak=event.peak, seconds=event.slowest_seconds))
+        self.memory.begin(event.budget, event.origin)
 
     def _item_set_aside(self, event: ev.ItemSetAside) -> None:
         self.done -= 1  # its batch is counted whole
@@ -162,8 +198,8 @@ class Tally:
         self._open = None
         self.cpu += event.cpu
         self.waited_seconds += event.waited
-        if event.peak > self.peak:
-            self._held(event.peak)
+        if event.peak > self.memory.peak:
+            self.memory.read(event.peak)
         self.projected = event.projected or self.projected
 
     def report(
@@ -181,15 +217,12 @@ class Tally:
                 their tracebacks too); None for the ones that the events named.
             open_result: opens what is kept.
         """
-        plan = self.plan or _NO_PLAN
-        budget, origin = self.at_peak or (self.budget, self.origin)
-        named, total = list(self.set_aside.values()), self.set_aside_total
-        if set_aside is not None:
-            named, total = [], 0
-            for item in set_aside:
-                total += 1
-                if total <= NAMED:
-                    named.append(item)
+        plan, memory, batches = self.plan or _NO_PLAN, self.memory, self.batches
+        budget, origin = memory.at_peak
+        if set_aside is None:
+            named, total = list(self.set_aside.values()), self.set_aside_total
+        else:
+            named, total = _some_of(set_aside)
         return Report(
             folder=folder,
             stage=self.stage,
@@ -209,20 +242,30 @@ class Tally:
             enough_for_most=plan.enough_for_most,
             why=plan.why,
             waited_seconds=self.waited_seconds,
-            paused_seconds=self.paused_seconds,
-            repeated_seconds=self.repeated_seconds,
-            held_over_time=self._byte_seconds / self._budget_seconds if self._budget_seconds else 0.0,
-            peak=self.peak,
+            paused_seconds=batches.paused_seconds,
+            repeated_seconds=batches.repeated_seconds,
+            held_over_time=memory.share,
+            peak=memory.peak,
             seconds=self.seconds + self._unended(),
             cpu=self.cpu,
-            batches=self.batches,
-            workers_started=self.workers_started,
-            failures=dict(self.failures),
-            paused=self.paused,
-            recycled=self.recycled,
-            predictions=(self.predicted, self.held),
+            batches=batches.done,
+            workers_started=batches.started,
+            failures=dict(batches.failures),
+            paused=batches.paused,
+            recycled=batches.recycled,
+            predictions=(batches.predicted, batches.held),
             resumed_from=self.resumed_from,
-            heaviest=tuple(self.heaviest),
-            slowest=tuple(self.slowest),
+            heaviest=tuple(batches.heaviest),
+            slowest=tuple(batches.slowest),
             open_result=open_result,
         )
+
+
+def _some_of(set_aside: Iterable[SetAside]) -> tuple[list[SetAside], int]:
+    """The first items that a report names, and how many there are in all."""
+    named, total = [], 0
+    for item in set_aside:
+        total += 1
+        if total <= NAMED:
+            named.append(item)
+    return named, total

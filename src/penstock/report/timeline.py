@@ -194,6 +194,12 @@ class Timeline:
             case ev.StageEnded():
                 self._leave_all(now)
                 self._began = None
+            case _:
+                self._take_from_elsewhere(now, event)
+
+    def _take_from_elsewhere(self, now: float, event: ev.Event) -> None:
+        """What nodes of a cluster, or a command, told."""
+        match event:
             case ev.NodeJoined():
                 self.nodes[event.node] = NodeHistory(event.host, event.cores, event.budget)
             case ev.NodeLeft() if event.node in self.nodes:

@@ -295,34 +295,14 @@ def run(
         PenstockError: see :mod:`penstock.errors`.
     """
     job = Job(
-        source=as_source(items),
-        function=function,
-        into=into,
-        inputs=inputs or {},
-        batched=batched,
-        memory=memory,
-        threads=threads,
-        seed=seed,
-        private=private,
-        timeout=timeout,
-        stall=stall,
-    )
+        source=as_source(items), function=function, into=into, inputs=inputs or {}, batched=batched,
+        memory=memory, threads=threads, seed=seed, private=private, timeout=timeout, stall=stall,
+    )  # fmt: skip
     return job.run(
-        folder,
-        budget=budget,
-        workers=workers,
-        call=call,
-        set_aside=set_aside,
-        accept_changes=accept_changes,
-        retry_set_aside=retry_set_aside,
-        history=history,
-        progress=progress,
-        output=output,
-        observers=observers,
-        backend=backend,
-        cluster=cluster,
-        wait=wait,
-    )
+        folder, budget=budget, workers=workers, call=call, set_aside=set_aside, accept_changes=accept_changes,
+        retry_set_aside=retry_set_aside, history=history, progress=progress, output=output,
+        observers=observers, backend=backend, cluster=cluster, wait=wait,
+    )  # fmt: skip
 
 
 def as_source(items: Any) -> Any:

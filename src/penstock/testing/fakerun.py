@@ -161,18 +161,11 @@ def simulation(
         abs, Range(items), {"": sink}, nowhere, nowhere, items, backend.batched, fixed_call, durable=False
     )
     options = Options(
-        Budget(budget, "a script"),
-        requested=budget if requested is None else requested,
-        wishes=Wishes(workers=workers, fixed_call=fixed_call, memory=memory),
-        set_aside=set_aside,
-        stall=stall,
-        timeout=timeout,
-        cores=cores or workers,
-        endless=endless,
-        most_batch_seconds=0.02 if endless else math.inf,
-        before=before,
-        keep=keep,
-    )
+        Budget(budget, "a script"), requested=budget if requested is None else requested,
+        wishes=Wishes(workers=workers, fixed_call=fixed_call, memory=memory), set_aside=set_aside,
+        stall=stall, timeout=timeout, cores=cores or workers, endless=endless,
+        most_batch_seconds=0.02 if endless else math.inf, before=before, keep=keep,
+    )  # fmt: skip
     events: list[Event] = []
     clock = backend.clock
     ledger = Ledger(book or lines, events.append, "", nowhere, clock=clock)
@@ -185,13 +178,7 @@ def simulation(
         parts.append((first, results))
         when.update(dict.fromkeys(range(first, first + len(results)), clock()))
 
-    loop = Loop(
-        stage,
-        collect=collect,
-        interrupts=interrupts,
-        beat=beat,
-        awake=awake,
-    )
+    loop = Loop(stage, collect=collect, interrupts=interrupts, beat=beat, awake=awake)
     return Simulated(loop, backend, lines.lines, events, parts, when)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -292,12 +293,7 @@ class Estimate:
 
     def plan(self, budget: Budget, reserved: Reserved) -> Plan:
         """The plan that follows from what is known now."""
-        wishes = self._wishes
-
-        def available(workers: int) -> int:
-            room = planning.room(budget.bytes, reserved, workers, kills_group=budget.kills_group)
-            each = budget.per_process
-            return room if each is None else min(room, workers * (each - reserved.worker))
+        wishes, available = self._wishes, partial(_available, budget, reserved)
 
         def together(call: int) -> tuple[int, Weighed | None]:
             scale = self.footprint.scale(self._mean_hint, self._mean_hint * call)
@@ -359,3 +355,10 @@ class Estimate:
             seconds_per_item=self.seconds_per_item,
             measured_batch=self.measured_batch,
         )
+
+
+def _available(budget: Budget, reserved: Reserved, workers: int) -> int:
+    """Bytes that the calls of so many workers may take together."""
+    room = planning.room(budget.bytes, reserved, workers, kills_group=budget.kills_group)
+    each = budget.per_process
+    return room if each is None else min(room, workers * (each - reserved.worker))

@@ -12,7 +12,7 @@ _MOST_CALLS = 64
 """Measured calls are thinned out above so many."""
 
 
-class Batch:
+class WorkedBatch:
     """A batch, from when a worker takes it up.
 
     Args:

@@ -21,7 +21,7 @@ from penstock import drafts, foreign, forks, layout, proc, storage
 from penstock import worker_note as note
 from penstock.abc import Carried, Expecting, Reducer, Sink
 from penstock.engine import messages as m
-from penstock.engine.worker.batch import Batch
+from penstock.engine.worker.batch import WorkedBatch
 from penstock.engine.worker.calling import Caller, Fence
 from penstock.engine.worker.exceptions import (
     forget_frames,
@@ -194,7 +194,7 @@ class Worker:
     # ------------------------------------------------------------------ a batch
 
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
-        batch = Batch(work, self._note)
+        batch = WorkedBatch(work, self._note)
         first = not self._warm
         self._doing = "prepare" if first else self._machinery
         try:
@@ -235,7 +235,7 @@ class Worker:
             imported=imported_since(self._modules) if first else (),
         )
 
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: WorkedBatch) -> None:
         work = batch.work
         self._note[note.CUT] = 0
         share = Share(work.granted, work.threads, work.attempt, self._scratch)
@@ -267,7 +267,7 @@ class Worker:
             name = item_name(self._setup.source, work.start, private=self._setup.private)
             self._caller.unread = BadInput(f"item {name} {m.not_taken(qualified(error), message_of(error))}")
 
-    def _stream(self, batch: Batch) -> Iterator[tuple[int, int, Any]]:
+    def _stream(self, batch: WorkedBatch) -> Iterator[tuple[int, int, Any]]:
         """(start, stop, results) call by call, in item order; ends early where the batch is cut."""
         work = batch.work
         if self._expecting:
@@ -292,13 +292,13 @@ class Worker:
             if at < work.stop and self._keeper.may_cut(at) and self._cut(batch):
                 return
 
-    def _cut(self, batch: Batch) -> bool:
+    def _cut(self, batch: WorkedBatch) -> bool:
         grown = batch.held - self._settled
         return grown > batch.work.memory or self._note[note.CUT] != 0 or batch.is_late()
 
     def _measured(
         self,
-        batch: Batch,
+        batch: WorkedBatch,
         start: int,
         stop: int,
         worked: Callable[[int, int], Iterator[tuple[int, int, Any]]],

@@ -90,25 +90,8 @@ class Stages:
         )  # fmt: skip
         if table.missing:
             foreign.warn(f"{len(table.missing)} spans of the samples were set aside")
-        told = meta_of(
-            self._asked, self._tables.columns, self._tables.dimensions, self._tables.all(),
-            self._tables.schema(),
-        )  # fmt: skip
-        told |= {
-            "label": {"column": c.LABEL, "attribution": self._attribution_told()},
-            "rows": dict.fromkeys(("samples", *DROPPED), 0) | counts["rows"],
-            "queries": {"samples": queries.facts["queries"]},
-            "categories": {
-                name: {"hashed": BUCKETS} if found is None else found for name, found in texts.items()
-            },
-            "duplicates": {name: stored.facts["duplicates"] for name, stored in looked.items()},
-            "order": "samples" if stage is None else "request",
-            "spans_set_aside": len(table.missing),
-            "rounded": self._rounded(looked),
-            "numeric": list(self._tables.columns.numeric),
-        }
-        if told["sampling"] is not None:
-            told["sampling"]["seed"] = seed
+        order = "samples" if stage is None else "request"
+        told = self._meta(counts, texts, looked, seed, queries.facts["queries"], order, len(table.missing))
         meta = self._run.step(
             f"{_PREFIX}meta", write_meta, threads=1,
             inputs={"table": table, "survey": survey, "file": self._tables.file, "meta": told},
@@ -118,6 +101,38 @@ class Stages:
             click.echo(line, err=True)
 
     # ------------------------------------------------------------------ what is told
+
+    def _meta(
+        self,
+        counts: Mapping[str, Any],
+        texts: Mapping[str, list[str] | None],
+        looked: Mapping[str, penstock.Stored],
+        seed: int,
+        queries: int,
+        order: str,
+        missing: int,
+    ) -> dict[str, Any]:
+        """What ``meta.json`` says of the tables and of how rows were chosen."""
+        told = meta_of(
+            self._asked, self._tables.columns, self._tables.dimensions, self._tables.all(),
+            self._tables.schema(),
+        )  # fmt: skip
+        told |= {
+            "label": {"column": c.LABEL, "attribution": self._attribution_told()},
+            "rows": dict.fromkeys(("samples", *DROPPED), 0) | counts["rows"],
+            "queries": {"samples": queries},
+            "categories": {
+                name: {"hashed": BUCKETS} if found is None else found for name, found in texts.items()
+            },
+            "duplicates": {name: stored.facts["duplicates"] for name, stored in looked.items()},
+            "order": order,
+            "spans_set_aside": missing,
+            "rounded": self._rounded(looked),
+            "numeric": list(self._tables.columns.numeric),
+        }
+        if told["sampling"] is not None:
+            told["sampling"]["seed"] = seed
+        return told
 
     def _attribution_told(self) -> dict[str, Any] | None:
         how, clicks = self._rules.clicks, self._given.get("clicks")
