@@ -20,11 +20,13 @@ ALL = """
 import numpy as np
 from penstock.workloads.codons.job import CountCodons
 from penstock.workloads.kmers.counting import CountWords
+from penstock.workloads.recsys.similar.jobs import FindNeighbors
+from penstock.workloads.recsys.similar.search import Wanted
 from penstock.workloads.snv import jobs, members
 from penstock.workloads.snv.results import final
 from penstock.workloads.superres.jobs import BlendNew, TakeMoments
 functions = [
-    CountCodons(), CountWords(6, compiled=True),
+    CountCodons(), CountWords(6, compiled=True), FindNeighbors(Wanted(3, 0.1)),
     TakeMoments(16, None, "sobel", 1.0, "none", "refuse", False, (9, 8, 7), None),
     BlendNew({}), jobs.CountCarriers(), jobs.SurveyPositions(), members.ReadMember(False, 0, None),
     jobs.MakeFeatures(np.ones(1), np.ones(1, bool)), object.__new__(jobs.JudgePositions),

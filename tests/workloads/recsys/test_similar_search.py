@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from similar_tables import DATA, check_neighbors, cosines, rows_of
 
 from penstock.workloads.recsys.similar import kernel, search
-from penstock.workloads.recsys.similar.search import Search, Wanted, rounding, unit_vectors
+from penstock.workloads.recsys.similar.search import Rows, Search, Wanted, rounding, unit_vectors
 
 
 def find(rows, wanted):
@@ -135,3 +135,18 @@ def test_kth_largest_is_that_of_a_sort():
                 assert kernel.kth_largest(given.copy(), size, k) == np.sort(given)[::-1][k - 1]
                 room = np.empty(size + 1, np.float32)
                 assert kernel._best(given, size, k, room) == np.sort(given)[::-1][k - 1]
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("kind", ["text", "dense", "fused"])
+def test_a_search_of_files_compiles_nothing_that_the_rehearsal_did_not(kind, tmp_path):
+    search.rehearse()
+    compiled = {name: each for name, each in vars(kernel).items() if hasattr(each, "signatures")}
+    before = {name: list(each.signatures) for name, each in compiled.items()}
+    texts, vectors = sp.load_npz(DATA / "dirty" / "text.npz"), np.load(DATA / "dirty" / "embed.npy")
+    rows = rows_of(vectors if kind != "text" else None, texts if kind != "dense" else None, 24)
+    for name, array in vars(rows).items():
+        if array is not None:
+            np.save(tmp_path / name, array)
+    assert find(Rows.load(tmp_path), Wanted(5, 0.01, False, 0.6, 0.4))[2].any()
+    assert {name: list(each.signatures) for name, each in compiled.items()} == before

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock import compiling
 from penstock.workloads.recsys.similar import items, matrices, tfidf, writing
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ TEXTS = 4096
 """Texts of a call: their counts are one table, so the number is part of what is kept."""
 BLOCK = 256
 """Queries of an item of the last stage, and rows of its arrays."""
+COMPILED = ("sampled_thresholds", "take_candidates", "score_candidates", "place", "scatter", "renormalise")
+"""What of the kernel a search calls."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,15 @@ class FindNeighbors:
     _search: Any = field(default=None, init=False, repr=False, compare=False)
     _items: int = field(default=0, init=False, repr=False, compare=False)
 
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        return compiling.note(Path(__file__).with_name("kernel.py"), *COMPILED)
+
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        from penstock.workloads.recsys.similar import search  # noqa: F401
+        from penstock.workloads.recsys.similar.search import rehearse
+
+        rehearse()
 
     def __call__(self, block: int, **folders: Path) -> dict[str, NDArray[Any]]:
         """``ids``, ``scores`` and ``counts`` of the block; rows beyond the last item have none.

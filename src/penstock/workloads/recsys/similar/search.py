@@ -302,6 +302,28 @@ def rounding(rows: Rows) -> float:
     return products * kernel.ROUNDOFF / (1 - products * kernel.ROUNDOFF)
 
 
+def rehearse() -> None:
+    """Search among a few items with all that items may have, so that a worker has nothing left to compile."""
+    items = 8
+    vectors, fixed, scales = unit_vectors(np.eye(items, 4) + 1)
+    indptr, terms, weights = np.arange(items + 1), np.zeros(items, np.int32), np.ones(items)
+    pointers, posted, values = (
+        np.zeros((1, 2), np.int32),
+        np.empty(items, np.int32),
+        np.empty(items, np.float32),
+    )
+    kernel.post(indptr, terms, weights, np.arange(items), pointers[0], posted, values)
+    rows = Rows(
+        vectors=vectors, fixed=fixed, scales=scales, indptr=indptr, terms=terms, weights=weights,
+        bases=np.array([0, items]), pointers=pointers, posted=posted, values=values,
+    )  # fmt: skip
+    search = Search(rows, Wanted(most=3, threshold=-1.0))
+    search.find(0, items)
+    # It takes a sample only where there are thousands of items.
+    scores, thresholds = np.zeros((1, items), np.float32), np.zeros(1, np.float32)
+    kernel.sampled_thresholds(scores, 1, np.float32(0), thresholds)
+
+
 def _mapped(path: Path) -> NDArray[Any]:
     """An array of a file; copied on write, as compiled code takes only what it may write to."""
     try:
