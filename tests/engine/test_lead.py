@@ -165,6 +165,31 @@ def test_ctrl_c_lets_nodes_give_back_what_they_have():
     assert 0 < sum(stop - start for start, stop in led.kept) < 1000
 
 
+def test_what_a_lease_costs_the_parent_does_not_grow_with_the_nodes():
+    """Who is there is looked through when their number changes, and else every few seconds."""
+
+    class Counting(dict):
+        looks = 0
+
+        def items(self):
+            Counting.looks += 1
+            return super().items()
+
+    class Many(FakeCluster):
+        def nodes(self):
+            return Counting(super().nodes())
+
+    clock = FakeClock()
+    nodes = [FakeNode(speed=1 + number / 100) for number in range(100)]
+    led = lead(Many(nodes, clock, folds=True), 100_000, clock)
+    began = clock()
+    led.lead.run()
+    check(led, 100_000)
+    # Each comes back at a time of its own, and has a turn of the lead for itself.
+    assert len(led.cluster.sent) > 1_500
+    assert Counting.looks <= (clock() - began) / 5 + 5
+
+
 def test_a_function_that_fails_everywhere_ends_the_run_after_the_sample():
     clock = FakeClock()
     led = lead(FakeCluster([FakeNode()] * 2, clock, raises=lambda item: True), 10_000, clock, set_aside=False)

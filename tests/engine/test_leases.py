@@ -102,12 +102,14 @@ class Anything(RuleBasedStateMachine):
         assert places == [1] * leases.items
         assert all(count == (item in leases.done) for item, count in enumerate(self.count))
         assert leases.finished == all(self.count)
+        assert leases.count == len(leases.living)
+        assert leases.lent == sum(node in leases.living for node, _ in self.open.values())
 
     def teardown(self):
         """From wherever it is, one node that lives ends it."""
         if not hasattr(self, "leases"):
             return
-        for node in self.leases.living:
+        for node in list(self.leases.living):
             self.leases.lose(node)
         for node in self.leases.held_back:
             self.leases.fenced(node)

@@ -166,7 +166,7 @@ class Cluster(Protocol):
         ...
 
     def nodes(self) -> Mapping[str, Node]:
-        """The nodes that are ready, by token; may grow and shrink."""
+        """The nodes that are ready, by token; may grow and shrink. Asked often: best a view, not a copy."""
         ...
 
     def coming(self) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from penstock import foreign
@@ -92,7 +93,7 @@ class DaskNodes:
 
     def nodes(self) -> Mapping[str, Node]:
         """Those that are ready."""
-        return dict(self._open.ready) if self._open else {}
+        return MappingProxyType(self._open.ready) if self._open else {}
 
     def coming(self) -> str:
         """How many are still beginning; a worker may join at any time, where none was refused."""

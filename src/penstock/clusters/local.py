@@ -12,6 +12,7 @@ import queue
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from penstock import discover
@@ -54,7 +55,7 @@ class LocalNodes:
 
     def nodes(self) -> Mapping[str, Node]:
         """Those that are ready."""
-        return dict(self._ready)
+        return MappingProxyType(self._ready)
 
     def coming(self) -> str:
         """How many are still beginning."""

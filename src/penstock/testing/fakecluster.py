@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from penstock import discover
@@ -151,7 +152,7 @@ class FakeCluster:
 
     def nodes(self) -> Mapping[str, Node]:
         """Those that are ready."""
-        return dict(self._ready)
+        return MappingProxyType(self._ready)
 
     def coming(self) -> str:
         """How many are not born yet."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
 
 from penstock.intervals import Intervals
@@ -96,7 +96,9 @@ class Leases:
         """Intervals that were too large for a node, and the bytes that were too few there."""
         self._first: list[int] = []
         self._nodes: dict[str, _Lessee] = {}
+        self._living: dict[str, None] = {}
         self._lost: dict[str, None] = {}
+        self._lent = 0
         self._wanting: dict[str, None] = {}
         """Nodes with fewer leases than they may have."""
         self._largest: int | None = None
@@ -121,14 +123,19 @@ class Leases:
         return len(self._pending) + sum(stop - start for start, stop, _ in self._heavy)
 
     @property
-    def living(self) -> list[str]:
-        """The nodes that are not lost."""
-        return [name for name, node in self._nodes.items() if not node.lost]
+    def living(self) -> KeysView[str]:
+        """The nodes that are not lost: a view, as it is asked for with each lease, of thousands of nodes."""
+        return self._living.keys()
 
     @property
     def count(self) -> int:
         """How many these are."""
-        return len(self._nodes) - len(self._lost)
+        return len(self._living)
+
+    @property
+    def lent(self) -> int:
+        """How many leases living nodes have."""
+        return self._lent
 
     @property
     def held_back(self) -> list[str]:
@@ -155,8 +162,9 @@ class Leases:
         """
         if node not in self._nodes:
             self._nodes[node] = _Lessee(alone)
-            self._largest = None
-            self._wanting[node] = None
+            self._living[node] = self._wanting[node] = None
+            if self._largest is not None:
+                self._largest = max(self._largest, alone)
 
     def lose(self, node: str) -> bool:
         """A node is lost, or left out: its tickets count no more; False where that was known.
@@ -167,8 +175,11 @@ class Leases:
         if known is None or known.lost:
             return False
         known.lost = True
-        self._largest = None
+        if known.alone == self._largest:
+            self._largest = None
+        del self._living[node]
         self._lost[node] = None
+        self._lent -= len(known.tickets)
         self._wanting.pop(node, None)
         return True
 
@@ -196,6 +207,7 @@ class Leases:
         if found is None:
             return None
         self._tickets += 1
+        self._lent += 1
         start, stop, floor = found
         lent = mine.tickets[self._tickets] = LentItems(self._tickets, start, stop, self._seconds(), floor)
         if len(mine.tickets) >= OPEN:
@@ -226,7 +238,7 @@ class Leases:
     def _most_alone(self) -> int:
         # Asked with each lease: of thousands of nodes it is not looked for each time.
         if self._largest is None:
-            self._largest = max((self._nodes[name].alone for name in self.living), default=0)
+            self._largest = max((self._nodes[name].alone for name in self._living), default=0)
         return self._largest
 
     def _fresh(self, node: _Lessee) -> tuple[int, int, int] | None:
@@ -312,6 +324,7 @@ class Leases:
         pairs = sorted(kept)
         self._check(lent, pairs)
         del mine.tickets[ticket]
+        self._lent -= 1
         self._wanting[node] = None
         mine.rate = rate or mine.rate
         heavy = self._heavier(mine, lent, pairs, too_large)

@@ -101,10 +101,11 @@ class Lead:
         self.nodes = Nodes(stage.ledger, numbers or Numbers())
         self._reasons: list[tuple[str, Broken | Refused | NodeLost]] = []
         """Why nodes are gone."""
+        self._broken = 0
         self._said_coming = ""
         self._held = Meter().held
         self._beaten = self._alone_since = self._clock()
-        self._checked = -math.inf
+        self._checked = self._met_at = -math.inf
 
     @property
     def cpu(self) -> float:
@@ -147,9 +148,11 @@ class Lead:
     # ------------------------------------------------------------------ down
 
     def _meet(self) -> None:
-        there = self._cluster.nodes()
-        if there.keys() <= self.nodes.tokens:  # asked each turn, of thousands of nodes
+        there, now = self._cluster.nodes(), self._clock()
+        # Asked each turn, of thousands of nodes: looked through where their number is another, or long ago.
+        if len(there) == self.leases.count and now - self._met_at < _BEAT_EVERY:
             return
+        self._met_at = now
         for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
@@ -171,7 +174,7 @@ class Lead:
         for node in self.leases.living:
             self._cluster.send(node, Cut())
         deadline = self._clock() + _GRACE
-        while any(map(self.leases.tickets, self.leases.living)) and self._clock() < deadline:
+        while self.leases.lent and self._clock() < deadline:
             self._listen(0.05)
         self._ledger.commit()
 
@@ -266,11 +269,11 @@ class Lead:
         if self._interrupts.number and isinstance(told, NodeLost):
             why = ""  # it ends with the run, and nobody works what it had
         self._reasons.append((self.nodes.name(node), told))
+        self._broken += isinstance(told, Broken)
         self.nodes.gone(node, why)
         self._fence_lost()
-        broken = [each for _, each in self._reasons if isinstance(each, Broken)]
-        if len(broken) >= _BROKEN:
-            raise self._error(f"{plural(len(broken), 'node')} could not go on")
+        if self._broken >= _BROKEN:
+            raise self._error(f"{plural(self._broken, 'node')} could not go on")
 
     def _fence_lost(self) -> None:
         for node in self.leases.held_back:
@@ -312,9 +315,9 @@ class Lead:
         if (more := len(set(every)) - len(reasons)) > 0:
             reasons.append(f"and {more} more")
         kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
-        kind = getattr(errors, kinds[-1], None) if kinds else None
         message = f"{what}. " + "; ".join(reasons) if reasons else what
         message = f"{message}. What was done is kept: the same command again goes on."
+        kind = getattr(errors, kinds[-1], None) if kinds else None
         if isinstance(kind, type) and issubclass(kind, RunFailed | errors.CannotFit):
             return kind(message)
         return RunFailed(message)
