@@ -1,5 +1,6 @@
 """Jobs of these tests; a module, so that nodes import it as they would a user's."""
 
+import os
 import time
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 import penstock
 from penstock.reducers import Count, Fold, Sum
 from penstock.sinks import Arrays, Collect, Files, Parquet
-from penstock.sources import Items
+from penstock.sources import Items, Range
 
 WORDS = [f"word-{n}" for n in range(120)]
 POISON = (17, 64)
@@ -87,3 +88,33 @@ class Unprepared:
 
 def refuses(item):
     raise ValueError(f"never {item}")
+
+
+SECRET = "Agnes Doe"
+
+
+class Patients(Range):
+    """A source whose items are called after people."""
+
+    def name(self, item):
+        return f"{SECRET} {item}"
+
+
+def read_note(item):
+    print(f"working on {SECRET}", flush=True)
+    if item == 3:
+        raise ValueError(f"{SECRET} has no note")
+    if item == 5:
+        os.abort()
+    return item
+
+
+class Compiled:
+    """Says that its first call takes a while."""
+
+    def warming(self):
+        return SECRET
+
+    def __call__(self, item):
+        time.sleep(0.05)
+        return item

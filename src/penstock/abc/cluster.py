@@ -57,6 +57,8 @@ class Node:
     cores: int
     alone: int = 0
     """Bytes that a call may use where nothing runs beside it."""
+    warming: str = ""
+    """Why its first items will take a while, as the job's function says there; of a private job nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,8 @@ class Engine:
         )
         as_told = hello.origin and found.budget.bytes == hello.budget
         origin = hello.origin if as_told else found.budget.origin
-        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores)
+        warming = "" if setup.private else _warming(setup.function)
+        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores, warming=warming)
         return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
 
     # ------------------------------------------------------------------ the thread that listens
@@ -271,6 +272,12 @@ class Engine:
             if held.lease.start <= item < held.lease.stop:
                 return held
         return None
+
+
+def _warming(function: Any) -> str:
+    """What the job's function says of its first items here: another host has compiled other things."""
+    ask = getattr(function, "warming", None)
+    return str(ask()) if callable(ask) else ""
 
 
 def _read(job: Path, told: str, own: Path) -> bytes:

@@ -103,6 +103,7 @@ class Lead:
         """Why nodes are gone."""
         self._broken = 0
         self._said_coming = ""
+        self._said_warming = False
         self._held = Meter().held
         self._beaten = self._alone_since = self._clock()
         self._checked = self._met_at = -math.inf
@@ -156,6 +157,9 @@ class Lead:
         for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
+                if node.warming and not self._said_warming:  # of the first that says so: hundreds may
+                    self._said_warming = True
+                    self._ledger.say(ev.Looking, message=f"{self.nodes.name(token)}: {node.warming}")
 
     def _lend(self, node: str) -> None:
         while (lent := self.leases.lend(node)) is not None:
@@ -265,6 +269,8 @@ class Lead:
         if not self.leases.lose(node):
             return
         self._cluster.end(node)
+        if self._stage.setup.private and isinstance(told, Broken):
+            told = _quoting_nothing(told)
         why = f"{told.kind}: {told.message}" if isinstance(told, Broken) else _why(told)
         if self._interrupts.number and isinstance(told, NodeLost):
             why = ""  # it ends with the run, and nobody works what it had
@@ -317,10 +323,21 @@ class Lead:
         kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
         message = f"{what}. " + "; ".join(reasons) if reasons else what
         message = f"{message}. What was done is kept: the same command again goes on."
-        kind = getattr(errors, kinds[-1], None) if kinds else None
-        if isinstance(kind, type) and issubclass(kind, RunFailed | errors.CannotFit):
-            return kind(message)
-        return RunFailed(message)
+        kind = _ours(kinds[-1]) if kinds else None
+        return (kind or RunFailed)(message)
+
+
+def _ours(kind: str) -> type[PenstockError] | None:
+    """The class of errors that say in our own words why a run ended; None for a name of another."""
+    found = getattr(errors, kind, None)
+    return found if isinstance(found, type) and issubclass(found, RunFailed | errors.CannotFit) else None
+
+
+def _quoting_nothing(told: Broken) -> Broken:
+    """Of a private job: a message in others' words may quote the input."""
+    if _ours(told.kind):
+        return told
+    return Broken(told.kind, f"a {told.kind}, whose message is not told of a private job")
 
 
 def _why(told: Broken | Refused | NodeLost) -> str:
