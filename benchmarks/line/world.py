@@ -65,6 +65,8 @@ class Body:
     why: str = ""
     by_kernel: bool = False
     highest: int = 0
+    before: int = 0
+    """What it held a reading ago."""
     worked: float = 0.0
     """Seconds of work in its batch."""
     top: int = 0
@@ -136,6 +138,7 @@ class World:
         admission: a class like Admission, whose decisions are tried.
         decide: the governor's decision.
         governs: False: nobody reads; only the kernel acts.
+        crosses: False: the run is given up at the first reading over the budget.
         before: what an earlier run learnt.
     """
 
@@ -146,12 +149,13 @@ class World:
         *,
         decide: Decide = governor.decide,
         governs: bool = True,
+        crosses: bool = True,
         before: Learnt | None = None,
     ) -> None:
         self.trace, self.items, self.budget = trace, trace.items, trace.budget
         self.now = 0.0
         self.bodies: dict[int, Body] = {}
-        self._decide, self._governs = decide, governs
+        self._decide, self._governs, self._crosses = decide, governs, crosses
         self._started = 0
         self._kernel_count = 0
         self._last_kill = -math.inf
@@ -276,7 +280,7 @@ class World:
         """Work everything."""
         self.crew.start()
         look_at = turn_at = 0.0
-        while not self.schedule.finished:
+        while not self.schedule.finished and (self._crosses or not self.out.crossings):
             if self.now > _LONGEST:
                 raise RuntimeError(f"{self.trace.name}: no end after {_LONGEST:g} s")
             near = self._is_near()
@@ -449,10 +453,13 @@ class World:
             return False
         self._enforce()
         watched = [
-            governor.Watched(b.number, b.began, self.held_by(b), b.reserved, b.paused, 0.0)
+            governor.Watched(b.number, b.began, held, b.reserved, b.paused, 0.0, held > b.before)
             for b in self.bodies.values()
             if b.busy and b.lives
+            for held in (self.held_by(b),)
         ]
+        for each in watched:
+            self.bodies[each.worker].before = each.memory
         orders = self._decide(self.free, self.budget, watched, self.now, self._last_kill)
         before, self.admit = self.admit, orders.admit
         for number in orders.pause:
@@ -501,7 +508,7 @@ def best_fixed(trace: Trace, fixed: Callable[[int], type[Admission]]) -> float:
     plain = Trace(trace.name, tuple(items), trace.budget, trace.workers, trace.hinted)
     best = math.inf
     for count in range(1, trace.workers + 1):
-        out = World(plain, fixed(count), governs=False).run()
+        out = World(plain, fixed(count), governs=False, crosses=count == 1).run()
         if out.crossings and count > 1:
             break
         best = min(best, out.seconds)

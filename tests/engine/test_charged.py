@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from penstock.abc import Reading
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.discover import Gauge
+from penstock.engine.decide import governor
 from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.engine.parent.options import Host, Options
@@ -73,6 +74,24 @@ def test_what_a_worker_holds_is_what_its_group_is_charged_with(straw, watch):
     watch.tick()
     assert watch.held(1) == 50 * MiB
     assert watch.ended(1) == 50 * MiB
+
+
+def test_the_governor_is_told_what_grew_since_its_last_turn(straw, watch, monkeypatch):
+    """Also where the loop has read in between: to refine what a call took."""
+    told = []
+
+    def decide(free, budget, watched, now, last_kill):
+        told.append([each.grows for each in watched])
+        return governor.Orders()
+
+    monkeypatch.setattr(governor, "decide", decide)
+    watch._governs = True
+    watch.began(1, 0)
+    for charged in (55, 60, 60, 40):
+        straw.hold(charged * MiB)
+        watch.refine(1, [MeasuredCall(0, 1, 200 * MiB, 1.0)])
+        watch.tick()
+    assert told == [[True], [True], [False], [False]]
 
 
 def test_pipes_count(straw, watch):

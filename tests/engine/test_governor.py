@@ -11,17 +11,19 @@ from penstock.engine.decide.governor import Orders, Watched, decide, headroom, i
 
 BUDGET = 2 * GiB
 ROOM = headroom(BUDGET)
-HIGH = 3 * ROOM // 4
+HIGH = 4 * ROOM // 5
 LONG_AGO = -math.inf
 
 
-def worker(number, *, began=None, memory=100 * MiB, reserved=200 * MiB, paused=False, idle=0.0):
-    return Watched(number, float(number if began is None else began), memory, reserved, paused, idle)
+def worker(number, *, began=None, memory=100 * MiB, reserved=200 * MiB, paused=False, idle=0.0, grows=True):
+    return Watched(number, float(number if began is None else began), memory, reserved, paused, idle, grows)
 
 
 A, B, C = worker(1), worker(2), worker(3)
 B_WAITS, C_WAITS = worker(2, paused=True), worker(3, paused=True)
 STUCK = worker(1, idle=3.0)
+FULL_A, FULL_B, FULL_C = (worker(number, grows=False) for number in (1, 2, 3))
+BELOW = 7 * ROOM // 10
 
 CASES = {
     "calm as long as admission's line is kept": (ROOM, [A, B, C], Orders()),
@@ -32,6 +34,26 @@ CASES = {
         HIGH,
         [A, B, C_WAITS],
         Orders(pause=(2,), admit=False, drop_idle=True),
+    ),
+    "high water: what grows is paused, and no other": (
+        HIGH,
+        [FULL_A, B, FULL_C],
+        Orders(pause=(2,), admit=False, drop_idle=True),
+    ),
+    "high water, the oldest grows alone: it waits for the others": (
+        HIGH,
+        [A, FULL_B, FULL_C],
+        Orders(pause=(1,), admit=False, drop_idle=True),
+    ),
+    "high water, nothing grows: they go on, and give it back": (
+        HIGH,
+        [FULL_A, FULL_B, C_WAITS],
+        Orders(admit=False, drop_idle=True),
+    ),
+    "below, though nothing is seen to grow": (
+        BELOW,
+        [FULL_A, FULL_B, FULL_C],
+        Orders(pause=(3,), admit=False, drop_idle=True),
     ),
     "high water, one running": (HIGH, [A, B_WAITS, C_WAITS], Orders(admit=False, drop_idle=True)),
     "high water, nobody runs any more": (
@@ -108,6 +130,7 @@ WATCHED = st.lists(
         reserved=st.integers(0, 4 * GiB),
         paused=st.booleans(),
         cpu_idle=st.floats(0, 10),
+        grows=st.booleans(),
     ),
     max_size=6,
     unique_by=lambda each: each.worker,
@@ -137,6 +160,11 @@ def test_somebody_always_makes_progress(free, budget, watched, since_kill):
         assert running <= {*orders.pause, *orders.kill}, "nobody fills what the victim gives back"
     elif len(running) == 1:
         assert not orders.pause, "the only one who runs is never paused"
+    elif free < 0.75 * headroom(budget) and len(running) > 1:
+        assert orders.pause, "something grows unseen"
+    elif free < headroom(budget) and any(each.grows and not each.paused for each in watched):
+        assert set(orders.pause) <= {each.worker for each in watched if each.grows}
+        assert len(orders.pause) == 1, "what grows is stopped"
     if watched and not orders.kill and free >= 0.5 * headroom(budget):
         assert (running - set(orders.pause)) | set(orders.resume), "somebody runs"
     assert len(orders.kill) <= 1

@@ -1,7 +1,9 @@
 """Who must wait, who must go? The second fence, between admission and the kernel.
 
     free >= 1 headroom     calm: run, and let a paused worker go on when there is room for it
-    free <  1 headroom     high water: admit nobody; pause the youngest of several; somebody always runs
+    free <  1 headroom     high water: admit nobody; pause the youngest of several that still grow; somebody
+                           always runs
+    free <  0.75           the youngest of several, whether it grows or not
     free <  0.5 headroom   critical: kill the youngest; the oldest only when it is the only one; all others
                            are paused until the victim's memory is back
 
@@ -20,6 +22,8 @@ _LOCK_SECONDS = 2.0
 """If nobody running uses CPU for so long while somebody is paused, the paused one may hold a lock."""
 _REAP_SECONDS = 0.5
 """How long a killed worker may take to give its memory back before the next is killed."""
+_GROWS_UNSEEN = 0.75
+"""Below so many headrooms those are paused too that are not seen to grow."""
 _FILL_RATE = 6 * GiB
 """Bytes that one core can touch in a second (measured: 5.7 GiB)."""
 
@@ -49,6 +53,8 @@ class Watched:
     paused: bool
     cpu_idle: float
     """Seconds since it last used CPU (0 when it is paused)."""
+    grows: bool = True
+    """Whether it holds more than a reading ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,10 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
         killed = (victim.worker,) if victim else ()
         return Orders(kill=killed, pause=others, admit=False, drop_idle=True)
     if free < room:  # where admission stops too: two lines would fill up to one and pause at the other
-        youngest = running[-1:] if len(running) > 1 else []
+        # Who has all that it needs gives it back by going on. Below the second line something grows that is
+        # not seen to: a file in memory, many a little.
+        growing = running if free < _GROWS_UNSEEN * room else [each for each in running if each.grows]
+        youngest = growing[-1:] if len(running) > 1 else []
         # If all that run have ended, nobody is left to give memory back: the oldest goes on.
         stranded = paused[:1] if not running else []
         return Orders(

@@ -286,12 +286,15 @@ class GovernorThread:
                 life.reserved,
                 life.paused,
                 0.0 if life.paused else now - life.active,
+                life.memory > life.before,
             )
             for worker, life in everybody.items()
             if life.busy
             and worker not in self._killed
             and (worker in self._lives or life.memory > _UNBORN_LEAST)
         ]
+        for life in everybody.values():
+            life.before = life.memory
         budget = self._budget.bytes
         orders = governor.decide(self.memory.free, budget, watched, now, self._last_kill)
         self.admit = orders.admit

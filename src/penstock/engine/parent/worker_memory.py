@@ -29,6 +29,8 @@ class WorkerMemory:
     reserved: int = 0
     timed: bool = True
     memory: int = 0
+    before: int = 0
+    """What it held a turn of the governor ago."""
     rise: int = 0
     private: int = 0
     highest: int = 0
