@@ -71,6 +71,20 @@ def hints(source: Sized, start: int, stop: int) -> tuple[float, float]:
     return largest, total
 
 
+def largest_of_spans(source: Sized, items: int, spans: Sequence[int]) -> tuple[float, float, list[float]]:
+    """Of the first items, at least one: the largest size hint, their sum, and the mean of the largest of each
+    so many in a row."""
+    with Asking(source, "sizes"):
+        sizes = [float(size) for size in source.sizes(0, items)]
+        number, largest, total = len(sizes), max(sizes), sum(sizes)
+    _check_sizes(source, number, largest, total, 0, items)
+    means = []
+    for span in spans:
+        tops = [max(sizes[start : start + span]) for start in range(0, items, span)]
+        means.append(sum(tops) / len(tops))
+    return largest, total, means
+
+
 def largest_of(source: Sized, items: int) -> int:
     """The item with the largest size hint, of at least one."""
     with Asking(source, "sizes"):
@@ -82,15 +96,16 @@ def largest_of(source: Sized, items: int) -> int:
 
 
 def _check_sizes(source: Sized, number: int, largest: float, total: float, start: int, stop: int) -> None:
+    # Were one of them negative, or no number, the sum would be less than the largest, or none.
+    if number == stop - start and 0 <= largest <= total < math.inf:
+        return
     said = f"{called(source, 'sizes')}, asked for the {stop - start:,} items from {start:,} on, gave"
     if number != stop - start:
         raise PluginError(f"{said} {number:,} sizes")
-    # Were one of them negative, or no number, the sum would be less than the largest, or none.
-    if not 0 <= largest <= total < math.inf:
-        raise PluginError(
-            f"{said} sizes of which the largest is {largest:g} and the sum {total:g}: bytes were expected, 0 "
-            "or more for each item"
-        )
+    raise PluginError(
+        f"{said} sizes of which the largest is {largest:g} and the sum {total:g}: bytes were expected, 0 "
+        "or more for each item"
+    )
 
 
 def starts(source: Sequential, items: int) -> Sequence[int]:

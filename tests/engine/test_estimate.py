@@ -65,7 +65,7 @@ def test_children_count_for_the_highest_call():
         first=False,
         seen=500 * MiB,
     )
-    assert learnt.bound(0, 1, 1, first=False) >= 500 * MiB
+    assert learnt.bound(learnt.shape(0, 1, 1), first=False) >= 500 * MiB
 
 
 def test_a_batch_is_bounded_by_its_largest_call():
@@ -73,7 +73,7 @@ def test_a_batch_is_bounded_by_its_largest_call():
     for n in range(40):
         size = 10 * (1 + n % 8)
         learnt.footprint.observe(type_of(size))
-    many = learnt.bound(0, 40, 2, first=False)
+    many = learnt.bound(learnt.shape(0, 40, 2), first=False)
     assert many <= learnt.footprint.bound(1000.0, 2000.0)
 
 
@@ -106,3 +106,15 @@ def test_no_more_workers_than_items():
 def test_one_reason_is_told_why_there_are_not_more_workers(items, asked, says):
     plan = estimate(Range(items), workers=asked).plan(Budget(4 * GiB, "x"), Reserved(0, 0, 0))
     assert plan.limit == says
+
+
+@pytest.mark.parametrize(("sizes", "several"), [([100, 101] * 500, True), ([10, 60, 20, 300, 40] * 200, False)])
+def test_a_batch_is_as_short_as_its_items_differ_where_memory_binds(sizes, several):
+    """A batch counts with its largest item as long as it runs: of unlike ones it has one."""
+    learnt = estimate(Sized(sizes))
+    calls = [MeasuredCall(n, n + 1, sizes[n] * MiB, 0.5) for n in range(100)]
+    learnt.learn(calls, 100, 50.0, first=False, seen=0)
+    plan = learnt.plan(Budget(400 * MiB, "test"), Reserved(20 * MiB, 0, 2 * MiB))
+    assert plan.workers > 1
+    assert (plan.most_calls > 8) == several
+    assert (plan.most_calls == 1) != several

@@ -73,6 +73,39 @@ def test_nothing_is_known_at_first():
     assert 30 * MiB < footprint.bound(1, 1) <= 1.2 * 30 * MiB + MiB
 
 
+def test_what_has_changed_is_foretold_by_the_last_calls_alone():
+    """A hundred small ones say little of the large ones that come now; what is drawn stands for those."""
+    rng, footprint = random.Random(1), Footprint(scales=False)
+    for n in range(124):
+        usual = 30 if n < 100 else 580
+        footprint.observe(Observation(1, 1, int(usual * rng.uniform(0.95, 1.05) * MiB)))
+    assert min(footprint.peaks().ratios) > 500 * MiB
+    assert len(footprint.ratios) == 124, "what they took is not forgotten"
+
+
+@pytest.mark.parametrize("kind", ["uniform", "lognormal", "bimodal"])
+def test_what_comes_in_no_order_is_foretold_by_all_of_the_last_calls(kind):
+    draw = {
+        "uniform": lambda rng: rng.uniform(1, 100),
+        "lognormal": lambda rng: rng.lognormvariate(3, 1),
+        "bimodal": lambda rng: 10 * rng.choice((10, 10, 10, 10, 90)),
+    }[kind]
+    few = 0
+    for seed in range(10):
+        rng, footprint = random.Random(seed), Footprint(scales=False)
+        for n in range(300):
+            footprint.observe(Observation(1, 1, int(draw(rng) * MiB)))
+            few += n >= 128 and len(footprint.peaks().ratios) < 128
+    assert few < 0.01 * 10 * 172
+
+
+def test_a_lone_heavy_one_is_not_forgotten_for_those_that_came_since():
+    footprint = Footprint(scales=False)
+    for n in range(100):
+        footprint.observe(Observation(1, 1, (600 if n in (60, 61, 62) else 30) * MiB))
+    assert max(footprint.peaks().ratios) == 600 * MiB
+
+
 def test_a_declared_bound_is_believed_until_it_is_exceeded():
     footprint = Footprint(scales=False, declared=100 * MiB)
     assert footprint.bound(1, 1) == 100 * MiB

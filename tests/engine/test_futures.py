@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.decide.futures import DRAWS, ExpectedBatch, PeakRatios, farthest, fitting, weigh, worth
+from penstock.engine.decide.futures import (
+    DRAWS,
+    ExpectedBatch,
+    PeakRatios,
+    _mixed,
+    farthest,
+    fitting,
+    weigh,
+    worth,
+)
 
 PEAKS = st.lists(st.floats(1 * MiB, 2 * GiB), min_size=1, max_size=128).map(
     lambda seen: PeakRatios(sorted(seen))
@@ -59,6 +68,50 @@ def test_always_lets_one_in(peaks, scale, room, idle, most):
         assert not weighed.admits
 
 
+def drawn(peaks, power, batch, most):
+    """The futures of a batch, one by one, as they are defined."""
+    calls = 1 << (batch.calls - 1).bit_length()
+    held = batch.least / batch.scale
+    above = [ratio for ratio in peaks.ratios if ratio >= held or calls > 1]
+    for draw in sorted(range(DRAWS), key=lambda draw: _mixed(batch.worker * DRAWS + draw)):
+        place = ((draw + 0.5) / DRAWS) ** (1 / calls) * (len(above) + 1)
+        if place < len(above):
+            ratio = above[int(place)]
+        else:
+            ratio = max(peaks.ratios[-1], held) * (1 - min(place - len(above), 0.999)) ** -power
+        yield max(min(batch.scale * ratio, most), batch.least, batch.start)
+
+
+def over(peaks, power, batches, room, most):
+    each = [list(drawn(peaks, power, batch, most)) for batch in batches]
+    # Sums in another order differ in their last digits.
+    return [sum(sum(future) > room + apart for future in zip(*each, strict=True)) for apart in (1, -1)]
+
+
+@given(peaks=PEAKS, batches=BATCHES, room=st.integers(0, 8 * GiB), most=st.integers(MiB, 4 * GiB))
+def test_draws_what_it_says(peaks, batches, room, most):
+    if sum(batch.least for batch in batches) > room:
+        return
+    median = peaks.ratios[len(peaks.ratios) // 2]
+    living = [ratio for batch in batches[:-1] if (ratio := batch.least / batch.scale) > median]
+    seen = PeakRatios(sorted([*peaks.ratios, *living]))
+    least, most_over = over(seen, seen.power, batches, room, most)
+    assert least <= weigh(peaks, batches, room, most).over <= most_over
+
+
+@given(peaks=PEAKS, scale=st.floats(0.01, 10.0), room=st.integers(GiB, 8 * GiB), calls=st.integers(1, 300))
+def test_as_many_fit_together_as_are_weighed_one_by_one(peaks, scale, room, calls):
+    """The plan counts no other futures than admission does."""
+    workers, weighed = fitting(peaks, scale, lambda count: room, 8, calls)
+    for count in range(2, min(workers + 1, 8) + 1):
+        batches = [ExpectedBatch((1 << 32) + k, scale, 0, calls) for k in range(1, count + 1)]
+        least, most_over = over(peaks, peaks.power, batches, room, room)
+        if count <= workers:
+            assert least <= worth(count)
+        elif weighed is not None:
+            assert least <= weighed.over <= most_over
+
+
 def test_the_share_that_goes_over_is_that_of_the_distribution():
     """Two of a uniform distribution of 0 to 100: both over 150 in an eighth of the cases."""
     peaks = PeakRatios([float(k) for k in range(1, 101)])
@@ -108,7 +161,7 @@ def test_few_that_were_seen_tell_little():
     few, many = (PeakRatios([100.0 * MiB] * seen) for seen in (2, 100))
     four = [ExpectedBatch(k, 1.0) for k in range(4)]
     assert weigh(few, four, room, GiB).over > weigh(many, four, room, GiB).over == 0
-    assert farthest(few, four, GiB) > farthest(many, four, GiB)
+    assert farthest(few, four[0], GiB) > farthest(many, four[0], GiB)
 
 
 def test_it_says_why():

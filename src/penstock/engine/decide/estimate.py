@@ -105,6 +105,8 @@ class Estimate:
         self._weighed_calls: tuple[tuple[int, int, int], int] = (-1, 0, 0), 0
         self._mean_hint = 1.0
         self._largest_hint = 1.0
+        self._largest_of: dict[int, float] = {}
+        """By a number of calls of an item: the largest hint in so many, in the mean."""
         self._look_at_hints()
 
     # ------------------------------------------------------------------ hints
@@ -114,8 +116,9 @@ class Estimate:
         if not self._sized or not self.items:
             return
         first = min(self.items, 4096)
-        self._largest_hint, total = asking.hints(self._source, 0, first)
+        self._largest_hint, total, means = asking.largest_of_spans(self._source, first, futures.CALLS)
         self._mean_hint = total / first
+        self._largest_of = dict(zip(futures.CALLS, means, strict=True))
 
     def hints(self, start: int, stop: int) -> tuple[float, float]:
         """(largest, sum) of the size hints of these items; 1 an item where the source has none."""
@@ -219,14 +222,9 @@ class Estimate:
 
     # ------------------------------------------------------------------ predicting
 
-    def bound(self, start: int, stop: int, call: int, *, first: bool) -> int | None:
-        """Predicted bytes of the largest call among these items; None when nothing is known."""
-        largest, total = self.hints(start, stop)
-        items = max(stop - start, 1)
-        if call < items:
-            # No call of the batch holds more than its share, unless the large items come together.
-            total = min(total, largest * call)
-        return self.footprint.bound(largest, total, first=first)
+    def bound(self, shape: Shape, *, first: bool) -> int | None:
+        """Predicted bytes of the largest call of a batch; None when nothing is known."""
+        return self.footprint.bound(shape.largest, shape.total, first=first)
 
     def largest(self, call: int) -> int:
         """Predicted bytes of a call of so many items, the largest hint among them."""
@@ -239,7 +237,7 @@ class Estimate:
 
     def typical(self, call: int, *, largest: bool = False) -> int:
         """Median bytes of a call of so many items, without a margin; ``largest``: with the largest hint."""
-        ratios = self.footprint.peaks().ratios if self.footprint.known else (0.0,)
+        ratios = self.footprint.ratios if self.footprint.known else [0.0]
         first = self._largest_hint if largest else self._mean_hint
         scale = self.footprint.scale(first, first + self._mean_hint * (call - 1))
         return int(ratios[len(ratios) // 2] * scale)
@@ -247,13 +245,13 @@ class Estimate:
     def heaviest(self, call: int) -> int:
         """Bytes that a call of so many usual items takes where it is the heaviest that was seen."""
         scale = self.footprint.scale(self._mean_hint, self._mean_hint * call)
-        return int(self.footprint.peaks().ratios[-1] * scale)
+        return int(self.footprint.ratios[-1] * scale)
 
     def shape(self, start: int, stop: int, call: int) -> Shape:
         """What is known beforehand of the calls of a batch."""
         largest, total = self.hints(start, stop)
         items = max(stop - start, 1)
-        # As for a bound: no call holds more than its share, unless the large items come together.
+        # No call holds more than its share, unless the large items come together.
         return Shape(largest, min(total, largest * call), -(-items // max(call, 1)))
 
     def usual_shape(self, call: int) -> Shape:
@@ -282,14 +280,23 @@ class Estimate:
             return 0
         peaks = self.footprint.peaks()
         largest = Shape(self._largest_hint, self._largest_hint + self._mean_hint * (sizing.call - 1), 1)
-        batches = [self.expect(worker, largest) for worker in range(most_workers)]
-        if futures.farthest(peaks, batches, available(1)) <= available(most_workers):
+        if most_workers * futures.farthest(peaks, self.expect(0, largest), available(1)) <= available(
+            most_workers
+        ):
             return 0
+        if self.footprint.changing:  # what is known of the next call is not true of those after it
+            return 1
         seen = self.footprint.tried // _AGAIN, sizing.workers, sizing.call
         if self._weighed_calls[0] != seen:  # it takes a millisecond
-            scale = self.footprint.scale(self._mean_hint, self._mean_hint * sizing.call)
-            self._weighed_calls = seen, futures.most_calls(peaks, scale, available, sizing.workers)
+            self._weighed_calls = seen, futures.most_calls(
+                peaks, lambda calls: self._scale(calls, sizing.call), available, sizing.workers
+            )
         return self._weighed_calls[1]
+
+    def _scale(self, calls: int, call: int) -> float:
+        """Bytes by which a batch of so many calls of so many items counts: its largest item's, all the time."""
+        largest = self._mean_hint if call > 1 else self._largest_of.get(calls, self._mean_hint)
+        return self.footprint.scale(largest, max(self._mean_hint * call, largest))
 
     def plan(self, budget: Budget, reserved: Reserved) -> Plan:
         """The plan that follows from what is known now."""

@@ -36,6 +36,14 @@ _COVERAGE = 0.95
 """Share of calls that should stay under the bound: being under costs 19 times what being over costs."""
 _RECENT = 128
 """Calls whose peaks stand for those to come: fewer than for the fit, so that news counts."""
+_LATEST = 16
+"""The same where the last few foretell the next one better: what comes in order, or has changed."""
+_BETTER = 0.8
+"""They are followed where their loss is at most so much of the loss of all."""
+_RANKS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Quantiles by which a window is judged."""
+_FORGETS = 0.95
+"""Weight of its losses so far at each new call."""
 _EXPLAINS = 0.8
 """A fit is followed where it leaves at most this share of the variance of the logarithm."""
 _FADE = 0.99
@@ -78,10 +86,8 @@ class Footprint:
         self._losses = {"max": 0.0, "quantile": 0.0, "fit": 0.0}
         self._sorted: list[int] = []
         """The peaks of the calls kept, in order of size."""
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._recent, self._latest = _Window(_RECENT), _Window(_LATEST)
         """Peaks of the last calls, relative to what their size explains."""
-        self._ratios: list[float] = []
-        """The same in order of size."""
         self._explains = False
         """Whether the fit says what the size explains."""
 
@@ -164,7 +170,17 @@ class Footprint:
         """What calls took lately, relative to their scale. Something must be known."""
         if self._believed is not None:
             return PeakRatios([float(self._believed)], exact=True)
-        return PeakRatios(self._ratios or [float(max(self._top.peak, _FLOOR))])
+        return PeakRatios(self._latest.ordered if self.changing else self.ratios)
+
+    @property
+    def changing(self) -> bool:
+        """Whether the last few calls foretell the next one better than many: they come in an order."""
+        return self._latest.full and self._latest.loss < _BETTER * self._recent.loss
+
+    @property
+    def ratios(self) -> list[float]:
+        """What up to 128 calls took, relative to their scale, in order of size. Something must be known."""
+        return self._recent.ordered or [float(max(self._top.peak, _FLOOR))]
 
     def first(self) -> int:
         """Bytes that a worker's first call takes at least."""
@@ -203,10 +219,9 @@ class Footprint:
         insort(self._sorted, seen.peak)
         self._most_total = max(self._most_total, seen.total)
         self._most_largest = max(self._most_largest, seen.largest)
-        if len(self._recent) == _RECENT:
-            del self._ratios[bisect_left(self._ratios, self._recent[0])]
-        self._recent.append(self._ratio(seen))
-        insort(self._ratios, self._recent[-1])
+        ratio = self._ratio(seen)
+        self._recent.add(ratio)
+        self._latest.add(ratio)
 
     def _ratio(self, seen: Observation) -> float:
         return max(seen.peak, _FLOOR) / self._explained(seen.largest, seen.total)
@@ -268,8 +283,44 @@ class Footprint:
             if not before:
                 return
             ratios = [self._ratio(seen) for seen in last]
-        self._recent = deque(ratios, maxlen=_RECENT)
-        self._ratios = sorted(ratios)
+        self._recent.fill(ratios)
+        self._latest.fill(ratios)
+
+
+class _Window:
+    """The last values, and how well they have foretold the next one: pinball loss at five quantiles.
+
+    Args:
+        most: of them are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._last: deque[float] = deque(maxlen=most)
+        self.ordered: list[float] = []
+        """In order of size."""
+        self.loss = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many as are kept."""
+        return len(self._last) == self._last.maxlen
+
+    def add(self, value: float) -> None:
+        """One more."""
+        if self.ordered:
+            count = len(self.ordered)
+            off = [(rank, value - self.ordered[int(rank * count)]) for rank in _RANKS]
+            self.loss = _FORGETS * self.loss + sum(max(rank * by, (rank - 1) * by) for rank, by in off)
+        if self.full:
+            del self.ordered[bisect_left(self.ordered, self._last[0])]
+        self._last.append(value)
+        insort(self.ordered, value)
+
+    def fill(self, values: list[float]) -> None:
+        """These instead: they mean something else now, and nothing was foretold by them."""
+        self._last.clear()
+        self._last.extend(values)
+        self.ordered, self.loss = sorted(self._last), 0.0
 
 
 def _explains(ratios: list[float], peaks: list[float]) -> bool:

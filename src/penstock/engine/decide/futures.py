@@ -20,7 +20,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from operator import add, itemgetter
 
 from penstock.budget import format_size
@@ -35,7 +35,8 @@ _TAIL_UNKNOWN = 0.5
 """The same while fewer than four were seen."""
 _FARTHEST = 0.999
 """Of the tail, the farthest rank that is drawn."""
-_MOST_CALLS = 64
+CALLS = (2, 4, 8, 16, 32, 64)
+"""Calls of a batch that are weighed, where not everything that may come fits at once."""
 _WORD = (1 << 64) - 1
 _USUAL = 1 << 32
 """Workers that are only thought of have numbers from here on."""
@@ -122,13 +123,12 @@ def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: 
     if sum(batch.least for batch in batches) > room:
         return Weighed(count, DRAWS, allowed, room)
     peaks = _with_living(peaks, batches)
-    if farthest(peaks, batches, most) <= room:
+    ratios, power = peaks.ratios, peaks.power
+    spreads = [_spread(ratios, power, batch, most) for batch in batches]
+    if sum(spread[-1] for spread in spreads) <= room:
         return Weighed(count, 0, allowed, room)
-    power = peaks.power
-    totals = [0.0] * DRAWS
-    for batch in batches:
-        totals = list(map(add, totals, _futures(peaks.ratios, power, batch, most)))
-    return Weighed(count, sum(total > room for total in totals), allowed, room)
+    drawn = (_order(batch.worker)(spread) for batch, spread in zip(batches, spreads, strict=True))
+    return Weighed(count, _over(reduce(_added, drawn), room), allowed, room)
 
 
 def fitting(
@@ -144,48 +144,39 @@ def fitting(
         calls: of each batch.
     """
     most, power = available(1), peaks.power
-    if most_workers * _farthest(peaks, power, ExpectedBatch(_USUAL, scale, 0, calls), most) <= available(
-        most_workers
-    ):
+    spread = _spread(peaks.ratios, power, ExpectedBatch(_USUAL, scale, 0, calls), most)
+    if most_workers * spread[-1] <= available(most_workers):
         return most_workers, None
-    totals = [0.0] * DRAWS
-    for count in range(1, most_workers + 1):
-        batch = ExpectedBatch(_USUAL + count, scale, 0, calls)
-        totals = list(map(add, totals, _futures(peaks.ratios, power, batch, most)))
+    totals: Sequence[float] = _order(_USUAL + 1)(spread)  # alike for all, but for the order
+    for count in range(2, most_workers + 1):
+        totals = _added(totals, _order(_USUAL + count)(spread))
         room = available(count)
-        weighed = Weighed(count, sum(total > room for total in totals), worth(count), room)
-        if count > 1 and not weighed.admits:
+        if count * spread[-1] <= room:
+            continue
+        weighed = Weighed(count, _over(totals, room), worth(count), room)
+        if not weighed.admits:
             return count - 1, weighed
     return most_workers, None
 
 
-def most_calls(peaks: PeakRatios, scale: float, available: Callable[[int], int], workers: int) -> int:
-    """The most calls a batch with which still as many batches run together as with one; at most 64."""
-    calls = 1
-    while calls < _MOST_CALLS and fitting(peaks, scale, available, workers, 2 * calls)[0] == workers:
-        calls *= 2
-    return calls
+def most_calls(
+    peaks: PeakRatios, scale: Callable[[int], float], available: Callable[[int], int], workers: int
+) -> int:
+    """The most calls a batch, of :data:`CALLS`, with which still as many batches run together as with one.
+
+    ``scale`` is that of a batch of so many.
+    """
+    most = 1
+    for calls in CALLS:
+        if fitting(peaks, scale(calls), available, workers, calls)[0] < workers:
+            break
+        most = calls
+    return most
 
 
-def farthest(peaks: PeakRatios, batches: Sequence[ExpectedBatch], most: int) -> float:
-    """The most bytes that are drawn for these batches together."""
-    power = peaks.power
-    return sum(_farthest(peaks, power, batch, most) for batch in batches)
-
-
-def _farthest(peaks: PeakRatios, power: float, batch: ExpectedBatch, most: int) -> float:
-    """The most that is drawn for a batch."""
-    ratios, holds = peaks.ratios, batch.least / batch.scale
-    low = bisect_left(ratios, holds) if batch.calls == 1 else 0
-    rank = ((DRAWS - 0.5) / DRAWS) ** (1 / _doubled(batch.calls))
-    at, seen = rank * (len(ratios) - low + 1), len(ratios) - low
-    ratio = ratios[low + int(at)] if at < seen else _beyond(max(ratios[-1], holds), at - seen, power)
-    return max(min(batch.scale * ratio, most), batch.least, batch.start)
-
-
-def _beyond(top: float, rank: float, power: float) -> float:
-    """The tail, above the largest seen."""
-    return float(top * (1 - min(rank, _FARTHEST)) ** -power)
+def farthest(peaks: PeakRatios, batch: ExpectedBatch, most: int) -> float:
+    """The most bytes that are drawn for a batch."""
+    return _spread(peaks.ratios, peaks.power, batch, most)[-1]
 
 
 def _with_living(peaks: PeakRatios, batches: Sequence[ExpectedBatch]) -> PeakRatios:
@@ -197,8 +188,18 @@ def _with_living(peaks: PeakRatios, batches: Sequence[ExpectedBatch]) -> PeakRat
     return PeakRatios(sorted([*peaks.ratios, *living])) if living else peaks
 
 
-def _futures(ratios: Sequence[float], power: float, batch: ExpectedBatch, most: int) -> Sequence[float]:
-    """The peak of a batch in each future."""
+def _added(totals: Sequence[float], drawn: Sequence[float]) -> list[float]:
+    """Each future with one batch more."""
+    return list(map(add, totals, drawn))
+
+
+def _over(totals: Sequence[float], room: int) -> int:
+    """How many of them are over it."""
+    return sum(map(float(room).__lt__, totals))
+
+
+def _spread(ratios: Sequence[float], power: float, batch: ExpectedBatch, most: int) -> list[float]:
+    """The peaks of a batch in all futures, in order of size."""
     scale, calls = batch.scale, _doubled(batch.calls)
     low = bisect_left(ratios, batch.least / scale) if calls == 1 else 0
     seen = len(ratios) - low
@@ -215,8 +216,7 @@ def _futures(ratios: Sequence[float], power: float, batch: ExpectedBatch, most: 
     if peaks[0] < floor:
         below = bisect_left(peaks, floor)
         peaks[:below] = [float(floor)] * below
-    drawn: tuple[float, ...] = _order(batch.worker)(peaks)
-    return drawn
+    return peaks
 
 
 def _doubled(calls: int) -> int:

@@ -145,7 +145,7 @@ class Recall:
 
     def _judge_above(self, ratios: Sequence[float], calls: int) -> None:
         """Drop earlier runs where too many calls take more than all of theirs."""
-        before = self._was.peaks().ratios
+        before = self._was.ratios
         above = sum(ratio > _ALIKE * before[-1] for ratio in ratios)
         if above and chance(above, calls, len(before)) < _DOUBT:
             self._drop(
@@ -154,7 +154,7 @@ class Recall:
 
     def _judge_all(self) -> None:
         """Drop them where the calls of this run are lighter or heavier as a whole."""
-        before, now = self._was.peaks().ratios, self._ratios
+        before, now = self._was.ratios, self._ratios
         if self._both is not None and differ(before, now):
             times = now[len(now) // 2] / before[len(before) // 2]
             self._drop(f"the first {plural(len(now), 'call')} took {times:.2g} times as much, in the median")

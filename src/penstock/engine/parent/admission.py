@@ -316,17 +316,20 @@ class Admission:
         room = self.room()
         if running and self._estimate.recall.stands and self._is_soon(running, now):
             return None
-        bound = self._estimate.bound(task.start, task.stop, call, first=not worker.warm)
-        if not running:  # somebody always runs; what it takes beyond the room, the governor sees
-            need = max(bound or 0, task.floor)
-            if self._short(need or room, room, now):
-                return None
-            return min(need, room) if need else room
-        if bound is None:
+        first = not worker.warm
+        if running and not self._estimate.footprint.known:
             return self._explore(worker, running, room, now)
-        least = max(task.floor, self._crew.held(worker))
-        batch = self._estimate.expect(worker.number, shape, least=least, first=not worker.warm)
-        return max(bound, task.floor) if self._fits(batch, room) else None
+        if running:
+            least = max(task.floor, self._crew.held(worker))
+            if not self._fits(self._estimate.expect(worker.number, shape, least=least, first=first), room):
+                return None
+        need = max(self._estimate.bound(shape, first=first) or 0, task.floor)
+        if running:
+            return need
+        # Somebody always runs; what it takes beyond the room, the governor sees.
+        if self._short(need or room, room, now):
+            return None
+        return min(need, room) if need else room
 
     def _is_soon(self, running: list[WorkerState], now: float) -> bool:
         """Whether to see first what those running hold: it may be more than in any earlier run."""
