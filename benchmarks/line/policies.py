@@ -67,7 +67,7 @@ class _Bounds(Admission):
     def _reserve(
         self, task: Task, call: int, shape: Shape, worker: WorkerState, running: list[WorkerState], now: float
     ) -> int | None:
-        bound = self._estimate.bound(task.start, task.stop, call, first=not worker.warm)
+        bound = self._estimate.bound(shape, first=not worker.warm)
         if bound is None or not running:
             return super()._reserve(task, call, shape, worker, running, now)
         need = max(bound, task.floor)
@@ -202,7 +202,8 @@ def fixed(count: int) -> type[Admission]:
 
     class Fixed(_Reserving):
         def make_plan(self) -> Plan:
-            self.plan = replace(super().make_plan(), workers=count)
+            if self.plan is None:  # nothing else in it counts
+                self.plan = replace(super().make_plan(), workers=count)
             return self.plan
 
         def another_worker(self, plan: Plan, now: float) -> bool:

@@ -71,13 +71,13 @@ def main() -> None:
         for name in options.families
         for profile in options.profiles
     ]
-    rows: list[Row] = []
+    rows = [Row(**json.loads(line)) for path in options.show for line in path.read_text().splitlines()]
     with Pool(options.jobs) as pool:
-        for some in pool.imap_unordered(_play, todo):
+        for some in pool.imap_unordered(_play, [] if rows else todo):
             rows += some
-    if options.json:
-        with open(options.json, "a") as file:
-            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+            if options.json:  # as it comes: a run that is ended early has not run for nothing
+                with open(options.json, "a") as file:
+                    file.writelines(json.dumps(asdict(row)) + "\n" for row in some)
     for table in (_by_family, _by_profile, _what_it_cost):
         print(table(rows, options.policies) + "\n")
 
@@ -95,6 +95,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pressure", type=float, default=1.2, help="of all cores on the budget")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append a line for each run")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", default=[], metavar="FILE", help="only print what such files say"
+    )
     return parser.parse_args()
 
 

@@ -71,6 +71,9 @@ class Group:
         self._kills: dict[Path, int] = {}
         self.peak = 0
         """Highest anonymous + shared bytes seen by :meth:`look`."""
+        self.byte_seconds = 0.0
+        """Bytes that were held, over time."""
+        self._looked = time.monotonic()
         try:
             for folder in self._made:
                 folder.mkdir()
@@ -96,7 +99,10 @@ class Group:
     def look(self) -> None:
         """Take a reading; to be called every 20 ms or so."""
         stat = fields((self.folder / "memory.stat").read_text())
-        self.peak = max(self.peak, sum(stat[name] for name in self._names.resident))
+        held, now = sum(stat[name] for name in self._names.resident), time.monotonic()
+        self.peak = max(self.peak, held)
+        self.byte_seconds += held * (now - self._looked)
+        self._looked = now
         # On v1 a kill counts in the victim's own group only, and that group may go.
         folders = [self.folder] if self._names is _V2 else _tree(self.folder)
         for folder in folders:

@@ -1,4 +1,4 @@
-"""Nine mixes of items, eight of them made to go wrong in a small memory budget.
+"""Mixes of items, most of them made to go wrong in a small memory budget.
 
 An item is a number. Working on it fills a known amount of memory and gives a checksum that anyone
 can foretell without allocating anything. Sizes are made for 1 GiB and 4 workers, ``scale`` changes
@@ -8,6 +8,7 @@ them. Run as a program it works on one item: ``python mixes.py MIX SCALE FOLDER 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ class Mix:
 
     about: str
     items: int
-    need: Callable[[int], int]
+    need: Callable[[int], float]
     """Item -> MiB."""
     seconds: float = 0.02
     """How long the memory is held."""
@@ -55,7 +56,15 @@ MIXES = {
     ),
     "crashonce": Mix("20 MiB; item 50 kills its process at the first attempt", 100, lambda item: 20),
     "bigout": Mix("results of 8 MiB, 1.3 GiB in all; only their checksums are wanted", 160, lambda item: 8),
-}
+    "mostheavy": Mix(
+        "480 MiB each but the first: what is tried first tells nothing", 20, lambda item: 480 if item else 1,
+        seconds=0.03,
+    ),
+    "mixed": Mix(
+        "2 to 450 MiB, as drawn: two at once always fit, four nearly always", 120,
+        lambda item: 2 + 448 * random.Random(item).random(), seconds=0.1,
+    ),
+}  # fmt: skip
 
 
 def worker(mix: str, scale: float, folder: Path) -> Callable[[int], Any]:

@@ -105,8 +105,11 @@ def with_gnu_parallel(task: Task) -> Iterator[Pair]:
             yield item, RuntimeError("its process failed")
 
 
+BEFORE = "before"
+"""The peer that is another version of penstock."""
 PEERS: dict[str, Callable[[Task], Iterable[Pair]]] = {
     "penstock": with_penstock,
+    BEFORE: with_penstock,
     "executor": with_executor,
     "joblib": with_joblib,
     "pool": with_pool,
@@ -120,4 +123,4 @@ def installed(peer: str) -> bool:
     """Whether a peer can take part here."""
     if peer == "gnu-parallel":
         return shutil.which("parallel") is not None
-    return peer not in ("joblib", "penstock") or find_spec(peer) is not None
+    return peer != BEFORE and (peer not in ("joblib", "penstock") or find_spec(peer) is not None)

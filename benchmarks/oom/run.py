@@ -25,14 +25,14 @@ from typing import Any
 import mixes
 from group import VIEWS, Group
 from mixes import MIXES, MiB
-from peers import NOT_FOR, PEERS, installed
+from peers import BEFORE, NOT_FOR, PEERS, installed
 
 from penstock.budget import parse_size
 
 _LOOK_SECONDS = 0.02
 _COLUMNS = (
     "mix", "peer", "complete", "lost", "kernel kills", "hangs", "timeouts", "orphans", "repeated",
-    "CPU s", "x ours", "wall s", "peak MiB",
+    "CPU s", "x ours", "wall s", "x ours", "held", "peak MiB",
 )  # fmt: skip
 _GRACE_SECONDS = 1.0
 """Children may take so long to end after the first process has; later ones are orphans."""
@@ -68,6 +68,8 @@ class Outcome:
     wall: float
     peak: int
     """Anonymous + shared bytes of the group."""
+    held: float
+    """Share of the limit that was held, over time."""
     error: str
     """The last line it wrote to stderr, if it failed."""
 
@@ -82,7 +84,8 @@ def main() -> None:
         for view in options.views:
             for mix in options.mixes:
                 for peer in options.peers:
-                    if (peer, mix) in NOT_FOR or (peer != "penstock" and number >= options.peer_runs):
+                    other = peer not in ("penstock", BEFORE)
+                    if (peer, mix) in NOT_FOR or (other and number >= options.peer_runs):
                         continue
                     outcome = _run(peer, mix, view, options)
                     outcomes.append(outcome)
@@ -107,10 +110,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--views", type=_names(VIEWS), default=list(VIEWS))
     parser.add_argument("--mixes", type=_names(MIXES), default=list(MIXES))
     parser.add_argument("--peers", type=_names(names), default=names, help=f"here: {', '.join(names)}")
+    parser.add_argument(
+        "--before", type=Path, metavar="SRC", help="the sources of another penstock take part, in turns"
+    )
     parser.add_argument("--stall", type=float, default=20, help="seconds without progress that are a hang")
     parser.add_argument("--timeout", type=float, default=180, help="seconds for one run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append a line for each run")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.before:
+        options.peers = ["penstock", BEFORE, *(peer for peer in options.peers if peer != "penstock")]
+    return options
 
 
 def _names(known: Collection[str]) -> Callable[[str], list[str]]:
@@ -135,7 +144,9 @@ def _run(peer: str, mix: str, view: str, options: argparse.Namespace) -> Outcome
         began = time.monotonic()
         try:
             with open(folder / "log", "wb") as log:
-                process = subprocess.Popen(group.command(program + arguments), stdout=log, stderr=log)
+                process = subprocess.Popen(
+                    group.command(program + arguments), stdout=log, stderr=log, env=_env(peer, options)
+                )
                 stopped = _watch(process, group, folder, options)
                 wall = time.monotonic() - began
                 orphans = 0 if stopped else _left(group)
@@ -149,7 +160,12 @@ def _run(peer: str, mix: str, view: str, options: argparse.Namespace) -> Outcome
             **_check(folder, mix, options.scale, ended),
             kernel_kills=group.kills, hang=stopped == "hang", timeout=stopped == "timeout", orphans=orphans,
             cpu=round(cpu, 3), wall=round(wall, 3), peak=group.peak,
+            held=round(group.byte_seconds / wall / options.limit, 3),
         )  # fmt: skip
+
+
+def _env(peer: str, options: argparse.Namespace) -> dict[str, str] | None:
+    return {**os.environ, "PYTHONPATH": str(options.before)} if peer == BEFORE else None
 
 
 def _check(folder: Path, mix: str, scale: float, ended: bool) -> dict[str, Any]:
@@ -236,7 +252,7 @@ def _tables(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterato
         head = f"{view}, {options.limit / MiB:.0f} MiB, {options.workers} workers, scale {options.scale:g}"
         rows = [f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "--:|" * (len(_COLUMNS) - 2)]
         for mix in options.mixes:
-            ours = _cpu(outcomes, view, mix, "penstock")
+            ours = [o for o in outcomes if (o.view, o.mix, o.peer) == (view, mix, "penstock")]
             for peer in options.peers:
                 seen = [o for o in outcomes if (o.view, o.mix, o.peer) == (view, mix, peer)]
                 if seen:
@@ -244,21 +260,18 @@ def _tables(outcomes: Sequence[Outcome], options: argparse.Namespace) -> Iterato
         yield "\n".join([head, *rows, "", _summary(outcomes, view, options)])
 
 
-def _cpu(outcomes: Sequence[Outcome], view: str, mix: str, peer: str) -> float | None:
-    """Median over the runs; None without a complete one: it did not do the work."""
-    seen = [o.cpu for o in outcomes if (o.view, o.mix, o.peer) == (view, mix, peer) and o.complete]
-    return median(seen) if seen else None
-
-
-def _row(mix: str, peer: str, seen: Sequence[Outcome], ours: float | None) -> str:
-    cpu = median(o.cpu for o in seen)
+def _row(mix: str, peer: str, seen: Sequence[Outcome], ours: Sequence[Outcome]) -> str:
+    """Medians; ratios where both did the work."""
     complete = sum(o.complete for o in seen)
-    ratio = f"{cpu / ours:.1f}" if ours and complete else ""
+    cpu, wall = median(o.cpu for o in seen), median(o.wall for o in seen)
+    done = [o for o in ours if o.complete] if complete else []
+    by_cpu = f"{cpu / median(o.cpu for o in done):.1f}" if done else ""
+    by_wall = f"{wall / median(o.wall for o in done):.2f}" if done else ""
     cells = [
         mix, peer, f"{complete} of {len(seen)}", max(o.lost for o in seen), sum(o.kernel_kills for o in seen),
         sum(o.hang for o in seen), sum(o.timeout for o in seen), max(o.orphans for o in seen),
-        max(o.repeated for o in seen), f"{cpu:.2f}", ratio, f"{median(o.wall for o in seen):.1f}",
-        f"{max(o.peak for o in seen) / MiB:.0f}",
+        max(o.repeated for o in seen), f"{cpu:.2f}", by_cpu, f"{wall:.1f}", by_wall,
+        f"{median(o.held for o in seen):.0%}", f"{max(o.peak for o in seen) / MiB:.0f}",
     ]  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 

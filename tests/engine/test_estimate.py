@@ -108,7 +108,9 @@ def test_one_reason_is_told_why_there_are_not_more_workers(items, asked, says):
     assert plan.limit == says
 
 
-@pytest.mark.parametrize(("sizes", "several"), [([100, 101] * 500, True), ([10, 60, 20, 300, 40] * 200, False)])
+@pytest.mark.parametrize(
+    ("sizes", "several"), [([100, 101] * 500, True), ([10, 60, 20, 300, 40] * 200, False)]
+)
 def test_a_batch_is_as_short_as_its_items_differ_where_memory_binds(sizes, several):
     """A batch counts with its largest item as long as it runs: of unlike ones it has one."""
     learnt = estimate(Sized(sizes))

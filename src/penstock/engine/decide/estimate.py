@@ -288,13 +288,16 @@ class Estimate:
             return 1
         seen = self.footprint.tried // _AGAIN, sizing.workers, sizing.call
         if self._weighed_calls[0] != seen:  # it takes a millisecond
-            self._weighed_calls = seen, futures.most_calls(
-                peaks, lambda calls: self._scale(calls, sizing.call), available, sizing.workers
+            self._weighed_calls = (
+                seen,
+                futures.most_calls(
+                    peaks, lambda calls: self._scale(calls, sizing.call), available, sizing.workers
+                ),
             )
         return self._weighed_calls[1]
 
     def _scale(self, calls: int, call: int) -> float:
-        """Bytes by which a batch of so many calls of so many items counts: its largest item's, all the time."""
+        """Bytes with which a batch of so many calls counts: those of its largest item, all the time."""
         largest = self._mean_hint if call > 1 else self._largest_of.get(calls, self._mean_hint)
         return self.footprint.scale(largest, max(self._mean_hint * call, largest))
 
