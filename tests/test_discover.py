@@ -100,6 +100,13 @@ def test_free_is_the_least_that_is_left_anywhere():
     assert free([tree(GiB, 2 * GiB)], budget=9 * GiB, ours=0) == -GiB
 
 
+def test_what_ours_took_since_the_ceilings_were_read_is_not_free():
+    """Others hold 1 GiB of 4; ours grew from 1 to 2 meanwhile."""
+    ceilings = [tree(4 * GiB, 2 * GiB)]
+    assert free(ceilings, budget=4 * GiB, ours=2 * GiB, then=GiB) == GiB
+    assert free(ceilings, budget=4 * GiB, ours=0, then=GiB) == 3 * GiB
+
+
 def test_the_narrowest_counter_of_kernel_kills():
     ceilings = [tree(1), tree(1, kernel_kills=5), tree(1, kernel_kills=2)]
     assert kernel_kills(ceilings) == 2

@@ -1,6 +1,7 @@
 """Groups of our own, on made-up trees: which way is taken, what is undone, swept, and never touched."""
 
 import errno
+import gc
 import os
 import signal
 import threading
@@ -13,12 +14,13 @@ from penstock.budget import MiB
 from penstock.errors import UsageError
 from penstock.groups import Member, RunGroup, find, ways
 from penstock.groups.files import GroupFiles, pids
-from penstock.groups.member import GroupMemory, highest, of_v1, of_v2
+from penstock.groups.memory import GroupMemory, highest, of_v1, of_v2
 from penstock.groups.run import is_left, name, sweep
 
 V1 = {
     "memory.stat": "total_rss 0\ntotal_shmem 0\ntotal_cache 0\n",
     "memory.kmem.usage_in_bytes": "0\n",
+    "memory.usage_in_bytes": "0\n",
     "memory.max_usage_in_bytes": "0\n",
     "memory.limit_in_bytes": "9223372036854771712\n",
     "memory.oom_control": "oom_kill 0\n",
@@ -27,6 +29,7 @@ V1 = {
 V2 = {
     "memory.stat": "anon 0\nfile 0\nshmem 0\n",
     "memory.peak": "0\n",
+    "memory.current": "0\n",
     "memory.max": "max\n",
     "memory.events": "oom_kill 0\n",
     "cgroup.procs": "",
@@ -501,3 +504,47 @@ def test_a_run_is_closed_once(tmp_path):
     assert run.close()
     assert run.close()
     assert ended == [1]
+
+
+def charge(folder, version, *, anonymous=0, shared=0, charged=None):
+    """What a made-up group holds."""
+    total = "total_" if version == 1 else ""
+    names = ("total_rss", "total_cache") if version == 1 else ("anon", "file")
+    stat = f"{names[0]} {anonymous}\n{names[1]} {shared}\n{total}shmem {shared}\n"
+    (folder / "memory.stat").write_text(stat)
+    counter = "memory.usage_in_bytes" if version == 1 else "memory.current"
+    (folder / counter).write_text(f"{anonymous + shared if charged is None else charged}\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_a_dead_worker_left_counts_before_the_kernels_numbers_tell_of_it(tmp_path, version):
+    """A file that is memory: it stays charged to the run when the worker's group is gone."""
+    run = Machine(tmp_path, version).find().run
+    member = run.member("w1")
+    charge(member.folder, version, anonymous=10 * MiB, shared=60 * MiB)
+    charge(run.folder, version, anonymous=1 * MiB, charged=70 * MiB)
+    assert run.all.held().memory == 70 * MiB
+    run.drop(member)
+    charge(run.folder, version, anonymous=1 * MiB, charged=60 * MiB)
+    assert not member.folder.exists()
+    assert run.all.held().memory == 60 * MiB
+    charge(run.folder, version, anonymous=50 * MiB, charged=0)  # and somebody removes the file
+    assert run.all.held().memory == 0
+    run.close()
+
+
+def test_no_descriptor_of_a_run_is_left(tmp_path):
+    """Without waiting for a collection of cycles."""
+    machine = Machine(tmp_path, 2)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(os.listdir("/dev/fd"))
+        found = machine.find()
+        found.run.member("w1")
+        found.run.all.read()
+        found.run.close()
+        del found
+        assert len(os.listdir("/dev/fd")) == before
+    finally:
+        gc.enable()

@@ -226,15 +226,22 @@ def _text(requested: str | int) -> str:
     return format_size(requested) if isinstance(requested, int) else requested
 
 
-def free(ceilings: Iterable[Ceiling], budget: int, ours: int) -> int:
+def free(ceilings: Iterable[Ceiling], budget: int, ours: int, then: int | None = None) -> int:
     """Bytes left now, under the budget and under every ceiling of the tree; negative when over.
 
     A ceiling that does not tell what is used counts as used by us alone.
+
+    Args:
+        ceilings: as they were read last.
+        budget: for all our processes together.
+        ours: what these hold now.
+        then: what they held when the ceilings were read; the same by default.
     """
     left = budget - ours
+    since = 0 if then is None else ours - then
     for ceiling in ceilings:
         if ceiling.scope == "tree":
-            left = min(left, ceiling.bytes - (ceiling.used or ours))
+            left = min(left, ceiling.bytes - (ceiling.used + since if ceiling.used else ours))
     return left
 
 

@@ -1,84 +1,19 @@
-"""One control group: what it holds, what it held at most, whom the kernel took, and how to stop or end it.
-
-Page cache is never counted: the kernel gives it back. Pipe buffers are counted where a counter tells them,
-among the memory that the kernel itself holds for the group; what it holds for other reasons is some megabytes
-at most, so only what is above that counts.
-"""
+"""One control group: what it holds, what it held at most, whom the kernel took, and how to stop or end it."""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from penstock.budget import MiB
 from penstock.groups.files import GroupFiles, pids
-from penstock.proc import KernelFile, find, tracks_resources
-
-_KERNELS_OWN = 8 * MiB
-"""So much kernel memory is not taken for pipe buffers."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupMemory:
-    """What a group and those below it hold at one moment, in bytes."""
-
-    memory: int
-    """Anonymous + shared memory, each page once."""
-    shared: int
-    """The shared part of it: shared mappings, and files that are memory."""
-    cache: int
-    """Pages of files on disks: the group is charged for them, and they can be taken back."""
-    kernel: int
-    """What the kernel holds for the group, pipe buffers included."""
-    pipes: int
-    """Pipe buffers, as far as they are told from other kernel memory."""
-
-
-NOTHING = GroupMemory(0, 0, 0, 0, 0)
-
-
-def of_v1(stat: bytes, kernel: int) -> GroupMemory:
-    """From ``memory.stat`` and ``memory.kmem.usage_in_bytes``."""
-    shared = find(stat, b"total_shmem ") or 0
-    cache = max((find(stat, b"total_cache ") or 0) - shared, 0)
-    pipes = kernel if kernel > _KERNELS_OWN else 0
-    return GroupMemory((find(stat, b"total_rss ") or 0) + shared, shared, cache, kernel, pipes)
-
-
-def of_v2(stat: bytes) -> GroupMemory:
-    """From ``memory.stat``; pipe buffers are told since Linux 5.18."""
-
-    def value(*names: bytes) -> int:
-        return sum(find(stat, name) or 0 for name in names)
-
-    shared = value(b"shmem ")
-    parts = value(b"slab ", b"kernel_stack ", b"pagetables ", b"sec_pagetables ", b"percpu ", b"vmalloc ")
-    kernel = max(value(b"kernel "), parts)
-    pipes = kernel - parts if kernel - parts > _KERNELS_OWN else 0
-    cache = max(value(b"file ") - shared, 0)
-    return GroupMemory(value(b"anon ") + shared, shared, cache, kernel + value(b"sock "), pipes)
-
-
-def highest(mark: int, before: GroupMemory, after: GroupMemory) -> int:
-    """The most anonymous + shared bytes between two readings, by the high-water mark of all that is charged.
-
-    What was cached at that moment is not told: the most that either reading saw is taken off. So the answer
-    may be too low, and is too high only by files that came and went in between.
-    """
-    other = max(before.cache, after.cache) + max(before.kernel, after.kernel)
-    return max(before.memory, after.memory, mark - other)
-
-
-def bound(mark: float, before: GroupMemory, after: GroupMemory) -> float:
-    """What the anonymous + shared bytes between two readings were never above, by the same mark."""
-    other = min(before.cache, after.cache) + min(before.kernel, after.kernel)
-    return max(before.memory, after.memory, mark - other)
+from penstock.groups.memory import NOTHING, GroupMemory, bound, highest
+from penstock.groups.reader import GroupReader
+from penstock.proc import KernelFile, tracks_resources
 
 
 class Told(NamedTuple):
@@ -99,16 +34,22 @@ class Member:
     Args:
         folder: of the group, which is there.
         version: of the control groups.
+        below: the groups directly below it, where nobody else makes any, kept up to date by who makes them.
     """
 
-    def __init__(self, folder: Path, version: Literal[1, 2], files: GroupFiles | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        version: Literal[1, 2],
+        files: GroupFiles | None = None,
+        below: Sequence[GroupReader] | None = None,
+    ) -> None:
         self.folder = folder
         self.version = version
         self._files = files or GroupFiles()
         self.procs = folder / "cgroup.procs"
-        self._stat = KernelFile(folder / "memory.stat")
+        self.memory = GroupReader(folder, version, self._files, below)
         v1 = version == 1
-        self._kernel = KernelFile(folder / "memory.kmem.usage_in_bytes") if v1 else None
         # A group's own victims: on v2 the other file counts those of the groups below as well.
         self._kills = KernelFile(folder / ("memory.oom_control" if v1 else "memory.events"))
         self._mark = _HighWater(folder / ("memory.max_usage_in_bytes" if v1 else "memory.peak"), version)
@@ -116,18 +57,12 @@ class Member:
 
     def held(self) -> GroupMemory | None:
         """What it holds now; None when it is gone."""
-        stat = self._stat.read()
-        if not stat:
-            return None
-        if self._kernel is None:
-            return of_v2(stat)
-        text = self._kernel.read().strip()
-        return of_v1(stat, int(text) if text.isdigit() else 0)
+        return self.memory.held()
 
     def read(self) -> Told | None:
         """What it holds now, and held since the last call; None when it is gone."""
         mark, most = self._mark.take()
-        held = self.held()
+        held = self.memory.read_for_sum()
         if held is None:
             return None
         before, self._before = self._before, held

@@ -18,6 +18,7 @@ from typing import Literal
 from penstock import proc
 from penstock.groups.files import GroupFiles
 from penstock.groups.member import Member
+from penstock.groups.reader import GroupReader
 from penstock.identity import UNSEEN, started
 
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
@@ -93,7 +94,8 @@ class RunGroup:
         self.version = version
         self._files = files or GroupFiles()
         self._at_end = at_end
-        self.all = Member(folder, version, files)
+        self._below: list[GroupReader] = []
+        self.all = Member(folder, version, files, self._below)
         """Everybody in the run."""
         self._leaving: list[tuple[Member, float, float]] = []
         """Groups to be removed, when at the earliest, and when their resource trackers end at the latest."""
@@ -107,7 +109,9 @@ class RunGroup:
         """
         folder = self.folder / name
         self._files.make(folder)
-        return Member(folder, self.version, self._files)
+        member = Member(folder, self.version, self._files)
+        self._below.append(member.memory)
+        return member
 
     def drop(self, member: Member) -> None:
         """End whatever is left in a group; it is removed now or by :meth:`tidy`."""
@@ -128,8 +132,19 @@ class RunGroup:
             self._leaving = [
                 (each, at, until)
                 for each, at, until in self._leaving
-                if now < at or not each.end(trackers=now >= until)
+                if now < at or not self._remove(each, trackers=now >= until)
             ]
+
+    def _remove(self, member: Member, *, trackers: bool) -> bool:
+        """End and remove one of the groups; whether it is gone."""
+        last = member.held()
+        if not member.end(trackers=trackers):
+            return False
+        # First added, then left out: a moment in which it counts twice is better than one in which it is not.
+        self.all.memory.left(last)
+        if member.memory in self._below:
+            self._below.remove(member.memory)
+        return True
 
     def _has_trackers(self) -> bool:
         return any(pid and proc.tracks_resources(pid) for pid in self.all.pids())

@@ -1,7 +1,8 @@
 """The memory limits of every control group that holds this process, v1, v2 and both at once.
 
 Covers all visible ancestors, and on v1 the hidden ones as well. ``used`` is anonymous + shared
-memory only: the groups' own usage figures count page cache, which the kernel gives back.
+memory only: the groups' own usage figures count page cache, which the kernel gives back. The groups that
+hold this process have groups below them, often ours: see :mod:`penstock.groups.reader`.
 
 Read every 10 to 20 ms by the governor, so the files are found once and stay open; they are looked
 for again when this process was moved to another group.
@@ -14,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.budget import Ceiling
-from penstock.proc import SYSTEM, KernelFile, find, hierarchies
+from penstock.groups import GroupReader
+from penstock.proc import SYSTEM, KernelFile, hierarchies
 
 # v1 writes "no limit" as the largest multiple of the page size in 63 bits.
 _UNLIMITED = 1 << 62
@@ -55,8 +57,9 @@ def _limit(file: KernelFile) -> int | None:
     return value if value < _UNLIMITED else None
 
 
-def _sum(content: bytes, *starts: bytes) -> int:
-    return sum(find(content, start) or 0 for start in starts)
+def _used(group: GroupReader) -> int:
+    held = group.held()
+    return 0 if held is None else held.memory
 
 
 class _V1:
@@ -64,7 +67,8 @@ class _V1:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._limits = [KernelFile(folder / "memory.limit_in_bytes") for folder in folders]
-        self._stats = [KernelFile(folder / "memory.stat") for folder in folders]
+        self._own = KernelFile(folders[0] / "memory.stat")
+        self._memory = [GroupReader(folder, 1) for folder in folders]
         self._kills = V1Kills(folders)
 
     def read(self) -> list[Ceiling]:
@@ -73,25 +77,19 @@ class _V1:
             for level, file in enumerate(self._limits)
             if (bytes_ := _limit(file)) is not None
         ]
-        effective = self._stats[0].value(b"hierarchical_memory_limit ") or _UNLIMITED
+        effective = self._own.value(b"hierarchical_memory_limit ") or _UNLIMITED
         if effective < min((bytes_ for _, bytes_, _ in found), default=_UNLIMITED):
             # Set in a group that cannot be seen from here; what the outermost visible group holds
             # is the least that one holds.
-            origin = (
-                f"cgroup memory limit of an outer group (hierarchical_memory_limit in {self._stats[0].path})"
-            )
-            found.append((len(self._stats) - 1, effective, origin))
+            origin = f"cgroup memory limit of an outer group (hierarchical_memory_limit in {self._own.path})"
+            found.append((len(self._memory) - 1, effective, origin))
         if not found:
             return []
         kills = self._kills.read()
         return [
-            self._ceiling(bytes_, origin, self._stats[level].read(), kills[level])
+            Ceiling(bytes_, "tree", origin, _used(self._memory[level]), kernel_kills=kills[level])
             for level, bytes_, origin in found
         ]
-
-    def _ceiling(self, bytes_: int, origin: str, stat: bytes, kills: int | None) -> Ceiling:
-        used = _sum(stat, b"total_rss ", b"total_shmem ")
-        return Ceiling(bytes_, "tree", origin, used, kernel_kills=kills)
 
 
 class V1Kills:
@@ -149,7 +147,7 @@ class _V2:
             (
                 KernelFile(folder / "memory.max"),
                 KernelFile(folder / "memory.high"),
-                KernelFile(folder / "memory.stat"),
+                GroupReader(folder, 2),
                 KernelFile(folder / "memory.events"),
                 KernelFile(folder / "memory.oom.group"),
             )
@@ -159,13 +157,13 @@ class _V2:
     def read(self) -> list[Ceiling]:
         ceilings = []
         kills_group = False
-        for maximum, high, stat, events, group in self._groups:
+        for maximum, high, memory, events, group in self._groups:
             # Over a limit the kernel ends the outermost such group between the victim and the limit.
             kills_group = kills_group or group.read().strip() == b"1"
             hard, soft = _limit(maximum), _limit(high)
             if hard is None and soft is None:
                 continue
-            used = _sum(stat.read(), b"anon ", b"shmem ")
+            used = _used(memory)
             kills = events.value(b"oom_kill ")
             if hard is not None:
                 origin = f"cgroup memory limit ({maximum.path})"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from penstock.groups.member import of_v1, of_v2
+from penstock.groups import GroupReader
 from penstock.limits.cgroup import V1Kills
 from penstock.proc import SYSTEM, KernelFile, hierarchies, text
 from penstock.supervise.tree import ancestors, has_ended
@@ -32,7 +32,7 @@ class Group:
         own = found[0].folders[0] if found else root / "none"
         self._version = found[0].version if found else 2
         kills = "memory.oom_control" if self._version == 1 else "memory.events"
-        self._stat = KernelFile(own / "memory.stat")
+        self._memory = GroupReader(own, self._version)
         self._kills = KernelFile(own / kills)
         # On v1 a kill counts in the victim's own group, which may be one that a run of ours makes.
         self._below = V1Kills([own]) if kills == "memory.oom_control" else None
@@ -48,11 +48,10 @@ class Group:
         With pipe buffers where these are told: on v1 the kernel's memory for a command that looks at very
         many files cannot be told from them, and is none that the command holds.
         """
-        content = self._stat.read()
-        if not content:
+        held = self._memory.held()
+        if held is None:
             return None
-        held = of_v1(content, 0) if self._version == 1 else of_v2(content)
-        return held.memory + held.pipes
+        return held.memory + (0 if self._version == 1 else held.pipes)
 
     def kernel_kills(self) -> int | None:
         """Processes of the group, and of those below it, that the kernel has killed for memory so far.
@@ -65,7 +64,7 @@ class Group:
 
     def is_ours(self, tree: Collection[int]) -> bool:
         """Whether it holds all of ``tree``, and else only this process and those that wait for it."""
-        if self.folder is None or self._stat.read() == b"":
+        if self.folder is None or self._memory.held() is None:
             return False
         outside = set(tree)
         count = 0

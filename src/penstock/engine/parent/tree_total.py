@@ -141,7 +141,7 @@ class TreeTotal:
         self.used = self.parent + total
         if self._just_looked:
             self.used_then, self._just_looked = self.used, False
-        self.free = discover.free(self.ceilings, self._budget.bytes, self.used)
+        self.free = discover.free(self.ceilings, self._budget.bytes, self.used, self.used_then)
         if hasattr(self._backend, "short"):
             self._backend.short = self.free < 2 * governor.headroom(self._budget.bytes)
         self._remember(self.used + rise, workers)
