@@ -81,8 +81,8 @@ def test_any_number_of_programs_has_a_few_bands():
     for pid in range(100, 20_000):
         timeline(ev.ProcessSeen(at=START + 1, pid=pid, command=f"job {pid}"))
         timeline(ev.MemoryRead(at=START + 1, used=MiB, workers={str(pid): MiB}, free=0))
-    assert timeline.bands == len(timeline.programs) <= 9
-    assert len(timeline._program_of) <= 10_000
+    assert timeline.bands == len(timeline.command.programs) <= 9
+    assert len(timeline.command._program_of) <= 10_000
 
 
 def test_facts_that_are_none_give_no_advice(tmp_path):

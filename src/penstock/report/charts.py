@@ -87,7 +87,7 @@ def memory(timeline: Timeline) -> str:
         about = f"↑ budget {format_size(last)}, {last / drawn:.0f} times this height"
         texts.append(svg.label(svg.PLOT, head + 16, about, "end halo red", aside=-6))
     texts.extend(_peak(timeline.peaks.moments, frame, 0 if far else budget))
-    parts.extend(_hover(moments, frame, dict(enumerate(timeline.programs))))
+    parts.extend(_hover(moments, frame, dict(enumerate(timeline.command.programs))))
     name = "Memory of the process tree over time, against the budget"
     return svg.chart(frame.foot + 26, name, parts, texts)
 

@@ -25,10 +25,10 @@ def sections(run_folder: Path, timeline: Timeline, whole: Report) -> str:
     parts = [_top(run_folder, timeline, whole)]
     if timeline.peaks.moments:
         legend = [("tree", "process tree")]
-        seen = max(timeline.programs.values(), default=0) // _SMALL
+        seen = max(timeline.command.programs.values(), default=0) // _SMALL
         legend += [
             (f"band{row % 2}", line(name, _NAME))
-            for row, (name, peak) in enumerate(timeline.programs.items())
+            for row, (name, peak) in enumerate(timeline.command.programs.items())
             if peak > seen
         ]
         if whole.budget:
@@ -36,7 +36,7 @@ def sections(run_folder: Path, timeline: Timeline, whole: Report) -> str:
         link = drawn.link(f"{run_folder.resolve().name} memory", drawn.memory(timeline))
         chart = charts.memory(timeline) + tables.legend(*legend)
         parts.append(tables.section("Memory over time", chart, aside=link))
-        most = sorted(timeline.programs.items(), key=lambda program: -program[1])
+        most = sorted(timeline.command.programs.items(), key=lambda program: -program[1])
         rows = [(tables.short(name), format_size(peak)) for name, peak in most]
         parts.append(tables.section("Programs", tables.table(("program", ">most that all of it held"), rows)))
     told = [fact for fact in made_with.facts(run_folder) if fact[0] != "command"]
@@ -45,11 +45,11 @@ def sections(run_folder: Path, timeline: Timeline, whole: Report) -> str:
 
 
 def _top(run_folder: Path, timeline: Timeline, whole: Report) -> str:
-    command = " ".join(shlex.quote(each) for each in timeline.command)
+    command = " ".join(shlex.quote(each) for each in timeline.command.argv)
     spent = f", {format_seconds(whole.cpu)} of CPU" if whole.cpu else ""
     of = f" of <b>{format_size(whole.budget)}</b>" if whole.budget else ""
     lead = f"Peaked at <b>{format_size(whole.peak)}</b>{of}, in {format_seconds(whole.seconds)}{spent}"
-    told = [whole.message, *timeline.kills]
+    told = [whole.message, *timeline.command.kills]
     said = "".join(f"<p>{in_html(tables.short(each))}</p>" for each in dict.fromkeys(told) if each)
     how, ask = _advised(run_folder)
     advised = f'<p class="soft">{how} <code class="whole">{in_html(ask)}</code></p>' if ask else ""

@@ -28,7 +28,7 @@ def link(name: str, rows: Iterable[Sequence[Cell]]) -> str:
 
 def memory(timeline: Timeline) -> Iterator[Sequence[Cell]]:
     """Bytes over seconds of running: of the whole tree, what was left, and of each worker or program."""
-    bands = list(timeline.programs) or [f"worker {row + 1}" for row in range(timeline.bands)]
+    bands = list(timeline.command.programs) or [f"worker {row + 1}" for row in range(timeline.bands)]
     yield ["seconds", "used", "free", *bands]
     for moment in charts.drawn_moments(timeline):
         held = [moment.rows.get(row, 0) for row in range(len(bands))]

@@ -106,7 +106,7 @@ def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now:
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=run_folder)
     name = run_folder.resolve().name
     parts = [_head(name, run_folder, timeline, whole, recorded=bool(stages)), now]
-    if stages and timeline.command:
+    if stages and timeline.command.argv:
         parts.append(command.sections(run_folder, timeline, whole))
     elif stages:
         parts.append(_ending(run_folder, whole))

@@ -109,6 +109,74 @@ class NodeHistory:
             self.readings = [(second[0], max(first[1], second[1])) for first, second in pairs]
 
 
+class RunningClock:
+    """Seconds of running at each event, of several runs of several stages one after the other."""
+
+    def __init__(self) -> None:
+        self.start: float | None = None
+        """When the first event was, in seconds since the epoch."""
+        self.seconds = 0.0
+        """Seconds of running, up to the last event."""
+        self._began: tuple[float, float] | None = None
+        """When the stage that runs began: of the clock, and in seconds of running."""
+        self._latest: dict[str, float] = {}
+        """By node: the last that it told in this stage; a clock that is set back stands still."""
+
+    def elapsed(self, event: ev.Event, node: str) -> float:
+        """Seconds of running at an event that a node told."""
+        if self.start is None:
+            self.start = event.at
+        if isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack):
+            self._began = None  # a run that was killed said no goodbye
+            self._latest.clear()
+        if isinstance(event, ev.StageStarted):
+            self._began = event.at, self.seconds
+        if self._began is None:
+            return self.seconds
+        clock, before = self._began
+        now = before + (event.seconds if isinstance(event, ev.StageEnded) else event.at - clock)
+        now = self._latest[node] = max(now, self._latest.get(node, before))
+        self.seconds = max(self.seconds, now)
+        return now
+
+    def stop(self) -> None:
+        """The stage has ended: no time passes until the next begins."""
+        self._began = None
+
+
+class CommandHistory:
+    """What the programs of a supervised command held; of a run there is nothing to tell."""
+
+    def __init__(self) -> None:
+        self.argv: tuple[str, ...] = ()
+        """The command; empty for a run."""
+        self.programs: dict[str, int] = {}
+        """The most bytes that each program of it held, by name, in the order of their bands."""
+        self.kills: list[str] = []
+        """What was told of the kernel's kills; the first ones."""
+        self._program_of: dict[int, str] = {}
+
+    def see(self, event: ev.ProcessSeen) -> None:
+        """A process runs a program now."""
+        if len(self._program_of) >= _PROCESSES:
+            self._program_of.clear()
+        self._program_of[event.pid] = event.command
+
+    def held(self, event: ev.MemoryRead) -> dict[int, int]:
+        """Bytes that each program holds, by the number of its band."""
+        held: dict[str, int] = {}
+        for process, much in event.workers.items():
+            name = self._program_of.get(int(process), _OTHERS)
+            if name not in self.programs and len(self.programs) >= _BANDS:
+                name = _OTHERS
+            # Processes of one name may have pages in common, and each counts them.
+            held[name] = min(held.get(name, 0) + much, event.used)
+        for name, much in held.items():
+            self.programs[name] = max(much, self.programs.get(name, 0))
+        places = {name: place for place, name in enumerate(self.programs)}
+        return {places[name]: much for name, much in held.items()}
+
+
 class Timeline:
     """An observer that gathers all that the page draws."""
 
@@ -122,23 +190,10 @@ class Timeline:
         self.marks = {kind: Marks(kind) for kind in ("died", "split", "recycled", "set aside", "resumed")}
         self.pairs = Pairs()
         self.rows = WorkerRows()
-        self.command: tuple[str, ...] = ()
-        """The command that was supervised; empty for a run."""
-        self.programs: dict[str, int] = {}
-        """The most bytes that each program of it held, by name, in the order of their bands."""
-        self.kills: list[str] = []
-        """What was told of the kernel's kills; the first ones."""
-        self._program_of: dict[int, str] = {}
-        self.start: float | None = None
-        """When the first event was, in seconds since the epoch."""
-        self.seconds = 0.0
-        """Seconds of running, up to the last event."""
+        self.command = CommandHistory()
+        self._clock = RunningClock()
         self.nodes: dict[str, NodeHistory] = {}
         """Of a cluster, by name."""
-        self._began: tuple[float, float] | None = None
-        """When the stage that runs began: of the clock, and in seconds of running."""
-        self._latest: dict[str, float] = {}
-        """By node: the last that it told in this stage; a clock that is set back stands still."""
         self._session = 0
         self._given: dict[int, tuple[float, int]] = {}
         self._pauses: dict[int, tuple[float, int]] = {}
@@ -151,8 +206,9 @@ class Timeline:
         if tally is None:
             tally = self.tallies[event.stage] = Tally(event.stage)
         tally(event)
-        now = self._elapsed(event)
-        self._take(now, event)
+        # Each node tells late, and by its own clock.
+        node = self.rows.node_of(event.worker) if isinstance(event, _OF_WORKERS) else ""
+        self._take(self._clock.elapsed(event, node), event)
         if self.spans:
             self.spans[-1].stop = self.seconds
 
@@ -193,7 +249,7 @@ class Timeline:
                 self._stage_started(now, event)
             case ev.StageEnded():
                 self._leave_all(now)
-                self._began = None
+                self._clock.stop()
             case _:
                 self._take_from_elsewhere(now, event)
 
@@ -207,55 +263,32 @@ class Timeline:
             case ev.NodeRead() if event.node in self.nodes:
                 self.nodes[event.node].read(now, event.used)
             case ev.CommandStarted():
-                self.command = event.command
+                self.command.argv = event.command
             case ev.ProcessSeen():
-                if len(self._program_of) >= _PROCESSES:
-                    self._program_of.clear()
-                self._program_of[event.pid] = event.command
+                self.command.see(event)
             case ev.KernelKill():
                 self.marks["died"].add(now, event.message, event.count)
-                if len(self.kills) < _KILLS:
-                    self.kills.append(event.message)
+                if len(self.command.kills) < _KILLS:
+                    self.command.kills.append(event.message)
+
+    @property
+    def start(self) -> float | None:
+        """When the first event was, in seconds since the epoch."""
+        return self._clock.start
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of running, up to the last event."""
+        return self._clock.seconds
 
     @property
     def bands(self) -> int:
         """How many bands the chart of memory has: of workers, or of programs."""
-        return len(self.programs) if self.command else self.rows.count
-
-    def _elapsed(self, event: ev.Event) -> float:
-        if self.start is None:
-            self.start = event.at
-        if isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack):
-            self._began = None  # a run that was killed said no goodbye
-            self._latest.clear()
-        if isinstance(event, ev.StageStarted):
-            self._began = event.at, self.seconds
-        if self._began is None:
-            return self.seconds
-        clock, before = self._began
-        now = before + (event.seconds if isinstance(event, ev.StageEnded) else event.at - clock)
-        # Each node tells late, and by its own clock.
-        node = self.rows.node_of(event.worker) if isinstance(event, _OF_WORKERS) else ""
-        now = self._latest[node] = max(now, self._latest.get(node, before))
-        self.seconds = max(self.seconds, now)
-        return now
-
-    def _held_by_program(self, event: ev.MemoryRead) -> dict[int, int]:
-        held: dict[str, int] = {}
-        for process, much in event.workers.items():
-            name = self._program_of.get(int(process), _OTHERS)
-            if name not in self.programs and len(self.programs) >= _BANDS:
-                name = _OTHERS
-            # Processes of one name may have pages in common, and each counts them.
-            held[name] = min(held.get(name, 0) + much, event.used)
-        for name, much in held.items():
-            self.programs[name] = max(much, self.programs.get(name, 0))
-        places = {name: place for place, name in enumerate(self.programs)}
-        return {places[name]: much for name, much in held.items()}
+        return len(self.command.programs) if self.command.argv else self.rows.count
 
     def _held_by_row(self, event: ev.MemoryRead) -> dict[int, int]:
-        if self.command:
-            return self._held_by_program(event)
+        if self.command.argv:
+            return self.command.held(event)
         # The reading may still name a worker that has just ended, and whose row has a new one.
         rows: dict[int, int] = {}
         for worker, held in event.workers.items():
@@ -304,7 +337,7 @@ class Timeline:
         bars.add(Bar(row, start, now, 1, event.start, event.stop - 1, now - start, peak, causes, text))
 
     def _worker_ended(self, now: float, event: ev.WorkerEnded) -> None:
-        if self.command:  # told as a kill of the kernel's
+        if self.command.argv:  # told as a kill of the kernel's
             return
         self._end_pause(now, event.worker)
         if event.why == "recycled":
