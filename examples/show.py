@@ -38,7 +38,7 @@ def shown(value: object) -> str:
 
 
 def main(folder: str) -> int:
-    """Show the tables at the top of a run folder; the machinery below ``.penstock`` is left out."""
+    """Show the tables at the top of a run folder; the state folder below ``.penstock`` is left out."""
     tables = sorted(path for path in Path(folder).rglob("*.parquet") if ".penstock" not in path.parts)
     console = Console(markup=False, highlight=False, emoji=False)
     for path in tables[:4]:

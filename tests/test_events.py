@@ -75,3 +75,8 @@ def test_a_torn_or_newer_line_is_none(line):
 def test_every_prefix_of_a_line_is_none():
     line = to_line(made(events.BatchDone))
     assert all(from_line(line[:end]) is None for end in range(len(line)))
+
+
+def test_a_worker_that_made_room_is_named_as_now_though_it_was_written_before():
+    line = to_line(events.WorkerEnded(at=1.0, stage="s", worker=3, why="evicted"))
+    assert from_line(line.replace("evicted", "room")) == from_line(line)

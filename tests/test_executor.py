@@ -547,7 +547,7 @@ def test_what_a_call_needs_stays_while_it_waits(tmp_path):
     with ours() as pool:
         first = [pool.submit(programs.until_there, str(gate)) for _ in range(2)]
         told = []
-        ahead = pool.ahead(programs.item_of(np.arange(MiB)), ((n,) for n in range(5)), told=told.append)
+        ahead = pool.ahead(programs.item_of(np.arange(MiB)), ((n,) for n in range(5)), on_done=told.append)
         del ahead
         gc.collect()
         gate.touch()

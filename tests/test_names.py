@@ -1,8 +1,11 @@
 """One word, one meaning: no two classes of one name."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 OURS = Path(__file__).resolve().parents[1] / "src" / "penstock"
 READ_AND_WRITTEN = {"Files", "Partitions"}
@@ -31,3 +34,46 @@ def test_no_two_classes_of_the_library_have_one_name():
     assert twice.keys() == READ_AND_WRITTEN
     for paths in twice.values():
         assert [path.partition("/")[0] for path in paths] == ["sinks", "sources"]
+
+
+RETIRED = {
+    "machinery": "state folder (`state_dir`)",
+    "upkeep": "periodic work",
+    "bury": "reap",
+    "stillborn": "a death at startup",
+}
+"""Words that had several meanings, or none of the field's -> what it is called now."""
+
+
+def names(path):
+    """Every name that a file gives or uses."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.name
+            case ast.Name():
+                yield node.id
+            case ast.Attribute():
+                yield node.attr
+            case ast.arg():
+                yield node.arg
+
+
+def test_a_retired_word_is_no_name_any_more():
+    used = {
+        (path.relative_to(OURS).as_posix(), word)
+        for path in OURS.rglob("*.py")
+        for name in names(path)
+        for word in name.lower().split("_")
+        if word in RETIRED
+    }
+    # ``importlib.machinery`` is the standard library's.
+    assert (
+        used - {("rescue/__init__.py", "machinery"), ("rescue/site/sitecustomize.py", "machinery")} == set()
+    )
+
+
+@pytest.mark.parametrize("word", ["state folder", "reap", "evicted", "recycled", "set aside"])
+def test_a_word_of_the_code_is_explained(word):
+    page = (OURS.parents[1] / "docs" / "words.md").read_text()
+    assert re.search(rf"^\*\*{word}\*\*", page, re.MULTILINE)

@@ -60,7 +60,7 @@ def add(state, result):
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Final names and what is in them, without the machinery and the report."""
+    """Final names and what is in them, without the state folder and the report."""
     return {
         str(path.relative_to(folder)): hashlib.blake2b(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")

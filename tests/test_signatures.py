@@ -69,7 +69,7 @@ REFUSED = {
     "forward_reducers", "backward_reducers", "job_reducers", "result_reducers",  # how it pickles
     "env", "kill_workers", "reuse", "timeout",  # of loky's own executor, which Parallel does not pass on
 }  # fmt: skip
-OWN = {  # of joblib's machinery: given by its backends, never by who calls Parallel
+OWN = {  # of joblib's inside: given by its backends, never by who calls Parallel
     "processes", "kwargs", "max_workers", "context_id", "backend_args", "n_jobs",
 }  # fmt: skip
 

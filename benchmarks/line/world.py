@@ -316,7 +316,7 @@ class World:
         news = False
         for body in list(self.bodies.values()):
             if body.gone_at <= self.now + _EXACT:
-                self._bury(body)
+                self._reap(body)
                 news = True
             elif not body.lives:
                 continue
@@ -420,14 +420,14 @@ class World:
         if body.retained > self.admission.retainable():
             self.crew.dismiss([worker], "recycled")
 
-    def _bury(self, body: Body) -> None:
+    def _reap(self, body: Body) -> None:
         worker = self.crew.get(body.number)
         assert worker is not None
         if body.busy:
             self.out.worked += body.worked
         noted = (body.at, body.at, body.at + 1) if body.busy else (-1, -1, -1)
         death = Death(body.number, 9, None, noted, kernel_killed=body.by_kernel)
-        failure = self.crew.bury(worker, death, lambda: self._kernel_count)
+        failure = self.crew.reap(worker, death, lambda: self._kernel_count)
         task, worker.task = worker.task, None
         if task is None:
             return

@@ -57,6 +57,9 @@ _FIELDS = {
     for kind, cls in _KINDS.items()
 }
 
+_RENAMED = {("worker_ended", "room"): "evicted"}
+"""What earlier versions wrote -> how it is called now."""
+
 
 def from_line(line: str | bytes) -> ev.Event | None:
     """Read such a line; None for a torn line, a kind of a newer version, or what no event can say."""
@@ -69,6 +72,8 @@ def from_line(line: str | bytes) -> ev.Event | None:
         for name, value in values.items():
             if isinstance(value, list):
                 values[name] = tuple(value)
+        if "why" in values:
+            values["why"] = _RENAMED.get((kind, values["why"]), values["why"])
         return _KINDS[kind](**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -116,7 +116,7 @@ class WorkerEnded(Event):
     worker: int
     """Its number."""
     why: str
-    """``"done"``, ``"recycled"``, ``"room"`` (its memory was needed), ``"governor"``, ``"kernel"``,
+    """``"done"``, ``"recycled"``, ``"evicted"`` (its memory was needed), ``"governor"``, ``"kernel"``,
     ``"stalled"``, ``"timeout"``, ``"interrupted"``, ``"signal 11"``, ``"exit 3"``."""
 
 

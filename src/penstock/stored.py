@@ -29,7 +29,7 @@ class Stored:
     facts: dict[str, Any] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
     outputs: dict[str, Any] = field(default_factory=dict, repr=False)
-    machinery: Path | None = field(default=None, repr=False)
+    state_dir: Path | None = field(default=None, repr=False)
     key: str = field(default="", repr=False)
     holes: str = field(default="", repr=False)
     """Changes with what is missing here and in the stages before; empty when nothing is."""
@@ -66,8 +66,8 @@ class Stored:
 
     def _open(self, name: str, output: Any) -> Any:
         if is_reducer(output):
-            assert self.machinery is not None
-            return values.loads((self.machinery / layout.result_name(name)).read_bytes())
+            assert self.state_dir is not None
+            return values.loads((self.state_dir / layout.result_name(name)).read_bytes())
         with Asking(output, "result"):
             return output.result(self.folder / name if name else self.folder)
 

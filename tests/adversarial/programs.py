@@ -134,7 +134,7 @@ def workers_of(pid=None):
 
 
 def digest(folder):
-    """One hash over the names and bytes of all result files; the machinery and the report apart."""
+    """One hash over the names and bytes of all result files; the state folder and the report apart."""
     state = hashlib.blake2b(digest_size=16)
     for path in sorted(Path(folder).rglob("*")):
         inside = path.relative_to(folder)

@@ -80,7 +80,7 @@ def test_what_was_set_aside_is_in_no_bound_and_no_list_of_calls(grain):
     for call in named:
         assert set(range(call.start, call.stop)) - set(done.aside)
     assert report.heaviest[0].peak >= 20 * MiB
-    assert report.predictions[0] <= sum(event.heaviest >= 0 for event in done.told(ev.BatchDone))
+    assert report.predictions[0] <= sum(event.heaviest >= 0 for event in done.events_of(ev.BatchDone))
     rows = [dict(zip(listed.COLUMNS, row, strict=True)) for row in listed.rows(done.events)]
     assert sum(row["items"] for row in rows) == 6
     assert all(row["items"] for row in rows if row["outcome"] == "done")

@@ -53,7 +53,7 @@ def test_what_a_node_tells_after_it_was_given_up_does_not_count():
     led = lead(FakeCluster([zombie, FakeNode(speed=0.5)], clock), 100, clock)
     led.lead.run()
     check(led, 100)
-    (left,) = led.told(ev.NodeLeft)
+    (left,) = led.events_of(ev.NodeLeft)
     assert left.why == "killed by a script"
     assert led.cluster.worked > 100  # it went on, for nothing
     tokens = {token for line in led.lines for *_, token in line["receipts"][""]}
@@ -117,7 +117,7 @@ def test_a_node_on_which_all_fails_is_left_out_and_others_work_what_it_had(numbe
     led = lead(FakeCluster([*sick, FakeNode(), FakeNode()], clock), 3000, clock)
     led.lead.run()
     check(led, 3000)
-    left = led.told(ev.NodeLeft)
+    left = led.events_of(ev.NodeLeft)
     assert [each.node for each in left] == [f"n{each + 1}" for each in range(number)]
     assert all("every item raised there and none elsewhere" in each.why for each in left)
     assert len(led.aside) < 3000 / 2  # what it told before others were known to be well
@@ -127,7 +127,7 @@ def test_a_node_whose_function_fails_for_some_items_is_never_left_out():
     clock = FakeClock()
     led = lead(FakeCluster([FakeNode()] * 2, clock, raises=lambda item: item % 9 > 0), 900, clock)
     led.lead.run()
-    assert not led.told(ev.NodeLeft)
+    assert not led.events_of(ev.NodeLeft)
     assert len(led.aside) == 800
 
 
@@ -137,8 +137,8 @@ def test_a_host_that_is_refused_is_named_and_the_others_go_on():
     led = lead(FakeCluster([*refused, FakeNode(born=1.0)], clock), 20, clock)
     led.lead.run()
     check(led, 20)
-    assert [each.why for each in led.told(ev.NodeLeft)] == [each.refused for each in refused]
-    assert len(led.told(ev.NodeJoined)) == 1
+    assert [each.why for each in led.events_of(ev.NodeLeft)] == [each.refused for each in refused]
+    assert len(led.events_of(ev.NodeJoined)) == 1
 
 
 def test_where_every_host_is_refused_each_reason_is_told_once():
@@ -209,7 +209,7 @@ def test_items_set_aside_before_travel_with_their_lease():
     led = lead(FakeCluster([FakeNode()], clock, raises=lambda item: item == 7), 30, clock)
     led.lead.run()
     assert led.aside == {7: "raised"}
-    assert [event.item for event in led.told(ev.ItemSetAside)] == [7]
+    assert [event.item for event in led.events_of(ev.ItemSetAside)] == [7]
 
 
 def test_slow_nodes_do_not_hold_up_the_end():

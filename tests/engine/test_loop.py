@@ -86,7 +86,7 @@ def test_the_governor_keeps_the_run_inside_its_budget():
     run = simulate(backend, 100, 400 * MiB)
     everything_but(run, 100)
     assert backend.paused or backend.killed
-    assert max(event.used for event in run.told(ev.MemoryRead)) <= 400 * MiB
+    assert max(event.used for event in run.events_of(ev.MemoryRead)) <= 400 * MiB
 
 
 # --------------------------------------------------------------------------- limits that move
@@ -107,7 +107,7 @@ def test_the_budget_follows_a_limit_that_moved_everywhere_at_once():
     run.run()
     everything_but(run, 40)
     assert seen == [(GiB,) * 3, (600 * MiB,) * 3]
-    assert [event.budget for event in run.told(ev.BudgetChanged)] == [600 * MiB]
+    assert [event.budget for event in run.events_of(ev.BudgetChanged)] == [600 * MiB]
     assert {"budget": 600 * MiB} in run.lines  # what is set aside later did not fit into this one
 
 
@@ -118,7 +118,7 @@ def test_a_limit_that_moves_a_little_or_was_not_asked_for_is_not_followed():
         backend.clock.after(20.0, lambda limit=limit, size=size: setattr(limit, "size", size))
         run = simulate(backend, 40, GiB, limits=[limit], requested=requested)
         everything_but(run, 40)
-        assert run.told(ev.BudgetChanged) == []
+        assert run.events_of(ev.BudgetChanged) == []
 
 
 def test_a_limit_that_looks_lower_for_a_moment_is_not_followed():
@@ -130,7 +130,7 @@ def test_a_limit_that_looks_lower_for_a_moment_is_not_followed():
         backend.clock.after(at + 1.5, lambda: setattr(limit, "size", GiB))
     run = simulate(backend, 40, GiB, limits=[limit], requested="auto")
     everything_but(run, 40)
-    assert run.told(ev.BudgetChanged) == []
+    assert run.events_of(ev.BudgetChanged) == []
 
 
 def test_a_limit_that_cannot_be_read_any_more_does_not_move_the_budget():
@@ -140,7 +140,7 @@ def test_a_limit_that_cannot_be_read_any_more_does_not_move_the_budget():
     with pytest.warns(RuntimeWarning, match="'FakeLimit 1' cannot be read"):
         run = simulate(backend, 40, GiB, limits=[wide, narrow], requested="auto")
     everything_but(run, 40)
-    assert run.told(ev.BudgetChanged) == []
+    assert run.events_of(ev.BudgetChanged) == []
 
 
 # --------------------------------------------------------------------------- calls that may not be split
@@ -158,7 +158,7 @@ def test_of_a_fixed_call_only_the_item_that_does_it_is_set_aside(end):
     assert {work.call for work in searched} == {4, 2, 1}
     assert all((work.start, work.stop) == (8, 16) for work in searched)
     ended = [event.batch for event in run.events if isinstance(event, ev.BatchDone | ev.BatchFailed)]
-    assert sorted(ended) == [event.batch for event in run.told(ev.BatchStarted)]
+    assert sorted(ended) == [event.batch for event in run.events_of(ev.BatchStarted)]
 
 
 def test_a_fixed_call_that_only_fails_whole_is_set_aside_whole_and_says_so():
@@ -175,7 +175,7 @@ def test_a_fixed_call_that_only_fails_whole_is_set_aside_whole_and_says_so():
         assert "none of its parts does, so that all its items are set aside" in aside.message
 
 
-# --------------------------------------------------------------------------- our own machinery
+# --------------------------------------------------------------------------- our own loop
 
 
 class Flaky:
@@ -234,8 +234,8 @@ def test_nothing_invalid_reaches_the_governor(value):
 
 def failed(run):
     """(cause, alone) of each batch that failed."""
-    begun = {event.batch: event for event in run.told(ev.BatchStarted)}
-    return [(event.cause, begun[event.batch].alone) for event in run.told(ev.BatchFailed)]
+    begun = {event.batch: event for event in run.events_of(ev.BatchStarted)}
+    return [(event.cause, begun[event.batch].alone) for event in run.events_of(ev.BatchFailed)]
 
 
 def test_an_item_that_is_too_large_runs_alone_before_it_is_set_aside():
@@ -390,7 +390,9 @@ def test_a_journal_that_cannot_be_written_ends_the_run_and_says_why(number, kind
     assert type(told.value) is kind
     assert run.backend.alive == []
     journaled = [line["kept"] for line in book.lines if "kept" in line]
-    assert [[event.start, event.stop] for event in run.told(ev.BatchDone)] == journaled  # no more is told
+    assert [
+        [event.start, event.stop] for event in run.events_of(ev.BatchDone)
+    ] == journaled  # no more is told
 
 
 def test_a_part_that_cannot_be_written_is_tried_again_and_then_told():
@@ -474,9 +476,9 @@ def test_a_kill_of_the_kernel_counts_only_just_before_a_worker_is_gone(before, c
     backend = FakeBackend(deeds, clock=coarse())
     run = simulate(backend, 40, GiB, workers=1, limits=[FakeLimit(backend, GiB)])
     everything_but(run, 40)
-    assert {each.cause for each in run.told(ev.BatchFailed)} == {cause}
+    assert {each.cause for each in run.events_of(ev.BatchFailed)} == {cause}
     if cause == "kernel":
-        assert "others' processes count in it too" in run.told(ev.BatchFailed)[0].message
+        assert "others' processes count in it too" in run.events_of(ev.BatchFailed)[0].message
 
 
 def test_a_chore_that_hangs_is_tried_again_and_fails_the_run():
@@ -681,7 +683,7 @@ def test_an_item_that_leaves_its_worker_unfit_is_found_and_set_aside(grain, batc
     backend = Seen(at(30, "unfit"), grain=grain, batched=batched)
     run = simulate(backend, 60, GiB)
     everything_but(run, 60, 30)
-    (aside,) = run.told(ev.ItemSetAside)
+    (aside,) = run.events_of(ev.ItemSetAside)
     assert aside.reason == "died"
     assert aside.message == "lost its worker 3 times: it as the script says"
     assert backend.wary.count(True) == 0, "looked for in a worker that others may have spoilt"
@@ -723,5 +725,5 @@ def test_where_nobody_else_could_give_memory_back_nobody_is_waited_for():
     everything_but(simulate(backend, 25, GiB, held=GiB), 25)
     assert backend.clock() - began < 5
     run = simulate(FakeBackend(), 25, GiB)
-    assert max(event.workers for event in run.told(ev.Planned)) > 1
-    assert max(event.workers for event in simulate(Here(), 25, GiB).told(ev.Planned)) == 1
+    assert max(event.workers for event in run.events_of(ev.Planned)) > 1
+    assert max(event.workers for event in simulate(Here(), 25, GiB).events_of(ev.Planned)) == 1

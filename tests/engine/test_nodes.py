@@ -39,7 +39,7 @@ def world(*tokens, numbers=None):
         assert nodes.meet(token, Node("a host", GiB, "a script", 1, GiB))
 
     def tell(token, *told, kept=(), **more):
-        nodes.told(token, Returned(1, (), events=tuple(told), **more), set(kept))
+        nodes.report(token, Returned(1, (), events=tuple(told), **more), set(kept))
         ledger.commit()
 
     return nodes, events, tell
@@ -126,7 +126,9 @@ def test_a_node_that_ends_with_an_interrupted_run_is_not_told_as_gone(interrupte
             led.lead.run()
     else:
         led.lead.run()
-    assert [each.why for each in led.told(ev.NodeLeft)] == ([] if interrupted else ["killed by a script"])
+    assert [each.why for each in led.events_of(ev.NodeLeft)] == (
+        [] if interrupted else ["killed by a script"]
+    )
     assert led.fenced == [f"{0:032x}"]
 
 

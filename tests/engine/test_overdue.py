@@ -32,7 +32,7 @@ def calls(seconds, workers=4, memory=1 * MiB, grain=0.002, **more):
 
 
 def began(run):
-    return min(event.at for event in run.told(ev.BatchStarted))
+    return min(event.at for event in run.events_of(ev.BatchStarted))
 
 
 # --------------------------------------------------------------------------- as a whole
@@ -70,7 +70,7 @@ def test_every_call_is_long_after_all():
 
 def test_ten_thousand_trivial_calls_travel_together():
     run = calls([0.00002] * 10_000, grain=0.0001)
-    assert len(run.told(ev.BatchStarted)) < 600
+    assert len(run.events_of(ev.BatchStarted)) < 600
 
 
 def in_rounds(seconds, rounds):
@@ -91,24 +91,24 @@ def in_rounds(seconds, rounds):
 
 
 def test_a_few_calls_again_and_again_get_another_worker_in_the_end():
-    assert len(in_rounds(0.015, 2).told(ev.WorkerStarted)) == 1
-    assert len(in_rounds(0.015, 10).told(ev.WorkerStarted)) == 2
+    assert len(in_rounds(0.015, 2).events_of(ev.WorkerStarted)) == 1
+    assert len(in_rounds(0.015, 10).events_of(ev.WorkerStarted)) == 2
 
 
 def test_a_few_trivial_calls_travel_together_and_one_worker_does():
     run = in_rounds(0.00005, 50)
-    assert len(run.told(ev.WorkerStarted)) == 1
-    assert len(run.told(ev.BatchStarted)) < 60
+    assert len(run.events_of(ev.WorkerStarted)) == 1
+    assert len(run.events_of(ev.BatchStarted)) < 60
 
 
 def test_memory_alone_holds_calls_back_and_then_it_is_said_once():
     backend = FakeBackend(lambda item, tries: Deed(1000.0, 600 * MiB), clock=FakeClock(grain=2.0))
     run = simulate(backend, 3, GiB, memory=600 * MiB, endless=True, stall=600.0)
-    told = run.told(ev.CallsWait)[0]
+    told = run.events_of(ev.CallsWait)[0]
     assert (told.waiting, told.running) == (2, 1)
     assert told.seconds >= 600
-    assert len(run.told(ev.CallsWait)) == 2  # for the first and for the second that ran
-    assert calls([1000.0] * 3, workers=1, grain=2.0).told(ev.CallsWait) == []  # as was asked for
+    assert len(run.events_of(ev.CallsWait)) == 2  # for the first and for the second that ran
+    assert calls([1000.0] * 3, workers=1, grain=2.0).events_of(ev.CallsWait) == []  # as was asked for
 
 
 class Preempted(FakeBackend):

@@ -246,7 +246,7 @@ def run(deeds, *, before=None, items=40, budget=1 * GiB, **more):
 
 def first_starts(done, count):
     """When the first so many batches were begun, from the first on."""
-    times = [event.at for event in done.told(ev.BatchStarted)]
+    times = [event.at for event in done.events_of(ev.BatchStarted)]
     return times[count - 1] - times[0]
 
 
@@ -260,15 +260,15 @@ def test_the_next_run_begins_where_the_last_ended():
     assert again.results == first.results
     assert again.when[39] <= first.when[39]
     assert first_starts(again, 4) < 3  # none has ended by then
-    assert [event.message for event in again.told(ev.Recalled)] == [
+    assert [event.message for event in again.events_of(ev.Recalled)] == [
         "begins with what 37 calls of earlier runs took: 102 MiB in the median, at most 104 MiB"
     ]
-    assert not first.told(ev.Recalled)
+    assert not first.events_of(ev.Recalled)
 
 
 def test_before_a_call_has_ended_they_start_one_after_another():
     done, _ = run(lambda item, tries: Deed(seconds=3.0, memory=50 * MiB), items=8, before=learnt(*[50] * 40))
-    times = [event.at for event in done.told(ev.BatchStarted)][:4]
+    times = [event.at for event in done.events_of(ev.BatchStarted)][:4]
     assert all(later - sooner >= 0.05 for sooner, later in pairwise(times))
 
 
@@ -281,8 +281,8 @@ def test_a_wrong_memory_costs_no_item_and_no_budget(said):
     wrong, _ = run(deeds, items=12, before=learnt(*[said] * KEPT))
     assert wrong.results == plain.results
     assert not wrong.aside
-    assert max(event.used for event in wrong.told(ev.MemoryRead)) <= 1 * GiB
-    assert [event.message for event in wrong.told(ev.Recalled)][1:]
+    assert max(event.used for event in wrong.events_of(ev.MemoryRead)) <= 1 * GiB
+    assert [event.message for event in wrong.events_of(ev.Recalled)][1:]
 
 
 @settings(max_examples=10)

@@ -23,7 +23,7 @@ def run(memory, budget, *, items, workers, seconds=2.0, cores=None):
     took = backend.clock() - began
     tally = Tally()
     tally(ev.StageStarted(at=0, items=items, done=0, budget=budget, origin="", workers=None))
-    for event in done.told(ev.Planned):
+    for event in done.events_of(ev.Planned):
         tally(event)
     end = {"outcome": "done", "done": items, "set_aside": 0, "cpu": 1.0, "peak": budget // 2, "projected": 0}
     waited = done.loop.stage.admission.waiting.seconds
@@ -41,7 +41,9 @@ def test_where_one_fits_the_other_core_waits_all_the_time():
 def test_no_more_than_the_cores_wait_and_no_more_are_promised():
     done, took, report = run(600, 1 * GiB, items=8, workers=4, cores=2)
     assert 0.75 * took <= report.waited_seconds <= took
-    assert [event.most_workers for event in done.told(ev.Planned)] == [2] * len(done.told(ev.Planned))
+    assert [event.most_workers for event in done.events_of(ev.Planned)] == [2] * len(
+        done.events_of(ev.Planned)
+    )
     assert report.seconds_with_most == pytest.approx(took / 2)
 
 
@@ -53,12 +55,12 @@ def test_where_all_fit_nobody_waits():
 @pytest.mark.parametrize("workers", [3, 4, 6])
 def test_the_budget_that_is_advised_gives_the_workers_and_the_time_that_are_promised(workers):
     done, _, report = run(400, 1 * GiB, items=24, workers=workers)
-    last = done.told(ev.Planned)[-1]
+    last = done.events_of(ev.Planned)[-1]
     assert last.workers < last.most_workers == workers
     assert any(f"{workers} workers instead of {last.workers}" in said for said in report.next_time("slurm"))
     again, then, _ = run(400, advice.rounded(last.enough_for_most), items=24, workers=workers)
-    assert again.told(ev.Planned)[-1].workers == workers
+    assert again.events_of(ev.Planned)[-1].workers == workers
     assert then == pytest.approx(report.seconds_with_most, rel=0.15)
     # And it is the least: with a tenth less there is one fewer.
     less, _, _ = run(400, int(0.9 * last.enough_for_most), items=24, workers=workers)
-    assert less.told(ev.Planned)[-1].workers < workers
+    assert less.events_of(ev.Planned)[-1].workers < workers

@@ -27,7 +27,7 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
 WAYS = {
     "told to leave": (cause_of(death(code=0), leaving="done"), "dropped"),
-    "told to leave, and killed": (cause_of(death(KILL), "governor", leaving="room"), "dropped"),
+    "told to leave, and killed": (cause_of(death(KILL), "governor", leaving="evicted"), "dropped"),
     "governor: memory": (cause_of(death(KILL), "governor"), "governor"),
     "governor: a lock": (cause_of(death(KILL), "lock"), "dropped"),
     "governor: stalled": (cause_of(death(KILL), "stalled"), "stalled"),
@@ -80,7 +80,10 @@ def test_the_governors_words_are_causes():
 
 def test_every_combination_has_exactly_one_cause():
     for number, why, leaving, kills in itertools.product(
-        [None, *range(1, signal.NSIG)], ["", "governor", "lock", "stalled", "timeout"], ["", "room"], [0, 1]
+        [None, *range(1, signal.NSIG)],
+        ["", "governor", "lock", "stalled", "timeout"],
+        ["", "evicted"],
+        [0, 1],
     ):
         dead = death(number, None if number else 1)
         assert cause_of(dead, why, leaving=leaving, kills=kills).cause in get_args(Cause)
@@ -150,28 +153,28 @@ def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):
 
 
 def test_five_stillborn_in_a_row_end_the_run(crew):
-    def bury():
+    def reap():
         crew.clock.sleep(10)  # the next is not started at once
         crew.start()
-        return crew.bury(list(crew)[-1], death(signal.SIGSEGV), lambda: 0)
+        return crew.reap(list(crew)[-1], death(signal.SIGSEGV), lambda: 0)
 
     for _ in range(4):
-        bury()
+        reap()
     crew.start()
     assert len(crew) == 0
     crew.clock.sleep(10)
     crew.start()
     crew.welcome(list(crew)[-1], m.Ready(10, 4))
     for _ in range(4):
-        bury()
+        reap()
     with pytest.raises(WorkerDied, match=r"5 workers in a row .*SIGSEGV"):
-        bury()
+        reap()
 
 
 def test_who_was_told_to_leave_is_not_stillborn(crew):
     for _ in range(9):
         crew.start()
         worker = list(crew)[-1]
-        crew.dismiss([worker], "room")
-        crew.bury(worker, death(signal.SIGKILL), lambda: 0)
+        crew.dismiss([worker], "evicted")
+        crew.reap(worker, death(signal.SIGKILL), lambda: 0)
     assert len(crew) == 0

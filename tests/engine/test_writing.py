@@ -56,10 +56,10 @@ class Parts:
 
 
 def keeper(tmp_path, outputs, *, batched=False):
-    machinery = tmp_path / "machinery"
-    machinery.mkdir(exist_ok=True)
+    state_dir = tmp_path / "state_dir"
+    state_dir.mkdir(exist_ok=True)
     outputs = outputs if isinstance(outputs, dict) else {"": outputs}
-    return Keeper(outputs, tmp_path / "kept", machinery, batched=batched)
+    return Keeper(outputs, tmp_path / "kept", state_dir, batched=batched)
 
 
 def stream(start, stop, call, results=lambda item: item * 10, *, pulled=None):
@@ -340,10 +340,10 @@ def test_open_and_close(tmp_path):
     made, told = keep.close(tmp_path / "journal", durable=True)
     assert made is None
     assert told["a"] is None, "it does not say"
-    kept = tmp_path / "machinery" / "result-b.json"
+    kept = tmp_path / "state_dir" / "result-b.json"
     assert told["b"] == Closed((Part(kept.name, *proof(kept)),))
     assert outputs["a"].closed == [(0, [0, 1]), (2, [2, 3])]
-    assert (tmp_path / "machinery" / "result-b.json").read_text() == '{"x":2,"y":2}'
+    assert (tmp_path / "state_dir" / "result-b.json").read_text() == '{"x":2,"y":2}'
 
 
 # --------------------------------------------------------------------------- a sink that tells what is not so

@@ -83,9 +83,9 @@ def read_journal(data: bytes) -> None:
 def read_events(data: bytes) -> None:
     """Nothing is an error; the page and what is said of a death are made of it."""
     with _folder() as name:
-        machinery = Path(name, ".penstock")
-        machinery.mkdir()
-        path = machinery / "events.jsonl"
+        state_dir = Path(name, ".penstock")
+        state_dir.mkdir()
+        path = state_dir / "events.jsonl"
         path.write_bytes(data)
         write_page(Path(name), event_lines.read(path))
         found = postmortem.of_run(Path(name)), postmortem.examine(event_lines.read(path))

@@ -96,7 +96,7 @@ def said_by(folder, *words):
 
 def doing(found):
     """What is said of the batches; none runs between the end of one and the beginning of the next."""
-    return f"working on items {postmortem.told(found.running)}" if found.running else "no batch running"
+    return f"working on items {postmortem.ranges(found.running)}" if found.running else "no batch running"
 
 
 def test_kills_of_everything_at_random_moments(tmp_path):
@@ -338,7 +338,7 @@ def test_before_any_reading_and_any_batch():
 
 
 def test_many_intervals_are_counted():
-    assert postmortem.told((at, at + 2) for at in range(0, 80, 10)) == (
+    assert postmortem.ranges((at, at + 2) for at in range(0, 80, 10)) == (
         "0-1, 10-11, 20-21, 30-31, 40-41, 50-51, and 4 more"
     )
 

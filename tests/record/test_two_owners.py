@@ -73,8 +73,8 @@ class Owner:
         self.run = RunFolder(machines.folder, edge=machines.edge(number))
         self.run.enter()
         self.place = self.run.drafts
-        (self.run.machinery / "job").mkdir(exist_ok=True)
-        path = self.run.machinery / "job" / "journal"
+        (self.run.state_dir / "job").mkdir(exist_ok=True)
+        path = self.run.state_dir / "job" / "journal"
         self.past = journal.read(path)
         self.run.owner.outnumber(self.past.owner)
         self.me = f"owner {self.run.owner.number}"

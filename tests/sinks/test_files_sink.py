@@ -14,7 +14,7 @@ from penstock.testing import SinkSuite
 @pytest.fixture(autouse=True)
 def scratch(tmp_path_factory):
     """A share as a worker has it, with a folder for the items' folders."""
-    folder = tmp_path_factory.mktemp("machinery") / "scratch"
+    folder = tmp_path_factory.mktemp("state_dir") / "scratch"
     set_share(Share(memory=1 << 20, threads=1, attempt=0, scratch=folder))
     yield folder
     set_share(None)

@@ -9,7 +9,7 @@ from penstock.sinks import Arrays, Collect, Files, Parquet
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path_factory):
-    set_share(Share(memory=1 << 20, threads=1, attempt=0, scratch=tmp_path_factory.mktemp("machinery")))
+    set_share(Share(memory=1 << 20, threads=1, attempt=0, scratch=tmp_path_factory.mktemp("state_dir")))
     yield
     set_share(None)
 

@@ -488,7 +488,7 @@ def test_a_daemon_may_be_left_running():
 def test_a_daemon_ends_with_the_signal_that_ends_us():
     with started("--", *python(DAEMON)) as process:
         pid = int(process.stdout.readline())
-        until(lambda: children(process.pid) == [pid])  # it was adopted, and its parents are buried
+        until(lambda: children(process.pid) == [pid])  # it was adopted, and its parents are reaped
         process.terminate()
         assert process.wait(LIMIT) == 0
         assert not alive(pid)

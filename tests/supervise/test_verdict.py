@@ -16,8 +16,8 @@ def evidence(**given):
     return Evidence(**usual | given)
 
 
-def gone(pid, memory=200 * MiB, *, told=False, number=None, noticed=NOW):
-    return Gone(pid, f"work {pid}", memory, noticed - 0.02, noticed, number, told)
+def gone(pid, memory=200 * MiB, *, reaped=False, number=None, noticed=NOW):
+    return Gone(pid, f"work {pid}", memory, noticed - 0.02, noticed, number, reaped)
 
 
 def rise(scope="ours", count=1):
@@ -35,7 +35,7 @@ def test_what_ends_by_itself_has_no_culprit(code):
 
 
 def test_the_kernel_killed_the_command():
-    verdict = judge(evidence(signal=KILL, rises=[rise()], gone=[gone(10, told=True, number=KILL)]))
+    verdict = judge(evidence(signal=KILL, rises=[rise()], gone=[gone(10, reaped=True, number=KILL)]))
     assert (verdict.by, verdict.killed) == ("kernel", (10,))
     for part in ("oom_kill of /the/group rose by 1", "process 10 (work 10)", "200 MiB", "310 MiB", "0.02 s"):
         assert part in text(verdict)
@@ -60,13 +60,13 @@ def test_of_two_that_went_at_once_none_is_accused():
 
 
 def test_one_that_was_seen_to_exit_is_not_the_victim():
-    seen = [gone(12), gone(13, told=True, number=None), gone(14, told=True, number=15)]
+    seen = [gone(12), gone(13, reaped=True, number=None), gone(14, reaped=True, number=15)]
     assert judge(evidence(code=1, rises=[rise()], gone=seen)).killed == (12,)
 
 
 @pytest.mark.parametrize("scope", ["group", "machine"])
 def test_a_counter_that_others_share_proves_nothing(scope):
-    verdict = judge(evidence(signal=KILL, rises=[rise(scope)], gone=[gone(10, told=True, number=KILL)]))
+    verdict = judge(evidence(signal=KILL, rises=[rise(scope)], gone=[gone(10, reaped=True, number=KILL)]))
     assert (verdict.by, verdict.killed) == ("unknown", ())
     assert "whether by the kernel or by somebody else is not told" in text(verdict)
 
@@ -78,7 +78,7 @@ def test_somebody_else_s_death_is_not_ours(scope):
 
 
 def test_sigkill_without_a_rise_is_not_the_kernel_s():
-    verdict = judge(evidence(signal=KILL, gone=[gone(10, told=True, number=KILL)]))
+    verdict = judge(evidence(signal=KILL, gone=[gone(10, reaped=True, number=KILL)]))
     assert verdict.by == "signal"
     assert "not by the kernel for memory" in text(verdict)
     assert "300 MiB" in text(verdict)

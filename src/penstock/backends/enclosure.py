@@ -146,7 +146,7 @@ class Enclosure:
 
     # ------------------------------------------------------------------ the end
 
-    def bury(self, worker: int) -> None:
+    def reap(self, worker: int) -> None:
         """A worker is gone: end what it left, and remove its group as soon as that can be."""
         with self._lock:
             member = self._members.pop(worker, None)

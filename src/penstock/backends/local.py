@@ -197,10 +197,10 @@ class Local:
         elif what == "died":
             slot, _, status, cpu = argument
             self._cpu += cpu
-            self._bury(self._slots[slot], status)
+            self._reap(self._slots[slot], status)
         elif what == "unborn":
             slot, why = argument
-            self._bury(self._slots[slot], int(signal.SIGKILL), f"no process could be started: {why}")
+            self._reap(self._slots[slot], int(signal.SIGKILL), f"no process could be started: {why}")
 
     def _server_lost(self) -> None:
         """Without the server no status is told: its workers were killed with it, their children not."""
@@ -208,18 +208,18 @@ class Local:
         trees = [entry.tree for entry in self._workers.values() if entry.tree is not None]
         sessions = {tree.pid: tree.began for tree in trees}
         for worker in list(self._workers):
-            self._bury(worker, int(signal.SIGKILL))
+            self._reap(worker, int(signal.SIGKILL))
         end_sessions(sessions)
         self._server.end_groups()
 
-    def _bury(self, worker: int, status: int, why: str = "") -> None:
+    def _reap(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
         self._collect(worker, entry)  # what it said before it died counts
         noted = self.noted(worker)
         for_memory = None
         if (enclosure := self._server.enclosure) is not None:
             for_memory = enclosure.kernel_killed(worker)  # told no more once the group is gone
-            enclosure.bury(worker)
+            enclosure.reap(worker)
         with self._lock:
             del self._workers[worker], self._slots[entry.slot]
             self._free_slots.append(entry.slot)
@@ -390,7 +390,7 @@ class Local:
             self.wait(0.05)
         self._server.close()
         for worker in list(self._workers):
-            self._bury(worker, int(signal.SIGKILL))
+            self._reap(worker, int(signal.SIGKILL))
         self._helper.stop()
         self._selector.close()
         os.close(self._wake)

@@ -163,7 +163,7 @@ class Engine:
             ),
             self._backend,
             Host(),
-            Ledger(self, self._emit, "", setup.machinery),
+            Ledger(self, self._emit, "", setup.state_dir),
             journal.Past(done=Intervals([(0, setup.items)]), opened=True),
         )
         as_told = hello.origin and found.budget.bytes == hello.budget

@@ -29,7 +29,7 @@ def level_of(event: ev.Event) -> int:
             return logging.WARNING
         case ev.CallsWait() | ev.BudgetChanged():
             return logging.WARNING
-        case ev.WorkerEnded() if event.why not in ("done", "interrupted", "room", "recycled"):
+        case ev.WorkerEnded() if event.why not in ("done", "interrupted", "evicted", "recycled"):
             return logging.WARNING
         case ev.StageStarted() | ev.Planned() | ev.Looking() | ev.Recalled():
             return logging.INFO

@@ -29,7 +29,7 @@ _short.maxstring = _short.maxother = 40
 class Call:
     """A call and the future of its result; what it needs is held until it is done."""
 
-    __slots__ = ("begun", "fn", "future", "holds", "packed", "told")
+    __slots__ = ("arguments", "begun", "fn", "future", "holds", "packed")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Call:
         packed: bytes | File,
         holds: list[Any],
         future: Future[Any],
-        told: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
+        arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
     ) -> None:
         self.fn = fn
         """What the function is called; or tells the whole call in a few words."""
@@ -45,8 +45,8 @@ class Call:
         self.holds = holds
         """Whoever owns the files that are needed."""
         self.future = future
-        self.told = told
-        """What its arguments are told by: of :func:`keep_words`."""
+        self.arguments = arguments
+        """What is kept of its arguments to name them: of :func:`keep_words`."""
         self.begun = False
         """Whether it was told to the future that it runs, or that it was cancelled in time."""
 
@@ -61,7 +61,7 @@ class Call:
         """The call in a few words: ``train(17, ...)``."""
         if not isinstance(self.fn, str):
             return self.fn()
-        return f"{self.fn}({', '.join(in_words(*self.told))})"
+        return f"{self.fn}({', '.join(in_words(*self.arguments))})"
 
 
 _PLAIN = frozenset((int, float, complex, bool, type(None)))

@@ -126,7 +126,7 @@ class Executor(AbstractExecutor):
                 PoolOptions(initializer, initargs, observers, arrays or {}, modules, folder),
                 new_backend(backend) if isinstance(backend, str) else backend,
                 keep_backend=not isinstance(backend, str),
-                told=type(self)._said_of_calls,
+                said_instead=type(self)._said_of_calls,
             )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()
         # One that is forgotten finishes what it has and ends, as the standard library's does.
@@ -276,7 +276,7 @@ class Executor(AbstractExecutor):
         fn: Any,
         arguments: Iterator[tuple[Any, ...]],
         most: int | None = None,
-        told: Any = None,
+        on_done: Any = None,
         *,
         in_place: bool = False,
     ) -> Ahead:
@@ -286,7 +286,7 @@ class Executor(AbstractExecutor):
             fn: the function.
             arguments: of each call.
             most: calls whose results have not been taken.
-            told: called with each future when it is done.
+            on_done: called with each future when it is done.
             in_place: whether an error of ``arguments`` comes behind the results of those before it, and
                 is not told.
         """
@@ -296,8 +296,8 @@ class Executor(AbstractExecutor):
 
         def submit(each: tuple[Any, ...]) -> Any:
             future = self.submit_as(name, module, sent, each, {})
-            if told is not None:
-                future.add_done_callback(told)
+            if on_done is not None:
+                future.add_done_callback(on_done)
             return future
 
         def failed(error: Exception) -> Any:

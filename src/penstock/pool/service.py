@@ -94,7 +94,7 @@ class Service:
         asked: what else the executor was asked for.
         backend: not yet opened.
         keep_backend: leave it open at the end.
-        told: what a call that could not be done fails with, in place of our error.
+        said_instead: what a call that could not be done fails with, in place of our error.
 
     Raises:
         NoBudget: nothing fits.
@@ -108,7 +108,7 @@ class Service:
         backend: Any,
         *,
         keep_backend: bool,
-        told: Callable[[BaseException], BaseException] = lambda error: error,
+        said_instead: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
         self.abandon_at_exit = False
         """Whether the interpreter's end ends the calls too."""
@@ -117,7 +117,7 @@ class Service:
         self._asked = asked
         self.folder = Folder(_where() if asked.folder is None else asked.folder)
         self.sent = Sender(self.folder, **asked.arrays)
-        self._as_told = told
+        self._said_instead = said_instead
         self._backend = backend
         self._keep_backend = keep_backend
         self._observers = Observers(asked.observers)
@@ -173,7 +173,7 @@ class Service:
             source=self._calls,
             outputs={"": Collect(anything=True)},
             folder=self.folder.path,
-            machinery=self.folder.path,
+            state_dir=self.folder.path,
             items=0,
             batched=False,
             fixed_call=None,
@@ -186,7 +186,7 @@ class Service:
         # The loop is a knot of references, this must not be tied into it: its folder and its files go
         # as soon as nobody holds them. While the loop runs, its thread holds this.
         me: Any = weakref.ref(self)
-        ledger = Ledger(_NoJournal(), lambda event: me()._emit(event), "", setup.machinery)
+        ledger = Ledger(_NoJournal(), lambda event: me()._emit(event), "", setup.state_dir)
         past = journal.Past(opened=True)
         return Loop(
             Stage(setup, options, self._backend, Host(), ledger, past),
@@ -349,7 +349,7 @@ class Service:
             if isinstance(result, File):
                 result.own(self.folder)
             if isinstance(result, SetAside):
-                fail(call, self._as_told(self._error(result, name)))
+                fail(call, self._said_instead(self._error(result, name)))
             elif result is not None:  # None: it was cancelled before it began
                 fulfil(call.future, result, self.remote)
 

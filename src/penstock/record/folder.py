@@ -46,7 +46,7 @@ class RunFolder:
         """The umask to go back to."""
         self.temporary = folder is None
         self.path = _absolute(temporary.make("penstock-") if folder is None else folder)
-        self.machinery = self.path / layout.STATE
+        self.state_dir = self.path / layout.STATE
         self.died: postmortem.PostMortem | None = None
         """What became of the run before, where it died."""
         self.drafts: Path | None = None
@@ -55,7 +55,7 @@ class RunFolder:
         self._events: IO[str] | None = None
 
     @property
-    def told(self) -> Path | None:
+    def lasting_path(self) -> Path | None:
         """The folder as reports name it: a temporary one is soon gone."""
         return None if self.temporary else self.path
 
@@ -83,13 +83,13 @@ class RunFolder:
     def _enter(self) -> None:
         if not self.temporary:
             self._check()
-        self.machinery.mkdir(parents=True, exist_ok=True)
+        self.state_dir.mkdir(parents=True, exist_ok=True)
         self._see_what_lies_there()
         try:
             self._take()
             if told := discover.in_memory(self.path):
                 warn(told, stacklevel=5)  # where Run is entered
-            self._events = _appended(self.machinery / layout.EVENTS)
+            self._events = _appended(self.state_dir / layout.EVENTS)
             self.prove()  # behind the opening: by name it may be a successor's
         except BaseException:
             self.leave()
@@ -101,7 +101,7 @@ class RunFolder:
         Raises:
             CannotResume: there is one.
         """
-        with os.scandir(self.machinery) as entries:
+        with os.scandir(self.state_dir) as entries:
             odd = [each.path for each in entries if not each.is_dir() and not each.is_file()]
         if odd:
             raise CannotResume(
@@ -114,15 +114,15 @@ class RunFolder:
         if self.temporary:
             self._make_drafts(os.urandom(16).hex())
             return
-        self._lock = lock = RunLock(self.machinery, self._edge)
+        self._lock = lock = RunLock(self.state_dir, self._edge)
         left = self._make_drafts(lock.token)
         if left or lock.taken:
-            for path in layout.journals(self.machinery):
+            for path in layout.journals(self.state_dir):
                 with suppress(JournalDamaged):  # told to whoever reads it
                     journal.take_over(path, lock)
-            renew(self.machinery / layout.EVENTS)
+            renew(self.state_dir / layout.EVENTS)
         lock.prove()
-        for scratch in self.machinery.glob(f"*/{layout.SCRATCH}"):  # of runs that were killed, as the drafts
+        for scratch in self.state_dir.glob(f"*/{layout.SCRATCH}"):  # of runs that were killed, as the drafts
             shutil.rmtree(scratch, ignore_errors=True)
         self._clear_old_drafts()
         self.died = postmortem.of_dead(self.path, lock.dead)
@@ -133,7 +133,7 @@ class RunFolder:
         Returns:
             Whether there was anybody.
         """
-        place = self.machinery / layout.DRAFTS / token
+        place = self.state_dir / layout.DRAFTS / token
         place.mkdir(parents=True)
         self.drafts = place
         others = [path for path in place.parent.iterdir() if path != place and _TOKEN.fullmatch(path.name)]
@@ -153,7 +153,7 @@ class RunFolder:
     def _check(self) -> None:
         try:
             _check_is_none_or_folder(self.path)
-            known = self.machinery.is_dir()
+            known = self.state_dir.is_dir()
             strangers = [] if known or not self.path.is_dir() else [each.name for each in self.path.iterdir()]
             self.path.mkdir(parents=True, exist_ok=True)
         except PermissionError as error:
@@ -266,7 +266,7 @@ class RunFolder:
         with suppress(OSError):  # a full disk must not hide what the run raised
             with atomic(self.path / layout.REPORT, durable=False) as draft:
                 draft.write_text(whole.to_json())
-            write_page(self.path, event_lines.read(self.machinery / layout.EVENTS), stages)
+            write_page(self.path, event_lines.read(self.state_dir / layout.EVENTS), stages)
 
     def close(self) -> None:
         """No more events come; scratch is not needed any more."""
@@ -297,7 +297,7 @@ class RunFolder:
         """Remove our own, and nobody else's."""
         if self.drafts is None:
             return
-        for scratch in self.machinery.glob(f"*/{layout.SCRATCH}"):
+        for scratch in self.state_dir.glob(f"*/{layout.SCRATCH}"):
             shutil.rmtree(scratch / self.drafts.name, ignore_errors=True)
             with suppress(OSError):
                 scratch.rmdir()

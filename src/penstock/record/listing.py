@@ -90,7 +90,7 @@ class Listing:
 
     # ------------------------------------------------------------------ beside the key
 
-    def keep(self, machinery: Path) -> None:
+    def keep(self, state_dir: Path) -> None:
         """Write the file beside the journal, before the key is journaled; nothing where it is there.
 
         Raises:
@@ -98,21 +98,21 @@ class Listing:
         """
         if not self.is_long:
             return
-        path = _path(machinery, self.in_key()["digests"])
+        path = _path(state_dir, self.in_key()["digests"])
         if not path.is_file():
             with atomic(path) as draft:
                 draft.write_bytes(zlib.compress(b"\n".join(self._blocks()), 1))
 
-    def clear(self, machinery: Path) -> None:
+    def clear(self, state_dir: Path) -> None:
         """Remove those of keys before."""
-        ours = _path(machinery, self.in_key()["digests"]).name if self.is_long else ""
-        for path in machinery.glob("files-*.z"):
+        ours = _path(state_dir, self.in_key()["digests"]).name if self.is_long else ""
+        for path in state_dir.glob("files-*.z"):
             if path.name != ours:
                 with suppress(OSError):
                     discard(path)
 
 
-def whole(machinery: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
+def whole(state_dir: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
     """The ``source`` of a key that the journal holds, with all that is known of its files.
 
     Returns:
@@ -120,7 +120,7 @@ def whole(machinery: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if "digests" not in source:
         return dict(source)
-    path = _path(machinery, source["digests"])
+    path = _path(state_dir, source["digests"])
     files: dict[str, str] = {}
     spans: dict[str, list[int]] = {}
     try:
@@ -142,5 +142,5 @@ def _digest(block: bytes) -> str:
     return hashlib.blake2b(block, digest_size=16).hexdigest()
 
 
-def _path(machinery: Path, digests: list[str]) -> Path:
-    return machinery / f"files-{_digest(' '.join(map(str, digests)).encode())}.z"
+def _path(state_dir: Path, digests: list[str]) -> Path:
+    return state_dir / f"files-{_digest(' '.join(map(str, digests)).encode())}.z"

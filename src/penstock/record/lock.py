@@ -71,7 +71,7 @@ class RunLock:
     """The lock of a run folder, from its making to :meth:`release`.
 
     Args:
-        machinery: the folder ``.penstock`` of the run.
+        state_dir: the folder ``.penstock`` of the run.
         edge: clocks and the like; those of this machine.
 
     Attributes:
@@ -84,8 +84,8 @@ class RunLock:
         RunLocked: another process runs there; the message names it.
     """
 
-    def __init__(self, machinery: Path, edge: Edge | None = None) -> None:
-        self._path = machinery / layout.LOCK
+    def __init__(self, state_dir: Path, edge: Edge | None = None) -> None:
+        self._path = state_dir / layout.LOCK
         self._edge = edge or Edge(lock_file.here, started)
         self._mutex = threading.Lock()
         self._lost: RunTakenOver | None = None

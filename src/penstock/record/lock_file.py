@@ -60,9 +60,9 @@ class FoundLock:
     """When the file was written, by its server's clock; only ever told to people."""
 
 
-def holder_of(machinery: Path) -> Holder | None:
+def holder_of(state_dir: Path) -> Holder | None:
     """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
-    found = read(machinery / layout.LOCK)
+    found = read(state_dir / layout.LOCK)
     if found is None or found.entry is None:
         return None
     machine = here()
@@ -122,9 +122,9 @@ def look(path: Path) -> FoundLock | None:
     return FoundLock(entry, mark, status.st_mtime)
 
 
-def read_owner(machinery: Path) -> LockEntry | None:
+def read_owner(state_dir: Path) -> LockEntry | None:
     """Who owned the folder last."""
-    found = read(machinery / layout.OWNER)
+    found = read(state_dir / layout.OWNER)
     return None if found is None else found.entry
 
 

@@ -96,14 +96,17 @@ class PostMortem:
             return [f"{there} working", f"{kept}, what the {there} had not given back will be repeated"]
         if not self.running:
             return [f"{memory}, no batch running", f"{kept}, nothing is lost"]
-        return [f"{memory}, working on items {told(self.running)}", f"{kept}, {self.lost:,} will be repeated"]
+        return [
+            f"{memory}, working on items {ranges(self.running)}",
+            f"{kept}, {self.lost:,} will be repeated",
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """JSON values, and the sentence as ``message``."""
         return {**asdict(self), "message": str(self)}
 
 
-def told(intervals: Iterable[tuple[int, int]]) -> str:
+def ranges(intervals: Iterable[tuple[int, int]]) -> str:
     """``310-319, 322``; of many intervals the first, and how many more."""
     pairs = list(intervals)
     words = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in pairs[:_NAMED]]
@@ -175,8 +178,8 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
         folder: the run folder.
         holder: whose lock was found; None where there was none.
     """
-    machinery = folder / layout.STATE
-    path = machinery / layout.EVENTS
+    state_dir = folder / layout.STATE
+    path = state_dir / layout.EVENTS
     if holder is None and not _ends_open(path):
         return None
     found = examine(event_lines.read(path)) if path.is_file() else None
@@ -192,7 +195,7 @@ def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
     return (
         None
         if found is None
-        else _with_kept(found, machinery / layout.stage_folder(found.stage) / layout.JOURNAL)
+        else _with_kept(found, state_dir / layout.stage_folder(found.stage) / layout.JOURNAL)
     )
 
 

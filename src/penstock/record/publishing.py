@@ -24,7 +24,7 @@ def publish(stored: Stored, names: tuple[str, ...], folder: Path, owner: journal
         folder: of the run.
         owner: who writes the journal.
     """
-    if not stored.name or stored.machinery is None:
+    if not stored.name or stored.state_dir is None:
         raise UsageError("what a run of one job keeps lies at the top of its folder already")
     if stored.check is not None:
         stored.check()
@@ -34,7 +34,7 @@ def publish(stored: Stored, names: tuple[str, ...], folder: Path, owner: journal
         if told.setdefault(path.name, str(path)) != str(path):
             raise UsageError(f"{told[path.name]} and {path} of stage {stored.name} have the same name")
         _link(stored.folder / path, folder / path.name)
-    book = stored.machinery / layout.JOURNAL
+    book = stored.state_dir / layout.JOURNAL
     if told.items() - journal.read(book).published.items():
         with closing(journal.Journal(book, owner=owner)) as lines:
             lines.write({"published": told})

@@ -28,7 +28,7 @@ def compare(
     *,
     accept: bool,
     listing: Listing | None = None,
-    machinery: Path | None = None,
+    state_dir: Path | None = None,
 ) -> bool:
     """Whether the key differs in ways that are accepted and should be journaled.
 
@@ -38,7 +38,7 @@ def compare(
         folder: for the message.
         accept: whether the user accepts changes.
         listing: of the source's files, where the key holds digests of it.
-        machinery: where what was kept of them before lies, beside the journal.
+        state_dir: where what was kept of them before lies, beside the journal.
 
     Raises:
         SourceChanged: a file of finished items is not what it was.
@@ -52,7 +52,7 @@ def compare(
             f"{folder} holds {len(past.done):,} finished items of a job that is not this one: "
             f"{'; '.join(changed)}. {_ways(past, key)}"
         )
-    stale = [] if accept else _stale(past, key["source"], machinery or folder, listing)
+    stale = [] if accept else _stale(past, key["source"], state_dir or folder, listing)
     if stale:
         names = "; ".join(stale[:_NAMED]) + (
             f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
@@ -75,14 +75,14 @@ def _ways(past: Past, key: Mapping[str, Any]) -> str:
     )
 
 
-def _stale(past: Past, now: Mapping[str, Any], machinery: Path, listing: Listing | None) -> list[str]:
+def _stale(past: Past, now: Mapping[str, Any], state_dir: Path, listing: Listing | None) -> list[str]:
     was = past.job.get("source", {})
     if was == now:
         return []
-    old = whole(machinery, was)
+    old = whole(state_dir, was)
     if old is None:  # which of them has changed cannot be told: not that none of finished items has
         return [
-            f"the files cannot be told from changed ones, as what was kept of them in {machinery} is gone"
+            f"the files cannot be told from changed ones, as what was kept of them in {state_dir} is gone"
         ]
     return _stale_files(past, old, listing.as_source(now) if listing is not None else now)
 

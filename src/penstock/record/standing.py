@@ -26,7 +26,7 @@ _SMALL = 64 << 20
 """Bytes of a file that a close wrote which are read at every look."""
 _NAMED = 3
 DAMAGED = "damaged"
-"""Folder, in a stage's machinery, for what does not stand."""
+"""Folder, in a stage's state folder, for what does not stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,25 @@ class Place:
 
     Args:
         results: the folder of its sinks.
-        machinery: that of its journal and states.
+        state_dir: that of its journal and states.
     """
 
     results: Path
-    machinery: Path
+    state_dir: Path
 
     @property
     def book(self) -> Path:
         """The journal."""
-        return self.machinery / layout.JOURNAL
+        return self.state_dir / layout.JOURNAL
 
     def parts_of(self, output: str, past: journal.Past) -> Path:
         """The folder of the parts that an output's receipts name."""
-        return self.machinery / layout.STATES if output in past.reducers else self.finals_of(output, past)
+        return self.state_dir / layout.STATES if output in past.reducers else self.finals_of(output, past)
 
     def finals_of(self, output: str, past: journal.Past) -> Path:
         """The folder of what an output wrote when it was closed."""
         return (
-            self.machinery if output in past.reducers else self.results / output if output else self.results
+            self.state_dir if output in past.reducers else self.results / output if output else self.results
         )
 
 
@@ -224,7 +224,7 @@ def _put_aside(damage: Damage, place: Place) -> None:
     path = damage.path
     if not os.path.lexists(path):
         return
-    target = place.machinery / DAMAGED / damage.output / (path.name or "results")
+    target = place.state_dir / DAMAGED / damage.output / (path.name or "results")
     target.parent.mkdir(parents=True, exist_ok=True)
     free, count = target, 1
     while os.path.lexists(free):

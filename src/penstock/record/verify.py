@@ -158,15 +158,15 @@ def verify(folder: str | Path) -> Verification:
         UsageError: the folder holds no run.
     """
     folder = Path(folder).absolute()
-    machinery = folder / layout.STATE
-    if (machinery / layout.EXEC).is_file():
+    state_dir = folder / layout.STATE
+    if (state_dir / layout.EXEC).is_file():
         raise UsageError(f"{folder} is the record of a supervised command: it keeps no results to verify")
-    path = machinery / layout.EVENTS
-    stages = _stages(machinery)
+    path = state_dir / layout.EVENTS
+    stages = _stages(state_dir)
     if not path.is_file() and not stages:
-        raise UsageError(f"{folder} holds no run: nothing of one is in {machinery}")
+        raise UsageError(f"{folder} holds no run: nothing of one is in {state_dir}")
     tallies = _tallies(path)
-    holder = holder_of(machinery)
+    holder = holder_of(state_dir)
     faults = [] if path.is_file() else [Fault(_told(folder, path), "the events of the run", "no such file")]
     faults += [
         Fault(layout.journal_of(name), "the stage's journal", "no such file")
@@ -193,9 +193,9 @@ def verify(folder: str | Path) -> Verification:
     )
 
 
-def _stages(machinery: Path) -> set[str]:
+def _stages(state_dir: Path) -> set[str]:
     """The folders of stages, by name."""
-    return {path.parent.name for path in layout.journals(machinery)}
+    return {path.parent.name for path in layout.journals(state_dir)}
 
 
 def _tallies(path: Path) -> dict[str, Tally]:
@@ -211,9 +211,9 @@ def _in_order(stages: set[str], tallies: Mapping[str, Tally]) -> list[str]:
     return begun + sorted(stages.difference(begun))
 
 
-def _named(machinery: str, tallies: Mapping[str, Tally]) -> str:
-    """The stage's name: a run of one job has none, and its machinery is called ``job``."""
-    return "" if machinery == layout.JOB and layout.JOB not in tallies else machinery
+def _named(state_dir: str, tallies: Mapping[str, Tally]) -> str:
+    """The stage's name: a run of one job has none, and its state folder is called ``job``."""
+    return "" if state_dir == layout.JOB and layout.JOB not in tallies else state_dir
 
 
 def _told(folder: Path, path: Path) -> str:
@@ -236,9 +236,9 @@ class _Stage:
     bytes: int = 0
 
     def check(self, not_ours: set[str]) -> StageVerified:
-        machinery = self.folder / layout.STATE / layout.stage_folder(self.name)
-        self.book = machinery / layout.JOURNAL
-        peak, budget = self._peak(machinery / layout.REPORT)
+        state_dir = self.folder / layout.STATE / layout.stage_folder(self.name)
+        self.book = state_dir / layout.JOURNAL
+        peak, budget = self._peak(state_dir / layout.REPORT)
         try:
             past = journal.read(self.book)
             if not self.running and journal.torn(self.book):
@@ -253,7 +253,7 @@ class _Stage:
         not_ours.update(outputs)
         not_ours.update(past.published)
         for output in outputs:
-            self._output(output, past, machinery, not_ours)
+            self._output(output, past, state_dir, not_ours)
         if past.closed:
             self._published(past.published)
         missing = items - past.kept - set_aside
@@ -261,7 +261,7 @@ class _Stage:
             gaps = Intervals(past.done)
             for item in past.aside:
                 gaps.add(item, item + 1)
-            odd = f"{missing:,} missing: {postmortem.told(gaps.gaps(0, items))}"
+            odd = f"{missing:,} missing: {postmortem.ranges(gaps.gaps(0, items))}"
             if missing < 0:
                 odd = f"{-missing:,} more than there are"
             waits = missing > 0 and not past.closed
@@ -300,11 +300,11 @@ class _Stage:
 
     # ------------------------------------------------------------------ results
 
-    def _output(self, output: str, past: journal.Past, machinery: Path, not_ours: set[str]) -> None:
+    def _output(self, output: str, past: journal.Past, state_dir: Path, not_ours: set[str]) -> None:
         """One sink or reducer: its receipts, its parts, and what lies beside them."""
         is_reducer = output in past.reducers
         results = self.folder / self.name / output if output else self.folder / self.name
-        folder = machinery if is_reducer else results
+        folder = state_dir if is_reducer else results
         self.at_top = self.at_top or folder == self.folder
         closed = past.outputs.get(output) if past.closed else None
         told: set[str] = set()
@@ -315,10 +315,10 @@ class _Stage:
             told.update(part.name for part in receipt.parts)
             if closed is None or not closed.replaced:
                 for part in receipt.parts:
-                    self._part(part, machinery / layout.STATES if is_reducer else folder)
+                    self._part(part, state_dir / layout.STATES if is_reducer else folder)
         if list(covered) != list(past.done) or counted != len(covered):
             what = f"the receipts of {output!r}" if output else "the receipts"
-            odd = f"{counted:,} ({postmortem.told(covered)})"
+            odd = f"{counted:,} ({postmortem.ranges(covered)})"
             self._fault(self.book, f"{what} to cover {len(past.done):,} items once", odd)
         for part in closed.parts if closed is not None else ():
             self._part(part, folder)

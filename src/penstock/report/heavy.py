@@ -38,7 +38,7 @@ class NamedCall:
         stage = f"{line(self.stage)}: " if self.stage else ""
         return f"{stage}{name}{f' and {more:,} more' if more > 0 else ''}"
 
-    def told(self, by: Literal["peak", "seconds"]) -> str:
+    def measured(self, by: Literal["peak", "seconds"]) -> str:
         """The number that it stands out by."""
         return format_size(self.peak) if by == "peak" else format_seconds(self.seconds)
 

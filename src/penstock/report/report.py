@@ -320,9 +320,9 @@ class Report(Generic[Result_co]):
             )
         if self.batches > 1:
             for number, call in enumerate(self.heaviest):
-                yield "heaviest" if number == 0 else "", call.told("peak"), str(call)
+                yield "heaviest" if number == 0 else "", call.measured("peak"), str(call)
             for number, call in enumerate(self.slowest):
-                yield "slowest" if number == 0 else "", call.told("seconds"), str(call)
+                yield "slowest" if number == 0 else "", call.measured("seconds"), str(call)
         for number, sentence in enumerate(self.next_time(system)):
             yield "advice" if number == 0 else "", "", sentence
         if self.folder is not None:

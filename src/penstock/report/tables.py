@@ -135,8 +135,8 @@ def heavy(whole: Report) -> str:
     """The calls that took most memory, beside those that took longest."""
     if whole.batches < 2 or not whole.heaviest:
         return ""
-    by_peak = [(str(call), call.told("peak"), call.told("seconds")) for call in whole.heaviest]
-    by_time = [(str(call), call.told("seconds"), call.told("peak")) for call in whole.slowest]
+    by_peak = [(str(call), call.measured("peak"), call.measured("seconds")) for call in whole.heaviest]
+    by_time = [(str(call), call.measured("seconds"), call.measured("peak")) for call in whole.slowest]
     return (
         f'<div class="two">{section("Heaviest", table(("item", ">peak", ">its batch took"), by_peak))}'
         f"{section('Slowest', table(('item', '>time', '>its batch peaked at'), by_time))}</div>"

@@ -17,7 +17,7 @@ from penstock.report.tally import Tally
 _BANDS, _OTHERS = 8, "other processes"
 """The most programs of a command that have a band of their own."""
 _PROCESSES, _KILLS = 10_000, 20
-_ENDED_WELL = ("done", "room", "interrupted")
+_ENDED_WELL = ("done", "evicted", "interrupted")
 _READINGS = 400
 """The most readings that are kept of a node."""
 _OF_WORKERS = (

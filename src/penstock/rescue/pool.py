@@ -248,7 +248,7 @@ class Unordered(Results):
 
     def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._ahead = executor.ahead(func, arguments, told=self._done.put, in_place=True)
+        self._ahead = executor.ahead(func, arguments, on_done=self._done.put, in_place=True)
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result that is there."""

@@ -75,7 +75,7 @@ class Execution:
             PenstockError: see :mod:`penstock.errors`.
         """
         folder = self._context.folder
-        path = current.machinery / layout.JOURNAL
+        path = current.state_dir / layout.JOURNAL
         asked = self._context.options
         self._memory = of_stage(current, wanted=asked.history, private=asked.private)
         book = journal.Journal(path, durable=current.durable, owner=folder.owner)
@@ -85,7 +85,7 @@ class Execution:
             if current.durable:
                 job = current.job
                 stage = current.stored.name
-                made_with.note(folder.machinery, stage, current.key, job.function, private=job.private)
+                made_with.note(folder.state_dir, stage, current.key, job.function, private=job.private)
             self._tell_warming(current)
             self._report_start(current)
             if current.items:
@@ -124,13 +124,15 @@ class Execution:
         """Work a few items of a job and throw their results away: the plan that follows."""
         folder = self._context.folder
         found = self._context.discover()
-        machinery = folder.machinery / layout.JOB
-        machinery.mkdir(exist_ok=True)
-        stored = Stored("", folder.path, {}, (), job.outputs(temporary=False), machinery)
-        current = StageRun(job, {}, journal.Past(), False, found, stored, folder.told, Tally(), folder.drafts)
+        state_dir = folder.state_dir / layout.JOB
+        state_dir.mkdir(exist_ok=True)
+        stored = Stored("", folder.path, {}, (), job.outputs(temporary=False), state_dir)
+        current = StageRun(
+            job, {}, journal.Past(), False, found, stored, folder.lasting_path, Tally(), folder.drafts
+        )
         self._memory = None  # what is said of a plan was tried
         self._open_backend(current)
-        with closing(journal.Journal(machinery / layout.TRIAL, durable=False)) as book:
+        with closing(journal.Journal(state_dir / layout.TRIAL, durable=False)) as book:
             loop = self._loop(current, book, lambda event: None)
             return try_out(loop, current.setup(), threads=job.most_threads(discover.cpus()))
 
@@ -150,7 +152,7 @@ class Execution:
             except ResultsDamaged:
                 if times == _TIMES - 1:  # the next run will see to it
                     raise
-                place = standing.Place(current.stored.folder, current.machinery)
+                place = standing.Place(current.stored.folder, current.state_dir)
                 past = journal.read(place.book)
                 current.past = take_back_damaged(self._context, current.stored.name, place, past, None)
                 if current.past is past:
@@ -168,7 +170,7 @@ class Execution:
         try:
             nodes.work(current, self._stage(current, book, emit))
         finally:
-            current.past = journal.read(current.machinery / layout.JOURNAL)
+            current.past = journal.read(current.state_dir / layout.JOURNAL)
 
     def _tell_warming(self, current: StageRun) -> None:
         """Say that it takes a while before the first item, where the function knows that; see ``Job``."""
@@ -231,7 +233,7 @@ class Execution:
         self._backend.open(
             current.job.pack(current.setup()),
             dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
-            None if current.job.private else self._context.folder.machinery / layout.WORKERS_LOG,
+            None if current.job.private else self._context.folder.state_dir / layout.WORKERS_LOG,
         )
 
     def _loop(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Loop:
@@ -258,7 +260,7 @@ class Execution:
             keep=memory.note if memory is not None and governs else None,
         )
         name = current.stored.name
-        ledger = Ledger(book, emit, name, current.machinery)
+        ledger = Ledger(book, emit, name, current.state_dir)
         host = Host(context.gauge)
         return Stage(current.setup(), options, self._backend, host, ledger, current.past, name)
 

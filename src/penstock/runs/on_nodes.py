@@ -97,7 +97,7 @@ class OnNodes:
         lead = Lead(
             stage,
             self._cluster,
-            fence=lambda token: self._fence(token, current.machinery),
+            fence=lambda token: self._fence(token, current.state_dir),
             collect=current.collect(),
             interrupts=context.interrupts,
             beat=context.folder.beat,
@@ -117,7 +117,7 @@ class OnNodes:
         finally:
             self._cluster.close()
             self.cpu += lead.cpu
-            self._fence_all(current.machinery)
+            self._fence_all(current.state_dir)
             job.unlink(missing_ok=True)
 
     @property
@@ -144,7 +144,7 @@ class OnNodes:
             timeout=job.timeout_seconds,
             set_aside=asked.set_aside is not False,
             umask=umask,
-            log=None if job.private else self._context.folder.machinery / layout.WORKERS_LOG,
+            log=None if job.private else self._context.folder.state_dir / layout.WORKERS_LOG,
             held=Meter().held() + stage.backend.overhead() + _OURS,
             code=self._code_of(current),
         )
@@ -154,15 +154,15 @@ class OnNodes:
         code = imported_code(job.function, job.source, *current.stored.outputs.values())
         return {name: self._code.setdefault(name, told) for name, told in code.items()}
 
-    def _fence_all(self, machinery: Path) -> None:
+    def _fence_all(self, state_dir: Path) -> None:
         """Every node, dead or not, of a run that is still ours: else what lies there is its successor's."""
         if not self._place.is_dir():
             return
         for path in list(self._place.parent.iterdir()):
             if path != self._place:  # beside ours there are only those of nodes
-                self._fence(path.name, machinery)
+                self._fence(path.name, state_dir)
 
-    def _fence(self, token: str, machinery: Path) -> None:
+    def _fence(self, token: str, state_dir: Path) -> None:
         self._context.folder.prove()
         drafts.fence(self._place.parent / token, self._place)
-        shutil.rmtree(machinery / layout.SCRATCH / token, ignore_errors=True)
+        shutil.rmtree(state_dir / layout.SCRATCH / token, ignore_errors=True)

@@ -32,7 +32,7 @@ class Memory:
 
     def __init__(self, stage: StageRun, place: Path | None) -> None:
         self._key = alike(stage.key, stage.job.threads)
-        self._file = stage.machinery / layout.LEARNT
+        self._file = stage.state_dir / layout.LEARNT
         self._place = place
         self._last: Learnt | None = None
 

@@ -45,7 +45,7 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
         ResultsDamaged: a part that was kept cannot be read.
     """
     folder, options = context.folder, context.options
-    place = _place(folder.path, name, folder.machinery)
+    place = _place(folder.path, name, folder.state_dir)
     since = standing.written(place.book)  # before a line of ours is added
     past = journal.read(place.book)
     kept = past.kept
@@ -54,10 +54,10 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     listing = _list_files(context, name, job, past.job.get("source"))
     key = job.key(listing)
     if past.job and past.job.get("source") != key["source"]:
-        listing.keep(place.machinery)  # before a key that needs it is journaled
+        listing.keep(place.state_dir)  # before a key that needs it is journaled
     past = begin_again(past, key, place.book, folder.owner)
     changed = bool(past.job) and compare(
-        past, key, folder.path, accept=options.accept_changes, listing=listing, machinery=place.machinery
+        past, key, folder.path, accept=options.accept_changes, listing=listing, state_dir=place.state_dir
     )
     past = take_back_damaged(context, name, place, past, since)
     if past.aside:
@@ -74,7 +74,17 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     found = context.discover()
     again = max(kept - past.kept, 0)
     return StageRun(
-        job, key, past, changed, found, stored, folder.told, Tally(name), folder.drafts, listing, again=again
+        job,
+        key,
+        past,
+        changed,
+        found,
+        stored,
+        folder.lasting_path,
+        Tally(name),
+        folder.drafts,
+        listing,
+        again=again,
     )
 
 
@@ -106,9 +116,9 @@ def take_back_damaged(
     return journal.read(place.book)
 
 
-def _place(folder: Path, name: str, machinery: Path) -> standing.Place:
+def _place(folder: Path, name: str, state_dir: Path) -> standing.Place:
     """Where a stage keeps its results, and its journal."""
-    own = machinery / layout.stage_folder(name)
+    own = state_dir / layout.stage_folder(name)
     own.mkdir(exist_ok=True)
     return standing.Place(folder / name if name else folder, own)
 
@@ -165,4 +175,4 @@ def _stored(
     temporary = context.folder.temporary
     check = None if temporary else partial(standing.must_stand, place)
     outputs = dict(job.outputs(temporary=temporary))
-    return Stored(name, place.results, {}, (), outputs, place.machinery, digest, holes_before(key), check)
+    return Stored(name, place.results, {}, (), outputs, place.state_dir, digest, holes_before(key), check)

@@ -112,9 +112,9 @@ class Run:
         # Behind what may refuse: a temporary folder is made here.
         self._run_folder = RunFolder(folder, private=private)
         self.folder = self._run_folder.path
-        self.machinery = self._run_folder.machinery
+        self.state_dir = self._run_folder.state_dir
         stays = not self._run_folder.temporary
-        self._display = display.Display(progress, output, self.machinery / layout.WORKERS_LOG, stays=stays)
+        self._display = display.Display(progress, output, self.state_dir / layout.WORKERS_LOG, stays=stays)
         self._context = RunContext(options, self._run_folder, told, Observers([self._display]))
         self.reports: list[Report] = self._context.reports
         """One for each stage so far."""
@@ -124,7 +124,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self._check_here()
-        with storage.told(self.machinery):
+        with storage.told(self.state_dir):
             self._run_folder.enter()
         self._context.interrupts.install()
         return self
@@ -156,7 +156,7 @@ class Run:
         """The report so far: of the one stage there is, or of all together."""
         if len(self.reports) == 1:
             return self.reports[0]
-        return Report.of_stages(self.reports, folder=self._run_folder.told)
+        return Report.of_stages(self.reports, folder=self._run_folder.lasting_path)
 
     # ------------------------------------------------------------------ stages
 
@@ -228,7 +228,7 @@ class Run:
             ResultsDamaged: a file of the stage is gone, or is not what was kept.
         """
         self._check_here()
-        with storage.told(self.machinery):
+        with storage.told(self.state_dir):
             publish(stored, names, self.folder, self._run_folder.owner)
 
     def describe(self, **told: object) -> None:
@@ -240,12 +240,12 @@ class Run:
             told: a line by name, ``samples="2,000,000 rows of 14 columns"``; the same name again replaces it.
         """
         self._check_here()
-        with storage.told(self.machinery):
-            describe(self.machinery, told)
+        with storage.told(self.state_dir):
+            describe(self.state_dir, told)
 
     def _stage(self, name: str, job: JobSpec) -> Stored:
         self._check_here()
-        with storage.told(self.machinery):
+        with storage.told(self.state_dir):
             self._check_entered()
             self._report_death()
             self._run_folder.prove()

@@ -116,14 +116,14 @@ class JobSpec:
         memory = None if self.memory is None else parse_size(self.memory)
         return Wishes(workers=workers, call=call, fixed_call=fixed, memory=memory, threads=self.threads)
 
-    def setup(self, outputs: Mapping[str, Any], results: Path, machinery: Path, *, durable: bool) -> Setup:
+    def setup(self, outputs: Mapping[str, Any], results: Path, state_dir: Path, *, durable: bool) -> Setup:
         """The job as a worker gets it."""
         return Setup(
             function=self.function,
             source=self.source,
             outputs=outputs,
             folder=results,
-            machinery=machinery,
+            state_dir=state_dir,
             items=asking.count(self.source),
             batched=bool(self.batched),
             fixed_call=None if isinstance(self.batched, bool) else self.batched,

@@ -84,10 +84,10 @@ class StageRun:
         return self.loop.stage.admission.waiting.seconds if self.loop is not None else 0.0
 
     @property
-    def machinery(self) -> Path:
+    def state_dir(self) -> Path:
         """Where the journal lies."""
-        assert self.stored.machinery is not None
-        return self.stored.machinery
+        assert self.stored.state_dir is not None
+        return self.stored.state_dir
 
     @property
     def durable(self) -> bool:
@@ -104,7 +104,7 @@ class StageRun:
 
     def setup(self) -> Setup:
         """The job, as workers get it."""
-        made = self.job.setup(self.stored.outputs, self.stored.folder, self.machinery, durable=self.durable)
+        made = self.job.setup(self.stored.outputs, self.stored.folder, self.state_dir, durable=self.durable)
         return replace(made, drafts=self.drafts)
 
     def collect(self) -> Callable[[int, list[Any]], None] | None:
@@ -115,20 +115,20 @@ class StageRun:
     def begin(self, book: journal.Journal) -> None:
         """Journal what is about to be done."""
         if not self.past.job:
-            self.listing.keep(self.machinery)
+            self.listing.keep(self.state_dir)
             book.write({"job": self.key})
         elif self.changed:
-            self.listing.keep(self.machinery)
+            self.listing.keep(self.state_dir)
             book.write({"change": self.key})
-            self.listing.clear(self.machinery)
+            self.listing.clear(self.state_dir)
         book.write({"budget": self.found.budget.bytes})
 
     def make_nothing(self, book: journal.Journal) -> Any:
         """No items: an empty, valid result, made here as there is no data."""
         outputs = self.stored.outputs
-        keeper = Keeper(outputs, self.stored.folder, self.machinery, batched=False)
+        keeper = Keeper(outputs, self.stored.folder, self.state_dir, batched=False)
         keeper.open(0)
-        made, told = keeper.close(self.machinery / layout.JOURNAL, durable=self.durable)
+        made, told = keeper.close(self.state_dir / layout.JOURNAL, durable=self.durable)
         book.write(entries.opened(name for name, output in outputs.items() if is_reducer(output)))
         book.write(entries.closed(told))
         return made
@@ -151,7 +151,7 @@ class StageRun:
         """Keep the report beside the journal."""
         # A full disk must not hide what the run raised.
         with suppress(OSError, RunTakenOver):
-            _write(self.machinery / layout.REPORT, report)
+            _write(self.state_dir / layout.REPORT, report)
 
 
 def _write(path: Path, report: Report) -> None:
@@ -162,8 +162,8 @@ def _write(path: Path, report: Report) -> None:
 def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:
     """A stage with nothing left to do: what the report said when it was done holds."""
     stored = _with_facts(stored, past.aside, items)
-    assert stored.machinery is not None
-    path = stored.machinery / layout.REPORT
+    assert stored.state_dir is not None
+    path = stored.state_dir / layout.REPORT
     try:
         before = Report.from_json(foreign.read_text(path), open_result=stored.open)
     except (OSError, ValueError, TypeError):  # only the report was lost

@@ -34,23 +34,23 @@ class CommandRecord:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._machinery = folder / layout.STATE
+        self._state_dir = folder / layout.STATE
         self._events = -1
         self._lock: RunLock | None = None
         self.taken_over: RunTakenOver | None = None
         """Why nothing is written any more: the command goes on, and its record is another's."""
 
     def __enter__(self) -> CommandRecord:
-        if self._machinery.exists() and not (self._machinery / layout.EXEC).exists():
+        if self._state_dir.exists() and not (self._state_dir / layout.EXEC).exists():
             raise UsageError(f"{self.folder} is the run folder of a job; choose another for the command")
-        self._machinery.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(self._machinery)
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(self._state_dir)
         if self._lock.taken:
-            renew(self._machinery / layout.EVENTS)
+            renew(self._state_dir / layout.EVENTS)
         self.facts({"outcome": "interrupted"})  # until there are better ones
-        made_with.note(self._machinery, "", {}, None, private=False)
+        made_with.note(self._state_dir, "", {}, None, private=False)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(self._machinery / layout.EVENTS, flags, 0o666)
+        self._events = os.open(self._state_dir / layout.EVENTS, flags, 0o666)
         return self
 
     def __exit__(
@@ -81,7 +81,7 @@ class CommandRecord:
         """Write what is known at the end, as JSON."""
         if self._lost():
             return
-        with atomic(self._machinery / layout.EXEC, durable=False) as draft:
+        with atomic(self._state_dir / layout.EXEC, durable=False) as draft:
             draft.write_text(json.dumps({"schema": SCHEMA, **values}, indent=1) + "\n", errors="replace")
 
     def draw(self) -> Path | None:
@@ -94,4 +94,4 @@ class CommandRecord:
             return None
         from penstock.report.page import write_page
 
-        return write_page(self.folder, event_lines.read(self._machinery / layout.EVENTS))
+        return write_page(self.folder, event_lines.read(self._state_dir / layout.EVENTS))

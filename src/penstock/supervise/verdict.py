@@ -37,8 +37,8 @@ class Gone:
     """When it was noticed to be gone."""
     signal: int | None = None
     """The signal that ended it, where this process was told (it was our child)."""
-    told: bool = False
-    """Whether we were told how it ended."""
+    reaped: bool = False
+    """Whether it was our child, so that the kernel told us how it ended."""
     most: int = 0
     """The most that it ever held, as far as the kernel's own marks told."""
 
@@ -210,9 +210,9 @@ def _kernel(evidence: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
             for gone in evidence.gone
             if rise.since <= gone.noticed <= rise.noticed + _SETTLE
             and gone.pid not in sure
-            and not (gone.told and gone.signal != signal.SIGKILL)
+            and not (gone.reaped and gone.signal != signal.SIGKILL)
         ]
-        told = [gone for gone in near if gone.told]
+        told = [gone for gone in near if gone.reaped]
         if rise.scope != "ours" and not near:
             continue  # somebody else's process
         victims = told or near

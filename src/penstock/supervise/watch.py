@@ -303,7 +303,7 @@ class TreeMemory:
         process = self.tree.processes.pop(pid, None)
         if process is None:
             for place, gone in enumerate(self.gone):
-                if gone.pid == pid and not gone.told:
+                if gone.pid == pid and not gone.reaped:
                     self.gone[place] = Gone(
                         pid, gone.command, gone.memory, gone.seen, gone.noticed, signal, True, gone.most
                     )

@@ -274,7 +274,7 @@ class Led:
             for each in line.get("aside", ())
         }
 
-    def told(self, kind: type[Event]) -> list[Any]:
+    def events_of(self, kind: type[Event]) -> list[Any]:
         """The events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 

@@ -89,7 +89,7 @@ class Simulated:
         """Items set aside, and why."""
         return {each.item: each.reason for each in self.loop.stage.aside}
 
-    def told(self, kind: type[Event]) -> list[Any]:
+    def events_of(self, kind: type[Event]) -> list[Any]:
         """The events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 

@@ -101,7 +101,7 @@ class FailedBatches:
         """
         stage = self._stage
         chore, trial = worker.chore, worker.trial
-        failure = self.bury(worker, death)
+        failure = self.reap(worker, death)
         if trial is not None and failure.cause in ("governor", "kernel"):
             stage.estimate.at_least(*trial, failure.held)
         if worker.task is not None:
@@ -109,11 +109,11 @@ class FailedBatches:
         elif chore is not None:
             stage.chores.trouble(chore, failure, None, stage.admission.budget, stage.setup.folder)
 
-    def bury(self, worker: WorkerState, death: Death) -> Failure:
+    def reap(self, worker: WorkerState, death: Death) -> Failure:
         """Forget a worker, and say what it died of."""
         stage = self._stage
         stage.schedule.forget_worker(worker.number)
-        failure = stage.crew.bury(worker, death, lambda: discover.kernel_kills(stage.gauge.read()))
+        failure = stage.crew.reap(worker, death, lambda: discover.kernel_kills(stage.gauge.read()))
         if stage.setup.drafts is not None and worker.drafts:
             with suppress(OSError):  # what is left goes with the owner's folder
                 remove(stage.setup.drafts / Path(worker.drafts).name)

@@ -207,7 +207,7 @@ class Lead:
                 self._set_aside(line, heavier)
             elif tuple(line["kept"]) in counted:
                 self._keep(line)
-        self.nodes.told(node, told, counted)
+        self.nodes.report(node, told, counted)
         self._failures.stop_if_hopeless()
 
     def _is_sick(self, node: str, told: Returned, asides: list[Mapping[str, Any]]) -> bool:

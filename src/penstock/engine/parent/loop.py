@@ -62,7 +62,7 @@ class Loop:
         self.stage = stage
         self._awake = awake
         self._failures = FailedBatches(stage)
-        self._upkeep = Periodic(stage, beat)
+        self._periodic = Periodic(stage, beat)
         self._collect = collect
         self._overdue = Overdue(stage, collect) if collect is not None and stage.options.endless else None
         self._interrupts = interrupts
@@ -98,9 +98,9 @@ class Loop:
             self._ledger.commit()
             if self.stage.aside.too_many:
                 raise self._failures.error()
-            made, told = self._do(m.Chore("close", self._setup.machinery / layout.JOURNAL))
+            made, told = self._do(m.Chore("close", self._setup.state_dir / layout.JOURNAL))
             self._ledger.write(entries.closed(told))
-            standing.clear(standing.Place(self._setup.folder, self._setup.machinery), told)
+            standing.clear(standing.Place(self._setup.folder, self._setup.state_dir), told)
             return made
 
     def prepare(self) -> None:
@@ -155,7 +155,7 @@ class Loop:
 
     def _end(self) -> None:
         """Leave no worker behind."""
-        self._upkeep.keep_learnt()
+        self._periodic.keep_learnt()
         self._crew.dismiss(self._crew, "done")
         for seconds in (1.0, 5.0):
             deadline = self._clock() + seconds
@@ -163,10 +163,10 @@ class Loop:
                 for each in self._backend.wait(0.05):
                     worker = self._crew.get(each.worker)
                     if worker is not None and isinstance(each, Death):
-                        self._failures.bury(worker, each)
+                        self._failures.reap(worker, each)
             self._crew.kill_all()
         self._watch.stop()
-        self._upkeep.take_sample()
+        self._periodic.take_sample()
 
     def _first_worker(self) -> None:
         """Start one worker, learn what an idle one takes, and refuse a budget that has no room for it."""
@@ -184,7 +184,7 @@ class Loop:
                 self._admission.budget,
                 self._admission.reserved(),
             )
-            self._upkeep.attend()
+            self._periodic.run_due()
 
     def _turn(self) -> None:
         self._admit(self._clock())
@@ -209,7 +209,7 @@ class Loop:
         self._awake()  # where the run is another's now, nothing counts that was heard
         self._watch.check()
         self._hear(happened)
-        self._upkeep.attend()
+        self._periodic.run_due()
 
     def _wind_down(self) -> None:
         """Let the running batches end at the next possible place; those that do not are dropped."""
@@ -246,7 +246,7 @@ class Loop:
             elif isinstance(offer, Offer):
                 self._give(worker, offer, now)
             elif offer == "alone":
-                self._crew.dismiss((other for other in self._crew if other is not worker), "room")
+                self._crew.dismiss((other for other in self._crew if other is not worker), "evicted")
                 return
             elif offer == "full":
                 return
@@ -275,7 +275,7 @@ class Loop:
         self._batches += 1
         worker.task, worker.batch = task, self._batches
         worker.given += task.stop - task.start
-        worker.began, worker.first, worker.told, worker.early = now, task.start, 0, 0
+        worker.began, worker.first, worker.came_early, worker.early = now, task.start, 0, 0
         worker.cut_at = math.inf
         worker.apart = self._options.endless and task.stop - task.start > 1 and not searching
         worker.reserved, worker.guessed, worker.shape = offer.reserve, not offer.known, offer.shape
@@ -354,7 +354,7 @@ class Loop:
         worker.task = None
         for each in done.set_aside:
             self._failures.put_aside(each)
-        self._keep(start, done, worker.told)
+        self._keep(start, done, worker.came_early)
         self._ledger.say_when_kept(
             ev.BatchDone,
             batch=worker.batch,
@@ -394,4 +394,4 @@ class Loop:
             elif notice.what == "drop_idle":
                 free = [worker for worker in self._crew if worker.free]
                 keep = 0 if any(worker.busy for worker in self._crew) else 1
-                self._crew.dismiss(free[keep:], "room")
+                self._crew.dismiss(free[keep:], "evicted")

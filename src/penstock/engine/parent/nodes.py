@@ -98,12 +98,12 @@ class Nodes:
         if known:
             known.living.clear()
 
-    def told(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
-        """Tell what a node told with a lease, once that is kept.
+    def report(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
+        """Report what a node returned with a lease, once that is kept.
 
         Args:
             token: of the node.
-            returned: what it told.
+            returned: what it said.
             counted: the batches that are kept.
         """
         known = self._known[token]

@@ -65,7 +65,7 @@ class OpenClose:
         if self._clock() < self._not_before:
             return
         worker = free[0]
-        self._crew.dismiss(free[1:], "room")
+        self._crew.dismiss(free[1:], "evicted")
         worker.chore = chore
         worker.kills_before = discover.kernel_kills(self._watch.memory.ceilings)
         self._watch.began(worker.number, 0, timed=False)

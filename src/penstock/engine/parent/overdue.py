@@ -135,11 +135,11 @@ class Overdue:
         if not size:
             return True
         results = frames(data[:size])[: task.stop - 1 - worker.first]
-        new = results[worker.told :]
+        new = results[worker.came_early :]
         if new:
-            first = worker.first + worker.told
-            worker.told = len(results)
-            worker.task = self._stage.schedule.advance(worker.number, worker.first + worker.told)
+            first = worker.first + worker.came_early
+            worker.came_early = len(results)
+            worker.task = self._stage.schedule.advance(worker.number, worker.first + worker.came_early)
             self._stage.admission.kept += len(new)
             self._collect(first, new)
         return True

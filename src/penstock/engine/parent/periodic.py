@@ -39,7 +39,7 @@ class Periodic:
         self._moved = False
         """Whether the ceilings stood elsewhere at the last look."""
 
-    def attend(self) -> None:
+    def run_due(self) -> None:
         """Do what is due now."""
         now = self._clock()
         self._stage.gauge.tell()

@@ -20,7 +20,7 @@ from penstock.errors import WorkerDied
 _LEAST_FENCE = 1 * GiB
 _MOVED = 0.02
 """A fence that moved by less than this share of itself is left where it is."""
-_STILLBORN = 5
+_MAX_STARTUP_DEATHS = 5
 """So many workers in a row that die before they begin are no accident."""
 _BACK_OFF = 0.1
 """Seconds until the next is started when one could not be; twice as many each time."""
@@ -69,7 +69,7 @@ class WorkerState:
     """The first item of its batch."""
     apart: bool = False
     """Whether results of the batch may come before it ends, and items be taken back."""
-    told: int = 0
+    came_early: int = 0
     """How many results came so."""
     early: int = 0
     """Bytes of results that lay there at the last look."""
@@ -106,7 +106,7 @@ class Workers:
         self._backend = backend
         self._watch = watch
         self._workers: dict[int, WorkerState] = {}
-        self._stillborn = 0
+        self._startup_deaths = 0
 
     def __iter__(self) -> Iterator[WorkerState]:
         return iter(list(self._workers.values()))
@@ -167,7 +167,7 @@ class Workers:
     def welcome(self, worker: WorkerState, ready: m.Ready) -> None:
         """It is there."""
         worker.ready, worker.idle_own, worker.drafts = True, ready.own, ready.drafts
-        self._stillborn = 0
+        self._startup_deaths = 0
         self._watch.ready(
             worker.number, ready.memory, ready.own, mapped=ready.mapped, own_mapped=ready.own_mapped
         )
@@ -204,7 +204,7 @@ class Workers:
             worker.leaving = worker.leaving or "done"
             self._backend.kill(worker.number)
 
-    def bury(self, worker: WorkerState, death: Death, kernel_kills: Callable[[], int]) -> Failure:
+    def reap(self, worker: WorkerState, death: Death, kernel_kills: Callable[[], int]) -> Failure:
         """It is gone; why.
 
         Raises:
@@ -215,11 +215,11 @@ class Workers:
         why, held = self._watch.gone(worker.number)
         failure = diagnose(worker, death, why, held, kernel_kills)
         if not worker.ready and not worker.leaving:
-            self._not_before = self.clock() + _BACK_OFF * 2**self._stillborn
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN:
+            self._not_before = self.clock() + _BACK_OFF * 2**self._startup_deaths
+            self._startup_deaths += 1
+            if self._startup_deaths >= _MAX_STARTUP_DEATHS:
                 raise WorkerDied(
-                    f"{_STILLBORN} workers in a row died before they began "
+                    f"{_MAX_STARTUP_DEATHS} workers in a row died before they began "
                     f"({failure.detail or failure.cause}): "
                     "prepare() or the inputs take too much memory, or crash. See workers.log in the "
                     "run folder."

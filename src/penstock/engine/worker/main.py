@@ -53,7 +53,7 @@ class Setup:
     """Sinks and reducers by name; the name is empty where there is only one."""
     folder: Path
     """Where results are kept."""
-    machinery: Path
+    state_dir: Path
     """Where states, scratch folders and the journal are."""
     items: int
     batched: bool
@@ -99,7 +99,7 @@ class Setup:
             channel: the descriptor through which a process speaks that is the worker's alone, and may die of
                 it; -1 where this process is somebody's.
         """
-        scratch = self.machinery / layout.SCRATCH
+        scratch = self.state_dir / layout.SCRATCH
         if self.drafts is not None:  # of this owner: one before it may still be writing into its own
             scratch /= self.drafts.name
         return Worker(self, words, scratch, channel)
@@ -125,7 +125,7 @@ class Worker:
         self._scratch = scratch
         self._meter = Meter(children=True)
         self.fitness = Fitness((channel, *self._meter.descriptors), own_process=self._own_process)
-        self._keeper = Keeper(setup.outputs, setup.folder, setup.machinery, batched=setup.batched)
+        self._keeper = Keeper(setup.outputs, setup.folder, setup.state_dir, batched=setup.batched)
         self._idle = 0
         self._warm = False
         self._settled = 0
@@ -133,7 +133,7 @@ class Worker:
         self._fence = Fence(self._meter)
         self._caller = self._make_caller(setup.function)
         self._threads: int | None = None
-        self._machinery = "unfit" if self._own_process else "kept"
+        self._our_fault = "unfit" if self._own_process else "kept"
         self._doing = "prepare"
         """What it is to fail now, where the error does not tell."""
 
@@ -196,7 +196,7 @@ class Worker:
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
         batch = WorkedBatch(work, self._note)
         first = not self._warm
-        self._doing = "prepare" if first else self._machinery
+        self._doing = "prepare" if first else self._our_fault
         try:
             self._begin(batch)
             self._doing = "load"
@@ -307,7 +307,7 @@ class Worker:
         words[note.CALL_START], words[note.CALL_STOP] = start, stop
         if self._warm and not self._keeper.threaded:
             self._fence.put(batch.work.fence)
-        self._doing = self._machinery
+        self._doing = self._our_fault
         if not self._keeper.threaded:  # else other threads are keeping results
             self.fitness.theirs()
         begin = self._meter.reset()
@@ -354,7 +354,7 @@ class Worker:
             call=(self._note[note.CALL_START], self._note[note.CALL_STOP]),
             held=held,
             error=qualified(error),
-            message=self._told(cause, error),
+            message=self._message(cause, error),
             traceback="" if private or foreign.is_a(error, Unfit) else traceback_of(error),
             file=foreign.file_of(error),
             errno=foreign.number_of(error),
@@ -378,7 +378,7 @@ class Worker:
             return "disk"
         return otherwise
 
-    def _told(self, cause: str, error: BaseException) -> str:
+    def _message(self, cause: str, error: BaseException) -> str:
         if cause == "unfit":
             if foreign.is_a(error, Unfit):
                 return str(error)

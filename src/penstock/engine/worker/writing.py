@@ -39,16 +39,16 @@ class Keeper:
     Args:
         outputs: by name; the name is empty where there is only one.
         folder: where results are kept; several outputs get a folder each inside.
-        machinery: where states are kept.
+        state_dir: where states are kept.
         batched: whether the function takes a call at once.
     """
 
     def __init__(
-        self, outputs: Mapping[str, Sink | Reducer], folder: Path, machinery: Path, *, batched: bool
+        self, outputs: Mapping[str, Sink | Reducer], folder: Path, state_dir: Path, *, batched: bool
     ) -> None:
         self._outputs = outputs
         self._folder = folder
-        self._machinery = machinery
+        self._state_dir = state_dir
         self._batched = batched
         # Asked once: in Python 3.11 a protocol takes 30 us to look at an object.
         self._reducers = frozenset(name for name, output in outputs.items() if is_reducer(output))
@@ -113,7 +113,7 @@ class Keeper:
                 made[name] = output.finish(self._states(receipts))
                 self._here.stay()
                 if durable:
-                    kept = self._machinery / layout.result_name(name)
+                    kept = self._state_dir / layout.result_name(name)
                     with atomic(kept) as path:
                         path.write_text(values.dumps(made[name]))
                     told[name] = Closed((Part(kept.name, *proof(kept)),))
@@ -187,7 +187,7 @@ class Keeper:
         if len(text) <= INLINE:
             return Receipt(value=state)
         file = f"state-{name}-{start:012d}.json" if name else f"state-{start:012d}.json"
-        states = self._machinery / layout.STATES
+        states = self._state_dir / layout.STATES
         states.mkdir(exist_ok=True)
         with atomic(states / file) as path:
             path.write_text(text)
@@ -197,7 +197,7 @@ class Keeper:
         for _, receipt in receipts:
             if receipt.parts:
                 part = receipt.parts[0]
-                path = self._machinery / layout.STATES / part.name
+                path = self._state_dir / layout.STATES / part.name
                 prove(path, part.bytes, part.digest)
                 yield values.loads(path.read_bytes())
             else:
