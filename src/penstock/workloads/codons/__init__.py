@@ -173,9 +173,9 @@ class Codons:
         limit = _choose(run, inputs, asked) if asked["sample"] else None
         unmatched: list[str] = []
         more: dict[str, Any] = {}
+        tables: dict[str, Any] = {}
         if reads_records(asked):
-            unmatched, sums, more = _count_records(run, asked, limit, reference)
-        if asked["by_code"]:
+            unmatched, sums, more, tables = _count_records(run, asked, limit, reference)
             readings, totals = results.of_sums(sums, asked["numbers"], int(asked["frame"]))
         else:
             summary = run.stage("count", _counting(inputs, asked["seed"], limit)).open()
@@ -184,13 +184,12 @@ class Codons:
         if not totals.records:
             raise _nothing(asked, more)
         rows, content = results.told(readings, totals, asked, reference)
-        if asked["by_code"] and sums[0, 64]:
+        if unmatched:
             content["unmatched"] = {"records": int(sums[0, 64]), "first": unmatched}
             content["warnings"].append(_without_code(content["unmatched"], asked))
         content["warnings"] += more.pop("warnings", [])
-        writing.tables(run, rows, content | more)
-        if asked["format"]:
-            writing.texts(run, readings, asked["format"])
+        texts = writing.texts_of(readings, asked["format"]) if asked["format"] else {}
+        writing.results(run, rows, content | more, texts, **tables)
         if asked["plot"]:
             from penstock.sequences.plots import draw
 
@@ -277,8 +276,8 @@ def _choose(run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any]) -> int:
 
 def _count_records(
     run: penstock.Run, asked: Mapping[str, Any], limit: int | None, reference: NDArray[Any] | None
-) -> tuple[list[str], NDArray[Any], dict[str, Any]]:
-    """Count record by record: the first ids without a code, sums by code, and what more is told."""
+) -> tuple[list[str], NDArray[Any], dict[str, Any], dict[str, Any]]:
+    """Count record by record: the first ids without a code, sums by code, what more is told, tables."""
     from penstock.workloads.codons import by_record, coding
 
     inputs = _inputs(asked) if asked["files"] else open_asked(asked, named=True)
@@ -286,11 +285,13 @@ def _count_records(
     stored = by_record.count(run, inputs, asked, limit, reference, annotation)
     sums = stored.open("sums")
     more: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     if asked["files"]:
         more["coding_sequences"] = told = coding.told_of(run, asked["files"], annotation, stored)
         more["warnings"] = coding.warnings_of(told)
     if asked["per_file"]:
-        by_record.write_files(run, stored, asked, reference)
+        of_cai = None if reference is None else reference.tolist()
+        tables |= {"usage": stored, "reference": of_cai, "compat": asked["compat"] == "biopython"}
     if asked["per_record"] and not asked["files"]:
         count, names = by_record.duplicates(stored.open("records"), int(sums[:, 64].sum()))
         if count:
@@ -300,8 +301,8 @@ def _count_records(
                 "rows are kept apart by ordinal and file"
             ]
     if asked["compare"]:
-        more["comparison"] = by_record.compare(run, stored.open("moments"), sums, asked)
-    return stored.open("unmatched"), sums, more
+        tables["comparison"], more["comparison"] = by_record.compare(stored.open("moments"), sums, asked)
+    return stored.open("unmatched"), sums, more, tables
 
 
 def _without_code(unmatched: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,21 @@ def job(
     return penstock.Job(source=inputs.source, function=function, into=into, inputs=given)
 
 
-def write_files(
-    run: penstock.Run, stored: penstock.Stored, asked: Mapping[str, Any], reference: summary.Vector | None
-) -> None:
-    """Write ``files.parquet``: the sums of each file's items, by genetic code, in the order of the files."""
+def write_files(path: Path, found: Any, reference: Sequence[int] | None, *, compat: bool) -> None:
+    """Write the sums of each file's items, by genetic code, in the order of the files.
+
+    Args:
+        path: the table.
+        found: the dataset ``files`` of the stage ``usage``.
+        reference: counts of the reference set of the CAI; 64 numbers.
+        compat: CAI as Biopython's.
+    """
     import pyarrow.parquet as pq
 
-    compat = asked["compat"] == "biopython"
-    kind = rows.schema(by_record=False, cai=reference is not None)
-    with penstock.atomic(run.folder / "files.parquet") as draft, pq.ParquetWriter(draft, kind) as writer:
-        for path, by_code in _by_file(stored.open("files")):
-            table = rows.of_file(path, by_code, reference, compat=compat)
-            writer.write_table(table)
+    of_cai = None if reference is None else np.array(reference)
+    with pq.ParquetWriter(path, rows.schema(by_record=False, cai=reference is not None)) as writer:
+        for file, by_code in _by_file(found):
+            writer.write_table(rows.of_file(file, by_code, of_cai, compat=compat))
 
 
 def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
@@ -136,9 +139,9 @@ def _hashed(found: Any) -> Iterator[tuple[str, int]]:
 
 
 def compare(
-    run: penstock.Run, moments: NDArray[np.int64], sums: NDArray[np.int64], asked: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write ``comparison.parquet``, the frequencies of a sample beside those of another run.
+    moments: NDArray[np.int64], sums: NDArray[np.int64], asked: Mapping[str, Any]
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """The columns of ``comparison.parquet``, frequencies of a sample beside another run's; and in short.
 
     The expected error is that of a ratio of sums over records drawn without replacement (Cochran 1977,
     section 6.3): codons of one record are alike, so that their number alone would promise too much.
@@ -146,9 +149,6 @@ def compare(
     Raises:
         UsageError: the other run has no table of all codons of this reading.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     whole, others = _other(Path(asked["compare"]), asked)
     x, records = sums[:, :64].sum(axis=0), int(sums[:, 64].sum())
     n = int(x.sum())
@@ -159,21 +159,17 @@ def compare(
     error = np.sqrt(left * spread * records) / max(n, 1)
     order = sorted(range(64), key=lambda at: summary.CODONS[at])
     z = np.divide(p - q, error, out=np.full(64, np.nan), where=error > 0)
-    table = pa.table(
-        {
-            "codon": [summary.CODONS[at] for at in order],
-            "count": x[order],
-            "freq": p[order],
-            "freq_compared": q[order],
-            "difference": (p - q)[order],
-            "standard_error": error[order],
-            "z": pa.array(z[order], from_pandas=True),
-        }
-    )
-    with penstock.atomic(run.folder / "comparison.parquet") as draft:
-        pq.write_table(table, draft)
+    columns = {
+        "codon": [summary.CODONS[at] for at in order],
+        "count": x[order].tolist(),
+        "freq": p[order].tolist(),
+        "freq_compared": q[order].tolist(),
+        "difference": (p - q)[order].tolist(),
+        "standard_error": error[order].tolist(),
+        "z": [None if np.isnan(each) else float(each) for each in z[order]],
+    }
     known = z[~np.isnan(z)]
-    return {
+    short = {
         "run": str(asked["compare"]),
         "records": records,
         "records_compared": others,
@@ -182,6 +178,7 @@ def compare(
         "within_2_standard_errors": int((np.abs(known) <= 2).sum()),
         "of_codons": len(known),
     }
+    return columns, short
 
 
 def _other(folder: Path, asked: Mapping[str, Any]) -> tuple[NDArray[np.int64], int]:

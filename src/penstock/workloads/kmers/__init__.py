@@ -15,16 +15,16 @@ word is of A, C, G and T alone and never reaches over the end of its record. The
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import penstock
-from penstock import foreign
 from penstock.errors import BadInput
+from penstock.sequences import short
 from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
 
 if TYPE_CHECKING:
@@ -100,14 +100,16 @@ class Kmers:
         counted = run.stage("count", _counting(inputs, asked, limit))
         if asked["k"] <= DENSE_K:
             run.publish(counted, "counts/kmers.parquet")
-            told = run.step(
-                "in-short", _InShort(asked["top"], "counts"), inputs={"kmers": counted}, threads=1
-            )
+            words, room = counted, "counts"
         else:
-            joined = run.stage("kmers.parquet", _joining(counted, asked))
-            told = run.step("in-short", _InShort(asked["top"]), inputs={"kmers": joined}, threads=1)
-        summary = _summary(counted, told.facts, asked)
-        _write(run, summary)
+            words, room = run.stage("kmers.parquet", _joining(counted, asked)), ""
+        told = _of_records(counted, asked)
+        step = run.step(
+            short.STEP, _Summarise(asked["top"], room), inputs={"words": words, "told": told}, threads=1
+        )
+        run.publish(step, "summary.json")
+        summary = step.facts
+        short.warn(summary)
         if asked["plot"]:
             top = {name: summary[name] for name in ("k", "counted", "mean")} | {"top": summary["top"][:40]}
             draw(run, inputs.source, seed=asked["seed"], limit=limit, top=top)
@@ -179,38 +181,44 @@ def _joining(counted: penstock.Stored, asked: Mapping[str, Any]) -> penstock.Job
     )  # fmt: skip
 
 
-class _InShort:
-    """What the result says in short; see ``table.in_short``.
+class _Summarise:
+    """Write ``summary.json``: what is told of the records, and of the words by ``table.in_short``.
 
     Args:
         top: how many of the most frequent words.
         room: of the stage, where it has several.
     """
 
-    def __init__(self, top: int, room: str = "") -> None:
+    def __init__(self, top: int, room: str) -> None:
         self.top = top
         self.room = room
 
-    def __call__(self, folder: Any, kmers: Any) -> dict[str, Any]:
-        """Read the counts."""
+    def __call__(self, folder: Path, words: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Read the counts; return the content."""
         from penstock.workloads.kmers.table import files_of, in_short
 
-        return in_short(files_of(kmers[self.room] if self.room else kmers), self.top)
+        found = in_short(files_of(words[self.room] if self.room else words), self.top)
+        summary = {**told, **found}
+        warnings = summary.pop("warnings")  # which come last
+        if told["windows"] and not found["distinct"]:
+            nothing = (
+                f"nothing is left: none of the words is there {told['min_count']:,} times or more "
+                "(--min-count); the table is empty"
+            )
+            warnings = [nothing, *warnings]
+        summary["warnings"] = warnings
+        short.write(folder, summary)
+        return summary
 
 
-def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def _of_records(counted: penstock.Stored, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``summary.json`` tells of the records."""
     from penstock.workloads.kmers import reading
 
     ledger = counted.open("ledger")
     records, bases, windows, short_records = (int(n) for n in ledger[: reading.LETTERS])
     if not records:
         raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
-    warnings = []
-    if windows and not short["distinct"]:
-        warnings.append(
-            f"nothing is left: none of the words is there {asked['min_count']:,} times or more "
-            "(--min-count); the table is empty"
-        )
     letters = dict(zip(("n", "iupac", "gap", "protein"), map(int, ledger[reading.LETTERS :]), strict=True))
     return {
         "schema": 1,
@@ -222,22 +230,6 @@ def _summary(counted: penstock.Stored, short: Mapping[str, Any], asked: Mapping[
         "shorter_than_k": short_records,
         "windows": windows,
         "letters": letters,
-        "distinct": short["distinct"],
-        "counted": short["counted"],
-        "mean": short["mean"],
-        "most": short["most"],
-        "least": short["least"],
-        "top": short["top"],
         "sample": sample_of(asked),
-        "warnings": [
-            *warnings,
-            *warnings_of(asked, records=records, letters=bases, protein=letters["protein"]),
-        ],
+        "warnings": warnings_of(asked, records=records, letters=bases, protein=letters["protein"]),
     }
-
-
-def _write(run: penstock.Run, told: Mapping[str, Any]) -> None:
-    with penstock.atomic(run.folder / "summary.json") as draft:
-        draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for warning in told["warnings"]:
-        foreign.warn(str(warning))

@@ -7,7 +7,6 @@ shards are is fixed by the files and ``--shard``, so that budget and workers do 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ import click
 import numpy as np
 
 import penstock
-from penstock import foreign
 from penstock.budget import parse_size
 from penstock.errors import BadInput, UsageError
+from penstock.sequences import short
 from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
 
 if TYPE_CHECKING:
@@ -230,7 +229,4 @@ def _write(run: penstock.Run, asked: Mapping[str, Any], facts: Any) -> None:
         "schema": 1, "records": records, "bases": bases, "protein": protein, "sample": sample_of(asked),
         "warnings": warnings,
     }  # fmt: skip
-    with penstock.atomic(run.folder / "summary.json") as draft:
-        draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for warning in warnings:
-        foreign.warn(warning)
+    short.publish(run, told)
