@@ -4,10 +4,11 @@ import errno
 import os
 import re
 
+import numpy as np
 import pytest
 
 import penstock
-from penstock import storage
+from penstock import files, storage
 from penstock.errors import DiskFull, StorageFailed
 from penstock.sinks import Files
 
@@ -64,6 +65,25 @@ def test_no_room_is_the_runs_matter_where_its_own_disk_has_none(free, tmp_path, 
         assert storage.is_out_of_room(told, tmp_path) == ours
     assert storage.is_out_of_room(error(errno.EDQUOT), tmp_path)
     assert not storage.is_out_of_room(error(errno.EIO), tmp_path)
+
+
+def test_an_array_of_which_less_was_written_is_of_a_full_disk(tmp_path, monkeypatch):
+    """NumPy tells no error number: /dev/full is a disk that is always full."""
+    with pytest.raises(OSError, match="requested and") as caught:
+        np.zeros(1 << 20).tofile("/dev/full")
+    assert caught.value.errno is None
+    assert storage.is_full(caught.value)
+    assert storage.is_at_fault(caught.value, tmp_path)
+    assert not storage.is_full(OSError("3 requested and some written"))
+    monkeypatch.setattr(storage, "_free", lambda folder: 1 << 30)  # once the draft is gone again
+
+    def keep():
+        with storage.told(tmp_path), files.atomic(tmp_path / "a.npy") as draft:
+            draft.touch()
+            raise caught.value
+
+    with pytest.raises(DiskFull, match="is full"):
+        keep()
 
 
 def test_what_may_pass_is_tried_again_with_growing_waits(tmp_path):

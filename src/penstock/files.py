@@ -53,7 +53,7 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
             os.replace(draft, final)
     except BaseException as error:
         here.stay(error)
-        if type(error) is OSError and error.errno == errno.ENOSPC and error.filename is None:
+        if type(error) is OSError and foreign.number_of(error) == errno.ENOSPC and error.filename is None:
             error.filename = os.fspath(final)  # with the draft goes the proof of which disk is full
         with suppress(OSError):
             drafts.remove(draft)

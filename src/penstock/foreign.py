@@ -27,6 +27,8 @@ QUIET = "penstock.quiet"
 """What a command's context says of ``--quiet``."""
 _GiB = 1 << 30
 
+_WROTE_LESS = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says of an array whose file could not take all of it."""
 _LINES = "\t\n"
 _HIDDEN = re.compile(
     "["
@@ -152,8 +154,16 @@ def frames_of(error: BaseException) -> TracebackType | None:
 
 
 def number_of(error: BaseException) -> int:
-    """The error number of an OSError; 0 where there is none."""
+    """The error number of an OSError; 0 where there is none.
+
+    NumPy, which writes arrays by itself, tells none where less was written than was to be: it is that of a
+    full disk.
+    """
     number = OSError.__dict__["errno"].__get__(error) if is_a(error, OSError) else None
+    if number is None and is_a(error, OSError):
+        told = BaseException.__dict__["args"].__get__(error)
+        if len(told) == 1 and type(told[0]) is str and _WROTE_LESS.fullmatch(told[0]):
+            return errno.ENOSPC
     return number if type(number) is int else 0
 
 

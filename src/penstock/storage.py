@@ -169,13 +169,13 @@ def told(folder: Path, advice: str = _ADVICE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name = error.filename
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # wherever it was met
-            raise failure(error.errno, name if isinstance(name, str) else folder, advice) from error
-        if isinstance(name, str) and error.errno and Path(name).is_relative_to(folder):
-            raise failure(error.errno, name, advice) from error
-        if name is None and error.errno in _FULL and (error.errno == errno.EDQUOT or _has_no_room(folder)):
-            raise failure(error.errno, folder) from error
+        name, number = error.filename, foreign.number_of(error)
+        if number in (errno.EMFILE, errno.ENFILE):  # wherever it was met
+            raise failure(number, name if isinstance(name, str) else folder, advice) from error
+        if isinstance(name, str) and number and Path(name).is_relative_to(folder):
+            raise failure(number, name, advice) from error
+        if name is None and number in _FULL and (number == errno.EDQUOT or _has_no_room(folder)):
+            raise failure(number, folder) from error
         raise
 
 
