@@ -98,12 +98,12 @@ class Kmers:
         inputs = open_asked(asked, records=True)
         limit = _choose(run, asked) if asked["sample"] else None
         counted = run.stage("count", _counting(inputs, asked, limit))
+        told = _of_records(counted, asked)
         if asked["k"] <= DENSE_K:
             run.publish(counted, "counts/kmers.parquet")
             words, room = counted, "counts"
         else:
             words, room = run.stage("kmers.parquet", _joining(counted, asked)), ""
-        told = _of_records(counted, asked)
         step = run.step(
             short.STEP, _Summarise(asked["top"], room), inputs={"words": words, "told": told}, threads=1
         )
