@@ -23,6 +23,8 @@ _GRAIN = 8
 """Items a part of the tables: some 32 MiB of text."""
 _HASHES = 2_000_000
 _NAMED = 3
+"""Ids that several records have that are named, of the first _OFTEN records that repeat one."""
+_OFTEN = 1000
 
 
 def count(
@@ -104,35 +106,53 @@ def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
 
 
 def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
-    """How many records have an id that another one before them has, and the first such ids.
+    """How many records have an id that another one before them has, and the ids of the first of these.
 
     Looks at the ids in several passes, each at those of a part of all hashes, so that memory does not grow
-    with records: two million hashes of 64 bits at a time.
+    with records: two million hashes of 64 bits at a time. Hashes differ from process to process; which
+    records repeat an id does not.
     """
     passes = -(-records // _HASHES) or 1
-    count, again = 0, np.zeros(0, np.int64)
+    count, first = 0, np.zeros(0, np.int64)
     for each in range(passes):
-        hashes = np.fromiter((h for _, h in _hashed(found) if h % passes == each), np.int64)
-        hashes.sort()
-        repeated = hashes[1:][hashes[1:] == hashes[:-1]]
-        count += len(repeated)
-        again = np.concatenate((again, np.unique(repeated)[:_NAMED]))
-    wanted, names = set(again[:_NAMED].tolist()), []
-    if wanted:
-        for name, number in _hashed(found):
-            if number in wanted:
-                wanted.remove(number)
-                names.append(name)
-            if not wanted:
-                break
-    return count, names
+        chosen = [(hashes[own], at + np.flatnonzero(own)) for at, hashes in _hashes(found)
+                  for own in [hashes % passes == each]]  # fmt: skip
+        if not chosen:
+            break
+        hashes, ordinals = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
+        order = np.argsort(hashes, kind="stable")
+        again = order[1:][hashes[order][1:] == hashes[order][:-1]]
+        count += len(again)
+        first = np.sort(np.concatenate((first, np.sort(ordinals[again])[:_OFTEN])))[:_OFTEN]
+    return count, _different(_ids_at(found, first.tolist()))
 
 
-def _hashed(found: Any) -> Iterator[tuple[str, int]]:
-    """Each id and a hash of it, of this process."""
+def _hashes(found: Any) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Hashes of the ids, some at a time, and the number of the first."""
+    at = 0
+    for names in _ids(found):
+        yield at, np.fromiter(map(hash, names), np.int64, len(names))
+        at += len(names)
+
+
+def _ids(found: Any) -> Iterator[list[str]]:
     for batch in found.to_batches(columns=["id"], batch_readahead=1, fragment_readahead=1, use_threads=False):
-        for name in batch.column(0).to_pylist():
-            yield name, hash(name)
+        yield batch.column(0).to_pylist()
+
+
+def _ids_at(found: Any, wanted: Sequence[int]) -> Iterator[str]:
+    """The ids of the records of these numbers, which ascend."""
+    at, left = 0, list(wanted)
+    for names in _ids(found):
+        while left and left[0] < at + len(names):
+            yield names[left.pop(0) - at]
+        if not left:
+            return
+        at += len(names)
+
+
+def _different(names: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(names))[:_NAMED]
 
 
 # ------------------------------------------------------------------ a sample beside the whole
