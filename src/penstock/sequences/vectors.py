@@ -45,6 +45,29 @@ def not_bases(typing: Any, text: Any, at: Any) -> Any:
 
 
 @intrinsic
+def strong_bases(typing: Any, text: Any, at: Any) -> Any:
+    """Mask of the bytes among 64 that are one of CGcg; bit 0 is the first."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _VECTOR)
+        told = builder.and_(builder.load(pointer, align=1), _vector(0xFF & ~0x24))
+        found = builder.icmp_unsigned("==", told, _vector(ord("C")))
+        return builder.bitcast(found, _WORD)
+
+    return types.uint64(text, types.intp), generate
+
+
+@intrinsic
+def ones(typing: Any, mask: Any) -> Any:
+    """How many bits of a mask are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
 def equal(typing: Any, text: Any, at: Any, byte: Any) -> Any:
     """Mask of the bytes among 64 that equal a constant."""
     if not isinstance(byte, types.IntegerLiteral):

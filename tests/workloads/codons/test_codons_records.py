@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import penstock
@@ -134,6 +134,57 @@ def test_each_record_is_counted_as_by_hand_however_its_text_comes(text, cuts, re
         patch.setattr(usage, "_SHORT", short)  # segments one by one, or all together
         found = counted(pieces, frame=frame, drop_start=drop)
     same(found, slow(text, frame, drop))
+
+
+def found_by(kind, pieces, **options):
+    """All that a reader finds, or what it raises."""
+    try:
+        parts = list(usage.gathered(kind(failing, **options).read(pieces), 3))
+    except BadInput as error:
+        return str(error)
+    names = ("offsets", *usage._ADDED)
+    return [
+        (header, *(getattr(part, name)[at].tolist() for name in names))
+        for part in parts
+        for at, header in enumerate(part.headers)
+    ]
+
+
+ODD = st.one_of(
+    TEXTS,
+    st.text(">>;\nACGTNSW-1 \r", max_size=200).map(str.encode),
+    st.text(">>;\nACGTNSWE- \r", max_size=300).map(lambda text: f">a\n{text}".encode()),
+)
+
+
+@given(
+    ODD,
+    st.lists(st.integers(0, 400), max_size=8),
+    st.integers(0, 3),
+    st.sampled_from([9, 1 << 18]),
+    st.sampled_from([2, 2048]),
+)
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_the_compiled_reader_gives_the_same_and_refuses_the_same(text, cuts, reading, long, many):
+    options = {"frame": 0, "drop_start": True} if reading == 3 else {"frame": reading}
+    cuts = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [(start, text[start:stop]) for start, stop in pairwise(cuts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usage, "_LONG_LINE", long)
+        patch.setattr(usage, "_ROWS", many)  # records that have room together
+        found = found_by(usage.CompiledReader, pieces, **options)
+    assert found == found_by(usage.Reader, pieces, **options)
+
+
+def test_a_table_of_records_does_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch):
+    inputs = DATA / "dirty.fa", DATA / "syn300.fa.gz"
+    for each in (False, True):
+        monkeypatch.setattr("penstock.sequences.inputs._SMALL", 0 if each else 1 << 30)
+        run(tmp_path / f"run{each}", *inputs, per_record=True, per_file=True, sample=200, seed=3)
+    names = [path.relative_to(tmp_path / "runTrue") for path in (tmp_path / "runTrue").rglob("*.parquet")]
+    assert len(names) > 3
+    for name in names:
+        assert (tmp_path / "runTrue" / name).read_bytes() == (tmp_path / "runFalse" / name).read_bytes()
 
 
 @pytest.mark.parametrize("options", [{"per_record": True}, {"compat": "upstream"}])

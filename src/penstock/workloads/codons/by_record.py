@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def job(
         moments=asked["compare"] is not None, compat=asked["compat"] == "biopython",
         reference=None if reference is None else tuple(reference.tolist()),
         first_rows=len(inputs.source) - inputs.runs,
+        compiled=not (files or inputs.small or find_spec("numba") is None),
     )  # fmt: skip
     into: dict[str, Any] = {"sums": penstock.reducers.Sum(), "unmatched": FirstNames()}
     if files:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock import compiling
 from penstock.errors import BadInput
 from penstock.sequences.inputs import NAMES, Rows, bad_row, sequences
 from penstock.sequences.sampling import EVERY, salt_of
@@ -17,7 +19,7 @@ from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.sources.fasta import Block
 from penstock.workloads.codons import rows, summary
 from penstock.workloads.codons.code_map import CodeMap
-from penstock.workloads.codons.usage import SUMMED, Counted, Ints, Reader, gathered
+from penstock.workloads.codons.usage import SUMMED, CompiledReader, Counted, Ints, Reader, gathered
 
 Bad = Callable[[int, int, bytes], BadInput]
 
@@ -60,6 +62,8 @@ class CountRecords:
         reference: counts of the reference set of the CAI; 64 numbers.
         compat: CAI as Biopython's.
         first_rows: number of the first item that holds Parquet rows.
+        compiled: by compiled code, whose load takes longer than all of a small input does; the result is the
+            same.
 
     Returns ``sums``, int64 of shape (1 + codes, WIDTH), of records without a genetic code first;
     ``unmatched``, the first ids without one; and what else is asked for: ``moments``, int64, and tables
@@ -77,9 +81,18 @@ class CountRecords:
     reference: tuple[int, ...] | None = None
     compat: bool = False
     first_rows: int = 0
+    compiled: bool = False
+
+    def warming(self) -> str:
+        """What to say before it is compiled."""
+        kernel = Path(__file__).with_name("record_kernel.py")
+        return compiling.note(kernel, "scan") if self.compiled else ""
 
     def warm(self) -> None:
-        """Load what rows are made with, once for all workers."""
+        """Load what counts, and what rows are made with, once for all workers."""
+        if self.compiled:
+            for _ in CompiledReader(_unexpected).read([(0, b">")]):
+                pass
         if self.by_record or self.by_file:
             import pyarrow  # noqa: F401
 
@@ -160,6 +173,10 @@ class CountRecords:
     def numbers(self) -> list[int]:
         """All genetic codes that a record may have, ascending."""
         return self.codes.codes
+
+
+def _unexpected(at: int, kind: int, text: bytes) -> BadInput:
+    return BadInput(f"byte {at} of nothing: {kind}, {text!r}")
 
 
 def sampled(item: Block | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:
