@@ -148,9 +148,8 @@ class Recall:
         before = self._was.ratios
         above = sum(ratio > _ALIKE * before[-1] for ratio in ratios)
         if above and chance(above, calls, len(before)) < _DOUBT:
-            self._drop(
-                f"{above} of the first {plural(calls, 'call')} took more than all {len(before)} before"
-            )
+            who = f"{above} of the first {calls:,} calls" if calls > 1 else "the first call"
+            self._drop(f"{who} took more than all {len(before)} before")
 
     def _judge_all(self) -> None:
         """Drop them where the calls of this run are lighter or heavier as a whole."""
