@@ -102,7 +102,7 @@ class _Reserving(Admission):
     def join(self, world: World) -> None:
         """Told of the world once it is made."""
         self.world = world
-        self._most_seconds = _SHORT
+        self._options = replace(self._options, most_batch_seconds=_SHORT)
         self._peaks: deque[int] = deque(maxlen=_KEPT)
         self._seconds: deque[float] = deque(maxlen=_KEPT)
         self._ranked: list[int] = []

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
 from typing import Any
 
 from traces import Item, MiB, Trace
@@ -29,7 +31,9 @@ from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.parent.admission import Admission, Offer
+from penstock.engine.parent.options import Options
 from penstock.engine.parent.workers import Workers, WorkerState
+from penstock.engine.worker.main import Setup
 
 START, DISPATCH, GONE, KERNEL_GONE = 0.015, 0.001, 0.040, 0.005
 IDLE, PARENT = int(2.5 * MiB), 25 * MiB
@@ -104,6 +108,11 @@ class Outcome:
     projected: float = 0.0
     """Sum over the batches of prediction over peak."""
     decisions: int = 0
+    deciding: float = field(default=0.0, compare=False)
+    """CPU seconds of them."""
+    plans: int = 0
+    planning: float = field(default=0.0, compare=False)
+    """CPU seconds of these."""
     done: frozenset[int] = frozenset()
     aside: frozenset[int] = frozenset()
 
@@ -166,22 +175,21 @@ class World:
         self.parent, self.backend_held, self.shared = PARENT, 0, 0
         self.admit = True
         self.free = self.budget - PARENT
-        source = (_Sized if trace.hinted else _Source)(trace)
+        source, here = (_Sized if trace.hinted else _Source)(trace), Path()
         self.estimate = Estimate(source, batched=False, wishes=Wishes(), cores=trace.workers, before=before)
         first = self.estimate.probes() if len(self.items) > 8 else ()
         self.schedule = Schedule(len(self.items), first=first)
         parts: Any = self  # stands in for backend, watch and clock
         self.crew = Workers(parts, parts, parts)
+        budget = Budget(self.budget, "made up")
         self.admission = admission(
-            source,
+            Setup(lambda item: item, source, {}, here, here, len(self.items), batched=False, fixed_call=None),
+            Options(budget),
             self.schedule,
             self.estimate,
-            parts,
             self.crew,
-            budget=BudgetInForce(Budget(self.budget, "made up")),
-            fixed_call=None,
+            BudgetInForce(budget),
             results=lambda: 0,
-            began=0.0,
         )
         join = getattr(self.admission, "join", None)
         if join is not None:
@@ -334,12 +342,17 @@ class World:
     def _turn(self) -> None:
         if not self.admit:
             return
+        began = process_time()
         plan = self.admission.make_plan()
+        self.out.plans += 1
+        self.out.planning += process_time() - began
         for worker in self.crew:
             if not worker.free:
                 continue
-            self.out.decisions += 1
+            began = process_time()
             offer = self.admission.offer(worker, plan, self.now)
+            self.out.decisions += 1
+            self.out.deciding += process_time() - began
             if isinstance(offer, Offer):
                 self._give(worker, offer)
             elif offer == "alone":
