@@ -1,7 +1,12 @@
 import os
 from pathlib import Path
 
+import pytest
+from borrowing import borrower
+from waiting import until
+
 from penstock import proc
+from penstock.budget import MiB
 from penstock.testing.machine import FakeMachine
 
 
@@ -61,3 +66,39 @@ def test_what_a_process_holds():
     assert proc.held(os.getpid()) > 1 << 20
     assert proc.held(1 << 30) == 0
     assert list(proc.descendants(1 << 30)) == []
+
+
+# --------------------------------------------------------------------------- two in one memory
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_child_in_the_memory_of_its_parent_is_told_from_one_of_its_own(tmp_path, monkeypatch, asked):
+    """Also where the kernel may not be asked, as in a container."""
+    if not asked:
+        monkeypatch.setattr(proc, "_kcmp", lambda: None)
+    with borrower(tmp_path, 40) as (parent, child, pipe):
+        assert proc.same_memory(child, parent)
+        assert not proc.same_memory(child, os.getpid())
+        with open(pipe, "w"):
+            until(lambda: not proc.same_memory(child, parent))  # it runs its own program
+            assert proc.held(child) < 20 * MiB
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_forked_copy_is_a_memory_of_its_own(monkeypatch, asked):
+    if not asked:
+        monkeypatch.setattr(proc, "_kcmp", lambda: None)
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(there)
+        os.read(here, 1)
+        os._exit(0)
+    try:
+        assert not proc.same_memory(child, os.getpid())
+        assert proc.same_memory(os.getpid(), os.getpid())
+    finally:
+        os.close(there)
+        os.waitpid(child, 0)
+        os.close(here)
+    assert not proc.same_memory(child, os.getpid())  # it is gone

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -233,3 +235,55 @@ def share(pid: int, root: Path = SYSTEM) -> tuple[int, int]:
     """
     values = fields(text(root / "proc" / str(pid) / "smaps_rollup"))
     return values.get("Anonymous", 0), values.get("Pss_Anon", 0)
+
+
+# --------------------------------------------------------------------------- memory that two processes run in
+
+_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272, "ppc64le": 354, "s390x": 343}
+"""The number of the system call that compares what two processes have."""
+_KCMP_VM = 1
+_LOOKS = 2
+"""A memory may change between the looks at it through one process and through the other."""
+
+
+def same_memory(pid: int, other: int, root: Path = SYSTEM) -> bool:
+    """Whether two processes run in the very same memory, which then is to be counted once.
+
+    A child that was made to run another program (vfork) does so until it runs it, and never again.
+    """
+    told = _compared(pid, other) if root == SYSTEM else None
+    if told is not None:
+        return told
+    # Where that may not be asked: a forked copy has other pages of files at least, and other tables.
+    for _ in range(_LOOKS):
+        marks = _marks(pid, root)
+        if marks is not None and marks == _marks(other, root):
+            return True
+    return False
+
+
+def _compared(pid: int, other: int) -> bool | None:
+    """What the kernel says to it; None where it does not: not permitted, or one of them is gone."""
+    compare = _kcmp()
+    told = -1 if compare is None else compare(pid, other)
+    return None if told < 0 else told == 0
+
+
+@cache
+def _kcmp() -> Callable[[int, int], int] | None:
+    number = _KCMP.get(os.uname().machine) if sys.platform == "linux" and sys.maxsize > 1 << 32 else None
+    if number is None:
+        return None
+    import ctypes  # only where processes are watched: it takes a while to import
+
+    call = ctypes.CDLL(None).syscall
+    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long] * 6
+    return lambda pid, other: int(call(number, pid, other, _KCMP_VM, 0, 0))
+
+
+def _marks(pid: int, root: Path) -> tuple[bytes | int | None, ...] | None:
+    """What is told of a process's memory, the same for all that run in it; None where nothing is."""
+    where, values = image(pid, root), fields(text(root / "proc" / str(pid) / "status"))
+    if not where or "VmPTE" not in values:
+        return None
+    return (where, *map(values.get, ("VmPeak", "VmSize", "VmPTE", "RssAnon", "RssFile", "RssShmem")))

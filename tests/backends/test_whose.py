@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from borrowing import borrower
 from waiting import until
 
 from penstock import identity
 from penstock.backends import census, marks, processes
 from penstock.backends.processes import WorkerTree, end_sessions
+from penstock.budget import MiB
 from penstock.peaks import HugePages
+from penstock.proc import same_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these")
 
@@ -104,3 +107,19 @@ def test_a_session_is_ended_whose_leader_was_ours():
         leader.kill()
     end_sessions({leader.pid: since})
     until(lambda: identity.started(child) == "")
+
+
+def test_a_child_in_a_workers_memory_counts_once(tmp_path):
+    """Where processes are added up; also when pages that forked ones have in common are looked at."""
+    with borrower(tmp_path, 60) as (worker, child, pipe):
+        tree = WorkerTree(worker, HugePages())
+        try:
+            for _ in range(3):
+                assert 60 * MiB < tree.read().memory < 80 * MiB
+                tree._forked.add_up()
+            assert tree.children == [child]
+            with open(pipe, "w"):
+                until(lambda: not same_memory(child, worker))
+                assert 60 * MiB < tree.read().memory < 100 * MiB
+        finally:
+            tree.close()

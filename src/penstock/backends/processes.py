@@ -14,7 +14,7 @@ from pathlib import Path
 from penstock.abc import Reading
 from penstock.identity import after_command, began, send
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
-from penstock.proc import descendants, held_apart, image, share, tracks_resources
+from penstock.proc import descendants, held_apart, image, same_memory, share, tracks_resources
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _NEAR = 1 << 20
@@ -97,10 +97,12 @@ class WorkerTree:
             sizes = {}
             for pid in (*self.children, *self.strays):
                 with suppress(OSError, ValueError):
-                    _, anonymous, _, more = resident(_slurp(f"/proc/{pid}/status"))
-                    stat = _slurp(f"/proc/{pid}/stat")
-                    sizes[pid], shared = anonymous, shared + more
-                    cpu += _cpu(stat)
+                    stat = fields(_slurp(f"/proc/{pid}/stat"))
+                    cpu += _cpu_of(stat)
+                    # Asked first: what it holds is then its own if the answer is no.
+                    if not self._forked.is_inside(pid, int(stat[1])):
+                        _, anonymous, _, more = resident(_slurp(f"/proc/{pid}/status"))
+                        sizes[pid], shared = anonymous, shared + more
             private += self._forked.beside(private, sizes)
         return Reading(private + shared, cpu, shared, peak=private + shared + rise, mark=mark)
 
@@ -170,11 +172,21 @@ class Forked:
         self._pid = pid
         self._image = b""
         self._is_forked: dict[int, bool] = {}
+        self._own: set[int] = set()
         self._parent = parent
         self._told: tuple[int, dict[int, int]] = (0, {})
         self._sizes: dict[int, int] = {}
         self._next = 0.0
         self._asked = False
+
+    def is_inside(self, pid: int, parent: int) -> bool:
+        """Whether a child runs in its parent's very memory still, which counts there."""
+        if pid in self._own:
+            return False
+        if same_memory(pid, parent):
+            return True
+        self._own.add(pid)
+        return False
 
     def beside(self, worker: int, sizes: dict[int, int]) -> int:
         """Bytes that children hold which the worker does not.
@@ -187,6 +199,7 @@ class Forked:
             self._image = image(self._pid)
         for pid in self._is_forked.keys() - sizes.keys():
             del self._is_forked[pid]
+        self._own &= sizes.keys()
         # Read once more, after the children: it may have grown before it forked them.
         worker = max(worker, held_apart(self._pid)[0]) if sizes else worker
         extra, before = self._told

@@ -30,15 +30,16 @@ class Process:
         pid: its number.
         parent: the process that it was found under, or None for the first of the tree.
         huge: the machine's count of huge pages.
+        root: the process above the tree.
     """
 
     __slots__ = (
-        "_at_fork", "_before", "_children", "_faults_below", "_huge", "_kept", "_named", "_owned", "_peak",
-        "_stat", "_status", "anonymous", "below", "born", "command", "forked", "highest", "mark", "memory",
-        "parent", "pid", "readings", "rise", "seen", "shared", "tables", "threads",
+        "_at_fork", "_before", "_children", "_faults_below", "_host", "_huge", "_kept", "_named", "_owned",
+        "_peak", "_stat", "_status", "anonymous", "below", "born", "command", "forked", "highest", "mark",
+        "memory", "parent", "pid", "readings", "rise", "seen", "shared", "tables", "threads",
     )  # fmt: skip
 
-    def __init__(self, pid: int, parent: Process | None, huge: HugePages) -> None:
+    def __init__(self, pid: int, parent: Process | None, huge: HugePages, root: int = 0) -> None:
         folder = Path(f"/proc/{pid}")
         self.pid, self.parent = pid, 0 if parent is None else parent.pid
         self._status = KernelFile(folder / "status")
@@ -57,17 +58,32 @@ class Process:
         """The highest resident mark of a process that was found under it."""
         self.rise = 0
         """How far it went, between two readings, above what it held at either."""
+        # Asked first: what it is called, and holds, is then its own if the answer is no.
+        self._host = self.parent or root
+        if self._host and not proc.same_memory(pid, self._host):
+            self._host = 0
         self.command = command_of(pid)
-        self.forked = parent is not None and (
-            parent.command == self.command or (parent.renamed() and parent.command == self.command)
+        self.forked = (
+            parent is not None
+            and not self._host
+            and (parent.command == self.command or (parent.renamed() and parent.command == self.command))
         )
         """Whether it was forked and has not run another program since: its pages are its parent's."""
         self.born = -1
         """What it has in common with its parent, about, if it was forked."""
         self._at_fork = 0 if parent is None else parent.anonymous
 
+    @property
+    def inside(self) -> bool:
+        """Whether it runs in its parent's very memory, which counts there: it runs no program of its own."""
+        return self._host > 0
+
     def read(self, now: float) -> bool:
         """Read it anew; False when it has ended."""
+        if self._host:
+            if proc.same_memory(self.pid, self._host):
+                return True
+            self._host, self.command = 0, command_of(self.pid)
         try:
             stat = fields(self._read_stat())
             text = self._status.read() if self._kept else slurp(f"/proc/{self.pid}/status")
@@ -204,7 +220,7 @@ class Tree:
                 ended.append(process)
                 process = None  # the number may be another process's by now
             if process is None:
-                process = Process(pid, parent, self.huge)
+                process = Process(pid, parent, self.huge, self._root)
                 if not process.read(now):
                     continue
             self.processes[pid] = process

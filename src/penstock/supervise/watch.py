@@ -202,7 +202,7 @@ class TreeMemory:
         largest = max((each.anonymous for each in processes.values()), default=0)
         used = self._apart(held)
         if self._may_share() and now >= self._shares_next and self._credit_for_shares(now) > 0:
-            new = any(_is_settled(each) and pid not in self._shares_of for pid, each in processes.items())
+            new = any(pid not in self._shares_of and not each.inside for pid, each in processes.items())
             if new or used + self._shared_held > 1.02 * self.peak or now >= self._shares_at + _LIST:
                 self._read_shares(now)
                 used = self._apart(held)
@@ -226,22 +226,13 @@ class TreeMemory:
 
     def _read_shares(self, now: float) -> None:
         begin = time.thread_time()
-        settled = {pid: each for pid, each in self.tree.processes.items() if _is_settled(each)}
-        self._in_common = sum(self._in_common_of(process) for process in settled.values())
-        self._shares_of = set(settled)
+        processes = {pid: each for pid, each in self.tree.processes.items() if not each.inside}
+        self._in_common = sum(process.in_common() for process in processes.values())
+        self._shares_of = set(processes)
         cost = time.thread_time() - begin
         self._shares_credit = self._credit_for_shares(now) - cost
         self._shares_at, self._shares_next, self._shares_held = now, now + 5 * cost, self.tree.anonymous
         self._extra += cost
-
-    def _in_common_of(self, process: Process) -> int:
-        common = process.in_common()
-        parent = self.tree.processes.get(process.parent)
-        if not process.forked or parent is None or common >= process.anonymous // 50:
-            return common
-        # Nothing in common, and yet as large: it is in its parent's very memory (vfork).
-        alike = abs(process.anonymous - parent.anonymous) < process.anonymous // 100
-        return process.anonymous if alike else common
 
     def is_over(self, line: int) -> bool:
         """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
@@ -372,11 +363,6 @@ class TreeMemory:
         """The ceiling of the tree that leaves least now."""
         tree = [each for each in self.ceilings if each.scope == "tree"]
         return min(tree, key=lambda each: _left(each, self.used), default=None)
-
-
-def _is_settled(process: Process) -> bool:
-    """Whether it is a process of its own. Just forked, it may be in its parent's memory still (vfork)."""
-    return not process.forked or process.readings > 1
 
 
 def _left(ceiling: Ceiling, used: int) -> int:
