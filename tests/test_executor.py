@@ -51,8 +51,10 @@ def test_no_descriptor_left_is_told_as_that(left):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, before[1]))
     try:
-        with pytest.raises(penstock.errors.PenstockError, match="ulimit -n says how many may be"):
+        with pytest.raises(penstock.errors.PenstockError, match="ulimit -n says how many may be") as raised:
             ours()
+        assert "journal" not in str(raised.value)  # an executor has none
+        assert "the same command" not in str(raised.value)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -92,9 +92,10 @@ class Local:
             if error.filename is not None and error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise  # of a file: told as what it is by whoever knows whose it is
             self._server_lost()
+            why = storage.reason(error.errno or 0)
             raise PenstockError(
-                f"no workers can be started: {storage.reason(error.errno or 0)}. What is journaled is kept: "
-                "see to it, then run the same command again."
+                f"no workers can be started: {why}. See to it, then do the same again: what a run folder "
+                "holds is kept."
             ) from error
 
     def _load(self) -> None:

@@ -142,7 +142,7 @@ class ForkServer:
                 lost()
         raise PenstockError(
             f"the fork server did not answer, {_LOADS} times: somebody stops it, or there is no CPU for it. "
-            "See workers.log in the run folder, then run the same command again."
+            f"{'' if loaded.log is None else f'See {loaded.log}. '}Do the same again when it is there."
         )
 
     def _try_to_load(self, loaded: Loaded, other: Callable[[str, Any], None]) -> None:
