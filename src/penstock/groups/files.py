@@ -42,6 +42,15 @@ class GroupFiles:
             return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return []
 
+    def inside(self, folder: Path) -> list[int]:
+        """The processes in a group and below it; 0 stands for one that cannot be seen from here."""
+        found, todo = [], [folder]
+        while todo:
+            folder = todo.pop()
+            found += pids(self.read(folder / "cgroup.procs"))
+            todo += self.groups(folder)
+        return found
+
     def read(self, file: Path) -> str:
         """The content; empty where there is none, or where it may not be read."""
         try:

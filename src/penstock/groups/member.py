@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from penstock.groups.files import GroupFiles, pids
+from penstock.groups.files import GroupFiles
 from penstock.groups.memory import NOTHING, GroupMemory, bound, highest
 from penstock.groups.reader import GroupReader
 from penstock.proc import KernelFile, tracks_resources
@@ -48,7 +48,7 @@ class Member:
         self.version = version
         self._files = files or GroupFiles()
         self.procs = folder / "cgroup.procs"
-        self.memory = GroupReader(folder, version, self._files, below)
+        self.memory = GroupReader(folder, version, self._files, below, pipes=True)
         v1 = version == 1
         # A group's own victims: on v2 the other file counts those of the groups below as well.
         self._kills = KernelFile(folder / ("memory.oom_control" if v1 else "memory.events"))
@@ -91,12 +91,7 @@ class Member:
 
     def pids(self) -> list[int]:
         """The processes in it and below; 0 stands for one that cannot be seen from here."""
-        found, todo = [], [self.folder]
-        while todo:
-            folder = todo.pop()
-            found += pids(self._files.read(folder / "cgroup.procs"))
-            todo += self._files.groups(folder)
-        return found
+        return self._files.inside(self.folder)
 
     def pause(self) -> None:
         """Stop everybody in it."""

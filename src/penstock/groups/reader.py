@@ -28,6 +28,7 @@ from penstock.groups.memory import (
     of_v2,
     together,
 )
+from penstock.groups.pipes import PipeBuffers
 from penstock.proc import KernelFile
 
 _LEARN_EVERY = 0.25
@@ -49,6 +50,8 @@ class GroupReader:
         below: the groups directly below it, where it is known that there are no others, kept up to date by
             who makes them; else they are looked for when they are needed.
         clock: seconds, monotonic.
+        pipes: whether what pipes hold is to be told from what else the kernel holds for it, where that takes
+            a look at its processes.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class GroupReader:
         files: GroupFiles | None = None,
         below: Sequence[GroupReader] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        pipes: bool = False,
     ) -> None:
         self.folder = folder
         self.version = version
@@ -65,6 +70,7 @@ class GroupReader:
         self._stat = KernelFile(folder / "memory.stat")
         self._kernel = KernelFile(folder / "memory.kmem.usage_in_bytes") if version == 1 else None
         self._charged = KernelFile(folder / ("memory.usage_in_bytes" if version == 1 else "memory.current"))
+        self._pipes = PipeBuffers(folder, self._files, clock=clock) if pipes else None
         self._below = below
         self._found: dict[str, GroupReader] = {}
         self._clock = clock
@@ -110,6 +116,8 @@ class GroupReader:
             told = of_v2(self._text, _number(self._charged.read()))
         else:
             told = of_v1(self._text, _number(self._kernel.read()) or 0, _number(self._charged.read()))
+            if told.pipes and self._pipes is not None:
+                told = told._replace(pipes=self._pipes.most(told.kernel))
         self.missing = told.missing
         return told
 
