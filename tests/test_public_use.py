@@ -28,7 +28,7 @@ SHARED = "sequences"
 def documented():
     page = (TOP / "docs" / "writing-plugins.md").read_text()
     table = page.partition("## What to build on")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(penstock[.a-z]+)` \| (.*) \|$", table, flags=re.M)
+    rows = re.findall(r"^\| `(penstock[._a-z]+)` \| (.*) \|$", table, flags=re.M)
     assert len(rows) > 10
     return {module: set(re.findall(r"`(\w+)`", names)) | TOLD.get(module, set()) for module, names in rows}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from penstock.cli.target import Target
 from penstock.display.progress import Progress
 from penstock.errors import CannotFit, PluginError, RunFailed
 from penstock.report.report import Report
+from penstock.workload_options import refuse_odd_numbers
 
 
 class Targets(click.Group):
@@ -94,7 +94,8 @@ class Targets(click.Group):
             )
 
         def callback(**values: Any) -> None:
-            _refuse_nan(params, values)
+            for param in params:
+                refuse_odd_numbers(param, values.get(param.name or ""))
             self.do(found, values)
 
         return click.Command(name, params=[*params, *ours], callback=callback, **more)
@@ -127,16 +128,6 @@ def _behind_options(args: Sequence[str], takes: Mapping[str, int]) -> int:
     while place < len(args) and (flag := args[place].partition("=")[0]) in takes:
         place += 1 if "=" in args[place] else 1 + takes[flag]
     return place
-
-
-def _refuse_nan(params: list[click.Parameter], values: Mapping[str, Any]) -> None:
-    """NaN is in no range, and click lets it through: it is neither below nor above anything."""
-    for param in params:
-        given = values.get(param.name or "")
-        numbers = given if isinstance(given, tuple) else (given,)
-        in_range = isinstance(param.type, click.FloatRange)
-        if in_range and any(isinstance(number, float) and math.isnan(number) for number in numbers):
-            raise click.BadParameter("nan is no number", click.get_current_context(), param)
 
 
 def _ours() -> list[click.Option]:

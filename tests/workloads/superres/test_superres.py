@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -146,7 +145,7 @@ def test_wrong_options(cohort, tmp_path):
         with pytest.raises(UsageError):
             run(tmp_path / f"run{number}", base, **wrong)
     for text in ("tau=x", "patch=1,2", "tau"):
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(UsageError, match="'--sweep'"):
             run(tmp_path / "run", base, sweep=[text])
 
 

@@ -31,6 +31,7 @@ import click
 import penstock
 from penstock.errors import BadInput, MissingExtra, UsageError
 from penstock.sequences.options import DEFAULTS, open_asked, with_inputs
+from penstock.workload_options import read_options
 from penstock.workloads.codons import code_map
 from penstock.workloads.codons.asking import asked_of, reads_records
 
@@ -160,7 +161,8 @@ class Codons:
         from penstock.sequences.given import kept_streams
         from penstock.workloads.codons import results, writing
 
-        asked = asked_of({**options, "inputs": kept_streams(run.folder, options["inputs"])})
+        given = read_options(_command, options)
+        asked = asked_of({**given, "inputs": kept_streams(run.folder, given["inputs"])})
         if asked["plot"]:
             from penstock.sequences.pictures import need_matplotlib
 
@@ -196,14 +198,15 @@ class Codons:
             source = open_asked(asked, records=True).source
             draw(run, source, seed=asked["seed"], limit=limit, usage=rows)
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the stage that counts; those of a sample are like it."""
         import numpy as np
 
         from penstock.workloads.codons import by_record
 
-        asked = asked_of(options)
-        wishes = {name: options.get(name) for name in ("workers", "call")}
+        asked = asked_of(read_options(_command, options))
         inputs = _inputs(asked)
         if asked["files"] and asked["files"].gff:
             raise UsageError("no plan can be made before the GFF3 files are read, which the run does first")
@@ -216,7 +219,7 @@ class Codons:
             job = by_record.job(inputs, asked | {"compare": None}, None, None, {"firsts": firsts})
         else:
             job = _counting(inputs, asked["seed"], None)
-        return [job.plan(budget=budget, **wishes)]
+        return [job.plan(budget=budget, workers=workers, call=call)]
 
 
 def _inputs(asked: Mapping[str, Any]) -> Inputs:

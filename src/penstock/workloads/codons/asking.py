@@ -1,4 +1,4 @@
-"""The options of a count with their defaults, and which of them go together."""
+"""The options of a count, and which of them go together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import foreign
 from penstock.errors import UsageError
-from penstock.sequences.options import DEFAULTS
 from penstock.workloads.codons import code_map, genetic_codes
 
 if TYPE_CHECKING:
@@ -16,18 +15,12 @@ if TYPE_CHECKING:
 
 
 def asked_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options and the defaults of the others.
+    """All options, and what follows from them together.
 
     Raises:
         UsageError: options that do not go together.
     """
-    asked = {
-        **DEFAULTS,
-        "genetic_code": "1", "frame": "0", "strand": "forward", "drop_start": False, "skip_stops": False,
-        "min_count": 0, "cds": False, "format": None, "skip_n": True, "rscu": False, "top": 30,
-        "per_record": False, "per_file": False, "reference": None, "compat": None, "plot": False,
-        "compare": None, **options,
-    }  # fmt: skip
+    asked = dict(options)
     codes = code_map.parse(str(asked["genetic_code"]))
     files = _annotated(asked, codes)
     numbers = genetic_codes.numbers() if files else codes.codes

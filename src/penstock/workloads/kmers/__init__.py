@@ -25,7 +25,8 @@ import click
 import penstock
 from penstock.errors import BadInput
 from penstock.sequences import short
-from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
+from penstock.sequences.options import open_asked, sample_of, warnings_of, with_inputs
+from penstock.workload_options import read_options
 
 if TYPE_CHECKING:
     from penstock.sequences.inputs import Inputs
@@ -91,7 +92,7 @@ class Kmers:
         from penstock.sequences.plots import draw
         from penstock.workloads.kmers.dense import DENSE_K
 
-        asked = _asked(options)
+        asked = read_options(_command, options)
         if asked["plot"]:
             need_matplotlib()
         asked["inputs"] = kept_streams(run.folder, asked["inputs"])
@@ -114,21 +115,13 @@ class Kmers:
             top = {name: summary[name] for name in ("k", "counted", "mean")} | {"top": summary["top"][:40]}
             draw(run, inputs.source, seed=asked["seed"], limit=limit, top=top)
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the stage that counts."""
-        asked = _asked(options)
-        inputs, wishes = (
-            open_asked(asked, records=True),
-            {name: options.get(name) for name in ("workers", "call")},
-        )
-        return [_counting(inputs, asked, None).plan(budget=budget, **wishes)]
-
-
-def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options and the defaults of the others."""
-    return {
-        **DEFAULTS, "k": 6, "canonical": False, "min_count": 1, "top": 20, "plot": False, **options,
-    }  # fmt: skip
+        asked = read_options(_command, options)
+        inputs = open_asked(asked, records=True)
+        return [_counting(inputs, asked, None).plan(budget=budget, workers=workers, call=call)]
 
 
 def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:

@@ -22,8 +22,9 @@ from typing import Any
 import click
 
 import penstock
+from penstock.workload_options import read_options
 from penstock.workloads.multimodal.leakage import leakage_filter
-from penstock.workloads.multimodal.options import INCIDENTAL, read_options, with_options
+from penstock.workloads.multimodal.options import INCIDENTAL, asked_of, with_options
 from penstock.workloads.multimodal.splits import plan_splits
 
 __all__ = ["Multimodal", "leakage_filter", "plan_splits"]
@@ -66,17 +67,19 @@ class Multimodal:
             UsageError: options that make no sense together.
             MissingExtra: a package is not installed.
         """
-        asked = read_options(options)
+        asked = asked_of(read_options(_command, options))
         from penstock.workloads.multimodal.stages import Stages
 
         Stages(run, asked).do()
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """What a run would make: records by reason, bytes, and time; and the plan of its largest stage.
 
         Reads the tables and the first bytes of films, and tries a few records.
         """
-        asked = read_options(options)
+        asked = asked_of(read_options(_command, options))
         from penstock.workloads.multimodal.projection import plan_run
 
-        return plan_run(asked, budget, workers=options.get("workers"), call=options.get("call"))
+        return plan_run(asked, budget, workers=workers, call=call)

@@ -111,7 +111,11 @@ _ALL = [
         help="Percents of train, val and test, for hash and quota.",
     ),
     click.option(
-        "--seed", type=int, default=42, show_default=True, help="Of splits and of the order of records."
+        "--seed",
+        type=click.IntRange(0),
+        default=42,
+        show_default=True,
+        help="Of splits and of the order of records.",
     ),
     _choice("unmatched", ("exclude", "hash"), "Records that the official table does not name."),
     click.option(
@@ -261,8 +265,11 @@ class Asked:
         return found
 
 
-def read_options(options: Mapping[str, Any]) -> Asked:
+def asked_of(options: Mapping[str, Any]) -> Asked:
     """What was asked for, with the defaults that depend on each other.
+
+    Args:
+        options: all of them.
 
     Raises:
         UsageError: options that make no sense, or no tables.
@@ -271,15 +278,12 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     for module, package in _PACKAGES.items():
         if find_spec(module) is None:
             raise MissingExtra("the workload multimodal", package, "multimodal")
-    given = {name: value for name, value in options.items() if name in Asked.__annotations__}
+    given = dict(options)
     defaults = _UPSTREAM if given.get("compat") == "upstream" else _DEFAULTS
     given |= {name: value for name, value in defaults.items() if given.get(name) is None}
     # The same files have the same names wherever the run is resumed from.
     given |= {name: _absolute(name, given[name]) for name in _PATHS if given.get(name) is not None}
     asked = Asked(**given)
-    parse_ratios(asked.ratios)
-    read_views(asked.views)
-    parse_size(asked.shard_size)
     if asked.user_project is not None and "://" not in str(asked.cxr):
         raise UsageError(
             f"--user-project {line(str(asked.user_project))} pays for films at an address, and here they lie "

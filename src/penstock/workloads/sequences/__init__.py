@@ -19,7 +19,8 @@ import penstock
 from penstock.budget import parse_size
 from penstock.errors import BadInput, UsageError
 from penstock.sequences import short
-from penstock.sequences.options import DEFAULTS, open_asked, sample_of, warnings_of, with_inputs
+from penstock.sequences.options import open_asked, sample_of, warnings_of, with_inputs
+from penstock.workload_options import read_options
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,16 +100,16 @@ class Sequences:
         if asked["plot"]:
             draw(run, _open(asked).source, seed=asked["seed"], limit=limit)
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the one stage; that of a sample is like it."""
-        asked, wishes = _asked(options), {name: options.get(name) for name in ("workers", "call")}
-        return [_job(_open(asked), asked, None).plan(budget=budget, **wishes)]
+        asked = _asked(options)
+        return [_job(_open(asked), asked, None).plan(budget=budget, workers=workers, call=call)]
 
 
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {
-        **DEFAULTS, "shard": "64MiB", "source_name": None, "compression": "zstd", "plot": False, **options,
-    }  # fmt: skip
+    asked = read_options(_command, options)
     if parse_size(asked["shard"]) < _PER_SHARD:
         raise UsageError(f"--shard {asked['shard']}: it has at least {_PER_SHARD} bytes")
     return asked

@@ -24,6 +24,7 @@ machine. The network's weights are read without unpickling and run without torch
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ import click
 import penstock
 from penstock.errors import MissingExtra, UsageError
 from penstock.files import is_file
+from penstock.workload_options import read_options
+from penstock.workloads.snv.given import check_lists
 
 _PACKAGES = ("numba", "pyarrow")
 
@@ -149,14 +152,16 @@ class Snv:
         _check_packages()
         from penstock.workloads.snv.stages import Asked, Stages
 
-        if options.get("shape") is not None:
+        asked = _read(options)
+        if asked.pop("shape") is not None:
             raise UsageError("--shape is for penstock plan snv; a run takes --table and --coverage")
-        if options.get("table") is None or options.get("coverage") is None:
+        if asked["table"] is None or asked["coverage"] is None:
             raise UsageError("snv needs --table and --coverage")
-        asked = Asked(**{name: value for name, value in options.items() if name in Asked.__annotations__})
-        Stages(run, asked).do()
+        Stages(run, Asked(**asked)).do()
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """What a shape takes (see ``projection``), or the shape of a table that is there.
 
         Args:
@@ -169,14 +174,23 @@ class Snv:
         from penstock.workloads.snv.projection import plan_shape
         from penstock.workloads.snv.table import open_table
 
-        shape = options.get("shape")
+        asked = _read(options)
+        shape = asked["shape"]
         if shape is None:
-            if options.get("table") is None or options.get("coverage") is None:
+            if asked["table"] is None or asked["coverage"] is None:
                 raise UsageError("snv needs --table and --coverage, or --shape SAMPLESxPOSITIONS")
-            opened = open_table(str(options["table"]), str(options["coverage"]))
+            opened = open_table(asked["table"], asked["coverage"])
             shape = f"{len(opened.names)}x{max(opened.positions, 1)}"
         cores = len(os.sched_getaffinity(0))
-        return [plan_shape(str(shape), _bytes(budget), options.get("workers") or cores)]
+        return [plan_shape(shape, _bytes(budget), workers or cores)]
+
+
+def _read(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options. Python may give names and lengths as lists, and a number of carriers, too."""
+    lists = [name for name in ("exclude", "contigs") if not isinstance(options.get(name), str | Path)]
+    asked = read_options(_command, options, free=lists)
+    check_lists(asked["exclude"], asked["contigs"])
+    return asked
 
 
 def _bytes(budget: str | int) -> int:

@@ -26,6 +26,30 @@ class Excluded:
     carriers: int | None = None
 
 
+def check_lists(exclude: object, contigs: object) -> None:
+    """See that what only Python can give in place of a text is what it should be.
+
+    Raises:
+        UsageError: neither None nor a text, and no number or names to exclude, or no lengths of contigs.
+    """
+    if isinstance(exclude, int):
+        usable = foreign.is_count(exclude) and exclude >= 0
+    else:
+        usable = isinstance(exclude, Sequence) and all(isinstance(each, str) for each in exclude)
+    if not (exclude is None or usable):
+        raise UsageError(
+            f"--exclude {foreign.told(exclude, 100)}: names of samples, the file of them, or a number of "
+            "carriers was expected"
+        )
+    lengths = isinstance(contigs, str) or (
+        isinstance(contigs, Sequence) and all(foreign.is_count(each) and each > 0 for each in contigs)
+    )
+    if not (contigs is None or lengths):
+        raise UsageError(
+            f"--contigs {foreign.told(contigs, 100)}: lengths in bases, each above 0, or a file was expected"
+        )
+
+
 def asked_to_exclude(
     given: str | int | Sequence[str] | None, carriers: int | None, known: Sequence[str]
 ) -> tuple[frozenset[str], int | None]:

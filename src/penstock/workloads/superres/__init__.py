@@ -30,11 +30,11 @@ import numpy as np
 import penstock
 from penstock import foreign
 from penstock.errors import BadInput, UsageError
+from penstock.workload_options import read_options
 from penstock.workloads.superres.options import (
     UPSTREAM,
     check_compat,
     check_names,
-    defaults,
     mask_rule,
     need_matplotlib,
     need_numba,
@@ -84,19 +84,25 @@ def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequen
     "--models", callback=check_names, default="", metavar="A,B,...",
     help="The experts, in this order; all, sorted, when not given.",
 )  # fmt: skip
-@click.option("--patch", type=int, default=32, show_default=True, help="Voxels of a tile along each axis.")
-@click.option("--stride", type=int, default=16, show_default=True, help="Voxels between tiles.")
+@click.option(
+    "--patch", type=click.IntRange(1), default=32, show_default=True, help="Voxels of a tile along each axis."
+)
+@click.option("--stride", type=click.IntRange(1), default=16, show_default=True, help="Voxels between tiles.")
 @click.option("--window", type=click.Choice(["hann", "flat"]), default="hann", show_default=True,
               help="How a tile fades to its border.")  # fmt: skip
 @click.option("--simplex/--no-simplex", default=True, show_default=True,
               help="Weights at least 0 that sum to 1, or any weights.")  # fmt: skip
-@click.option("--ridge", type=float, default=1e-6, show_default=True,
+@click.option("--ridge", type=click.FloatRange(0), default=1e-6, show_default=True,
               help="Added to the diagonal, as a share of it (upstream: as it is).")  # fmt: skip
-@click.option("--tau", type=float, default=0.05, show_default=True,
+@click.option("--tau", type=click.FloatRange(0, 1), default=0.05, show_default=True,
               help="Share of the neighbours' mean in a region's weights.")  # fmt: skip
-@click.option("--lambda-edge", type=float, default=0.25, show_default=True, help="More weight at edges.")
-@click.option("--edge-power", type=float, default=2.0, show_default=True, help="Of the gradient at edges.")
-@click.option("--lambda-grad", type=float, default=0.2, show_default=True,
+@click.option(
+    "--lambda-edge", type=click.FloatRange(0), default=0.25, show_default=True, help="More weight at edges."
+)
+@click.option(
+    "--edge-power", type=click.FloatRange(0), default=2.0, show_default=True, help="Of the gradient at edges."
+)
+@click.option("--lambda-grad", type=click.FloatRange(0), default=0.2, show_default=True,
               help="Weight of derivatives, for each millimetre, beside values.")  # fmt: skip
 @click.option("--operator", type=click.Choice(["sobel", "prewitt", "scharr"]), default="sobel",
               show_default=True, help="Of the derivatives.")  # fmt: skip
@@ -167,19 +173,20 @@ class Superres:
             run.stage("pictures", drawing(patients, test, function, inputs))
             _write_metrics(run, manifest, settings, missing, fits, test)  # pictures can be set aside too
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the stage that takes the sums; blends need about as much."""
         _, settings, manifest = _read(options)
         pids = sorted(manifest.patients)
-        wishes = {name: options.get(name) for name in ("workers", "call")}
-        return [_taking(manifest, pids, settings).plan(budget=budget, **wishes)]
+        return [_taking(manifest, pids, settings).plan(budget=budget, workers=workers, call=call)]
 
 
 def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
     from penstock.workloads.superres.manifest import read_manifest
     from penstock.workloads.superres.settings import Settings
 
-    asked = defaults(_command) | options
+    asked = read_options(_command, options)
     need_numba()
     if asked["pictures"]:
         need_matplotlib()
@@ -193,7 +200,7 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Settings, Manifest]:
     rule, pattern = mask_rule(asked["mask"], of_files=False)
     given = {name: asked[name] for name in fields}
     if upstream:
-        check_compat(asked, defaults(_command))
+        check_compat(asked, read_options(_command, {"manifest": asked["manifest"]}))
         rule, pattern = UPSTREAM["mask"], None
         given |= {name: value for name, value in UPSTREAM.items() if name in fields}
     settings = Settings(**given, mask=rule, upstream=upstream)

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 import penstock
-from penstock.workloads.superres.options import check_names, defaults, split_names, warn_of_people
+from penstock.workload_options import read_options
+from penstock.workloads.superres.options import check_names, split_names, warn_of_people
 
 
 @click.command()
@@ -18,7 +19,9 @@ from penstock.workloads.superres.options import check_names, defaults, split_nam
 @click.option("--spacings", callback=check_names, default="3mm", show_default=True, metavar="A,B,...")
 @click.option("--pulses", callback=check_names, default="t1c", show_default=True, metavar="A,B,...")
 @click.option("--folds", type=click.IntRange(min=1), default=5, show_default=True, help="Folds.")
-@click.option("--seed", type=int, default=42, show_default=True, help="Of the shuffle into folds.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=42, show_default=True, help="Of the shuffle into folds."
+)
 @click.option(
     "--group", default="", metavar="REGEX|FILE.csv",
 
@@ -51,7 +54,7 @@ class SuperresManifest:
         from penstock.workloads.superres.jobs import write_manifest
         from penstock.workloads.superres.manifest import build_manifest
 
-        asked = defaults(_manifest_command) | options
+        asked = read_options(_manifest_command, options)
         models, spacings, pulses = (split_names(asked[name]) for name in ("models", "spacings", "pulses"))
         content = build_manifest(
             Path(asked["hr_root"]).absolute(), Path(asked["models_root"]).absolute(), models=models,
@@ -62,6 +65,9 @@ class SuperresManifest:
             warn_of_people(number, fold["train"], fold["test"])
         run.step("manifest", write_manifest, inputs={"content": content}, threads=1)
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """Nothing that needs a plan."""
+        read_options(_manifest_command, options)
         return []

@@ -10,8 +10,8 @@ import click
 
 import penstock
 from penstock import foreign
+from penstock.workload_options import read_options
 from penstock.workloads.superres.options import (
-    defaults,
     mask_rule,
     need_matplotlib,
     need_numba,
@@ -67,11 +67,12 @@ class SuperresBlend:
             inputs = {"new": new, "weights": weights}
             run.stage("pictures", drawing(patients, new, DrawNew(asked["picture_format"]), inputs))
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the stage that blends."""
         asked, weights, patients = _read(options)
-        wishes = {name: options.get(name) for name in ("workers", "call")}
-        return [_blending(weights, patients, asked).plan(budget=budget, **wishes)]
+        return [_blending(weights, patients, asked).plan(budget=budget, workers=workers, call=call)]
 
 
 def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Path, list[Patient]]:
@@ -79,7 +80,7 @@ def _read(options: dict[str, Any]) -> tuple[dict[str, Any], Path, list[Patient]]
     from penstock.workloads.superres.patients import Patient
     from penstock.workloads.superres.weights import Weights
 
-    asked = defaults(_blend_command) | options
+    asked = read_options(_blend_command, options)
     need_numba()
     if asked["pictures"]:
         need_matplotlib()

@@ -159,17 +159,6 @@ def with_pictures(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
-def defaults(command: click.Command) -> dict[str, Any]:
-    """The defaults of the command's options, for callers in Python."""
-    context = click.Context(command)
-    found: dict[str, Any] = {}
-    for each in command.params:
-        if isinstance(each, click.Option) and each.name:
-            found[each.name] = () if each.multiple else each.get_default(context)
-    flags = ("allow_missing", "largest_component")
-    return {name: bool(value) if name in flags else value for name, value in found.items()}
-
-
 def need_numba() -> None:
     if find_spec("numba") is None:
         raise MissingExtra("blending experts", "numba", "superres")

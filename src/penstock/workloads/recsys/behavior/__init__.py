@@ -23,6 +23,7 @@ import click
 import penstock
 from penstock import foreign
 from penstock.budget import MiB
+from penstock.workload_options import read_options
 from penstock.workloads.recsys import environment
 from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
 
@@ -40,7 +41,7 @@ _ROWS = 1 << 18
 )
 @click.option("--user", default="user_id", show_default=True, metavar="COLUMN", help="Who it was.")
 @click.option("--item", default="dataset_id", show_default=True, metavar="COLUMN", help="What it was with.")
-@click.option("--top-k", type=int, default=200, show_default=True,
+@click.option("--top-k", type=click.IntRange(max=1 << 31), default=200, show_default=True,
               envvar=["BEHAVIOR_SIMILARITY_TOP_K", "SIMILARITY_TOP_K"],
               help="At most so many neighbours of an item; 0 or less does nothing.")  # fmt: skip
 @click.option("--max-user-items", type=click.IntRange(2), default=1000, show_default=True,
@@ -68,8 +69,7 @@ class Behavior:
         """
         from penstock.workloads.recsys.behavior import jobs
 
-        environment.check_ranges(_command, options)
-        asked = environment.defaults(_command) | options
+        asked = read_options(_command, options)
         _tell()
         if asked["top_k"] <= 0:
             click.echo(
@@ -96,16 +96,16 @@ class Behavior:
         run.publish(written)
         _tell_end(asked, items, pairs, written)
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the stage that reads the interactions, and that of the later ones by arithmetic."""
-        environment.check_ranges(_command, options)
-        asked = environment.defaults(_command) | options
+        asked = read_options(_command, options)
         _tell()
         if asked["top_k"] <= 0:
             return []
-        wishes = {name: options.get(name) for name in ("workers", "call")}
         job = _putting_apart(asked)
-        first = job.plan(budget=budget, **wishes)
+        first = job.plan(budget=budget, workers=workers, call=call)
         return [first, _later(first.budget, len(job.source), asked["max_user_items"])]
 
 

@@ -23,6 +23,7 @@ import click
 
 import penstock
 from penstock.errors import MissingExtra, UsageError
+from penstock.workload_options import read_options
 from penstock.workloads.recsys import environment
 
 
@@ -42,10 +43,10 @@ def _most(_context: click.Context, _param: click.Parameter, given: Any) -> int |
 def _seed(_context: click.Context, _param: click.Parameter, given: Any) -> int | str:
     if str(given) == "random":
         return "random"
-    try:
-        return int(given)
-    except ValueError:
-        raise click.BadParameter(f"{given!r} is neither a number nor 'random'") from None
+    text = str(given).strip()
+    if not (text.isascii() and text.isdecimal() and int(text) < 1 << 32):
+        raise click.BadParameter(f"{given!r} is neither a number from 0 to {(1 << 32) - 1} nor 'random'")
+    return int(text)
 
 
 _TABLE: dict[str, Any] = {"type": click.Path(), "metavar": "TABLE", "multiple": True}
@@ -169,7 +170,9 @@ class Ranking:
             click.echo(line, err=True)
         Stages(run, asked).do()
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the survey of the samples by trying it, and that of the later stages by arithmetic.
 
         Args:
@@ -181,11 +184,10 @@ class Ranking:
         from penstock.workloads.recsys.ranking.given_tables import Tables
         from penstock.workloads.recsys.ranking.stages import survey_job
 
-        wishes = {name: options.pop(name) for name in ("workers", "call") if name in options}
         for line in _told():
             click.echo(line, err=True)
         asked = _asked(options, Asked)
-        survey = survey_job(asked).plan(budget=budget, **wishes)
+        survey = survey_job(asked).plan(budget=budget, workers=workers, call=call)
         return [survey, later_stages(survey.budget, asked, Tables(asked))]
 
 
@@ -197,9 +199,9 @@ def _asked(options: dict[str, Any], kind: Any) -> Any:
     for package in ("pyarrow", "duckdb"):
         if find_spec(package) is None:
             raise MissingExtra("the workload ranking", package, "recsys")
-    environment.check_ranges(_command, options)
-    known = kind.__annotations__
-    given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
+    span = {name: options.pop(name) for name in ("span",) if name in options}
+    asked = read_options(_command, options)
+    given = {name: value for name, value in asked.items() if value not in (None, ())} | span
     for name in ("samples", "items"):
         if not given.get(name):
             raise UsageError(f"ranking needs --{name}")

@@ -19,6 +19,7 @@ import click
 
 import penstock
 from penstock.errors import MissingExtra
+from penstock.workload_options import read_options
 
 
 @click.command()
@@ -68,7 +69,9 @@ class Shrink:
 
         shrink(run, _asked(options, Asked))
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the survey; the rows are then written in as much memory.
 
         Args:
@@ -77,11 +80,10 @@ class Shrink:
         """
         from penstock.workloads.recsys.shrink.stages import Asked, survey_job
 
-        wishes = {name: options.pop(name) for name in ("workers", "call") if name in options}
-        return [survey_job(_asked(options, Asked)).plan(budget=budget, **wishes)]
+        return [survey_job(_asked(options, Asked)).plan(budget=budget, workers=workers, call=call)]
 
 
 def _asked(options: dict[str, Any], kind: Any) -> Any:
     if find_spec("pyarrow") is None:
         raise MissingExtra("the workload shrink", "pyarrow", "recsys")
-    return kind(**{name: value for name, value in options.items() if name in kind.__annotations__})
+    return kind(**read_options(_command, options))

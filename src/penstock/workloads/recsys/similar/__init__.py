@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 import penstock
-from penstock.workloads.recsys import environment
+from penstock.workload_options import read_options
 
 _LEAST = 1e-3
 """Of a threshold: far enough from 0 that whoever has nothing in common is no neighbour."""
@@ -87,24 +87,23 @@ class Similar:
         from penstock.workloads.recsys.similar.asked import Asked
         from penstock.workloads.recsys.similar.stages import Stages
 
-        environment.check_ranges(_command, options)
-        asked = Asked(environment.defaults(_command) | options)
+        asked = Asked(read_options(_command, options))
         asked.tell()
         Stages(run, asked).do()
 
-    def plan(self, budget: str | int, **options: Any) -> list[Any]:
+    def plan(
+        self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
+    ) -> list[Any]:  # fmt: skip
         """The plan of the first stage that reads texts, and that of the later ones by arithmetic."""
         from penstock.workloads.recsys.similar.asked import Asked
         from penstock.workloads.recsys.similar.foreseen import later_stages
         from penstock.workloads.recsys.similar.stages import counting_job
 
-        environment.check_ranges(_command, options)
-        asked = Asked(environment.defaults(_command) | options)
+        asked = Asked(read_options(_command, options))
         asked.tell()
-        wishes = {name: options.get(name) for name in ("workers", "call")}
         if not asked.text:
             room = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget).budget
             return [later_stages(room, asked)]
         analyzer = "char" if asked.analyzer == "char" else "word"
-        counted = counting_job(asked, analyzer).plan(budget=budget, **wishes)
+        counted = counting_job(asked, analyzer).plan(budget=budget, workers=workers, call=call)
         return [counted, later_stages(counted.budget, asked)]

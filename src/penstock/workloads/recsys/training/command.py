@@ -13,6 +13,7 @@ import click
 
 import penstock
 from penstock.errors import MissingExtra, UsageError
+from penstock.workload_options import read_options
 from penstock.workloads.recsys import environment
 from penstock.workloads.recsys.shared.peak import BIN_SAMPLE, Training, TrainingPlan, grown, plan_shape
 
@@ -152,7 +153,13 @@ def moment_asked(given: str | None) -> str | None:
               help="With --curve: draw curve.png (needs matplotlib).")  # fmt: skip
 @click.option("--engine", type=click.Choice(["lightgbm", "xgboost"]), default="lightgbm", show_default=True,
               help="xgboost keeps the bins on disk, where not even they fit.")  # fmt: skip
-@click.option("--seed", type=int, default=42, show_default=True, help="Of samples, splits and trees.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=42,
+    show_default=True,
+    help="Of samples, splits and trees.",
+)
 @click.option("--shape", metavar="ROWSxFEATURES", help="For plan: the peak of a table of this shape.")
 @click.option("--grow", metavar="rows=10,features=2", help="For plan: what growth takes.")
 def _command(**options: Any) -> None:
@@ -184,8 +191,7 @@ class RankTrain:
         """
         from penstock.workloads.recsys.training.stages import Asked, Stages
 
-        environment.check_ranges(_command, options)
-        asked = defaults() | options
+        asked = read_options(_command, options)
         if asked.pop("shape") is not None or asked.pop("grow") is not None:
             raise UsageError("--shape and --grow are for penstock plan rank-train; a run takes a DIR")
         if asked["table"] is None:
@@ -211,8 +217,7 @@ class RankTrain:
         Raises:
             UsageError: neither a shape nor a table.
         """
-        environment.check_ranges(_command, options)
-        asked = defaults() | options
+        asked = read_options(_command, options)
         available = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget).budget
         told = tuple(environment.told())
         if asked["shape"] is not None:
@@ -235,11 +240,6 @@ class RankTrain:
         )  # fmt: skip
         bigger = grown(training, asked["grow"]) if asked["grow"] else None
         return [TrainingPlan(available, training, bigger, told)]
-
-
-def defaults() -> dict[str, Any]:
-    """The defaults of the command's options, for callers in Python; the environment's where it has some."""
-    return dict(_command.make_context("rank-train", [], resilient_parsing=True).params)
 
 
 def _check(asked: Any) -> None:

@@ -87,7 +87,7 @@ class Growing:
             "objective": "lambdarank", "metric": "None", "num_leaves": self.leaves,
             "learning_rate": self.learning_rate, "seed": self.seed, "deterministic": True,
             "force_col_wise": True, "num_threads": threads, "verbosity": 2 if self.positions else -1,
-            "bagging_seed": self.seed + block, **drawn,
+            "bagging_seed": (self.seed + block) % (1 << 31), **drawn,
         }  # fmt: skip
 
 
