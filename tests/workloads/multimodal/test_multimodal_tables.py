@@ -203,6 +203,33 @@ def test_labels_become_targets_with_a_mask():
     assert not labels.targets(none, "ones", "zeros")[1].any(), "a study without a row has no 14 zeros"
 
 
+def labels_table(path, *rows):
+    lines = [",".join(("subject_id", "study_id", *labels.LABELS))]
+    lines += [",".join(("1", str(study), *values)) for study, values in enumerate(rows, 50000001)]
+    path.write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
+    return path
+
+
+def test_what_is_written_for_a_blank_is_one(tmp_path):
+    blanks = ["", " ", "nan", "NaN", "NA", "null", "None", "1", "1.0", "0", "0.0", "-1", "-1.0", ""]
+    table = labels_table(tmp_path / "c.csv.gz", blanks)
+    found = labels.read_labels(table, np.array([50000001, 50000002]))
+    assert found[0].tolist() == [labels.BLANK] * 7 + [1, 1, 0, 0, -1, -1, labels.BLANK]
+    assert set(found[1].tolist()) == {labels.NO_ROW}
+
+
+@pytest.mark.parametrize("code", ["2", "0.5", "positive", "True", "-9"])
+def test_labels_of_another_code_are_refused_and_not_taken_for_blanks(tmp_path, code):
+    """A blank is an absent finding by default: all targets would be 0, and nothing would say so."""
+    plain = ["1.0"] * 14
+    table = labels_table(tmp_path / "c.csv.gz", plain, [*plain[:13], code], [code, *plain[:12], code])
+    with pytest.raises(BadInput, match=r"Atelectasis in 1 rows, Support Devices in 2 rows") as caught:
+        labels.read_labels(table, np.array([50000001]))
+    assert "c.csv.gz" in str(caught.value)
+    if code.isalpha():
+        assert code not in str(caught.value)
+
+
 def test_celsius_is_not_read_as_fahrenheit():
     given = np.array([36.6, 93.2, 98.6, 106.1, np.nan, 43.0])
     value, suspected = clinical.fahrenheit(given)

@@ -5,12 +5,14 @@ They are targets. No text, no image and no clinical value of a record depends on
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from penstock.errors import BadInput
 from penstock.workloads.multimodal import csvs
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ BLANK = -9
 """How a blank is kept in an int8."""
 NO_ROW = -8
 """How the labels of a study that the table does not have are kept."""
+_NOTHING = r"^(?i:nan|na|null|none)?$"
+"""What programs write for a blank."""
 
 
 def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -36,7 +40,11 @@ def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
 
     Returns:
         int8 (films, 14): -1, 0, 1, ``BLANK``, or all ``NO_ROW``. Of several rows of a study the first counts.
+
+    Raises:
+        BadInput: something else stands in the table, which as a blank would be taken for an absent finding.
     """
+    odd: Counter[str] = Counter()
     known = np.unique(study)
     values = np.full((len(known), len(LABELS)), NO_ROW, np.int8)
     for batch in csvs.batches(path, ("study_id", *LABELS)):
@@ -48,9 +56,25 @@ def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
         rows = rows[values[at[rows], 0] == NO_ROW]
         for column, name in enumerate(LABELS):
             told = pc.fill_null(csvs.numbers(batch.column(name)), BLANK).to_numpy(zero_copy_only=False)
-            plain = np.where(np.isin(told, (-1.0, 0.0, 1.0)), told, BLANK).astype(np.int8)
-            values[at[rows], column] = plain[rows]
+            plain = np.isin(told, (-1.0, 0.0, 1.0))
+            odd[name] += _told(batch.column(name), ~plain)
+            values[at[rows], column] = np.where(plain, told, BLANK).astype(np.int8)[rows]
+    if named := [f"{name} in {count:,} rows" for name, count in odd.items() if count]:
+        raise BadInput(
+            f"holds labels that are neither 1, 0 or -1 nor blank: {', '.join(named)}; other codes are to be "
+            "written as these first",
+            file=str(path),
+            quotes_nothing=True,
+        )
     return values[np.searchsorted(known, study)]
+
+
+def _told(column: Any, where: NDArray[np.bool_]) -> int:
+    """In how many of these rows something is written."""
+    if not where.any():
+        return 0
+    texts = pc.fill_null(pc.utf8_trim_whitespace(column), "").filter(where)
+    return int(pc.sum(pc.invert(pc.match_substring_regex(texts, _NOTHING))).as_py() or 0)
 
 
 def targets(
