@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import jobs
@@ -16,7 +17,11 @@ from waiting import MARK, left_behind, until
 import penstock
 from penstock import event_lines
 from penstock import events as ev
+from penstock.abc import Lease, Returned
 from penstock.clusters.local import LocalNodes
+from penstock.engine.decide.footprint import Observation
+from penstock.engine.decide.learnt import Learnt
+from penstock.engine.decide.plan import Reserved
 from penstock.errors import CannotFit, RunFailed, UnknownPlugin, UsageError
 from penstock.reducers import Sum
 from penstock.sources import Range
@@ -174,6 +179,36 @@ def test_a_function_that_no_node_can_prepare_ends_the_run_with_its_own_words(tmp
     job = penstock.Job(source=Range(6), function=jobs.Unprepared(), into="collect")
     with pytest.raises(RunFailed, match="no licence on this host"):
         job.run(tmp_path / "run", budget=BUDGET, cluster="local:1")
+
+
+class Taught(LocalNodes):
+    """Its nodes begin with what a test says, and what they tell of that is kept."""
+
+    lesson = Learnt(
+        observations=(Observation(1.0, 1.0, 40 << 20),) * 3, reserved=Reserved(1, 2, 3), items=6
+    ).as_json()
+    told = ()
+
+    def send(self, node, message):
+        super().send(node, replace(message, learnt=self.lesson) if isinstance(message, Lease) else message)
+
+    def wait(self, timeout):
+        heard = super().wait(timeout)
+        news = [each.learnt for _, each in heard if isinstance(each, Returned) and each.learnt]
+        self.told = [*self.told, *news]
+        return heard
+
+
+def test_a_node_begins_with_what_others_learnt_and_tells_what_it_learns(tmp_path):
+    cluster = Taught("1")
+    job = penstock.Job(source=Range(6), function=jobs.slow_third, into=Sum(grain=2))
+    job.run(tmp_path / "run", budget=BUDGET, cluster=cluster)
+    assert cluster.told
+    for each in cluster.told:
+        assert each["observations"][:3] == cluster.lesson["observations"]
+        assert len(each["observations"]) > 3
+    kept = json.loads((tmp_path / "run" / ".penstock" / "job" / "learnt.json").read_text())
+    assert kept["observations"] == cluster.told[-1]["observations"]
 
 
 def test_nodes_too_small_for_anything_are_refused(tmp_path):

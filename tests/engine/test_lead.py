@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import events as ev
+from penstock.engine.decide.footprint import Observation
+from penstock.engine.decide.learnt import Learnt
+from penstock.engine.decide.plan import Reserved
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.errors import RunFailed
 from penstock.testing import FakeClock, FakeCluster, FakeNode, lead
@@ -21,6 +24,8 @@ NODES = st.builds(
     twice=st.booleans(),
     alone=st.sampled_from([1, 5]),
 )
+
+LEARNT = Learnt(observations=(Observation(1.0, 1.0, 5 << 20),) * 3, reserved=Reserved(1, 2, 3))
 
 
 def check(led, items):
@@ -163,6 +168,28 @@ def test_ctrl_c_lets_nodes_give_back_what_they_have():
         led.lead.run()
     assert not any(map(led.lead.leases.tickets, led.lead.leases.living))
     assert 0 < sum(stop - start for start, stop in led.kept) < 1000
+
+
+def test_what_nodes_have_learnt_is_kept_and_told_to_those_that_come_later():
+    """With their first lease; those that were there from the beginning have learnt it themselves."""
+    clock, kept = FakeClock(), []
+    cluster = FakeCluster([FakeNode(), FakeNode(born=70.0)], clock)
+    cluster.learnt = LEARNT.as_json()
+    led = lead(cluster, 300, clock, keep=kept.append)
+    led.lead.run()
+    check(led, 300)
+    assert kept[-1] == LEARNT
+    early, late = ([lease.learnt for node, lease in cluster.sent if node == f"{n:032x}"] for n in (0, 1))
+    assert early == [None] * len(early)
+    assert late == [cluster.learnt, *[None] * (len(late) - 1)]
+
+
+def test_nodes_begin_with_what_earlier_runs_took():
+    clock = FakeClock()
+    cluster = FakeCluster([FakeNode(), FakeNode()], clock)
+    led = lead(cluster, 100, clock, before=LEARNT, keep=pytest.fail)  # no node has any news
+    led.lead.run()
+    assert [lease.learnt for _, lease in cluster.sent].count(LEARNT.as_json()) == 2
 
 
 def test_what_a_lease_costs_the_parent_does_not_grow_with_the_nodes():

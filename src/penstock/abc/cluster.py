@@ -91,6 +91,8 @@ class Lease:
     """Items set aside before; they are not worked, and stand so in the results."""
     cargo: Any = None
     """The items themselves, of a source that carries them."""
+    learnt: Mapping[str, Any] | None = None
+    """With the first lease of a node: numbers of what calls took elsewhere, to begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Returned:
     """CPU seconds of the node so far."""
     events: Sequence[Event] = ()
     """What it said of its workers and batches, in its own numbers."""
+    learnt: Mapping[str, Any] | None = None
+    """Numbers of what calls took there, now and then: other nodes and later runs begin with them."""
 
 
 @dataclass(frozen=True, slots=True)

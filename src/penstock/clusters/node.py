@@ -26,6 +26,7 @@ from penstock.backends.frames import Unpacker, pack, packed
 from penstock.clusters.delivered import delivered
 from penstock.clusters.far import Beat, Hello, HostUnsuited, Parcel
 from penstock.engine.decide.estimate import Wishes
+from penstock.engine.decide.learnt import from_json
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
@@ -110,6 +111,8 @@ class Engine:
         self._said: list[Event] = []
         self._used = 0
         self._told = False
+        self._learnt = 0
+        """How many calls had been measured when it was told last what they took."""
         self._stage: Stage | None = None
         self._loop = self._make_loop(hello)
         threading.Thread(target=self._hear, name="penstock-node", daemon=True).start()
@@ -228,10 +231,13 @@ class Engine:
         assert self._stage is not None
         if self._source is not None:
             self._source.deliver(lease.start, lease.stop, lease.cargo)
+        if lease.learnt is not None:
+            with suppress(ValueError):  # what cannot be believed is learnt anew
+                self._stage.estimate.recall.begin(from_json(lease.learnt))
         for each in lease.without:
             self._stage.aside.items[each.item] = each
             self._stage.schedule.aside.add(each.item)
-        self._open[lease.ticket] = HeldLease(replace(lease, cargo=None))
+        self._open[lease.ticket] = HeldLease(replace(lease, cargo=None, learnt=None))
         self._stage.schedule.lend(lease.start, lease.stop)
 
     def _return(self, ticket: int) -> None:
@@ -246,8 +252,16 @@ class Engine:
         cpu = time.process_time() + self._backend.cpu
         used, self._used = self._used, 0
         rate = plan.workers / each if plan and each else 0.0
-        told = Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events))
+        told = Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events), self._news(stage))
         self._line.say(Parcel(ticket, packed(told)))
+
+    def _news(self, stage: Stage) -> Mapping[str, Any] | None:
+        """What calls took here; told ever more rarely."""
+        measured = stage.estimate.recall.measured
+        if measured < 2 * self._learnt or (learnt := stage.learnt()) is None:
+            return None
+        self._learnt = measured
+        return learnt.as_json()
 
     def write(self, *entries: Mapping[str, Any]) -> None:
         """Take lines of the journal: they go to the parent with their lease."""

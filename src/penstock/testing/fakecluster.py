@@ -35,6 +35,7 @@ from penstock.abc import (
 )  # fmt: skip
 from penstock.budget import Budget, GiB
 from penstock.engine.decide.estimate import Wishes
+from penstock.engine.decide.learnt import Learnt
 from penstock.engine.parent.lead import Lead
 from penstock.engine.parent.ledger import Book, Ledger
 from penstock.engine.parent.options import Host, Options
@@ -114,6 +115,8 @@ class FakeCluster:
         self._said: deque[tuple[str, Told]] = deque()
         self._unborn = len(self._lives)
         self._woken = False
+        self.learnt: Mapping[str, Any] | None = None
+        """What nodes tell that they have learnt."""
         self.sent: list[tuple[str, Lease]] = []
         """Every lease, with its node."""
         self.worked = 0
@@ -190,7 +193,7 @@ class FakeCluster:
             self._line(life, lease, start, min(start + step, stop))
             for start in range(lease.start, stop, step)
         ]
-        told = Returned(lease.ticket, lines, rate=life.what.speed)
+        told = Returned(lease.ticket, lines, rate=life.what.speed, learnt=self.learnt)
         self._said.extend([(life.token, told)] * (2 if life.what.twice else 1))
         self._go_on(life)
 
@@ -291,6 +294,8 @@ def lead(
     fence: Callable[[str], None] | None = None,
     patience: float = 300.0,
     book: Book | None = None,
+    before: Learnt | None = None,
+    keep: Callable[[Learnt], None] | None = None,
 ) -> Led:
     """A stage that a fake cluster is to work: ``lead(...).lead.run()``.
 
@@ -305,6 +310,7 @@ def lead(
         fence: called with the token of a node that is lost, beside counting it.
         patience: seconds without a node.
         book: takes the lines of the journal instead of :attr:`Led.lines`.
+        before, keep: as for a stage: what earlier runs learnt, and what takes what this one did.
     """
     kept = _Book()
     events: list[Event] = []
@@ -313,7 +319,7 @@ def lead(
     output: Any = _Output(grain)
     setup = Setup(abs, Range(items), {"": output}, nowhere, nowhere, items, False, None, durable=False)
     budget = Budget(4 * GiB, "a script")
-    options = Options(budget, requested=budget.bytes, wishes=Wishes(workers=1), set_aside=set_aside)
+    options = Options(budget, budget.bytes, Wishes(workers=1), set_aside=set_aside, before=before, keep=keep)
     ledger = Ledger(book or kept, events.append, "", nowhere, clock=clock)
     backend = FakeBackend(clock=clock)
     host = Host(discover.Gauge([]), clock, held=lambda: 0)

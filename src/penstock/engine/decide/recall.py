@@ -41,9 +41,10 @@ class Recall:
     """
 
     def __init__(self, *, scales: bool, declared: int | None, before: Learnt | None = None) -> None:
+        self._scales, self._declared = scales, declared
         self._own = Footprint(scales=scales, declared=declared)
         self._sample = Sample()
-        self._kept = before if before is not None and before.observations else None
+        self._kept: Learnt | None = None
         self._both: Footprint | None = None
         self._ratios: list[float] = []
         """What calls of this run took, by the scale of those before; in order."""
@@ -51,13 +52,17 @@ class Recall:
         """Calls of this run that were set aside as too large."""
         self.news: list[str] = []
         """What is to be said of it; whoever says it takes it out."""
-        if self._kept is not None:
-            self._begin(self._kept, scales=scales, declared=declared)
+        if before is not None:
+            self.begin(before)
 
-    def _begin(self, kept: Learnt, *, scales: bool, declared: int | None) -> None:
-        self._was = Footprint(scales=scales)
+    def begin(self, kept: Learnt) -> None:
+        """Go by what others learnt, where nothing is known yet."""
+        if not kept.observations or self._kept is not None or self.measured or self._own.known:
+            return
+        self._kept = kept
+        self._was = Footprint(scales=self._scales)
         self._was.recall(kept.observations, kept.firsts)
-        self._both = Footprint(scales=scales, declared=declared)
+        self._both = Footprint(scales=self._scales, declared=self._declared)
         self._both.recall(spread(kept.observations), kept.firsts)
         peaks = sorted(seen.peak for seen in kept.observations)
         self.news.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from penstock import errors
@@ -26,6 +27,7 @@ from penstock.abc import (
 )
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.learnt import from_json
 from penstock.engine.decide.leases import Leases, SickNodes
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
@@ -102,6 +104,12 @@ class Lead:
         self._reasons: list[tuple[str, Broken | Refused | NodeLost]] = []
         """Why nodes are gone."""
         self._broken = 0
+        before = stage.options.before
+        self._learnt: Mapping[str, Any] | None = None if before is None else before.as_json()
+        """What calls took elsewhere: nodes begin with it, and later runs with what nodes tell of it."""
+        self._news = False
+        self._uninformed: set[str] = set()
+        """Nodes without a lease so far."""
         self._said_coming = ""
         self._said_warming = False
         self._held = Meter().held
@@ -123,6 +131,7 @@ class Lead:
         while not self.leases.finished:
             if self._interrupts.number:
                 self._wind_down()
+                self._keep_learnt()
                 raise Interrupt(self._interrupts.number)
             self._meet()
             for node in self.leases.wanting:
@@ -131,6 +140,7 @@ class Lead:
             self._fence_lost()
             self._expect()
         self._ledger.commit()
+        self._keep_learnt()
 
     def _listen(self, patience: float) -> None:
         happened = self._cluster.wait(patience)
@@ -145,6 +155,14 @@ class Lead:
         if now - self._beaten >= _BEAT_EVERY:
             self._beaten = now
             self._beat()
+            self._keep_learnt()
+
+    def _keep_learnt(self) -> None:
+        """Keep what nodes have learnt, where there is news and somebody wants it."""
+        keep, told, self._news = self._stage.options.keep, self._learnt if self._news else None, False
+        if keep is not None and told is not None:
+            with suppress(ValueError):  # numbers that nothing can have
+                keep(from_json(told))
 
     # ------------------------------------------------------------------ down
 
@@ -157,6 +175,7 @@ class Lead:
         for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
+                self._uninformed.add(token)
                 if node.warming and not self._said_warming:  # of the first that says so: hundreds may
                     self._said_warming = True
                     self._ledger.say(ev.Looking, message=f"{self.nodes.name(token)}: {node.warming}")
@@ -171,7 +190,9 @@ class Lead:
                     stop = self.leases.shorten(node, lent.ticket, start + fewer).stop
                 cargo = carried.carry(start, stop)
             without = tuple(self._stage.aside.among(start, stop))
-            self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo))
+            learnt = self._learnt if node in self._uninformed else None
+            self._uninformed.discard(node)
+            self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo, learnt))
 
     def _wind_down(self) -> None:
         """Have the nodes give back what they have; those that do not in time are given up."""
@@ -208,6 +229,8 @@ class Lead:
             elif tuple(line["kept"]) in counted:
                 self._keep(line)
         self.nodes.report(node, told, counted)
+        if told.learnt is not None:
+            self._learnt, self._news = told.learnt, True
         self._failures.stop_if_hopeless()
 
     def _is_sick(self, node: str, told: Returned, asides: list[Mapping[str, Any]]) -> bool:
@@ -274,6 +297,7 @@ class Lead:
         why = f"{told.kind}: {told.message}" if isinstance(told, Broken) else _why(told)
         if self._interrupts.number and isinstance(told, NodeLost):
             why = ""  # it ends with the run, and nobody works what it had
+        self._uninformed.discard(node)
         self._reasons.append((self.nodes.name(node), told))
         self._broken += isinstance(told, Broken)
         self.nodes.gone(node, why)
