@@ -3,28 +3,27 @@
 ``dask://HOST:PORT``, ``dask:tcp://HOST:PORT``, ``dask:FILE.json`` (a scheduler file), or in Python a
 ``distributed.Client``. Dask places the work and watches the workers; which items a node has, we decide. A
 node is born by ``client.run``, which Dask never repeats; a lease is a task bound to its worker, which finds
-the node by its token or does nothing. :mod:`penstock.clusters.dask_worker` is the other end.
+the node by its token or does nothing. :mod:`penstock.clusters.dask_errands` asks, and
+:mod:`penstock.clusters.dask_worker` is the other end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import queue
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from penstock import foreign
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Refused, Returned, Told
 from penstock.backends.frames import pack
 from penstock.clusters import dask_worker
+from penstock.clusters.dask_errands import CLOSE_SECONDS, Errands, Opened
 from penstock.clusters.dask_link import DaskLink
 from penstock.clusters.dask_places import DaskPlace, failed, offer, share, unfit, warning
 from penstock.clusters.far import Hello, Start, new_token
@@ -33,34 +32,12 @@ from penstock.warned import warn
 
 _BACK_SECONDS = 15.0
 """In which a scheduler that was cut off must be back."""
-_CLOSE_SECONDS = 20.0
 _BUSY_SECONDS = 2.0
 """After which a worker that has another run's node is asked again."""
 _BIRTHS = 3
 """So many nodes in a row that ended on a worker before they gave anything back: it is the host."""
 _LARGE = 1 << 20
 """Bytes of a lease above which it goes through the run folder, not through the scheduler."""
-
-
-@dataclass
-class _Open:
-    """What is true between ``open`` and ``close``."""
-
-    job: Path
-    digest: str
-    options: NodeOptions
-    key: str = field(default_factory=lambda: os.urandom(6).hex())
-    said: queue.Queue[tuple[Any, ...]] = field(default_factory=queue.Queue)
-    places: dict[str, DaskPlace] = field(default_factory=dict)
-    listed: bool = False
-    ready: dict[str, Node] = field(default_factory=dict)
-    tasks: dict[str, dict[int, asyncio.Future[None]]] = field(default_factory=dict)
-    """What is awaited of a node's leases, by ticket."""
-    attended: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    pids: dict[str, int] = field(default_factory=dict)
-    rooms: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Bytes that were there for all nodes of a group before the first of them."""
-    warned: bool = False
 
 
 class DaskNodes:
@@ -73,7 +50,8 @@ class DaskNodes:
 
     def __init__(self, where: Any = "") -> None:
         self._link = DaskLink(where)
-        self._open: _Open | None = None
+        self._errands = Errands(self._link, _BACK_SECONDS)
+        self._open: Opened | None = None
         self._cut_off: float | None = None
         self._gone = False
 
@@ -86,10 +64,10 @@ class DaskNodes:
             UsageError: no scheduler answers.
         """
         client = self._link.connect()
-        now = self._open = _Open(job, digest, options)
+        now = self._open = Opened(job, digest, options)
         self._cut_off, self._gone = None, False
         client.subscribe_topic("all", lambda event: now.said.put(("event", event[1])))
-        self._link.spawn(self._list(now))
+        self._link.spawn(self._errands.list_workers(now))
 
     def nodes(self) -> Mapping[str, Node]:
         """Those that are ready."""
@@ -115,7 +93,7 @@ class DaskNodes:
         frame = pack(message)
         if isinstance(message, Cut):
             place.left_out = True  # what is cut is not to be begun anew
-            self._link.spawn(self._cut(now, place.address, node, frame))
+            self._link.spawn(self._errands.cut(now, place.address, node, frame))
             return
         sent: bytes | str = frame
         if len(frame) > _LARGE:
@@ -125,7 +103,7 @@ class DaskNodes:
             except OSError:  # it is fenced: what is sent to a node that is gone is lost
                 return
             sent = str(path)
-        self._link.spawn(self._lend(now, place.address, node, message.ticket, sent))
+        self._link.spawn(self._errands.lend(now, place.address, node, message.ticket, sent))
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
         """What nodes said."""
@@ -151,7 +129,7 @@ class DaskNodes:
     def end(self, node: str) -> None:
         """Kill it; its worker may have another."""
         if (place := self._place(node)) is not None:
-            self._link.spawn(self._quietly(self._link.call(place.address, "end", node, True)))
+            self._link.spawn(self._errands.quietly(self._link.call(place.address, "end", node, True)))
             self._forget(node)
 
     def pid(self, node: str) -> int:
@@ -170,9 +148,9 @@ class DaskNodes:
         if now is None:
             return
         with suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self._end_all(now), self._link.client.loop.asyncio_loop).result(
-                _CLOSE_SECONDS
-            )
+            asyncio.run_coroutine_threadsafe(
+                self._errands.end_all(now), self._link.client.loop.asyncio_loop
+            ).result(CLOSE_SECONDS)
         with suppress(Exception):
             self._link.client.unsubscribe_topic("all")
 
@@ -213,94 +191,24 @@ class DaskNodes:
         self.close()
         self._link.leave()
 
-    # ------------------------------------------------------------------ coroutines, in the client's thread
-
-    async def _quietly(self, doing: Any) -> None:
-        with suppress(Exception):
-            await doing
-
-    async def _cut(self, now: _Open, address: str, token: str, frame: bytes) -> None:
-        await self._quietly(self._link.call(address, "cut", token, frame, tuple(now.tasks.get(token, ()))))
-
-    async def _list(self, now: _Open) -> None:
-        with suppress(Exception):  # cut off: it is asked again when it is back
-            known = (await self._link.client.scheduler.identity(n_workers=-1))["workers"]
-            now.said.put(("workers", known))
-
-    async def _meet(self, now: _Open, address: str) -> None:
-        folder = str(now.job.parent)
-        try:
-            answers = await self._link.call(address, "meet", now.options.requested, folder)
-            now.said.put(("facts", address, answers[address]))
-        except Exception as error:
-            now.said.put(("facts", address, error))
-
-    async def _begin(self, now: _Open, address: str, token: str, order: bytes) -> None:
-        try:
-            busy, pid = (await self._link.call(address, "begin", order))[address]
-            now.pids[token] = pid
-            if busy:
-                now.said.put(("busy", address, token, busy))
-                return
-        except Exception as error:
-            now.said.put(("lost", token, NodeLost(f"it could not begin: {foreign.reason_of(error)}")))
-            return
-        now.attended[token] = asyncio.ensure_future(self._attend(now, address, token))
-        with suppress(Exception):
-            node = await self._link.task(f"penstock-{now.key}-{token}-ready", address, "ready", token)
-            now.said.put(("ready", token, node))
-
-    async def _attend(self, now: _Open, address: str, token: str) -> None:
-        try:
-            why = await self._link.task(f"penstock-{now.key}-{token}", address, "attend", token)
-        except (Exception, asyncio.CancelledError) as error:
-            why = NodeLost(f"Dask gave it up: {foreign.reason_of(error)}")
-        if leases := now.tasks.get(token):  # what it gave back before it ended counts
-            await asyncio.wait([*leases.values()], timeout=_BACK_SECONDS)
-        now.said.put(("lost", token, why or NodeLost("its Dask worker was started anew")))
-
-    async def _lend(self, now: _Open, address: str, token: str, ticket: int, frame: bytes | str) -> None:
-        leases = now.tasks.setdefault(token, {})
-        leases[ticket] = mine = asyncio.ensure_future(self._fetch(now, address, token, ticket, frame))
-        mine.add_done_callback(lambda done: leases.pop(ticket, None))
-
-    async def _fetch(self, now: _Open, address: str, token: str, ticket: int, frame: bytes | str) -> None:
-        with suppress(Exception, asyncio.CancelledError):  # that the node is lost, its attendant tells
-            told = await self._link.task(
-                f"penstock-{now.key}-{token}-{ticket}", address, "lease", token, ticket, frame
-            )
-            if told is not None:
-                now.said.put(("returned", token, told))
-
-    async def _end_all(self, now: _Open) -> None:
-        tokens = {place.token: place.address for place in now.places.values() if place.token}
-        await asyncio.gather(
-            *(self._quietly(self._link.call(at, "end", token, False)) for token, at in tokens.items())
-        )
-        attended = [now.attended[token] for token in tokens if token in now.attended]
-        if attended:
-            await asyncio.wait(attended, timeout=_CLOSE_SECONDS - 5)
-        for each in (*attended, *(task for tasks in now.tasks.values() for task in tasks.values())):
-            each.cancel()
-
     # ------------------------------------------------------------------ what was heard
 
-    def _heard_event(self, now: _Open, told: list[tuple[str, Told]], event: Mapping[str, Any]) -> None:
+    def _heard_event(self, now: Opened, told: list[tuple[str, Told]], event: Mapping[str, Any]) -> None:
         if event.get("action") == "add-worker":
-            self._link.spawn(self._list(now))
+            self._link.spawn(self._errands.list_workers(now))
         elif event.get("action") == "remove-worker":
             self._remove(now, told, event.get("worker", ""), "Dask lost its worker, or ended it")
 
-    def _heard_workers(self, now: _Open, told: list[tuple[str, Told]], known: Mapping[str, Any]) -> None:
+    def _heard_workers(self, now: Opened, told: list[tuple[str, Told]], known: Mapping[str, Any]) -> None:
         now.listed = True
         for address in [each for each in now.places if each not in known]:
             self._remove(now, told, address, "its Dask worker is gone")
         for address, info in known.items():
             if address not in now.places:
                 now.places[address] = _place_of(address, info)
-                self._link.spawn(self._meet(now, address))
+                self._link.spawn(self._errands.meet(now, address))
 
-    def _heard_facts(self, now: _Open, told: list[tuple[str, Told]], address: str, facts: Any) -> None:
+    def _heard_facts(self, now: Opened, told: list[tuple[str, Told]], address: str, facts: Any) -> None:
         if (place := now.places.get(address)) is None:
             return
         if isinstance(facts, BaseException):
@@ -315,7 +223,7 @@ class DaskNodes:
             warn(told_once)
 
     def _heard_busy(
-        self, now: _Open, told: list[tuple[str, Told]], address: str, token: str, by: str
+        self, now: Opened, told: list[tuple[str, Told]], address: str, token: str, by: str
     ) -> None:
         self._forget(token)
         if (place := now.places.get(address)) is not None:
@@ -323,16 +231,16 @@ class DaskNodes:
         with suppress(OSError):
             (now.options.drafts / token).rmdir()
 
-    def _heard_ready(self, now: _Open, told: list[tuple[str, Told]], token: str, node: Any) -> None:
+    def _heard_ready(self, now: Opened, told: list[tuple[str, Told]], token: str, node: Any) -> None:
         if self._place(token) is not None and isinstance(node, Node):  # else it was given up meanwhile
             now.ready[token] = node
 
-    def _heard_returned(self, now: _Open, told: list[tuple[str, Told]], token: str, what: Returned) -> None:
+    def _heard_returned(self, now: Opened, told: list[tuple[str, Told]], token: str, what: Returned) -> None:
         if (place := self._place(token)) is not None:
             place.births = 0
             told.append((token, what))
 
-    def _heard_lost(self, now: _Open, told: list[tuple[str, Told]], token: str, why: Told) -> None:
+    def _heard_lost(self, now: Opened, told: list[tuple[str, Told]], token: str, why: Told) -> None:
         if (place := self._place(token)) is None:
             return
         self._forget(token)
@@ -342,7 +250,7 @@ class DaskNodes:
 
     # ------------------------------------------------------------------ nodes that come and go
 
-    def _bear(self, now: _Open, told: list[tuple[str, Told]]) -> None:
+    def _bear(self, now: Opened, told: list[tuple[str, Told]]) -> None:
         """Have nodes begin on the workers that have none, once all of their host have answered."""
         clock = time.monotonic()
         free = [each for each in now.places.values() if not each.left_out and not each.token]
@@ -367,13 +275,13 @@ class DaskNodes:
             )  # fmt: skip
             start = Start(tuple(sys.path), tuple(sys.argv), str(Path.cwd()))
             order = pickle.dumps(dask_worker.Birth(hello, start, place.address), protocol=5)
-            self._link.spawn(self._begin(now, place.address, place.token, order))
+            self._link.spawn(self._errands.begin(now, place.address, place.token, order))
 
-    def _refuse(self, now: _Open, told: list[tuple[str, Told]], place: DaskPlace, why: str) -> None:
+    def _refuse(self, now: Opened, told: list[tuple[str, Told]], place: DaskPlace, why: str) -> None:
         place.left_out = True
         told.append((new_token(now.options), Refused(why)))
 
-    def _remove(self, now: _Open, told: list[tuple[str, Told]], address: str, why: str) -> None:
+    def _remove(self, now: Opened, told: list[tuple[str, Told]], address: str, why: str) -> None:
         place = now.places.pop(address, None)
         if place is not None and place.token:
             self._forget(place.token)
@@ -390,18 +298,14 @@ class DaskNodes:
         now.ready.pop(token, None)
         if place is not None:
             place.token, place.budget = "", 0
-        self._link.spawn(self._cancel(now, token))
+        self._link.spawn(self._errands.cancel(now, token))
 
-    async def _cancel(self, now: _Open, token: str) -> None:
-        for each in list(now.tasks.pop(token, {}).values()):
-            each.cancel()
-
-    def _watch_scheduler(self, now: _Open, told: list[tuple[str, Told]]) -> None:
+    def _watch_scheduler(self, now: Opened, told: list[tuple[str, Told]]) -> None:
         """Notice that it is gone for good, or that it is back: then all is begun anew."""
         if self._link.client.status == "running":
             if self._cut_off is not None:
                 self._cut_off = None
-                self._link.spawn(self._list(now))
+                self._link.spawn(self._errands.list_workers(now))
             return
         clock = time.monotonic()
         self._cut_off = self._cut_off or clock
