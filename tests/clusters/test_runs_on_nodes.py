@@ -1,6 +1,5 @@
 """Runs on nodes of this machine: the same bytes as without them, whatever befalls the nodes."""
 
-import hashlib
 import json
 import os
 import signal
@@ -8,10 +7,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import jobs
 import pytest
+from nodes_seen import program, thirds, tree
 from waiting import MARK, left_behind, until
 
 import penstock
@@ -27,7 +26,6 @@ from penstock.reducers import Sum
 from penstock.sources import Range
 
 BUDGET = "700MiB"
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +38,6 @@ def no_process_left(monkeypatch, tmp_path):
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
     assert not left
-
-
-def tree(folder):
-    """Digests of all results, as they lie in the folder."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and (".penstock" not in path.parts or path.name.startswith("result"))
-        and path.name not in ("report.html", "report.json")
-    }
 
 
 @pytest.fixture(scope="module")
@@ -110,27 +97,17 @@ def test_stages_steps_and_earlier_results_as_inputs(tmp_path):
 
 
 def test_a_parent_that_is_killed_leaves_nobody_and_can_go_on_with_or_without_nodes(tmp_path):
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import jobs, penstock\n"
-        "from penstock.sources import Range; from penstock.reducers import Sum\n"
-        "if __name__ == '__main__':\n"
-        "    job = penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))\n"
-        "    job.run(sys.argv[2], budget='700MiB', cluster='local:2')\n"
-    )
-    script = tmp_path / "program.py"
-    script.write_text(program)
     folder = tmp_path / "run"
-    parent = subprocess.Popen([sys.executable, str(script), str(HERE), str(folder)])
+    parent = subprocess.Popen([sys.executable, program(tmp_path, budget=BUDGET), folder, "local:2"])
     journal = folder / ".penstock" / "job" / "journal"
     until(lambda: journal.exists() and journal.read_bytes().count(b'"kept"') > 3, seconds=300)
     parent.kill()
     parent.wait()
     until(lambda: not left_behind(os.environ[MARK]), seconds=60)
     kept = journal.read_bytes().count(b'"kept"')
-    job = penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))
-    report = job.run(folder, budget=BUDGET)
+    report = thirds().run(folder, budget=BUDGET)
     assert report.resumed_from >= kept * 5
-    job.run(tmp_path / "plain", budget=BUDGET)
+    thirds().run(tmp_path / "plain", budget=BUDGET)
     assert tree(folder) == tree(tmp_path / "plain")
 
 

@@ -1,6 +1,5 @@
 """Runs on a real Dask cluster of this machine: the same bytes as without it, whatever befalls it."""
 
-import hashlib
 import json
 import os
 import signal
@@ -8,11 +7,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import jobs
 import pytest
 from distributed import Client
+from nodes_seen import once, program, thirds, tree
 from on_dask_cluster import ours, start, worker_pids
 from waiting import until
 
@@ -21,11 +20,9 @@ from penstock import discover, event_lines
 from penstock import events as ev
 from penstock.clusters.dask import DaskNodes
 from penstock.errors import RunFailed, UsageError
-from penstock.reducers import Sum
 from penstock.sources import Range
 
 BUDGET = "350MiB"
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +47,6 @@ def until_none(cluster, seconds=60.0):
     return left
 
 
-def tree(folder):
-    """Digests of all results, as they lie in the folder."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and (".penstock" not in path.parts or path.name.startswith("result"))
-        and path.name not in ("report.html", "report.json")
-    }
-
-
 @pytest.fixture(scope="module")
 def on_one_machine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one") / "run"
@@ -77,18 +63,6 @@ def work(folder, cluster, observe=None):
     assert penstock.verify(folder).ok
     told = list(event_lines.read(folder / ".penstock" / "events.jsonl"))
     return [event for event in told if isinstance(event, ev.NodeJoined | ev.NodeLeft)]
-
-
-def once(kind, do):
-    """Observes a run: does something at the first event of a kind."""
-    done = []
-
-    def observe(event):
-        if isinstance(event, kind) and not done:
-            done.append(event)
-            do()
-
-    return observe
 
 
 def test_a_users_client_works_and_keeps_the_same_bytes(theirs, on_one_machine, tmp_path):
@@ -141,26 +115,9 @@ def test_a_node_that_stopped_and_wakes_after_it_was_given_up_changes_nothing(
     assert tree(tmp_path / "run") == on_one_machine
 
 
-def script(tmp_path):
-    path = tmp_path / "program.py"
-    path.write_text(
-        "import sys; sys.path.insert(0, sys.argv[1]); import jobs, penstock\n"
-        "from penstock.sources import Range; from penstock.reducers import Sum\n"
-        "if __name__ == '__main__':\n"
-        "    job = penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))\n"
-        "    job.run(sys.argv[2], budget='350MiB', cluster='dask:' + sys.argv[3])\n"
-    )
-    return path
-
-
-def thirds():
-    return penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))
-
-
 def test_a_parent_that_is_killed_leaves_nobody_and_can_go_on(theirs, tmp_path):
-    folder, jobs_folder = tmp_path / "run", str(Path(jobs.__file__).parent)
-    command = [sys.executable, str(script(tmp_path)), jobs_folder, str(folder), theirs.scheduler_address]
-    parent = subprocess.Popen(command)
+    folder, where = tmp_path / "run", f"dask:{theirs.scheduler_address}"
+    parent = subprocess.Popen([sys.executable, program(tmp_path, budget=BUDGET), folder, where])
     journal = folder / ".penstock" / "job" / "journal"
     until(lambda: journal.exists() and journal.read_bytes().count(b'"kept"') > 3, program=parent)
     parent.kill()

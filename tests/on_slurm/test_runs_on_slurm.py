@@ -1,6 +1,5 @@
 """Runs on a real SLURM: the same bytes as on one machine, whatever befalls jobs, nodes and the parent."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import jobs
 import pytest
+from nodes_seen import once, program, thirds, tree
 from slurm_here import call
 from waiting import until
 
@@ -32,21 +32,6 @@ def cluster(slurm, count=2, memory="700MiB"):
     return f"slurm:{count},memory={memory},cores=1,host={slurm.host}"
 
 
-def tree(folder):
-    """Digests of all results, as they lie in the folder."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and (".penstock" not in path.parts or path.name.startswith("result"))
-        and path.name not in ("report.html", "report.json")
-    }
-
-
-def thirds():
-    return penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "run"
@@ -57,18 +42,6 @@ def plain(tmp_path_factory):
 def told(folder, kind):
     events = event_lines.read(folder / ".penstock" / "events.jsonl")
     return [event for event in events if isinstance(event, kind)]
-
-
-def once(kind, do):
-    """Observes a run: does something at the first event of a kind."""
-    done = []
-
-    def observe(event):
-        if isinstance(event, kind) and not done:
-            done.append(event)
-            do()
-
-    return observe
 
 
 def steps():
@@ -130,16 +103,8 @@ def test_all_processes_of_a_job_killed_at_once(slurm, plain, tmp_path):
 
 
 def test_a_parent_that_is_killed_leaves_no_process_of_ours_and_can_go_on(slurm, plain, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys; sys.path.insert(0, sys.argv[1]); import jobs, penstock\n"
-        "from penstock.sources import Range; from penstock.reducers import Sum\n"
-        "if __name__ == '__main__':\n"
-        "    job = penstock.Job(source=Range(400), function=jobs.slow_third, into=Sum(grain=5))\n"
-        "    job.run(sys.argv[2], cluster=sys.argv[3])\n"
-    )
-    folder, place = tmp_path / "run", str(Path(jobs.__file__).parent)
-    parent = subprocess.Popen([sys.executable, str(program), place, str(folder), cluster(slurm)])
+    folder = tmp_path / "run"
+    parent = subprocess.Popen([sys.executable, program(tmp_path), folder, cluster(slurm)])
     journal = folder / ".penstock" / "job" / "journal"
     until(lambda: journal.exists() and journal.read_bytes().count(b'"kept"') > 3, program=parent)
     parent.kill()
