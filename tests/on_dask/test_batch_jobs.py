@@ -1,6 +1,7 @@
 """Jobs of a batch system whose commands are a test's: what is submitted is ended, what is refused is told."""
 
 import os
+import sys
 import threading
 
 import pytest
@@ -8,8 +9,10 @@ from waiting import until
 
 pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: penstock[jobqueue]")
 
+import dask
+
 from penstock.abc import NodeOptions
-from penstock.clusters.jobqueue import SlurmNodes
+from penstock.clusters.jobqueue import LsfNodes, PbsNodes, SgeNodes, SlurmNodes
 from penstock.errors import UsageError
 
 
@@ -87,3 +90,52 @@ def test_some_jobs_that_are_refused_later_are_told_while_no_other_has_begun(comm
     cluster._jobs._refused.append("your account is used up")
     assert "1 of 1 were refused: your account is used up" in cluster.coming()
     cluster.leave()
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        (SlurmNodes, ["#SBATCH -p long", "#SBATCH -A lab", "#SBATCH -n 1", "#SBATCH --cpus-per-task=4",
+                      "#SBATCH --mem=3G", "#SBATCH -t 12:00:00"]),
+        (PbsNodes, ["#PBS -q long", "#PBS -A lab", "#PBS -l select=1:ncpus=4:mem=3072MB",
+                    "#PBS -l walltime=12:00:00"]),
+        (LsfNodes, ["#BSUB -q long", '#BSUB -P "lab"', "#BSUB -n 4", '#BSUB -R "span[hosts=1]"',
+                    "#BSUB -M 3221226", "#BSUB -W 12:00"]),
+        (SgeNodes, ["#$ -q long", "#$ -P lab", "#$ -pe smp 4", "#$ -l h_vmem=768M", "#$ -l h_rt=12:00:00"]),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)  # fmt: skip
+def test_a_job_asks_for_what_was_said_in_the_words_of_its_batch_system(kind, lines, tmp_path):
+    """As dask-jobqueue writes it; only SLURM's was ever given to a batch system by these tests."""
+    cluster = kind("2,memory=3GiB,cores=4,partition=long,walltime=12h,account=lab,host=127.0.0.1").theirs(
+        tmp_path
+    )
+    try:
+        script = cluster.job_script().splitlines()
+    finally:
+        cluster.close(timeout=20)
+    assert not [line for line in lines if line not in script], script
+    (command,) = [line for line in script if "dask_worker" in line]
+    assert command.startswith(sys.executable)
+    assert "--nthreads 4" in command
+    assert command.split("--memory-limit ")[-1].split()[0] == "0"  # the last one holds
+    assert any(str(tmp_path) in line for line in script)  # what the job says
+    # Whether it is queued again after its host is gone, the batch system decides; a node needs no more.
+    assert not any("requeue" in line for line in script)
+
+
+def test_what_a_site_calls_things_on_grid_engine_stays_as_configured(tmp_path):
+    site = {
+        "jobqueue.sge.resource-spec": "mem_free=9G",
+        "jobqueue.sge.job-extra-directives": ["-pe openmp 4"],
+    }
+    with dask.config.set(site):
+        cluster = SgeNodes("1,memory=3GiB,cores=4,host=127.0.0.1").theirs(tmp_path)
+        try:
+            script = cluster.job_script()
+        finally:
+            cluster.close(timeout=20)
+    assert "#$ -l mem_free=9G" in script
+    assert "#$ -pe openmp 4" in script
+    assert "smp" not in script
+    assert "h_vmem" not in script

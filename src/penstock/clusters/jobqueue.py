@@ -20,7 +20,7 @@ import dask_jobqueue
 
 from penstock import foreign
 from penstock.abc import NodeOffer, NodeOptions
-from penstock.budget import parse_size
+from penstock.budget import MiB, parse_size
 from penstock.clusters.dask import DaskNodes
 from penstock.clusters.submitted import Submitted
 from penstock.durations import parse_duration
@@ -101,7 +101,7 @@ class BatchNodes(DaskNodes):
             UsageError: they cannot be submitted.
         """
         if self._jobs is None:
-            self._submit(options.log)
+            self._submit(options.drafts.parent / "jobs")  # in the run's own folder, which may be private
         super().open(job, digest, options)
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
@@ -110,25 +110,15 @@ class BatchNodes(DaskNodes):
             self._submit(None)
         return super().survey(folder, requested, patience)
 
-    def _submit(self, log: Path | None) -> None:
+    def _submit(self, folder: Path | None) -> None:
         if shutil.which(self.submit) is None:
             raise UsageError(
                 f"{self.kind}: there is no {self.submit} here: run this where jobs can be submitted, as on a "
                 "login node"
             )
-        more = {"processes": 1, "worker_extra_args": ["--memory-limit", "0"], **self._asked}
-        # Any free port for its page: that of a second run on this host would be in use.
-        configured = dask.config.get(f"jobqueue.{self.kind}.scheduler-options", None) or {}
-        more["scheduler_options"] = {
-            "dashboard_address": ":0",
-            **configured,
-            **more.get("scheduler_options", {}),
-        }
-        if log is not None:  # else they lie where this was started
-            more["log_directory"] = str(log.parent / "jobs")
         jobs = None
         try:
-            cluster = getattr(dask_jobqueue, self.cluster)(**more)
+            cluster = self.theirs(folder)
             jobs = Submitted(cluster, self._count)
             jobs.expect_one()
         except Exception as error:
@@ -142,6 +132,25 @@ class BatchNodes(DaskNodes):
             ) from error
         self._jobs, self._link.where = jobs, cluster
 
+    def theirs(self, folder: Path | None) -> Any:
+        """dask-jobqueue's cluster, which has no jobs yet: it says how a job looks.
+
+        Args:
+            folder: for what jobs say.
+        """
+        more = {"processes": 1, "worker_extra_args": ["--memory-limit", "0"], **self._asked}
+        # Any free port for its page: that of a second run on this host would be in use.
+        configured = dask.config.get(f"jobqueue.{self.kind}.scheduler-options", None) or {}
+        more["scheduler_options"] = {
+            "dashboard_address": ":0",
+            **configured,
+            **more.get("scheduler_options", {}),
+        }
+        if folder is not None:  # else what jobs say lies where this was started
+            more["log_directory"] = str(folder)
+        more |= self.in_its_words()
+        return getattr(dask_jobqueue, self.cluster)(**more)
+
     def coming(self) -> str:
         """How the jobs stand, while none has begun."""
         said = super().coming()
@@ -152,6 +161,10 @@ class BatchNodes(DaskNodes):
         standing = self._standing or f"{plural(self._count, 'job')} submitted, none has begun"
         refused = self._jobs.refused if self._jobs is not None else ""
         return f"{standing}; {refused}" if refused else standing
+
+    def in_its_words(self) -> dict[str, Any]:
+        """What dask-jobqueue does not say to this batch system of what was asked for."""
+        return {}
 
     @staticmethod
     def clock(seconds: float) -> str:
@@ -220,3 +233,19 @@ class SgeNodes(BatchNodes):
     """Jobs of Grid Engine."""
 
     kind, cluster, submit, account = "sge", "SGECluster", "qsub", "project"
+
+    def in_its_words(self) -> dict[str, Any]:
+        """Cores and memory, of which dask-jobqueue tells Grid Engine nothing.
+
+        A parallel environment and a resource are called as each site likes. These are the usual names; others
+        are set in dask-jobqueue's configuration.
+        """
+        told: dict[str, Any] = {}
+        cores = self._asked.get("cores", 1)
+        extra = dask.config.get("jobqueue.sge.job-extra-directives", None) or []
+        if cores > 1 and not any(str(each).startswith("-pe ") for each in extra):
+            told["job_extra_directives"] = [*extra, f"-pe smp {cores}"]
+        if "memory" in self._asked and not dask.config.get("jobqueue.sge.resource-spec", None):
+            each = math.ceil(int(self._asked["memory"].removesuffix("B")) / cores / MiB)  # of a slot
+            told["resource_spec"] = f"h_vmem={each}M"
+        return told
