@@ -1,6 +1,7 @@
 """What the governor makes of control groups' counters, with a backend of straw."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -85,13 +86,16 @@ def test_the_governor_is_told_what_grew_since_its_last_turn(straw, watch, monkey
         return governor.Orders()
 
     monkeypatch.setattr(governor, "decide", decide)
-    watch._governs = True
+    watch._options = replace(watch._options, governs=True)
     watch.began(1, 0)
     for charged in (55, 60, 60, 40):
         straw.hold(charged * MiB)
         watch.refine(1, [MeasuredCall(0, 1, 200 * MiB, 1.0)])
         watch.tick()
     assert told == [[True], [True], [False], [False]]
+    watch._clock.sleep(0.1)
+    watch.tick()
+    assert told[-1] == [True], "who had no turn since then may still grow"
 
 
 def test_pipes_count(straw, watch):

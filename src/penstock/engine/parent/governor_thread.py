@@ -34,6 +34,8 @@ _IDLE = 0.25
 """Seconds between readings while nobody has a batch."""
 _HUNG = 60.0
 """Seconds after which a turn of the governor that does not end hangs."""
+_LATE = 0.005
+"""Seconds by which a reading may come late and still tell who grows."""
 _SLEPT = 5.0
 """Seconds between two turns from which all of us were stopped, or asleep: nobody stalled meanwhile."""
 _UNBORN_LEAST = 16 * MiB
@@ -251,7 +253,7 @@ class GovernorThread:
                     life.saw_cpu(readings[worker], now)
             self.memory.add_up(readings, self._everybody(), self._lives.values())
             if self._options.governs:
-                self._act(now)
+                self._act(now, late=slept > _LATE)
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
         pause = governor.interval(self.memory.free, self._budget.bytes)
@@ -276,7 +278,7 @@ class GovernorThread:
                     life.read(readings[worker])
                     life.seen = now
 
-    def _act(self, now: float) -> None:
+    def _act(self, now: float, *, late: bool) -> None:
         everybody = self._everybody()
         watched = [
             governor.Watched(
@@ -286,7 +288,7 @@ class GovernorThread:
                 life.reserved,
                 life.paused,
                 0.0 if life.paused else now - life.active,
-                life.memory > life.before,
+                late or life.memory > life.before,  # on a crowded machine it may not have had its turn
             )
             for worker, life in everybody.items()
             if life.busy
