@@ -79,7 +79,7 @@ def main() -> None:
             if options.json:  # as it comes: a run that is ended early has not run for nothing
                 with open(options.json, "a") as file:
                     file.writelines(json.dumps(asdict(row)) + "\n" for row in some)
-    for table in (_by_family, _by_profile, _what_it_cost):
+    for table in (_by_family, _apart, _by_profile, _what_it_cost):
         print(table(rows, options.policies) + "\n")
 
 
@@ -184,6 +184,25 @@ def _by_family(rows: Sequence[Row], policies: Sequence[str]) -> str:
             line.append(f"{_median(mine, _over_clairvoyant):.2f} ({max(apart):.2f})")
         lines.append(line)
     return "time over clairvoyant: median (worst profile)\n\n" + _table(["family", *policies], lines)
+
+
+def _apart(rows: Sequence[Row], policies: Sequence[str]) -> str:
+    """The first decider, each family and profile apart."""
+    mine = [row for row in rows if row.policy == policies[0]]
+    lines = []
+    for name in dict.fromkeys(sorted((row.family for row in mine), key=list(FAMILIES).index)):
+        line = [name]
+        for profile in PROFILES:
+            these = [row for row in mine if (row.family, row.profile) == (name, profile)]
+            clairvoyant, over_fixed = (_median(these, of) for of in (_over_clairvoyant, _over_fixed))
+            line.append(f"{clairvoyant:.2f}, {over_fixed:.2f}")
+        these = [row for row in mine if row.family == name]
+        line.append(f"{sum(row.held for row in these) / max(sum(row.bounds for row in these), 1):.0%}")
+        line.append(f"{statistics.mean(row.repeated for row in these):.1%}")
+        line.append(f"{statistics.mean(row.held_over_time for row in these):.0%}")
+        lines.append(line)
+    head = ["family", *PROFILES, "bounds held", "repeated", "budget held"]
+    return f"{policies[0]}: time over clairvoyant, over best fixed, medians\n\n" + _table(head, lines)
 
 
 def _by_profile(rows: Sequence[Row], policies: Sequence[str]) -> str:
