@@ -146,6 +146,17 @@ def test_workers_share_the_shards_out(done):
     assert all(found)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"batch": value} for value in (0, -1, 1.5, float("nan"), True, "32", None)]
+    + [{"seed": value} for value in (-1, 1.5, "a", None)]
+    + [{"uncertain": "zero"}, {"blank": "ones"}, {"compat": "original"}, {"split": "valid"}],
+)
+def test_options_that_a_loader_does_not_know_are_refused_before_it_reads(tmp_path, options):
+    with pytest.raises(UsageError):
+        Loader(tmp_path, **options)
+
+
 def test_what_is_no_run_or_no_shard(done, tmp_path):
     with pytest.raises(BadInput, match="is the run finished"):
         Loader(tmp_path)

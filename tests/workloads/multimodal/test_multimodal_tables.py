@@ -191,6 +191,22 @@ def test_nobody_is_told_to_be_over_89(anchor, year, visit, age, masked):
     assert (found.tolist(), over.tolist()) == ([age], [masked])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"ratios": (7, 1, 1)}, {"ratios": (float("nan"), 50, 50)}, {"ratios": (50, 50)},
+     {"ratios": (110, -5, -5)}, {"unmatched": "hashed"}, {"method": "random"}],
+)  # fmt: skip
+def test_splits_are_not_planned_by_numbers_that_are_no_shares(options):
+    with pytest.raises(UsageError):
+        splits.plan_splits([1, 2, 3], **options)
+
+
+@pytest.mark.parametrize("words", [("zero", "zeros"), ("ignore", "ones"), (None, "zeros"), ("ones", True)])
+def test_another_word_for_what_labels_become_is_refused(words):
+    with pytest.raises(UsageError, match=r"uncertain=.*blank="):
+        labels.targets(np.array([0, labels.BLANK], np.int8), *words)
+
+
 def test_labels_become_targets_with_a_mask():
     given = np.array([1, 0, -1, labels.BLANK], np.int8)
     for blank, last in (("zeros", [0.0, True]), ("ignore", [np.nan, False])):

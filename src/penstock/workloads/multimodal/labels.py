@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from penstock.errors import BadInput
+from penstock.errors import BadInput, UsageError
 from penstock.workloads.multimodal import csvs
 
 if TYPE_CHECKING:
@@ -77,6 +77,19 @@ def _told(column: Any, where: NDArray[np.bool_]) -> int:
     return int(pc.sum(pc.invert(pc.match_substring_regex(texts, _NOTHING))).as_py() or 0)
 
 
+def check_words(uncertain: str, blank: str) -> None:
+    """See that these say what labels become.
+
+    Raises:
+        UsageError: another word.
+    """
+    if uncertain not in ("ignore", "zeros", "ones") or blank not in ("zeros", "ignore"):
+        raise UsageError(
+            f"uncertain={uncertain!r}, blank={blank!r}: ignore, zeros or ones was expected for uncertain "
+            "labels, zeros or ignore for blank ones"
+        )
+
+
 def targets(
     labels: NDArray[np.int8], uncertain: str = "ignore", blank: str = "zeros"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -89,7 +102,11 @@ def targets(
 
     Returns:
         float32, NaN where masked; and bool, True where there is a target. A study without a row has none.
+
+    Raises:
+        UsageError: another word.
     """
+    check_words(uncertain, blank)
     value = labels.astype(np.float32)
     value[labels == NO_ROW] = np.nan
     value[labels == BLANK] = 0 if blank == "zeros" else np.nan

@@ -24,7 +24,7 @@ import numpy as np
 from penstock import foreign
 from penstock.budget import parse_size
 from penstock.errors import BadInput, UsageError
-from penstock.workloads.multimodal.labels import BLANK, LABELS, NO_ROW, targets
+from penstock.workloads.multimodal.labels import BLANK, LABELS, NO_ROW, check_words, targets
 from penstock.workloads.multimodal.records import CLINICAL
 from penstock.workloads.multimodal.splits import SPLITS
 
@@ -64,8 +64,13 @@ class Loader:
         seed: int = 0, uncertain: str | None = None, blank: str | None = None, compat: str = "none",
         share: tuple[int, int] = (0, 1),
     ) -> None:  # fmt: skip
-        if split not in SPLITS or batch < 1 or compat not in ("none", "upstream"):
-            raise UsageError(f"Loader(split={split!r}, batch={batch}, compat={compat!r}): no such thing")
+        counts = foreign.is_count(batch) and batch >= 1 and foreign.is_count(seed) and seed >= 0
+        if split not in SPLITS or not counts or compat not in ("none", "upstream"):
+            raise UsageError(
+                f"Loader(split={split!r}, batch={batch!r}, seed={seed!r}, compat={compat!r}): train, val or "
+                "test, at least 1 record, a seed of at least 0, and none or upstream were expected"
+            )
+        check_words(uncertain or "ignore", blank or "zeros")
         self._folder, self._split, self._batch = Path(run), split, batch
         self._most = 0 if shuffle is None else parse_size(shuffle)
         self._seed, self._compat, self._share = seed, compat, share

@@ -63,8 +63,11 @@ def plan_splits(
         unmatched: what becomes of people whom ``official`` does not name: ``"exclude"`` or ``"hash"``.
 
     Raises:
-        UsageError: another method, or no official split.
+        UsageError: another method or word, ratios that do not sum to 100, or no official split.
     """
+    if unmatched not in ("exclude", "hash"):
+        raise UsageError(f"unmatched={unmatched!r}: exclude or hash was expected")
+    parse_ratios(",".join(map(str, ratios)))
     if method == "official":
         if official is None:
             raise UsageError("the official split needs its table")
