@@ -3,6 +3,7 @@
 #   make test     every check: lint, format, types, directions of import, tests
 #   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (about 6 minutes)
 #   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 6 minutes)
+#   make test-systemd  the tests that need systemd and a user who logged in, in such a machine
 #   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
 #   make docs     build the documentation as a site, its links checked, in site/
 #   make recipes  try and lint what the recipes show, with the tools that they name
@@ -23,7 +24,7 @@ FUZZ_SECONDS ?= 600
 DOCS_VENV ?= .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 
-.PHONY: demo test check lint types tests test-cluster test-v2 fuzz docs recipes release bench clean
+.PHONY: demo test check lint types tests test-cluster test-v2 test-systemd fuzz docs recipes release bench clean
 
 demo: $(STAMP)
 	$(BIN)/penstock run codons examples/organelles.fa.gz --into runs/demo \
@@ -58,6 +59,9 @@ test-cluster: $(STAMP)
 
 test-v2: $(STAMP)
 	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh
+
+test-systemd: $(STAMP)
+	PYTHON=$(abspath $(BIN)/python) tests/v2/run.sh --systemd
 
 # atheris is installed where there is one for this Python; without it the files are those of the tests, for longer.
 fuzz: $(STAMP)

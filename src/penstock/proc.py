@@ -130,8 +130,8 @@ def _plain(name: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), name)
 
 
-def hierarchies(controller: str, root: Path = SYSTEM) -> list[Hierarchy]:
-    """The groups that may hold limits of ``controller`` (``"memory"``, ``"cpu"``) on this process.
+def hierarchies(controller: str, root: Path = SYSTEM, pid: int | str = "self") -> list[Hierarchy]:
+    """The groups that may hold limits of ``controller`` (``"memory"``, ``"cpu"``) on a process.
 
     Joins ``/proc/self/cgroup`` with ``/proc/self/mountinfo``: a container sees its own group at
     the mount point while ``/proc/self/cgroup`` may name it by its path on the host, and inside a
@@ -140,7 +140,7 @@ def hierarchies(controller: str, root: Path = SYSTEM) -> list[Hierarchy]:
     """
     seen = mounts(root)
     found = []
-    for line in text(root / "proc/self/cgroup").splitlines():
+    for line in text(root / f"proc/{pid}/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         version: Literal[1, 2]

@@ -5,7 +5,8 @@ and the tests need of this environment, this repository's sources, and a shell; 
 the environment works in the guest as it does here. The kernel has the disk's driver and ext4 built in, so
 there is no initial file system to make.
 
-Called by run.sh: boot.py CACHE [option of pytest ...]
+Called by run.sh: boot.py CACHE [--systemd] [option of pytest ...]. With ``--systemd`` the first process is
+a real systemd (with_systemd.py lays it out), and what is tested is what it lets root and users do.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
+
+import with_systemd
 
 TOP = Path(__file__).resolve().parents[2]
 MEMORY = 768
 """Of the guest, in MiB."""
-SILENCE = 150.0
-"""Seconds without a word from the guest; a test's own limit is 100 (init)."""
-LONGEST = 900.0
+SILENCE = 620.0
+"""Seconds without a word from the guest; a test's own limit is 600 (init, with_systemd.sh)."""
+LONGEST = 3600.0
 """Seconds for everything."""
 NEEDED = ("penstock", "pytest", "pytest-timeout")
 UNUSED = (
@@ -103,9 +106,13 @@ class Tree:
         ignore = shutil.ignore_patterns(*UNUSED, "config-*", "*.a", "*.opt-?.pyc", ".*")
         shutil.copytree(path, self.at(path), ignore=ignore, symlinks=True, dirs_exist_ok=True)
 
-    def libraries(self) -> None:
-        """Take over the shared libraries of everything here."""
-        binaries = [p for p in self.root.rglob("*") if re.search(r"\.so(\.\d+)*$|/bin/python", str(p))]
+    def libraries(self, complete: Collection[Path] = ()) -> None:
+        """Take over the shared libraries of everything here that is not complete already."""
+        binaries = [
+            p
+            for p in self.root.rglob("*")
+            if p not in complete and re.search(r"\.so(\.\d+)*$|/bin/python", str(p))
+        ]
         answer = subprocess.run(
             ["ldd", *map(str, binaries)], capture_output=True, text=True, check=False
         ).stdout
@@ -114,12 +121,15 @@ class Tree:
                 self.file(Path(name))
 
 
-def make_disk(image: Path, unpacked: Path, options: list[str]) -> None:
-    """Write the guest's disk."""
+def make_disk(image: Path, unpacked: Path, options: list[str], base: Path | None) -> None:
+    """Write the guest's disk; ``base`` has what systemd needs, where that is to be the first process."""
     with tempfile.TemporaryDirectory(dir=image.parent) as scratch:
         tree = Tree(Path(scratch))
+        if base is not None:
+            with_systemd.lay_out(base, tree.root)
+        complete = set(tree.root.rglob("*"))
         for name in ("proc", "sys", "dev", "tmp"):
-            (tree.root / name).mkdir()
+            (tree.root / name).mkdir(exist_ok=True)
         (tree.root / "tmp").chmod(0o1777)
         tree.file(Path(sys.executable))
         tree.file(Path(sys.prefix, "pyvenv.cfg"))
@@ -133,14 +143,19 @@ def make_disk(image: Path, unpacked: Path, options: list[str]) -> None:
         for name in ("src", "tests/v2"):
             tree.folder(TOP / name)
         tree.file(TOP / "pyproject.toml")
-        tree.libraries()
+        tree.libraries(complete)
         shell = tree.at(Path("/bin/busybox"))
         shutil.copy2(next(p for p in (unpacked / "bin/busybox", Path("/bin/busybox")) if p.exists()), shell)
         for name in ("sh", "mount", "mkdir", "uname", "nproc", "awk", "cat", "poweroff"):
-            (shell.parent / name).symlink_to("busybox")
-        shutil.copy2(TOP / "tests/v2/init", tree.root / "init")
-        (tree.root / "init").chmod(0o755)
+            if not (shell.parent / name).exists():
+                (shell.parent / name).symlink_to("busybox")
+        init = shutil.copy2(
+            TOP / "tests/v2" / ("init" if base is None else "with_systemd.init"), tree.root / "init"
+        )
+        Path(init).chmod(0o755)
         words = [f"TOP={shlex.quote(str(TOP))}", f"PYTHON={shlex.quote(sys.executable)}"]
+        if base is not None:
+            shutil.copy2(TOP / "tests/v2/with_systemd.sh", tree.root / "tests")
         (tree.root / "words").write_text("\n".join([*words, f"set -- {shlex.join(options)}", ""]))
         make = [tool("mkfs.ext4", unpacked), "-q", "-F", "-O", "^has_journal", "-m", "0"]
         subprocess.run(
@@ -218,7 +233,8 @@ def main(cache: Path, options: list[str]) -> int:
     unpacked, kernel_log = cache / "root", cache / "kernel.log"
     image = cache / f"disk-{os.getpid()}.img"  # another run may be going on
     began = time.monotonic()
-    make_disk(image, unpacked, options)
+    base = cache / "systemd" if options[:1] == ["--systemd"] else None
+    make_disk(image, unpacked, options if base is None else options[1:], base)
     print(f"disk of {image.stat().st_blocks >> 11} MiB made in {time.monotonic() - began:.1f} s", flush=True)
     guest = subprocess.Popen(
         command(image, unpacked, kernel_log), env=environment(unpacked),

@@ -41,7 +41,7 @@ os.environ["ORDERS"] = str(guest.HERE)
 guest.VIEWS |= {"own container": handed_over, "user": guest.ordinary_user}
 
 
-def until(there: Callable[[], object], seconds: float = 60) -> None:
+def until(there: Callable[[], object], seconds: float = 500) -> None:
     """Wait for something."""
     end = time.monotonic() + seconds
     while not there():
@@ -117,7 +117,7 @@ MiB = 1 << 20
 backend = Local()
 backend.open(pickle.dumps(Puppet()), {}, None)
 def next_of(worker):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 500
     while time.monotonic() < end:
         for each in backend.wait(0.05):
             if each.worker == worker:
@@ -132,7 +132,7 @@ def ask(worker, order):
     backend.send(worker, order)
     return next_of(worker)
 def until(there):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 500
     while not there():
         assert time.monotonic() < end
         time.sleep(0.02)

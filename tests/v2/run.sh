@@ -3,6 +3,7 @@
 # KVM, without rights, and without installing anything. What is downloaded (45 MB) stays in .cache/v2.
 #   run.sh         get the packages and run the tests; ends as the tests do
 #   run.sh fetch   only get the packages; ends with 77, and says why, when they cannot be had here
+#   run.sh --systemd   the tests that need a real systemd as the guest's first process (25 MB more)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -45,5 +46,32 @@ fetch() {
     touch "$cache/complete"
 }
 
+systemd_packages() {
+    # With all that they depend on, as if nothing were installed; what only their scripts need is left out.
+    apt-get --simulate --quiet=2 --no-install-recommends -o Dir::State::status=/dev/null install \
+        systemd systemd-sysv dbus-user-session libpam-systemd login bash dash coreutils util-linux base-files |
+        awk '/^Inst/ { print $2 }' | grep -Ev 'perl|^(adduser|debconf|dmsetup|dpkg|usrmerge|tar)$'
+}
+
+fetch_systemd() {
+    [ ! -e "$cache/systemd-complete" ] || return 0
+    names=$(systemd_packages 2>/dev/null) || true
+    case "$names" in
+    *libpam-systemd*) ;;
+    *) unavailable "apt-get knows no libpam-systemd with what it needs (apt-get update?)" ;;
+    esac
+    rm -rf "$cache/systemd" "$cache/packages"
+    mkdir -p "$cache/systemd" "$cache/packages"
+    # shellcheck disable=SC2086 # one argument a name
+    (cd "$cache/packages" && apt-get -qq download $names) >"$cache/fetch.log" 2>&1 ||
+        unavailable "$(grep '^E:' "$cache/fetch.log" | head -n 1)"
+    for package in "$cache"/packages/*.deb; do
+        dpkg --extract "$package" "$cache/systemd"
+    done
+    rm -r "$cache/packages"
+    touch "$cache/systemd-complete"
+}
+
 fetch
+[ "${1:-}" != --systemd ] || fetch_systemd
 [ "${1:-}" = fetch ] || exec "${PYTHON:-$top/.venv/bin/python}" "$here/boot.py" "$cache" "$@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from penstock import foreign
 from penstock.identity import send
 
 _SHELL = "/bin/sh"
@@ -20,8 +22,14 @@ _ENTER_PYTHON = (
     "import os, sys; _, procs, *command = sys.argv; open(procs, 'r+b', 0).write(b'0'); "
     "command and os.execvp(command[0], command)"
 )
+_MOVE = ' "$$" >/dev/null && exec "$@"'
+_MOVE_PYTHON = (
+    "import os, subprocess, sys; _, n, *words = sys.argv; move, command = words[: int(n)], words[int(n) :]; "
+    "subprocess.run([*move, str(os.getpid())], check=True, stdout=subprocess.DEVNULL); "
+    "os.execvp(command[0], command)"
+)
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds that a shell may take to enter a group."""
 
 
@@ -66,36 +74,60 @@ class GroupFiles:
         finally:
             os.close(descriptor)
 
-    def entered_by(self, procs: Path, command: Sequence[str]) -> list[str]:
+    def may_write(self, file: Path) -> bool:
+        """Whether this process has the right to write a file."""
+        return os.access(file, os.W_OK)
+
+    def entered_by(self, procs: Path, command: Sequence[str], move: Sequence[str] = ()) -> list[str]:
         """A command that enters a group before its first byte of memory, keeping its process id.
 
         A shell does it in a millisecond, but drops variables with names such as ``BASH_FUNC_module%%``.
-        """
-        if os.access(_SHELL, os.X_OK) and all(map(_PLAIN.fullmatch, os.environ)):
-            return [_SHELL, "-c", _ENTER, "sh", str(procs), *command]
-        return [sys.executable, "-I", "-S", "-c", _ENTER_PYTHON, str(procs), *command]
 
-    def visit(self, procs: Path) -> None:
-        """Have a child enter a group and end there.
+        Args:
+            procs: of the group.
+            command: what is to run there.
+            move: a command that lacks a process id, for whoever cannot enter before it has moved him.
+        """
+        shell = os.access(_SHELL, os.X_OK) and all(map(_PLAIN.fullmatch, os.environ))
+        python = [sys.executable, "-I", "-S", "-c"]
+        enter = [_SHELL, "-c", _ENTER, "sh"] if shell else [*python, _ENTER_PYTHON]
+        entering = [*enter, str(procs), *command]
+        if not move:
+            return entering
+        if shell:
+            return [_SHELL, "-c", shlex.join(move) + _MOVE, "sh", *entering]
+        return [*python, _MOVE_PYTHON, str(len(move)), *move, *entering]
+
+    def visit(self, procs: Path, move: Sequence[str] = (), patience: float = PATIENCE) -> None:
+        """Have a child enter a group and end there; the arguments are those of :meth:`entered_by`.
+
+        Args:
+            patience: seconds that it may take.
 
         Raises:
             OSError: it could not; its last words tell why.
         """
-        try:
-            told = subprocess.run(
-                self.entered_by(procs, []),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(procs)) from None
-        if told.returncode:
-            why = told.stderr.strip().rpartition(": ")[2]
-            raise OSError(errno.EACCES, why or f"exit code {told.returncode}", str(procs))
+        with subprocess.Popen(
+            self.entered_by(procs, [], move),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as child:
+            try:
+                _, told = child.communicate(timeout=max(patience, 0.0))
+            except BaseException as error:
+                os.killpg(child.pid, signal.SIGKILL)  # with what it has called to be moved
+                if isinstance(error, subprocess.TimeoutExpired):
+                    why = os.strerror(errno.ETIMEDOUT)
+                    raise OSError(errno.ETIMEDOUT, why, str(procs)) from None
+                raise
+        if child.returncode:
+            why = foreign.line(told.strip().rpartition("\n")[2], 300)
+            why = why if move else why.rpartition(": ")[2]
+            raise OSError(errno.EACCES, why or f"exit code {child.returncode}", str(procs))
 
     def signal(self, pid: int, number: signal.Signals, is_inside: Callable[[int], bool]) -> None:
         """Signal a process that is inside still; one that is gone, or not ours, is no matter."""

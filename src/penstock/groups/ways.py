@@ -3,6 +3,7 @@
     v1        below the group of this process: a v1 group may hold processes and groups
     v2        the same where that group was handed over to us alone: this process then steps aside into a
               group of its own, since a v2 group that hands memory on must not hold processes
+    systemd   in a scope that systemd makes for us: in a login, on a desktop, for root (``systemd``)
     none      memory is added up process by process
 
 The first of them that works is taken. A way is tried by doing it: folders are made and a child enters
@@ -21,14 +22,15 @@ from typing import Literal
 
 from penstock import proc
 from penstock.errors import UsageError
-from penstock.groups.files import GroupFiles, pids
+from penstock.groups import systemd
+from penstock.groups.files import PATIENCE, GroupFiles, pids
 from penstock.groups.member import Member
 from penstock.groups.run import RunGroup, name, sweep, until
 
 VARIABLE = "PENSTOCK_GROUPS"
 """Environment variable that says whether to make groups: ``auto`` (or empty), or ``none``."""
 
-Way = Literal["v1", "v2", "none"]
+Way = Literal["v1", "v2", "systemd", "none"]
 
 
 @dataclass
@@ -113,19 +115,30 @@ def find(
         UsageError: ``PENSTOCK_GROUPS`` cannot be understood.
     """
     files = files or GroupFiles()
+    environ = os.environ if environ is None else environ
     if not wanted(environ):
         return Found("none", refused=[f"{VARIABLE}=none"])
     try:
         version, folder = home(files, root)
     except OSError as error:
         return Found("none", refused=[words(error)])
-    undo = Undo()
-    try:
-        found = _v1(folder, files, root, undo) if version == 1 else _v2(folder, files, root, undo)
-    except OSError as error:
-        refused = [f"v{version}: {words(error)}", *(f"not undone: {each}" for each in undo.all())]
-        return Found("none", refused=refused)
-    return found
+    ways: dict[Way, Callable[[Undo], Found]] = {"v1": lambda undo: _v1(folder, files, root, undo)}
+    if version == 2:
+        ways = {
+            "v2": lambda undo: _v2(folder, files, root, undo),
+            "systemd": lambda undo: _scope(folder, environ, files, root, undo),
+        }
+    refused: list[str] = []
+    for way, make in ways.items():
+        undo = Undo()
+        try:
+            found = make(undo)
+        except OSError as error:
+            refused += [f"{way}: {words(error)}", *(f"not undone: {each}" for each in undo.all())]
+        else:
+            found.refused = refused
+            return found
+    return Found("none", refused=refused)
 
 
 def _v1(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Found:
@@ -142,15 +155,18 @@ def _new(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Path:
     return made
 
 
-def _made(way: Way, run: RunGroup, files: GroupFiles, undo: Undo) -> Found:
+def _made(
+    way: Way, run: RunGroup, files: GroupFiles, undo: Undo, scope: systemd.Scope | None = None
+) -> Found:
     """Prove that a child can enter, and that its memory is told."""
     server = run.member("server")
     undo.add(lambda: until(server.end))
-    files.visit(server.procs)
+    move = [] if scope is None or scope.is_open_to_us else scope.moved_by(server.folder)
+    files.visit(server.procs, move, PATIENCE if scope is None else scope.patience)
     for member in (run.all, server):
         if member.held() is None:
             raise OSError(errno.EIO, "memory is not told", str(member.folder / "memory.stat"))
-    return Found(way, run, server, command=lambda command: files.entered_by(server.procs, command))
+    return Found(way, run, server, command=lambda command: files.entered_by(server.procs, command, move))
 
 
 # --------------------------------------------------------------------------- v2, handed over
@@ -275,3 +291,19 @@ def _v2(folder: Path, files: GroupFiles, root: Path, undo: Undo) -> Found:
         _aside.leave()
 
     return _made("v2", RunGroup(made, 2, files, at_end), files, undo)
+
+
+# --------------------------------------------------------------------------- v2, by systemd
+
+
+def _scope(folder: Path, environ: Mapping[str, str], files: GroupFiles, root: Path, undo: Undo) -> Found:
+    systemd.check(folder, environ, root)
+    scope = systemd.Scope(name(root), folder, environ, files, root)
+    undo.add(scope.close)
+    limited = scope.most_processes is not None
+    files.write(scope.folder / "cgroup.subtree_control", "+memory +pids" if limited else "+memory")
+    made = _new(scope.folder, files, root, undo)
+    if limited:
+        files.write(made / "pids.max", str(scope.most_processes))
+    files.write(made / "cgroup.subtree_control", "+memory")
+    return _made("systemd", RunGroup(made, 2, files, scope.close), files, undo, scope)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.budget import Ceiling
-from penstock.groups import GroupReader
+from penstock.groups import GroupReader, systemd
 from penstock.proc import SYSTEM, KernelFile, hierarchies
 
 # v1 writes "no limit" as the largest multiple of the page size in 63 bits.
@@ -35,16 +35,20 @@ class Cgroup:
         self._membership = KernelFile(root / "proc/self/cgroup")
         self._seen: bytes | None = None
         self._chains: list[_V1 | _V2] = []
+        self._beside: tuple[Path, ...] = ()
 
     def read(self) -> Sequence[Ceiling]:
         """The ceilings as they stand now; about 25 us a limit. Never raises."""
         membership = self._membership.read()
-        if membership != self._seen:
-            self._seen = membership
+        beside = systemd.beside()
+        if membership != self._seen or beside is not self._beside:
+            self._seen, self._beside = membership, beside
             self._chains = [
                 _V1(found.folders) if found.version == 1 else _V2(found.folders)
                 for found in hierarchies("memory", self._root)
             ]
+            # A scope in which our workers are may lie under limits that this process is not under.
+            self._chains += [_V2(beside)] * bool(beside)
         return [ceiling for chain in self._chains for ceiling in chain.read()]
 
 
