@@ -1,3 +1,4 @@
+import glob
 import os
 from pathlib import Path
 
@@ -41,6 +42,36 @@ def test_order_is_as_given_and_sorted_within_a_pattern(folder):
     assert paths(Files(Path("a.txt"))) == ["a.txt"]
     assert paths(Files(str(folder / "*.dat"))) == [str(folder / "c.dat")]
     assert paths(Files(f"{name}.txt" for name in "ba")) == ["b.txt", "a.txt"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**/*.txt",
+        "*/*",
+        "**/*",
+        "./**/*.t?t",
+        "./*.txt",
+        "s*/**/*",
+        "*/.*",
+        ".*/*",
+        "**/.*",
+        "../*/*.txt",
+        "**",
+    ],
+)
+def test_a_pattern_finds_what_glob_does(folder, pattern):
+    """Links to folders followed and to nowhere left out, hidden names only where they are asked for."""
+    for name in (".hidden/e.txt", "sub/.f.txt", "sub/deep/er/g.txt", "sub/tub/h.txt", "sub/dir.txt/i.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    Path("link").symlink_to("sub/tub")
+    Path("sub/k.txt").symlink_to("d.txt")
+    Path("sub/nowhere.txt").symlink_to("none")
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207
+    expected = sorted(name for name in found if Path(name).is_file())
+    assert expected
+    assert Files(pattern)._paths == expected
 
 
 def test_a_file_whose_name_looks_like_a_pattern(folder):

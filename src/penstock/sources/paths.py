@@ -56,7 +56,7 @@ def _matches(path: str) -> list[str]:
         return [path]
     if not glob.has_magic(path):
         raise BadInput(f"no such file; looked from the folder {_here()}", file=path)
-    names = _in_one_folder(path)
+    names = _in_folders(path)
     if names is None:
         # Not Path.glob: it cannot take an absolute pattern, and would rewrite "./a/*".
         names = [name for name in glob.glob(path, recursive=True) if stat.S_ISREG(_mode(name))]  # noqa: PTH207
@@ -65,11 +65,27 @@ def _matches(path: str) -> list[str]:
     return sorted(names)
 
 
-def _in_one_folder(path: str) -> list[str] | None:
+def _in_folders(path: str) -> list[str] | None:
     """As ``glob`` finds them, without a look at each file: there may be 10^5. None for other patterns."""
     folder, pattern = os.path.split(path)
-    if not folder or glob.has_magic(folder) or "**" in pattern or not glob.has_magic(pattern):
+    if not folder or "**" in pattern or not glob.has_magic(pattern):
         return None
+    if folder.startswith("**"):  # of the folders that it matches one has no name
+        return None
+    folders = [folder]
+    if glob.has_magic(folder):  # with a separator behind it: folders only
+        folders = glob.glob(os.path.join(folder, ""), recursive=True)  # noqa: PTH207
+    names = []
+    for each in folders:
+        found = _in_one_folder(each, pattern)
+        if found is None:
+            return None
+        names += found
+    return names
+
+
+def _in_one_folder(folder: str, pattern: str) -> list[str] | None:
+    """The files of a folder; None where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]

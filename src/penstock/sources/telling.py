@@ -74,11 +74,12 @@ class Telling:
     def _by_stat(self) -> dict[str, str]:
         """The same; one look at each file tells too whether it can be read."""
         told = {}
-        for path in self._paths:
-            status = os.stat(path)  # noqa: PTH116 - 10^5 of them
+        stat, stat_told = os.stat, files.stat_told
+        for path in self._paths:  # 10^5 of them
+            status = stat(path)
             if status.st_mode & _READABLE != _READABLE:
                 files.check_readable(path)
-            told[path] = files.stat_told(status)
+            told[path] = stat_told(status)
         return told
 
 
