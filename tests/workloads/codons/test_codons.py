@@ -544,7 +544,15 @@ def test_a_plan_runs_nothing():
 
 
 @pytest.mark.parametrize("small", [True, False])
-@pytest.mark.parametrize(("name", "options"), [("a.fa", {"sample": 2}), ("a.parquet", {})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.fa", {"sample": 2}),
+        ("a.parquet", {}),
+        ("a.fa", {"per_record": True}),
+        ("a.parquet", {"per_file": True}),
+    ],
+)
 def test_workers_of_large_inputs_find_all_compiled_code_loaded_and_others_load_none(
     name, options, small, tmp_path, monkeypatch
 ):

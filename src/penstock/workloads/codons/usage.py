@@ -305,7 +305,7 @@ class CompiledReader(Reader):
         state[kernel.IN_SEQUENCE] = not line_start
         at = 0
         while at < size:
-            out = np.zeros((min(text.count(b">", at), _ROWS) + 2, kernel.WIDTH), np.int64)
+            out = np.zeros((_ROWS + 2, kernel.WIDTH), np.int64)  # what is not written to takes no memory
             places = np.zeros((len(out), 2), np.int64)
             state[kernel.ROW] = -1
             if self._last is not None:

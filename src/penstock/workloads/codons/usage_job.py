@@ -121,7 +121,8 @@ class CountRecords:
         ordinal = int(firsts[number])
         unmatched: list[str] = []
         tables = []
-        reader = Reader(bad, frame=self.frame, drop_start=self.drop_start)
+        kind = CompiledReader if self.compiled else Reader
+        reader = kind(bad, frame=self.frame, drop_start=self.drop_start)
         reference = None if self.reference is None else np.array(self.reference)
         for counted in gathered(reader.read(text), _TOGETHER):
             ordinals = np.arange(ordinal, ordinal + len(counted))
