@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import BadInput, UsageError
-from penstock.sources import Fasta, streams
+from penstock.sources import Fasta, FastaRecords, streams
 from penstock.sources.fasta import line_of
 from penstock.sources.streams import PIECE, Inflater
 from penstock.testing import SourceSuite
@@ -248,6 +248,22 @@ def test_a_file_that_shrinks_or_goes_is_refused(tmp_path):
         file.unlink()
         with pytest.raises(BadInput, match="cannot be read"):
             all_text(source)
+
+
+@pytest.mark.parametrize("kind", [Fasta, FastaRecords])
+@pytest.mark.parametrize("name", ["plain", *sorted(COMPRESS)])
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, name, kind):
+    """Its last record would be read in part, as if that were all of it."""
+    compress = COMPRESS.get(name, bytes)
+    path = tmp_path / name
+    path.write_bytes(compress(text()))
+    source = kind(path, block=1000)
+    assert b"".join(b"".join(block) for block in source.read(0, len(source))) == text()
+    with open(path, "ab") as file:
+        file.write(compress(b"ACGT\n"))
+    with pytest.raises(BadInput, match="longer than it was when the run began") as caught:
+        b"".join(b"".join(block) for block in source.read(0, len(source)))
+    assert caught.value.file == str(path)
 
 
 def test_names_say_which_bytes(tmp_path):

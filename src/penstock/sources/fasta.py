@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import BinaryIO
 
 from penstock.budget import MiB
 from penstock.errors import BadInput, UsageError
@@ -165,13 +166,14 @@ class Fasta:
         path, first = self._paths[file], self._first(file)
         begins, ends = item == first, item == self._ends[file] - 1
         if self._kinds[file] is None:
-            return Block(path, file, low, begins, ends, _plain(path, low, high), self._fastq, item)
+            return Block(path, file, low, begins, ends, _plain(path, low, high, last=ends), self._fastq, item)
         if file in self._groups:
             place = self._groups[file][1][item - first]
             cursor = _TextCursor(path, self._kinds[file], low, place)
-            return Block(path, file, place, begins, ends, cursor.pieces(high, ends=True), self._fastq, item)
+            pieces = cursor.pieces(high, ends=True, last=ends)
+            return Block(path, file, place, begins, ends, pieces, self._fastq, item)
         cursor = self._seek(item, file)
-        pieces = cursor.pieces(high, ends=ends)
+        pieces = cursor.pieces(high, ends=ends, last=ends)
         return Block(path, file, cursor.offset, begins, ends, pieces, self._fastq, item)
 
     def _seek(self, item: int, file: int) -> _TextCursor:
@@ -242,8 +244,8 @@ class Block:
         self._pieces = chain((memoryview(head),), self._pieces)
 
 
-def _plain(path: str, low: int, high: int) -> Iterator[memoryview]:
-    """Bytes of a file, in pieces."""
+def _plain(path: str, low: int, high: int, *, last: bool) -> Iterator[memoryview]:
+    """Bytes of a file, in pieces; ``last``: the file ends there."""
     buffer = memoryview(bytearray(min(PIECE, high - low)))
     try:
         with open(path, "rb", buffering=0) as file:
@@ -254,6 +256,8 @@ def _plain(path: str, low: int, high: int) -> Iterator[memoryview]:
                     raise shorter(path, low)
                 low += count
                 yield buffer[:count]
+            if last:
+                see_end(file, path)
     except OSError as error:
         raise unreadable(error, path) from error
 
@@ -272,8 +276,8 @@ class _TextCursor:
         """A block is being read, or was given up half way."""
         self._inflater = inflater_of(kind, path)
 
-    def pieces(self, stop: int, *, ends: bool) -> Iterator[memoryview]:
-        """Text up to the compressed byte ``stop``; ``ends`` when a stream must end there."""
+    def pieces(self, stop: int, *, ends: bool, last: bool = False) -> Iterator[memoryview]:
+        """Text up to the compressed byte ``stop``; ``ends``: a stream must end there, ``last``: the file."""
         self.busy = True
         try:
             with open(self.path, "rb", buffering=0) as file:
@@ -286,6 +290,8 @@ class _TextCursor:
                     for piece in self._inflater.feed(data):
                         self.offset += len(piece)
                         yield memoryview(piece)
+                if last:
+                    see_end(file, self.path)
         except OSError as error:
             raise unreadable(error, self.path) from error
         if ends:
@@ -309,6 +315,20 @@ def shorter(path: str, size: int) -> BadInput:
         file=path,
         place=f"byte {size}",
     )
+
+
+def see_end(file: BinaryIO, path: str) -> None:
+    """See that a file ends where it ended when its size was asked: the last record may go on.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if file.read(1):
+        raise BadInput(
+            "longer than it was when the run began: something else is writing it. Run again when it is whole",
+            file=path,
+            place=f"byte {file.tell() - 1}",
+        )
 
 
 def unreadable(error: OSError, path: str) -> BadInput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from penstock.budget import MiB
-from penstock.sources.fasta import Block, Fasta, inflater_of, shorter, unreadable
+from penstock.sources.fasta import Block, Fasta, inflater_of, see_end, shorter, unreadable
 from penstock.sources.paths import AnyPath
 from penstock.sources.streams import PIECE
 from penstock.sources.telling import Fingerprint
@@ -184,6 +184,7 @@ def _pieces(path: str, kind: str | None, bounds: list[int], passed: list[int]) -
                         offset += len(piece)
                         yield piece
                 passed.append(offset)
+            see_end(file, path)  # the last bound is the file's end
     except OSError as error:
         raise unreadable(error, path) from error
     if inflater is not None:
