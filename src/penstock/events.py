@@ -265,6 +265,8 @@ class NodeJoined(Event):
     """Who set that."""
     cores: int
     """Cores that it may use."""
+    log: str = ""
+    """Name of the file in the state folder that has what its workers print; empty where that is dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

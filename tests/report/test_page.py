@@ -1,5 +1,6 @@
 """The page of a run: small, closed to scripts and the network, and true to its events."""
 
+import os
 import re
 import tracemalloc
 from html.parser import HTMLParser
@@ -134,3 +135,35 @@ def test_events_are_read_back_and_torn_lines_left_out(tmp_path):
     lines = [event_lines.to_line(event) for event in usual()]
     path.write_text("\n".join([*lines[:5], lines[5][:20], '{"event":"from tomorrow"}', *lines[6:]]) + "\n")
     assert len(list(read_events(path))) == len(lines) - 1
+
+
+def joined(node, log):
+    return ev.NodeJoined(at=START + 0.5, node=node, host="h", budget=400, origin="x", cores=1, log=log)
+
+
+def test_the_end_of_what_workers_of_nodes_printed_stands_under_their_table(tmp_path):
+    """Once a file, though several nodes of one machine share it; as text, and of a long one the end."""
+    state, started = tmp_path / ".penstock", next(RUNS["on_nodes"]())
+    state.mkdir()
+    (state / "workers.log").write_text("<b>bold</b> and \x1b[31mred\n")
+    (state / "workers-0123abcd.log").write_text("the begin\n" + "a line\n" * 1000 + "the end\n")
+    nodes = [joined("n1", "workers.log"), joined("n2", "workers.log"), joined("n3", "workers-0123abcd.log")]
+    text = page_of(tmp_path, [started, *nodes, joined("n4", "")], [Report()])
+    assert text.count("n1 to n2: the end of .penstock/workers.log") == 1
+    assert "&lt;b&gt;bold&lt;/b&gt; and \\x1b[31mred" in text
+    assert "n3: the end of .penstock/workers-0123abcd.log" in text
+    assert "the end\n" in text or "the end<" in text
+    assert "the begin" not in text
+
+
+@pytest.mark.parametrize("odd", ["../secret", "workers-0123abcd.log", "workers.log", "/etc/hostname"])
+def test_no_other_file_is_shown_whatever_an_event_names(odd, tmp_path):
+    """Neither one elsewhere, nor one that a link leads to, nor a pipe on which a reader would wait."""
+    state = tmp_path / ".penstock"
+    state.mkdir()
+    (tmp_path / "secret").write_text("a secret\n")
+    (state / "workers-0123abcd.log").symlink_to(tmp_path / "secret")
+    os.mkfifo(state / "workers.log")
+    text = page_of(tmp_path, [next(RUNS["on_nodes"]()), joined("n1", odd)], [Report()])
+    assert "the end of" not in text
+    assert "a secret" not in text

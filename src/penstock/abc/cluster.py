@@ -59,6 +59,8 @@ class Node:
     """Bytes that a call may use where nothing runs beside it."""
     warming: str = ""
     """Why its first items will take a while, as the job's function says there; of a private job nothing."""
+    log: str = ""
+    """Name of the file, beside ``NodeOptions.log``, that has what its workers print."""
 
 
 @dataclass(frozen=True, slots=True)

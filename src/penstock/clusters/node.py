@@ -172,7 +172,8 @@ class Engine:
         as_told = hello.origin and found.budget.bytes == hello.budget
         origin = hello.origin if as_told else found.budget.origin
         warming = "" if setup.private else _warming(setup.function)
-        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores, warming=warming)
+        log = hello.log.name if hello.log is not None else ""
+        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores, warming=warming, log=log)
         return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
 
     # ------------------------------------------------------------------ the thread that listens

@@ -20,7 +20,7 @@ from penstock.durations import format_seconds
 from penstock.files import atomic
 from penstock.foreign import in_html
 from penstock.plurals import plural
-from penstock.report import charts, command, drawn, made_with, tables
+from penstock.report import charts, command, drawn, made_with, node_logs, tables
 from penstock.report.report import Report
 from penstock.report.style import CSS
 from penstock.report.timeline import Timeline
@@ -112,7 +112,7 @@ def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now:
         parts.append(_ending(run_folder, whole))
         parts.append(_budget_bar(whole))
         parts.append(_memory(timeline, name))
-        parts.append(_nodes(timeline, name))
+        parts.append(_nodes(run_folder, timeline, name))
         parts.append(_work(timeline, name))
         numbers = f"<div>{tables.origins(timeline)}{tables.failures(whole)}</div>"
         parts.append(f'<div class="two">{_predictions(timeline, name)}{numbers}</div>')
@@ -244,12 +244,13 @@ def _memory(timeline: Timeline, name: str) -> str:
     return tables.section("Memory over time", charts.memory(timeline) + tables.legend(*parts), aside=link)
 
 
-def _nodes(timeline: Timeline, name: str) -> str:
+def _nodes(run_folder: Path, timeline: Timeline, name: str) -> str:
     if not timeline.nodes:
         return ""
     link = drawn.link(f"{name} nodes", drawn.nodes(timeline))
     words = tables.legend(("band0", "the most that it held"), ("budget", "its budget"))
-    return tables.section("Nodes", charts.nodes(timeline) + words + tables.nodes(timeline), aside=link)
+    rows = tables.nodes(timeline) + node_logs.tails(run_folder, timeline)
+    return tables.section("Nodes", charts.nodes(timeline) + words + rows, aside=link)
 
 
 def _work(timeline: Timeline, name: str) -> str:

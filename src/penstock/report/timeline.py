@@ -96,6 +96,8 @@ class NodeHistory:
     budget: int
     left: str = ""
     """Why it was gone before the end."""
+    log: str = ""
+    """Name of the file that has what its workers printed."""
     peak: int = 0
     readings: list[tuple[float, int]] = field(default_factory=list)
     """The most that it held since the reading before."""
@@ -257,7 +259,7 @@ class Timeline:
         """What nodes of a cluster, or a command, told."""
         match event:
             case ev.NodeJoined():
-                self.nodes[event.node] = NodeHistory(event.host, event.cores, event.budget)
+                self.nodes[event.node] = NodeHistory(event.host, event.cores, event.budget, log=event.log)
             case ev.NodeLeft() if event.node in self.nodes:
                 self.nodes[event.node].left = event.why
             case ev.NodeRead() if event.node in self.nodes:

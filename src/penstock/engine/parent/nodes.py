@@ -78,6 +78,7 @@ class Nodes:
             budget=node.budget,
             origin=node.origin,
             cores=node.cores,
+            log=node.log,
         )
         return True
 
