@@ -6,6 +6,7 @@ user ``u``, whose manager lives on, or in a service.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,8 +50,9 @@ def nothing_is_left():
 
 
 def scopes() -> list[Path]:
-    """Those of runs."""
-    return list(TOP.rglob("penstock-*.scope"))
+    """Those of runs; others may go while they are looked for."""
+    names = (Path(folder) for folder, _, _ in os.walk(TOP))
+    return [folder for folder in names if re.fullmatch(r"penstock-.*\.scope", folder.name)]
 
 
 def service(body: str, *options: str, **environ: str) -> subprocess.Popen[str]:
