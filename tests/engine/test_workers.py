@@ -137,7 +137,7 @@ class Watch:
 
 @pytest.fixture
 def crew():
-    return Workers(Backend(), Watch(), FakeClock())
+    return Workers(Backend(), Watch(), FakeClock(), {})
 
 
 def test_the_ready_are_asked_to_leave_and_the_unborn_are_killed(crew):

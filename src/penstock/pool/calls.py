@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock import foreign, forks, storage
 from penstock.errors import DiskFull, ItemTooLarge
+from penstock.pool import inherited
 from penstock.pool.pickling import pack
 from penstock.pool.random_state import RandomState
 from penstock.pool.spool import File, load
@@ -165,6 +166,33 @@ class Calls:
     def fingerprint(self) -> Mapping[str, str]:
         """Nothing to resume from."""
         return {}
+
+
+class Arrivals:
+    """Calls that came from any thread, until the loop takes them in. Guarded by whoever holds it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._to_import: list[str] = []
+        self._imported = {"__main__", "builtins", None}
+        self._waiting = False
+
+    def add(self, call: Call, module: str | None) -> bool:
+        """One more, and the module of its function; whether the loop waits for it."""
+        if module not in self._imported:
+            self._imported.add(module)
+            self._to_import.append(str(module))
+            inherited.tell_of_module(str(module))
+        self.calls.append(call)
+        waited, self._waiting = self._waiting, False
+        return waited
+
+    def take(self) -> tuple[list[Call], list[str]]:
+        """All that came, and the modules to import first; where there is none, the loop waits from now on."""
+        came, modules = self.calls, self._to_import
+        self.calls, self._to_import = [], []
+        self._waiting = not came
+        return came, modules
 
 
 class Invoke:

@@ -101,31 +101,26 @@ class Executor(AbstractExecutor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        named = isinstance(backend, str)
         workers = discover.most_workers(asked.most_workers(max_workers, workers))
         asked.look_at_context(mp_context)
         with storage.told(Path(folder or "/tmp"), _ADVICE):
             found = discover.discover(budget)
         options = Options(
-            found.budget,
-            found.requested,
+            found.budget, found.requested, set_aside=True, cores=discover.cpus(), endless=True,
             wishes=Wishes(workers=workers, memory=None if memory is None else parse_size(memory)),
-            set_aside=True,
             stall=parse_duration(stall, "stall"),
             timeout=None if timeout is None else parse_duration(timeout, "timeout"),
-            cores=discover.cpus(),
-            endless=True,
-            most_batch_seconds=_BATCH_SECONDS,
-            most_items=asked.most_tasks(max_tasks_per_child),
-        )
+            most_batch_seconds=_BATCH_SECONDS, most_items=asked.most_tasks(max_tasks_per_child),
+        )  # fmt: skip
         # What dask and others look at, as ``ProcessPoolExecutor`` has it.
         self._max_workers = workers or options.cores
         self._a_few = _A_FEW * self._max_workers
         with storage.told(Path(folder or "/tmp"), _ADVICE):
             self._service = Service(
                 options,
-                PoolOptions(initializer, initargs, observers, arrays or {}, modules, folder),
-                new_backend(backend) if isinstance(backend, str) else backend,
-                keep_backend=not isinstance(backend, str),
+                PoolOptions(initializer, initargs, observers, arrays or {}, modules, folder, not named),
+                new_backend(backend) if named else backend,
                 said_instead=type(self)._said_of_calls,
             )
         self._aheads: weakref.WeakSet[Ahead] = weakref.WeakSet()

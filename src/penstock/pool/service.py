@@ -32,8 +32,7 @@ from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
 from penstock.observers import Observers
-from penstock.pool import inherited
-from penstock.pool.calls import Call, Calls, Invoke
+from penstock.pool.calls import Arrivals, Call, Calls, Invoke
 from penstock.pool.futures import fail, fulfil
 from penstock.pool.pickling import Sender, pack
 from penstock.pool.spool import File, Folder
@@ -57,33 +56,8 @@ class PoolOptions:
     """Imported where workers are forked from, before the first one is."""
     folder: str | os.PathLike[str] | None = None
     """For the files; None for the one that temporary files go to."""
-
-
-class Arrivals:
-    """Calls that came from any thread, until the loop takes them in. Guarded by whoever holds it."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self._to_import: list[str] = []
-        self._imported = {"__main__", "builtins", None}
-        self._waiting = False
-
-    def add(self, call: Call, module: str | None) -> bool:
-        """One more, and the module of its function; whether the loop waits for it."""
-        if module not in self._imported:
-            self._imported.add(module)
-            self._to_import.append(str(module))
-            inherited.tell_of_module(str(module))
-        self.calls.append(call)
-        waited, self._waiting = self._waiting, False
-        return waited
-
-    def take(self) -> tuple[list[Call], list[str]]:
-        """All that came, and the modules to import first; where there is none, the loop waits from now on."""
-        came, modules = self.calls, self._to_import
-        self.calls, self._to_import = [], []
-        self._waiting = not came
-        return came, modules
+    keep_backend: bool = False
+    """Whether the backend is left open at the end."""
 
 
 class Service:
@@ -93,7 +67,6 @@ class Service:
         options: how a call is run.
         asked: what else the executor was asked for.
         backend: not yet opened.
-        keep_backend: leave it open at the end.
         said_instead: what a call that could not be done fails with, in place of our error.
 
     Raises:
@@ -107,7 +80,6 @@ class Service:
         asked: PoolOptions,
         backend: Any,
         *,
-        keep_backend: bool,
         said_instead: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
         self.abandon_at_exit = False
@@ -119,7 +91,6 @@ class Service:
         self.sent = Sender(self.folder, **asked.arrays)
         self._said_instead = said_instead
         self._backend = backend
-        self._keep_backend = keep_backend
         self._observers = Observers(asked.observers)
         self._calls = Calls()
         self._came = Arrivals()
@@ -135,7 +106,7 @@ class Service:
         try:
             self._loop = self._make_loop(options, self._invoke())
         except BaseException:  # half-way: what workers are forked from may be there
-            if not keep_backend:
+            if not asked.keep_backend:
                 with suppress(Exception):
                     backend.close()
             raise
@@ -312,7 +283,7 @@ class Service:
             with self._lock:
                 self._closed = self._ended = True
                 left = [*self._came.take()[0], *self._calls.left()]
-            if not self._keep_backend:
+            if not self._asked.keep_backend:
                 self._backend.close()
             if self._stop.number:
                 self._broken = None

@@ -124,7 +124,7 @@ class FailedBatches:
     def _fell(self, worker: WorkerState, failure: Failure, failed: m.Failed | None) -> None:
         """A batch did not end."""
         stage = self._stage
-        task, worker.task = worker.task, None
+        task = worker.task
         assert task is not None
         a, b = failure.call
         if failure.cause in ("governor", "kernel") and stage.crowded:
@@ -150,7 +150,7 @@ class FailedBatches:
     def tried(self, worker: WorkerState, stop: int) -> None:
         """A call that fails was made in parts, to find the item that does it, and no part failed."""
         stage = self._stage
-        task, worker.task = worker.task, None
+        task = worker.task
         assert task is not None
         assert task.suspicion is not None
         verdict = stage.schedule.tried(worker.number, stop)

@@ -273,7 +273,7 @@ class Loop:
         given = self._schedule.give(worker.number, task)
         searching = task.suspicion is not None
         self._batches += 1
-        worker.task, worker.batch = task, self._batches
+        worker.batch = self._batches
         worker.given += task.stop - task.start
         worker.began, worker.first, worker.came_early, worker.early = now, task.start, 0, 0
         worker.cut_at = math.inf
@@ -351,7 +351,6 @@ class Loop:
             return
         self._failures.written(start)
         self._schedule.finish(worker.number, done.stop, (each.item for each in done.set_aside))
-        worker.task = None
         for each in done.set_aside:
             self._failures.put_aside(each)
         self._keep(start, done, worker.came_early)

@@ -109,8 +109,8 @@ class Overdue:
                 if (worker_ := stage.crew.get(number)) is not None:
                     worker_.cut_at = now
             for number, stop in take:
-                if (worker_ := stage.crew.get(number)) is not None:
-                    worker_.task = stage.schedule.take_back(number, stop)
+                if stage.crew.get(number) is not None:
+                    stage.schedule.take_back(number, stop)
         self._mind_waiting(now)
 
     def _idle(self) -> int:
@@ -139,7 +139,7 @@ class Overdue:
         if new:
             first = worker.first + worker.came_early
             worker.came_early = len(results)
-            worker.task = self._stage.schedule.advance(worker.number, worker.first + worker.came_early)
+            self._stage.schedule.advance(worker.number, worker.first + worker.came_early)
             self._stage.admission.kept += len(new)
             self._collect(first, new)
         return True

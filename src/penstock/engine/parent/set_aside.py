@@ -55,7 +55,7 @@ def sample(items: int, unit: int, *, stream: bool = False) -> tuple[tuple[int, .
 
 
 class SetAsideItems:
-    """Items set aside, by number.
+    """What is said of items that were set aside, by number; that they are out is the schedule's to say.
 
     Args:
         before: those of earlier runs, which stay so.

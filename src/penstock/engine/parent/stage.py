@@ -74,7 +74,7 @@ class Stage:
         decisive = sample(setup.items, self.schedule.unit, stream=isinstance(setup.source, Sequential))
         self.aside = SetAsideItems(past.aside, allowed=options.set_aside, decisive=decisive)
         self.watch = GovernorThread(backend, host, self.budget, options)
-        self.crew = Workers(backend, self.watch, clock)
+        self.crew = Workers(backend, self.watch, clock, self.schedule.running)
         self.chores = OpenClose(backend, self.crew, self.watch, clock)
         # Not a method of ours: in a circle the files under /proc would stay open until a collection.
         results = partial(_results_to_come, weakref.proxy(self))

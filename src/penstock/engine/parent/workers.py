@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from penstock import worker_note as note
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
 from penstock.engine import messages as m
 from penstock.engine.decide.estimate import Shape
-from penstock.engine.decide.tasks import Failure, Task
+from penstock.engine.decide.tasks import Failure, Given, Task
 from penstock.engine.parent.clock import Clock
 from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.errors import WorkerDied
@@ -36,16 +36,20 @@ _UNSURE = (
 
 @dataclass
 class WorkerState:
-    """One worker as the loop knows it."""
+    """One worker as the loop knows it.
+
+    What it has to do is the schedule's to say, what it holds the governor's, and its process the backend's.
+    """
 
     number: int
+    running: Mapping[int, Given] = field(default_factory=dict)
+    """What each worker has, of the schedule: the one table of it."""
     ready: bool = False
     idle_own: int = 0
     """Bytes of its own when idle."""
     warm: bool = False
     """Whether it has kept a batch."""
     batch: int = 0
-    task: Task | None = None
     reserved: int = 0
     shape: Shape | None = None
     """Of the calls of its batch."""
@@ -79,6 +83,12 @@ class WorkerState:
     """Items that it was given so far."""
 
     @property
+    def task(self) -> Task | None:
+        """Its batch."""
+        given = self.running.get(self.number)
+        return None if given is None else given.task
+
+    @property
     def busy(self) -> bool:
         """Whether it is doing anything."""
         return self.task is not None or self.chore is not None or self.trial is not None
@@ -96,9 +106,13 @@ class Workers:
         backend: that starts and ends them.
         watch: that knows what they hold.
         clock: that time goes by.
+        running: what each has, of the schedule.
     """
 
-    def __init__(self, backend: Backend, watch: GovernorThread, clock: Clock) -> None:
+    def __init__(
+        self, backend: Backend, watch: GovernorThread, clock: Clock, running: Mapping[int, Given]
+    ) -> None:
+        self._running = running
         self.clock = clock
         self.memory = watch.memory
         """What all our processes hold."""
@@ -161,7 +175,7 @@ class Workers:
         if self.clock() < self._not_before:
             return
         number = self._backend.start()
-        self._workers[number] = WorkerState(number)
+        self._workers[number] = WorkerState(number, self._running)
         self._watch.expect(number)
 
     def welcome(self, worker: WorkerState, ready: m.Ready) -> None:
