@@ -1,6 +1,7 @@
 """What sources and sinks answer when the parent asks: a line that names those that fail, or talk nonsense."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -257,3 +258,20 @@ def test_observers_that_cannot_be_called_are_refused_before_anything_is_made(obs
     with pytest.raises(UsageError, match="observers"):
         penstock.Run(tmp_path / "r", observers=observers)
     assert not (tmp_path / "r").exists()
+
+
+def test_a_backend_with_nothing_besides_has_plain_answers_for_all_that_it_may_have():
+    powers = asking.BackendPowers(object())
+    assert powers.governs
+    assert (powers.early(1), powers.shared(), powers.total(), powers.top()) == ((0, b""), None, None, 0)
+    powers.preload(["numpy"])
+    powers.fence(1, 1 << 30)
+    powers.tell_short(True)
+
+
+def test_a_backend_is_told_that_memory_is_short_where_it_asks_for_it():
+    backend = SimpleNamespace(short=False, governs=False, total=lambda: 7)
+    powers = asking.BackendPowers(backend)
+    powers.tell_short(True)
+    assert backend.short
+    assert (powers.governs, powers.total()) == (False, 7)

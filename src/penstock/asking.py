@@ -1,4 +1,4 @@
-"""What a source, sink or reducer answers in the parent, looked at before it is believed.
+"""Plug-ins asked in the parent: every answer of a source, sink, reducer or backend is checked first.
 
 Each may be a stranger's. One that raises, or answers nonsense, ends the run with one line that names the
 source, what was asked, and what it did; what is journaled is kept. Its ``name`` is not here: a name is never
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from operator import index
 from types import TracebackType
@@ -204,3 +204,26 @@ def carry(source: Carried, start: int, stop: int) -> Any:
     """The cargo of a batch."""
     with Asking(source, "carry"):
         return source.carry(start, stop)
+
+
+class BackendPowers:
+    """What a backend may do besides (:class:`penstock.abc.MoreOfABackend`); else nothing is done or told.
+
+    Args:
+        backend: whose.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.governs: bool = getattr(backend, "governs", True)
+        self.early: Callable[[int], tuple[int, bytes]] = getattr(backend, "early", lambda _: (0, b""))
+        self.preload: Callable[[Iterable[str]], None] = getattr(backend, "preload", lambda _: None)
+        self.shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
+        self.total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
+        self.top: Callable[[], int] = getattr(backend, "top", lambda: 0)
+        self.fence: Callable[[int, int], None] = getattr(backend, "fence", lambda *_: None)
+
+    def tell_short(self, short: bool) -> None:
+        """Whether memory is short now."""
+        if hasattr(self._backend, "short"):
+            self._backend.short = short

@@ -1,4 +1,4 @@
-"""Where drafts are made: in a folder of their owner's, which is a fence around the final names.
+"""Drafts are made in a folder of their owner; removing it fences the owner off from final names.
 
 All processes of a run make their drafts in one folder inside the run folder, and what is finished gets its
 final name by one rename out of it. Whoever takes the run over removes that folder first: from then on no

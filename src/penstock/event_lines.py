@@ -1,4 +1,4 @@
-"""The lines of ``events.jsonl``: an event is one line of JSON, and what is none is left out."""
+"""Reads and writes ``events.jsonl``: one event a line of JSON; a line that is not one is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and how to tell whether one is still the same.
+"""Atomic files (whole or absent), and fingerprints that tell whether one is still the same.
 
 Covers atomic writing, digests and fingerprints. A sink writes through :func:`atomic` only.
 """

@@ -1,4 +1,4 @@
-"""Texts and files that somebody else wrote, made safe: the one place through which they all pass.
+"""Untrusted texts and files, made safe to parse and print: all of them pass through here.
 
 Covers what an exception, an item's name or a line of a run folder says, on its way to a terminal, log
 or page; JSON read in bounded depth and size; and names of parts, which may not lead out of their folder.

@@ -1,4 +1,4 @@
-"""Which process this is: a child that somebody's code forked must not go on as if it were us.
+"""Detects a process that was forked from ours: it must not act as if it were us.
 
 A function may call ``os.fork()``, and its child comes back from the function as well: into our loop, with
 our channel, our note and our drafts. Here is how it is told, at hardly any cost, and how it ends: as Python

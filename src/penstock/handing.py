@@ -1,4 +1,4 @@
-"""Descriptors that a worker gets from the process it works for, when it asks for them.
+"""Hands file descriptors from the parent to a worker that asks for them.
 
 What multiprocessing hands to a child while it is being started (a queue's pipe, the memory of a ``Value``) is
 lent here under a number; a worker that unpickles it asks for it at its door, a socket that it has from birth.

@@ -1,4 +1,4 @@
-"""Locks that were made for forked children, made fit to be handed to workers.
+"""Re-creates semaphores that were made for forked children, so that workers can get them.
 
 ``multiprocessing`` unlinks a semaphore of a ``fork`` context at once: only who is forked from its maker has
 it, and workers are forked from another process. So when such a lock is handed over, a semaphore with a name

@@ -1,4 +1,4 @@
-"""What a function may know of its share: ``penstock.share()``."""
+"""``penstock.share()``: the memory, threads and scratch folder that a call was granted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system says of files that cannot be read or written, told as what it is.
+"""Errors of disks and file systems: which are ours to report, and which may pass.
 
 Covers which errors are the storage's fault and not an item's, which of them may pass by themselves, trying
 again, and the error for people: with the file, the system's own word, and what to do. Does not open files.

@@ -1,4 +1,4 @@
-"""What an earlier stage kept, as an input of later ones."""
+"""Results of an earlier stage as an input of later ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders for a while: each says whose it is, so that the next of us removes what a killed one left.
+"""Temporary folders with an owner, so that what a killed process left is removed by the next one.
 
 A process that is killed removes nothing. Its folders are known to be nobody's when their owner's process,
 on this very boot and among the processes that can be seen from here, is gone; any other folder is left alone.

@@ -1,4 +1,4 @@
-"""Warnings that end nothing, whatever the user made of warnings."""
+"""Warnings that never raise, whatever filters are set."""
 
 from __future__ import annotations
 

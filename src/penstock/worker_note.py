@@ -1,4 +1,4 @@
-"""The note that a worker keeps in shared memory: where it is, told without a message.
+"""The note of a worker in shared memory: its progress, readable without a message.
 
 Eight 64-bit words, written by one worker and read by the parent at any moment, also after the
 worker was killed: so the item that was being worked is always known. Behind them is room for results

@@ -1,4 +1,4 @@
-"""What a backend must do, which starts, watches and ends workers, and what it reports of them."""
+"""The backend protocol: start, watch and end workers on one node, and report what they hold."""
 
 from __future__ import annotations
 
@@ -156,6 +156,8 @@ class MoreOfABackend(Protocol):
     """False: there is nobody to pause or kill, so memory is only watched. Taken for True."""
     output: bool
     """Set to True to have workers write to this process's stdout and stderr, where no log takes it."""
+    short: bool
+    """Set to True while memory is short: then it is read as well as can be, whatever that costs."""
 
     def early(self, worker: int) -> tuple[int, bytes]:
         """The seventh word of a worker's note; then what stands behind the eight, as long as the sixth says.

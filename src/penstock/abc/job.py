@@ -1,4 +1,4 @@
-"""What stands around a job: a limit on its memory, an observer of its events, a workload by name."""
+"""Protocols around a job: a limit on its memory, an observer of its events, a workload by name."""
 
 from __future__ import annotations
 

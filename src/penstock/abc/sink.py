@@ -1,4 +1,4 @@
-"""What a sink must do, which keeps results, and a reducer, which folds them into one value."""
+"""The protocols of a sink, which keeps results, and of a reducer, which folds them into one value."""
 
 from __future__ import annotations
 

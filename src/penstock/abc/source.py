@@ -1,4 +1,4 @@
-"""What a source must do, and the optional powers that it may have."""
+"""The source protocol, and the optional protocols that a source may implement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who belongs to a fork server beside its workers' trees, and what shared memory all of them hold.
+"""Finds the processes of a fork server beside its workers' trees, and the shared memory of all of them.
 
 A process may leave its worker's tree: its parents end, and it is the fork server's, or nobody's, until
 the run ends. Where there are control groups of our own nobody can leave them; this is for where there

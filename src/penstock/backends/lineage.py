@@ -1,4 +1,4 @@
-"""Ties between processes: who dies with whom, who adopts whose orphans, whom the kernel takes first."""
+"""Ties between processes: parent-death signal, subreaper (who adopts orphans) and OOM score."""
 
 from __future__ import annotations
 

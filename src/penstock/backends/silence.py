@@ -1,4 +1,4 @@
-"""Whether a process that owes an answer could have given it."""
+"""Liveness: whether a process that owes an answer had the CPU time to give it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Listed:
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
 def ls(folder: Path, as_json: bool) -> None:
-    """List the runs in DIR and below, each with what became of it.
+    """List the runs in DIR and below, each with its outcome.
 
     Outcome, items, measured peak and budget, time: as the report of each says. The last written comes last.
     `penstock report` shows one, also where it was killed and left no report.

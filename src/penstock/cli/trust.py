@@ -38,7 +38,7 @@ def code_of(target: Target) -> Path | None:
 
 
 def check(target: Target, folder: Path) -> None:
-    """Refuse code that somebody else could have put there.
+    """Refuse code that another user could have put there.
 
     Raises:
         UsageError: it lies in the run folder, or others may write it.

@@ -1,4 +1,4 @@
-"""The near end of a node: what starts its program, speaks with it, and ends it when it is silent."""
+"""The near end of a node: starts its program, exchanges messages and heartbeats, ends it when silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cluster ``local:N``: so many nodes as processes of this machine, which share its budget and cores.
+"""The cluster ``local:N``: N nodes as processes of this machine, which share its budget and cores.
 
 For trying out what a cluster does, and for tests: on one machine a run without it has the same workers and
 less overhead.

@@ -1,4 +1,4 @@
-"""What a run shows to whoever started it from Python: progress, what workers print, and log records."""
+"""What a run shows in the Python process that started it: progress, output of workers, log records."""
 
 from __future__ import annotations
 

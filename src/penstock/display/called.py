@@ -1,4 +1,4 @@
-"""Progress for somebody's own function: how the run stands, now and then."""
+"""Progress by callback: calls your function with the state of the run, at intervals."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Executor(AbstractExecutor):
 
     @property
     def most_workers(self) -> int:
-        """So many workers at once, at most; may be set anew."""
+        """The most workers at once; may be set at any time."""
         return self._max_workers
 
     @most_workers.setter
@@ -165,7 +165,7 @@ class Executor(AbstractExecutor):
 
     @property
     def max_tasks_per_child(self) -> int | None:
-        """So many calls does a worker take; may be set anew."""
+        """The most calls a worker takes before it is replaced; may be set at any time."""
         return self._service.most_calls
 
     @max_tasks_per_child.setter

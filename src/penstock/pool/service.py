@@ -1,4 +1,4 @@
-"""The engine's loop on a thread of its own, for calls that keep coming.
+"""Runs the engine's loop on a background thread for an executor, whose calls keep coming.
 
 :class:`penstock.Executor` is what people see of it. Covers handing calls over, results back to their
 futures, and the end, whichever way it comes: asked for, with the interpreter, or by an error.
@@ -214,7 +214,7 @@ class Service:
 
     @property
     def most_workers(self) -> int:
-        """So many at once."""
+        """The most workers at once."""
         return self._loop.stage.estimate.most_workers
 
     @most_workers.setter
@@ -302,8 +302,8 @@ class Service:
         with self._lock:
             came, modules = self._came.take()
             more = bool(came) or not self._closed
-        if modules and callable(preload := getattr(self._backend, "preload", None)):
-            preload(modules)
+        if modules:
+            self._loop.stage.powers.preload(modules)
         for call in came:
             self._calls.add(call)
         if came:

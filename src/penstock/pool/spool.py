@@ -1,4 +1,4 @@
-"""What is too large to wait in memory: files of one executor, gone with whoever holds them.
+"""Spools large arguments and results to private files, removed with the object that owns them.
 
 The files are pickles, but private: written and read by one process and the workers that it forked, in
 a folder that only its user can enter.

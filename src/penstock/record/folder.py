@@ -1,4 +1,4 @@
-"""The folder of a run in use: whose it is, what happens in it, and what is said of it at the end."""
+"""The run folder in use: locking, the event log and the final report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a run folder as they are written, read by somebody who is no part of the run.
+"""Follows the events of a run folder as they are written, from outside of the run.
 
 Nothing is asked of the run: it may be on another machine, or not begun yet. A run that takes the folder over
 puts a copy of the file in its place (``files.renew``), which is gone on with where the old one was left.

@@ -1,4 +1,4 @@
-"""One owner of a run folder at a time: a lock file that a dead holder cannot keep, nor a sleeper get back.
+"""One owner of a run folder at a time: a lock with heartbeat, safe against dead and suspended holders.
 
 The file holds a random token and a counter that a thread moves every few seconds. It is made by one link, so
 it is never half there, and only written over through the descriptor it was made with: an owner that was

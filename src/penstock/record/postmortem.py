@@ -164,7 +164,7 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
 
 
 def of_run(folder: Path) -> PostMortem | None:
-    """What became of the last run in a folder; None when it ended by itself, or runs still."""
+    """How the last run in a folder died; None when it ended by itself, or still runs."""
     holder = holder_of(folder / layout.STATE)
     if holder is not None and holder.alive and not holder.rebooted:
         return None

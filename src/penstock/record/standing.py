@@ -1,4 +1,4 @@
-"""Does what was kept still stand? It is looked at before it is believed.
+"""Does what was kept still stand? Validates kept parts before a resume relies on them.
 
 One look at each file of the results: is it there, is it a file, has it its size. What was touched after
 the journal (edited, copied, restored) is read again, and so are small files that a close wrote; their

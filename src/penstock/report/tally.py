@@ -1,4 +1,4 @@
-"""The observer that counts from events what a run did."""
+"""Counts what a run did from its events, in memory that does not grow."""
 
 from __future__ import annotations
 

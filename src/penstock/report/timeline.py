@@ -1,4 +1,4 @@
-"""The history of a run as it is drawn, gathered from its events in memory that does not grow.
+"""The history of a run for its charts, gathered from its events in memory that does not grow.
 
 Covers who worked when, what was held, what went wrong; not how it looks (``charts``). Times are
 seconds of running: only while a stage runs does time pass, as in :attr:`Report.seconds`.

@@ -245,7 +245,7 @@ class Execution:
     def _stage(self, current: StageRun, book: journal.Journal, emit: Callable[[Event], None]) -> Stage:
         context, job, memory = self._context, current.job, self._memory
         asked = context.options
-        governs = getattr(self._backend, "governs", True)
+        governs = asking.BackendPowers(self._backend).governs
         options = Options(
             budget=current.found.budget,
             requested=current.found.requested,

@@ -187,7 +187,7 @@ class Run:
         timeout: str | float | None = None,
         stall: str | float = "10min",
     ) -> Stored:
-        """Do one thing that is no list of items: ``function(folder, **inputs)``.
+        """Run one function once, with a folder to write into: ``function(folder, **inputs)``.
 
         The function writes into a temporary folder, which takes the step's name when it succeeds.
         A dict that it returns becomes the ``facts`` of the :class:`Stored`. The other options are those

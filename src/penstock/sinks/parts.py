@@ -1,4 +1,4 @@
-"""Names and proofs of parts, the files that sinks write, and the removal of what is none."""
+"""Names and proofs of parts, the files that sinks write, and the removal of leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user names to the files that are meant, or a sentence about why there are none."""
+"""Resolves paths and patterns that a user gives to files, or says why there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start a command as a shell would, pass signals on, end a whole tree.
+"""Starts a command as a shell would, forwards signals, ends a whole process tree.
 
 The command stays in this process's group: so the terminal, its Ctrl-C and Ctrl-Z, and pipelines work
 as they do without us. What the terminal sends reaches the command by itself and is not passed on.

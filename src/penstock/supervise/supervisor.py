@@ -1,4 +1,4 @@
-"""The loop around a command: wait for signals and the end of processes, read, tell, end what goes over.
+"""Supervises a command: reaps processes, forwards signals, samples memory, ends what goes over budget.
 
 One thread, no handlers: signals are blocked and waited for, together with the time of the next reading.
 """

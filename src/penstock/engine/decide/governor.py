@@ -1,4 +1,4 @@
-"""Who must wait, who must go? The second fence, between admission and the kernel.
+"""Who must wait, who must go? Backpressure: pause or kill workers before the kernel does.
 
     free >= 1 headroom     calm: run, and let a paused worker go on when there is room for it
     free <  1 headroom     high water: admit nobody; pause the youngest of several that still grow; somebody

@@ -1,4 +1,4 @@
-"""What a run has learnt of its calls, as numbers that a later run can begin with. Pure.
+"""Measurements of calls as numbers that warm-start a later run. Pure.
 
 They come back from files that anybody may have written: what is odd is refused whole.
 """

@@ -52,7 +52,7 @@ class LentItems:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a lease."""
+    """The outcome of a lease."""
 
     lent: LentItems
     kept: tuple[tuple[int, int], ...]

@@ -1,4 +1,4 @@
-"""The recovery ladder: what becomes of a batch that failed, a pure function of its history.
+"""The recovery ladder: how a failed batch is retried, a pure function of its failures so far.
 
 Each step is recorded in the task's history:
     out of memory   a call of several items: half of it; one item: again, then alone with

@@ -1,4 +1,4 @@
-"""What is to be done next, and what becomes of a batch that failed.
+"""Scheduling: which items run next, and where those of a failed batch are queued again.
 
 A state machine over intervals of items: pending, running, done, set aside. It knows no clock,
 no process and no file. Every item is in exactly one of these places at any time, whatever dies.

@@ -1,4 +1,4 @@
-"""Who may start what, and with how many bytes: the first fence.
+"""Admission control: which batch may start, and how many bytes it reserves. The first fence.
 
 One more starts while the running ones and it fit in enough of their futures: see ``decide/futures.py``.
 While nothing is known of the footprint, one more batch is let in now and then as long as what the running

@@ -1,4 +1,4 @@
-"""What becomes of a batch that did not end: it teaches, it runs again, or its culprit is set aside."""
+"""Failed batches: learn from the failure, retry, or set the culprit aside."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Interrupt(BaseException):
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM as a wish: the first asks to stop well, the second stops now."""
+    """Ctrl-C and SIGTERM: the first asks for a graceful stop, the second stops now."""
 
     def __init__(self) -> None:
         self.number = 0

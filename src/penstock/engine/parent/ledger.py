@@ -1,4 +1,4 @@
-"""What a stage tells: journal lines, and events, of which some wait until the journal has them."""
+"""Writes journal lines and events; an event about a result waits until the journal has the result."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class Loop:
         self._ledger.commit()
 
     def turn_ears(self, patience: float = _TURN) -> None:
-        """Hear what happened, waiting at most so long; heed the governor and the signals."""
+        """Poll the backend once: dispatch what arrived, apply notices of the governor and signals."""
         if self._interrupts.number:
             self._wind_down()
             raise Interrupt(self._interrupts.number)
@@ -341,8 +341,8 @@ class Loop:
         estimate.learn(done.calls, done.stop - start, done.seconds, first=done.first, seen=seen)
         worker.warm = worker.warm or bool(done.calls)
         self._crew.fence(worker, self._admission.budget.bytes)
-        if done.imported and callable(preload := getattr(self._backend, "preload", None)):
-            preload(done.imported)
+        if done.imported:
+            self.stage.powers.preload(done.imported)
         if worker.trial is not None:
             worker.trial = None
             return

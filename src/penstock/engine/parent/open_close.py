@@ -1,4 +1,4 @@
-"""What a worker does that is no batch: opening and closing the results, governed like the rest."""
+"""Opens and closes the sinks in a worker, with retries, governed like a batch."""
 
 from __future__ import annotations
 

@@ -77,8 +77,7 @@ class Overdue:
     def __init__(self, stage: Stage, collect: Callable[[int, list[Any]], None]) -> None:
         self._stage = stage
         self._collect = collect
-        nothing: tuple[int, bytes] = (0, b"")
-        self._early: Callable[[int], tuple[int, bytes]] = getattr(stage.backend, "early", lambda _: nothing)
+        self._early = stage.powers.early
         self._held_since = -math.inf
         self._told = False
 

@@ -1,4 +1,4 @@
-"""What is due from time to time, whatever a stage is doing: readings, signs of life, a ceiling that moved."""
+"""Periodic work of a stage: memory samples, heartbeat of the lock, a budget that follows its limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying a few items for a plan; their results are thrown away."""
+"""Probes: work a few items to make a plan, and discard the results."""
 
 from __future__ import annotations
 

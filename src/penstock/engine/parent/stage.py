@@ -1,4 +1,4 @@
-"""What a stage is made of while it is worked, put together in one place."""
+"""The parts of a running stage, wired together in one place."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Stage:
         self.budget = BudgetInForce(options.budget)
         """The one that counts now, for everybody."""
         self.setup = setup
-        if not getattr(backend, "governs", True):  # the only worker is this process itself
+        self.powers = asking.BackendPowers(backend)
+        if not self.powers.governs:  # the only worker is this process itself
             options = replace(options, governs=False, wishes=replace(options.wishes, workers=1))
         self.options = options
         self.backend = backend
@@ -121,7 +122,7 @@ class Stage:
         return self.estimate.learnt(replace(reserved, parent=parent, results=self.collected))
 
     def extend(self, items: int) -> None:
-        """There are so many items now."""
+        """Set the number of items, which has grown."""
         self.schedule.extend(items)
         self.estimate.items = items
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from penstock import discover
+from penstock import asking, discover
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce
 from penstock.engine.decide import governor
@@ -76,14 +76,11 @@ class TreeTotal:
         self._just_looked = False
         self._sample: MemorySample | None = None
         self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
-        # What a backend may tell, and need not.
-        self._shared: Callable[[], int | None] = getattr(backend, "shared", lambda: None)
-        self._total: Callable[[], int | None] = getattr(backend, "total", lambda: None)
-        self._top: Callable[[], int] = getattr(backend, "top", lambda: 0)
+        self._powers = asking.BackendPowers(backend)
 
     def begin(self) -> None:
         """Forget what was before: it is no peak of ours."""
-        self._total()
+        self._powers.total()
 
     def look_around(self, now: float) -> None:
         """Read what others hold: each time when memory is short, now and then when there is plenty."""
@@ -116,7 +113,7 @@ class TreeTotal:
         """
         self.parent = self._held()
         held = {number: worker.own + worker.memory for number, worker in everybody.items()}
-        shared = self._shared()
+        shared = self._powers.shared()
         if shared is None:
             self.shared, private = 0, sum(held.values())
         else:  # each page once, where two readings may both have it
@@ -125,7 +122,7 @@ class TreeTotal:
             private = sum(worker.private for worker in everybody.values()) + shared
         # One that was not read is gone: what it held before is of another moment.
         workers = {number: much for number, much in held.items() if number in readings}
-        total = self._total()
+        total = self._powers.total()
         grouped = total is not None
         if total is None:
             total = self.backend_held + private
@@ -142,8 +139,7 @@ class TreeTotal:
         if self._just_looked:
             self.used_then, self._just_looked = self.used, False
         self.free = discover.free(self.ceilings, self._budget.bytes, self.used, self.used_then)
-        if hasattr(self._backend, "short"):
-            self._backend.short = self.free < 2 * governor.headroom(self._budget.bytes)
+        self._powers.tell_short(self.free < 2 * governor.headroom(self._budget.bytes))
         self._remember(self.used + rise, workers)
 
     def _rise(self, total: int, readings: Mapping[int, Reading]) -> int:
@@ -151,7 +147,7 @@ class TreeTotal:
         known = [reading for reading in readings.values() if reading.charged is not None]
         others = max(total - sum(reading.charged or 0 for reading in known), self.backend_held)
         explained = sum(reading.charged_peak + reading.pipes for reading in known) + others
-        return max(min(self._top(), explained) - total, 0)
+        return max(min(self._powers.top(), explained) - total, 0)
 
     def _remember(self, top: int, workers: dict[int, int]) -> None:
         self.peak = max(self.peak, top)

@@ -1,4 +1,4 @@
-"""The workers of a stage: who there is, what each has, who was told to go, and why each died."""
+"""The workers of a stage: starts, dismisses and reaps them, and gives each death one cause."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from penstock import asking
 from penstock import worker_note as note
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
@@ -118,6 +119,7 @@ class Workers:
         """What all our processes hold."""
         self._not_before = -math.inf
         self._backend = backend
+        self._fence = asking.BackendPowers(backend).fence
         self._watch = watch
         self._workers: dict[int, WorkerState] = {}
         self._startup_deaths = 0
@@ -163,10 +165,9 @@ class Workers:
         count for the kernel, and are read again and again where they have no room: so never under 1 GiB.
         """
         most = max(budget - self.memory.parent - self.memory.backend_held, _LEAST_FENCE)
-        fence = getattr(self._backend, "fence", None)
-        if fence is not None and abs(most - worker.fence) > _MOVED * worker.fence:
+        if abs(most - worker.fence) > _MOVED * worker.fence:
             worker.fence = most
-            fence(worker.number, most)
+            self._fence(worker.number, most)
 
     # ------------------------------------------------------------------ coming and going
 
@@ -179,7 +180,7 @@ class Workers:
         self._watch.expect(number)
 
     def welcome(self, worker: WorkerState, ready: m.Ready) -> None:
-        """It is there."""
+        """Mark a worker ready."""
         worker.ready, worker.idle_own, worker.drafts = True, ready.own, ready.drafts
         self._startup_deaths = 0
         self._watch.ready(
@@ -219,7 +220,7 @@ class Workers:
             self._backend.kill(worker.number)
 
     def reap(self, worker: WorkerState, death: Death, kernel_kills: Callable[[], int]) -> Failure:
-        """It is gone; why.
+        """Remove a dead worker and return the cause.
 
         Raises:
             WorkerDied: several in a row died before they began.

@@ -1,4 +1,4 @@
-"""The batch that a worker has: what was asked for, how far it is, and what was measured of its calls."""
+"""State of the batch a worker is working: the request, its progress, and the measured calls."""
 
 from __future__ import annotations
 

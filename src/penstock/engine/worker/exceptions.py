@@ -1,4 +1,4 @@
-"""An exception of the function, as it may be told outside its process."""
+"""Exceptions of the function as plain text and names, safe to send to the parent."""
 
 from __future__ import annotations
 
