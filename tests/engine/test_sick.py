@@ -1,6 +1,6 @@
 """Which node is left out because everything fails on it."""
 
-from penstock.engine.decide.leases import SICK_ITEMS, SICK_NODES, SickNodes
+from penstock.engine.decide.sick_nodes import SICK_ITEMS, SICK_NODES, SickNodes
 
 
 def test_a_node_is_left_out_once_so_many_items_failed_and_another_works_well():

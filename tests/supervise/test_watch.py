@@ -181,7 +181,7 @@ def test_a_child_in_its_parents_memory_counts_once_however_often_it_is_read(tmp_
         until(lambda: watch.read() and child in watch.tree.processes)
         for at in range(5):
             watch.read()
-            watch._read_shares(at)
+            watch._common.read(at)
         process = watch.tree.processes[child]
         assert (process.inside, process.memory) == (True, 0)
         assert watch.used > SIZE * MiB

@@ -1,7 +1,8 @@
 """Supervision of a command that knows nothing of us: what its whole tree holds, who ended it, what it needed.
 
 In reading order: ``command`` (start it, signal it, end it), ``tree`` (what each process holds),
-``group`` (its control group, where that is ours alone), ``watch`` (how much, how often, the peak),
+``group`` (its control group, where that is ours alone), ``cadence`` (when to look again), ``common_pages``
+(what must not count twice), ``kernel_kills`` (ceilings and counters), ``watch`` (how much, and the peak),
 ``verdict`` (who ended it) and ``advice`` (what to ask for), both pure, ``record`` (the run folder),
 ``supervisor`` (the loop).
 """

@@ -245,8 +245,8 @@ class Supervisor:
     def _tell_kills(self) -> None:
         """Say what the kernel killed when it is seen: a pool that lost a worker may hang for ever."""
         watch = self._watch
-        self._untold += watch.rises[self._rises :]
-        self._rises = len(watch.rises)
+        self._untold += watch.kills.rises[self._rises :]
+        self._rises = len(watch.kills.rises)
         now = time.time()
         for rise in list(self._untold):
             verdict = told_by(rise, tuple(watch.gone), self._nearest(), now)
@@ -328,8 +328,8 @@ class Supervisor:
         verdict = judge(
             Evidence(
                 code=code, signal=number, pid=self._pid, ended=self._ended, used=used, read_at=read_at,
-                limit=limit, over=self._over, rises=watch.rises, gone=tuple(watch.gone), sent=self._sent,
-                counted=watch.counts_kills,
+                limit=limit, over=self._over, rises=watch.kills.rises, counted=watch.kills.are_counted,
+                gone=tuple(watch.gone), sent=self._sent,
             )
         )  # fmt: skip
         complete = number is None and verdict.by == "itself" and not verdict.killed

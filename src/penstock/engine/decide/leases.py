@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, KeysView, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
 
 from penstock.intervals import Intervals
@@ -29,8 +29,7 @@ OPEN = 2
 _SHARE, _LEAST_SHARE = 16, 64
 _LEAST_SECONDS, _MOST_SECONDS = 30.0, 60.0
 _AIM = 0.8
-"""Part of its time for which a lease has work: a node that is a little slower than it was would else give
-back a few items each time, and these are a lease of their own."""
+"""Part of its time for which a lease has work: of more, a node that slows down gives some back each time."""
 _SECONDS_A_NODE = 0.03
 """With more than 2,000 nodes leases are longer, or whoever passes them on has too many a second."""
 _STREAMED = 10
@@ -367,37 +366,3 @@ class Leases:
                 self._heavy.append((start, stop, lent.floor))
             else:
                 self._pending.add(start, stop)
-
-
-SICK_ITEMS = 20
-"""So many items fail on a node before the first that does not."""
-SICK_NODES = 2
-"""So many nodes are left out of a stage for that. Where it befalls a third, it is the job."""
-
-
-class SickNodes:
-    """Which node is sick: one on which every item fails, while those of other nodes do not."""
-
-    def __init__(self) -> None:
-        self._failed: dict[str, int] = {}
-        self._well: set[str] = set()
-        self._found = 0
-
-    def hear(self, node: str, worked: int, failed: int, living: Collection[str]) -> bool:
-        """Whether a node is to be left out now.
-
-        Args:
-            node: it has told of a lease.
-            worked: items of that.
-            failed: how many of them raised.
-            living: all nodes that work; nobody is left out where no other is known to work well.
-        """
-        if worked > failed:
-            self._well.add(node)
-        if node in self._well:
-            return False
-        self._failed[node] = self._failed.get(node, 0) + failed
-        if self._failed[node] < SICK_ITEMS or self._found >= SICK_NODES or self._well.isdisjoint(living):
-            return False
-        self._found += 1
-        return True

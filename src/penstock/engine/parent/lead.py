@@ -28,7 +28,8 @@ from penstock.abc import (
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.learnt import from_json
-from penstock.engine.decide.leases import Leases, SickNodes
+from penstock.engine.decide.leases import Leases
+from penstock.engine.decide.sick_nodes import SickNodes
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.nodes import Nodes, Numbers

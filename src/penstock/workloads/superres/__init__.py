@@ -35,10 +35,12 @@ from penstock.workloads.superres.options import (
     UPSTREAM,
     check_compat,
     check_names,
+    check_sweep,
     mask_rule,
     need_matplotlib,
     need_numba,
     split_names,
+    swept,
     warn_of_people,
     warn_of_places,
     with_masks,
@@ -51,29 +53,8 @@ if TYPE_CHECKING:
     from penstock.workloads.superres.patients import Patient
     from penstock.workloads.superres.settings import Settings
 
-_SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
 _REMOVED = ("removed", "blend_removed")
 """What ``--largest-component`` leaves out, in voxels: of the mask measured over, and of the blend's own."""
-
-
-def _swept(given: Sequence[str]) -> dict[str, list[float]]:
-    """The values of each option that is swept, from ``NAME=A,B,...``."""
-    found: dict[str, list[float]] = {}
-    for text in given:
-        name, _, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if name not in _SWEPT or name in found:
-            raise click.BadParameter(f"{text!r}: each of {', '.join(_SWEPT)} can be swept, once")
-        try:
-            found[name] = [float(value) for value in values.split(",")]
-        except ValueError:
-            raise click.BadParameter(f"{text!r}: numbers were expected, as in tau=0,0.05,0.1") from None
-    return found
-
-
-def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
-    _swept(given)
-    return given
 
 
 @click.command()
@@ -121,7 +102,7 @@ def _check_sweep(_context: click.Context, _param: click.Parameter, given: Sequen
 @click.option("--maps/--no-maps", default=True, show_default=True,
               help="Keep each fold's weights, entropy and dominant expert as volumes.")  # fmt: skip
 @with_pictures
-@click.option("--sweep", callback=_check_sweep, multiple=True, metavar="NAME=A,B,...",
+@click.option("--sweep", callback=check_sweep, multiple=True, metavar="NAME=A,B,...",
               help="Only the held-out error of all combinations of these values of lambda_edge, lambda_grad, "
               "ridge, tau; no blends. May be repeated.")  # fmt: skip
 @click.option("--compat", type=click.Choice(["none", "upstream"]), default="none", show_default=True,
@@ -159,7 +140,7 @@ class Superres:
         moments = run.stage("moments", _taking(manifest, pids, settings))
         missing = {pids[number] for number in moments.missing}
         if asked["sweep"]:
-            _sweep(run, manifest, pids, moments, settings, _swept(asked["sweep"]))
+            _sweep(run, manifest, pids, moments, settings, swept(asked["sweep"]))
             return
         fits = {
             f"fold_{fold.number}": _fit(run, manifest, pids, missing, moments, settings, fold, asked["maps"])

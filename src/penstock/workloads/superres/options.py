@@ -11,11 +11,37 @@ import click
 from penstock import foreign
 from penstock.errors import MissingExtra, UsageError
 
+_SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
 UPSTREAM: dict[str, Any] = {
     "mask": "positive", "calibration": "truth", "same_grid": "index", "largest_component": False,
 }  # fmt: skip
 """What the published program does whatever is asked for: its mask is where the truth is above 0, and its
 blends are scaled by the truth of their patient."""
+
+
+def swept(given: Sequence[str]) -> dict[str, list[float]]:
+    """The values of each option that is swept, from ``NAME=A,B,...``.
+
+    Raises:
+        click.BadParameter: no such option, or no numbers.
+    """
+    found: dict[str, list[float]] = {}
+    for text in given:
+        name, _, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in _SWEPT or name in found:
+            raise click.BadParameter(f"{text!r}: each of {', '.join(_SWEPT)} can be swept, once")
+        try:
+            found[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: numbers were expected, as in tau=0,0.05,0.1") from None
+    return found
+
+
+def check_sweep(_context: click.Context, _param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
+    """A callback: refuse what :func:`swept` refuses."""
+    swept(given)
+    return given
 
 
 def split_names(text: str) -> list[str]:
