@@ -182,6 +182,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
 def test_nothing_in_common_and_nothing_at_all(tmp_path):
     empty = pa.table({"user_id": pa.array([], pa.int64()), "dataset_id": pa.array([], pa.int64())})
     assert run_behavior(tmp_path / "empty", empty) == {}
+    nobody = pa.table({"user_id": pa.nulls(3, pa.int64()), "dataset_id": [1, 2, 3]})
+    with pytest.raises(BadInput, match=r"each of its 3 rows lacks a user \(user_id\) or an item"):
+        run_behavior(tmp_path / "nobody", nobody)
     assert run_behavior(tmp_path / "alone", pa.table({"user_id": [1, 2], "dataset_id": [1, 2]})) == {}
 
 

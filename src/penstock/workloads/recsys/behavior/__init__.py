@@ -81,6 +81,7 @@ class Behavior:
             "behavior-items", jobs.list_items, threads=1,
             inputs={"users": users, "most": asked["max_user_items"]},
         )  # fmt: skip
+        _check_some_are_left(asked, items.facts["rows"])
         pairs = run.stage("behavior-pairs", _counting(users, items, asked["max_user_items"]))
         best = run.stage(
             "behavior-best",
@@ -164,13 +165,28 @@ def _counting(users: penstock.Stored, items: penstock.Stored, most: int) -> pens
     )  # fmt: skip
 
 
+def _rows(asked: dict[str, Any]) -> int:
+    from penstock.workloads.recsys.shared.tables import opened
+
+    return len(opened("--interactions", asked["interactions"], [asked["user"], asked["item"]]))
+
+
+def _check_some_are_left(asked: dict[str, Any], left: int) -> None:
+    from penstock.errors import BadInput
+
+    if not left and (rows := _rows(asked)):
+        raise BadInput(
+            f"each of its {rows:,} rows lacks a user ({asked['user']}) or an item ({asked['item']}): "
+            "name the columns with --user and --item",
+            file=asked["interactions"],
+        )
+
+
 def _tell_end(
     asked: dict[str, Any], items: penstock.Stored, pairs: penstock.Stored, written: penstock.Stored
 ) -> None:
-    from penstock.workloads.recsys.shared.tables import opened
-
     facts, made = items.facts, written.facts
-    rows = len(opened("--interactions", asked["interactions"], [asked["user"], asked["item"]]))
+    rows = _rows(asked)
     if rows > facts["rows"]:
         foreign.warn(f"{rows - facts['rows']:,} of {rows:,} rows lack a user or an item")
     capped = pairs.open("capped").count_rows()
