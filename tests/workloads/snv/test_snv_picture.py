@@ -305,6 +305,6 @@ def test_without_matplotlib_nothing_is_begun(options, tmp_path, monkeypatch):
 
 
 def test_no_other_format(options, tmp_path):
-    with pytest.raises(UsageError, match="a picture is png or svg or pdf, not gif"):
+    with pytest.raises(UsageError, match="'gif' is not one of 'png', 'svg', 'pdf'"):
         run(tmp_path / "run", picture=("svg", "gif"), **options)
     assert not (tmp_path / "run" / "read").exists()
