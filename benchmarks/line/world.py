@@ -180,7 +180,7 @@ class World:
         first = self.estimate.probes() if len(self.items) > 8 else ()
         self.schedule = Schedule(len(self.items), first=first)
         parts: Any = self  # stands in for backend, watch and clock
-        self.crew = Workers(parts, parts, parts)
+        self.crew = Workers(parts, parts, parts, self.schedule.running)
         budget = Budget(self.budget, "made up")
         self.admission = admission(
             Setup(lambda item: item, source, {}, here, here, len(self.items), batched=False, fixed_call=None),
@@ -356,7 +356,7 @@ class World:
             if isinstance(offer, Offer):
                 self._give(worker, offer)
             elif offer == "alone":
-                self.crew.dismiss((other for other in self.crew if other is not worker), "room")
+                self.crew.dismiss((other for other in self.crew if other is not worker), "evicted")
                 return
             elif offer == "full":
                 return
@@ -366,7 +366,7 @@ class World:
     def _give(self, worker: WorkerState, offer: Offer) -> None:
         task = offer.task
         self.schedule.give(worker.number, task)
-        worker.task, worker.reserved, worker.guessed = task, offer.reserve, not offer.known
+        worker.reserved, worker.guessed = offer.reserve, not offer.known
         worker.shape = offer.shape
         worker.kills_before = self._kernel_count
         body = self.bodies[worker.number]
@@ -425,7 +425,7 @@ class World:
             learn = getattr(self.admission, "learn", None)
             if learn is not None:
                 learn(body.calls)
-        worker.warm, worker.task = True, None
+        worker.warm = True
         self.schedule.finish(body.number, stop, ())
         self.admission.kept += items
         body.at, body.began, body.top, body.paused = -1, math.inf, 0, False
@@ -441,7 +441,7 @@ class World:
         noted = (body.at, body.at, body.at + 1) if body.busy else (-1, -1, -1)
         death = Death(body.number, 9, None, noted, kernel_killed=body.by_kernel)
         failure = self.crew.reap(worker, death, lambda: self._kernel_count)
-        task, worker.task = worker.task, None
+        task = worker.task
         if task is None:
             return
         a, b = failure.call
@@ -487,7 +487,7 @@ class World:
         if orders.drop_idle:
             free = [worker for worker in self.crew if worker.free]
             keep = 0 if any(worker.busy for worker in self.crew) else 1
-            self.crew.dismiss(free[keep:], "room")
+            self.crew.dismiss(free[keep:], "evicted")
         return self.admit and not before
 
     def _kernel_acts(self) -> bool:
