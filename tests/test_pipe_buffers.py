@@ -24,7 +24,7 @@ class Told:
         return self.capacity
 
     def buffers(self, folder):
-        return PipeBuffers(folder, GroupFiles(), self, lambda: self.now)
+        return PipeBuffers(folder, GroupFiles(), self, lambda: self.now, lambda: self.now)
 
 
 def test_no_more_is_in_pipes_than_they_can_hold(tmp_path):
