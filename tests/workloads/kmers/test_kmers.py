@@ -326,9 +326,10 @@ def test_words_and_numbers_are_each_others_reverse(numbers, k):
 
 def test_small_inputs_load_no_compiled_code(tmp_path):
     from penstock.sequences.options import open_asked
-    from penstock.workloads.kmers import _asked, _counting
+    from penstock.workload_options import read_options
+    from penstock.workloads.kmers import _counting
 
-    asked = _asked({"inputs": [str(EXAMPLE)]})
+    asked = read_options(Kmers.command, {"inputs": [str(EXAMPLE)]})
     assert _counting(open_asked(asked, records=True), asked, None).function.compiled is False
 
 
