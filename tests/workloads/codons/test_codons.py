@@ -585,8 +585,10 @@ def test_results_do_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch
 
 def test_plain_counts_load_nothing_that_only_other_options_need():
     code = (
-        "import sys; from penstock.workloads.codons.asking import asked_of; "
-        f"asked_of({{'inputs': [{str(EXAMPLE)!r}]}}); print(*sys.modules)"
+        "import sys; from penstock.workload_options import read_options; "
+        "from penstock.workloads.codons import Codons; "
+        "from penstock.workloads.codons.asking import asked_of; "
+        f"asked_of(read_options(Codons.command, {{'inputs': [{str(EXAMPLE)!r}]}})); print(*sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
     loaded = set(out.stdout.split())
