@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.abc import Reading
-from penstock.budget import Budget, BudgetInForce, GiB, MiB
+from penstock.budget import Budget, BudgetInForce, Ceiling, GiB, MiB
 from penstock.discover import Gauge
 from penstock.engine.decide import governor
 from penstock.engine.messages import MeasuredCall
@@ -24,6 +24,13 @@ class Straw:
     def __init__(self):
         self.reading = Reading(20 * MiB, 0.0, charged=5 * MiB, charged_peak=5 * MiB, charged_bound=5 * MiB)
         self.sum = self.most = 15 * MiB
+        self.killed, self.paused = [], []
+
+    def kill(self, worker):
+        self.killed.append(worker)
+
+    def pause(self, worker):
+        self.paused.append(worker)
 
     def read(self):
         return {1: self.reading}
@@ -198,3 +205,26 @@ def test_a_file_that_came_and_went_is_no_memory(straw, watch):
     straw.most = 315 * MiB
     watch.tick()
     assert watch.memory.peak == 115 * MiB
+
+
+def test_whom_the_kernel_took_gives_its_memory_back_before_another_is_ended(straw):
+    """This process slept meanwhile; the kernel's victim is gone, and what it held is still charged."""
+    used, kills = 200 * MiB, 0
+
+    class Limit:
+        def read(self):
+            return [Ceiling(GiB, "tree", "made up", used, kernel_kills=kills)]
+
+    budget, clock = Budget(GiB, "test"), FakeClock()
+    host = Host(Gauge([Limit()]), clock, held=lambda: 100 * MiB)
+    watch = GovernorThread(straw, host, BudgetInForce(budget), Options(budget))
+    watch.ready(1, 20 * MiB, 5 * MiB)
+    watch.began(1, 0)
+    watch.tick()
+    clock.sleep(10.0)
+    used, kills = GiB, 1
+    watch.tick()
+    assert straw.killed == []
+    clock.sleep(1.0)
+    watch.tick()
+    assert straw.killed == [1], "nothing came back: the next is ended"

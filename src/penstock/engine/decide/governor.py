@@ -78,7 +78,8 @@ def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_
         budget: the budget in bytes; sets the headroom.
         watched: the workers that have a batch.
         now: monotonic seconds.
-        last_kill: when a worker was last killed whose memory is still to come back, or -inf.
+        last_kill: when a worker was last killed, by us or by the kernel, whose memory is still to come back;
+            or -inf.
     """
     room = headroom(budget)
     by_age = sorted(watched, key=lambda each: (each.began, each.worker))

@@ -298,7 +298,8 @@ class GovernorThread:
         for life in everybody.values():
             life.before = life.memory
         budget = self._budget.bytes
-        orders = governor.decide(self.memory.free, budget, watched, now, self._last_kill)
+        last_kill = max(self._last_kill, self.memory.kernel_killed)
+        orders = governor.decide(self.memory.free, budget, watched, now, last_kill)
         self.admit = orders.admit
         for worker in orders.pause:
             self._backend.pause(worker)

@@ -76,6 +76,8 @@ class TreeTotal:
         self._just_looked = False
         self._sample: MemorySample | None = None
         self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
+        self.kernel_killed = -math.inf
+        """When the kernel's count of kills was last seen to rise: that memory is still to come back."""
         self._powers = asking.BackendPowers(backend)
 
     def begin(self) -> None:
@@ -91,6 +93,8 @@ class TreeTotal:
         self.ceilings, self._just_looked = self._gauge.read(), True
         kills = discover.kernel_kills(self.ceilings)
         if not self._kernel_kills or kills != self._kernel_kills[-1][1]:
+            if self._kernel_kills and kills > self._kernel_kills[-1][1]:
+                self.kernel_killed = now
             self._kernel_kills.append((now, kills))
         self.backend_held = self._backend.overhead()
 
