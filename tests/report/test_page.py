@@ -156,6 +156,17 @@ def test_the_end_of_what_workers_of_nodes_printed_stands_under_their_table(tmp_p
     assert "the begin" not in text
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_line_that_never_ended_is_shown_too(end, tmp_path):
+    """As bars of progress are that are drawn again and again."""
+    state, started = tmp_path / ".penstock", next(RUNS["on_nodes"]())
+    state.mkdir()
+    (state / "workers.log").write_text("\r  5%" * 1000 + "\r100%" + end)
+    assert (
+        "100%" in page_of(tmp_path, [started, joined("n1", "workers.log")], [Report()]).partition("<pre>")[2]
+    )
+
+
 @pytest.mark.parametrize("odd", ["../secret", "workers-0123abcd.log", "workers.log", "/etc/hostname"])
 def test_no_other_file_is_shown_whatever_an_event_names(odd, tmp_path):
     """Neither one elsewhere, nor one that a link leads to, nor a pipe on which a reader would wait."""

@@ -39,7 +39,7 @@ def _shown(run_folder: Path, file: str, names: list[str]) -> str:
 
 
 def _tail(path: Path) -> str:
-    """The last whole lines of a plain file; links are not followed."""
+    """The last whole lines of a plain file, or the end of its last one; links are not followed."""
     with suppress(OSError):
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             known = os.fstat(file.fileno())
@@ -48,6 +48,6 @@ def _tail(path: Path) -> str:
             file.seek(max(known.st_size - _BYTES, 0))
             data = file.read(_BYTES)
         if known.st_size > _BYTES:
-            data = data.partition(b"\n")[2]
+            data = data.partition(b"\n")[2].strip() or data  # a bar that is drawn anew has no line's end
         return data.decode(errors="replace").strip()
     return ""
