@@ -202,6 +202,19 @@ def test_an_object_may_say_itself_what_tells_it():
     assert differences(before, after) == ["the input 'films' changed"]
 
 
+class Fetch(Bucket):
+    """The same as what works items."""
+
+    def __call__(self, item):
+        return item
+
+
+def test_an_object_that_is_the_function_may_say_so_too():
+    key = function_key(Fetch("gs://a", "one"))
+    assert key["state"] == {"url": "gs://a"}
+    assert key == function_key(Fetch("gs://a", "other")) != function_key(Fetch("gs://b", "one"))
+
+
 def test_files_inside_containers_count(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(b"one")

@@ -73,7 +73,7 @@ def digest_of(key: Mapping[str, Any]) -> str:
 
 
 def function_key(function: Any) -> dict[str, Any]:
-    """What tells a function from an edited one."""
+    """What tells a function from an edited one; of an object by its state, or as :func:`input_key` does."""
     if isinstance(function, functools.partial):
         return {
             "partial": function_key(function.func),
@@ -87,7 +87,8 @@ def function_key(function: Any) -> dict[str, Any]:
     if key["name"] != public_names.STEP:  # its own function says it all
         key["code"] = _package_version(module) or _source_of(owner, module)
     if owner is not function:
-        key["state"] = input_key(getattr(function, "__getstate__", lambda: repr(function))())
+        told = getattr(function, "__getstate__", lambda: repr(function))
+        key["state"] = input_key(getattr(function, "__penstock_key__", told)())
     captured = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
     # Defaults capture too: ``lambda item, threshold=threshold: ...``
     captured += [

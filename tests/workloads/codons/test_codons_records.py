@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import penstock
 from penstock.errors import BadInput, UsageError
+from penstock.record.job_key import function_key
 from penstock.sources import FastaRecords
 from penstock.testing import ReducerSuite
 from penstock.workloads.codons import (
@@ -28,8 +29,9 @@ from penstock.workloads.codons import (
     usage,
     vectorised,
 )
+from penstock.workloads.codons.coding import CountCoding
 from penstock.workloads.codons.summary import CODONS
-from penstock.workloads.codons.usage_job import CountHeaders, FirstNames
+from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
 
 DATA = Path(__file__).parent / "data"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "organelles.fa.gz"
@@ -185,6 +187,17 @@ def test_a_table_of_records_does_not_depend_on_whether_code_is_compiled(tmp_path
     assert len(names) > 3
     for name in names:
         assert (tmp_path / "runTrue" / name).read_bytes() == (tmp_path / "runFalse" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", [CountRecords, CountCoding])
+def test_a_folder_goes_on_whether_code_is_compiled_or_not_and_from_before_there_was_such_code(kind):
+    keys = [function_key(kind(code_map.parse("1"), compiled=each)) for each in (False, True)]
+    assert keys[0] == keys[1] != function_key(kind(code_map.parse("1"), frame=1))
+    more = {"genbank"} if kind is CountCoding else set()
+    assert keys[0]["state"]["parts"].keys() == more | {
+        "codes", "frame", "drop_start", "seed", "limit", "by_record", "by_file", "moments", "reference",
+        "compat", "first_rows",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [{"per_record": True}, {"compat": "upstream"}])
