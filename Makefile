@@ -1,7 +1,7 @@
 # What a person runs, and what continuous integration runs: the same commands.
 #   make demo     run the example, and look at its result
 #   make test     every check: lint, format, types, directions of import, tests
-#   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (about 6 minutes)
+#   make test-cluster  the tests that need a real Dask cluster, and a real SLURM (6 to 9 minutes)
 #   make test-v2  the tests that need control groups v2, in an emulated machine (Debian; about 6 minutes)
 #   make test-systemd  the tests that need systemd and a user who logged in, in such a machine
 #   make fuzz     give every reader of files from outside odd files, ten minutes each (FUZZ_SECONDS)
