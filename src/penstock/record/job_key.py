@@ -212,7 +212,8 @@ def input_key(value: Any) -> Any:
     if inspect.isroutine(value) or inspect.isclass(value):
         return function_key(value)
     if callable(told := getattr(type(value), "__penstock_key__", None)):
-        return {"object": type(value).__qualname__, "is": told(value)}
+        state = told(value)  # of a function within another it may hold more than JSON values
+        return {"object": type(value).__qualname__, "is": state if _is_json(state) else input_key(state)}
     if type(value) is dict and not all(isinstance(key, str) for key in value):
         return {"pairs": [[input_key(key), input_key(part)] for key, part in value.items()]}
     if type(value) in (list, tuple, dict) and not _is_json(value):
