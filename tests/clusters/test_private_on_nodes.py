@@ -44,7 +44,7 @@ def test_what_a_module_says_when_a_node_imports_it_is_told_of_no_private_run(tmp
                 strict.function, 3, folder, private=private, budget=BUDGET, cluster="local:1",
                 observers=[told.append],
             )  # fmt: skip
-        # Another may have been born before it was known why the first cannot go on.
+        # Of each that left: on a crowded machine two were seen to.
         left = " ".join(event.why for event in told if isinstance(event, ev.NodeLeft))
         assert (jobs.SECRET in left) != private
         assert "ValueError" in left
