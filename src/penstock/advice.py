@@ -1,4 +1,4 @@
-"""What to ask for next time, in the words of a batch system or a container. Pure.
+"""What memory to request next time, in the words of a batch system or a container. Pure.
 
 Of a run it is the budget in which the same plan fits; of a command under supervision its peak and a margin.
 A limit counts more than what a program holds: the kernel's page tables and stacks for it, this
@@ -23,7 +23,7 @@ _REQUEST = re.compile(
 
 
 def enough(peak: int, tables: int = 0) -> int:
-    """Bytes of a limit in which the same command passes: peak + 10 % (64 MiB, if that is more), rounded up.
+    """A limit in bytes in which the same command passes: peak + 10 % (at least 64 MiB), rounded up.
 
     Args:
         peak: the most that the tree held, anonymous + shared bytes.
@@ -33,13 +33,13 @@ def enough(peak: int, tables: int = 0) -> int:
 
 
 def rounded(size: int) -> int:
-    """Up to a number that people write: whole GiB, under 4 GiB quarters of one, under 1 GiB 64 MiB."""
+    """Round up to a number that people write: whole GiB; quarters below 4 GiB; 64 MiB steps below 1 GiB."""
     step = GiB if size > 4 * GiB else GiB // 4 if size > GiB else _MARGIN
     return -(-size // step) * step
 
 
 def request(system: str, size: int) -> str:
-    """How to ask ``system`` (one of ``SYSTEMS``) for ``size`` bytes, a multiple of 1 MiB."""
+    """How to request ``size`` bytes, a multiple of 1 MiB, from ``system`` (one of ``SYSTEMS``)."""
     number, unit = (size // GiB, "G") if size % GiB == 0 else (size // MiB, "M")
     if system == "docker":
         return f"--memory={number}{unit.lower()}"
@@ -49,12 +49,12 @@ def request(system: str, size: int) -> str:
 
 
 def phrases(text: str) -> list[str]:
-    """A text in parts of which every second one is a request, as :func:`request` says it."""
+    """A text split into parts, every second of which is a request as made by :func:`request`."""
     return _REQUEST.split(text)
 
 
 def here(environ: Mapping[str, str], root: Path = SYSTEM) -> str:
-    """The system that this process runs in, as far as it tells; else SLURM."""
+    """The system that this process runs in, as far as the environment tells; else SLURM."""
     if "SLURM_JOB_ID" in environ:
         return "slurm"
     if "KUBERNETES_SERVICE_HOST" in environ:

@@ -1,4 +1,4 @@
-"""Types and schemas of Arrow: what two have in common, and what is plain. Knows nothing of files."""
+"""Arrow types and schemas: the common type of two, and schemas without dictionaries. No file access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def promoted(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema by names and types alone, dictionaries as what they stand for.
+    """A schema reduced to names and types, with dictionaries replaced by their value types.
 
     Metadata would differ with the call (pandas keeps its index there), and with it the bytes.
     """

@@ -1,4 +1,4 @@
-"""Plug-ins asked in the parent: every answer of a source, sink, reducer or backend is checked first.
+"""Calls to plug-ins in the parent: every answer of a source, sink, reducer or backend is checked first.
 
 Each may be a stranger's. One that raises, or answers nonsense, ends the run with one line that names the
 source, what was asked, and what it did; what is journaled is kept. Its ``name`` is not here: a name is never
@@ -24,7 +24,7 @@ _OURS_TO_TELL = (errno.EMFILE, errno.ENFILE)
 
 
 class Asking:
-    """While a method of somebody's object is called: what it raises becomes an error that names it.
+    """Context of a call to a plug-in's method: what it raises becomes an error that names the method.
 
     Memory that is short, and errors of ours, pass as they are.
 
@@ -52,12 +52,12 @@ class Asking:
 
 
 def called(who: object, method: str) -> str:
-    """What messages call a method of somebody's object."""
+    """What messages call a method of a plug-in."""
     return f"{method}() of {foreign.line(foreign.kind_of(who), 200)}"
 
 
 def count(source: Source) -> int:
-    """How many items it has."""
+    """The number of items in a source."""
     with Asking(source, "__len__"):
         return len(source)
 
@@ -86,7 +86,7 @@ def largest_of_spans(source: Sized, items: int, spans: Sequence[int]) -> tuple[f
 
 
 def largest_of(source: Sized, items: int) -> int:
-    """The item with the largest size hint, of at least one."""
+    """The item with the largest size hint, among at least one."""
     with Asking(source, "sizes"):
         sizes = source.sizes(0, items)
         number, item = len(sizes), max(range(len(sizes)), key=sizes.__getitem__)
@@ -109,7 +109,7 @@ def _check_sizes(source: Sized, number: int, largest: float, total: float, start
 
 
 def starts(source: Sequential, items: int) -> Sequence[int]:
-    """The items where reading may begin: ascending, from 0, within the items there are."""
+    """The items at which reading can begin: ascending, from 0, within the source."""
     with Asking(source, "starts"):
         found = [int(each) for each in source.starts()]
     ascending = all(before < after for before, after in pairwise(found))
@@ -122,7 +122,7 @@ def starts(source: Sequential, items: int) -> Sequence[int]:
 
 
 def fingerprint(source: Source, how: str) -> dict[str, str]:
-    """Its files or parts, each with a text that tells it.
+    """The files or parts of a source, each with its fingerprint.
 
     Args:
         source: it.
@@ -145,13 +145,13 @@ def fingerprint(source: Source, how: str) -> dict[str, str]:
 
 
 def fingerprint_kind(source: Fingerprinted) -> str:
-    """The way in which it tells its files when it is free to choose."""
+    """The kind of fingerprint that a source chooses for itself."""
     with Asking(source, "fingerprint_kind"):
         return str(source.fingerprint_kind())
 
 
 def spans(source: Source) -> Mapping[str, tuple[int, int]]:
-    """Which items come from which file; empty where it does not know."""
+    """Which items come from which file; empty where the source does not know."""
     if not isinstance(source, Spanned):
         return {}
     with Asking(source, "spans"):
@@ -195,7 +195,7 @@ def grain(output: Sink | Reducer) -> int | None:
 
 
 def weigh(source: Carried, start: int, stop: int) -> int:
-    """Bytes of what a batch's cargo takes, about."""
+    """Estimated bytes of a batch's cargo."""
     with Asking(source, "weigh"):
         return int(source.weigh(start, stop))
 
@@ -207,7 +207,7 @@ def carry(source: Carried, start: int, stop: int) -> Any:
 
 
 class BackendPowers:
-    """What a backend may do besides (:class:`penstock.abc.MoreOfABackend`); else nothing is done or told.
+    """The optional methods of a backend (:class:`penstock.abc.MoreOfABackend`), with defaults.
 
     Args:
         backend: whose.
@@ -224,6 +224,6 @@ class BackendPowers:
         self.fence: Callable[[int, int], None] = getattr(backend, "fence", lambda *_: None)
 
     def tell_short(self, short: bool) -> None:
-        """Whether memory is short now."""
+        """Tell the backend whether memory is short now."""
         if hasattr(self._backend, "short"):
             self._backend.short = short

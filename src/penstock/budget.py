@@ -1,4 +1,4 @@
-"""Bytes, how people write them, and who set a limit.
+"""Byte sizes, how people write them, and the sources of a memory limit.
 
 Covers the reading and printing of sizes and the small value types of a limit and a budget.
 Does not read anything from the machine: that is what the limits do (``penstock.limits``).
@@ -64,7 +64,7 @@ def format_size(size: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """A limit that someone set, as it stands now."""
+    """A memory limit, as it stands now."""
 
     bytes: int
     """The most that may be used, in bytes."""
@@ -82,7 +82,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The bytes that all our processes together may use, and who says so."""
+    """The memory budget of the whole process tree, and its source."""
 
     bytes: int
     """Anonymous + shared memory of the whole process tree, this process included."""
@@ -98,7 +98,7 @@ class Budget:
 
 
 class BudgetInForce:
-    """The budget that counts now, kept in one place: during a run it may follow a limit that moved.
+    """The budget in force, kept in one place: during a run it may follow a limit that moved.
 
     Args:
         budget: at the start.
@@ -110,5 +110,5 @@ class BudgetInForce:
 
     @property
     def bytes(self) -> int:
-        """Bytes for all our processes together, now."""
+        """The budget in bytes for the whole process tree, now."""
         return self.now.bytes

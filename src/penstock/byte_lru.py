@@ -1,4 +1,4 @@
-"""A cache bounded in bytes: what was not used for longest goes first, before anything new comes in."""
+"""An LRU cache bounded in bytes; entries are evicted before a new one comes in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 
 def weigh_value(value: Any) -> int:
-    """Bytes of an array, of a bytes-like object, or of any other object by itself alone."""
+    """Bytes of an array, of a bytes-like object, or of any other object without what it refers to."""
     if isinstance(value, bytes | bytearray):
         return len(value)
     bytes_ = getattr(value, "nbytes", None)
@@ -25,7 +25,7 @@ def weigh_value(value: Any) -> int:
 
 
 class ByteLRU(Generic[K, V]):
-    """Values by key, at most so many bytes of them; what was not used for longest goes first.
+    """An LRU cache of values by key, bounded in bytes.
 
     Room is made before a value is kept, so that ``bytes`` is at no moment above the limit. Threads that ask
     for one key at once have it loaded once. A value above the limit is handed out and not kept. In a process
@@ -72,7 +72,7 @@ class ByteLRU(Generic[K, V]):
         return f"ByteLRU({self.limit}, bytes={self.bytes}, hits={self.hits}, misses={self.misses})"
 
     def get(self, key: K, load: Callable[[], V]) -> V:
-        """The value of a key; loaded where it is not kept.
+        """The value of a key, loaded if it is not cached.
 
         Args:
             key: its key.
@@ -103,13 +103,13 @@ class ByteLRU(Generic[K, V]):
         return self._load(key, load, mine)
 
     def discard(self, key: K) -> None:
-        """Forget a key; what is just being loaded for it is not kept."""
+        """Drop a key; a load in progress for it is not cached."""
         with self._locked():
             self._drop(key)
             self._flights.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all; what is just being loaded is not kept."""
+        """Drop everything; loads in progress are not cached."""
         with self._locked():
             self._kept.clear()
             self._flights.clear()

@@ -1,4 +1,4 @@
-"""Whether numba keeps the compiled code of a function on this machine, found out without loading numba.
+"""Whether numba's cache on this machine has a function's compiled code, found without importing numba.
 
 Covers numba's folders and index files (``numba.core.caching``); what an index holds is searched as bytes and
 never unpickled. Code kept by another processor's numba in the same folder counts as kept.
@@ -19,7 +19,7 @@ ONCE = "compiling this stage's kernel once; later runs on this machine start at 
 
 
 def note(source: str | Path, *functions: str) -> str:
-    """What to say before functions compiled with ``cache=True`` are called first: empty if they are kept.
+    """A note to print before functions compiled with ``cache=True`` are first called; empty if they are kept.
 
     For ``warming()`` of a job's function, which is asked before each stage.
 
@@ -33,7 +33,7 @@ def note(source: str | Path, *functions: str) -> str:
 
 
 def is_kept(source: str | Path, function: str) -> bool:
-    """Whether compiled code of the function lies on disk, of this Python, numba and text of the file.
+    """Whether compiled code of the function is on disk for this Python, numba and source file.
 
     Args:
         source: the file that it is defined in.

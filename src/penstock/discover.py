@@ -1,4 +1,4 @@
-"""How much memory we may use, who says so, and how many CPUs.
+"""How much memory we may use, who set that limit, and how many CPUs.
 
 Covers the choice of the budget from ceilings and the user's word (:func:`choose`, pure), and reading
 the ceilings of every known limit, once (:func:`discover`) and again during a run (:class:`Gauge`).
@@ -33,7 +33,7 @@ _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "hugetlbfs")
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found, and what follows from it."""
+    """What was found, and the budget that follows."""
 
     budget: Budget
     """The bytes that all our processes together may use."""
@@ -49,7 +49,7 @@ def discover(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Discovery:
-    """Find the budget: the least that any ceiling leaves us, or the user's number if that is less.
+    """Find the budget: the smallest that any ceiling leaves us, or the user's number if that is less.
 
     Args:
         requested: ``"auto"`` (then ``PENSTOCK_BUDGET`` counts, if set), a size, or a share of what is found.
@@ -78,7 +78,7 @@ def discover(
 
 
 def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -> int | None:
-    """How many workers there may be: as stated, else as ``PENSTOCK_WORKERS`` says; None: as many as fit.
+    """The most workers allowed: as stated, else ``PENSTOCK_WORKERS``; None: as many as fit.
 
     Raises:
         UsageError: not a number of at least 1.
@@ -98,7 +98,7 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
 
 
 class Gauge:
-    """Reads every ceiling again and again: some 100 us, for each turn of the governor.
+    """Reads all ceilings repeatedly: some 100 us each time, once per turn of the governor.
 
     A limit may be a stranger's. One that raises, or answers what is no ceiling, ends nothing: it is named
     once, and left out. What it had said last still stands, as that was true: only what is used there is no
@@ -145,7 +145,7 @@ class Gauge:
             )
 
     def tell(self) -> None:
-        """Warn of limits that turned out not to be readable since the last call."""
+        """Warn of limits that have proved unreadable since the last call."""
         while self._troubles:
             warn(self._troubles.pop(0))
 
@@ -227,7 +227,7 @@ def _text(requested: str | int) -> str:
 
 
 def free(ceilings: Iterable[Ceiling], budget: int, ours: int, then: int | None = None) -> int:
-    """Bytes left now, under the budget and under every ceiling of the tree; negative when over.
+    """Bytes left now under the budget and all ceilings of the tree; negative when over.
 
     A ceiling that does not tell what is used counts as used by us alone.
 
@@ -246,7 +246,7 @@ def free(ceilings: Iterable[Ceiling], budget: int, ours: int, then: int | None =
 
 
 def kernel_kills(ceilings: Iterable[Ceiling]) -> int:
-    """Processes that the kernel has killed for memory so far, as the narrowest counter tells it.
+    """Processes that the kernel has killed for memory so far, from the narrowest counter.
 
     Compare with an earlier reading: killed workers of other groups of the machine count as well
     where only the machine's own counter is there.
@@ -259,7 +259,7 @@ def kernel_kills(ceilings: Iterable[Ceiling]) -> int:
 
 
 def tree_memory(pid: int | None = None, root: Path = proc.SYSTEM) -> int:
-    """Anonymous + shared bytes in this process (or another) and all that descend from it.
+    """Anonymous + shared bytes of a process (by default this one) and all its descendants.
 
     Pages shared after a fork count once for each process: an upper bound.
     """
@@ -268,7 +268,7 @@ def tree_memory(pid: int | None = None, root: Path = proc.SYSTEM) -> int:
 
 
 def cpus(root: Path = proc.SYSTEM) -> int:
-    """CPUs that this process may use: its affinity, and the quotas of the groups that hold it, rounded up."""
+    """CPUs that this process may use: its affinity and the quotas of its groups, rounded up."""
     if hasattr(os, "sched_getaffinity"):
         count = float(len(os.sched_getaffinity(0)))
     else:
@@ -292,7 +292,7 @@ def _quota(folder: Path, version: int) -> float:
 
 
 def in_memory(path: str | os.PathLike[str], root: Path = proc.SYSTEM) -> str | None:
-    """Say so when a folder's files are kept in memory, where they count against the budget; else None."""
+    """A warning when a folder's files are kept in memory, where they count against the budget; else None."""
     where = os.path.realpath(path)
     holder = None
     for mount in proc.mounts(root):

@@ -1,4 +1,4 @@
-"""Drafts are made in a folder of their owner; removing it fences the owner off from final names.
+"""Drafts are made in their owner's folder; removing it fences the owner: no draft gets a final name.
 
 All processes of a run make their drafts in one folder inside the run folder, and what is finished gets its
 final name by one rename out of it. Whoever takes the run over removes that folder first: from then on no
@@ -19,7 +19,7 @@ _places: dict[Path, Path] = {}
 
 
 def make_in(place: Path) -> None:
-    """Have this process, and those forked from it, make their drafts in ``place`` from now on.
+    """Make this process, and its forks, write drafts in ``place`` from now on.
 
     Args:
         place: ``RUN/.penstock/drafts/TOKEN``, or a folder in it; for what lies in ``RUN``.
@@ -28,7 +28,7 @@ def make_in(place: Path) -> None:
 
 
 def make_own_in(token: Path) -> str:
-    """The same with a folder of this process's own, so that its drafts can be told should it die; its name.
+    """The same in a folder of this process's own, so that a dead process's drafts can be found; its name.
 
     Raises:
         OSError: the owner's folder is gone, or cannot be written in.
@@ -40,12 +40,12 @@ def make_own_in(token: Path) -> str:
 
 
 def forget(token: Path) -> None:
-    """The run has ended: what is written into its folder from now on is nobody's in particular."""
+    """Stop: the run has ended, and later writes into its folder are no drafts of ours."""
     _places.pop(_root(token), None)
 
 
 def place_for(path: Path) -> Path | None:
-    """Where a draft of what will be ``path`` is made; None for what lies in no run of this process."""
+    """Where to make the draft of ``path``; None if that lies in no run of this process."""
     if not _places:
         return None
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
@@ -54,12 +54,12 @@ def place_for(path: Path) -> Path | None:
 
 
 def new_name() -> str:
-    """A name for a draft that no other process gives: not one with our number in another container either."""
+    """A name for a draft that no other process chooses, not even one with our pid in another container."""
     return f"draft-{os.urandom(8).hex()}.tmp"
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, or nothing."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -67,7 +67,7 @@ def remove(path: Path) -> None:
 
 
 def fence(token: Path, into: Path) -> None:
-    """Take an owner's folder away, so that nothing that it still writes gets a final name.
+    """Remove an owner's draft folder, so that nothing it still writes gets a final name.
 
     Args:
         token: its folder of drafts.

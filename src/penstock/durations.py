@@ -16,7 +16,7 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
 def parse_duration(value: str | float, what: str = "a duration") -> float:
-    """Read a duration into seconds.
+    """Parse a duration into seconds.
 
     Args:
         value: a number of seconds, or a number with one of the units ms, s, min, h, d.
@@ -34,7 +34,7 @@ def parse_duration(value: str | float, what: str = "a duration") -> float:
 
 
 def format_seconds(seconds: float) -> str:
-    """Print a duration: ``"420 ms"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``, ``"12 d 04 h"``."""
+    """Format a duration: ``"420 ms"``, ``"61 s"``, ``"12 min"``, ``"3 h 05 min"``, ``"12 d 04 h"``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:

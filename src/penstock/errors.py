@@ -55,7 +55,7 @@ class UsageError(PenstockError, ValueError):
 
 
 class CannotFit(PenstockError):
-    """The memory is not there.
+    """The memory is not available.
 
     Args:
         message: what, why, and what to do next.
@@ -79,11 +79,11 @@ class ItemTooLarge(CannotFit, MemoryError):
 
 
 class NoBudget(CannotFit):
-    """The budget is under the smallest one in which anything can run."""
+    """The budget is smaller than the smallest in which anything can run."""
 
 
 class RunFailed(PenstockError):
-    """The run ended before its end.
+    """The run ended before all items were done.
 
     Args:
         message: what, why, and what to do next.
@@ -108,7 +108,7 @@ class Stalled(RunFailed):
 
 
 class ResultsDamaged(RunFailed):
-    """A file of the results is gone, or is not what was kept.
+    """A file of the results is gone, or its content has changed.
 
     Args:
         message: the file, what was expected, what was found, and what to do next.
@@ -128,11 +128,11 @@ def _results_damaged(message: str, file: str | None) -> ResultsDamaged:
 
 
 class CannotKeep(RunFailed):
-    """A result is of a type, or of a size, that its sink does not keep."""
+    """A result has a type or a size that its sink does not accept."""
 
 
 class StorageFailed(RunFailed):
-    """The run folder, or the temporary folder, cannot be read or written: what the system says of it."""
+    """The run folder or the temporary folder cannot be read or written; quotes the system's error."""
 
 
 class DiskFull(StorageFailed):
@@ -140,17 +140,17 @@ class DiskFull(StorageFailed):
 
 
 class CannotResume(PenstockError):
-    """The run folder is not a beginning of this job."""
+    """The run folder does not hold the beginning of this job."""
 
 
 class SourceChanged(CannotResume):
-    """An input of finished items is not what it was."""
+    """An input of finished items has changed."""
 
     exit_code = 4
 
 
 class JobChanged(CannotResume):
-    """The function, its module, its inputs or its options are not what they were."""
+    """The function, its module, its inputs or its options have changed."""
 
 
 class JournalDamaged(CannotResume):
@@ -162,11 +162,11 @@ class RunLocked(CannotResume):
 
 
 class RunTakenOver(PenstockError):
-    """Another process has taken the run folder over, while this one could not be told from a dead one."""
+    """Another process has taken over the run folder, while this one could not be told from a dead one."""
 
 
 class BadInput(PenstockError):
-    """Input that cannot be read as what it should be.
+    """Input that is not in the format it should be in.
 
     Args:
         message: what was expected and what was found.
@@ -197,13 +197,13 @@ def _bad_input(message: str, file: str | None, place: str | None, quotes_nothing
 
 
 class PluginError(PenstockError):
-    """A plug-in, or an object of yours in its place, that cannot be had or does not do what it must."""
+    """A plug-in, or an object of yours in its place, that cannot be loaded or violates its protocol."""
 
     exit_code = 2
 
 
 class UnknownPlugin(PluginError):
-    """No plug-in of that name; the message lists the known ones."""
+    """No plug-in has that name; the message lists the known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self._told = kind, name, sorted(known)
@@ -233,7 +233,7 @@ class PenstockBug(PenstockError):
 
 
 class SetAside(Exception):
-    """An item that could not be done, with the reason; it stands in the item's place.
+    """The placeholder of an item that could not be done, with the reason.
 
     Attributes:
         item: the item's index in its source.

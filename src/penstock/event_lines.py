@@ -1,4 +1,4 @@
-"""Reads and writes ``events.jsonl``: one event a line of JSON; a line that is not one is skipped."""
+"""Reads and writes ``events.jsonl``: one JSON object a line; unreadable lines are skipped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _RENAMED = {("worker_ended", "room"): "evicted"}
 
 
 def from_line(line: str | bytes) -> ev.Event | None:
-    """Read such a line; None for a torn line, a kind of a newer version, or what no event can say."""
+    """Parse such a line; None for a torn line, a kind from a newer version, or impossible values."""
     try:
         values: dict[str, Any] = json.loads(line)
         kind = values.pop("event")
@@ -80,7 +80,7 @@ def from_line(line: str | bytes) -> ev.Event | None:
 
 
 def read(path: Path) -> Iterator[ev.Event]:
-    """The events of an ``events.jsonl``, one at a time; torn lines are left out.
+    """The events of an ``events.jsonl``, one at a time; torn lines are skipped.
 
     Raises:
         OSError: the file is not there or not readable.

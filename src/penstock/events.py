@@ -25,7 +25,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStarted(Event):
-    """A stage begins, or goes on after a resume."""
+    """A stage begins, or continues after a resume."""
 
     kind: ClassVar[str] = "stage_started"
     items: int
@@ -46,7 +46,7 @@ class StageStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned(Event):
-    """The plan is made, or made anew."""
+    """The plan is made, or remade."""
 
     kind: ClassVar[str] = "planned"
     workers: int
@@ -84,7 +84,7 @@ class BudgetChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsWait(Event):
-    """Calls of an executor have waited for memory as long as a worker may hang."""
+    """Calls of an executor have waited for memory as long as a worker may stall."""
 
     kind: ClassVar[str] = "calls_wait"
     waiting: int
@@ -122,7 +122,7 @@ class WorkerEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPaused(Event):
-    """The governor stopped a worker for a while."""
+    """The governor paused a worker."""
 
     kind: ClassVar[str] = "worker_paused"
     worker: int
@@ -133,7 +133,7 @@ class WorkerPaused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerResumed(Event):
-    """A paused worker runs on."""
+    """A paused worker continues."""
 
     kind: ClassVar[str] = "worker_resumed"
     worker: int
@@ -200,7 +200,7 @@ class BatchDone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFailed(Event):
-    """A batch did not end; its items will be tried again, smaller or alone, or set aside."""
+    """A batch failed; its items will be retried, smaller or alone, or set aside."""
 
     kind: ClassVar[str] = "batch_failed"
     batch: int
@@ -224,7 +224,7 @@ class BatchFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemSetAside(Event):
-    """An item was given up, with its reason."""
+    """An item was set aside, with its reason."""
 
     kind: ClassVar[str] = "item_set_aside"
     item: int
@@ -239,7 +239,7 @@ class ItemSetAside(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRead(Event):
-    """The highest reading of a short while."""
+    """The highest reading within a short interval."""
 
     kind: ClassVar[str] = "memory_read"
     used: int
@@ -271,7 +271,7 @@ class NodeJoined(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLeft(Event):
-    """A node is lost, or was left out; what it had is worked elsewhere."""
+    """A node is lost or was excluded; its items are worked elsewhere."""
 
     kind: ClassVar[str] = "node_left"
     node: str
@@ -282,7 +282,7 @@ class NodeLeft(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRead(Event):
-    """The most that a node held since it told last."""
+    """The most that a node held since its last report."""
 
     kind: ClassVar[str] = "node_read"
     node: str
@@ -324,7 +324,7 @@ class StageEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDied(Event):
-    """The run before this one in the same folder had died; told by the one that goes on."""
+    """The previous run in the same folder had died; emitted by the run that continues it."""
 
     kind: ClassVar[str] = "run_died"
     died: float
@@ -335,7 +335,7 @@ class RunDied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking(Event):
-    """Something that takes a while is done before a stage can begin."""
+    """Slow work before a stage can begin."""
 
     kind: ClassVar[str] = "looking"
     message: str
@@ -344,7 +344,7 @@ class Looking(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled(Event):
-    """A stage goes by what earlier runs of the same function took, or does so no longer."""
+    """A stage relies on measurements of earlier runs, or no longer does."""
 
     kind: ClassVar[str] = "recalled"
     message: str
@@ -353,7 +353,7 @@ class Recalled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack(Event):
-    """Kept files are gone or are not what was kept: items that count as done no more."""
+    """Kept files are missing or have changed: their items no longer count as done."""
 
     kind: ClassVar[str] = "taken_back"
     items: int
@@ -377,7 +377,7 @@ class CommandStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSeen(Event):
-    """A process of a supervised command is among those that hold most, or runs another program now."""
+    """A process of a supervised command is among the largest, or runs another program now."""
 
     kind: ClassVar[str] = "process_seen"
     pid: int
@@ -388,7 +388,7 @@ class ProcessSeen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelKill(Event):
-    """The kernel killed processes of a supervised command for memory; told when that was seen."""
+    """The kernel killed processes of a supervised command for memory; emitted when it was seen."""
 
     kind: ClassVar[str] = "kernel_kill"
     count: int

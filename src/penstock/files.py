@@ -1,4 +1,4 @@
-"""Atomic files (whole or absent), and fingerprints that tell whether one is still the same.
+"""Atomic files (whole or absent), and fingerprints that tell whether a file has changed.
 
 Covers atomic writing, digests and fingerprints. A sink writes through :func:`atomic` only.
 """
@@ -23,7 +23,7 @@ _WHOLE = 8 << 20
 
 @contextmanager
 def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary name on the same disk; rename it to ``path`` when the block succeeds.
+    """Give a temporary path on the same disk; rename it to ``path`` when the block succeeds.
 
     Readers see the whole file or none. With ``durable`` the file and its folder are
     synchronised to disk first. If the block raises, nothing is left behind. Inside a run folder in
@@ -63,7 +63,7 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
 
 
 def renew(path: Path) -> None:
-    """Put a copy in a file's place, if there is one: who still has it open appends to one without a name.
+    """Replace a file, if it exists, by a copy: who still has it open appends to an unlinked file.
 
     Raises:
         OSError: there is no room for the copy.
@@ -74,7 +74,7 @@ def renew(path: Path) -> None:
 
 
 def discard(path: str | os.PathLike[str]) -> None:
-    """Remove a file or folder that has a final name, or nothing where there is none.
+    """Remove a file or folder that has its final name, if it exists.
 
     Inside a run folder in use it is moved among the drafts first: a process whose run was taken over
     cannot do that, so it never removes what its successor has kept.
@@ -103,7 +103,7 @@ def discard(path: str | os.PathLike[str]) -> None:
 
 
 def put_aside(path: Path, target: Path) -> None:
-    """Move a file or folder that has a final name to another place on the same disk, by way of the drafts.
+    """Move a file or folder with a final name to another place on the same disk, via the drafts.
 
     Raises:
         OSError: it cannot be moved.
@@ -138,7 +138,7 @@ def _sync(path: Path) -> None:
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """BLAKE2b-128 of a whole file, as hex, read in blocks of 1 MiB; of a folder, over all in it.
+    """BLAKE2b-128 of a whole file, as hex, read in blocks of 1 MiB; of a folder, over everything in it.
 
     Raises:
         OSError: it is not there or not readable.
@@ -147,12 +147,12 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def digest_of(data: bytes) -> str:
-    """The same of bytes that are in memory."""
+    """The same digest of bytes in memory."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def proof(path: str | os.PathLike[str], *, pulse: Callable[[], None] | None = None) -> tuple[int, str]:
-    """Bytes and digest of a file; of a folder, the bytes of its files and a digest of names and digests.
+    """Size and digest of a file; of a folder, the sum of its sizes and a digest of names and digests.
 
     Args:
         path: the file or folder.
@@ -227,7 +227,7 @@ def differs(
 
 
 def prove(path: str | os.PathLike[str], size: int, digest: str, *, since: float | None = None) -> None:
-    """Make sure that a part is what was kept, before it is believed.
+    """Verify that a part is what was kept, before it is used.
 
     Args:
         path: the file or folder.
@@ -244,7 +244,7 @@ def prove(path: str | os.PathLike[str], size: int, digest: str, *, since: float 
 
 
 def last_touched(path: str | os.PathLike[str]) -> int:
-    """When a file, or anything in a folder, was written or renamed last, in ns as its file system tells.
+    """The latest mtime or ctime of a file, or of anything in a folder, in ns.
 
     Raises:
         OSError: it is not there.
@@ -274,17 +274,17 @@ def _leads_out(path: Path, folder: Path) -> bool:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file; a name that no file can have is that of none."""
+    """Whether a file exists; False for names that no file can have."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where a name is too long
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder; see :func:`is_file`."""
+    """Whether a folder exists; see :func:`is_file`."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder, in the order of names, the folders after what is in them."""
+    """Everything in a folder, ordered by name, folders after their content."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             yield from walk(path)
@@ -292,7 +292,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Tell cheaply whether a file is still the one it was: ``size:time:digest``.
+    """A cheap fingerprint that tells whether a file has changed: ``size:time:digest``.
 
     Up to 8 MiB the whole content counts and the time does not, so that a copy is the same file. Of
     a larger file its first and last 64 KiB count, and the time for what lies between.
@@ -304,7 +304,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
 
 
 def fingerprint_content(path: str | os.PathLike[str]) -> str:
-    """The same by the whole content, however large: a copy is the same file.
+    """A fingerprint of the whole content, however large: a copy is the same file.
 
     Raises:
         OSError: the file is not there or not readable.
@@ -313,7 +313,7 @@ def fingerprint_content(path: str | os.PathLike[str]) -> str:
 
 
 def fingerprint_stat(path: str | os.PathLike[str]) -> str:
-    """The same by size and time of writing alone; a copy that keeps its time is the same file.
+    """A fingerprint of size and mtime alone; a copy that keeps its mtime is the same file.
 
     Raises:
         OSError: the file is not there.
@@ -333,7 +333,7 @@ def check_readable(path: str) -> None:
 
 
 def stat_told(status: os.stat_result) -> str:
-    """The same, of a file that was looked at."""
+    """The same, from a stat result."""
     return f"{status.st_size}:{status.st_mtime_ns}:-"
 
 

@@ -1,4 +1,4 @@
-"""Untrusted texts and files, made safe to parse and print: all of them pass through here.
+"""Makes untrusted texts and files safe to parse and print: all of them pass through here.
 
 Covers what an exception, an item's name or a line of a run folder says, on its way to a terminal, log
 or page; JSON read in bounded depth and size; and names of parts, which may not lead out of their folder.
@@ -41,7 +41,7 @@ _HIDDEN = re.compile(
 
 
 def line(text: str, most: int = LONGEST) -> str:
-    """A text as one line in which everything can be seen: ``\\x1b``, ``\\n``, ``\\u202e``.
+    """A text as one line with everything visible: ``\x1b``, ``\n``, ``\u202e``.
 
     Args:
         text: anybody's.
@@ -57,7 +57,7 @@ def lines(text: str, most: int = 20 * LONGEST) -> str:
 
 
 def warn(text: str) -> None:
-    """Say on stderr, as one line, what is odd and yet no error; not where ``--quiet`` was given."""
+    """Print a one-line warning on stderr, unless ``--quiet`` was given."""
     import click
 
     context = click.get_current_context(silent=True)
@@ -66,13 +66,13 @@ def warn(text: str) -> None:
 
 
 def as_cell(text: str, longest: int = 10_000) -> str:
-    """A text in which a terminal sees nothing to obey, and a spreadsheet no formula."""
+    """A text made safe for terminals (no escapes) and spreadsheets (no formulas)."""
     text = line(text, longest)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def in_html(text: str, most: int = LONGEST) -> str:
-    """The same for a page: newlines stay, and nothing of it is markup."""
+    """The same for HTML: newlines stay, and all markup is escaped."""
     from html import escape
 
     return escape(lines(text, most))
@@ -98,12 +98,12 @@ def _bounded(text: str, most: int) -> str:
 
 
 def told(value: object, most: int = LONGEST) -> str:
-    """``str(value)`` of anybody's object, bounded; its ``__str__`` may raise, or return anything."""
+    """``str(value)`` of any object, bounded; its ``__str__`` may raise or return anything."""
     return _said(value, str, most)
 
 
 def shown(value: object, most: int = LONGEST) -> str:
-    """``repr(value)`` in the same way."""
+    """``repr(value)``, with the same care."""
     return _said(value, repr, most)
 
 
@@ -123,7 +123,7 @@ def kind_of(value: object) -> str:
 
 
 def name_of(function: object) -> str:
-    """What somebody's function, or class, is called, bounded; the name of its type where it has no name."""
+    """The bounded name of a function or class, or of the object's type if it has no name."""
     try:
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     except Exception:
@@ -132,7 +132,7 @@ def name_of(function: object) -> str:
 
 
 def reason_of(error: BaseException, most: int = 500) -> str:
-    """The type and message of somebody's exception, in one line."""
+    """The type and message of an exception, in one line."""
     message = line(told(error, most), most)
     return f"{kind_of(error)}: {message}" if message else kind_of(error)
 
@@ -143,7 +143,7 @@ def home_of(value: object) -> str:
 
 
 def is_a(error: BaseException, kinds: type[_Error] | tuple[type[_Error], ...]) -> TypeGuard[_Error]:
-    """Whether it is one of these: by its type, as ``isinstance`` asks an object, which may raise or lie."""
+    """Whether it is one of these, by its type: ``isinstance`` asks the object, which may raise or lie."""
     return issubclass(type(error), kinds)
 
 
@@ -174,7 +174,7 @@ def file_of(error: BaseException) -> str:
 
 
 def trace_of(error: BaseException, frames: TracebackType | None, most: int = 10 * LONGEST) -> str:
-    """A traceback as lines, its end where it is long.
+    """A traceback as lines; of a long one, the end.
 
     Args:
         error: the exception.
@@ -196,7 +196,7 @@ _FRAME = re.compile(r'^( *)File "([^"\n]+)", line (\d+)(?:, in .*)?\n(?!\1  )', 
 
 
 def with_sources(text: str) -> str:
-    """A traceback from another process, with the lines that only this one knows: of a notebook's cells."""
+    """A traceback from another process, with source lines that only this one has: a notebook's cells."""
     import linecache
 
     def with_line(found: re.Match[str]) -> str:
@@ -212,7 +212,7 @@ def with_sources(text: str) -> str:
 
 
 def parse(text: str | bytes) -> Any:
-    """JSON text as values, in bounded depth.
+    """Parse JSON text, in bounded depth.
 
     Raises:
         ValueError: it is none, or nested deeper than 200.
@@ -242,12 +242,12 @@ def _too_deep(value: Any) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Whether a JSON value is a whole number that can be reckoned with."""
+    """Whether a JSON value is an integer in a sane range."""
     return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number at all, finite."""
+    """Whether it is a finite number."""
     return is_count(value) or (type(value) is float and -(2.0**63) < value < 2.0**63)
 
 
@@ -274,7 +274,7 @@ def read_text(path: Path, most: int = _GiB) -> str:
 
 
 def opened(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
-    """Open a regular file for reading: no device, no pipe that nobody writes.
+    """Open a regular file for reading; refuses devices and pipes, which could block.
 
     Raises:
         OSError: it is not there, not readable, or something else.
@@ -293,7 +293,7 @@ def opened(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
 def load_npz(
     path: str | os.PathLike[str], most: int = _GiB, *, needed: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The arrays of an ``.npz`` file, none of them larger than what lies in it.
+    """The arrays of an ``.npz`` file, none of them larger than its data in the file.
 
     Python objects are never read: what holds them and is not needed is left out.
 
@@ -361,14 +361,14 @@ def npy_header(file: Any) -> tuple[tuple[int, ...], bool, Any]:
 
 
 def is_plain(name: object) -> bool:
-    """Whether this is a name of a part: one or more plain names, ``a/b``, or ``.`` for the folder itself."""
+    """Whether this is a valid name of a part: one or more plain names, ``a/b``, or ``.`` for the folder."""
     if not isinstance(name, str) or "\0" in name:
         return False
     return name == "." or all(each not in ("", ".", "..") for each in name.split("/"))
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file lies in a folder, wherever links lead; links in a circle lead nowhere."""
+    """Whether a file lies in a folder after links are resolved; circular links lead nowhere."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # of Python before 3.13
@@ -376,7 +376,7 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def within(folder: Path, name: str) -> Path:
-    """Where a part lies.
+    """The path of a part, checked to lie inside its folder.
 
     Args:
         folder: of its sink.

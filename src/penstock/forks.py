@@ -1,4 +1,4 @@
-"""Detects a process that was forked from ours: it must not act as if it were us.
+"""Detects a process that was forked from ours and must not act as if it were us.
 
 A function may call ``os.fork()``, and its child comes back from the function as well: into our loop, with
 our channel, our note and our drafts. Here is how it is told, at hardly any cost, and how it ends: as Python
@@ -25,7 +25,7 @@ os.register_at_fork(after_in_child=_count)
 
 
 class Here:
-    """This process, so that a fork of it can be told later."""
+    """This process, so that a fork of it can be recognised later."""
 
     __slots__ = ("count", "pid")
 
@@ -34,11 +34,11 @@ class Here:
         self.pid = os.getpid()
 
     def left(self) -> bool:
-        """Whether we are in a child by now, also one that was forked past Python."""
+        """Whether we are in a child by now, including one forked without Python's knowledge."""
         return count != self.count or os.getpid() != self.pid
 
     def refusal(self, what: str) -> str | None:
-        """Why a child may not go on with what is its parent's, in a sentence; None where we are no child.
+        """Why a child may not use what is its parent's, in a sentence; None if we are no child.
 
         Args:
             what: that is the parent's, as one names it.
@@ -61,7 +61,7 @@ class Here:
 
 
 def end(error: BaseException | None = None) -> NoReturn:
-    """End a child: with the code that a program would have, running nothing of ours on the way."""
+    """Exit a child with a program's usual exit code, running none of our clean-up."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

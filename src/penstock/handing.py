@@ -40,7 +40,7 @@ _lock = threading.RLock()
 
 
 def ask(word: bytes) -> int:
-    """A descriptor of the process that this one works for.
+    """Get a descriptor from the process that this one works for.
 
     Raises:
         OSError: there is none.
@@ -59,7 +59,7 @@ def ask(word: bytes) -> int:
 
 
 def give(asking: socket.socket, word: bytes) -> None:
-    """Answer one who asked for what was lent."""
+    """Answer a request for a descriptor that was lent."""
     loan = _lent.get(int(word)) if word.isdigit() else None
     if loan is not None:
         socket.send_fds(asking, [b"here"], [loan.descriptor])
@@ -76,7 +76,7 @@ class _Loan:
 
 
 class Lender:
-    """Stands for the child that multiprocessing thinks is being started; what is lent goes with this."""
+    """Stands in for the child that multiprocessing believes it is spawning; owns what is lent."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
@@ -85,11 +85,11 @@ class Lender:
 
     @property
     def lends(self) -> bool:
-        """Whether anything needs it."""
+        """Whether anything was lent."""
         return bool(self._numbers or self.kept)
 
     def duplicate_for_child(self, descriptor: int) -> int:
-        """Lend a descriptor; its number."""
+        """Lend a descriptor; returns its number."""
         status = os.fstat(descriptor)
         # One that was closed and opened anew since is not taken for it: the file of a loan stays open.
         key = descriptor, status.st_dev, status.st_ino, fcntl.fcntl(descriptor, fcntl.F_GETFL)
@@ -107,12 +107,12 @@ class Lender:
 
     @staticmethod
     def DupFd(number: int) -> Lent:
-        """What travels in its place."""
+        """The object that is pickled in a descriptor's place."""
         return Lent(number)
 
 
 class Lent:
-    """A descriptor on its way."""
+    """A descriptor in transit."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -121,7 +121,7 @@ class Lent:
         return Lent, (self._number,)
 
     def detach(self) -> int:
-        """The descriptor; in a worker."""
+        """The descriptor, in a worker."""
         return ask(str(self._number).encode())
 
 
@@ -138,7 +138,7 @@ def _take_back(numbers: list[int]) -> None:
 
 
 class spawning:
-    """Pickle what may be handed only to a child that is being started: locks, queues, shared values."""
+    """Allow pickling of what may only go to a child being spawned: locks, queues, shared values."""
 
     __slots__ = ("_before", "lender")
 
@@ -153,7 +153,7 @@ class spawning:
 
 
 def reducers() -> Mapping[Any, Any]:
-    """How multiprocessing pickles for such a child; the same object as long as that is the same."""
+    """multiprocessing's reducers for such a child; the same object while they are unchanged."""
     modules = sys.modules
     loaded = [modules.get(name) for name in relinked.MODULES]
     key = (*loaded, relinked.kinds_of_values(loaded[-1]), len(_registered))
@@ -172,7 +172,7 @@ def _keep(value: Any) -> None:
 
 
 def lender_now() -> Lender | None:
-    """Whoever lends what is being pickled on this thread."""
+    """The lender of what is being pickled on this thread."""
     popen = _context.get_spawning_popen()
     return popen if isinstance(popen, Lender) else None
 
@@ -187,7 +187,7 @@ def _theirs() -> Mapping[Any, Any]:
 
 
 def refusals() -> Mapping[Any, Any]:
-    """In a worker: how to pickle for whoever it works for what can be handed over only on the way here."""
+    """In a worker: reducers that refuse what can be handed over only on the way here."""
     return dict.fromkeys(_theirs(), _refuse)
 
 

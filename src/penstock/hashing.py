@@ -1,4 +1,4 @@
-"""Hashes of values that are the same everywhere: on every machine, in every version, for any batch.
+"""Hashes of values that are identical on every machine, in every version, for any batch.
 
 splitmix64's finaliser (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"); of
 texts over their bytes in words of eight. Not for secrets: whoever chooses the values can choose the hashes.
@@ -21,7 +21,7 @@ _NULL = np.uint64(0x6E756C6C)
 
 
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A random-looking 64-bit number for each 64-bit number, no two alike: splitmix64's finaliser alone."""
+    """A bijective mix of each 64-bit number: splitmix64's finaliser alone."""
     x = numbers
     x = (x ^ (x >> np.uint64(30))) * _FIRST
     x = (x ^ (x >> np.uint64(27))) * _SECOND

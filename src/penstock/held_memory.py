@@ -69,7 +69,7 @@ class _Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is ours, in bytes, each page once."""
+    """Our shared memory in bytes, each page counted once."""
 
     all: int
     """All of it."""
@@ -80,7 +80,7 @@ class Held:
 
 
 class Shared:
-    """Bytes of shared memory that our processes hold; to be asked every few milliseconds.
+    """Bytes of shared memory that our processes hold; cheap enough to read every few milliseconds.
 
     Args:
         root: under which /proc lies.
@@ -106,7 +106,7 @@ class Shared:
         """How often descriptors were looked through."""
 
     def read(self, processes: Mapping[int, int], resident: int, own: int, *, short: bool = False) -> Held:
-        """What is held now.
+        """Bytes held now.
 
         Args:
             processes: whose each process is, by its number: all of ours, this one too.
@@ -134,7 +134,7 @@ class Shared:
             return self._held(resident, own)
 
     def hear(self, processes: Mapping[int, int]) -> None:
-        """A file appeared in a folder of shared memory: look who has it open, before it is closed."""
+        """A file appeared in a folder of shared memory: find who has it open before it is closed."""
         with self._lock:
             if self._credit > 0:
                 self._look(processes, whole=False)

@@ -1,4 +1,4 @@
-"""Which process a number means: numbers are used again, after a boot and within one too.
+"""Process identity: pids are reused, after a reboot and within one boot too.
 
 What tells a process from every other: the boot, the namespace its number counts in, and when it began. Who
 signals a process that is not its own child looks once more whose it is, while nobody else can get its number.
@@ -22,21 +22,21 @@ UNSEEN = "unseen"
 
 @functools.cache
 def boot() -> str:
-    """Differs from boot to boot; empty where that is not told."""
+    """A text that differs from boot to boot; empty if unknown."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
 def namespace() -> str:
-    """Which processes can be seen from here; empty where that is not told."""
+    """The PID namespace, whose processes are visible from here; empty if unknown."""
     with suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return ""
 
 
 def started(pid: int | str, root: Path = SYSTEM) -> str:
-    """When a process began, in clock ticks since boot; empty when it is gone or only waits to be reaped.
+    """When a process started, in clock ticks since boot; empty when it is gone or a zombie.
 
     Args:
         pid: its number, or ``"self"``.
@@ -51,7 +51,7 @@ def started(pid: int | str, root: Path = SYSTEM) -> str:
 
 
 def began(pid: int) -> str:
-    """The same, also of one that only waits to be reaped; empty where it cannot be looked at."""
+    """The same, for zombies too; empty if it cannot be read."""
     try:
         return after_command(Path(f"/proc/{pid}/stat").read_bytes()).split()[19].decode()
     except OSError:
@@ -59,7 +59,7 @@ def began(pid: int) -> str:
 
 
 def send(pid: int, number: int, is_ours: Callable[[int], bool]) -> bool:
-    """Signal a process that is ours, and no other that has got its number since it was found.
+    """Signal a process only if it is still the one that was found: pids are reused.
 
     Args:
         pid: its number.
@@ -90,7 +90,7 @@ def send(pid: int, number: int, is_ours: Callable[[int], bool]) -> bool:
 
 
 def reap(pid: int, since: str) -> None:
-    """Take the end of a child that was adopted, if it has ended; never that of another child.
+    """Wait for an adopted child, if it has ended; never for another child.
 
     Args:
         pid: its number.
@@ -106,7 +106,7 @@ def reap(pid: int, since: str) -> None:
 
 
 def after_command(stat: bytes) -> bytes:
-    """The fields of a ``/proc/PID/stat`` from the state on.
+    """The fields of ``/proc/PID/stat`` from the state on.
 
     They are counted from the end of the command's name, which may hold anything, blanks and brackets too.
     """

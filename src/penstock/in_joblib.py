@@ -1,4 +1,4 @@
-"""Imported where the joblib backend's workers are forked from: they know ours by name without loading it."""
+"""Imported where the joblib backend's workers are forked: registers the backend's name without loading it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set of items kept as sorted, disjoint intervals: 10^6 items in a row are one pair."""
+"""A set of integers kept as sorted, disjoint intervals: 10^6 items in a row are one pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Intervals:
             self.add(start, stop)
 
     def __len__(self) -> int:
-        """How many integers are in it."""
+        """The number of integers in the set."""
         return self._size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -28,7 +28,7 @@ class Intervals:
         return place >= 0 and item < self._stops[place]
 
     def add(self, start: int, stop: int) -> None:
-        """Put ``start <= i < stop`` in; what is there already stays."""
+        """Add ``start <= i < stop``; idempotent."""
         if start >= stop:
             return
         left = bisect_left(self._stops, start)
@@ -44,7 +44,7 @@ class Intervals:
         self._stops[left:right] = [stop]
 
     def remove(self, start: int, stop: int) -> None:
-        """Take ``start <= i < stop`` out; what is not there is no matter."""
+        """Remove ``start <= i < stop``; idempotent."""
         if start >= stop:
             return
         left = bisect_right(self._stops, start)
@@ -61,19 +61,19 @@ class Intervals:
         self._stops[left:right] = [b for _, b in rest]
 
     def overlaps(self, start: int, stop: int) -> bool:
-        """Whether any of ``start <= i < stop`` is in it."""
+        """Whether any of ``start <= i < stop`` is in the set."""
         place = bisect_right(self._stops, start)
         return place < len(self._starts) and self._starts[place] < stop and start < stop
 
     def first(self, *, at: int = 0) -> tuple[int, int] | None:
-        """The first interval that ends after ``at``, cut to begin there at the earliest."""
+        """The first interval that ends after ``at``, cut to begin at ``at`` or later."""
         place = bisect_right(self._stops, at)
         if place >= len(self._starts):
             return None
         return max(self._starts[place], at), self._stops[place]
 
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """The intervals of ``start <= i < stop`` that are not in it."""
+        """The intervals of ``start <= i < stop`` that are not in the set."""
         at = start
         for place in range(bisect_right(self._stops, start), len(self._starts)):
             if self._starts[place] >= stop:

@@ -83,7 +83,7 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return None if self._warm is None else self._warm.executor
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many workers there are at most."""
+        """The most workers at once."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
@@ -91,7 +91,7 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return max(cpus() + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Make ready for one ``Parallel``, whose own options go before those of the context."""
+        """Prepare for one ``Parallel``, whose own options override those of the context."""
         options = {**self.backend_kwargs, **options}
         _check(options)
         n_jobs = self.effective_n_jobs(n_jobs)
@@ -129,12 +129,12 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._warm = warm.take(self._options)
 
     def start_call(self) -> None:
-        """A ``Parallel`` is called, perhaps not for the first time: globals may have changed since."""
+        """A ``Parallel`` is called, perhaps again: globals may have changed since."""
         if self._warm is not None:
             self._warm.executor.renew_globals()
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
-        """Have a worker call ``func``: calls that joblib has put together.
+        """Have a worker call ``func``: a batch of calls that joblib has put together.
 
         Where they cannot be done together, each is tried alone: only one that cannot be done fails,
         and is named.
@@ -185,21 +185,21 @@ class PenstockBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             whole.set_exception(error)
 
     def retrieve_result_callback(self, future: Any) -> Any:
-        """The results of a batch of calls, read from their file only when they are wanted.
+        """The results of a batch of calls, read from their file on demand.
 
         joblib keeps what this gives until its user comes for it.
         """
         return _results(future) if isinstance(future, CallFuture) else future.result()
 
     def terminate(self) -> None:
-        """Leave the workers to the next ``Parallel``."""
+        """Leave the workers for the next ``Parallel``."""
         if self._warm is not None:
             warm.give_back(self._warm, self._idle)
             self._warm = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """A call failed: drop the others."""
+        """A call failed: cancel the others."""
         if self._warm is not None:
             self._warm.executor.abandon()
             warm.give_back(self._warm, self._idle)
@@ -221,11 +221,11 @@ class _Rescuing(PenstockBackend):
 
 # By the names of what they replace: Parallel(verbose=1) prints these.
 class LokyBackend(_Rescuing):
-    """In place of loky's."""
+    """Replaces the backend ``loky``."""
 
 
 class MultiprocessingBackend(_Rescuing):
-    """In place of ``multiprocessing``'s."""
+    """Replaces the backend ``multiprocessing``."""
 
 
 RESCUING = {"loky": LokyBackend, "multiprocessing": MultiprocessingBackend}
@@ -300,7 +300,7 @@ def _with_threads(threads: int, func: Callable[[], Any]) -> Any:
 
 
 def register(*, default: bool = False) -> None:
-    """Make the backend known to joblib; with ``default``, what is used where none is named."""
+    """Register the backend with joblib; with ``default``, as the one used where none is named."""
     joblib.register_parallel_backend(NAME, Backend, make_default=default)
 
 

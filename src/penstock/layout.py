@@ -1,4 +1,4 @@
-"""Every name inside a run folder; they are its file format.
+"""Every name inside a run folder; together they are its file format.
 
 RUN/                          results of a run of one job; of several stages, a folder for each
     report.html, report.json  what was done, for people and for programs
@@ -43,12 +43,12 @@ JOB = "job"
 
 
 def stage_folder(stage: str) -> str:
-    """Name of a stage's folder in the state folder; a run of one job has no stage's name."""
+    """Name of a stage's folder in the state folder; the only stage of a job's run has no name."""
     return stage or JOB
 
 
 def journal_of(stage: str) -> str:
-    """Place of a stage's journal, from the run folder on."""
+    """Path of a stage's journal, relative to the run folder."""
     return f"{STATE}/{stage_folder(stage)}/{JOURNAL}"
 
 

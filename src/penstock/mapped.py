@@ -1,4 +1,4 @@
-"""Memory that this process shares by mapping it, made fit to be mapped by workers too.
+"""Memory that this process shares by mapping it, made available to workers for mapping.
 
 A forked child inherits what its parent has mapped: the memory of a ``RawArray``, of ``shared_memory``, of an
 ``mmap`` of a file, and NumPy arrays that lie in it. Workers are forked from another process, so they are lent
@@ -23,7 +23,7 @@ from penstock import handing
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One of this process's, shared with whoever maps the same file."""
+    """A mapping of this process, shared with all who map the same file."""
 
     start: int
     end: int
@@ -36,7 +36,7 @@ class Mapping:
 
 
 def around(address: int, size: int) -> Mapping | None:
-    """The shared mapping that holds these bytes; None where none does."""
+    """The shared mapping that contains these bytes; None if there is none."""
     with open("/proc/self/maps", errors="surrogateescape") as lines:
         for line in lines:
             start, _, end = line.split(" ", 1)[0].partition("-")
@@ -57,7 +57,7 @@ def _mapping(line: str) -> Mapping | None:
 
 @contextmanager
 def file_of(mapping: Mapping) -> Iterator[int]:
-    """A descriptor of the file behind it.
+    """A descriptor of the mapped file.
 
     Raises:
         OSError: it cannot be opened: it has no name, or another file has that by now.
@@ -91,7 +91,7 @@ def _arenas() -> list[Any]:
 
 
 def root_of(array: Any) -> Any:
-    """Whose memory a NumPy array shows."""
+    """The object whose memory a NumPy array shows."""
     base = array
     while True:
         below = getattr(base, "base", None)
@@ -103,13 +103,13 @@ def root_of(array: Any) -> Any:
 
 
 def may_be_mapped(array: Any) -> bool:
-    """Whether a NumPy array shows memory of somebody else, which may be shared."""
+    """Whether a NumPy array shows foreign memory, which may be shared."""
     root = root_of(array)
     return root is not array and type(root) not in (type(array), bytes, bytearray)
 
 
 def span(array: Any) -> tuple[int, int]:
-    """The first byte of a NumPy array of any strides, and how many bytes it reaches over."""
+    """Address of a NumPy array's first byte and the extent it covers, for any strides."""
     low = high = array.__array_interface__["data"][0]
     for length, stride in zip(array.shape, array.strides, strict=True):
         low += min(stride * (length - 1), 0)
@@ -118,7 +118,7 @@ def span(array: Any) -> tuple[int, int]:
 
 
 def address_of(mapped: mmap.mmap) -> int | None:
-    """Where an mmap lies; None where it may not be written to."""
+    """The address of an mmap; None if it is read-only."""
     import ctypes
 
     try:
@@ -134,7 +134,7 @@ _arenas_here: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionar
 
 
 def map_again(number: int, offset: int, size: int, writable: bool) -> mmap.mmap:
-    """Map a file that is lent, once as long as anybody uses it.
+    """Map a file that is lent, once for all its users.
 
     Args:
         number: of the loan.

@@ -1,4 +1,4 @@
-"""This process's own memory, read exactly and cheaply from ``/proc/self``.
+"""This process's own memory, measured exactly and cheaply from ``/proc/self``.
 
 Two readings, at the begin and the end of a call, and the rule of :mod:`penstock.peaks` between them:
 no spike is missed, and files that were mapped count at most for the page faults that they took. The
@@ -25,7 +25,7 @@ _CLEAR = 1 << 20
 
 
 class Meter:
-    """Peak, held and mapped memory of this process. One per process: the files are its own.
+    """Peak, held and mapped memory of this process. One per process: it owns its files.
 
     Args:
         children: whether what its children hold, and theirs, counts too. Of these only the present
@@ -58,11 +58,11 @@ class Meter:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Those that it reads and writes through."""
+        """Its open descriptors."""
         return self._status, self._clear
 
     def reset(self) -> Mark:
-        """Begin a new peak; the reading that it begins with."""
+        """Start a new peak; returns the reading it starts with."""
         huge = self._huge.recent() if self._lasted > _LONG else self._huge.latest
         before = _faults()
         if self.peaks:
@@ -76,7 +76,7 @@ class Meter:
         return held + self.children()
 
     def children(self) -> int:
-        """What children hold besides; 0 where they do not count.
+        """Bytes that children hold in addition; 0 if they are not counted.
 
         Children that were forked, and run no program of their own, have our pages until either writes:
         they count with what was theirs alone when they were first seen, and what they grew by since.
@@ -103,7 +103,7 @@ class Meter:
         return total + max(apart, most)
 
     def peak(self) -> tuple[int, int, Mark]:
-        """The most since :meth:`reset`, what is held now, and the reading behind these, in bytes.
+        """The peak since :meth:`reset`, bytes held now, and the reading behind both.
 
         What the reading says of huge pages counts only where the two numbers are far apart.
         """
@@ -163,7 +163,7 @@ def _has_children() -> bool:
 
 
 def own_pages(pid: int | str = "self") -> int:
-    """Anonymous + shared bytes that belong to this process alone, not in common with its fork server.
+    """Anonymous + shared bytes of this process alone, without pages shared with its fork server.
 
     Slow (0.7 to 20 ms): for a worker at its birth, never in a loop. 0 where it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Those who are told of every event: none of them can end what it watches."""
+"""Observers are told every event; none of them can end what it observes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.warned import warn
 
 
 class Observers:
-    """Tells every event to each of them, in order.
+    """Passes every event to each observer, in order.
 
     One that raises is named in a warning, once, and is told the next event all the same: it may have
     stumbled over one kind. Our own errors (the run is another's now) pass, and in the main thread Ctrl-C and

@@ -1,4 +1,4 @@
-"""Rows that lie apart by the hash of a key: what the sink ``Partitions`` keeps, as its readers see it."""
+"""Rows partitioned by the hash of a key: what the sink ``Partitions`` keeps, as its readers see it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Partitioned:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Of every table."""
+        """The schema of every table."""
         import pyarrow.parquet as pq
 
         return pq.read_schema(self.folder / COMMON)
@@ -98,7 +98,7 @@ class Partitioned:
         return self._sums(1)
 
     def groups(self, number: int) -> Iterator[tuple[Path, list[int]]]:
-        """(file, row groups) of all that a partition has, in the order of batches."""
+        """(file, row groups) of a partition's data, in the order of batches."""
         first = 0
         for line in self._lines:
             rounds, _, name = line.split(" ", 2)
@@ -130,7 +130,7 @@ class Partitioned:
 
 @dataclass(frozen=True)
 class Partition:
-    """All rows whose keys have one hash in common: an iterable of tables, in the order of the items.
+    """All rows whose keys share one hash: an iterable of tables, in the order of the items.
 
     A table has at most 65,536 rows, so that memory holds no partition unless the function does.
     """
@@ -140,12 +140,12 @@ class Partition:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of its tables, also where there are none."""
+        """The schema of its tables, even if there are none."""
         return self.whole.schema
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return int(self.whole.rows[self.number])
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -159,7 +159,7 @@ class Partition:
                     yield pa.Table.from_batches([piece]).select(schema.names).cast(schema)
 
     def table(self) -> pa.Table:
-        """All of it in memory."""
+        """All its rows in memory."""
         import pyarrow as pa
 
         return pa.concat_tables([self.schema.empty_table(), *self]).combine_chunks()

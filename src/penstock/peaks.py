@@ -1,4 +1,4 @@
-"""The most memory that a process held between two readings, without the files that it mapped.
+"""The peak memory of a process between two readings, mapped files excluded.
 
 The kernel's high-water mark (VmHWM) misses no spike, but counts the pages of mapped files, which are
 no memory that can run out, and does not tell at which moment it stood there. So it is believed only
@@ -34,7 +34,7 @@ _KEPT = 512
 
 
 class Mark(NamedTuple):
-    """What the kernel tells about one process at one moment."""
+    """The kernel's counters of one process at one moment."""
 
     at: float
     """Seconds of the monotonic clock."""
@@ -70,7 +70,7 @@ def resident(status: bytes) -> tuple[int, int, int, int]:
 
 
 def fields(stat: bytes) -> list[bytes]:
-    """The first fields of ``/proc/PID/stat`` behind the command's name, which may hold anything.
+    """The first fields of ``/proc/PID/stat`` after the command's name, which may contain anything.
 
     Raises:
         ValueError: there is no such text: the process is gone.
@@ -79,17 +79,17 @@ def fields(stat: bytes) -> list[bytes]:
 
 
 def faults(of: list[bytes]) -> int:
-    """Page faults so far, minor and major, of all threads; from :func:`fields`."""
+    """Minor and major page faults of all threads so far, from :func:`fields`."""
     return int(of[7]) + int(of[9])
 
 
 def faults_below(of: list[bytes]) -> int:
-    """The same of children that have ended and were waited for."""
+    """The same for children that have ended and were reaped."""
     return int(of[8]) + int(of[10])
 
 
 def take(of: list[bytes], status: bytes, again: Callable[[], bytes], huge: HugePages) -> tuple[Mark, int]:
-    """A reading of a process; (the mark, its shared memory).
+    """A reading of a process: (the mark, its shared memory).
 
     Args:
         of: the :func:`fields` of its stat, read just before ``status``.
@@ -112,7 +112,7 @@ def take(of: list[bytes], status: bytes, again: Callable[[], bytes], huge: HugeP
 
 
 def between(first: Mark, last: Mark, page: int, *, known: int = 0) -> int:
-    """The most that was held between two readings of one process.
+    """The peak between two readings of one process.
 
     Never too low where as many file pages as at one of the readings were mapped all the time, and the
     mark did not stand too high to tell (see :class:`Peak`). File pages that came in between count as
@@ -156,7 +156,7 @@ def _closely(first: Mark, last: Mark, page: int, known: int) -> int:
 
 
 class Peak:
-    """The rule for a process that is read again and again; fed its readings in their order.
+    """The peak of a process that is read repeatedly; fed its readings in order.
 
     Args:
         first: the first reading.
@@ -176,7 +176,7 @@ class Peak:
         self._since = first.held
 
     def feed(self, reading: Mark, *, known: int = 0) -> int:
-        """Take the next reading; the most that was held since the one before, and that was not told then."""
+        """Take the next reading; returns the peak since the last one that was not reported then."""
         most = max(reading.held, _closely(self.last, reading, self._page, known))
         self.best = max(self.best, most)
         # Whatever lowered the mark, the worker itself or we: it tells what was held since then.
@@ -188,7 +188,7 @@ class Peak:
 
 
 class Trail:
-    """The readings of one process during a batch, so that a call can be told from them afterwards.
+    """A process's readings during a batch, from which the peak of a single call can be derived.
 
     Of a long batch every second, fourth, eighth is kept: a few hundred at most, evenly spread.
     """
@@ -197,13 +197,13 @@ class Trail:
         self.clear()
 
     def clear(self) -> None:
-        """Another batch begins."""
+        """Start a new batch."""
         self._steps: list[tuple[Mark, int, int]] = []
         self._stride = 1
         self._merged = 0
 
     def add(self, reading: Mark, most: int) -> None:
-        """A reading, and the most that was held since the one before."""
+        """Add a reading, and the peak since the last one."""
         step = (reading, most, reading.mark)
         if 0 < self._merged < self._stride:
             self._steps[-1] = _merge(self._steps[-1], step)
@@ -217,7 +217,7 @@ class Trail:
             self._merged = self._stride
 
     def peak(self, begin: Mark, end: Mark, told: int) -> int:
-        """The most that was held during a call: by these readings and by its own two.
+        """The peak of a call, from these readings and its own two.
 
         Args:
             begin: the process's own reading at the beginning, when it had reset the mark.
@@ -245,7 +245,7 @@ def _merge(early: tuple[Mark, int, int], late: tuple[Mark, int, int]) -> tuple[M
 
 @cache
 def fault_size(root: Path = proc.SYSTEM) -> int:
-    """The most bytes that one page fault brings in, huge pages of 2 MiB aside: these are counted apart."""
+    """The most bytes that one page fault brings in; huge pages of 2 MiB are counted separately."""
     page = os.sysconf("SC_PAGE_SIZE")
     folder = root / "sys/kernel/mm/transparent_hugepage"
     general = "[never]" not in proc.text(folder / "enabled")
@@ -259,7 +259,7 @@ def fault_size(root: Path = proc.SYSTEM) -> int:
 
 
 class HugePages:
-    """Counts the huge pages that the machine has handed out; a reading takes 30 us."""
+    """Counts huge pages allocated on the machine; a reading takes 30 us."""
 
     def __init__(self) -> None:
         never = "[never]" in proc.text(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
@@ -271,11 +271,11 @@ class HugePages:
         """How many there were when we began to count."""
 
     def recent(self) -> tuple[int, int]:
-        """How many, at most a tenth of a second ago."""
+        """The count, at most a tenth of a second old."""
         return self.latest if time.monotonic() - self._at <= _HUGE_EVERY else self.read()
 
     def read(self) -> tuple[int, int]:
-        """How many so far."""
+        """The count so far."""
         if self._file is not None:
             text = self._file.read()
             self._at = time.monotonic()

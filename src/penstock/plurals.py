@@ -1,4 +1,4 @@
-"""Counts of things, in words."""
+"""Counts with nouns in the right number."""
 
 from __future__ import annotations
 

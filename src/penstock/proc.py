@@ -1,4 +1,4 @@
-"""What ``/proc`` tells about this process: its mounts, its control groups, the memory it holds.
+"""What ``/proc`` tells about a process: mounts, control groups, memory.
 
 Covers Linux. Where a file is not there (macOS), answers are empty or zero, and nothing raises.
 Every function takes the ``root`` under which ``/proc`` and ``/sys`` lie, so that tests can put a
@@ -23,7 +23,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system."""
+    """A mounted file system."""
 
     root: str
     """The folder of that file system which is seen at the mount point."""
@@ -37,7 +37,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """The control groups that hold this process in one hierarchy, as far as they can be seen."""
+    """The control groups of this process in one hierarchy, as far as they are visible."""
 
     version: Literal[1, 2]
     folders: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Hierarchy:
 
 
 def text(path: Path) -> str:
-    """Read a file of ``/proc`` or ``/sys``; empty when it is not there or not readable."""
+    """Read a file of ``/proc`` or ``/sys``; empty if it does not exist or is not readable."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -53,7 +53,7 @@ def text(path: Path) -> str:
 
 
 def fields(content: str) -> dict[str, int]:
-    """Read lines such as ``MemTotal:  16384 kB`` or ``anon 4096`` into bytes and counts by name."""
+    """Parse lines such as ``MemTotal:  16384 kB`` or ``anon 4096`` into bytes and counts by name."""
     values = {}
     for line in content.splitlines():
         words = line.replace(":", " ", 1).split()
@@ -63,7 +63,7 @@ def fields(content: str) -> dict[str, int]:
 
 
 class KernelFile:
-    """A small file of ``/proc`` or ``/sys``, kept open and read again from its beginning.
+    """A small file of ``/proc`` or ``/sys``, kept open and reread from its beginning.
 
     Some five times as fast as opening it each time: for what is read every few milliseconds.
     """
@@ -83,7 +83,7 @@ class KernelFile:
                 os.close(self._descriptor)
 
     def read(self) -> bytes:
-        """The content as it is now; empty when the file, or its control group, is not there."""
+        """The current content; empty if the file, or its control group, is gone."""
         if self._descriptor < 0:
             return b""
         try:
@@ -92,7 +92,7 @@ class KernelFile:
             return b""
 
     def value(self, start: bytes) -> int | None:
-        """The number on the line that begins with ``start``; None when there is no such line."""
+        """The number on the line that begins with ``start``; None if there is no such line."""
         return find(self.read(), start)
 
 
@@ -112,7 +112,7 @@ def find(content: bytes, start: bytes) -> int | None:
 
 
 def mounts(root: Path = SYSTEM) -> list[Mount]:
-    """Every visible mount; where one lies on top of another at the same point, only the upper one."""
+    """Every visible mount; where several lie on the same point, only the topmost."""
     visible: dict[str, Mount] = {}
     for line in text(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
@@ -175,7 +175,7 @@ def _view(path: str, mount: Mount, root: Path) -> tuple[bool, tuple[Path, ...]]:
 
 
 def descendants(pid: int, root: Path = SYSTEM) -> Iterator[int]:
-    """Children of a process, their children, and so on, as they are now."""
+    """All descendants of a process, as they are now."""
     waiting = [pid]
     while waiting:
         folder = root / "proc" / str(waiting.pop()) / "task"
@@ -194,7 +194,7 @@ TRACKER_SECONDS = 5.0
 
 
 def tracks_resources(pid: int, root: Path = SYSTEM) -> bool:
-    """Whether a process is a resource tracker, multiprocessing's or loky's, by its command line.
+    """Whether a process is a resource tracker of multiprocessing or loky, by its command line.
 
     It ends by itself as soon as nobody is left whom it is for, and then removes what they left: semaphores,
     shared memory, folders. Killed with them, it cannot.
@@ -218,7 +218,7 @@ def held_apart(pid: int, root: Path = SYSTEM) -> tuple[int, int]:
 
 
 def image(pid: int, root: Path = SYSTEM) -> bytes:
-    """Where a process's program lies: the same in a process and those that it forked, and in no other.
+    """The location of a process's program: the same in its forks, and in no other process.
 
     Empty when it is gone, or another user's.
     """
@@ -229,7 +229,7 @@ def image(pid: int, root: Path = SYSTEM) -> bytes:
 
 
 def share(pid: int, root: Path = SYSTEM) -> tuple[int, int]:
-    """(anonymous memory, its share of it where pages are in common) of a process; zeros when it is gone.
+    """(anonymous memory, the proportional share of it) of a process; zeros when it is gone.
 
     Slow: some 20 ms a GiB.
     """
@@ -247,7 +247,7 @@ _LOOKS = 2
 
 
 def same_memory(pid: int, other: int, root: Path = SYSTEM) -> bool:
-    """Whether two processes run in the very same memory, which then is to be counted once.
+    """Whether two processes run in one address space, which is to be counted once.
 
     A child that was made to run another program (vfork) does so until it runs it, and never again.
     """

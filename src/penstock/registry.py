@@ -37,7 +37,7 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Import a plug-in: the class (or object) its entry point names.
+    """Import a plug-in: the class (or object) that its entry point names.
 
     Raises:
         UnknownPlugin: no such name; lists the known ones.
@@ -97,7 +97,7 @@ def owner(kind: str, name: str) -> str:
 
 
 def family(kind: str, name: str) -> str:
-    """The workload that several are parts of, by the folder they lie in; empty for one that is whole.
+    """The name of the workload family in whose folder a workload lies; empty for one that stands alone.
 
     Raises:
         UnknownPlugin: no such name.
@@ -111,7 +111,7 @@ def family(kind: str, name: str) -> str:
 
 
 def name_of(kind: str, place: str) -> str | None:
-    """The name under which something is registered; None where it is not, or two packages claim the name.
+    """The name under which an object is registered; None if it is not, or if two packages claim the name.
 
     Args:
         kind: of the plug-in.
@@ -124,7 +124,7 @@ def name_of(kind: str, place: str) -> str | None:
 
 
 def raised_by(error: BaseException) -> str:
-    """The plug-in of somebody else's in whose code an exception was raised, in words; empty where in ours."""
+    """The foreign plug-in in whose code an exception was raised, in words; empty if it was ours."""
     theirs = {
         claim.module.partition(".")[0]: f"the {kind} {name!r} ({claim.value}, from {_owner(claim)})"
         for kind in KINDS

@@ -1,4 +1,4 @@
-"""Re-creates semaphores that were made for forked children, so that workers can get them.
+"""Re-creates semaphores that were made for forked children, so that workers can open them.
 
 ``multiprocessing`` unlinks a semaphore of a ``fork`` context at once: only who is forked from its maker has
 it, and workers are forked from another process. So when such a lock is handed over, a semaphore with a name
@@ -20,11 +20,11 @@ MODULES = _SYNCHRONIZE, _QUEUES, _SHARED
 
 
 class InUse(RuntimeError):
-    """Somebody has the old one."""
+    """The old semaphore is held by somebody."""
 
 
 def reducers(keep: Callable[[Any], None] = lambda _: None) -> Mapping[Any, Callable[[Any], Any]]:
-    """How to pickle each kind of object that holds such locks; of the modules that are loaded.
+    """Reducers for each kind of object that holds such locks, for the modules that are loaded.
 
     Args:
         keep: is told of each object that is pickled: it must live as long as whoever is sent it.
@@ -42,7 +42,7 @@ def reducers(keep: Callable[[Any], None] = lambda _: None) -> Mapping[Any, Calla
 
 
 def kinds_of_values(module: Any) -> int:
-    """How many kinds of shared values there are by now: each type has its own."""
+    """How many kinds of shared values exist by now: each ctype has its own."""
     return 0 if module is None else len(module.class_cache)
 
 

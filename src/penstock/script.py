@@ -1,4 +1,4 @@
-"""The main script as workers should know it, read by its syntax tree and never run here.
+"""Reads the main script by its syntax tree, never running it here, to know what workers will have of it.
 
 A script with a main guard is run once where workers are forked from, as the standard library's ``spawn`` runs
 it in each worker. One without would do its work there again, so nothing of it is run; what it has set in
@@ -47,7 +47,7 @@ class Script:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its display name."""
         path = Path(self.path)
         if self.module == "__main__":  # of a folder or a zip that is run
             return path.parent.name
@@ -55,7 +55,7 @@ class Script:
 
 
 def find() -> Script | None:
-    """The main script of this process; None where there is none, or where it is no script of the user's."""
+    """The main script of this process; None if there is none, or if it is no script of the user's."""
     main = sys.modules.get("__main__")
     if main is None:
         return None
@@ -135,14 +135,14 @@ def _compares_name(node: ast.AST) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A statement at the top of a script that sets something in a module."""
+    """A top-level statement of a script that sets something in a module."""
 
     line: int
     text: str
 
 
 def settings(source: str, before: int | None = None) -> list[Setting]:
-    """Calls of, and assignments to what hangs on, imported modules at the top level of a script.
+    """Top-level calls and assignments of a script that affect imported modules.
 
     Args:
         source: of the script.
@@ -240,7 +240,7 @@ def _chain(place: ast.expr) -> list[str] | None:
 
 
 def missing(script: Script, before: int | None = None) -> str:
-    """What workers do not have of a script without a guard, in one line; empty where that is nothing."""
+    """What workers lack of a script without a main guard, in one line; empty if nothing."""
     where = (
         'put the work below `if __name__ == "__main__":`, and workers run what is above it'
         if script.path
@@ -265,7 +265,7 @@ _SETTER = re.compile(
 
 
 def missing_below(script: Script, at: list[ScriptFrame]) -> str:
-    """What workers do not have of a script with a guard, in one line: what it has set below that, so far.
+    """What workers lack of a script with a main guard, in one line: what was set below it so far.
 
     Args:
         script: the script.
@@ -325,7 +325,7 @@ class ScriptFrame:
 
 
 def places_now() -> list[ScriptFrame]:
-    """Where in the main script this thread is, from the script itself inwards."""
+    """This thread's positions in the main script, from the script itself inwards."""
     main, found = vars(sys.modules["__main__"]), []
     frame: Any = sys._getframe()
     while frame is not None:
@@ -337,7 +337,7 @@ def places_now() -> list[ScriptFrame]:
 
 
 def line_now() -> int | None:
-    """The line of the main script that is being executed, on this thread."""
+    """The line of the main script that this thread is executing."""
     return next((each.line for each in places_now() if each.name == "<module>"), None)
 
 
@@ -345,7 +345,7 @@ _told: set[str] = set()
 
 
 def tell(sentence: str) -> None:
-    """Say something about the script on stderr, once in a process."""
+    """Print something about the script on stderr, once per process."""
     if sentence and sentence not in _told:
         _told.add(sentence)
         print(f"penstock: {sentence}", file=sys.stderr)

@@ -13,7 +13,7 @@ from penstock.budget import GiB
 
 @dataclass(slots=True)
 class Share:
-    """What the item that is being worked may use. For DuckDB, tiles, caches, thread pools.
+    """What the current call may use. For DuckDB, tiles, caches, thread pools.
 
     Results must not depend on it: it changes with the budget.
     """
@@ -30,7 +30,7 @@ class Share:
 
     @property
     def folder(self) -> Path:
-        """A fresh, empty folder for this item, on the disk of the run; removed afterwards."""
+        """An empty scratch folder for this item, on the run's disk; removed afterwards."""
         if self._folder is None:
             if self.scratch is not None:
                 self._folder = _new_in(self.scratch)
@@ -45,7 +45,7 @@ class Share:
         return self._folder is not None
 
     def next_item(self) -> None:
-        """Let the next item have a folder of its own."""
+        """Give the next item a folder of its own."""
         self._folder = None
 
 
@@ -72,6 +72,6 @@ def share() -> Share:
 
 
 def set_share(value: Share | None) -> None:
-    """Set by the worker before each batch."""
+    """Called by the worker before each batch."""
     global _current
     _current = value

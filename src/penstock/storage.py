@@ -1,4 +1,4 @@
-"""Errors of disks and file systems: which are ours to report, and which may pass.
+"""Errors of disks and file systems: which are ours to report, and which are transient.
 
 Covers which errors are the storage's fault and not an item's, which of them may pass by themselves, trying
 again, and the error for people: with the file, the system's own word, and what to do. Does not open files.
@@ -54,12 +54,12 @@ _FIRST_WAIT = 0.1
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there was no room on a disk."""
+    """Whether an error means that a disk is full."""
     return foreign.number_of(error) in _FULL
 
 
 def is_out_of_room(error: BaseException, folder: Path) -> bool:
-    """Whether a function was told that there is no room, and the disk of ``folder`` has none.
+    """Whether a function got a disk-full error, and the disk of ``folder`` is full.
 
     Where another disk has none (that of memory files, that of temporary ones), or something else of which
     the system says the same, it is the function's own matter.
@@ -73,7 +73,7 @@ def is_out_of_room(error: BaseException, folder: Path) -> bool:
 
 
 def is_at_fault(error: BaseException, folder: Path) -> bool:
-    """Whether an error of writing into ``folder`` is the storage's fault, whatever was to be written."""
+    """Whether an error of writing into ``folder`` is the storage's fault, whatever was written."""
     number = foreign.number_of(error)
     if number in _GONE:
         return not folder.is_dir()
@@ -81,12 +81,12 @@ def is_at_fault(error: BaseException, folder: Path) -> bool:
 
 
 def may_pass(number: int) -> bool:
-    """Whether what failed with this error number may succeed when it is tried again."""
+    """Whether an operation that failed with this error number may succeed on a retry."""
     return number in _PASSING
 
 
 def reason(number: int) -> str:
-    """In words, what an error number means."""
+    """The meaning of an error number, in words."""
     why = _PASSING.get(number) or _LASTING.get(number)
     return f"{os.strerror(number)}{f': {why}' if why else ''}"
 
@@ -95,7 +95,7 @@ _ADVICE = "What is journaled is kept: see to it, then run the same command again
 
 
 def failure(number: int, place: str | os.PathLike[str], advice: str = _ADVICE) -> StorageFailed:
-    """The error for people.
+    """The error to raise.
 
     Args:
         number: of the error, as :mod:`errno` has it.
@@ -155,7 +155,7 @@ def _full(number: int, place: Path) -> DiskFull:
 
 @contextmanager
 def told(folder: Path, advice: str = _ADVICE) -> Iterator[None]:
-    """Tell errors of the files in a folder as what they are.
+    """Context in which file errors in a folder become our errors.
 
     An error of writing names no file: that the disk is full is believed where the folder's own disk is.
 
@@ -182,7 +182,7 @@ def told(folder: Path, advice: str = _ADVICE) -> Iterator[None]:
 def insist(
     do: Callable[[], None], place: str | os.PathLike[str], sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Do something with files, again where that may help.
+    """Do something with files, with retries where these may help.
 
     Args:
         do: may be done again when it has failed.

@@ -43,7 +43,7 @@ class Stored:
         return str(self.folder)
 
     def open(self, name: str | None = None) -> Any:
-        """The results: what the sink opens or the reducer made; the folder, for a step.
+        """Open the results: what the sink opens or the reducer made; for a step, the folder.
 
         Args:
             name: of one of them, where the stage keeps several; else a dict of them all.
@@ -73,7 +73,7 @@ class Stored:
 
 
 def open_input(value: Any) -> Any:
-    """Open an input of a job as the function gets it, once per worker, mapped where the format allows.
+    """Open an input of a job for the function, once per worker, memory-mapped if the format allows.
 
     A :class:`Stored` gives what it opens; a Path to ``.npy`` a read-only memory map, ``.npz`` its
     arrays by name, ``.json`` its value, ``.parquet`` a ``ParquetFile``; any other Path and any

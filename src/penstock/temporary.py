@@ -1,4 +1,4 @@
-"""Temporary folders with an owner, so that what a killed process left is removed by the next one.
+"""Temporary folders with an owner, so that a killed process's leftovers are removed by the next one.
 
 A process that is killed removes nothing. Its folders are known to be nobody's when their owner's process,
 on this very boot and among the processes that can be seen from here, is gone; any other folder is left alone.
@@ -26,7 +26,7 @@ _OWNER = ".owner"
 
 
 def make(prefix: str, where: str | os.PathLike[str] | None = None) -> Path:
-    """A new folder that only its user can enter; what others of ours left beside it is removed.
+    """A new folder that only its user can enter; removes our leftovers beside it.
 
     Args:
         prefix: of its name; begins with ``penstock-``.
@@ -39,7 +39,7 @@ def make(prefix: str, where: str | os.PathLike[str] | None = None) -> Path:
 
 @contextmanager
 def folder(prefix: str) -> Iterator[Path]:
-    """A new folder as of :func:`make`, for as long as the context lasts."""
+    """A new folder from :func:`make`, for the duration of the context."""
     path = make(prefix)
     try:
         yield path
@@ -48,7 +48,7 @@ def folder(prefix: str) -> Iterator[Path]:
 
 
 def own(path: Path) -> None:
-    """Say in a folder that it is this process's."""
+    """Mark a folder as this process's."""
     sweep(path.parent)
     with suppress(OSError):  # a full disk: who uses the folder is told
         (path / _OWNER).write_text(_JSON.encode(_here(os.getpid())))
@@ -56,12 +56,12 @@ def own(path: Path) -> None:
 
 @functools.cache
 def sweep(where: Path) -> None:
-    """Remove the folders here whose owners are gone; once in a process."""
+    """Remove folders here whose owners are gone; once per process."""
     sweep_again(where)
 
 
 def sweep_again(where: Path) -> None:
-    """The same, also where this process has done it before."""
+    """The same, even if this process has done it before."""
     with suppress(OSError), os.scandir(where) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and is_left(Path(entry.path)):
@@ -69,7 +69,7 @@ def sweep_again(where: Path) -> None:
 
 
 def is_left(path: Path) -> bool:
-    """Whether a folder is ours, and its owner is gone for certain."""
+    """Whether a folder is ours and its owner is certainly gone."""
     try:
         status = path.lstat()
         if not path.is_dir() or path.is_symlink() or status.st_uid != os.geteuid():
@@ -86,7 +86,7 @@ def is_left(path: Path) -> bool:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a folder says that it is this process's."""
+    """Whether a folder is marked as this process's."""
     with suppress(OSError, ValueError):
         return path.lstat().st_uid == os.geteuid() and foreign.read_json(path / _OWNER, 4096) == _here(
             os.getpid()

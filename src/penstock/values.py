@@ -1,4 +1,4 @@
-"""JSON values and NumPy arrays as text, and back: all that a run folder keeps of small results.
+"""JSON values and NumPy arrays as text, and back: the format of all small results in a run folder.
 
 Nothing here can run code on reading. Arrays are kept as base64 of little-endian bytes with
 their dtype and shape; object arrays are refused.
@@ -26,7 +26,7 @@ _DTYPE = re.compile(r"[<|][?bhilqBHILQefdgFDGiucSUVmM]\d{0,9}(\[\d{0,9}[a-zA-Z]{
 
 
 def dumps(value: Any, *, deepest: int = foreign.DEEPEST) -> str:
-    """Write a value made of JSON values and NumPy arrays or scalars as one line of text.
+    """Serialise a value made of JSON values and NumPy arrays or scalars to one line of text.
 
     Args:
         value: the value.
@@ -39,7 +39,7 @@ def dumps(value: Any, *, deepest: int = foreign.DEEPEST) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Read what :func:`dumps` wrote.
+    """Parse what :func:`dumps` wrote.
 
     Raises:
         ValueError: not such text, whatever else it is.

@@ -1,3 +1,3 @@
-"""The version, for the package and for the keys of jobs."""
+"""The version, for the package and for job keys."""
 
 __version__ = "0.2.0"

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def warn(text: str, *, stacklevel: int = 2) -> None:
-    """Warn of something that is no reason to stop.
+    """Issue a warning.
 
     Where a filter makes errors of warnings, or who shows them fails, the text goes to stderr: a job of hours
     must not end for a remark about it.

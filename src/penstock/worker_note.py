@@ -36,7 +36,7 @@ MUTED = "lacks a descriptor of its own, which was closed or made another file's"
 
 
 def words(file_size: int, notes: int) -> int:
-    """Words of each of so many notes in one file; as many as fit where files may not be larger.
+    """The number of words of each note in one file; fewer if file sizes are limited.
 
     Args:
         file_size: the most bytes of a file (RLIMIT_FSIZE), which counts for files in memory too; negative

@@ -1,4 +1,4 @@
-"""A workload's options from Python: read as its command line reads them, and refused in the same words.
+"""A workload's options from Python: parsed as on its command line, and refused in the same words.
 
 A workload has one description of its options, the ``command`` that ``click`` parses, and is called from
 Python with any of them by name. So each value given there goes through the type and the callback that the
@@ -27,7 +27,7 @@ _MOST = 1 << 63
 def read_options(
     command: click.Command, given: Mapping[str, Any], *, free: Collection[str] = ()
 ) -> dict[str, Any]:
-    """All options of a command by name, each as a command line gives it.
+    """All options of a command by name, each as the command line would give it.
 
     Args:
         command: of the workload.
@@ -58,7 +58,7 @@ def read_options(
 
 
 def refuse_odd_numbers(param: click.Parameter, value: Any) -> None:
-    """Refuse what ``click`` takes for a number, and none of ours can be.
+    """Refuse numbers that ``click`` accepts and our options cannot use.
 
     Raises:
         click.BadParameter: NaN, which is in every range, an infinite number, or one beyond 64 bits.

@@ -13,7 +13,7 @@ from penstock.peaks import Mark
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one worker and its children hold at one moment, in bytes, and the CPU they have used."""
+    """What one worker and its children hold at one moment, in bytes, and the CPU time they have used."""
 
     memory: int
     """Anonymous + shared memory of the worker's whole process tree."""
@@ -38,7 +38,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something a worker said."""
+    """Something a worker sent."""
 
     worker: int
     content: Any
@@ -46,7 +46,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker is gone."""
+    """The death of a worker."""
 
     worker: int
     signal: int | None
@@ -80,11 +80,11 @@ class Backend(Protocol):
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of the workers that have ended, and of what the backend runs beside them."""
+        """CPU seconds of the workers that have ended and of the backend's own processes."""
         ...
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
-        """Make ready to start workers for one job.
+        """Prepare to start workers for one job.
 
         Args:
             setup: the pickled job; read by the engine's worker loop.
@@ -97,7 +97,7 @@ class Backend(Protocol):
         ...
 
     def start(self) -> int:
-        """Start a worker and return its number; what ``prepare()`` gave arrives when it is ready."""
+        """Start a worker and return its number; its ``Ready`` message carries what ``prepare()`` returned."""
         ...
 
     def send(self, worker: int, content: Any) -> None:
@@ -105,19 +105,19 @@ class Backend(Protocol):
         ...
 
     def wait(self, timeout: float) -> list[Message | Death]:
-        """What workers said, and who died, since the last call; waits at most ``timeout`` s."""
+        """Messages and deaths since the last call; blocks for at most ``timeout`` seconds."""
         ...
 
     def wake(self) -> None:
-        """Make a waiting ``wait`` return at once; callable from any thread."""
+        """Make a blocked ``wait`` return at once; callable from any thread."""
         ...
 
     def noted(self, worker: int) -> tuple[int, int, int]:
-        """(item, start and stop of its call) that a worker is at, or -1s; read from shared memory."""
+        """(item, start and stop of its call) that a worker is working on, or -1s; read from shared memory."""
         ...
 
     def cut(self, worker: int) -> None:
-        """Ask a worker to end its batch at the next possible place."""
+        """Ask a worker to end its batch at the next possible point."""
         ...
 
     def read(self) -> Mapping[int, Reading]:
@@ -125,32 +125,32 @@ class Backend(Protocol):
         ...
 
     def io(self, worker: int) -> int:
-        """Bytes that a worker has read and written so far; 0 where that is not told."""
+        """Bytes that a worker has read and written so far; 0 where that is not known."""
         ...
 
     def overhead(self) -> int:
-        """Anonymous + shared bytes that the backend holds beside the workers, now."""
+        """Anonymous + shared bytes that the backend itself holds now, workers excluded."""
         ...
 
     def pause(self, worker: int) -> None:
-        """Stop a worker's whole process tree from running, keeping its memory."""
+        """Stop a worker's whole process tree; its memory stays."""
         ...
 
     def resume(self, worker: int) -> None:
-        """Let a paused worker run on."""
+        """Let a paused worker continue."""
         ...
 
     def kill(self, worker: int) -> None:
-        """End a worker's whole process tree at once; its Death arrives through ``wait``."""
+        """Kill a worker's whole process tree at once; its Death arrives through ``wait``."""
         ...
 
     def close(self) -> None:
-        """End everything and leave no process behind."""
+        """End all processes; none is left behind."""
         ...
 
 
 class MoreOfABackend(Protocol):
-    """What a backend may have besides; what it does not have, the engine does without."""
+    """Optional methods of a backend; the engine does without those that are missing."""
 
     governs: bool
     """False: there is nobody to pause or kill, so memory is only watched. Taken for True."""
@@ -168,11 +168,11 @@ class MoreOfABackend(Protocol):
         ...
 
     def preload(self, modules: Iterable[str]) -> None:
-        """Import what workers were seen to import where workers are forked from, so that they share it."""
+        """Import what workers were seen to import in the process they are forked from, to share it."""
         ...
 
     def shared(self) -> int:
-        """Bytes of shared memory that workers and backend hold, each page once, now.
+        """Bytes of shared memory that workers and backend hold now, each page counted once.
 
         Takes the place of the ``shared`` parts of the readings, which are added up without it: what
         two workers map is in both of these. Without what this process maps, which counts with it.
@@ -180,21 +180,21 @@ class MoreOfABackend(Protocol):
         ...
 
     def total(self) -> int | None:
-        """Bytes that workers and backend hold together, where a counter tells that exactly; else None.
+        """Bytes that workers and backend hold together, if one counter gives the exact sum; else None.
 
         Where it tells, it is believed before any sum.
         """
         ...
 
     def top(self) -> int:
-        """The most that ``total`` was between its last two calls."""
+        """The maximum of ``total`` between its last two calls."""
         ...
 
     def fence(self, worker: int, most: int) -> None:
-        """Have the kernel end a worker, and no other, rather than let it hold more bytes."""
+        """Have the kernel kill a worker, and only that worker, rather than let it hold more bytes."""
         ...
 
     @property
     def measure(self) -> str:
-        """How memory is measured here, and what that way cannot see: a sentence for people."""
+        """How memory is measured here and what that cannot see: a sentence for people."""
         ...

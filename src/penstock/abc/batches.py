@@ -1,4 +1,4 @@
-"""The small values that go between the engine and a sink: a batch down, a receipt up."""
+"""The small values that travel between the engine and a sink: a batch down, a receipt up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The items ``start <= i < stop`` of a source, less those set aside before."""
+    """The items ``start <= i < stop`` of a source, except those that were already set aside."""
 
     start: int
     stop: int
@@ -17,7 +17,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file that a sink wrote, by its name inside the sink's folder."""
+    """A file that a sink wrote, by its name in the sink's folder."""
 
     name: str
     bytes: int
@@ -40,7 +40,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a sink may answer when it is closed, so that ``penstock verify`` knows what must be there.
+    """What a sink may return from ``close``, so that ``penstock verify`` knows which files must exist.
 
     Without an answer the parts of all receipts must be there, and nothing else is known.
     """

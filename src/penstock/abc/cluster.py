@@ -1,4 +1,4 @@
-"""A cluster: what starts work on nodes, and says which of them live.
+"""The cluster protocol: start work on nodes, and report which of them are alive.
 
 A node is a whole Penstock on some host, with its own budget, governor and workers. Down goes a
 :class:`Lease`, an interval of items for a while; up comes :class:`Returned`, the journal lines of what was
@@ -18,7 +18,7 @@ from penstock.events import Event
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """How nodes are to work."""
+    """Options of the nodes' work."""
 
     drafts: Path
     """Folder in which each node has one of its own, named by its token: see :class:`Cluster`."""
@@ -65,7 +65,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class NodeOffer:
-    """A node that there could be, as its host is asked before anything runs."""
+    """A node that could be started, as its host was asked before anything runs."""
 
     host: str
     budget: int
@@ -82,7 +82,7 @@ class NodeOffer:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Down: items that a node has for a while."""
+    """Down: items that are lent to a node."""
 
     ticket: int
     start: int
@@ -99,12 +99,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Down: end what runs at the next good place, give back all leases, and end."""
+    """Down: end what runs at the next good place, return all leases, and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Up: what became of a lease. What it does not tell of was not kept."""
+    """Up: the outcome of a lease. Items that it does not mention were not kept."""
 
     ticket: int
     lines: Sequence[Mapping[str, Any]]
@@ -123,7 +123,7 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Up: the node cannot go on. It ends."""
+    """Up: the node cannot continue, and ends."""
 
     kind: str
     """Name of the class in :mod:`penstock.errors`, or of another."""
@@ -132,7 +132,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Up: this host cannot have a node, and the job is not at fault: another version, no such folder."""
+    """Up: this host cannot run a node, through no fault of the job: another version, no such folder."""
 
     message: str
     """Names the host."""
@@ -140,7 +140,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """Up: the node is gone: killed, cut off, silent."""
+    """Up: the node is lost: killed, disconnected or silent."""
 
     why: str
 
@@ -150,7 +150,7 @@ Told: TypeAlias = Returned | Broken | Refused | NodeLost
 
 
 class Cluster(Protocol):
-    """Starts work on nodes and says which live.
+    """Starts work on nodes and reports which of them are alive.
 
     A node is known by a token, 32 hexadecimal digits, which no other has or had; it stands for one life of
     one process tree, never for a host. Before anything of a node runs, the cluster makes
@@ -161,7 +161,7 @@ class Cluster(Protocol):
     """
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
-        """Have nodes begin.
+        """Start the nodes.
 
         Args:
             job: the packed job, a file that every node must see; nothing large goes another way.
@@ -174,35 +174,35 @@ class Cluster(Protocol):
         ...
 
     def nodes(self) -> Mapping[str, Node]:
-        """The nodes that are ready, by token; may grow and shrink. Asked often: best a view, not a copy."""
+        """The nodes that are ready, by token; may grow and shrink. Called often: return a view, no copy."""
         ...
 
     def coming(self) -> str:
-        """Why there may be more nodes soon (``"2 of 4 begin"``); empty where none will come."""
+        """Why more nodes may come soon (``"2 of 4 begin"``); empty if none will."""
         ...
 
     def send(self, node: str, message: Lease | Cut) -> None:
-        """Pass on a message; never waits. To a node that is gone it is lost."""
+        """Send a message without blocking; to a lost node it is dropped."""
         ...
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
-        """What nodes said, and which were lost, since the last call; waits at most ``timeout`` s."""
+        """Messages of nodes, and losses, since the last call; blocks for at most ``timeout`` seconds."""
         ...
 
     def end(self, node: str) -> None:
-        """It is lost or left out: kill what can be reached. Its token never comes back."""
+        """Kill what can be reached of a node that is lost or excluded. Its token is never reused."""
         ...
 
     def wake(self) -> None:
-        """Make a waiting ``wait`` return at once; callable from any thread."""
+        """Make a blocked ``wait`` return at once; callable from any thread."""
         ...
 
     def close(self) -> None:
-        """End the nodes; leaves no process behind on any. It may be opened again, for the next stage."""
+        """End all nodes; no process is left on any host. May be opened again for the next stage."""
         ...
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
-        """Ask who is there; nothing is begun. Waits for the first for ``patience`` seconds at most.
+        """Ask which nodes there would be, starting nothing. Waits up to ``patience`` seconds for the first.
 
         Args:
             folder: the run folder, which each must see; None to ask nothing of it.
@@ -215,5 +215,5 @@ class Cluster(Protocol):
         ...
 
     def leave(self) -> None:
-        """The run is over: give back what was asked for, such as jobs of a batch system."""
+        """The run is over: release what was allocated, such as jobs of a batch system."""
         ...

@@ -17,12 +17,12 @@ class Limit(Protocol):
     """A place where someone may have set a ceiling on memory."""
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceilings as they stand now; empty when there are none here. Never raises."""
+        """The current ceilings; empty when there are none. Never raises."""
         ...
 
 
 class Observer(Protocol):
-    """Called with every event, in order, in the parent. Must be quick.
+    """Called with every event, in order, in the parent. Must return quickly.
 
     One that raises is named in a warning and ends nothing; Ctrl-C and ``SystemExit`` pass.
     """
@@ -42,9 +42,9 @@ class Workload(Protocol):
     """Its arguments and options; its docstring is the help. The callback is not used."""
 
     def run(self, run: Any, **options: Any) -> None:
-        """Do it, inside an open :class:`penstock.Run`."""
+        """Do the work, inside an open :class:`penstock.Run`."""
         ...
 
     def plan(self, budget: str | int, **options: Any) -> list[Any]:
-        """The plans of its stages, as far as they can be known without running them."""
+        """The plans of its stages, as far as they are known without running them."""
         ...

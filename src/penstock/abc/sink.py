@@ -11,7 +11,7 @@ from penstock.abc.batches import Batch, Closed, Receipt
 
 @runtime_checkable
 class Sink(Protocol):
-    """Keeps results. Called in workers only; the same batch written twice leaves the same part.
+    """Keeps results. Called in workers only; writing the same batch twice leaves the same part (idempotent).
 
     ``unit`` says what the results iterator yields: ``"item"`` one result (or
     :class:`SetAside`) for each item, ``"call"`` whatever the function returned, call by call
@@ -32,11 +32,11 @@ class Sink(Protocol):
         ...
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Keep one batch (exactly one grain, where there is one) and say what was kept."""
+        """Keep one batch (exactly one grain, if the sink has grains) and return its receipt."""
         ...
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
-        """Finish, once, given every receipt in item order. Streams, never gathers.
+        """Finish, once, given every receipt in item order. Must stream them, never collect them.
 
         A sink that writes, joins or removes files here says so in its answer.
         """
@@ -59,7 +59,7 @@ class Reducer(Protocol):
 
     @property
     def order(self) -> Literal["any", "items"]:
-        """Whether states may be merged in any order."""
+        """``"any"`` if states may be merged in any order, else ``"items"``."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class Reducer(Protocol):
         ...
 
     def start(self) -> Any:
-        """The state before any result."""
+        """The initial state."""
         ...
 
     def step(self, state: Any, result: Any) -> Any:
@@ -76,7 +76,7 @@ class Reducer(Protocol):
         ...
 
     def merge(self, left: Any, right: Any) -> Any:
-        """Put two states together; may change and return ``left``."""
+        """Merge two states; may change and return ``left``."""
         ...
 
     def finish(self, states: Iterator[Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Source(Protocol):
-    """Items by number. An item is chosen so that it can be read without reading the others.
+    """Items by number. Each item can be read without reading the others.
 
     A source is pickled to the workers: it holds paths and offsets, not data.
     """
@@ -18,7 +18,7 @@ class Source(Protocol):
         ...
 
     def read(self, start: int, stop: int) -> Any:
-        """Read the items of one call, in a worker: a container of them, or an iterator.
+        """Read the items of one call, in a worker: return a container of them, or an iterator.
 
         For a job with ``batched=True`` this is what the function gets, whole. Else the call with an
         item has ended before the next item is asked for.
@@ -29,7 +29,7 @@ class Source(Protocol):
         ...
 
     def fingerprint(self) -> Mapping[str, str]:
-        """File or part -> a text that changes when its content does; compared on resume.
+        """File or part -> a text that changes when its content changes; compared on resume.
 
         Options that change what is read (columns, a block size) belong into these texts too. There is
         at least one, also where nothing can change: ``{"numbers": "1000"}``.
@@ -57,14 +57,14 @@ class Named(Protocol):
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """A source that can tell its files in several ways, of which the key keeps the one that was taken."""
+    """A source with several ways to fingerprint its files; the key records which one was used."""
 
     def fingerprint_kind(self) -> str:
-        """The way that it takes when nothing was done yet: ``"content"``, ``"stat"``, a word of its own."""
+        """The kind it uses for a new run: ``"content"``, ``"stat"``, or a name of its own."""
         ...
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """As ``fingerprint``, told in this way; ``"sample"`` is that of folders of an earlier version."""
+        """``fingerprint`` of this kind; ``"sample"`` is the kind in folders of an earlier version."""
         ...
 
 
@@ -79,14 +79,14 @@ class Spanned(Protocol):
 
 @runtime_checkable
 class Sequential(Protocol):
-    """A source that reads streams which cannot be entered in the middle.
+    """A source of streams that cannot be entered in the middle.
 
     One worker works a stretch (from one start to the next) in order and keeps its cursor
     between batches. ``read`` must still be right from anywhere, only slower.
     """
 
     def starts(self) -> Sequence[int]:
-        """The items where reading may begin without reading what lies before, ascending, from 0."""
+        """The items at which reading can begin without reading what comes before; ascending, from 0."""
         ...
 
 
@@ -100,7 +100,7 @@ class Carried(Protocol):
     """
 
     def weigh(self, start: int, stop: int) -> int:
-        """Estimated bytes of what ``carry`` would give, in the parent; batches are cut by it."""
+        """Estimated bytes that ``carry`` would return; called in the parent, to limit the size of batches."""
         ...
 
     def carry(self, start: int, stop: int) -> Any:
@@ -108,16 +108,16 @@ class Carried(Protocol):
         ...
 
     def load(self, start: int, cargo: Any) -> None:
-        """Take what ``carry`` gave, in the worker, before ``read``."""
+        """Take what ``carry`` returned, in the worker, before ``read``."""
         ...
 
 
 @runtime_checkable
 class Expecting(Protocol):
-    """A source that may fetch ahead what a batch is going to read."""
+    """A source that can prefetch what a batch is going to read."""
 
     def expect(self, start: int, stop: int) -> None:
-        """Hear, in the worker, of the items that come next; once a batch, before its first read.
+        """Announce, in the worker, the items that come next; called once a batch, before its first read.
 
         It returns at once. It is advice: fewer of them may be read, or others, and what is read is the same
         as without it. What it holds counts as the worker's, and what it fetched for a batch before
@@ -128,8 +128,8 @@ class Expecting(Protocol):
 
 @runtime_checkable
 class Itemised(Protocol):
-    """A source whose containers do not iterate over their items (an Arrow table gives columns)."""
+    """A source whose containers do not iterate over items (an Arrow table iterates over columns)."""
 
     def each(self, container: Any) -> Iterable[Any]:
-        """The items of what ``read`` gave, one by one."""
+        """The items of what ``read`` returned, one by one."""
         ...

@@ -1,1 +1,1 @@
-"""Where workers run: ``local`` forks them on this machine, ``inline`` is this very process."""
+"""Where workers run: ``local`` forks them on this machine, ``inline`` is the calling process itself."""

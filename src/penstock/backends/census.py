@@ -1,4 +1,4 @@
-"""Finds the processes of a fork server beside its workers' trees, and the shared memory of all of them.
+"""Finds stray processes of a fork server and its workers, and the shared memory that all of them hold.
 
 A process may leave its worker's tree: its parents end, and it is the fork server's, or nobody's, until
 the run ends. Where there are control groups of our own nobody can leave them; this is for where there
@@ -58,7 +58,7 @@ class Census:
         """Shared memory of all, each page once, beside what this process maps."""
 
     def read(self, trees: Mapping[int, WorkerTree], readings: Mapping[int, Reading]) -> dict[int, Reading]:
-        """Readings of the workers' trees, with what belongs to them besides."""
+        """Readings of the workers' trees, including processes outside them."""
         processes = {os.getpid(): 0, self._server: 0}
         workers = {tree.pid: worker for worker, tree in trees.items()}
         for worker, tree in trees.items():
@@ -128,7 +128,7 @@ class Census:
     # ------------------------------------------------------------------ signals and ends
 
     def send(self, worker: int, number: signal.Signals) -> None:
-        """Signal those of a worker that are not below it.
+        """Signal those processes of a worker that are not its descendants.
 
         Args:
             worker: its process.
@@ -138,7 +138,7 @@ class Census:
             self._marked.signal(pid, spared(pid, number))
 
     def end(self, worker: int) -> None:
-        """A worker is gone: so is whatever it started, but for resource trackers, which the fork server ends.
+        """Kill whatever a dead worker started, except resource trackers, which the fork server ends.
 
         Args:
             worker: its process, as it was.
@@ -151,7 +151,7 @@ class Census:
         return [pid for pid, of in self._marked.look(now=now).items() if of == worker and pid != worker]
 
     def close(self) -> None:
-        """The fork server is gone: so is whatever it and its workers started."""
+        """Kill whatever the fork server and its workers started, once the server is gone."""
         self._sentinel.close()
         adopt_no_more()
         with self._lock:

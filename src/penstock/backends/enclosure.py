@@ -1,4 +1,4 @@
-"""The control groups of a fork server and its workers, where they can be made; else nothing of it.
+"""The control groups of a fork server and its workers, where they can be made; otherwise a no-op.
 
 Covers who is in which group, what the groups tell about each worker, and their end. Where no group can
 be made every method says so with None, and the backend goes by processes.
@@ -46,22 +46,22 @@ class Enclosure:
 
     @property
     def active(self) -> bool:
-        """Whether there are groups, so that nobody can slip away."""
+        """Whether there are groups, from which no process can escape."""
         return self._run is not None
 
     @property
     def measure(self) -> str:
-        """How memory is measured, and what that way cannot see."""
+        """How memory is measured, and what that cannot see."""
         return measure(self._found)
 
     def command(self, command: list[str]) -> list[str]:
-        """What to start for a fork server that is to be inside from its first byte on."""
+        """The command that starts a fork server inside its group from its first byte on."""
         return self._found.command(command)
 
     # ------------------------------------------------------------------ workers
 
     def entrance(self, worker: int) -> int | None:
-        """Make a group for a worker to be; a descriptor to enter by, to be closed by the caller."""
+        """Make a group for a new worker; returns a descriptor to enter it by, which the caller closes."""
         if self._run is None:
             return None
         try:
@@ -85,7 +85,7 @@ class Enclosure:
         return member
 
     def read(self, worker: int, reading: Reading, pid: int) -> Reading:
-        """A reading of a worker's processes, with what its group tells."""
+        """A reading of a worker's processes, including what its group reports."""
         member = self._member(worker, pid)
         told = member.read() if member is not None else None
         if told is None:
@@ -102,7 +102,7 @@ class Enclosure:
         )
 
     def total(self) -> int | None:
-        """Bytes that everybody in the run holds; None without groups."""
+        """Bytes that the whole run holds; None without groups."""
         told = self._run.all.read() if self._run is not None else None
         if told is None:
             return None
@@ -110,29 +110,29 @@ class Enclosure:
         return told.held.memory + told.held.pipes
 
     def top(self) -> int:
-        """The most that :meth:`total` was between its last two calls."""
+        """The maximum of :meth:`total` between its last two calls."""
         return self._top
 
     def order(self, worker: int, pid: int | None) -> None:
-        """A worker is given something to do: whom the kernel takes from now on, it takes for that."""
+        """Note that a worker was given work: kernel kills from now on are attributed to it."""
         member = self._member(worker, pid)
         if member is not None:
             self._kills[worker] = member.kernel_kills() or 0
 
     def kernel_killed(self, worker: int) -> bool | None:
-        """Whether the kernel took a process of a worker for memory since it was given something to do."""
+        """Whether the kernel killed a process of a worker for memory since it was given work."""
         member = self._member(worker)
         kills = member.kernel_kills() if member is not None else None
         return None if kills is None else kills > self._kills.get(worker, 0)
 
     def fence(self, worker: int, most: int) -> None:
-        """Have the kernel end a worker rather than let it hold more."""
+        """Have the kernel kill a worker rather than let it hold more."""
         member = self._member(worker)
         if member is not None:
             member.fence(most)
 
     def send(self, worker: int, pid: int | None, number: signal.Signals) -> bool:
-        """Stop, go on, or end everybody in a worker's group; whether the worker is in it."""
+        """Stop, continue or kill everything in a worker's group; returns whether the worker is in it."""
         member = self._member(worker, pid)
         if member is None:
             return False
@@ -147,7 +147,7 @@ class Enclosure:
     # ------------------------------------------------------------------ the end
 
     def reap(self, worker: int) -> None:
-        """A worker is gone: end what it left, and remove its group as soon as that can be."""
+        """Kill what a dead worker left behind, and remove its group as soon as possible."""
         with self._lock:
             member = self._members.pop(worker, None)
         self._entered.discard(worker)
@@ -156,12 +156,12 @@ class Enclosure:
             self._run.drop(member)
 
     def tidy(self) -> None:
-        """Remove what could not be removed yet; to be called now and then."""
+        """Remove groups that could not be removed yet; call it now and then."""
         if self._run is not None:
             self._run.tidy()
 
     def close(self) -> None:
-        """End everybody and remove the groups."""
+        """Kill everything and remove the groups."""
         run, self._run = self._run, None
         if run is not None:
             run.close()
@@ -170,7 +170,7 @@ class Enclosure:
 
 
 def measure(found: Found) -> str:
-    """How memory is measured with the groups that were found, and what that way cannot see."""
+    """How memory is measured with the groups that were found, and what that cannot see."""
     if found.run is None:
         return f"{_BY_PROCESS}; no control group of our own: {'; '.join(found.refused)}"
     text = (

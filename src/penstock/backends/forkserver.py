@@ -1,4 +1,4 @@
-"""The process that workers are forked from.
+"""The fork server: the process that workers are forked from.
 
 It has loaded the job and the function's modules (and warmed their JIT), so a worker starts in
 milliseconds and shares these pages. Where the main script has a main guard, it has run that as well
@@ -95,7 +95,7 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def serve(self) -> None:
-        """Until the end."""
+        """Serve requests until the end."""
         while os.getppid() == self._parent:
             ready = select.select([self._control.fileno(), self._wake], [], [], 1.0)[0]
             if self._wake in ready:

@@ -1,4 +1,4 @@
-"""Whole messages over a stream socket: a length, then a pickle.
+"""Framed messages over a stream socket: a length, then a pickle.
 
 Only between a parent and the workers that it started itself, over a socket that no other process
 can open. A worker that is killed while it writes leaves a torn frame, which is dropped.
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def packed(message: Any) -> bytes:
-    """A message pickled. What plain pickle refuses (a class of a notebook) goes by value."""
+    """Pickle a message; what plain pickle refuses (a class from a notebook) goes by value."""
     try:
         return pickle.dumps(message, protocol=5)
     except Exception:
@@ -36,13 +36,13 @@ def pack(message: Any) -> bytes:
 
 
 class Unpacker:
-    """Puts a stream of bytes together into messages."""
+    """Reassembles messages from a stream of bytes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Take some bytes; yield the messages that are whole now."""
+        """Take some bytes; yield the messages that are now complete."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -82,11 +82,11 @@ class Channel:
         self._here = forks.Here()
 
     def fileno(self) -> int:
-        """The descriptor that is spoken through."""
+        """The descriptor of the socket."""
         return self._connection.fileno()
 
     def send(self, message: Any) -> None:
-        """Send a whole message; a child of this process does not, it ends."""
+        """Send a whole message; in a forked child of this process it exits instead."""
         self._here.stay()
         self._connection.sendall(pack(message))
 

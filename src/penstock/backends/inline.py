@@ -1,4 +1,4 @@
-"""Everything in this very process: for a debugger, and as the plainest example of a backend.
+"""Runs everything in the calling process: for debuggers, and as the simplest example of a backend.
 
 Promises nothing about memory: there is no other process to pause, kill or replace.
 """
@@ -20,7 +20,7 @@ from penstock.proc import descendants, held_apart
 
 
 class Inline:
-    """The backend ``inline``: one worker, which is this process; a message is worked when it is sent."""
+    """The backend ``inline``: one worker, which is this process; a message is handled when it is sent."""
 
     cpu = 0.0
     governs = False
@@ -35,18 +35,18 @@ class Inline:
         self._words = memoryview(bytearray(note.BYTES)).cast("q")
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
-        """Load the job; environment and log are this process's own."""
+        """Load the job; environment and log remain this process's own."""
         self._job = pickle.loads(setup)
 
     def start(self) -> int:
-        """Begin a worker."""
+        """Start the worker."""
         self._number += 1
         self._worker = self._job.worker(self._words)
         self._events.append(Message(self._number, self._worker.prepare()))
         return self._number
 
     def send(self, worker: int, content: Any) -> None:
-        """Do what is asked, now."""
+        """Do what the message asks, now."""
         if worker != self._number or self._worker is None:
             return
         answer = self._worker.answer(content)
@@ -56,7 +56,7 @@ class Inline:
             self._events.append(Message(worker, answer))
 
     def wait(self, timeout: float) -> list[Message | Death]:
-        """What was answered."""
+        """The answers so far."""
         if not self._events:
             time.sleep(min(timeout, 0.01))
         happened = list(self._events)
@@ -64,44 +64,44 @@ class Inline:
         return happened
 
     def wake(self) -> None:
-        """Nobody waits."""
+        """Does nothing: nobody waits."""
 
     def noted(self, worker: int) -> tuple[int, int, int]:
         """The worker's note."""
         return self._words[note.ITEM], self._words[note.CALL_START], self._words[note.CALL_STOP]
 
     def cut(self, worker: int) -> None:
-        """End the batch soon; only a signal handler could ask."""
+        """Ask for the batch to end soon; only a signal handler could call this."""
         self._words[note.CUT] = 1
 
     def read(self) -> Mapping[int, Reading]:
-        """Nothing: the worker's memory is this process's."""
+        """Empty: the worker's memory is this process's own."""
         return {}
 
     def io(self, worker: int) -> int:
-        """Not told."""
+        """0: not measured."""
         return 0
 
     def overhead(self) -> int:
-        """None."""
+        """0."""
         return 0
 
     def shared(self) -> int:
-        """Bytes of shared memory that this process and its children hold, and this process does not map."""
+        """Bytes of shared memory that this process and its children hold without mapping it here."""
         processes = dict.fromkeys((os.getpid(), *descendants(os.getpid())), 0)
         mapped = {pid: held_apart(pid)[1] for pid in processes}
         return self._shared.read(processes, sum(mapped.values()), mapped[os.getpid()]).beside
 
     def total(self) -> int | None:
-        """Not counted as one."""
+        """None: there is no such counter."""
         return None
 
     def top(self) -> int:
-        """Nor the most of it."""
+        """0: see :meth:`total`."""
         return 0
 
     def fence(self, worker: int, most: int) -> None:
-        """No kernel is there to end a worker."""
+        """Does nothing: the kernel must not kill this process."""
 
     @property
     def measure(self) -> str:
@@ -109,13 +109,13 @@ class Inline:
         return "memory is measured in this process alone; what its children hold cannot be seen"
 
     def pause(self, worker: int) -> None:
-        """Cannot be."""
+        """Does nothing: this process cannot pause itself."""
 
     def resume(self, worker: int) -> None:
-        """Cannot be."""
+        """Does nothing: see :meth:`pause`."""
 
     def kill(self, worker: int) -> None:
-        """The worker ends; what it is doing cannot be ended."""
+        """End the worker; work in progress cannot be ended."""
         if self._worker is not None:
             self._worker = None
             self._events.append(Death(worker, None, 0))

@@ -1,4 +1,4 @@
-"""What a worker has of the process it works for, as a child of multiprocessing has it.
+"""What a worker inherits of the parent's identity, as a child of multiprocessing does.
 
 The key that managers ask for, a name, a parent, and the process that cleans up behind shared memory and
 semaphores (the resource tracker). That one is started only when somebody in a worker needs it: a tracker of a
@@ -23,7 +23,7 @@ Likeness = tuple[bytes, str, int]
 
 
 def of_this_process() -> Likeness:
-    """What others should have of this one."""
+    """The identity of this process for its workers to take over."""
     mine: Any = process.current_process()
     return bytes(mine.authkey), str(mine.name), os.getpid()
 
@@ -32,7 +32,7 @@ def of_this_process() -> Likeness:
 
 
 def take(likeness: Likeness, ask: int) -> None:
-    """Be like the process that started this one.
+    """Take over the identity of the process that started this one.
 
     Args:
         likeness: of that process.
@@ -51,20 +51,20 @@ def take(likeness: Likeness, ask: int) -> None:
 
 
 def number_of(living: Iterable[int]) -> int:
-    """The least number from 1 on that no living worker has."""
+    """The lowest number from 1 on that no living worker has."""
     taken = set(living)
     return next(number for number in range(1, len(taken) + 2) if number not in taken)
 
 
 def be_worker(number: int) -> None:
-    """Take a name, in a worker that was just forked."""
+    """Name a worker that was just forked."""
     mine: Any = process.current_process()
     mine._name = f"PenstockWorker-{number}"
     mine._identity = (number,)
 
 
 def leave() -> None:
-    """What a child of multiprocessing does last: what waits in its queues is sent on, finalizers run."""
+    """What a child of multiprocessing does last: flush its queues and run finalizers."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util._exit_function()
@@ -93,12 +93,12 @@ class _Asking(resource_tracker.ResourceTracker):
 
 
 def door() -> tuple[socket.socket, socket.socket]:
-    """A socket to answer at, and one to ask at."""
+    """A pair of sockets: one to answer at, one to ask at."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def answer(at: socket.socket) -> bool:
-    """Answer one who asks for this process's tracker or what it lends; False when nobody will any more."""
+    """Answer a request for this process's resource tracker or a lent descriptor; False at end of file."""
     try:
         said, descriptors, _, _ = socket.recv_fds(at, 64, 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -119,7 +119,7 @@ def answer(at: socket.socket) -> bool:
 
 
 def readable(*sockets: socket.socket, milliseconds: int) -> set[int]:
-    """The descriptors of those that something can be read from, within so long."""
+    """The descriptors that can be read from within a timeout."""
     poll = select.poll()  # select() takes no descriptor over 1,023
     for each in sockets:
         poll.register(each, select.POLLIN)

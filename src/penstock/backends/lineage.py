@@ -29,13 +29,13 @@ def die_with_parent(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of children whose own parent ends, so that none is left behind."""
+    """Become a subreaper: the parent of orphans, so that none is left behind."""
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def adopt_for_now() -> None:
-    """Adopt orphans until :func:`adopt_no_more` was called as often; for a process that is not only ours."""
+    """Be a subreaper until :func:`adopt_no_more` was called as often; for a process that we share."""
     global _adopting
     with _lock:
         if sys.platform == "linux" and not _adopting:
@@ -48,7 +48,7 @@ def adopt_for_now() -> None:
 
 
 def adopt_no_more() -> None:
-    """Leave orphans to whom they went before."""
+    """Stop being a subreaper, if nobody else asked for it."""
     global _adopting
     with _lock:
         if _adopting:

@@ -1,4 +1,4 @@
-"""Workers on this machine, forked from a server that has loaded the job."""
+"""Workers on this machine, forked from a server that has preloaded the job."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Local:
 
     @property
     def output(self) -> bool:
-        """Whether workers write to this process's stdout and stderr, where no log takes it."""
+        """Whether workers write to this process's stdout and stderr, unless there is a log."""
         return self._server.output
 
     @output.setter
@@ -81,7 +81,7 @@ class Local:
     # ------------------------------------------------------------------ the server
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
-        """Load a job; the fork server is started if it does not run or its environment differs."""
+        """Load a job; starts a fork server if none runs or its environment differs."""
         wanted = Loaded(setup, dict(environment), log)
         if not wanted.same_process(self._loaded):
             self._server.end()
@@ -104,7 +104,7 @@ class Local:
     # ------------------------------------------------------------------ workers
 
     def start(self) -> int:
-        """Ask for a worker; its ``Ready`` arrives through :meth:`wait`."""
+        """Request a worker; its ``Ready`` arrives through :meth:`wait`."""
         if not self._server.runs:
             self._load()
         slot = self._free_slots.popleft()
@@ -259,11 +259,11 @@ class Local:
             self._events.extend(Message(worker, content) for content in entry.incoming.feed(data))
 
     def wake(self) -> None:
-        """Make :meth:`wait` return; from any thread."""
+        """Make :meth:`wait` return; callable from any thread."""
         os.eventfd_write(self._wake, 1)
 
     def preload(self, modules: Iterable[str]) -> None:
-        """Have the fork server import what workers were seen to import, so that later ones share it."""
+        """Import in the fork server what workers were seen to import, so that later workers share it."""
         with suppress(OSError):
             self._server.say("import", tuple(modules))
 
@@ -271,17 +271,17 @@ class Local:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of the workers that have ended and of the fork server."""
+        """CPU seconds of the fork server and of the workers that have ended."""
         return self._cpu + self._server.cpu
 
     def noted(self, worker: int) -> tuple[int, int, int]:
-        """(item, start and stop of the call) that a worker is at; item -1 between items."""
+        """(item, start and stop of the call) that a worker is working on; item -1 between items."""
         with self._lock:
             entry = self._workers.get(worker)
             return (-1, -1, -1) if entry is None else self._notes.at(entry.slot)
 
     def early(self, worker: int) -> tuple[int, bytes]:
-        """The number of the batch that a worker is at, and the results that it has laid down of it."""
+        """The number of a worker's current batch, and its results so far."""
         with self._lock:
             entry = self._workers.get(worker)
             return (0, b"") if entry is None else self._notes.early(entry.slot)
@@ -327,22 +327,22 @@ class Local:
         return held(server) if server is not None else 0
 
     def shared(self) -> int:
-        """Bytes of shared memory that all of them hold, as of the last reading."""
+        """Bytes of shared memory that all of them held at the last reading."""
         census = self._server.census
         return 0 if census is None else census.shared
 
     def total(self) -> int | None:
-        """Bytes of the control group of the run, where there is one."""
+        """Bytes of the run's control group, where there is one."""
         enclosure = self._server.enclosure
         return None if enclosure is None else enclosure.total()
 
     def top(self) -> int:
-        """The most that :meth:`total` was between its last two calls."""
+        """The maximum of :meth:`total` between its last two calls."""
         enclosure = self._server.enclosure
         return 0 if enclosure is None else enclosure.top()
 
     def fence(self, worker: int, most: int) -> None:
-        """Have the kernel end a worker rather than let it hold more, where it is in a group of its own."""
+        """Have the kernel kill a worker rather than let it hold more, if it has a group of its own."""
         enclosure = self._server.enclosure
         if enclosure is not None:
             enclosure.fence(worker, most)
@@ -353,15 +353,15 @@ class Local:
         return self._server.measure
 
     def pause(self, worker: int) -> None:
-        """SIGSTOP to the tree."""
+        """SIGSTOP to the worker's tree."""
         self._signal(worker, signal.SIGSTOP)
 
     def resume(self, worker: int) -> None:
-        """SIGCONT to the tree."""
+        """SIGCONT to the worker's tree."""
         self._signal(worker, signal.SIGCONT)
 
     def kill(self, worker: int) -> None:
-        """SIGKILL to the tree."""
+        """SIGKILL to the worker's tree."""
         self._signal(worker, signal.SIGKILL)
 
     def _signal(self, worker: int, number: signal.Signals) -> None:
@@ -380,7 +380,7 @@ class Local:
                     census.send(entry.tree.pid, number)
 
     def close(self) -> None:
-        """End all workers, then the server; a child that this process's own code forked has none to end."""
+        """End all workers, then the server; does nothing in a child forked by the user's code."""
         if self._here.left():
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Runs the main script once where workers are forked from, as ``spawn`` runs it in each of its workers.
+"""Runs the main script once in the fork server, as ``spawn`` runs it in each of its workers.
 
 What it defines and sets is then in every worker, on shared pages. What it prints or raises is told once.
 """
@@ -27,7 +27,7 @@ running = False
 
 
 def of_this_process() -> tuple[str, str]:
-    """The main script's file and what ``python -m`` was told, where it is to be run; else two empty texts.
+    """The main script's file and the module given to ``python -m``, if it is to be run; else two empty texts.
 
     Says what workers will not have of a script that is not.
     """
@@ -47,7 +47,7 @@ def of_this_process() -> tuple[str, str]:
 
 
 def run(path: str, module: str) -> str:
-    """Run it, from its file or as ``python -m`` would; what is to be told of that, in one line.
+    """Run it, from its file or as ``python -m`` would; returns a one-line warning, if any.
 
     Where it raises, the workers go on without it.
     """

@@ -1,4 +1,4 @@
-"""A mark in the environment by which a process that slipped away is known as a worker's.
+"""A mark in the environment that identifies processes of a run that escaped their tree.
 
 The fork server is started with ``PENSTOCK_MARK=RUN-...`` of a fixed length. Each worker writes its own
 number behind it: in ``os.environ``, which programs that it starts inherit, and in place, over the bytes of
@@ -30,7 +30,7 @@ _LONGEST = 1 << 18
 
 
 def new_run() -> str:
-    """What all marks of one run begin with."""
+    """A prefix shared by all marks of one run."""
     return os.urandom(_RUN // 2).hex()
 
 
@@ -40,7 +40,7 @@ def of_server(run: str) -> str:
 
 
 def mark_worker() -> None:
-    """Make this process's mark its own; without a mark there is nothing to do."""
+    """Make this process's mark its own; a no-op where there is no mark."""
     before = os.environ.get(VARIABLE, "")
     if len(before) != _LENGTH:
         return
@@ -55,7 +55,7 @@ def mark_worker() -> None:
 
 
 def worker_of(pid: int, run: str | None = None) -> int | None:
-    """The worker whose mark a process bears, 0 for the fork server's; None: no mark, or another run's.
+    """The worker whose mark a process carries, 0 for the fork server's; None: no mark, or another run's.
 
     Raises:
         LookupError: it has no environment, for now at least.
@@ -80,7 +80,7 @@ def worker_of(pid: int, run: str | None = None) -> int | None:
 
 
 class Marked:
-    """All processes that bear marks of one run, wherever they went.
+    """All processes that carry marks of one run, wherever they are.
 
     Args:
         run: what its marks begin with.
@@ -97,7 +97,7 @@ class Marked:
         self._lock = threading.Lock()
 
     def look(self, *, now: bool = False) -> dict[int, int]:
-        """The worker's process of each, by its own number; 0 where it is the fork server's.
+        """Marked processes by pid, with their worker's pid; 0 where it is the fork server's.
 
         New ones are looked for where processes were started since the last time.
 
@@ -114,12 +114,12 @@ class Marked:
             return {pid: worker for pid, (worker, _) in self._processes.items()}
 
     def began(self, pid: int) -> str:
-        """When a process that bears a mark began; empty for others."""
+        """When a marked process started; empty for others."""
         with self._lock:
             return self._processes.get(pid, (0, ""))[1]
 
     def signal(self, pid: int, number: int) -> bool:
-        """Signal a process that bore a mark when it was seen; whether it is still that process."""
+        """Signal a process that was seen with a mark; returns whether it is still that process."""
         since = self.began(pid)
         return bool(since) and send(pid, number, lambda pid: began(pid) == since)
 
@@ -149,7 +149,7 @@ class Marked:
 
 
 def end(pids: Iterable[int], run: str, *, trackers: bool = False) -> int:
-    """Kill those of these processes that still bear a mark of the run; how many that were.
+    """Kill those of these processes that still carry a mark of the run; returns how many.
 
     Args:
         pids: of the processes.

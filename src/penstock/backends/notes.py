@@ -1,4 +1,4 @@
-"""The notes of all workers, read by their parent: a slot of shared memory each."""
+"""The notes of all workers as their parent reads them: one slot of shared memory each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLANK[note.ITEM] = _BLANK[note.CALL_START] = _BLANK[note.CALL_STOP] = -1
 
 
 class Notes:
-    """So many notes in one file of memory, which workers inherit.
+    """A number of notes in one memory file, which workers inherit.
 
     Args:
         slots: how many; a worker has one while it lives.
@@ -27,17 +27,17 @@ class Notes:
         self._all = memoryview(mmap.mmap(self.file, slots * self._words * 8)).cast("q")
 
     def clear(self, slot: int) -> None:
-        """Make it the note of a worker that has not begun."""
+        """Reset a note for a new worker."""
         at = slot * self._words
         self._all[at : at + note.HEAD] = _BLANK
 
     def at(self, slot: int) -> tuple[int, int, int]:
-        """(item, start and stop of the call) that a worker is at; item -1 between items."""
+        """(item, start and stop of the call) that a worker is working on; item -1 between items."""
         at = slot * self._words
         return self._all[at + note.ITEM], self._all[at + note.CALL_START], self._all[at + note.CALL_STOP]
 
     def early(self, slot: int) -> tuple[int, bytes]:
-        """The number of the batch that a worker is at, and the results that it has laid down of it."""
+        """The number of a worker's current batch, and its results so far."""
         at = slot * self._words
         number = self._all[at + note.BATCH]
         results = self._all[at + note.HEAD : at + self._words].cast("B")
@@ -48,6 +48,6 @@ class Notes:
         self._all[slot * self._words + note.CUT] = 1
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._all.release()
         os.close(self.file)

@@ -1,4 +1,4 @@
-"""What a worker's process tree holds and does, from ``/proc``, cheaply enough for every 10 ms."""
+"""Memory and CPU of a worker's process tree, from ``/proc``, cheap enough to read every 10 ms."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class WorkerTree:
         """Whether its mark is to be reset, and is not yet."""
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         with self._lock:  # a number that was given back may be another file's at once
             for descriptor in (self._pidfd, self._clear, *self._files.values()):
                 with suppress(OSError):
@@ -69,7 +69,7 @@ class WorkerTree:
             self._clear = -1
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the whole tree; a process that is gone is no matter.
+        """Signal the whole tree; processes that are gone are skipped.
 
         Resource trackers are not killed: they end when the others have, or the fork server ends them.
         """
@@ -126,7 +126,7 @@ class WorkerTree:
         return max(most, self._peak.feed(mark))
 
     def slow(self) -> Callable[[], None] | None:
-        """What should be looked at that takes long, to be called in a thread of its own; None: nothing."""
+        """Slow measurements to make in a thread of their own; None for none."""
         if self.hidden:
             self.asked = True
             return self.reset
@@ -134,11 +134,11 @@ class WorkerTree:
 
     @property
     def hidden(self) -> bool:
-        """Whether its high-water mark should be reset, lest a spike hide below it."""
+        """Whether its high-water mark should be reset, so that a spike cannot hide below it."""
         return self._clear >= 0 and not self.asked and self._peak is not None and self._peak.hidden
 
     def reset(self) -> None:
-        """Reset its high-water mark; waits for its memory's lock (40 ms were seen), so not in the governor.
+        """Reset its high-water mark; blocks on its mmap lock (40 ms were seen), so not in the governor.
 
         In a thread of its own; what it read just before is fed to the rule by the next :meth:`read`.
         """
@@ -149,7 +149,7 @@ class WorkerTree:
         self.asked = False
 
     def io(self) -> int:
-        """Bytes read and written by the worker so far; 0 where that is not told."""
+        """Bytes read and written by the worker so far; 0 where that is not known."""
         with suppress(OSError, ValueError, IndexError):
             lines = _slurp(f"/proc/{self.pid}/io").splitlines()
             return sum(int(line.split()[1]) for line in lines[:2])
@@ -157,7 +157,7 @@ class WorkerTree:
 
 
 class Forked:
-    """What forked children hold beside their worker: pages that they have in common count once.
+    """What forked children hold in addition to their worker: pages in common count once.
 
     A child that runs another program has pages of its own; one that was forked and does not has its
     parent's, until either writes. How many is told by the kernel's proportional shares, which take 20 ms
@@ -180,7 +180,7 @@ class Forked:
         self._asked = False
 
     def is_inside(self, pid: int, parent: int) -> bool:
-        """Whether a child runs in its parent's very memory still, which counts there."""
+        """Whether a child still runs in its parent's address space, where it is counted already."""
         if pid in self._own:
             return False
         if same_memory(pid, parent):
@@ -189,7 +189,7 @@ class Forked:
         return False
 
     def beside(self, worker: int, sizes: dict[int, int]) -> int:
-        """Bytes that children hold which the worker does not.
+        """Bytes that children hold in addition to the worker's.
 
         Args:
             worker: anonymous memory of the worker.
@@ -221,7 +221,7 @@ class Forked:
         return total + max(extra + grown if forked else 0, most)
 
     def slow(self) -> Callable[[], None] | None:
-        """What adds up the shares, where it is time to."""
+        """The function that adds up the shares, when it is due."""
         large = any(size > _NEAR for size in self._sizes.values())
         if not large or self._asked or time.monotonic() < self._next:
             return None
@@ -229,7 +229,7 @@ class Forked:
         return self.add_up
 
     def add_up(self) -> None:
-        """Ask for the shares of the worker and of its forked children."""
+        """Read the proportional shares of the worker and its forked children."""
         begin, before = time.monotonic(), self._held()
         shares = {pid: told for pid in self._sizes if (told := share(pid))[0]}
         whole, part = share(self._pid)
@@ -250,7 +250,7 @@ class Forked:
 
 
 class Helper(threading.Thread):
-    """Does what takes long beside the governor's thread, which waits for no process."""
+    """Does slow work beside the governor's thread, which must not block."""
 
     def __init__(self) -> None:
         super().__init__(name="penstock-helper", daemon=True)
@@ -269,7 +269,7 @@ class Helper(threading.Thread):
             self.join(_END_SECONDS)  # a process in the midst of I/O may hold it up
 
     def run(self) -> None:
-        """Until stopped."""
+        """Work until stopped."""
         while (what := self._wanted.get()) is not None:
             what()
 
@@ -281,12 +281,12 @@ def _parent(pid: int) -> int:
 
 
 def spared(pid: int, number: signal.Signals) -> signal.Signals:
-    """The signal to send to one of those that get this one: a resource tracker goes on rather than ends."""
+    """The signal to send in place of this one: resource trackers are continued rather than ended."""
     return signal.SIGCONT if number == signal.SIGKILL and tracks_resources(pid) else number
 
 
 def end_sessions(leaders: Mapping[int, str]) -> None:
-    """Kill what is left of the sessions of workers that are gone without anybody to adopt their children.
+    """Kill what is left of the sessions of dead workers whose orphans nobody adopted.
 
     A number is not given to another process while there is a session of that number. Where nothing was left
     of one, another process may have begun one of its own since: then that process is its leader.
@@ -316,7 +316,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def state(pid: int) -> str:
-    """One letter, as ``ps`` tells it: ``"T"`` is stopped; "" when it is gone."""
+    """The one-letter state as ``ps`` prints it: ``"T"`` is stopped; "" when it is gone."""
     try:
         stat = _slurp(f"/proc/{pid}/stat")
         return after_command(stat)[:1].decode()

@@ -1,4 +1,4 @@
-"""Shared memory of System V: it outlives who made it, so a killed run would leave it to the machine."""
+"""System V shared memory: it outlives its creator, so a killed run would leave it behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IPC_RMID = 0
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One, as the kernel tells of it."""
+    """A segment, as the kernel lists it."""
 
     number: int
     creator: int
@@ -27,7 +27,7 @@ class Segment:
 
 
 def read(table: Path = _TABLE) -> Iterator[Segment]:
-    """Every segment that can be seen from here."""
+    """Every segment that is visible from here."""
     try:
         head, *rows = table.read_text().splitlines()
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def read(table: Path = _TABLE) -> Iterator[Segment]:
 
 
 def is_left(segment: Segment, lives: Mapping[int, tuple[float, float]], user: int) -> bool:
-    """Whether a process made it that is known to be gone, and nobody has it mapped.
+    """Whether its creator is known to be gone and nobody has it attached.
 
     Args:
         segment: as it is.
@@ -62,7 +62,7 @@ def _is_of(segment: Segment, lives: Mapping[int, tuple[float, float]], user: int
 
 
 def remove_left(lives: Mapping[int, tuple[float, float]]) -> set[int]:
-    """Remove those that these processes left; the makers of those that somebody has mapped still.
+    """Remove the segments that these processes left; returns the creators of those still attached.
 
     See :func:`is_left`.
     """

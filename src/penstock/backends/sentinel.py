@@ -1,4 +1,4 @@
-"""Tells at once when a file appears in ``/dev/shm``: it may be closed before anybody looks.
+"""Notices files in ``/dev/shm`` as they appear: they may be closed before the next reading.
 
 By inotify, where the C library has it and the machine allows another watch; else nothing is told, and a
 file that is open for less than a turn of the governor is missed.
@@ -19,7 +19,7 @@ _REST = 0.002
 
 
 class Sentinel:
-    """Calls somebody for new files in ``/dev/shm``, from a thread of its own.
+    """Calls back for new files in ``/dev/shm``, from a thread of its own.
 
     Args:
         tell: called; several files may be told as one.
@@ -51,7 +51,7 @@ class Sentinel:
             select.select([self._wake], [], [], _REST)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         thread, self._thread = self._thread, None
         if thread is None:
             return

@@ -1,4 +1,4 @@
-"""The fork server, seen by the process that starts it: begun, loaded with a job, told to fork, ended.
+"""The fork server, as its parent sees it: start, load a job, request forks, end.
 
 What runs in it is :mod:`penstock.backends.forkserver`. One server follows another where one was lost, or
 where a job wants another environment. With it come and go the means to know which processes and memory are
@@ -61,12 +61,12 @@ class Loaded:
     """Where the output of the server and its workers goes."""
 
     def same_process(self, other: Loaded) -> bool:
-        """Whether one process can serve both."""
+        """Whether one server process can serve both."""
         return (self.environment, self.log) == (other.environment, other.log)
 
 
 class ForkServer:
-    """The fork server of one backend, or none.
+    """The fork server of one backend, if there is one.
 
     Args:
         notes: descriptor of the memory in which workers note where they are.
@@ -94,17 +94,17 @@ class ForkServer:
 
     @property
     def pid(self) -> int | None:
-        """Its process, where one was started that is not known to be gone."""
+        """The pid of the server, if one was started and is not known to be gone."""
         return None if self._process is None else self._process.pid
 
     @property
     def runs(self) -> bool:
-        """Whether it is there now."""
+        """Whether it is running now."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of this server and of those that were ended before it."""
+        """CPU seconds of this server and of those before it."""
         return self._cpu + (0.0 if self._process is None else cpu_seconds(self._process.pid))
 
     @property
@@ -121,7 +121,7 @@ class ForkServer:
     # ------------------------------------------------------------------ what it is told, what it tells
 
     def load(self, loaded: Loaded, other: Callable[[str, Any], None], lost: Callable[[], None]) -> None:
-        """Have it load a job; it is started where there is none, and again where it does not answer.
+        """Load a job; starts a server if there is none, or if the present one does not answer.
 
         Args:
             loaded: the job, and with what a server for it is started.
@@ -171,7 +171,7 @@ class ForkServer:
             other(what, argument)
 
     def say(self, what: str, argument: Any, descriptors: Sequence[int] = ()) -> None:
-        """Tell it something.
+        """Send it a message.
 
         Raises:
             OSError: it is gone, or takes nothing.
@@ -184,13 +184,13 @@ class ForkServer:
                 self._control.send(content)
 
     def listen(self) -> tuple[str, Any] | None:
-        """What it has said; None where it has ended."""
+        """The messages it has sent; None where it has ended."""
         assert self._control is not None
         data = self._control.recv(1 << 16)
         return pickle.loads(data) if data else None
 
     def answer(self) -> None:
-        """Give a worker that knocks what it shares with this process."""
+        """Answer a worker's request for what it shares with this process."""
         if self._door is not None and not likeness.answer(self._door):
             self._close_door()
 
@@ -301,7 +301,7 @@ class ForkServer:
     # ------------------------------------------------------------------ its end
 
     def end(self) -> None:
-        """Tell it to end, and see that it does, with all that is its."""
+        """Tell it to end, and make sure that it and all its processes have ended."""
         if self._process is None:
             return
         self._cpu += cpu_seconds(self._process.pid)  # told no more once it is gone
@@ -316,14 +316,14 @@ class ForkServer:
         self.end_groups()
 
     def drop(self) -> None:
-        """Kill it: it does not answer, or is gone. Its workers die with it; its groups are still there."""
+        """Kill a server that does not answer or is gone. Its workers die with it; its groups remain."""
         self._close_control()
         if self._process is not None:
             self._kill()
         self._process = None
 
     def end_groups(self) -> None:
-        """End whoever is left of what it and its workers started, and their groups."""
+        """Kill what is left of the processes it and its workers started, and remove their groups."""
         enclosure, self.enclosure = self.enclosure, None
         if enclosure is not None:
             enclosure.close()
@@ -332,7 +332,7 @@ class ForkServer:
             census.close()
 
     def close(self) -> None:
-        """End it, and let no worker ask any more."""
+        """End it, and answer no more requests of workers."""
         self.end()
         self._close_door()
 

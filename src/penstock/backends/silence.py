@@ -14,7 +14,7 @@ _LOOK_EVERY = 0.5
 
 
 class Silence:
-    """How long a process has not answered, and used no CPU.
+    """How long a process has neither answered nor used CPU.
 
     Args:
         seconds: without CPU, that are too long.
@@ -32,7 +32,7 @@ class Silence:
         self._stopped.renew()
 
     def over(self, pid: int) -> str:
-        """Why it is waited for no longer: ``"stopped"`` or ``"idle"``; "" while it is."""
+        """Why it is no longer waited for: ``"stopped"`` or ``"idle"``; "" while it is."""
         now = time.monotonic()
         if now < self._next:
             return ""

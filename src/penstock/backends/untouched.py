@@ -1,4 +1,4 @@
-"""Keeps the files of a program from its own top, when that is run a second time.
+"""Protects the files that a program wrote when the program is run again from its top.
 
 A script that opens its log or its results at the top has written into them by the time its workers are
 started. Opened for writing again, they would be emptied, and a folder of work that it makes anew removed.
@@ -29,7 +29,7 @@ _hooked = False
 
 @contextmanager
 def kept(since: float) -> Iterator[None]:
-    """Refuse to empty or remove what was written from that time on until now.
+    """Refuse to truncate or remove files that were written between that time and now.
 
     What is older was there before the program, as were caches that libraries write; what is newer was made
     within.
@@ -64,7 +64,7 @@ def kept(since: float) -> Iterator[None]:
 
 
 def start_of(pid: int) -> float:
-    """When a process began, in seconds since the epoch; infinite where that cannot be told."""
+    """When a process started, in seconds since the epoch; infinite where that is unknown."""
     try:
         with open("/proc/uptime", "rb") as file:
             up = float(file.read().split()[0])

@@ -68,7 +68,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb; one that is not there is answered by the nearest, or by the verb it belongs to."""
+        """Find the verb; an unknown one is answered with the nearest, or the verb it belongs to."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -123,7 +123,7 @@ def _meant(name: str) -> str:
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print lines; whoever wrote what stands in them, the terminal obeys none of it.
+    """Print lines; foreign text in them is escaped, so that the terminal obeys none of it.
 
     On a terminal that is narrower than a line, the line is broken between words.
     """
@@ -151,14 +151,14 @@ def _warn(
 
 
 def with_flags(message: str) -> str:
-    """A message with its options written as they are here."""
+    """A message with options in their command-line spelling."""
     for python, flag in _FLAGS.items():
         message = message.replace(f"{python} ({flag})", flag).replace(python, flag)
     return message
 
 
 def say(error: Exception, *, verbose: int = 0) -> None:
-    """Print an error as one paragraph on stderr; of the user's function its place, or all when verbose."""
+    """Print an error as one paragraph on stderr; of a function's own error its place, or all when verbose."""
     message = foreign.told(error, sys.maxsize)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{foreign.line(foreign.told(error.filename))}: {error.strerror}"

@@ -154,7 +154,7 @@ def _leave(ending: Ending) -> None:
 
 
 class Teller:
-    """Says on stderr how it goes: a live line on a terminal, a plain one every 30 s elsewhere."""
+    """Progress of a command on stderr: a live line on a terminal, a plain one every 30 s elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -163,7 +163,7 @@ class Teller:
         self._next = self._began + _PLAIN_SECONDS
 
     def tick(self, watch: TreeMemory) -> None:
-        """After each reading."""
+        """Called after each reading."""
         if self._line.is_due():
             self._line.draw(f" {self._text(watch)}")
         elif not self._line.live and not self._quiet and time.monotonic() >= self._next:
@@ -171,7 +171,7 @@ class Teller:
             self.say(self._text(watch))
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         self.clear()
         with suppress(OSError):  # the terminal is gone, the command goes on
             os.write(
@@ -180,11 +180,11 @@ class Teller:
             )
 
     def clear(self) -> None:
-        """Take the live line away."""
+        """Erase the live line."""
         self._line.clear()
 
     def end(self, ending: Ending, system: str) -> None:
-        """What it needed, and who killed it."""
+        """Print what the command needed, and who killed it."""
         lines = [foreign.line(each) for each in ending.verdict.lines]
         if lines:
             lines[0] = f"penstock exec: {lines[0]}"

@@ -1,4 +1,4 @@
-"""The verb ``penstock limits``: what holds this process, who set it, and the budget that follows."""
+"""The verb ``penstock limits``: the limits on this process, who set each, and the budget that follows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def limits(budget: str, per_worker: str | None, as_json: bool) -> None:
 
 
 def describe(found: Discovery, ours: int, per_worker: int | None = None) -> dict[str, Any]:
-    """The answer as JSON values; sizes in bytes.
+    """The findings as JSON values; sizes in bytes.
 
     Args:
         found: what was discovered.
@@ -63,7 +63,7 @@ def describe(found: Discovery, ours: int, per_worker: int | None = None) -> dict
 
 
 def draw(found: Discovery, ours: int, per_worker: int | None = None) -> list[str]:
-    """The answer as lines for people; the arguments are those of :func:`describe`."""
+    """The findings as lines for people; the arguments are those of :func:`describe`."""
     lines = [f"{'limit':>10}  {'used':>10}  {'for us':>10}  set by"]
     lines += [_row(ceiling, ours) for ceiling in found.ceilings if ceiling.scope == "tree"]
     alone = [ceiling for ceiling in found.ceilings if ceiling.scope == "process"]
@@ -79,7 +79,7 @@ def draw(found: Discovery, ours: int, per_worker: int | None = None) -> list[str
 
 
 def measure() -> str:
-    """How a run's memory is measured here; tried by making control groups where that is allowed."""
+    """How a run's memory is measured here, found by trying to make control groups where that is allowed."""
     backend = registry.make("backend", "local")
     try:
         return str(backend.measure)
@@ -109,7 +109,7 @@ def _why(budget: Budget, ours: int, per_worker: int) -> str:
 
 
 def notes(budget: Budget) -> Sequence[str]:
-    """What else one should know here."""
+    """Further remarks about this machine."""
     found = []
     if budget.kills_group:
         found.append(

@@ -1,4 +1,4 @@
-"""The page of a run while it grows: served on 127.0.0.1 alone, for whoever has the address.
+"""The page of a run while it grows, served on 127.0.0.1 only, to whoever has the address.
 
 Covers the server (standard library), who may read from it, and when the page is drawn anew. The address has
 a random token; requests with another Host are refused, so that no web site can reach it by a name of its own
@@ -84,7 +84,7 @@ class LivePage(AbstractContextManager["LivePage"]):
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """The URL to open in a browser."""
         return f"http://127.0.0.1:{self.port}/{self.token}/"
 
     def __enter__(self) -> LivePage:
@@ -97,10 +97,10 @@ class LivePage(AbstractContextManager["LivePage"]):
         self._server.server_close()
 
     def close(self) -> None:
-        """Nothing is to be taken away from a terminal."""
+        """Does nothing: there is no live line to erase."""
 
     def stay(self) -> None:
-        """Go on serving until Ctrl-C."""
+        """Keep serving until Ctrl-C."""
         while True:
             time.sleep(3600)
 
@@ -111,7 +111,7 @@ class LivePage(AbstractContextManager["LivePage"]):
         self._at, self._read, self._fresh = event.at, time.monotonic(), True
 
     def show(self, now: Now) -> None:
-        """Draw it anew, where there is news and somebody looks, but seldom where drawing takes long."""
+        """Redraw if there is news and somebody is looking; less often where drawing is slow."""
         changed, self._told = now != self._told, now
         due = self._fresh and self._server.readers and time.monotonic() >= self._due
         if changed or due:
@@ -168,7 +168,7 @@ class LivePage(AbstractContextManager["LivePage"]):
         return page.document(name, policy, self._content, script=script).encode(errors="replace")
 
     def next_message(self, number: int) -> tuple[int, bytes]:
-        """The newest message behind a number, waiting a while for it; the same number where there is none."""
+        """The newest message after a number, waiting a while for it; the same number if there is none."""
         with self._news:
             self._news.wait_for(lambda: self._number > number, _SILENT)
             return self._number, self._message

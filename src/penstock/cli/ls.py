@@ -1,4 +1,4 @@
-"""The verb ``penstock ls``: the runs below a folder, and what became of them."""
+"""The verb ``penstock ls``: the runs below a folder and their outcomes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPORT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run folder, as it is listed."""
+    """A run folder in the listing."""
 
     path: Path
     outcome: str
@@ -53,7 +53,7 @@ class Listed:
         }  # fmt: skip
 
     def row(self) -> tuple[str, ...]:
-        """As it is printed."""
+        """The row as printed."""
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.at))
         told = self.report
         if told is None:
@@ -99,7 +99,7 @@ def ls(folder: Path, as_json: bool) -> None:
 
 
 def found(folder: Path, deepest: int = _DEEPEST) -> Iterator[Path]:
-    """The run folders in a folder and below; what lies inside a run, and behind links, is not looked at."""
+    """The run folders in a folder and below; does not descend into runs, nor follow links."""
     if (folder / layout.STATE).is_dir():
         yield folder
         return
@@ -116,7 +116,7 @@ def found(folder: Path, deepest: int = _DEEPEST) -> Iterator[Path]:
 
 
 def listed(path: Path) -> Listed:
-    """What is known of a run: from its report and its lock; of one without a report from its events."""
+    """What is known of a run: from its report and its lock, or without a report from its events."""
     state = path / layout.STATE
     at = _written(state / layout.EVENTS) or _written(state)
     command = (state / layout.EXEC).exists()

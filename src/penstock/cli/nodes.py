@@ -1,4 +1,4 @@
-"""The verb ``penstock nodes``: who is there in a cluster, before anything runs."""
+"""The verb ``penstock nodes``: the nodes that a cluster would give, before anything runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def nodes(cluster: str, wait: str, budget: str, into: Path | None, as_json: bool
 
 
 def draw(offers: list[NodeOffer]) -> list[str]:
-    """The answer as lines for people."""
+    """The findings as lines for people."""
     if not offers:
         return ["there is no node"]
     width = max(len("node"), *(len(each.host) for each in offers))

@@ -1,4 +1,4 @@
-"""The options that several verbs share, and what was asked for with them."""
+"""The options that several verbs share, and their parsed values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _number_or_all(_ctx: click.Context, _param: click.Parameter, value: str | No
 
 
 def into() -> click.Option:
-    """Where the results go."""
+    """Where results are written."""
     return click.Option(
         ["--into", "into"], required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
         help="The run folder: results, journal and report. The same command again resumes.",
@@ -76,7 +76,7 @@ def budget() -> list[click.Option]:
 
 
 def system() -> click.Option:
-    """In whose words it is said what to ask for next time."""
+    """The batch system or container in whose words advice is given."""
     return click.Option(
         ["--for", "system"], type=click.Choice(advice.SYSTEMS),
         help="Say what to ask this system for next time; by default the one that this runs in.",
@@ -84,7 +84,7 @@ def system() -> click.Option:
 
 
 def cluster(*, required: bool = False) -> list[click.Option]:
-    """Who works the items, and how long nobody may be there."""
+    """Which cluster works the items, and how long to wait for its first node."""
     return [
         click.Option(
             ["--cluster", "cluster"], metavar="CLUSTER", required=required,
@@ -99,7 +99,7 @@ def cluster(*, required: bool = False) -> list[click.Option]:
 
 
 def running() -> list[click.Option]:
-    """How a run treats trouble, and how much it says."""
+    """How a run treats failures, and how much it prints."""
     return [
         *cluster(),
         click.Option(
@@ -130,7 +130,7 @@ def running() -> list[click.Option]:
 
 
 def with_options(options: list[click.Option]) -> Callable[[Command], Command]:
-    """A decorator that adds options to a command's function, above ``@click.command``'s own."""
+    """A decorator that adds options to a command's function, to be put above ``@click.command``."""
 
     def add(function: Command) -> Command:
         params: list[click.Parameter] = function.__dict__.setdefault("__click_params__", [])
@@ -142,7 +142,7 @@ def with_options(options: list[click.Option]) -> Callable[[Command], Command]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CliOptions:
-    """What was asked for on the command line, besides the job itself."""
+    """The values of our own options on the command line."""
 
     budget: str = "auto"
     workers: int | None = None
@@ -160,7 +160,7 @@ class CliOptions:
 
     @classmethod
     def take(cls, values: dict[str, Any]) -> CliOptions:
-        """Take our options out of the values that click gives; what is left is the workload's."""
+        """Take our options out of the values that click gives; the rest is the workload's."""
         ours = {name: values.pop(name) for name in cls.__slots__ if name in values}
         context = click.get_current_context(silent=True)
         if context is not None:
@@ -168,7 +168,7 @@ class CliOptions:
         return cls(**ours)
 
     def to_keep(self) -> dict[str, Any]:
-        """What ``resume`` asks for again: budget, workers, call, items set aside and history, where given."""
+        """What ``resume`` repeats: budget, workers, call, items set aside and history, where given."""
         plain = CliOptions()
         names = ("budget", "workers", "call", "set_aside", "history")
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}

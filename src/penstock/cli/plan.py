@@ -1,4 +1,4 @@
-"""The verb ``penstock plan``: what a run would do, and where every number comes from."""
+"""The verb ``penstock plan``: what a run would do, and where each number comes from."""
 
 from __future__ import annotations
 

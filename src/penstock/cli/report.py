@@ -1,4 +1,4 @@
-"""The verb ``penstock report``: what a run did, from its events."""
+"""The verb ``penstock report``: what a run did, read from its events."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _print_rows(events: Path) -> None:
 
 
 def from_events(folder: Path, events: Path, died: PostMortem | None = None) -> list[Report]:
-    """The reports of a run folder's stages, counted from its events, all runs of it together."""
+    """The reports of a run folder's stages, counted from its events over all runs in it."""
     tallies: dict[str, Tally] = {}
     last = ""
     for event in event_lines.read(events):

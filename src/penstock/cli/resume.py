@@ -1,4 +1,4 @@
-"""The verb ``penstock resume``: go on with a run folder."""
+"""The verb ``penstock resume``: continue the run in a folder."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from penstock.workload_options import refuse_odd_numbers
 
 
 class Targets(click.Group):
-    """Every workload is a command of its own, with our options added; so is ``FILE.py:JOB``.
+    """Each workload as a command with our options added; so is ``FILE.py:JOB``.
 
     Args:
         ours: makes our options, anew for each command.
@@ -38,7 +38,7 @@ class Targets(click.Group):
         self.ours, self.do = ours, do
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Options, ours and a workload's own, may stand before what is run too: they are put behind it."""
+        """Allow options, ours and a workload's own, before the target too: they are moved behind it."""
         takes = _taking(self.ours())
         place = _behind_options(args, takes)
         if place < len(args) and args[place] in ctx.help_option_names:
@@ -153,7 +153,7 @@ def run() -> None:
 
 
 def execute(found: Target, folder: Path, asked: CliOptions) -> None:
-    """Run a target in a folder, telling how it goes; exits with the code of its outcome."""
+    """Run a target in a folder, showing progress; exits with the code of its outcome."""
     kept = False
     click.get_current_context().meta[foreign.QUIET] = asked.quiet
 

@@ -1,4 +1,4 @@
-"""One live line at the bottom of a terminal that a command is using too.
+"""A single live line at the bottom of a terminal that a command uses too.
 
 The last row is taken out of the scrolling region, so that what the command prints never meets it. A
 program that takes the whole screen, edits lines or asks for a password has put the terminal into another
@@ -32,11 +32,11 @@ class StatusLine:
         self._rows = 0
 
     def is_due(self) -> bool:
-        """Whether it is time to draw again."""
+        """Whether it is time to redraw."""
         return self.live and time.monotonic() >= self._next
 
     def draw(self, text: str) -> None:
-        """Show a line, if the terminal is in the mode of plain text and in our hands."""
+        """Show a line, if the terminal is in text mode and we are in its foreground."""
         self._next = time.monotonic() + _EVERY
         if not self._is_plain():
             self._rows = 0  # whoever has the screen sets it up anew
@@ -53,7 +53,7 @@ class StatusLine:
         self._write(f"{begin}\0337\033[{rows};1H\033[7m{line:<{columns - 1}}\033[0m\0338")
 
     def clear(self) -> None:
-        """Give the row back."""
+        """Release the row."""
         if self._rows:
             self._write(f"\0337\033[{self._rows};1H\033[2K\033[1;{self._rows}r\0338")
             self._rows = 0

@@ -1,4 +1,4 @@
-"""The last word of a run, on stderr."""
+"""The summary of a run on stderr, printed last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOKED_AT = 100
 
 
 def summary(report: Report, folder: Path, *, began: bool = True, system: str | None = None) -> str:
-    """What is told at the end of a run.
+    """The lines to print at the end of a run.
 
     Args:
         report: of the run.

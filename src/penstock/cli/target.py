@@ -1,4 +1,4 @@
-"""What is to be run: a workload by its name with its options, or a Job in a file or module.
+"""The target of a run: a workload by name with its options, or a Job in a file or module.
 
 Covers finding it, its options as JSON (paths made absolute, so that they mean the same from
 elsewhere), and the file ``.penstock/command.json`` from which ``resume`` builds it again.
@@ -96,7 +96,7 @@ def _jobs(module: Any) -> list[str]:
 
 
 def only_job(place: str) -> str:
-    """``FILE.py:JOB`` of a file that has one job.
+    """``FILE.py:JOB`` of a file that has exactly one job.
 
     Raises:
         BadInput: no such file, it cannot be imported, or it has no job or several.
@@ -114,7 +114,7 @@ def only_job(place: str) -> str:
 
 
 def find_job(text: str) -> Target:
-    """Read ``FILE.py:JOB`` or ``module:JOB``.
+    """Load the job named ``FILE.py:JOB`` or ``module:JOB``.
 
     Raises:
         BadInput: the file is not there.
@@ -129,7 +129,7 @@ def find_job(text: str) -> Target:
 
 
 def load_workload(name: str) -> Workload:
-    """A workload by its name.
+    """Load a workload by name.
 
     Raises:
         PluginError: no such workload, or it cannot be imported.
@@ -184,7 +184,7 @@ def _line(error: BaseException) -> str | None:
 
 
 def path_of(folder: Path) -> Path:
-    """Where a run folder keeps its command."""
+    """The path at which a run folder keeps its command."""
     return folder / layout.STATE / layout.COMMAND
 
 
@@ -217,7 +217,7 @@ def _plain(value: Any, param: click.Parameter | None) -> Any:
 
 
 def keep(target: Target, folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write the command into the run folder, so that ``penstock resume`` finds it.
+    """Write the command into the run folder for ``penstock resume``.
 
     Args:
         target: what is run.
@@ -232,7 +232,7 @@ def keep(target: Target, folder: Path, asked: Mapping[str, Any]) -> None:
 
 
 def check(target: Target, folder: Path, *, accept_changes: bool = False) -> None:
-    """See that a folder is free, or holds a run of this very command.
+    """Refuse a folder that is neither free nor holds a run of this very command.
 
     Raises:
         JobChanged: it holds a run of another command, or of a script.
@@ -327,7 +327,7 @@ _ASKED: dict[str, Callable[[Any], bool]] = {
 
 
 def read_asked(folder: Path) -> dict[str, Any]:
-    """The budget and the like with which a run was last begun from the command line.
+    """The budget and other options with which a run was last started from the command line.
 
     Raises:
         BadInput: its command cannot be read.
@@ -341,14 +341,14 @@ def read_asked(folder: Path) -> dict[str, Any]:
 
 
 def no_run(folder: Path) -> str:
-    """What is said of a folder that should hold a run and does not."""
+    """The message for a folder that should hold a run and does not."""
     if not folder.is_dir():
         return f"{folder} is not there, or is no folder; expected the folder of a run"
     return f"{folder} holds no run: nothing of one is in {folder / layout.STATE}"
 
 
 def read(folder: Path) -> Target:
-    """Build the target of a run folder again.
+    """Rebuild the target of a run folder.
 
     Raises:
         UsageError: not a run folder.

@@ -17,7 +17,7 @@ from penstock.errors import UsageError
 
 
 def code_of(target: Target) -> Path | None:
-    """The file or package with the code of a job, found without running any; None for a workload.
+    """The file or package with a job's code, found without importing it; None for a workload.
 
     Packages that are installed are found as Python finds them; None where nothing is found either.
     """

@@ -1,4 +1,4 @@
-"""The verb ``penstock watch``: how a run goes, seen from outside through the files of its folder."""
+"""The verb ``penstock watch``: a run's progress, read from outside through the files of its folder."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     watched: LockWatch | None = None,
 ) -> RunLife:
-    """Show what is new, until the run is done or failed, or nobody is to be waited for.
+    """Show what is new until the run is done or failed, or is known to be dead.
 
     Args:
         folder: of the run.
@@ -117,7 +117,7 @@ def follow(
 
 
 class Screen(AbstractContextManager["Screen"]):
-    """Several live lines on a terminal; elsewhere a line every 30 s, and what goes wrong as it does.
+    """Several live lines on a terminal; elsewhere a line every 30 s, and failures as they happen.
 
     Args:
         folder: of the run.
@@ -146,7 +146,7 @@ class Screen(AbstractContextManager["Screen"]):
         self.close()
 
     def close(self) -> None:
-        """Take the lines away."""
+        """Erase the lines."""
         self._live.stop()
 
     def take(self, event: ev.Event) -> None:
@@ -155,7 +155,7 @@ class Screen(AbstractContextManager["Screen"]):
         self._at, self._read = event.at, time.monotonic()
 
     def show(self, now: Now) -> None:
-        """Show how it stands."""
+        """Draw the current state."""
         if now != self._told and now != "running":
             self._say(self._standing(now))
         self._told = now
@@ -171,7 +171,7 @@ class Screen(AbstractContextManager["Screen"]):
                 self._say(sentence)
 
     def stay(self) -> None:
-        """Nothing is left to be shown."""
+        """Does nothing: everything was shown."""
 
     def _standing(self, now: Now) -> str:
         if now == "nothing":

@@ -1,4 +1,4 @@
-"""The cluster ``dask``: each worker of a Dask cluster that runs already has a node.
+"""The cluster ``dask``: a node on each worker of an existing Dask cluster.
 
 ``dask://HOST:PORT``, ``dask:tcp://HOST:PORT``, ``dask:FILE.json`` (a scheduler file), or in Python a
 ``distributed.Client``. Dask places the work and watches the workers; which items a node has, we decide. A
@@ -58,7 +58,7 @@ class DaskNodes:
     # ------------------------------------------------------------------ the seam
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
-        """Have a node begin on every worker.
+        """Start a node on every worker.
 
         Raises:
             UsageError: no scheduler answers.
@@ -70,11 +70,11 @@ class DaskNodes:
         self._link.spawn(self._errands.list_workers(now))
 
     def nodes(self) -> Mapping[str, Node]:
-        """Those that are ready."""
+        """The nodes that are ready."""
         return MappingProxyType(self._open.ready) if self._open else {}
 
     def coming(self) -> str:
-        """How many are still beginning; a worker may join at any time, where none was refused."""
+        """How many nodes are starting; new workers may join at any time, unless one was refused."""
         now = self._open
         if self._gone or now is None:
             return ""
@@ -86,7 +86,7 @@ class DaskNodes:
         return f"{len(waiting)} of {plural(len(now.places), 'Dask worker')} begin" if waiting else ""
 
     def send(self, node: str, message: Lease | Cut) -> None:
-        """Pass on a message."""
+        """Send a message."""
         now, place = self._open, self._place(node)
         if now is None or place is None:
             return
@@ -106,7 +106,7 @@ class DaskNodes:
         self._link.spawn(self._errands.lend(now, place.address, node, message.ticket, sent))
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
-        """What nodes said."""
+        """The messages of nodes."""
         now = self._open
         if now is None:
             return []
@@ -127,18 +127,18 @@ class DaskNodes:
         return told
 
     def end(self, node: str) -> None:
-        """Kill it; its worker may have another."""
+        """Kill a node; its worker may get another."""
         if (place := self._place(node)) is not None:
             self._link.spawn(self._errands.quietly(self._link.call(place.address, "end", node, True)))
             self._forget(node)
 
     def pid(self, node: str) -> int:
-        """The process of a node's program, on its host."""
+        """The pid of a node's program, on its host."""
         assert self._open is not None
         return self._open.pids[node]
 
     def wake(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         if self._open is not None:
             self._open.said.put(("",))
 
@@ -187,7 +187,7 @@ class DaskNodes:
         ]
 
     def leave(self) -> None:
-        """Say goodbye to the scheduler."""
+        """Disconnect from the scheduler."""
         self.close()
         self._link.leave()
 

@@ -1,4 +1,4 @@
-"""What is asked of a Dask cluster while it is open: coroutines in the client's thread.
+"""Requests to a Dask cluster while it is open: coroutines in the client's thread.
 
 Each puts what it hears, or that it hears nothing, into one queue, from which the thread that leads takes it
 (:class:`penstock.clusters.dask.DaskNodes`): all that is decided is decided there.
@@ -24,7 +24,7 @@ CLOSE_SECONDS = 20.0
 
 @dataclass
 class Opened:
-    """What is true between ``open`` and ``close``."""
+    """State that exists between ``open`` and ``close``."""
 
     job: Path
     digest: str
@@ -45,7 +45,7 @@ class Opened:
 
 
 class Errands:
-    """Asks, and waits for answers.
+    """Sends requests, and awaits answers.
 
     Args:
         link: to the scheduler.
@@ -57,12 +57,12 @@ class Errands:
         self._patience = patience
 
     async def quietly(self, doing: Any) -> None:
-        """Do it; that it fails matters to nobody."""
+        """Await something and ignore its failure."""
         with suppress(Exception):
             await doing
 
     async def cut(self, now: Opened, address: str, token: str, frame: bytes) -> None:
-        """Pass on the last message to a node."""
+        """Send the last message to a node."""
         await self.quietly(self._link.call(address, "cut", token, frame, tuple(now.tasks.get(token, ()))))
 
     async def list_workers(self, now: Opened) -> None:
@@ -72,7 +72,7 @@ class Errands:
             now.said.put(("workers", known))
 
     async def meet(self, now: Opened, address: str) -> None:
-        """Ask a worker what its host is."""
+        """Ask a worker about its host."""
         folder = str(now.job.parent)
         try:
             answers = await self._link.call(address, "meet", now.options.requested, folder)
@@ -81,7 +81,7 @@ class Errands:
             now.said.put(("facts", address, error))
 
     async def begin(self, now: Opened, address: str, token: str, order: bytes) -> None:
-        """Have a node be born on a worker, and stay with it until it has ended."""
+        """Start a node on a worker, and stay with it until it has ended."""
         try:
             busy, pid = (await self._link.call(address, "begin", order))[address]
             now.pids[token] = pid
@@ -106,7 +106,7 @@ class Errands:
         now.said.put(("lost", token, why or NodeLost("its Dask worker was started anew")))
 
     async def lend(self, now: Opened, address: str, token: str, ticket: int, frame: bytes | str) -> None:
-        """Have a node work a lease."""
+        """Have a node work on a lease."""
         leases = now.tasks.setdefault(token, {})
         leases[ticket] = mine = asyncio.ensure_future(self._fetch(now, address, token, ticket, frame))
         mine.add_done_callback(lambda done: leases.pop(ticket, None))
@@ -132,6 +132,6 @@ class Errands:
             each.cancel()
 
     async def cancel(self, now: Opened, token: str) -> None:
-        """Wait no longer for leases of a node."""
+        """Stop waiting for leases of a node."""
         for each in list(now.tasks.pop(token, {}).values()):
             each.cancel()

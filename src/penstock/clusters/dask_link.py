@@ -1,4 +1,4 @@
-"""To the scheduler of a Dask cluster, and through it to its workers."""
+"""The connection to a Dask scheduler, and through it to its workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEET_SECONDS = 60.0
 
 
 class DaskLink:
-    """A client of our own: one of the user's is his to close, and has one handler for each kind of event.
+    """A Dask client of our own: the user's is theirs to close, and has one handler per kind of event.
 
     Args:
         where: as for :class:`penstock.clusters.dask.DaskNodes`.
@@ -37,7 +37,7 @@ class DaskLink:
         self.client: Any = None
 
     def connect(self) -> Any:
-        """The client, made where there is none yet.
+        """The client, created if there is none yet.
 
         Raises:
             UsageError: nobody answers.
@@ -74,15 +74,15 @@ class DaskLink:
 
     @property
     def scheduler(self) -> str:
-        """Its address, to be shown."""
+        """The scheduler's address, for display."""
         return foreign.line(self.client.scheduler.address if self.client.scheduler else self._address()[0])
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Have it run in the thread of the client."""
+        """Run a coroutine in the client's thread."""
         asyncio.run_coroutine_threadsafe(coroutine, self.client.loop.asyncio_loop)
 
     def call(self, address: str, word: str, *told: Any) -> Any:
-        """Have it done in the event loop of a Dask worker; to be awaited."""
+        """Run a function in the event loop of a Dask worker; awaitable."""
         return asyncio.wait_for(
             self.client.run(
                 eval, dask_worker.CALL, {"word": word, "told": told}, workers=[address], asynchronous=True
@@ -91,7 +91,7 @@ class DaskLink:
         )
 
     async def task(self, key: str, address: str, word: str, *told: Any) -> Any:
-        """Have it done in a thread of a Dask worker. What was packed comes back as it was.
+        """Run a function in a thread of a Dask worker. Packed arguments and results pass through unchanged.
 
         Raises:
             Exception: it was cancelled, or the worker is gone.
@@ -107,7 +107,7 @@ class DaskLink:
         return pickle.loads(packed) if packed is not None else None
 
     def ask(self, what: Any, *args: Any, **more: Any) -> Any:
-        """What a coroutine gives; from the main thread.
+        """The result of a coroutine, waited for in the main thread.
 
         Raises:
             UsageError: nothing, in a minute.
@@ -121,7 +121,7 @@ class DaskLink:
             ) from error
 
     def leave(self) -> None:
-        """Say goodbye to the scheduler."""
+        """Disconnect from the scheduler."""
         client, self.client = self.client, None
         if client is not None:
             with suppress(Exception):

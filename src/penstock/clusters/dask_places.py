@@ -1,4 +1,4 @@
-"""What is known of the workers of a Dask cluster, and what follows for the nodes on them. No Dask in here."""
+"""What is known of a Dask cluster's workers, and what follows for nodes on them. Does not import Dask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PASSING = 64 << 20
 
 @dataclass
 class DaskPlace:
-    """A Dask worker, which has a node or may have one."""
+    """A Dask worker that has a node or may get one."""
 
     address: str
     host: str
@@ -43,7 +43,7 @@ class DaskPlace:
 
     @property
     def group(self) -> tuple[str, str]:
-        """Those that share it share one memory."""
+        """A key of workers that share one memory."""
         assert self.facts is not None
         return self.facts["boot"], self.facts["group"]
 
@@ -51,7 +51,7 @@ class DaskPlace:
 def share(
     place: DaskPlace, places: Collection[DaskPlace], rooms: dict[tuple[str, str], int]
 ) -> tuple[int, str]:
-    """Bytes of a node that is to begin, and who set them; 0 and why where there is no room for it.
+    """Bytes of a node about to start, and who set them; 0 and the reason if there is no room for it.
 
     What the limits of its host leave, divided among the nodes that they hold together.
 
@@ -82,7 +82,7 @@ def offer(
     folder: Path | None,
     boot: str,
 ) -> NodeOffer:
-    """What a node would be on a worker: as for :func:`share`, from what its host answered."""
+    """The node that a worker could run, as for :func:`share`, from its host's answer."""
     if isinstance(answer, BaseException):
         why = f"the Dask worker {place.address} {failed(answer)}"
         return NodeOffer(foreign.line(place.host), 0, "", place.threads, "", "", foreign.line(why))
@@ -96,7 +96,7 @@ def offer(
 
 
 def unfit(facts: Mapping[str, Any], folder: Path, boot: str) -> str:
-    """Why a host cannot have a node of a run in this folder; empty where it can."""
+    """Why a host cannot run a node of a run in this folder; empty if it can."""
     host, ours = facts["host"], f"{sys.version_info.major}.{sys.version_info.minor}"
     if facts["version"] != __version__:
         return f"{host} has Penstock {facts['version']}, and this is {__version__}: install the same there"
@@ -110,7 +110,7 @@ def unfit(facts: Mapping[str, Any], folder: Path, boot: str) -> str:
 
 
 def warning(place: DaskPlace, facts: Mapping[str, Any]) -> str:
-    """That Dask would end its worker, and our node with it, though that holds hardly anything of ours."""
+    """A warning if Dask is about to kill its worker, and our node with it; empty if not."""
     for name, share in facts["shares"].items():
         if place.limit and share and place.held + _PASSING > share * place.limit:
             return (

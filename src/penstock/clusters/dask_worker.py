@@ -1,4 +1,4 @@
-"""What runs inside a Dask worker: it starts the program of a node, passes on leases, and watches over it.
+"""What runs inside a Dask worker: starts a node's program, passes on leases, and watches over it.
 
 A worker's own process does no work of ours and never grows, so Dask's memory limits do not meet ours. Dask
 may run a task again in another life of a worker at the same address; a token that is not found here answers
@@ -41,7 +41,7 @@ _ALIVE = ("running", "paused")
 
 
 def call(word: str, told: tuple[Any, ...]) -> Any:
-    """Do one of the things below by its name, on the host of a Dask worker."""
+    """Call one of the functions below by name, on the host of a Dask worker."""
     does: dict[str, Callable[..., Any]] = {
         "meet": meet, "begin": begin, "ready": ready, "attend": attend,
         "lease": lease, "cut": cut, "end": end,
@@ -63,7 +63,7 @@ class Birth:
 
 
 def meet(requested: str | int, folder: str) -> dict[str, Any]:
-    """What this host is, in plain values."""
+    """What this host is, as plain values."""
     facts: dict[str, Any] = {
         "version": __version__, "python": platform.python_version(), "host": socket.gethostname(),
         "boot": boot(), "cores": discover.cpus(), "sees": _sees(folder), "shares": _shares(),
@@ -80,7 +80,7 @@ def meet(requested: str | int, folder: str) -> dict[str, Any]:
 
 
 def boot() -> str:
-    """Tells one running machine from another, whatever they are called."""
+    """A text that identifies the running machine, whatever its name."""
     return proc.text(Path("/proc/sys/kernel/random/boot_id")).strip() or socket.gethostname()
 
 
@@ -95,7 +95,7 @@ def _shares() -> dict[str, float]:
 
 
 def begin(packed: bytes) -> tuple[str, int]:
-    """A node is born, unless another run has one here: that one's folder, and the process of the program."""
+    """Start a node, unless another run has one here; then that run's folder and the program's pid."""
     order: Birth = pickle.loads(packed)
     for other in [each for each in _nodes.values() if each.worker == order.worker]:
         if other.drafts != order.hello.options.drafts and not other.ended:
@@ -106,7 +106,7 @@ def begin(packed: bytes) -> tuple[str, int]:
 
 
 def cut(token: str, frame: bytes, after: tuple[int, ...]) -> None:
-    """Pass on the last message, which must not wait in Dask's queue, nor overtake leases that do."""
+    """Pass on the last message, which must neither wait in Dask's queue nor overtake queued leases."""
 
     known = _nodes.get(token)
     if known is not None:
@@ -114,7 +114,7 @@ def cut(token: str, frame: bytes, after: tuple[int, ...]) -> None:
 
 
 def end(token: str, kill: bool) -> None:
-    """Have a node end."""
+    """End a node."""
     if (known := _nodes.get(token)) is not None:
         if kill:
             known.far.kill("it was given up")
@@ -125,7 +125,7 @@ def end(token: str, kill: bool) -> None:
 
 
 def ready(token: str) -> bytes | None:
-    """Wait until the node is ready, or cannot be."""
+    """Wait until the node is ready, or has failed."""
     if (known := _nodes.get(token)) is None:
         return None
     distributed.secede()
@@ -135,7 +135,7 @@ def ready(token: str) -> bytes | None:
 
 
 def lease(token: str, ticket: int, frame: bytes | str) -> bytes | None:
-    """Pass a lease on and wait until it comes back; a large one lies in a file."""
+    """Pass a lease on and wait until it is returned; a large one travels in a file."""
     if (known := _nodes.get(token)) is None or known.ended:
         return None
     distributed.secede()
@@ -156,7 +156,7 @@ def lease(token: str, ticket: int, frame: bytes | str) -> bytes | None:
 
 
 def attend(token: str) -> bytes | None:
-    """Stay until the node has ended, and end it when Dask no longer wants this: its parent is gone."""
+    """Stay until the node has ended, and end it when Dask no longer wants this task: its parent is gone."""
     if (known := _nodes.get(token)) is None:
         return None
     worker, key = distributed.get_worker(), thread_state.key

@@ -1,4 +1,4 @@
-"""The items of leases, on a node: of a source whose items live in the parent's process."""
+"""The items of leases on a node, for a source whose items live in the parent's process."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Delivered:
         self._loaded: list[tuple[int, int, Any]] = []
 
     def deliver(self, start: int, stop: int, cargo: Any) -> None:
-        """The items of a lease are here."""
+        """Load the items of a lease."""
         source = pickle.loads(self._empty)
         source.load(start, cargo)
         self._loaded.append((start, stop, source))
 
     def forget(self, start: int) -> None:
-        """The lease that begins there is given back."""
+        """Unload the lease that begins there."""
         self._loaded = [each for each in self._loaded if each[0] != start]
 
     def _of(self, start: int, stop: int) -> Any:
@@ -41,24 +41,24 @@ class Delivered:
         raise PenstockBug(f"items {start} to {stop} were not delivered to this node")
 
     def weigh(self, start: int, stop: int) -> int:
-        """As the source's."""
+        """As the source does."""
         weight: int = self._of(start, stop).weigh(start, stop)
         return weight
 
     def carry(self, start: int, stop: int) -> Any:
-        """As the source's."""
+        """As the source does."""
         return self._of(start, stop).carry(start, stop)
 
     def load(self, start: int, cargo: Any) -> None:
-        """Workers do this, with the plain source."""
+        """Not used here: workers load with the plain source."""
         raise PenstockBug("a node works no items itself")
 
     def read(self, start: int, stop: int) -> Any:
-        """As the source's."""
+        """As the source does."""
         return self._of(start, stop).read(start, stop)
 
     def name(self, item: int) -> str:
-        """As the source's, where it has names."""
+        """The source's name for an item, if it names items."""
         source = self._of(item, item + 1)
         return str(source.name(item)) if hasattr(source, "name") else str(item)
 

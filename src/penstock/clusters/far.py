@@ -1,4 +1,4 @@
-"""The near end of a node: starts its program, exchanges messages and heartbeats, ends it when silent."""
+"""The parent's end of a node: starts its program, exchanges messages and heartbeats, kills it when silent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first word to a node."""
+    """The first message to a node."""
 
     token: str
     job: Path
@@ -47,24 +47,24 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Up, every few seconds: the node lives."""
+    """Up, every few seconds: heartbeat of a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Up: a Returned, packed: whoever passes it on need not know the classes of what is in it."""
+    """Up: a pickled Returned: those who pass it on need not know the classes inside."""
 
     ticket: int
     packed: bytes
 
 
 class HostUnsuited(Exception):
-    """This host cannot have a node of this job; says so with its name."""
+    """This host cannot run a node of this job; the message names the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How the program of a node is started."""
+    """How to start a node's program."""
 
     path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
     arguments: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
@@ -80,7 +80,7 @@ def new_token(options: NodeOptions) -> str:
 
 
 class Far:
-    """A node's program as a process of this machine.
+    """A node's program as a process on this machine.
 
     Args:
         hello: what it is to be.
@@ -131,29 +131,29 @@ class Far:
         self.send(hello)
 
     def send(self, message: Any) -> None:
-        """Pass on a message; never waits."""
+        """Send a message without blocking."""
         self.pass_on(pack(message))
 
     def pass_on(self, frame: bytes) -> None:
-        """The same with one that is packed already."""
+        """Send a message that is already packed."""
         with self._more:
             self._outgoing.append(frame)
             self._more.notify()
 
     def close(self) -> None:
-        """Have it end, at once; it gives nothing back."""
+        """Have it end at once; it returns nothing."""
         with self._more:
             self._closed = True
             self._more.notify()
 
     def kill(self, why: str) -> None:
-        """End it whatever it does; what it started ends with it."""
+        """Kill it, with everything that it started."""
         self._why = self._why or why
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def join(self) -> None:
-        """Wait until it has ended; kill it where it does not."""
+        """Wait until it has ended; kill it if it does not."""
         try:
             self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

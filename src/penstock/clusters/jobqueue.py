@@ -95,7 +95,7 @@ class BatchNodes(DaskNodes):
         return made
 
     def open(self, job: Any, digest: str, options: NodeOptions) -> None:
-        """Submit the jobs, where that was not done for a stage before.
+        """Submit the jobs, unless that was done for an earlier stage.
 
         Raises:
             UsageError: they cannot be submitted.
@@ -105,7 +105,7 @@ class BatchNodes(DaskNodes):
         super().open(job, digest, options)
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
-        """Submit the jobs and ask the first that begin."""
+        """Submit the jobs and ask the first that start."""
         if self._jobs is None:
             self._submit(None)
         return super().survey(folder, requested, patience)
@@ -133,7 +133,7 @@ class BatchNodes(DaskNodes):
         self._jobs, self._link.where = jobs, cluster
 
     def theirs(self, folder: Path | None) -> Any:
-        """dask-jobqueue's cluster, which has no jobs yet: it says how a job looks.
+        """dask-jobqueue's cluster object, without jobs yet: it defines what a job looks like.
 
         Args:
             folder: for what jobs say.
@@ -152,7 +152,7 @@ class BatchNodes(DaskNodes):
         return getattr(dask_jobqueue, self.cluster)(**more)
 
     def coming(self) -> str:
-        """How the jobs stand, while none has begun."""
+        """The state of the jobs while none has started."""
         said = super().coming()
         if self._open is None or self._open.places or not said:
             return said
@@ -163,17 +163,17 @@ class BatchNodes(DaskNodes):
         return f"{standing}; {refused}" if refused else standing
 
     def in_its_words(self) -> dict[str, Any]:
-        """What dask-jobqueue does not say to this batch system of what was asked for."""
+        """Options for this batch system that dask-jobqueue does not derive by itself."""
         return {}
 
     @staticmethod
     def clock(seconds: float) -> str:
-        """A duration as most batch systems read it."""
+        """A duration in the format that most batch systems read."""
         minutes, left = divmod(math.ceil(seconds), 60)
         return f"{minutes // 60:02d}:{minutes % 60:02d}:{left:02d}"
 
     def jobs(self) -> list[str]:
-        """Numbers of the jobs that were submitted."""
+        """Ids of the submitted jobs."""
         return self._jobs.numbers if self._jobs is not None else []
 
     def _look(self) -> str:
@@ -181,7 +181,7 @@ class BatchNodes(DaskNodes):
         return ""
 
     def leave(self) -> None:
-        """End the jobs."""
+        """Cancel the jobs."""
         super().leave()
         jobs, self._jobs = self._jobs, None
         if jobs is not None:
@@ -224,7 +224,7 @@ class LsfNodes(BatchNodes):
 
     @staticmethod
     def clock(seconds: float) -> str:
-        """LSF counts no seconds."""
+        """A duration for LSF, which counts no seconds."""
         minutes = math.ceil(seconds / 60)
         return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
@@ -235,7 +235,7 @@ class SgeNodes(BatchNodes):
     kind, cluster, submit, account = "sge", "SGECluster", "qsub", "project"
 
     def in_its_words(self) -> dict[str, Any]:
-        """Cores and memory, of which dask-jobqueue tells Grid Engine nothing.
+        """Cores and memory, which dask-jobqueue does not pass to Grid Engine.
 
         A parallel environment and a resource are called as each site likes. These are the usual names; others
         are set in dask-jobqueue's configuration.

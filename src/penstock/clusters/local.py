@@ -1,4 +1,4 @@
-"""The cluster ``local:N``: N nodes as processes of this machine, which share its budget and cores.
+"""The cluster ``local:N``: N nodes as processes on this machine, which share its budget and cores.
 
 For trying out what a cluster does, and for tests: on one machine a run without it has the same workers and
 less overhead.
@@ -39,7 +39,7 @@ class LocalNodes:
         self._said: queue.Queue[tuple[str, Any]] = queue.Queue()
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
-        """Start them. Each has its share of the budget, without what this process takes."""
+        """Start the nodes. Each gets its share of the budget, less what this process takes."""
         share = max(options.budget - options.held, 0) // self._count
         cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(options.budget)}, local:{self._count}"
@@ -54,21 +54,21 @@ class LocalNodes:
             self._far[token] = Far(hello, said)
 
     def nodes(self) -> Mapping[str, Node]:
-        """Those that are ready."""
+        """The nodes that are ready."""
         return MappingProxyType(self._ready)
 
     def coming(self) -> str:
-        """How many are still beginning."""
+        """How many nodes are starting."""
         begin = len(self._far) - len(self._ready)
         return f"{begin} of {self._count} begin" if begin else ""
 
     def send(self, node: str, message: Lease | Cut) -> None:
-        """Pass on a message."""
+        """Send a message."""
         if node in self._far:
             self._far[node].send(message)
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
-        """What nodes said."""
+        """The messages of nodes."""
         heard = []
         try:
             heard.append(self._said.get(timeout=timeout))
@@ -90,14 +90,14 @@ class LocalNodes:
         return told
 
     def end(self, node: str) -> None:
-        """Kill it."""
+        """Kill a node."""
         far = self._far.get(node)
         if far is not None:
             far.kill("it was given up")
         self._forget(node)
 
     def pid(self, node: str) -> int:
-        """The process of a node's program."""
+        """The pid of a node's program."""
         return self._far[node].process.pid
 
     def _forget(self, token: str) -> None:
@@ -105,11 +105,11 @@ class LocalNodes:
         self._ready.pop(token, None)
 
     def wake(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         self._said.put(("", None))
 
     def close(self) -> None:
-        """End them all."""
+        """End all nodes."""
         far = list(self._far.values())
         for each in far:
             each.close()
@@ -119,7 +119,7 @@ class LocalNodes:
         self._ready.clear()
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
-        """All are this machine, and share what it has."""
+        """The nodes, all on this machine and sharing its memory and cores."""
         found = discover.discover(requested).budget
         share, cores = found.bytes // self._count, max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
@@ -127,4 +127,4 @@ class LocalNodes:
         return [offer] * self._count
 
     def leave(self) -> None:
-        """Nothing else was asked for."""
+        """Does nothing: nothing else was allocated."""

@@ -1,4 +1,4 @@
-"""The program of a node: the engine of one machine, whose items come as leases.
+"""The program of a node: the engine of one machine, whose items arrive as leases.
 
 Frames (:mod:`penstock.backends.frames`) on the two descriptors that it was started with, whatever prints goes
 to the log. It ends when these close, so it never outlives whoever started it.
@@ -50,14 +50,14 @@ _NO_MORE = (ev.MemoryRead, ev.ItemSetAside, ev.BudgetChanged)
 
 
 class Wish:
-    """The wish to stop, as a loop asks for it."""
+    """A request to stop, in the form that a loop polls."""
 
     number = 0
     grace = 3.0
 
 
 class Line:
-    """The two descriptors to whoever started us; may be written to by several threads."""
+    """The two descriptors to the parent; several threads may write."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._in, self._out = incoming, outgoing
@@ -65,7 +65,7 @@ class Line:
         self._unpacker = Unpacker()
 
     def say(self, message: Any) -> None:
-        """Send a message; whoever is gone does not hear it."""
+        """Send a message; dropped if the parent is gone."""
         view = memoryview(pack(message))
         with self._lock, suppress(OSError):
             while view:
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass
 class HeldLease:
-    """A lease that this node has."""
+    """A lease that this node holds."""
 
     lease: Lease
     lines: list[Mapping[str, Any]] = field(default_factory=list)
@@ -96,7 +96,7 @@ class HeldLease:
 
 
 class Engine:
-    """Works leases until told to end.
+    """Works on leases until told to end.
 
     Args:
         line: to the parent.
@@ -196,7 +196,7 @@ class Engine:
     # ------------------------------------------------------------------ the loop's thread
 
     def work(self) -> None:
-        """Until told to end.
+        """Work until told to end.
 
         Raises:
             PenstockError: it cannot go on.
@@ -265,7 +265,7 @@ class Engine:
         return learnt.as_json()
 
     def write(self, *entries: Mapping[str, Any]) -> None:
-        """Take lines of the journal: they go to the parent with their lease."""
+        """Take lines of the journal: they are returned to the parent with their lease."""
         for line in entries:
             if "kept" not in line and "aside" not in line:
                 continue
@@ -331,7 +331,7 @@ def _check_code(code: Mapping[str, str]) -> None:
 
 
 def main(incoming: int, outgoing: int) -> None:
-    """Be a node."""
+    """Run a node."""
     line = Line(incoming, outgoing)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to heed
     with storage.told(Path()), suppress(EOFError):

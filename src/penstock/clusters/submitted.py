@@ -1,4 +1,4 @@
-"""The jobs of a batch system that have our nodes: submitted, and ended.
+"""The batch jobs that run our nodes: submitted, and cancelled.
 
 dask-jobqueue says how a job looks and is submitted. Not by ``scale`` of its cluster: that tells of no job
 that was refused, cancels one that was requeued and is not back in 15 s, and cannot be closed after it has had
@@ -30,7 +30,7 @@ _CANCELLED_AT_ONCE = 100
 
 
 class Submitted:
-    """Jobs that are being submitted, or were.
+    """Jobs that were submitted or are being submitted.
 
     Args:
         cluster: of dask-jobqueue, which has no jobs. It is closed with these.
@@ -48,18 +48,18 @@ class Submitted:
 
     @property
     def numbers(self) -> list[str]:
-        """By which the batch system knows them."""
+        """The ids by which the batch system knows them."""
         return list(self._numbers)
 
     @property
     def refused(self) -> str:
-        """Why some were not taken; empty where all were."""
+        """Why some were not accepted; empty if all were."""
         if not self._refused:
             return ""
         return f"{len(self._refused)} of {self._count} were refused: {self._refused[-1]}"
 
     def expect_one(self) -> None:
-        """Wait until the batch system has taken one.
+        """Wait until the batch system has accepted one.
 
         Raises:
             UsageError: it takes none.
@@ -72,7 +72,7 @@ class Submitted:
             raise UsageError(self.refused or f"no job was taken in {_SUBMIT_SECONDS:.0f} s")
 
     def end(self) -> None:
-        """End them all. One that is just being submitted is waited for: it has no number yet."""
+        """Cancel all. Waits for a submission in progress, which has no id yet."""
         self._stopping = True
         with suppress(FutureTimeout):
             self._submitting.result(_SUBMIT_SECONDS)

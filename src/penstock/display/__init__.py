@@ -1,4 +1,4 @@
-"""What a run shows in the Python process that started it: progress, output of workers, log records."""
+"""What a run shows in the Python process that started it: progress, workers' output, log records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Output = Literal["show", "log"]
 
 
 def check(progress: object, output: object) -> None:
-    """Refuse what makes no sense, before anything is made.
+    """Refuse invalid values before anything is made.
 
     Raises:
         UsageError: it does.
@@ -32,7 +32,7 @@ def check(progress: object, output: object) -> None:
 
 
 class Display:
-    """An observer that shows a run as was asked for; called with every event, closed at the end.
+    """An observer that shows a run as asked; called with every event, closed at the end.
 
     Args:
         progress: True, False, None for where somebody sees it (a terminal, a notebook), or what is called
@@ -51,14 +51,14 @@ class Display:
         self._closed = ExitStack()
 
     def __call__(self, event: Event) -> None:
-        """Show an event. What shows them is made with the first: a finished run shows nothing."""
+        """Show an event. Displays are created at the first one: a finished run shows nothing."""
         if self._shown is None:
             self._shown = self._observers()
         for observer in self._shown:
             observer(event)
 
     def close(self) -> None:
-        """Show what is left, and take the live line away."""
+        """Show what is left, and erase the live line."""
         self._closed.close()
 
     def _observers(self) -> list[Observer]:

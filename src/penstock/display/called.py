@@ -12,7 +12,7 @@ _EVERY = 0.1
 
 
 class Called:
-    """An observer that calls a function with how the run stands, at most ten times a second.
+    """An observer that calls a function with the state of the run, at most ten times a second.
 
     Also with the beginning and the end of each stage. What it raises is told in a warning, as an observer's.
 

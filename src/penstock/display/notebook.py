@@ -1,4 +1,4 @@
-"""Progress in a notebook: one display of plain HTML that is updated, without widgets or scripts."""
+"""Progress in a notebook: one display of plain HTML, updated in place, without widgets or scripts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _EVERY = 0.25
 
 
 def is_one() -> bool:
-    """Whether this process is the kernel of a notebook."""
+    """Whether this process is a notebook kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 class NotebookProgress:
-    """An observer that draws how a run stands below the cell that started it.
+    """An observer that draws the state of a run below the cell that started it.
 
     Args:
         clock: seconds, for tests.
@@ -52,7 +52,7 @@ class NotebookProgress:
 
 
 def as_html(state: LiveState, now: float) -> str:
-    """A bar, and a line of words.
+    """A bar and a line of text.
 
     Args:
         state: how the run stands.

@@ -1,4 +1,4 @@
-"""What workers print, shown where the run was started from: prefixed, in whole lines, and not without end."""
+"""Workers' output where the run was started: prefixed, in whole lines, and bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFIX = "worker: "
 
 
 class WorkerOutput:
-    """An observer that shows the lines that came to the workers' log; it starts no thread.
+    """An observer that shows the lines in the workers' log; it starts no thread.
 
     Args:
         log: the file; what is in it already is of an earlier run.
@@ -48,14 +48,14 @@ class WorkerOutput:
         self._due = clock()
 
     def __call__(self, event: ev.Event) -> None:
-        """Look whether there is something new."""
+        """Look for new output."""
         now = self._clock()
         if now >= self._due or isinstance(event, ev.StageEnded):
             self._due = now + _EVERY
             self._look()
 
     def close(self) -> None:
-        """Show what is left, a line without its end too."""
+        """Show what is left, including an unfinished line."""
         self._look()
         if self._rest:
             self._show([self._rest])

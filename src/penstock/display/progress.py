@@ -1,4 +1,4 @@
-"""How a run goes, on stderr: one live line on a terminal, a plain line every 30 s elsewhere.
+"""Progress on stderr: one live line on a terminal, a plain line every 30 s elsewhere.
 
 An observer of events; it asks the engine nothing and starts no thread.
 """
@@ -31,7 +31,7 @@ _LONGEST = 20_000
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Tells how a run goes; call it with every event.
+    """Shows a run's progress; call it with every event.
 
     Args:
         stream: where to; stderr by default.
@@ -67,7 +67,7 @@ class Progress(AbstractContextManager["Progress"]):
         self.close()
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Erase the live line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -93,7 +93,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     @property
     def began(self) -> bool:
-        """Whether any stage has begun: one that was finished before does not."""
+        """Whether any stage has started: not if all were finished before."""
         return self._state.began
 
     def _take(self, event: ev.Event) -> None:
@@ -155,7 +155,7 @@ class Progress(AbstractContextManager["Progress"]):
     # ------------------------------------------------------------------ the line
 
     def reached(self) -> str:
-        """How far it came, to be said after "interrupted"."""
+        """How far it came, for the message after an interrupt."""
         state = self._state
         stage = f" of {state.stage}" if state.stage else ""
         return f" at {state.done:,} of {state.items:,} items{stage}; these are kept" if state.items else ""

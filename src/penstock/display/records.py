@@ -1,4 +1,4 @@
-"""Events as records of the standard library's logger ``penstock``, at levels that people expect."""
+"""Events as log records of the standard logger ``penstock``, at conventional levels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger.addHandler(logging.NullHandler())  # nothing on stderr where nobody has s
 
 
 def log_event(event: ev.Event) -> None:
-    """Hand an event to the logger; it is the record's ``event`` too."""
+    """Log an event; it is also the record's ``event`` attribute."""
     level = level_of(event)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", foreign.line(message_of(event)), extra={"event": event})
 
 
 def level_of(event: ev.Event) -> int:
-    """Its level: what goes wrong is a warning, a stage that fails an error, each batch for debugging."""
+    """The level: failures are warnings, a failed stage an error, each batch debug."""
     match event:
         case ev.StageEnded():
             return logging.INFO if event.outcome == "done" else logging.ERROR
@@ -37,7 +37,7 @@ def level_of(event: ev.Event) -> int:
 
 
 def message_of(event: ev.Event) -> str:
-    """It in words."""
+    """The event in words."""
     stage = f"{event.stage}: " if event.stage else ""
     match event:
         case ev.StageStarted():

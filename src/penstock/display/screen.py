@@ -1,4 +1,4 @@
-"""How a run stands, drawn for a terminal: the live line, and the screen of ``penstock watch``."""
+"""The state of a run drawn for a terminal: the live line, and the screen of ``penstock watch``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that travel together and stay apart: results are there at once, what is not begun may be had back.
+"""Calls that are batched but independent: each result is sent at once, calls not yet begun can be taken back.
 
 A batch of an executor's calls is sent as one message and answered by one, so that trivial calls are cheap.
 Should one of them take long after all, the others must not wait for it. So the worker lays each result down
@@ -20,7 +20,7 @@ _SIZE = struct.Struct("=i")
 
 
 def frame(result: Any) -> bytes:
-    """A result on its way; less than no bytes for what is no bytes object."""
+    """A framed result; a negative length if it is not a bytes object."""
     if type(result) is bytes:
         return _SIZE.pack(len(result)) + result
     data = pickle.dumps(result, protocol=5)
@@ -58,7 +58,7 @@ class Apart:
         """Whether no more may begin: somebody else will work them, or there is no room for their results."""
 
     def feed(self, start: int, items: Iterable[Any], results: list[Any]) -> Iterator[Any]:
-        """The items from ``start`` on, as long as they may begin; what was done before is laid down first.
+        """The items from ``start`` on, while they may begin; publishes the results of those before first.
 
         Args:
             start: of these items.
@@ -76,7 +76,7 @@ class Apart:
             yield each
 
     def lay_down(self, base: int, results: list[Any]) -> None:
-        """Lay down what of the results of the items from ``base`` on is not there yet."""
+        """Publish the results of the items from ``base`` on that are not published yet."""
         while not self._full and self._next < base + len(results):
             data = frame(results[self._next - base])
             if self._size + len(data) > len(self._area):

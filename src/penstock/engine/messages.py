@@ -1,4 +1,4 @@
-"""What the parent and a worker say to each other. Small: two integers down, a receipt up."""
+"""The messages between parent and worker. Small: two integers down, a receipt up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock.peaks import Mark
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Down: do the items ``start <= i < stop``."""
+    """Down: work on the items ``start <= i < stop``."""
 
     start: int
     stop: int
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Down: something that is no batch: ``"open"``, ``"close"``; answered by ChoreDone or Failed."""
+    """Down: a chore, no batch: ``"open"`` or ``"close"``; answered by ChoreDone or Failed."""
 
     what: str
     argument: Any = None
@@ -50,7 +50,7 @@ class Chore:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Down: end."""
+    """Down: exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCall:
-    """One measured call, from the first to the last of its items that were worked."""
+    """A measured call, from the first to the last item that was worked."""
 
     start: int
     stop: int
@@ -85,12 +85,12 @@ class MeasuredCall:
 
     @property
     def items(self) -> int:
-        """How many were worked."""
+        """How many items were worked."""
         return self.stop - self.start - len(self.without)
 
 
 def worked_span(start: int, stop: int, known: Collection[int]) -> tuple[int, int, tuple[int, ...]]:
-    """Of the items of a call, the first and one past the last that is worked, and those between that are not.
+    """The first worked item of a call, one past the last, and those between that were left out.
 
     Args:
         start, stop: of the call.
@@ -107,7 +107,7 @@ def worked_span(start: int, stop: int, known: Collection[int]) -> tuple[int, int
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Up: kept."""
+    """Up: the batch is kept."""
 
     stop: int
     receipts: Mapping[str, tuple[tuple[int, int, Receipt], ...]]
@@ -139,7 +139,7 @@ class ChoreDone:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Up: the batch or chore did not end well, and the worker lives."""
+    """Up: the batch or chore failed, and the worker lives."""
 
     cause: str
     """``"memory"``, ``"kept"`` (the sink refused a result), ``"disk"``, ``"raised"``, ``"prepare"``,
@@ -159,5 +159,5 @@ class Failed:
 
 
 def not_taken(kind: str, message: str) -> str:
-    """What is said of items that travelled to a worker, and could not be made again there."""
+    """The message for items that could not be unpickled in a worker."""
     return f"cannot be unpickled in a worker: {kind}: {message}"

@@ -1,4 +1,4 @@
-"""Control groups of our own: one for a run, one for its fork server, and one for each worker.
+"""Control groups of our own: one for a run, one for its fork server, and one per worker.
 
     HOME/penstock-PID-START-NAMESPACE-N/         the run: no process in it
     HOME/penstock-PID-START-NAMESPACE-N/server   the fork server

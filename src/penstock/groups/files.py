@@ -1,4 +1,4 @@
-"""What is done to the files and folders of control groups, in one place, so that tests can make them up."""
+"""Operations on the files and folders of control groups, in one place, so that tests can fake them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE = 10.0
 
 
 class GroupFiles:
-    """The real ones."""
+    """The real file system."""
 
     def make(self, folder: Path) -> None:
         """Make a group."""
@@ -45,13 +45,13 @@ class GroupFiles:
         folder.rmdir()
 
     def groups(self, folder: Path) -> list[Path]:
-        """The groups directly below; none when the group is gone."""
+        """The groups directly below; none if the group is gone."""
         with suppress(OSError), os.scandir(folder) as entries:
             return [folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return []
 
     def inside(self, folder: Path) -> list[int]:
-        """The processes in a group and below it; 0 stands for one that cannot be seen from here."""
+        """The processes in a group and below it; 0 for each that is not visible from here."""
         found, todo = [], [folder]
         while todo:
             folder = todo.pop()
@@ -60,14 +60,14 @@ class GroupFiles:
         return found
 
     def read(self, file: Path) -> str:
-        """The content; empty where there is none, or where it may not be read."""
+        """The content; empty if the file does not exist or may not be read."""
         try:
             return file.read_text(errors="replace")
         except OSError:
             return ""
 
     def write(self, file: Path, text: str) -> None:
-        """Write in one piece; the file is never made."""
+        """Write in a single call; never creates the file."""
         descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, text.encode())
@@ -75,11 +75,11 @@ class GroupFiles:
             os.close(descriptor)
 
     def may_write(self, file: Path) -> bool:
-        """Whether this process has the right to write a file."""
+        """Whether this process may write a file."""
         return os.access(file, os.W_OK)
 
     def entered_by(self, procs: Path, command: Sequence[str], move: Sequence[str] = ()) -> list[str]:
-        """A command that enters a group before its first byte of memory, keeping its process id.
+        """A command that enters a group before its first byte of memory, keeping its pid.
 
         A shell does it in a millisecond, but drops variables with names such as ``BASH_FUNC_module%%``.
 
@@ -99,7 +99,7 @@ class GroupFiles:
         return [*python, _MOVE_PYTHON, str(len(move)), *move, *entering]
 
     def visit(self, procs: Path, move: Sequence[str] = (), patience: float = PATIENCE) -> None:
-        """Have a child enter a group and end there; the arguments are those of :meth:`entered_by`.
+        """Have a child enter a group and exit there; the arguments are those of :meth:`entered_by`.
 
         Args:
             patience: seconds that it may take.
@@ -130,10 +130,10 @@ class GroupFiles:
             raise OSError(errno.EACCES, why or f"exit code {child.returncode}", str(procs))
 
     def signal(self, pid: int, number: signal.Signals, is_inside: Callable[[int], bool]) -> None:
-        """Signal a process that is inside still; one that is gone, or not ours, is no matter."""
+        """Signal a process that is still inside; one that is gone or not ours is skipped."""
         send(pid, number, is_inside)
 
 
 def pids(content: str) -> list[int]:
-    """The processes that a ``cgroup.procs`` names; 0 is one that cannot be seen from here."""
+    """The pids listed in a ``cgroup.procs``; 0 for each that is not visible from here."""
     return [int(word) for word in content.split() if word.isdigit()]

@@ -1,4 +1,4 @@
-"""One control group: what it holds, what it held at most, whom the kernel took, and how to stop or end it."""
+"""One control group: its memory, its peak, its kernel kills, and how to pause or kill it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Member:
         self._before = NOTHING
 
     def held(self) -> GroupMemory | None:
-        """What it holds now; None when it is gone."""
+        """Bytes that it holds now; None when it is gone."""
         return self.memory.held()
 
     def read(self) -> Told | None:
-        """What it holds now, and held since the last call; None when it is gone."""
+        """Bytes that it holds now and its peak since the last call; None when it is gone."""
         mark, most = self._mark.take()
         held = self.memory.read_for_sum()
         if held is None:
@@ -69,11 +69,11 @@ class Member:
         return Told(held, highest(mark, before, held), bound(most, before, held), before.memory)
 
     def kernel_kills(self) -> int | None:
-        """Processes of it that the kernel has killed for memory so far; None where that is not told."""
+        """Its processes that the kernel has killed for memory so far; None if not counted here."""
         return self._kills.value(b"oom_kill ")
 
     def entrance(self) -> int:
-        """A descriptor through which a child enters (it writes ``0``); to be closed by the caller.
+        """A descriptor through which a child enters (it writes ``0``); the caller closes it.
 
         Raises:
             OSError: the group is gone, or not ours.
@@ -81,7 +81,7 @@ class Member:
         return os.open(self.procs, os.O_WRONLY | os.O_CLOEXEC)
 
     def fence(self, most: int) -> None:
-        """Have the kernel end what is in it rather than let it hold more, page cache not counted."""
+        """Have the kernel kill its processes rather than let them hold more, page cache excluded."""
         with suppress(OSError):  # less than is held now and cannot be taken back
             self._files.write(
                 self.folder / ("memory.limit_in_bytes" if self.version == 1 else "memory.max"), str(most)
@@ -90,21 +90,21 @@ class Member:
     # ------------------------------------------------------------------ acts
 
     def pids(self) -> list[int]:
-        """The processes in it and below; 0 stands for one that cannot be seen from here."""
+        """The processes in it and below; 0 for each that is not visible from here."""
         return self._files.inside(self.folder)
 
     def pause(self) -> None:
-        """Stop everybody in it."""
+        """Stop all its processes."""
         if not self._write("cgroup.freeze", "1"):
             self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let everybody run on."""
+        """Continue all its processes."""
         if not self._write("cgroup.freeze", "0"):
             self.signal(signal.SIGCONT)
 
     def kill(self, *, trackers: bool = True) -> None:
-        """End everybody in it at once; who forks meanwhile on v1 is met by the next call.
+        """Kill all its processes at once; on v1, the next call catches those that forked meanwhile.
 
         Args:
             trackers: also resource trackers, which end by themselves when the others have.
@@ -117,7 +117,7 @@ class Member:
             self.signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals, spared: Collection[int] = ()) -> None:
-        """Signal everybody in it but this process and those who are spared."""
+        """Signal all its processes except this one and those to be spared."""
         me = os.getpid()
         for pid in self.pids():
             if pid not in (0, me) and pid not in spared:
@@ -134,7 +134,7 @@ class Member:
         return True
 
     def end(self, *, trackers: bool = True) -> bool:
-        """Kill what is in it and below, and remove it; whether it is gone. Call again when it is not.
+        """Kill everything in it and below, and remove it; returns whether it is gone. Call again if not.
 
         Args:
             trackers: kill resource trackers too, which end by themselves when the others have.

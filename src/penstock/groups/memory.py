@@ -1,4 +1,4 @@
-"""What a group is charged with, told apart from its files. Pure.
+"""The memory charged to a group, computed from its files. Pure.
 
 Page cache is never counted: the kernel gives it back. Pipe buffers are counted where a counter tells them,
 among the memory that the kernel itself holds for the group; what it holds for other reasons is some megabytes
@@ -72,7 +72,7 @@ def of_v1(stat: bytes, kernel: int, charged: int | None = None) -> GroupMemory:
 
 
 def local_of_v1(stat: bytes) -> GroupMemory:
-    """What is charged to a group itself and to none below it; what the kernel holds for it is not told."""
+    """Memory charged to a group itself and to none below it; kernel memory is not known."""
     stat = b"\n" + stat
     shared = _value(stat, b"\nshmem ")
     memory, cache = _value(stat, b"\nrss ") + shared, max(_value(stat, b"\ncache ") - shared, 0)
@@ -80,7 +80,7 @@ def local_of_v1(stat: bytes) -> GroupMemory:
 
 
 def of_v2(stat: bytes, charged: int | None = None) -> GroupMemory:
-    """From ``memory.stat`` and ``memory.current``; pipe buffers are told since Linux 5.18."""
+    """From ``memory.stat`` and ``memory.current``; pipe buffers are included since Linux 5.18."""
     stat = b"\n" + stat
 
     def value(*names: bytes) -> int:
@@ -106,18 +106,18 @@ def of_v2(stat: bytes, charged: int | None = None) -> GroupMemory:
 
 
 def together(parts: Iterable[GroupMemory]) -> GroupMemory:
-    """The sum of groups of which none is below another."""
+    """The sum of disjoint groups: none is below another."""
     return GroupMemory._make((*map(sum, zip(NOTHING[:7], *(part[:7] for part in parts), strict=True)), False))
 
 
 def in_none(own: GroupMemory, below: GroupMemory) -> GroupMemory:
-    """What a group holds that none of those below it does: pages that groups left that are gone, mostly."""
+    """What a group holds beyond the groups below it: mostly pages of groups that are gone."""
     rest = (max(whole - part, 0) for whole, part in zip(own[:7], below[:7], strict=True))
     return GroupMemory._make((*rest, False))
 
 
 def add_up(own: GroupMemory, below: GroupMemory, rest: GroupMemory, *, knows_kernel: bool) -> GroupMemory:
-    """What a group holds whose own numbers are old: by its page counter, those below it, and the rest.
+    """A group's memory when its own numbers are stale: from its page counter, its children, and the rest.
 
     Args:
         own: as its own files tell it.
@@ -136,7 +136,7 @@ def add_up(own: GroupMemory, below: GroupMemory, rest: GroupMemory, *, knows_ker
 
 
 def highest(mark: int, before: GroupMemory, after: GroupMemory) -> int:
-    """The most anonymous + shared bytes between two readings, by the high-water mark of all that is charged.
+    """The most anonymous + shared bytes between two readings, from the high-water mark of the total charge.
 
     What was cached at that moment is not told: the most that either reading saw is taken off. So the answer
     may be too low, and is too high only by files that came and went in between.
@@ -146,7 +146,7 @@ def highest(mark: int, before: GroupMemory, after: GroupMemory) -> int:
 
 
 def bound(mark: float, before: GroupMemory, after: GroupMemory) -> float:
-    """What the anonymous + shared bytes between two readings were never above, by the same mark."""
+    """An upper bound of the anonymous + shared bytes between two readings, from the same mark."""
     if before.added_up or after.added_up:  # what is cached is not known for sure
         return max(before.memory, after.memory, mark)
     other = min(before.cache, after.cache) + min(before.kernel, after.kernel)

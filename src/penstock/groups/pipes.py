@@ -1,4 +1,4 @@
-"""What pipe buffers hold, where the kernel tells only one sum for all of its memory (control groups v1).
+"""Memory in pipe buffers, where the kernel reports only the sum of its memory (control groups v1).
 
 Much else may be in that sum: names and inodes of a million files that somebody looked at, page tables,
 stacks. None of it is in a pipe that nobody has, and a pipe holds no more than its capacity.
@@ -31,7 +31,7 @@ _SHARE = 0.02
 
 
 class PipeBuffers:
-    """The pipes of the processes in a group and below it, looked for as rarely as will do.
+    """The pipes of the processes in a group and below it, scanned as rarely as possible.
 
     Args:
         folder: of the group.
@@ -57,7 +57,7 @@ class PipeBuffers:
         self._next = self._again = 0.0
 
     def most(self, kernel: int) -> int:
-        """What of the kernel's memory for the group may be in pipes, at most."""
+        """How much of the group's kernel memory may be in pipes, at most."""
         now = self._clock()
         if now >= self._next and (kernel > self._then + _GROWN or now >= self._again):
             begin = self._spent()
@@ -70,7 +70,7 @@ class PipeBuffers:
 
 
 def capacity_of(pids: Iterable[int], root: Path = proc.SYSTEM) -> int | None:
-    """Bytes that the pipes can hold which some processes have; None where that cannot be told."""
+    """Capacity in bytes of these processes' pipes; None if that cannot be found."""
     total, known = 0, set()
     for pid in pids:
         if pid == 0:  # one that cannot be seen from here

@@ -1,4 +1,4 @@
-"""What a group holds now, also while the kernel's own numbers for it are old.
+"""A group's memory now, even while the kernel's own numbers for it are stale.
 
 The kernel gathers ``memory.stat`` when enough has changed since the last time, and counts the changes
 of a group that nobody reads only up to there: what happens in a group then no longer counts as a change
@@ -42,7 +42,7 @@ _Readings = list[tuple["GroupReader", GroupMemory | None]]
 
 
 class GroupReader:
-    """Reads one group again and again.
+    """Reads one group repeatedly.
 
     Args:
         folder: of the group.
@@ -84,7 +84,7 @@ class GroupReader:
         self._fresh: GroupMemory | None = None
 
     def held(self) -> GroupMemory | None:
-        """What it holds now; None when it is gone."""
+        """Bytes that it holds now; None when it is gone."""
         own = self._look()
         if own is None:
             return None
@@ -99,7 +99,7 @@ class GroupReader:
         return own
 
     def read_for_sum(self) -> GroupMemory | None:
-        """The same, kept for whoever adds up the groups around it next."""
+        """The same, cached for the sum over the groups around it."""
         self._fresh = self.held()
         return self._fresh
 
@@ -153,7 +153,7 @@ class GroupReader:
     # ------------------------------------------------------------------ what is in none of them
 
     def left(self, reading: GroupMemory | None) -> None:
-        """A group below is gone, and what it held last; its shared memory may be there still."""
+        """A group below is gone, with what it held last; its shared memory may still exist."""
         if reading is not None and self._rest is not None:
             rest = self._rest
             self._rest = rest._replace(

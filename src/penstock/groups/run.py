@@ -1,4 +1,4 @@
-"""The groups of one run, and what dead runs have left.
+"""The groups of one run, and the leftovers of dead runs.
 
 The name of a run's folder says which process made it, when that process began, and in which process id
 namespace it counts; so the next run knows, without asking anybody, what may be removed.
@@ -30,19 +30,19 @@ _numbers = itertools.count()
 
 
 def namespace(root: Path = proc.SYSTEM) -> int:
-    """The namespace in which our process ids count; 0 where that is not told."""
+    """The PID namespace in which our pids count; 0 if unknown."""
     with suppress(OSError):
         return (root / "proc/self/ns/pid").stat().st_ino
     return 0
 
 
 def name(root: Path = proc.SYSTEM) -> str:
-    """A name for a run's folder that no other run has or had."""
+    """A unique name for a run's group."""
     return f"penstock-{os.getpid()}-{started('self', root) or 0}-{namespace(root)}-{next(_numbers)}"
 
 
 def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
-    """Whether a folder was made by a run of ours whose process is gone."""
+    """Whether a group was made by a run of ours whose process is gone."""
     match = _NAME.fullmatch(folder.name)
     if match is None:
         return False
@@ -58,14 +58,14 @@ def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
 def sweep(
     home: Path, version: Literal[1, 2], files: GroupFiles | None = None, root: Path = proc.SYSTEM
 ) -> list[str]:
-    """End and remove what dead runs left in a group; the names of what is gone."""
+    """Kill and remove what dead runs left in a group; returns the names of what is gone."""
     files = files or GroupFiles()
     left = [folder for folder in files.groups(home) if is_left(folder, root)]
     return [folder.name for folder in left if until(Member(folder, version, files).end)]
 
 
 def until(done: Callable[[], bool], patience: float = _PATIENCE) -> bool:
-    """Try again and again, for so many seconds; whether it was done."""
+    """Retry for so many seconds; returns whether it succeeded."""
     deadline = time.monotonic() + patience
     while not done():
         if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ class RunGroup:
         self._closed = False
 
     def member(self, name: str) -> Member:
-        """A new group in it.
+        """Make a new group in it.
 
         Raises:
             OSError: it cannot be made.
@@ -114,7 +114,7 @@ class RunGroup:
         return member
 
     def drop(self, member: Member) -> None:
-        """End whatever is left in a group; it is removed now or by :meth:`tidy`."""
+        """Kill whatever is left in a group, which is removed now or by :meth:`tidy`."""
         now = time.monotonic()
         if member.kernel_kills():
             # On v1 only the victim's own group tells of it: who counts kills in groups further out must
@@ -126,7 +126,7 @@ class RunGroup:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the groups that were dropped, as far as the dead have left them; never waits."""
+        """Remove dropped groups that are empty by now; never blocks."""
         if self._leaving:
             now = time.monotonic()
             self._leaving = [
@@ -150,7 +150,7 @@ class RunGroup:
         return any(pid and proc.tracks_resources(pid) for pid in self.all.pids())
 
     def close(self, patience: float = _PATIENCE) -> bool:
-        """End everybody and remove the groups; whether all is gone.
+        """Kill everything and remove the groups; returns whether all are gone.
 
         Args:
             patience: seconds that the dead may take to leave; resource trackers have their time before.

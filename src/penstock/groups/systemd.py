@@ -1,4 +1,4 @@
-"""A scope that systemd makes for us, where the group of this process is not ours: a laptop, a login, root.
+"""A systemd scope of our own, where the group of this process is not ours: a laptop, a login, root.
 
     SCOPE/holder            a shell that ends when this process does, so that the scope stays until then
     SCOPE/penstock-...      the run, as everywhere
@@ -50,7 +50,7 @@ _MANAGER = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 
 
 def check(folder: Path, environ: Mapping[str, str], root: Path = proc.SYSTEM) -> None:
-    """Refuse where there is no such manager, or where somebody meant this process to be where it is.
+    """Refuse if there is no such manager, or if somebody placed this process where it is on purpose.
 
     Args:
         folder: the group of this process.
@@ -95,7 +95,7 @@ def _owner(file: Path) -> int:
 
 
 def limits(folder: Path) -> list[str]:
-    """What limits a v2 group itself, but for the number of its processes; ``memory.max 1073741824``."""
+    """The limits on a v2 group itself, except on its number of processes; ``memory.max 1073741824``."""
     found = []
     for file in sorted((*folder.glob("*.max"), *folder.glob("*.high"), *folder.glob("cpuset.[cm]*s"))):
         words = proc.text(file).split()
@@ -108,7 +108,7 @@ def limits(folder: Path) -> list[str]:
 
 
 def processes_left(folders: Iterable[Path]) -> int | None:
-    """How many more processes all these v2 groups allow; None where none is limited."""
+    """How many more processes all these v2 groups allow; None for no limit."""
     left = None
     for folder in folders:
         most, now = (proc.text(folder / f"pids.{name}").strip() for name in ("max", "current"))
@@ -122,7 +122,7 @@ def processes_left(folders: Iterable[Path]) -> int | None:
 
 
 class Scope:
-    """A scope of our own, for as long as this process lives and it is not closed.
+    """A scope of our own, as long as this process lives and it is not closed.
 
     Args:
         name: of its unit, without ``.scope``; no other has or had it.
@@ -221,17 +221,17 @@ class Scope:
 
     @property
     def patience(self) -> float:
-        """Seconds that are left for what has to be tried."""
+        """Seconds that are left for the attempt."""
         return self._deadline - time.monotonic()
 
     def moved_by(self, group: Path) -> list[str]:
-        """A command that lacks a process id, and has systemd move that process to a group of the scope."""
+        """A command that lacks only a pid, and has systemd move that process into a group of the scope."""
         inside = f"/{group.relative_to(self.folder)}"
         busctl = [self._program("busctl"), "--user", f"--timeout={PATIENCE:.0f}", "call", *_MANAGER]
         return [*busctl, "AttachProcessesToUnit", "ssau", self._unit, inside, "1"]
 
     def close(self) -> None:
-        """End the holder, and with it the scope and who is left there; again does nothing."""
+        """End the holder, and with it the scope and what is left in it; idempotent."""
         _note(self, there=False)
         for stream in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if stream is not None:
@@ -250,7 +250,7 @@ _beside: tuple[Path, ...] = ()
 
 
 def beside() -> tuple[Path, ...]:
-    """The v2 groups that hold runs of this process and not itself: their limits count as well."""
+    """The v2 groups of this process's runs that do not contain it: their limits count as well."""
     return _beside
 
 

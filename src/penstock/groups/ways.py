@@ -1,4 +1,4 @@
-"""Where groups of our own can be made here, by which way, and why not by the others.
+"""Where and how groups of our own can be made here, and why not in the other ways.
 
     v1        below the group of this process: a v1 group may hold processes and groups
     v2        the same where that group was handed over to us alone: this process then steps aside into a
@@ -60,17 +60,17 @@ def wanted(environ: Mapping[str, str] | None = None) -> bool:
 
 
 class Undo:
-    """What is to be undone should a way end in a refusal, the last first."""
+    """A stack of clean-up actions, run if an attempt ends in a refusal."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], object]] = []
 
     def add(self, step: Callable[[], object]) -> None:
-        """One more."""
+        """Push an action."""
         self._steps.append(step)
 
     def all(self) -> list[str]:
-        """Undo everything; what could not be undone."""
+        """Run all actions, the last first; returns the error messages of those that failed."""
         left = []
         while self._steps:
             try:
@@ -81,12 +81,12 @@ class Undo:
 
 
 def words(error: OSError) -> str:
-    """What the system says, and about what."""
+    """The system's error message, and what it is about."""
     return f"{error.strerror or error} ({error.filename})" if error.filename else str(error.strerror or error)
 
 
 def home(files: GroupFiles, root: Path = proc.SYSTEM) -> tuple[Literal[1, 2], Path]:
-    """The group of this process in the hierarchy that counts memory.
+    """The group of this process in the hierarchy that accounts memory.
 
     Raises:
         OSError: there is none, or it cannot be told.
@@ -109,7 +109,7 @@ def home(files: GroupFiles, root: Path = proc.SYSTEM) -> tuple[Literal[1, 2], Pa
 def find(
     environ: Mapping[str, str] | None = None, files: GroupFiles | None = None, root: Path = proc.SYSTEM
 ) -> Found:
-    """Make the groups of a run, by the first way that works here.
+    """Make the groups of a run in the first way that works here.
 
     Raises:
         UsageError: ``PENSTOCK_GROUPS`` cannot be understood.
@@ -243,7 +243,7 @@ def _move(files: GroupFiles, source: Path, target: Path, only: Collection[int] |
 
 
 def check_ours(folder: Path, files: GroupFiles, root: Path = proc.SYSTEM) -> None:
-    """Refuse a v2 group that was not handed over to us, or that holds somebody else.
+    """Refuse a v2 group that was not delegated to us, or that holds other processes.
 
     Raises:
         OSError: which of it, and the group.

@@ -38,7 +38,7 @@ class Cgroup:
         self._beside: tuple[Path, ...] = ()
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceilings as they stand now; about 25 us a limit. Never raises."""
+        """The current ceilings; about 25 us per limit. Never raises."""
         membership = self._membership.read()
         beside = systemd.beside()
         if membership != self._seen or beside is not self._beside:
@@ -97,7 +97,7 @@ class _V1:
 
 
 class V1Kills:
-    """Counts kernel kills on v1, where each counts in the victim's own group, not where the limit is.
+    """Counts kernel kills on v1, where each is counted in the victim's own group, not where the limit is.
 
     Our workers are victims in this process's group or in groups below it, so a ceiling's count is
     the sum over the groups from there up to it. Counts of groups that are gone are kept.
@@ -111,7 +111,7 @@ class V1Kills:
         self._gone = 0
 
     def read(self) -> list[int | None]:
-        """One sum for each group of the chain; None where the kernel does not count (before 4.13)."""
+        """One sum per group of the chain; None where the kernel does not count (before 4.13)."""
         below = self._read_below()
         sums: list[int | None] = []
         total = 0

@@ -16,7 +16,7 @@ from penstock.proc import SYSTEM, KernelFile, find
 
 
 class Machine:
-    """One ceiling: the memory of this machine (or what a container shows as one).
+    """One ceiling: the memory of this machine (or what a container shows as such).
 
     Args:
         root: where ``/proc`` lies.
@@ -30,7 +30,7 @@ class Machine:
         self._is_real = root == SYSTEM
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceiling as it stands now. Never raises."""
+        """The current ceiling. Never raises."""
         memory = self._memory.read()
         total = find(memory, b"MemTotal:")
         if total is None:

@@ -1,4 +1,4 @@
-"""The limits on one process alone that the kernel enforces: ``ulimit -v`` and ``ulimit -d``.
+"""Per-process limits that the kernel enforces: ``ulimit -v`` and ``ulimit -d``.
 
 RLIMIT_AS counts address space, touched or not, mapped files included; RLIMIT_DATA counts private
 writable memory. RLIMIT_RSS has had no effect since Linux 2.4.30 and is not read.
@@ -20,7 +20,7 @@ _LIMITS = (
 
 
 class ResourceLimit:
-    """Ceilings of ``scope="process"``; ``used`` is what this process has against each.
+    """Ceilings of ``scope="process"``; ``used`` is what counts against each in this process.
 
     Args:
         root: where ``/proc`` lies.
@@ -33,7 +33,7 @@ class ResourceLimit:
         self._is_real = root == SYSTEM
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceilings as they stand now. Never raises."""
+        """The current ceilings. Never raises."""
         content = self._limits.read()
         if not content and self._is_real:
             return _from_system()

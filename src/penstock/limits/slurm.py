@@ -1,4 +1,4 @@
-"""What the batch system says it gave this job on this node: SLURM, PBS, LSF.
+"""The memory that a batch system says it gave this job on this node: SLURM, PBS, LSF.
 
 Read from the environment, and only when a job id says that we are in such a job. Where the batch
 system also sets a control group, that is read too (``penstock.limits.cgroup``); here are the sites
@@ -32,7 +32,7 @@ class Scheduler:
         self._environ = os.environ if environ is None else environ
 
     def read(self) -> Sequence[Ceiling]:
-        """The ceilings that the environment names. Never raises."""
+        """The ceilings named in the environment. Never raises."""
         ceilings = []
         for job, find in (("SLURM_JOB_ID", _slurm), ("PBS_JOBID", _pbs), ("LSB_JOBID", _lsf)):
             number = self._environ.get(job)

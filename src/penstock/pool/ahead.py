@@ -1,4 +1,4 @@
-"""Calls of ``map`` that are under way, or done, before whoever wants their results comes for them."""
+"""Calls of ``map`` that are submitted ahead of the consumer of their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AHEAD_BYTES = 64 * MiB
 
 
 class Ahead:
-    """Calls under way, or done, ahead of whoever takes their results.
+    """Calls submitted, or done, ahead of the consumer of their results.
 
     Args:
         submit: gives the future of a call.
@@ -56,7 +56,7 @@ class Ahead:
                 waiting += self._submit_next()
 
     def read_all(self) -> None:
-        """Submit all the rest: after this nothing can be submitted."""
+        """Submit all the rest; nothing more can be submitted afterwards."""
         with self._lock:
             while self._more:
                 self._submit_next()
@@ -79,28 +79,28 @@ class Ahead:
         return int(future.weight)
 
     def first(self) -> Any:
-        """Take the oldest; None when there are no more."""
+        """Take the oldest; None if none are left."""
         future = next(iter(self._futures), None)
         if future is not None:
             self.take(future)
         return future
 
     def result(self, end: float | None = None) -> Any:
-        """Take the oldest, and give its result, which must have come by then."""
+        """Take the oldest and return its result, which must be there."""
         future = self.first()
         return future.result(None if end is None else end - time.monotonic())
 
     def take(self, future: Any) -> None:
-        """Take one whose result is consumed now: others may begin."""
+        """Take one whose result is being consumed: others may begin."""
         del self._futures[future]
         if self._more and len(self._futures) <= self._refill:
             self._fill()
 
     def __len__(self) -> int:
-        """How many are not taken."""
+        """How many are not taken yet."""
         return len(self._futures)
 
     def cancel(self) -> None:
-        """Begin none of those that are left."""
+        """Cancel all that have not begun."""
         for future in self._futures:
             future.cancel()

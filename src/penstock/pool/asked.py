@@ -1,4 +1,4 @@
-"""What the caller of an executor asks for, checked."""
+"""The arguments of an executor, checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstock.errors import UsageError
 
 
 def most_workers(max_workers: Any, workers: Any) -> int | None:
-    """The number of workers that was asked for, by either name."""
+    """The number of workers, given under either name."""
     if isinstance(max_workers, str):
         raise UsageError(
             f"max_workers must be a number, not {max_workers!r}; a budget is given by keyword: "
@@ -31,7 +31,7 @@ def most_workers(max_workers: Any, workers: Any) -> int | None:
 
 
 def most_tasks(asked: Any) -> int | None:
-    """So many calls does a worker take."""
+    """The most calls a worker takes before it is replaced."""
     if asked is not None and not isinstance(asked, int):
         raise TypeError("max_tasks_per_child must be an integer")
     if asked is not None and asked <= 0:
@@ -43,7 +43,7 @@ _said: set[str] = set()
 
 
 def look_at_context(context: Any) -> None:
-    """Say once that workers do not inherit this process's memory, where they were asked to."""
+    """Warn once, where workers were asked to inherit this process's memory, that they do not."""
     method = getattr(context, "get_start_method", lambda: "spawn")()
     if context is None or method in ("forkserver", "spawn") or "fork" in _said:
         return

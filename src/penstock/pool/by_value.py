@@ -1,4 +1,4 @@
-"""Functions and classes of the main script, by value: workers have run it only where it has a main guard.
+"""Pickles functions and classes of the main script by value: workers run it only if it has a main guard.
 
 In a worker all of them share one namespace, as they do in the script, and that is the script's own where it
 was run: a class is then the one that it defined, with the attributes that it has here by now. What an
@@ -29,7 +29,7 @@ _Cached: Any = functools._lru_cache_wrapper
 
 
 class Bindings:
-    """The main script's globals as they were last sent, each with a number: a new one for each binding."""
+    """The main script's globals as last sent, each with a number that changes when it is rebound."""
 
     def __init__(self) -> None:
         # Held, so that no other object can come to have the place, and so the identity, of one.
@@ -37,7 +37,7 @@ class Bindings:
         self._lock = threading.Lock()
 
     def numbers(self, bound: Mapping[str, Any]) -> dict[str, int]:
-        """The numbers of these."""
+        """The numbers of these globals."""
         with self._lock:
             for name, value in bound.items():
                 before, number = self._bound.get(name, (self, 0))
@@ -46,7 +46,7 @@ class Bindings:
             return {name: self._bound[name][1] for name in bound}
 
     def renew(self) -> None:
-        """Count everything as bound anew: what is bound may have been changed since."""
+        """Treat everything as rebound: the objects may have changed since."""
         with self._lock:
             self._bound = {name: (self, number) for name, (_, number) in self._bound.items()}
 
@@ -84,7 +84,7 @@ _TABLE: Any = ChainMap(
 
 
 class Tabled(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles by value, with a dispatch table of the caller's.
+    """Pickles by value, with the caller's dispatch table.
 
     Args:
         file: to write to.
@@ -124,7 +124,7 @@ class Pickler(Tabled):
         return _function, (code, about, closure), (attributes, slots, bound, numbers), None, None, _set_state
 
     def reducer_override(self, obj: Any) -> Any:
-        """As cloudpickle does it; a class that the script names may be there already."""
+        """As in cloudpickle, but a class that the script names may already be there."""
         if type(obj) is _Cached and obj.__module__ == "__main__":
             number = self._bindings.numbers({f"{obj.__qualname__} and its cache": obj})
             return _cached, (obj.__qualname__, *number.values(), obj.__wrapped__, obj.cache_parameters())

@@ -1,4 +1,4 @@
-"""Calls as items of the engine's loop, and what a worker does with one."""
+"""Calls as items of the engine's loop, and how a worker runs one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _short.maxstring = _short.maxother = 40
 
 
 class Call:
-    """A call and the future of its result; what it needs is held until it is done."""
+    """A call and the future of its result; keeps its arguments until it is done."""
 
     __slots__ = ("arguments", "begun", "fn", "future", "holds", "packed")
 
@@ -52,14 +52,14 @@ class Call:
         """Whether it was told to the future that it runs, or that it was cancelled in time."""
 
     def begin(self) -> bytes | File | None:
-        """What a worker gets: None for a call that was cancelled."""
+        """What the worker receives: None if the call was cancelled."""
         if not self.begun:
             self.begun = True
             self.future.set_running_or_notify_cancel()
         return None if self.future.cancelled() else self.packed
 
     def __str__(self) -> str:
-        """The call in a few words: ``train(17, ...)``."""
+        """The call in short: ``train(17, ...)``."""
         if not isinstance(self.fn, str):
             return self.fn()
         return f"{self.fn}({', '.join(in_words(*self.arguments))})"
@@ -83,7 +83,7 @@ _LEFT = _Left()
 
 
 def keep_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a call is told by later, from its caller's own objects: nothing large, nothing that can change.
+    """A description of a call for later, without references to the caller's objects.
 
     What was pickled is never loaded for it: an argument may be large, or may do anything when it is loaded.
     """
@@ -104,12 +104,12 @@ def _kept(value: Any) -> Any:
 
 
 def in_words(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-    """Arguments as they may be written, shortened."""
+    """Arguments as text, shortened."""
     return [_short.repr(each) for each in args] + [f"{k}={_short.repr(v)}" for k, v in kwargs.items()]
 
 
 class Calls:
-    """The calls of an executor as a source that grows: pickled here, carried with their batch."""
+    """An executor's calls as a source that grows: pickled here, carried with their batch."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -124,26 +124,26 @@ class Calls:
         return self._count
 
     def add(self, call: Call) -> None:
-        """One more."""
+        """Add a call."""
         self._waiting[self._count] = call
         self._count += 1
 
     def done(self, number: int) -> Call | None:
-        """The call is done; None if it was before."""
+        """Remove and return a call that is done; None if it was before."""
         return self._waiting.pop(number, None)
 
     def known(self) -> list[Call]:
-        """All that are not done."""
+        """All calls that are not done."""
         return list(self._waiting.values())
 
     def left(self) -> list[Call]:
-        """Take out all that are not done."""
+        """Remove and return all calls that are not done."""
         left = list(self._waiting.values())
         self._waiting.clear()
         return left
 
     def name(self, number: int) -> str:
-        """The call in a few words."""
+        """The call in short."""
         return str(self._waiting[number])
 
     def weigh(self, start: int, stop: int) -> int:
@@ -152,24 +152,24 @@ class Calls:
         return sum(len(each) if isinstance(each, bytes) else _TRAVELS for each in packed)
 
     def carry(self, start: int, stop: int) -> list[bytes | File | None]:
-        """The calls of a batch; None for one that was cancelled."""
+        """The calls of a batch; None for each that was cancelled."""
         return [self._waiting[number].begin() for number in range(start, stop)]
 
     def load(self, start: int, cargo: list[bytes | File | None]) -> None:
-        """Take them, in the worker."""
+        """Take the calls of a batch, in the worker."""
         self._first, self._cargo = start, cargo
 
     def read(self, start: int, stop: int) -> list[bytes | File | None]:
-        """Some of those that were carried."""
+        """Some of the calls that were carried."""
         return self._cargo[start - self._first : stop - self._first]
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Nothing to resume from."""
+        """Empty: there is nothing to resume."""
         return {}
 
 
 class Arrivals:
-    """Calls that came from any thread, until the loop takes them in. Guarded by whoever holds it."""
+    """Calls from any thread, until the loop takes them in. The caller holds the lock."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -178,7 +178,7 @@ class Arrivals:
         self._waiting = False
 
     def add(self, call: Call, module: str | None) -> bool:
-        """One more, and the module of its function; whether the loop waits for it."""
+        """Add a call and the module of its function; returns whether the loop waits for it."""
         if module not in self._imported:
             self._imported.add(module)
             self._to_import.append(str(module))
@@ -188,7 +188,7 @@ class Arrivals:
         return waited
 
     def take(self) -> tuple[list[Call], list[str]]:
-        """All that came, and the modules to import first; where there is none, the loop waits from now on."""
+        """All new calls, and the modules to import first; if there are none, the loop waits from now on."""
         came, modules = self.calls, self._to_import
         self.calls, self._to_import = [], []
         self._waiting = not came
@@ -196,7 +196,7 @@ class Arrivals:
 
 
 class Invoke:
-    """What a worker does with a call: unpickle, call, pickle.
+    """Runs a call in a worker: unpickle, call, pickle.
 
     The answer, in a file where it is large, is a pickled (True, result); or (False, (exception, its traceback
     as text)); or (None, what is told of an exception that cannot be pickled).
@@ -209,13 +209,13 @@ class Invoke:
         self._random = RandomState()
 
     def warm(self) -> None:
-        """Once where workers are forked from: they share what is imported here."""
+        """Called once where workers are forked from: they share what is imported here."""
         for module in self._modules:
             with suppress(Exception):  # whoever needs it is told
                 import_module(module)
 
     def prepare(self) -> None:
-        """Once per worker."""
+        """Called once per worker."""
         if self._begin is not None:
             initializer, arguments = load(self._begin)
             with self._random.initializing():

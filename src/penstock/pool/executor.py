@@ -135,7 +135,7 @@ class Executor(AbstractExecutor):
 
     @property
     def most_workers(self) -> int:
-        """The most workers at once; may be set at any time."""
+        """The most workers at once; can be changed at any time."""
         return self._max_workers
 
     @most_workers.setter
@@ -145,27 +145,27 @@ class Executor(AbstractExecutor):
 
     @property
     def idle(self) -> bool:
-        """Whether all that was submitted is done, and more may be."""
+        """Whether all submitted calls are done, and more may be submitted."""
         return self._service.idle
 
     def renew(self) -> bool:
-        """Be as a new one, with workers that are warm: arrays and globals are sent anew.
+        """Act like a new executor, with warm workers: arrays and globals are sent again.
 
         False where it takes no more calls.
         """
         return self._service.renew()
 
     def renew_globals(self) -> None:
-        """Send the main script's globals anew from now on: they may have been changed inside."""
+        """Send the main script's globals again: they may have been mutated."""
         self._service.renew_globals()
 
     def rest(self) -> None:
-        """Leave nothing on the disk until :meth:`renew`; only while :attr:`idle`."""
+        """Leave nothing on disk until :meth:`renew`; only while :attr:`idle`."""
         self._service.rest()
 
     @property
     def max_tasks_per_child(self) -> int | None:
-        """The most calls a worker takes before it is replaced; may be set at any time."""
+        """The most calls a worker takes before it is replaced; can be changed at any time."""
         return self._service.most_calls
 
     @max_tasks_per_child.setter
@@ -173,7 +173,7 @@ class Executor(AbstractExecutor):
         self._service.most_calls = calls
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Have ``fn(*args, **kwargs)`` called in a worker.
+        """Schedule ``fn(*args, **kwargs)`` to run in a worker.
 
         The call is pickled at once; what has over 64 KiB then waits in a file, and NumPy arrays of
         1 MiB or more are written once and mapped. One that cannot be pickled fails its future.
@@ -192,7 +192,7 @@ class Executor(AbstractExecutor):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """:meth:`submit` for a function that stands for another.
+        """:meth:`submit` for a function that wraps another, whose name errors should show.
 
         Args:
             name: what errors call the function; or tells the whole call in a few words.
@@ -231,7 +231,7 @@ class Executor(AbstractExecutor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[_T]:
-        """Call ``fn`` with the items of the iterables; the results in order.
+        """Call ``fn`` with the items of the iterables; yields the results in order.
 
         The iterables are read only as results are taken: at most 1,024 calls (or ``buffersize``) are
         under way or waiting, fewer when their arguments or results are large. So neither the input
@@ -275,7 +275,7 @@ class Executor(AbstractExecutor):
         *,
         in_place: bool = False,
     ) -> Ahead:
-        """Calls of ``fn``, which is pickled once, submitted ahead of whoever takes their results.
+        """Calls of ``fn``, which is pickled once, submitted ahead of the consumer of their results.
 
         Args:
             fn: the function.
@@ -305,7 +305,7 @@ class Executor(AbstractExecutor):
         return ahead
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; end the workers when what was submitted is done.
+        """Accept no more calls; end the workers when the submitted ones are done.
 
         Every ``map`` whose results may still be taken reads the rest of its input now.
 
@@ -323,23 +323,23 @@ class Executor(AbstractExecutor):
             self._service.join()
 
     def terminate_workers(self) -> None:
-        """End at once, as :meth:`abandon`: ``ProcessPoolExecutor`` has it from Python 3.14 on."""
+        """The same as :meth:`abandon`: ``ProcessPoolExecutor`` has it from Python 3.14 on."""
         self.abandon()
 
     def kill_workers(self) -> None:
-        """The same."""
+        """The same as :meth:`abandon`."""
         self.abandon()
 
     def abandon(self) -> None:
-        """End at once: what waits is cancelled, what runs is killed and fails with CancelledError."""
+        """End at once: pending calls are cancelled, running ones are killed and fail with CancelledError."""
         self._service.abandon()
 
     def tell_tracebacks_as(self, kind: type[Exception]) -> None:
-        """Have a worker's traceback be of this class, which takes its text."""
+        """Set the class of a worker's traceback; it is constructed from the text."""
         self._service.remote = kind
 
     def end_with_interpreter(self) -> None:
-        """Let the interpreter's end end the calls too; by default it waits for them."""
+        """Abandon calls when the interpreter exits; by default it waits for them."""
         self._service.abandon_at_exit = True
 
     def __exit__(
@@ -355,17 +355,17 @@ class Executor(AbstractExecutor):
 
 
 def name_of(fn: Any) -> str:
-    """What errors call a function."""
+    """A function's name in errors."""
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))
 
 
 def module_of(fn: Any) -> str | None:
-    """The module that a function comes from."""
+    """The module that a function is defined in."""
     return getattr(fn, "__module__", None)
 
 
 def new_backend(name: str = "local") -> Any:
-    """A backend whose workers' output is seen, as that of other pools is."""
+    """A backend that shows its workers' output, as other pools do."""
     backend = registry.make("backend", name)
     if hasattr(backend, "output"):
         backend.output = True

@@ -1,4 +1,4 @@
-"""The futures of calls: how a large result waits in its file, and how a call's end is told."""
+"""The futures of calls: a large result stays in its file until it is asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstock.warned import warn
 
 
 class CallFuture(Future[Any]):
-    """A future whose large result is read from its file when it is asked for, and then not held."""
+    """A future that reads a large result from its file on demand and does not hold it afterwards."""
 
     def __init__(self, budget: BudgetInForce, here: forks.Here) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class CallFuture(Future[Any]):
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the call raised; None where it returned. Raises as :meth:`result`."""
+        """The call's exception; None if it returned. Raises as :meth:`result`."""
         self._check_coming()
         return super().exception(timeout)
 
@@ -69,7 +69,7 @@ class CallFuture(Future[Any]):
 
 
 def fail(call: Call, error: BaseException) -> None:
-    """Give its future an exception, unless it was cancelled before it began."""
+    """Set a future's exception, unless it was cancelled before it began."""
     if call.begin() is not None:
         with _Callbacks():
             call.future.set_exception(error)
@@ -95,7 +95,7 @@ class _Callbacks:
 
 
 def fulfil(future: Any, result: bytes | File, remote: type[Exception] | None) -> None:
-    """Give a future what its call returned or raised."""
+    """Set a future's result or exception from what its call returned or raised."""
     with _Callbacks():
         _settle(future, result, remote)
 

@@ -1,4 +1,4 @@
-"""What a forked child would inherit of shared memory, on its way to workers, which inherit nothing.
+"""Pickles shared memory that a forked child would inherit, for workers, which inherit nothing.
 
 Arguments are copies, as in every pool. But where a function of the main script names an array as a global,
 or a class has it as an attribute, a forked child would see the very same memory, and write to it for all. So
@@ -22,7 +22,7 @@ _MOST = 5
 
 
 class Unreachable(TypeError):
-    """Shared memory that workers cannot reach: a copy of it would be something else."""
+    """Shared memory that workers cannot reach: a copy would not be shared."""
 
 
 class _Mark:
@@ -45,7 +45,7 @@ Inherited = tuple[Any, Any, Any]
 
 
 class Inheriting(threading.local):
-    """True while something is pickled on this thread that a forked child would inherit."""
+    """True while an object is pickled on this thread that a forked child would inherit."""
 
     def __init__(self) -> None:
         self._depth = self._around = 0
@@ -54,12 +54,12 @@ class Inheriting(threading.local):
         return self._depth > 0
 
     def begin(self) -> None:
-        """A pickle is begun anew: the one before may have failed between two marks."""
+        """Start a new pickle: the one before may have failed between two marks."""
         self._depth = self._around
 
     @contextmanager
     def all(self) -> Iterator[None]:
-        """All that is pickled within it."""
+        """Everything that is pickled within this context."""
         self._depth = self._around = 1
         try:
             yield
@@ -67,7 +67,7 @@ class Inheriting(threading.local):
             self._depth = self._around = 0
 
     def within(self, value: Any) -> Inherited:
-        """The value, to be pickled in its place: between marks that tell when it begins and ends."""
+        """A replacement for the value that puts marks around its pickle."""
         return _Mark(self._enter), value, _Mark(self._leave)
 
     def _enter(self) -> None:
@@ -78,7 +78,7 @@ class Inheriting(threading.local):
 
 
 def reducers() -> Mapping[Any, Any]:
-    """How to pickle what is the same memory wherever it is mapped, while somebody lends."""
+    """Reducers for memory that stays the same wherever it is mapped, while there is a lender."""
     heap: Any = sys.modules.get("multiprocessing.heap")
     found: dict[Any, Any] = {mmap.mmap: _mmap}
     if heap is not None:
@@ -100,7 +100,7 @@ def _mmap(memory: mmap.mmap) -> Any:
 
 
 def array(value: Any) -> Any:
-    """How to pickle a NumPy array that lies in shared memory; None for any other.
+    """A reducer for a NumPy array that lies in shared memory; None for any other array.
 
     Raises:
         Unreachable: workers cannot map that.
@@ -142,7 +142,7 @@ def _lender() -> handing.Lender:
 
 
 def go_by_name(fn: Any, error: Exception) -> bool:
-    """Whether a function may travel by its name alone, to workers that have imported the main script.
+    """Whether a function may be pickled by name, for workers that have imported the main script.
 
     There it uses what they made for themselves: where that is told of, or makes no difference.
 
@@ -169,7 +169,7 @@ def go_by_name(fn: Any, error: Exception) -> bool:
 
 
 def unsent(fn: Any, send: Callable[[Any], Any]) -> str:
-    """Why a call cannot be sent, in a sentence: by the global of its function that cannot be, if it is that.
+    """Why a call cannot be sent, in a sentence that names the global to blame, if it is one.
 
     Args:
         fn: the function.
@@ -189,7 +189,7 @@ def unsent(fn: Any, send: Callable[[Any], Any]) -> str:
 
 
 def tell_of_module(name: str) -> None:
-    """Say what a module has made to be shared, since workers import it anew."""
+    """Warn of shared objects that a module has made, since workers import it again."""
     module = sys.modules.get(name)
     if module is None:
         return
@@ -204,7 +204,7 @@ def tell_of_module(name: str) -> None:
 
 
 def is_shared(value: Any) -> bool:
-    """Whether it is something that processes share."""
+    """Whether the object is one that processes share."""
     kind = type(value)
     if kind.__module__ == "numpy":
         numpy = sys.modules["numpy"]

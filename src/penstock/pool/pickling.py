@@ -1,4 +1,4 @@
-"""Packs a call or a result: by reference where that is enough, by value where only the main script has it.
+"""Packs a call or a result: by reference where possible, by value where only the main script defines it.
 
 Large arrays among the arguments of calls are kept once, as files that the workers map: the same
 50 MB array for a thousand calls takes 50 MB of disk, and no memory but the system's file cache.
@@ -36,7 +36,7 @@ _BLOCK = 16 << 20
 
 
 def pack(value: Any, folder: Path, sent: Sender | None = None) -> bytes | File:
-    """Pickle ``value``; in a file inside ``folder`` where it is large.
+    """Pickle ``value``; into a file inside ``folder`` if it is large.
 
     Args:
         value: anything.
@@ -137,7 +137,7 @@ def _function(name: str) -> Any:
 
 
 def send_once(fn: Any, folder: Folder, sent: Sender) -> Any:
-    """``fn`` as it should be packed with each of many calls: itself where it is only a name."""
+    """``fn`` in the form to pack with each of many calls: itself if it pickles to a name."""
     packed = pack(fn, folder.path, sent)
     files = sent.used()
     if isinstance(packed, bytes):
@@ -151,7 +151,7 @@ def send_once(fn: Any, folder: Folder, sent: Sender) -> Any:
 
 
 class Sender:
-    """What an executor has sent already: large NumPy arrays, and the main script's globals.
+    """What an executor has already sent: large NumPy arrays, and the main script's globals.
 
     An array is a file, kept as long as the array or a call that needs it.
 
@@ -191,20 +191,20 @@ class Sender:
         """Whether a global is being pickled."""
 
     def renew(self) -> None:
-        """Send everything anew: what was sent may have been changed since."""
+        """Send everything again: the objects may have changed since."""
         with self._lock:
             self._kept.clear()
             if self.bindings is not None:
                 self.bindings.renew()
 
     def renew_globals(self) -> None:
-        """Send the main script's globals anew: they may have been changed inside."""
+        """Send the main script's globals again: they may have been mutated."""
         with self._lock:
             if self.bindings is not None:
                 self.bindings.renew()
 
     def table(self, table: Any) -> Any:
-        """A pickler's dispatch table, with ours before it."""
+        """A pickler's dispatch table, preceded by ours."""
         handed, numpy = handing.reducers(), sys.modules.get("numpy")
         made_of = handed, numpy if hasattr(numpy, "memmap") else None
         known, made = self._tables.get(id(table), (None, None))
@@ -217,13 +217,13 @@ class Sender:
         return made
 
     def used(self) -> list[Any]:
-        """What was used on this thread since the last call, files and loans: to be held with what uses it."""
+        """Files and loans used on this thread since the last call, to be kept alive with their user."""
         files: list[Any] = getattr(self._using, "files", [])
         self._using.files = []
         return files
 
     def use(self, what: Any) -> None:
-        """Have it be told by :meth:`used`."""
+        """Record something for :meth:`used`."""
         self._using.files = [*getattr(self._using, "files", []), what]
 
     def _reduce(self, array: Any) -> Any:
@@ -278,7 +278,7 @@ def _checksum(array: Any) -> int:
 def map_array(
     name: str, dtype: Any, shape: tuple[int, ...], order: Any, mode: Any, stays: bool = False
 ) -> Any:
-    """An array over a file; in a worker. Written to, it is the worker's own.
+    """An array mapped from a file, in a worker. Writes are private to the worker.
 
     Args:
         name: the file.

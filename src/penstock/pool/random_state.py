@@ -1,4 +1,4 @@
-"""The global random generators as an initializer seeded them, for the calls of its worker.
+"""The global random generators as an initializer seeded them, for all calls of its worker.
 
 A run reseeds them from (seed, item), so that its results depend on nothing else. A pool promises other
 things: what its initializer does holds for the calls after it, a seed too.
@@ -16,14 +16,14 @@ _State = tuple[Any, Any]
 
 
 class RandomState:
-    """Whether an initializer seeded a generator, and where its stream stands."""
+    """Whether an initializer seeded a generator, and the position of its stream."""
 
     def __init__(self) -> None:
         self._kept: _State | None = None
 
     @contextmanager
     def initializing(self) -> Iterator[None]:
-        """Within it the initializer runs."""
+        """Context in which the initializer runs."""
         before = _now()
         yield
         after = _now()
@@ -32,7 +32,7 @@ class RandomState:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Within it a call draws from the stream, where there is one; whoever is outside sees no draw."""
+        """Context in which a call draws from the stream, if there is one; draws stay inside."""
         if self._kept is None:
             yield
             return

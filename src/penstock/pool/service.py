@@ -43,7 +43,7 @@ from penstock.warned import warn
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """What an executor was asked for, besides how its calls are run."""
+    """An executor's options, except for how its calls run."""
 
     initializer: Callable[..., object] | None = None
     """Called once in every worker."""
@@ -61,7 +61,7 @@ class PoolOptions:
 
 
 class Service:
-    """Works calls until it is closed.
+    """Runs calls until it is closed.
 
     Args:
         options: how a call is run.
@@ -123,7 +123,7 @@ class Service:
 
     @property
     def budget(self) -> BudgetInForce:
-        """The one that the loop goes by."""
+        """The budget in force."""
         return self._loop.stage.budget
 
     def _invoke(self) -> Invoke:
@@ -174,7 +174,7 @@ class Service:
     # ------------------------------------------------------------------ from any thread
 
     def add(self, call: Call, module: str | None) -> None:
-        """Take a call; its function's module is imported where workers are forked from.
+        """Accept a call; its function's module is imported where workers are forked from.
 
         Raises:
             RuntimeError: no more are taken.
@@ -192,17 +192,17 @@ class Service:
             return not (self._closed or self._came.calls or self._calls.known())
 
     def rest(self) -> None:
-        """Nothing will come for a while: leave no arrays on the disk, and nothing in the caller's folder."""
+        """Nothing will come for a while: remove arrays from disk and everything from the caller's folder."""
         self.sent.renew()
         if self._is_elsewhere():
             self.folder.leave()
 
     def renew_globals(self) -> None:
-        """Send the main script's globals anew from now on."""
+        """Send the main script's globals again from now on."""
         self.sent.renew_globals()
 
     def renew(self) -> bool:
-        """Send arrays and globals anew from now on; False where no more calls are taken."""
+        """Send arrays and globals again from now on; False if no more calls are accepted."""
         if not self.idle:
             return False
         self.sent.renew()
@@ -223,7 +223,7 @@ class Service:
 
     @property
     def most_calls(self) -> int | None:
-        """A worker that has taken so many is replaced."""
+        """The most calls a worker takes before it is replaced."""
         return self._loop.stage.admission.most_items
 
     @most_calls.setter
@@ -231,7 +231,7 @@ class Service:
         self._loop.stage.admission.most_items = calls
 
     def check_here(self) -> None:
-        """Refuse a child that was forked from the process that has the workers.
+        """Refuse to act in a fork of the process that owns the workers.
 
         Raises:
             RuntimeError: this is one.
@@ -240,14 +240,14 @@ class Service:
             raise RuntimeError(why)
 
     def check_open(self) -> None:
-        """Raises RuntimeError where :meth:`add` would."""
+        """Raise RuntimeError where :meth:`add` would."""
         if self._broken is not None:
             raise BrokenExecutor(f"the executor cannot go on: {self._broken}") from self._broken
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more; ``cancel`` those that no worker has yet. A forked child has none."""
+        """Accept no more calls; ``cancel`` those that no worker has yet. A no-op in a forked child."""
         if self.here.left():
             return
         with self._lock:
@@ -258,7 +258,7 @@ class Service:
             call.future.cancel()
 
     def abandon(self) -> None:
-        """End at once; what is under way fails."""
+        """End at once; running calls fail."""
         self._stop.number = 1
         self.close(cancel=True)
         self.join()
@@ -342,7 +342,7 @@ def _waits(event: CallsWait, budget: Budget) -> str:
 
 
 def thread_variables() -> dict[str, str]:
-    """How many threads libraries are told to start in workers: as this process says, else one."""
+    """Thread counts for libraries in workers: as in this process's environment, else one."""
     return {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
 
 

@@ -24,7 +24,7 @@ _FRAME = 128 << 10
 
 
 class Folder:
-    """A private folder that is there as long as anybody holds this object.
+    """A private folder that exists as long as anybody holds this object.
 
     Args:
         where: the folder to make it in.
@@ -37,12 +37,12 @@ class Folder:
         weakref.finalize(self, _remove, self.path, os.getpid())
 
     def leave(self) -> None:
-        """Be gone for a while, where nobody holds anything in it."""
+        """Remove the folder for a while, if nobody holds anything in it."""
         if not self.files:
             _remove(self.path, os.getpid())
 
     def come_back(self) -> bool:
-        """Be there again; False where that cannot be."""
+        """Make the folder again; False if that fails."""
         if self.path.exists() and temporary.is_own(self.path):
             return True
         try:
@@ -54,7 +54,7 @@ class Folder:
 
 
 class File:
-    """A file with one pickled object. Whoever is sent this owns nothing; see :meth:`own`."""
+    """A file with one pickled object. A pickled copy of this does not own the file; see :meth:`own`."""
 
     def __init__(self, name: str, size: int, failed: bool = False) -> None:
         self.name = name
@@ -68,14 +68,14 @@ class File:
         return File, (self.name, self.size, self.failed)
 
     def own(self, folder: Folder) -> File:
-        """Have the file go with this object, and the folder stay as long."""
+        """Remove the file with this object, and keep the folder as long."""
         self._folder = folder
         folder.files.add(self)
         weakref.finalize(self, _unlink, self.name, os.getpid()).atexit = False
         return self
 
     def load(self) -> Any:
-        """The object."""
+        """Unpickle the object."""
         with open(self.name, "rb") as file:
             return pickle.load(file)
 
@@ -92,7 +92,7 @@ def _unlink(name: str, owner: int) -> None:
 
 
 class Spool:
-    """Takes what a pickler writes: kept in memory while it is small, else in a file.
+    """A pickler's output: in memory while it is small, then in a file.
 
     Args:
         folder: for the file; made when it is needed.
@@ -108,7 +108,7 @@ class Spool:
         """Whether something of ``__main__`` was named in what was written."""
 
     def write(self, data: Any) -> int:
-        """Bytes, or anything that holds some; how many."""
+        """Write bytes or a buffer; returns how many."""
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
         if size <= _FRAME and b"__main__" in bytes(data):
             self.names_main = True
@@ -126,14 +126,14 @@ class Spool:
         return size
 
     def close(self) -> bytes | File:
-        """What was written."""
+        """Finish; returns what was written."""
         if self._file is None:
             return b"".join(self._pieces)
         self._file.close()
         return File(self._name, self.size)
 
     def drop(self) -> None:
-        """Leave nothing behind."""
+        """Remove what was written."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -142,5 +142,5 @@ class Spool:
 
 
 def load(packed: bytes | File) -> Any:
-    """The object that was packed."""
+    """Unpickle an object that was packed."""
     return pickle.loads(packed) if isinstance(packed, bytes) else packed.load()

@@ -1,4 +1,4 @@
-"""Executors whose workers outlive the ``Parallel`` that used them, with all that they have imported.
+"""Warm executors: their workers, with all imports, outlive the ``Parallel`` that used them.
 
 scikit-learn makes one ``Parallel`` after another: to start a Python and its workers for each takes longer
 than many of them run. One executor waits for the next at a time; after a while without one it ends, and
@@ -24,7 +24,7 @@ from penstock.pool.service import thread_variables
 
 @dataclass(eq=False)
 class Warm:
-    """An executor, what its workers are forked from, and what it was made for."""
+    """An executor, what its workers are forked from, and its options."""
 
     executor: Executor
     forker: Any
@@ -35,7 +35,7 @@ class Warm:
 
 
 class Shelf:
-    """Where one executor waits.
+    """Holds one idle executor for reuse.
 
     Args:
         make: (backend, options) -> an executor.
@@ -55,7 +55,7 @@ class Shelf:
         self._rings = 0.0
 
     def take(self, options: Mapping[str, Any]) -> Warm:
-        """An executor with these options: the one that waits, where it was made with the same."""
+        """An executor with these options: the waiting one, if its options are the same."""
         with self._lock:
             waiting, self._waiting = self._waiting, None
         key = _key(options)
@@ -72,7 +72,7 @@ class Shelf:
             raise
 
     def give_back(self, warm: Warm, seconds: float) -> None:
-        """Nobody uses it any more; it may wait so long for somebody who does."""
+        """Return an executor, to wait so long for its next user."""
         if warm.key is None or not warm.executor.idle:
             warm.executor.shutdown(wait=True, cancel_futures=True)
         else:
@@ -86,7 +86,7 @@ class Shelf:
             _end(before)
 
     def tidy(self) -> None:
-        """End the one that has waited long enough; look again when the one that waits now will have."""
+        """End the executor that has waited long enough; schedule the next look."""
         with self._lock:
             self._timer = None
             waiting = self._waiting
@@ -100,7 +100,7 @@ class Shelf:
         _end(waiting)
 
     def clear(self) -> None:
-        """End the one that waits, now."""
+        """End the waiting executor now."""
         with self._lock:
             waiting, self._waiting = self._waiting, None
             if self._timer is not None:
@@ -110,7 +110,7 @@ class Shelf:
             _end(waiting)
 
     def forget(self) -> None:
-        """In a fork of this process: what waits is its parent's."""
+        """In a fork of this process: the waiting executor is the parent's."""
         self._lock = threading.Lock()
         self._waiting = self._timer = None
 

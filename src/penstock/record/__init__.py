@@ -1,1 +1,1 @@
-"""Keep what a run did: the run folder, its lock and journal, the key that resume compares, and verify."""
+"""Keeps what a run did: the run folder, its lock and journal, the key that resume compares, and verify."""

@@ -1,4 +1,4 @@
-"""What a workload says of its input and its settings, kept where it outlives a run that is killed."""
+"""A workload's description of its input and settings, stored where it outlives a killed run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 64 << 10
 
 
 def describe(state: Path, told: Mapping[str, object]) -> None:
-    """Add to what is known of a run; what was said under the same name before is replaced.
+    """Add to a run's description; an earlier value of the same name is replaced.
 
     Args:
         state: the run's state folder.
@@ -26,7 +26,7 @@ def describe(state: Path, told: Mapping[str, object]) -> None:
 
 
 def described(state: Path) -> dict[str, str]:
-    """What was said, fit for a terminal; nothing where nothing was, or where it cannot be read."""
+    """The description, safe to print; empty if there is none, or if it cannot be read."""
     try:
         with open(state / layout.DESCRIBED, "rb") as file:
             found = json.loads(file.read(_MOST))

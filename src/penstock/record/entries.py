@@ -1,4 +1,4 @@
-"""The entries of the journal, made from what a stage has kept; :mod:`penstock.record.journal` lists them."""
+"""Builds the journal's entries from what a stage has kept; :mod:`penstock.record.journal` lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def kept(
     receipts: Mapping[str, Collection[tuple[int, int, Receipt]]],
     aside: Iterable[SetAside],
 ) -> dict[str, Any]:
-    """The line of a kept batch."""
+    """The entry of a kept batch."""
     entry: dict[str, Any] = {"kept": [start, stop]}
     told = {
         name: [[a, b, _parts(receipt.parts), receipt.value] for a, b, receipt in grains]
@@ -34,12 +34,12 @@ def kept(
 
 
 def opened(reducers: Iterable[str]) -> dict[str, Any]:
-    """The line of a stage whose outputs are prepared."""
+    """The entry of a stage whose outputs are open."""
     return {"opened": True, "reducers": list(reducers)}
 
 
 def closed(outputs: Mapping[str, Closed | None]) -> dict[str, Any]:
-    """The line of a finished stage."""
+    """The entry of a finished stage."""
     told = {
         name: None if output is None else [_parts(output.parts), output.replaced, output.pattern]
         for name, output in outputs.items()
@@ -48,7 +48,7 @@ def closed(outputs: Mapping[str, Closed | None]) -> dict[str, Any]:
 
 
 def close_of(output: Any) -> Closed | None:
-    """What one output of such an entry wrote in the end; None where that was nothing."""
+    """What an output's ``close`` wrote, from such an entry; None if nothing."""
     if output is None:
         return None
     parts, replaced, pattern = output

@@ -28,7 +28,7 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 class RunFolder:
-    """A folder that belongs to one run from :meth:`enter` to :meth:`leave`.
+    """A folder that one run owns from :meth:`enter` to :meth:`leave`.
 
     Args:
         folder: where; None for a temporary one, which goes at the end.
@@ -56,7 +56,7 @@ class RunFolder:
 
     @property
     def lasting_path(self) -> Path | None:
-        """The folder as reports name it: a temporary one is soon gone."""
+        """The folder's path for reports; None for a temporary one, which is soon gone."""
         return None if self.temporary else self.path
 
     @property
@@ -65,7 +65,7 @@ class RunFolder:
         return self._events is not None
 
     def enter(self) -> None:
-        """Take it.
+        """Take ownership.
 
         Raises:
             RunLocked: another process runs in it.
@@ -196,16 +196,16 @@ class RunFolder:
 
     @property
     def owner(self) -> RunLock | None:
-        """Its owner, who signs the journal; None for a temporary one, which nobody else can find."""
+        """The owner, for the journal; None for a temporary folder, which nobody else can find."""
         return self._lock
 
     @property
     def owned(self) -> bool:
-        """Whether it was not seen to be another's now."""
+        """Whether we still own it, as far as was seen."""
         return self._lock is None or not self._lock.lost
 
     def prove(self) -> None:
-        """See that it is still ours.
+        """Make sure that we still own it.
 
         Raises:
             RunTakenOver: it is not.
@@ -214,7 +214,7 @@ class RunFolder:
             self._lock.prove()
 
     def awake(self) -> None:
-        """Called often: proves it after each pause of more than a few seconds.
+        """Called often; proves ownership after each pause of more than a few seconds.
 
         Raises:
             RunTakenOver: it is another's now.
@@ -223,7 +223,7 @@ class RunFolder:
             self._lock.awake()
 
     def reason(self, error: BaseException) -> BaseException:
-        """What an error comes from: a run that is another's now may fail in any way."""
+        """The cause of an error: a run that has lost its folder may fail in any way."""
         if isinstance(error, PenstockError | OSError):
             try:
                 self.prove()
@@ -234,7 +234,7 @@ class RunFolder:
     # ------------------------------------------------------------------ what is said in it
 
     def write(self, event: Event) -> None:
-        """Add an event to those of the run.
+        """Append an event to the event log.
 
         Raises:
             RunTakenOver: the run is seen to be another's now; told once.
@@ -246,7 +246,7 @@ class RunFolder:
                 self._events.flush()
 
     def beat(self) -> None:
-        """Have the last events survive, for who asks later what this run died of."""
+        """Heartbeat: flush the last events, for a later post-mortem."""
         if self._lock is not None and self._events is not None:
             with suppress(OSError):
                 os.fdatasync(self._events.fileno())
@@ -269,7 +269,7 @@ class RunFolder:
             write_page(self.path, event_lines.read(self.state_dir / layout.EVENTS), stages)
 
     def close(self) -> None:
-        """No more events come; scratch is not needed any more."""
+        """End the event log and remove scratch files."""
         if self._here.left():  # a child that the caller forked leaves the run to its parent
             return
         if self._events is not None:
@@ -278,7 +278,7 @@ class RunFolder:
         self._clear_scratch()
 
     def leave(self) -> None:
-        """Give it to others; a temporary one is gone."""
+        """Release the folder; a temporary one is removed."""
         if self._here.left():
             return
         if self.drafts is not None:

@@ -1,4 +1,4 @@
-"""Follows the events of a run folder as they are written, from outside of the run.
+"""Follows a run folder's events as they are written, from outside the run.
 
 Nothing is asked of the run: it may be on another machine, or not begun yet. A run that takes the folder over
 puts a copy of the file in its place (``files.renew``), which is gone on with where the old one was left.
@@ -29,7 +29,7 @@ Now = Literal["nothing", "running", "interrupted", "died", "ended"]
 
 
 class Follower:
-    """Reads what is new in the events of a run folder, each time it is asked.
+    """Reads the new events of a run folder on each request.
 
     Args:
         folder: the run folder; it may not be there yet.
@@ -45,13 +45,13 @@ class Follower:
         """Whether the line that is being read is too long, or was begun in the middle."""
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def new(self) -> Iterator[ev.Event]:
-        """The whole lines that were written since it was last asked; none where there is no file."""
+        """The whole lines written since the last call; none if there is no file."""
         self._open()
         if self._file is None:
             return
@@ -103,7 +103,7 @@ class Follower:
 
 
 class RunLife:
-    """What the events tell of a run's beginning and end."""
+    """The beginning and end of a run, from its events."""
 
     def __init__(self) -> None:
         self._last: ev.Event | None = None
@@ -116,12 +116,12 @@ class RunLife:
 
     @property
     def code(self) -> int | None:
-        """With what the run exited that ended last; None where that was not told."""
+        """The exit code of the run that ended last; None if unknown."""
         code = self._last.code if isinstance(self._last, ev.StageEnded) else None
         return code if code is not None and 0 <= code <= 255 else None
 
     def now(self, held: bool) -> Now:
-        """How it stands, where somebody holds the folder or not."""
+        """The run's state, given whether somebody holds the folder."""
         if held:
             return "running"
         if self._last is None:
@@ -132,7 +132,7 @@ class RunLife:
 
 
 class LockWatch:
-    """Whether somebody runs in a folder, judged from its lock alone.
+    """Whether a folder is in use, judged from its lock alone.
 
     Args:
         folder: the run folder.
@@ -152,7 +152,7 @@ class LockWatch:
         self._silence: LockSilence | None = None
 
     def is_held(self) -> bool:
-        """Whether its holder lives; of one elsewhere, whether its lock moved in the last minute."""
+        """Whether its holder lives; for one elsewhere, whether its lock moved in the last minute."""
         holder = self._holder(self._state)
         if holder is None or holder.known:
             return holder is not None and holder.alive

@@ -1,4 +1,4 @@
-"""What runs have learnt, kept for later ones: one small JSON file for each job in the user's cache.
+"""What runs have learnt, kept for later runs: one small JSON file per job in the user's cache.
 
     $XDG_CACHE_HOME/penstock/history/DIGEST.json      ~/.cache where that is not set
 
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[0-9a-f]{32}\.json")
 
 
 def folder(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Where it is kept; None for nowhere, and where the home folder is not there.
+    """The folder of the history; None if there is none, or if the home folder does not exist.
 
     Raises:
         UsageError: ``PENSTOCK_HISTORY`` is neither ``off`` nor an absolute folder.
@@ -61,7 +61,7 @@ def folder(environ: Mapping[str, str] | None = None) -> Path | None:
 
 
 def read(path: Path) -> Mapping[str, Any] | None:
-    """What a file of it, or of a run folder, says; None where there is none that counts."""
+    """The content of such a file, or of a run folder's; None if there is none that is valid."""
     with suppress(OSError, ValueError):
         told = foreign.read_json(path, LARGEST)
         if isinstance(told, dict) and told.get("schema") == SCHEMA:
@@ -70,7 +70,7 @@ def read(path: Path) -> Mapping[str, Any] | None:
 
 
 def write(path: Path, told: Mapping[str, Any]) -> None:
-    """Write such a file, whole or not at all; nothing where it cannot be."""
+    """Write such a file atomically; does nothing if it cannot be written."""
     text = json.dumps({"schema": SCHEMA, **told}, separators=(",", ":"))
     if len(text) <= LARGEST:
         with suppress(OSError, RunTakenOver), atomic(path, durable=False) as draft:
@@ -78,7 +78,7 @@ def write(path: Path, told: Mapping[str, Any]) -> None:
 
 
 def find(place: Path, key: str) -> Mapping[str, Any] | None:
-    """What is kept of a job.
+    """A job's history.
 
     Args:
         place: of the history.
@@ -89,7 +89,7 @@ def find(place: Path, key: str) -> Mapping[str, Any] | None:
 
 
 def keep(place: Path, key: str, told: Mapping[str, Any]) -> None:
-    """Keep it, and make room."""
+    """Save a job's history, removing old files for room."""
     with suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _is_used(place):

@@ -1,4 +1,4 @@
-"""Who holds a run folder, and whether they live: decisions about what a lock says, without any clock or file.
+"""Who holds a run folder, and is the holder alive? Decisions about a lock's content. Pure.
 
 On this very boot and in this process namespace a holder is dead when its process is gone (or its number
 belongs to another process now), and else alive, also when it is suspended. Elsewhere nothing can be seen of
@@ -27,7 +27,7 @@ _TEXT = 256
 
 @dataclass(frozen=True, slots=True)
 class ThisMachine:
-    """Where a process runs, as far as it matters for who can be seen from there."""
+    """Where a process runs, as far as it matters for which processes it can see."""
 
     host: str
     boot: str
@@ -36,14 +36,14 @@ class ThisMachine:
     """The process namespace: a container has numbers of its own."""
 
     def sees(self, other: ThisMachine) -> bool:
-        """Whether processes there are processes here."""
+        """Whether processes there are visible here."""
         told = bool(self.boot and self.processes)
         return told and (self.boot, self.processes) == (other.boot, other.processes)
 
 
 @dataclass(frozen=True, slots=True)
 class LockEntry:
-    """What a lock says."""
+    """The content of a lock."""
 
     where: ThisMachine
     pid: int
@@ -64,7 +64,7 @@ class LockEntry:
         return f"process {self.pid} on {self.where.host}"
 
     def to_bytes(self) -> bytes:
-        """A line of always the same length, so that it can be written over itself."""
+        """A line of constant length, so that it can be overwritten in place."""
         values = {
             "host": self.where.host, "boot": self.where.boot, "processes": self.where.processes,
             "pid": self.pid, "started": self.started, "since": self.since, "token": self.token,
@@ -73,12 +73,12 @@ class LockEntry:
         return json.dumps(values).encode() + b"\n"
 
     def beaten(self, at: float) -> LockEntry:
-        """With another sign of life."""
+        """The same with another heartbeat."""
         return replace(self, count=self.count + 1, at=at)
 
 
 def read_entry(data: bytes) -> LockEntry | None:
-    """What a lock says; None where it cannot be read as one."""
+    """Parse a lock's content; None if it is invalid."""
     try:
         values: Mapping[str, Any] = json.loads(data)
         where = ThisMachine(_text(values["host"]), _text(values["boot"]), _text(values.get("processes", "")))
@@ -105,7 +105,7 @@ def _text(value: Any) -> str:
 
 @dataclass(slots=True)
 class LockSilence:
-    """For how long of our own clock a lock was seen to say the same.
+    """How long a lock has not changed, by our own clock.
 
     Args:
         mark: what it says, as something that moves when its holder lives.
@@ -117,7 +117,7 @@ class LockSilence:
     seconds: float = 0.0
 
     def look(self, mark: Hashable, now: float) -> bool:
-        """Look again; whether it still says the same."""
+        """Look again; returns whether it is unchanged."""
         self.seconds += min(max(now - self.now, 0.0), _GAP)
         self.now = now
         return mark == self.mark
@@ -129,7 +129,7 @@ Life = Literal["alive", "dead", "unknown"]
 def life_of(
     entry: LockEntry | None, here: ThisMachine, started: Callable[[int], str], silent: float = 0.0
 ) -> Life:
-    """Whether a holder lives.
+    """Whether a holder is alive.
 
     Args:
         entry: what its lock says; None where that cannot be read.

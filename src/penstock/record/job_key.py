@@ -30,7 +30,7 @@ def job_key(
     options: Mapping[str, Any],
     listing: Listing | None = None,
 ) -> dict[str, Any]:
-    """The parts of a job's key, JSON values all of them.
+    """The parts of a job's key, all JSON values.
 
     Args:
         function: its qualified name and its module's source count; an installed package's name
@@ -59,7 +59,7 @@ def job_key(
 
 
 def holes_before(key: Mapping[str, Any]) -> str:
-    """A text that changes with what is missing in the stages that are inputs; empty when nothing is."""
+    """A text that changes with the items missing in input stages; empty if none are."""
     inputs = key.get("inputs", {})
     told = {
         name: each["holes"] for name, each in inputs.items() if isinstance(each, dict) and each.get("holes")
@@ -73,7 +73,7 @@ def digest_of(key: Mapping[str, Any]) -> str:
 
 
 def function_key(function: Any) -> dict[str, Any]:
-    """What tells a function from an edited one; of an object by its state, or as :func:`input_key` does."""
+    """A fingerprint of a function's code; of an object its state, or as :func:`input_key` does."""
     if isinstance(function, functools.partial):
         return {
             "partial": function_key(function.func),
@@ -102,7 +102,7 @@ def function_key(function: Any) -> dict[str, Any]:
 
 
 def imported_code(*owners: Any) -> dict[str, str]:
-    """What tells the modules of functions and classes from edited ones, by name.
+    """Fingerprints of the modules of functions and classes, by name.
 
     A module that is not imported by its name elsewhere (a script, a notebook) is left out: its code travels.
     """
@@ -118,7 +118,7 @@ def imported_code(*owners: Any) -> dict[str, str]:
 
 
 def module_code(name: str) -> str:
-    """What tells an imported module from an edited one; empty where that cannot be told."""
+    """A fingerprint of an imported module's code; empty if there is none."""
     module = sys.modules.get(name)
     if told := _package_version(module):
         return told
@@ -200,7 +200,7 @@ def _code_of(owner: Any) -> str:
 
 
 def input_key(value: Any) -> Any:
-    """An input as the key keeps it.
+    """An input as recorded in the key.
 
     An object with ``__penstock_key__()`` is told by what that gives: JSON values that change when what is
     read from the object does, and not with how it is read.
@@ -266,7 +266,7 @@ def _other_version(was: str, now: str) -> str | None:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two keys, the source's files apart, in words."""
+    """What changed between two keys, except the source's files, in words."""
     old, new = public_names.as_named_now(old), public_names.as_named_now(new)
     told = []
     if old.get("function") != new.get("function"):

@@ -46,7 +46,7 @@ _LONGEST = 512 << 20
 
 @dataclass
 class Past:
-    """What a journal says was done before."""
+    """What a journal records as done."""
 
     job: dict[str, Any] = field(default_factory=dict)
     """The first line: the job's key in parts."""
@@ -67,25 +67,25 @@ class Past:
 
     @property
     def kept(self) -> int:
-        """How many items are kept, those set aside not counted."""
+        """How many items are kept, those set aside excluded."""
         return len(self.done) - sum(item in self.done for item in self.aside)
 
 
 class Owner(Protocol):
-    """Who owns a run folder, as a journal asks."""
+    """The owner of a run folder, as a journal sees it."""
 
     @property
     def number(self) -> int:
-        """Higher than that of every owner before."""
+        """Higher than that of every earlier owner."""
         ...
 
     def prove(self) -> None:
-        """Raise RunTakenOver where it owns the folder no more."""
+        """Raise RunTakenOver if it no longer owns the folder."""
         ...
 
 
 class Journal:
-    """A journal that is being written.
+    """A journal open for writing.
 
     Args:
         path: the file; made when it is not there. A torn last line is cut off.
@@ -177,7 +177,7 @@ class Journal:
 
 
 def take_over(path: Path, owner: Owner) -> None:
-    """Put a copy in the journal's place, so that an owner before appends to a file without a name.
+    """Replace the journal by a copy, so that an earlier owner appends to an unlinked file.
 
     Its time stays that of the last line, so that it is seen what was touched since.
 
@@ -192,7 +192,7 @@ def take_over(path: Path, owner: Owner) -> None:
 
 
 def read(path: Path) -> Past:
-    """What the journal at ``path`` says; an empty past when there is none.
+    """The content of the journal at ``path``; an empty past if there is none.
 
     Raises:
         JournalDamaged: a line that is not a torn last one does not match its checksum, or an item is
@@ -230,12 +230,12 @@ def read(path: Path) -> Past:
 
 
 def torn(path: Path) -> bool:
-    """Whether the last line is not whole: its writer was killed, and what it said was never counted."""
+    """Whether the last line is incomplete: its writer was killed, and it was never committed."""
     return sum(size for _, size, _ in _lines(path)) != path.stat().st_size
 
 
 def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
-    """The kept batches, whole, that hold any of these items; an item in none of them by itself."""
+    """The whole kept batches that contain any of these items; an item in none stands by itself."""
     wanted = sorted(items)
     found: dict[int, int] = {}
     for _, _, entry in _counting(path):
@@ -254,7 +254,7 @@ def batches_of(path: Path, items: Iterable[int]) -> list[list[int]]:
 
 
 def receipts(path: Path, output: str) -> Iterator[tuple[Batch, Receipt]]:
-    """The receipts of one output in item order, read as they are asked for."""
+    """The receipts of one output in item order, read lazily."""
     # A batch that was taken back and worked again has two lines: the later one counts.
     places: dict[int, tuple[int, int, int]] = {}
     for offset, size, entry in _counting(path):

@@ -1,4 +1,4 @@
-"""What a line of the journal may say: its schema. Pure.
+"""The schema of the journal's lines. Pure.
 
 A checksum only tells that a line is as it was written, not who wrote it. What passes here can be
 worked with anywhere: items are numbers in order, parts and outputs have plain names, and every text
@@ -20,7 +20,7 @@ _ASIDE = {
 
 
 def check(entry: Any) -> None:
-    """See that a line says what a line may say.
+    """Check that a line has a valid form.
 
     Raises:
         ValueError: it does not; the message names the key.
@@ -69,7 +69,7 @@ def _output(name: Any) -> bool:
 
 
 def is_part(value: Any) -> bool:
-    """Whether this is name, bytes and digest of a part."""
+    """Whether this is name, size and digest of a part."""
     if not isinstance(value, list) or len(value) != 3:
         return False
     name, size, digest = value

@@ -1,4 +1,4 @@
-"""The files of a source in a job's key: one digest for each 1,000 of them, and all of them beside it.
+"""A source's files in a job's key: one digest per 1,000 of them, with the full list in a file beside it.
 
 Of a few files the key holds all there is to tell. Of many, that would make each journal large and each
 start slow: what tells each file, and which items come from it, is then kept in one compact file beside the
@@ -32,7 +32,7 @@ _LONGEST = 1 << 30
 
 @dataclass
 class Listing:
-    """What tells each file of a source, and the items that come from it."""
+    """The fingerprint of each file of a source, and the items that come from it."""
 
     how: str = ""
     """``"content"``, ``"stat"`` or a source's own word for it; empty where the source does not choose."""
@@ -41,7 +41,7 @@ class Listing:
 
     @classmethod
     def of(cls, source: Source, before: Mapping[str, Any] | None = None) -> Listing:
-        """That of a source, told as it was told before, so that one file more does not change all.
+        """A source's listing, of the same kind as before, so that one more file does not change all.
 
         Args:
             source: it.
@@ -53,7 +53,7 @@ class Listing:
 
     @staticmethod
     def way_of(source: Source, before: Mapping[str, Any] | None = None) -> str:
-        """How the files of a source are told; empty where it has no choice."""
+        """The kind of a source's fingerprints; empty if it has no choice."""
         if not isinstance(source, Fingerprinted):
             return ""
         # Without a word for it: a folder of a version that had but one way.
@@ -65,14 +65,14 @@ class Listing:
         return bool(self.how) and len(self.files) > _FEW
 
     def in_key(self) -> dict[str, Any]:
-        """What the key holds of it."""
+        """The listing's form in the key."""
         how = {"how": self.how} if self.how else {}
         if not self.is_long:
             return {**how, **self._all()}
         return {**how, "count": len(self.files), "digests": [_digest(block) for block in self._blocks()]}
 
     def as_source(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        """The ``source`` of a key with all that is known of its files."""
+        """The ``source`` of a key, completed with all file fingerprints."""
         return {**key, **self._all()}
 
     def _all(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Listing:
                 draft.write_bytes(zlib.compress(b"\n".join(self._blocks()), 1))
 
     def clear(self, state_dir: Path) -> None:
-        """Remove those of keys before."""
+        """Remove the lists of earlier keys."""
         ours = _path(state_dir, self.in_key()["digests"]).name if self.is_long else ""
         for path in state_dir.glob("files-*.z"):
             if path.name != ours:
@@ -113,7 +113,7 @@ class Listing:
 
 
 def whole(state_dir: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The ``source`` of a key that the journal holds, with all that is known of its files.
+    """The ``source`` of a journaled key, completed with all file fingerprints.
 
     Returns:
         None where the file beside the journal is gone or is not what it was.

@@ -39,7 +39,7 @@ _LOOK = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Clocks and the rest of the world, as a lock meets them."""
+    """The lock's interface to clocks and the rest of the world."""
 
     here: Callable[[], ThisMachine]
     started: Callable[[int], str]
@@ -68,7 +68,7 @@ def _guarded(file: IO[bytes]) -> bool:
 
 
 class RunLock:
-    """The lock of a run folder, from its making to :meth:`release`.
+    """The lock of a run folder, from construction to :meth:`release`.
 
     Args:
         state_dir: the folder ``.penstock`` of the run.
@@ -244,7 +244,7 @@ class RunLock:
     # ------------------------------------------------------------------ having it
 
     def prove(self) -> None:
-        """See that the folder is still ours.
+        """Make sure that we still own the folder.
 
         Raises:
             RunTakenOver: it is not; names who has it.
@@ -307,7 +307,7 @@ class RunLock:
 
     @property
     def lost(self) -> bool:
-        """Whether it was seen to be ours no more."""
+        """Whether the folder was seen to be no longer ours."""
         return self._lost is not None
 
     def awake(self) -> None:
@@ -327,7 +327,7 @@ class RunLock:
             self.prove()
 
     def beat(self) -> None:
-        """A sign of life; none where the folder is ours no more."""
+        """Heartbeat; none if the folder is no longer ours."""
         with self._mutex:
             self._prove()
             beaten = self._mine.beaten(time.time())
@@ -353,7 +353,7 @@ class RunLock:
                 self.beat()
 
     def outnumber(self, number: int) -> None:
-        """Have a number higher than this one too: the note of the last owner was lost."""
+        """Take a number higher than this one too: the last owner's note was lost."""
         with self._mutex:
             self._prove()
             if number > self.number:  # one that is equal is ours
@@ -362,7 +362,7 @@ class RunLock:
                 lock_file.write_owner(self._path.with_name(layout.OWNER), self._mine)
 
     def release(self) -> None:
-        """Give the folder free, if it is still ours."""
+        """Release the folder, if it is still ours."""
         self._ended.set()
         with self._mutex:
             with suppress(PenstockError, OSError):

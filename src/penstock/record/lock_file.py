@@ -1,4 +1,4 @@
-"""The lock file and the owner's note of a run folder: how they are read and written.
+"""Reads and writes the lock file and the owner's note of a run folder.
 
 Who is dead is :mod:`penstock.record.holding`'s to say, taking and keeping the lock
 :mod:`penstock.record.lock`'s.
@@ -24,7 +24,7 @@ _NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a run folder, or held it and died."""
+    """The process that holds a run folder, or held it and died."""
 
     pid: int
     host: str
@@ -44,14 +44,14 @@ class Holder:
 
     @property
     def at_it(self) -> str:
-        """In words, that it runs."""
+        """A phrase that says it is running."""
         unseen = "" if self.known else " (whether it lives cannot be seen from here)"
         return f"{self} has been at it since {self.since}{unseen}"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLock:
-    """A lock as it was read."""
+    """A lock as read from disk."""
 
     entry: LockEntry | None
     mark: Hashable
@@ -61,7 +61,7 @@ class FoundLock:
 
 
 def holder_of(state_dir: Path) -> Holder | None:
-    """Who holds the folder ``.penstock`` of a run, living or dead; None when nobody does."""
+    """The holder of the folder ``.penstock`` of a run, living or dead; None if there is none."""
     found = read(state_dir / layout.LOCK)
     if found is None or found.entry is None:
         return None
@@ -70,7 +70,7 @@ def holder_of(state_dir: Path) -> Holder | None:
 
 
 def holder_in(found: FoundLock, machine: ThisMachine, life: holding.Life) -> Holder:
-    """Who is named in a lock, given whether that process lives."""
+    """The holder named in a lock, given whether that process is alive."""
     assert found.entry is not None
     entry, where = found.entry, found.entry.where
     rebooted = life != "alive" and where.host == machine.host and where.boot != machine.boot
@@ -94,7 +94,7 @@ def says(path: Path, line: bytes) -> bool:
 
 
 def read(path: Path) -> FoundLock | None:
-    """Read a lock; None where there is none, or none that can be read."""
+    """Read a lock; None if there is none, or none that is valid."""
     try:
         return look(path)
     except OSError:
@@ -102,7 +102,7 @@ def read(path: Path) -> FoundLock | None:
 
 
 def look(path: Path) -> FoundLock | None:
-    """Read a lock; None where there is none.
+    """Read a lock; None if there is none.
 
     Raises:
         OSError: whether there is one cannot be told now.
@@ -123,13 +123,13 @@ def look(path: Path) -> FoundLock | None:
 
 
 def read_owner(state_dir: Path) -> LockEntry | None:
-    """Who owned the folder last."""
+    """The last owner of the folder."""
     found = read(state_dir / layout.OWNER)
     return None if found is None else found.entry
 
 
 def write_owner(path: Path, entry: LockEntry) -> None:
-    """Note who owns the folder now, whole or not at all."""
+    """Record the present owner of the folder, atomically."""
     draft = path.with_name(f"{layout.OWNER}.{entry.token}")
     with open(draft, "wb") as file:
         file.write(entry.to_bytes())
@@ -139,5 +139,5 @@ def write_owner(path: Path, entry: LockEntry) -> None:
 
 
 def here() -> ThisMachine:
-    """This machine, as a lock names it."""
+    """This machine, as identified in a lock."""
     return ThisMachine(socket.gethostname(), boot(), namespace())

@@ -1,4 +1,4 @@
-"""What a run is made with: command, host, versions, and the commit that its code was checked out at.
+"""Provenance of a run: command, host, versions, and the commit of its code.
 
 Kept beside the events for who looks at the page or the report later. Nothing is run to find it: of a
 repository only the few files of ``.git`` that name the commit are read.
@@ -32,7 +32,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def note(state: Path, stage: str, key: Mapping[str, Any], function: Any, *, private: bool) -> None:
-    """Keep it, before a stage is worked; what was known of other stages stays.
+    """Save the provenance before a stage starts; that of other stages stays.
 
     Args:
         state: the run's state folder.
@@ -63,7 +63,7 @@ def note(state: Path, stage: str, key: Mapping[str, Any], function: Any, *, priv
 
 
 def commit_of(file: Path | None) -> str:
-    """The commit at which the repository of a file is checked out; empty where there is none.
+    """The commit checked out in a file's repository; empty if there is none.
 
     Whether the files were changed since is not looked at. What is installed belongs to no repository around.
     """

@@ -1,4 +1,4 @@
-"""When a run died that could say nothing more: at what memory, at which items, and what is lost.
+"""Post-mortem of a run that died without a word: at what memory, at which items, and what is lost.
 
 After everything was killed at once (the whole tree, the machine) the events simply end. What they
 had told until then is enough: batches that began and did not end, and the last reading of memory.
@@ -107,7 +107,7 @@ class PostMortem:
 
 
 def ranges(intervals: Iterable[tuple[int, int]]) -> str:
-    """``310-319, 322``; of many intervals the first, and how many more."""
+    """``310-319, 322``; of many intervals the first few, and how many more."""
     pairs = list(intervals)
     words = [str(a) if b - a == 1 else f"{a}-{b - 1}" for a, b in pairs[:_NAMED]]
     more = [f"and {sum(b - a for a, b in pairs[_NAMED:]):,} more"] if len(pairs) > _NAMED else []
@@ -115,7 +115,7 @@ def ranges(intervals: Iterable[tuple[int, int]]) -> str:
 
 
 def examine(events: Iterable[ev.Event]) -> PostMortem | None:
-    """What the events of a dead run tell; None when there are none. Nothing is gathered.
+    """The post-mortem from a dead run's events, streamed; None if there are none.
 
     Whether it died is not for the events alone to say: while it runs they end in the same way.
     """
@@ -164,7 +164,7 @@ def _heard(last: PostMortem, event: ev.Event) -> PostMortem:
 
 
 def of_run(folder: Path) -> PostMortem | None:
-    """How the last run in a folder died; None when it ended by itself, or still runs."""
+    """How the last run in a folder died; None if it ended by itself, or is still running."""
     holder = holder_of(folder / layout.STATE)
     if holder is not None and holder.alive and not holder.rebooted:
         return None
@@ -172,7 +172,7 @@ def of_run(folder: Path) -> PostMortem | None:
 
 
 def of_dead(folder: Path, holder: Holder | None) -> PostMortem | None:
-    """The same, of one that runs no more.
+    """The same for a run that is known to have ended.
 
     Args:
         folder: the run folder.

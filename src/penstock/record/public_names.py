@@ -1,4 +1,4 @@
-"""What a job's key calls our own code: by what is public, never by where it lies today.
+"""Names of our own code in a job's key: public names, never present locations.
 
 A step is ``step``; a sink or reducer that is registered goes by that name; anything else of a workload by
 the workload and its own name. Keys of folders from before name places instead: they are read as if they
@@ -35,12 +35,12 @@ _UNTOLD = "penstock 0.2.0"
 
 
 def version() -> str:
-    """The code of ours, as a key tells it."""
+    """The version of our code, for a key."""
     return f"penstock {__version__}"
 
 
 def of(place: str) -> str:
-    """What a key calls something.
+    """The name of an object in a key.
 
     Args:
         place: module and qualified name; what a key calls it already stays.
@@ -61,7 +61,7 @@ def of(place: str) -> str:
 
 
 def as_named_now(key: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's key with what is public in place of what earlier versions wrote; one of today as it is."""
+    """A job's key with the private names of earlier versions replaced by public ones."""
     parts = ("function", "rooms", "inputs")
     return {name: _named(value) if name in parts else value for name, value in key.items()}
 

@@ -1,4 +1,4 @@
-"""Files of a stage at the top of the run folder, under a second name, and what tells that they are these."""
+"""Publishes files of a stage at the top of the run folder under a second name, and records which they are."""
 
 from __future__ import annotations
 

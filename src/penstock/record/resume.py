@@ -1,4 +1,4 @@
-"""May this job go on where that journal ends, and with what done again?
+"""May this job continue from that journal, and what must be redone?
 
 Compares keys; says what changed and what it means.
 """
@@ -30,7 +30,7 @@ def compare(
     listing: Listing | None = None,
     state_dir: Path | None = None,
 ) -> bool:
-    """Whether the key differs in ways that are accepted and should be journaled.
+    """Whether the key differs in accepted ways that should be journaled.
 
     Args:
         past: what the journal says.
@@ -127,7 +127,7 @@ def _how(was: str, now: str) -> str:
 
 
 def begin_again(past: Past, key: Mapping[str, Any], book: Path, owner: Owner | None = None) -> Past:
-    """Take everything back when an earlier stage has other items than what is done was made from.
+    """Invalidate everything if an earlier stage has other items than the results were made from.
 
     Args:
         past: what the journal says.
@@ -143,7 +143,7 @@ def begin_again(past: Past, key: Mapping[str, Any], book: Path, owner: Owner | N
 
 
 def forgive(past: Past, book: Path, items: int, ceiling: int | None, owner: Owner | None = None) -> None:
-    """Take back items set aside that should be tried again.
+    """Readmit set-aside items that should be retried.
 
     Args:
         past: what the journal says; changed where something is taken back.

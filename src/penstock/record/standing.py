@@ -1,4 +1,4 @@
-"""Does what was kept still stand? Validates kept parts before a resume relies on them.
+"""Is what was kept still intact? Validates kept parts before a resume relies on them.
 
 One look at each file of the results: is it there, is it a file, has it its size. What was touched after
 the journal (edited, copied, restored) is read again, and so are small files that a close wrote; their
@@ -31,7 +31,7 @@ DAMAGED = "damaged"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage keeps what it keeps.
+    """Where a stage keeps its results.
 
     Args:
         results: the folder of its sinks.
@@ -43,15 +43,15 @@ class Place:
 
     @property
     def book(self) -> Path:
-        """The journal."""
+        """The path of the journal."""
         return self.state_dir / layout.JOURNAL
 
     def parts_of(self, output: str, past: journal.Past) -> Path:
-        """The folder of the parts that an output's receipts name."""
+        """The folder of the parts in an output's receipts."""
         return self.state_dir / layout.STATES if output in past.reducers else self.finals_of(output, past)
 
     def finals_of(self, output: str, past: journal.Past) -> Path:
-        """The folder of what an output wrote when it was closed."""
+        """The folder of what an output wrote when it closed."""
         return (
             self.state_dir if output in past.reducers else self.results / output if output else self.results
         )
@@ -78,7 +78,7 @@ class Damage:
 
 @dataclass
 class Retracted:
-    """What did not stand, and what is done again for it."""
+    """What was damaged, and what must be redone because of it."""
 
     damages: int = 0
     named: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Retracted:
 
 
 def written(book: Path) -> int:
-    """When the journal was last written, in ns, as its file system tells; 0 when there is none."""
+    """When the journal was last written, in ns of its file system's clock; 0 if there is none."""
     try:
         return book.lstat().st_mtime_ns
     except OSError:
@@ -105,7 +105,7 @@ def written(book: Path) -> int:
 def look(
     place: Place, past: journal.Past, *, since: int | None, pulse: Callable[[], None] | None = None
 ) -> Iterator[Damage]:
-    """Everything that does not stand, one look at each file.
+    """Find all damage, looking once at each file.
 
     Args:
         place: of the stage.
@@ -172,7 +172,7 @@ def take_back(
     pulse: Callable[[], None] | None = None,
     owner: journal.Owner | None = None,
 ) -> Retracted | None:
-    """Put aside what does not stand, and take back in the journal what must be done again for it.
+    """Put damaged files aside, and retract in the journal what must be redone.
 
     A file that a close wrote is made anew from the parts, where they are kept; else everything is done
     again. Arguments and errors as for :func:`look`; ``owner`` is who writes the journal.
@@ -237,7 +237,7 @@ def _put_aside(damage: Damage, place: Place) -> None:
 
 
 def clear(place: Place, told: Mapping[str, Closed | None]) -> None:
-    """Remove the parts in whose place others stand now; only once the journal says so.
+    """Remove parts that have been replaced, once the journal says so.
 
     Args:
         place: of the stage.
@@ -253,7 +253,7 @@ def clear(place: Place, told: Mapping[str, Closed | None]) -> None:
 
 
 def must_stand(place: Place) -> None:
-    """What is about to be opened is what was kept.
+    """Check that what is about to be opened is what was kept.
 
     Raises:
         ResultsDamaged: it is not; names the file, what was expected and what was found.

@@ -1,4 +1,4 @@
-"""Is a run folder whole? Reads the journal and every file again, and says what does not hold.
+"""Is a run folder whole? Reads the journal and every file again, and reports what is wrong.
 
 Believes nothing but the journal: every part must have the size and the digest of its receipt, every
 item must be kept or set aside, nothing may lie there that looks like a part and has no receipt, and
@@ -34,7 +34,7 @@ _NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that does not hold."""
+    """A finding of verify."""
 
     file: str
     """The file or folder that it concerns, inside the run folder."""
@@ -49,7 +49,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageVerified:
-    """What was found of one stage. Sizes in bytes."""
+    """The findings in one stage. Sizes in bytes."""
 
     stage: str
     """Its name; empty for a run of one job."""
@@ -87,7 +87,7 @@ class StageVerified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What :func:`verify` found."""
+    """The result of :func:`verify`."""
 
     folder: Path
     stages: tuple[StageVerified, ...] = ()
@@ -150,7 +150,7 @@ def _sums(stages: tuple[StageVerified, ...]) -> dict[str, int]:
 
 
 def verify(folder: str | Path) -> Verification:
-    """Read a run folder again, journal, results and all, and say what does not hold.
+    """Read a run folder again, journal, results and all, and report what is wrong.
 
     Every file is read once, as a stream; it takes as long as the disk needs for that.
 

@@ -1,4 +1,4 @@
-"""How often each key came."""
+"""Counts how often each key occurs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Count:
         return {}
 
     def step(self, state: dict[str, int], result: Any) -> dict[str, int]:
-        """Count the keys of one result into ``state``."""
+        """Add the keys of one result to ``state``."""
         for key, count in _counts(result):
             if type(key) is not str:
                 raise TypeError(

@@ -1,4 +1,4 @@
-"""A fold in item order by functions of your own."""
+"""A fold in item order with functions of your own."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Fold:
 
     @property
     def order(self) -> Literal["items"]:
-        """Neighbours are merged left to right."""
+        """``"items"``: neighbours are merged from left to right."""
         return "items"
 
     def start(self) -> Any:
-        """The state before any result, made afresh."""
+        """The initial state, a fresh one each time."""
         return self._start() if callable(self._start) else copy.deepcopy(self._start)
 
     def step(self, state: Any, result: Any) -> Any:
@@ -79,7 +79,7 @@ class Fold:
         return self._step(state, result)
 
     def merge(self, left: Any, right: Any) -> Any:
-        """Put the states of two neighbours together.
+        """Merge the states of two neighbours.
 
         Raises:
             UsageError: this Fold has no ``merge``.
@@ -89,7 +89,7 @@ class Fold:
         return self._merge(left, right)
 
     def finish(self, states: Iterator[Any]) -> Any:
-        """Your ``finish``, or all states merged from left to right; the start, when there are none."""
+        """Your ``finish``, or all states merged from left to right; the initial state if there are none."""
         if self._finish is not None:
             return self._finish(states)
         try:

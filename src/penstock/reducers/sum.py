@@ -40,7 +40,7 @@ class Sum:
         return "any" if self.grain is None else "items"
 
     def start(self) -> None:
-        """No sum yet: the first result says what kind it is."""
+        """No sum yet: the first result decides its kind."""
 
     def step(self, state: Any, result: Any) -> Any:
         """Add one result; an array state is changed in place."""

@@ -1,4 +1,4 @@
-"""Inputs that lie in an object store or behind a web server, read in parts and in bounded memory.
+"""Inputs in an object store or behind a web server, read in parts and in bounded memory.
 
     store = penstock.remote.open("gs://bucket/folder", user_project="my-project")
     data = store.read("a/b.jpg")

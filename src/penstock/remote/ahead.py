@@ -1,4 +1,4 @@
-"""Values that are fetched before they are asked for: several at once, and never more bytes than a bound."""
+"""Prefetching: several fetches at once, never holding more bytes than a bound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 
 class Prefetcher(Generic[K, V]):
-    """Fetches what is expected, in order, by threads that end when there is nothing to begin.
+    """Prefetches what is expected, in order, on threads that exit when there is nothing to fetch.
 
     What is held and what is under way counts, by the sizes that were told; together it is never above
     the bound. A value is let go when it was had as often as it was expected. What is larger than the
@@ -57,7 +57,7 @@ class Prefetcher(Generic[K, V]):
         return _made, (type(self), self._load, self.fetch, self.bound)
 
     def expect(self, wanted: Iterable[tuple[K, int]]) -> None:
-        """Say what comes next, in order, with the bytes of each; in place of all that was said before.
+        """Announce what comes next, in order, with the size of each; replaces earlier announcements.
 
         Returns at once. A key that comes several times is kept until it was had so often.
         """
@@ -77,7 +77,7 @@ class Prefetcher(Generic[K, V]):
             self._start()
 
     def get(self, key: K, size: int = 0) -> V:
-        """The value of a key: fetched ahead, just being fetched, or now.
+        """The value of a key: prefetched, being fetched, or fetched now.
 
         Args:
             key: its key.

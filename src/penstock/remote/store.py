@@ -36,7 +36,7 @@ _NO_RANGE = re.compile(r"\b416\b|[Ii]nvalid range|range was invalid")
 
 
 class ReadFailed(OSError):
-    """A file could not be read, though it is there and was tried again: the network's or the server's fault.
+    """A file that exists could not be read after retries: the network's or the server's fault.
 
     Attributes:
         filename: its address.
@@ -48,7 +48,7 @@ class ReadFailed(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What a listing tells of a file.
+    """A file's metadata in a listing.
 
     Attributes:
         path: below the store's folder.
@@ -69,7 +69,7 @@ def open(  # noqa: A001
     url: str, *, user_project: str | None = None, fetch: int = 4, retries: int = 8,
     options: Mapping[str, Any] | None = None,
 ) -> Store:  # fmt: skip
-    """Open a folder in an object store or behind a web server. Nothing is asked of it yet.
+    """Open a folder in an object store or behind a web server, without any request yet.
 
     Args:
         url: ``gs://bucket/prefix``, ``s3://bucket/prefix``, ``https://host/path``, ``file:///folder``; and
@@ -101,7 +101,7 @@ def open(  # noqa: A001
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of files that lie elsewhere; made by :func:`open`. It is pickled as its address."""
+    """A remote folder of files; made by :func:`open`, and pickled as its address."""
 
     url: str
     user_project: str | None = None
@@ -128,7 +128,7 @@ class Store:
             return _stat(obstore.head(self._store, path))
 
     def listing(self, prefix: str = "") -> Iterator[Stat]:
-        """All files below a prefix (whole names of folders), page by page.
+        """All files below a prefix (whole folder names), page by page.
 
         Raises:
             BadInput: the server does not list its files, as most web servers.
@@ -150,7 +150,7 @@ class Store:
                 raise
 
     def stats(self, paths: Iterable[str], prefix: str = "") -> dict[str, Stat]:
-        """Size and etag of these files: by one listing, or where a server does not list, one by one.
+        """Size and etag of these files: from one listing, or one by one where a server cannot list.
 
         Args:
             paths: of the files.
@@ -171,7 +171,7 @@ class Store:
         return {path: found[path] for path in wanted if path in found}
 
     def fingerprint(self, paths: Iterable[str], prefix: str = "") -> dict[str, str]:
-        """For a source: each file's address, and a text that changes when it does; ``"gone"`` without it."""
+        """For a source: each file's address, and a text that changes when it does; ``"gone"`` if missing."""
         wanted = list(paths)
         found = self.stats(wanted, prefix)
         return {self.address(path): found[path].fingerprint() if path in found else "gone" for path in wanted}
@@ -179,7 +179,7 @@ class Store:
     # ------------------------------------------------------------------ reading
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes of a file, all or some of them, in requests of at most 8 MiB.
+        """Bytes of a file, all or a range, in requests of at most 8 MiB.
 
         Args:
             path: of the file.
@@ -196,7 +196,7 @@ class Store:
         return out.getvalue()
 
     def copy(self, path: str, out: BinaryIO) -> None:
-        """Write a whole file into one that is open for writing and seeking, part by part.
+        """Copy a whole file, part by part, into one that is open for writing and seeking.
 
         Raises:
             FileNotFoundError, PermissionError, ReadFailed, BadInput: as ``read``.
@@ -213,7 +213,7 @@ class Store:
             at, stop = end, size if stop is None else stop
 
     def address(self, path: str) -> str:
-        """Where a file lies, for people."""
+        """A file's address, for people."""
         return f"{self.url}/{path}" if path else self.url
 
     def _part(
@@ -333,7 +333,7 @@ class Store:
 
 
 def wait_before(attempt: int) -> float:
-    """Seconds before a try, counted from 1: each twice as long as the one before, up to 15."""
+    """Backoff in seconds before a try, counted from 1: doubles each time, up to 15."""
     return min(_FIRST_WAIT * 2.0 ** (attempt - 1), _LONGEST_WAIT)
 
 

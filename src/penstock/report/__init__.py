@@ -1,1 +1,1 @@
-"""Tell what a run did: the report, the counting of events behind it, and the page for people."""
+"""The report of a run: numbers counted from its events, and the page for people."""

@@ -1,4 +1,4 @@
-"""The drawings of the run page: memory over time, who worked when, predicted against measured.
+"""The charts of the run page: memory over time, who worked when, predicted against measured.
 
 Each takes what a :class:`~penstock.report.timeline.Timeline` gathered and gives one ``<svg>``.
 Colours are CSS classes of the page. The charts over time share their left edge and their width,
@@ -32,7 +32,7 @@ _MARKS = {"died": "died", "split": "split", "recycled": "recycled", "set aside":
 
 
 def pipe(report: Report) -> str:
-    """The budget as one long bar, filled to the measured peak."""
+    """The budget as one long bar, filled up to the measured peak."""
     whole = max(report.budget, report.peak, report.projected, 1)
     reserved = min(report.reserved, report.peak)
 
@@ -93,7 +93,7 @@ def memory(timeline: Timeline) -> str:
 
 
 def drawn_moments(timeline: Timeline) -> list[Moment]:
-    """The readings that are drawn: fewer, the more bands there are."""
+    """The readings to draw: the more bands there are, the fewer."""
     return _thin(timeline.peaks.moments, max(100, min(600, 7000 // (timeline.bands + 1))))
 
 
@@ -186,7 +186,7 @@ def _hover(moments: Sequence[Moment], frame: svg.Frame, names: Mapping[int, str]
 
 
 def work(timeline: Timeline) -> str:
-    """Who worked when: a row for each worker at once, and what happened above them."""
+    """Who worked when: a row per concurrent worker, with events above."""
     happened = [kind for kind in _MARKS if timeline.marks[kind].marks]
     shown = _shown(timeline)
     rows = len(shown)
@@ -239,7 +239,7 @@ def _row_names(nodes: Sequence[str], head: float, height: float) -> Iterator[str
 
 
 def nodes(timeline: Timeline) -> str:
-    """What each node of a cluster held, against its budget: a row a node, all of one scale."""
+    """What each node of a cluster held, against its budget: a row per node, all to one scale."""
     known = list(timeline.nodes.items())[:_NODES]
     most = max((max(node.budget, node.peak) for _, node in known), default=1)
     height = 40.0
@@ -322,7 +322,7 @@ def _said(mark: ChartMark) -> str:
 
 
 def predictions(timeline: Timeline) -> str:
-    """Predicted against measured peak of the batches: what lies under the diagonal kept the bound."""
+    """Predicted against measured peaks of batches: points under the diagonal kept the bound."""
     cells = sorted(timeline.pairs.cells.values(), key=lambda cell: -cell.count)
     side, left, head = 340.0, 70.0, 10.0
     top = 1.08 * max((max(cell.predicted, cell.measured) for cell in cells), default=1)

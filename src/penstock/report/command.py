@@ -1,4 +1,4 @@
-"""What the page shows of a supervised command: command, verdict and advice, then its programs."""
+"""The page of a supervised command: command, verdict and advice, then its programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALL, _NAME = 50, 80
 
 
 def sections(run_folder: Path, timeline: Timeline, whole: Report) -> str:
-    """All below the heading."""
+    """Everything below the heading."""
     parts = [_top(run_folder, timeline, whole)]
     if timeline.peaks.moments:
         legend = [("tree", "process tree")]

@@ -1,4 +1,4 @@
-"""Long series in little memory: what a chart needs of 10^6 events, and no more.
+"""Downsamples long series in bounded memory: what a chart needs of 10^6 events.
 
 Each gatherer keeps a bounded number of places. When there are more it doubles the width of a
 place and merges neighbours, so that the peak, the counts and the broken bounds all survive.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Moment:
-    """What was held at one moment: the highest of its stretch of time."""
+    """A reading: the highest within its stretch of time."""
 
     at: float
     used: int
@@ -29,7 +29,7 @@ class Moment:
 
 
 class Peaks:
-    """Readings over time, at most ``limit`` of them, the highest of each stretch."""
+    """Readings over time, at most ``limit``, the highest of each stretch."""
 
     def __init__(self, limit: int = 1000) -> None:
         self.limit = limit
@@ -37,7 +37,7 @@ class Peaks:
         self.moments: list[Moment] = []
 
     def add(self, moment: Moment) -> None:
-        """Take a reading; times ascend."""
+        """Add a reading; times ascend."""
         self._append(moment)
         # Sessions are never merged, however many there are.
         while len(self.moments) > max(self.limit, 2 * moment.session):
@@ -58,7 +58,7 @@ class Peaks:
 
 @dataclass(slots=True)
 class Bar:
-    """One or more batches (or pauses) that a row of the chart shows as one rectangle."""
+    """One or more batches (or pauses) that a chart's row shows as one rectangle."""
 
     row: int
     start: float
@@ -73,7 +73,7 @@ class Bar:
 
 
 class Bars:
-    """Rectangles over time by row, at most ``limit``; close neighbours of a row become one."""
+    """Rectangles over time by row, at most ``limit``; close neighbours in a row are merged."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -82,7 +82,7 @@ class Bars:
         self.rows: dict[int, list[Bar]] = {}
 
     def add(self, bar: Bar) -> None:
-        """Take a rectangle; times ascend within a row."""
+        """Add a rectangle; times ascend within a row."""
         self._append(bar)
         # Rows are never merged, however many there are.
         while self.total > max(self.limit, 2 * len(self.rows)):
@@ -113,13 +113,13 @@ class Bars:
 
 
 class Steps:
-    """A value that changes now and then: ``(at, value, text)``, at most 400 changes."""
+    """A value that changes now and then: at most 400 changes ``(at, value, text)``."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[float, int, str]] = []
 
     def add(self, at: float, value: int, text: str = "") -> None:
-        """The value from now on, 0 for none; the same again is no change."""
+        """Set the value from now on, 0 for none; an equal value is no change."""
         if self.changes and self.changes[-1][1:] == (value, text):
             return
         self.changes.append((at, value, text))
@@ -131,7 +131,7 @@ class Steps:
 
 @dataclass(slots=True)
 class ChartMark:
-    """Something that happened, or several of its kind close together."""
+    """Something that happened, or several such things close together."""
 
     kind: str
     """``"died"``, ``"split"``, ``"recycled"``, ``"set aside"`` or ``"resumed"``."""
@@ -141,7 +141,7 @@ class ChartMark:
 
 
 class Marks:
-    """Marks of one kind, at most ``limit``; close neighbours become one with a count."""
+    """Marks of one kind, at most ``limit``; close neighbours are merged and counted."""
 
     def __init__(self, kind: str, limit: int = 120) -> None:
         self.kind, self.limit = kind, limit
@@ -150,7 +150,7 @@ class Marks:
         self.marks: list[ChartMark] = []
 
     def add(self, at: float, text: str, count: int = 1) -> None:
-        """Take one, or several at once."""
+        """Add one mark, or several at once."""
         self.total += count
         self._append(ChartMark(self.kind, at, count, text))
         while len(self.marks) > self.limit:
@@ -170,7 +170,7 @@ class Marks:
 
 @dataclass(slots=True)
 class Cell:
-    """Batches whose predicted and measured peaks are about the same."""
+    """Batches with about the same predicted and measured peaks."""
 
     count: int
     predicted: float
@@ -188,7 +188,7 @@ class Pairs:
         self.cells: dict[tuple[int, int], Cell] = {}
 
     def add(self, predicted: int, measured: int, text: str) -> None:
-        """Take one batch; both in bytes."""
+        """Add a batch; both in bytes."""
         self.total += 1
         self.over += measured > predicted
         self._put(Cell(1, predicted, measured, text))

@@ -1,4 +1,4 @@
-"""What the page draws as comma-separated values, one click away: a link that has the file inside."""
+"""The page's chart data as comma-separated values: a download link that contains the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def link(name: str, rows: Iterable[Sequence[Cell]]) -> str:
 
 
 def memory(timeline: Timeline) -> Iterator[Sequence[Cell]]:
-    """Bytes over seconds of running: of the whole tree, what was left, and of each worker or program."""
+    """Bytes over seconds of running: the whole tree, what was left, and each worker or program."""
     bands = list(timeline.command.programs) or [f"worker {row + 1}" for row in range(timeline.bands)]
     yield ["seconds", "used", "free", *bands]
     for moment in charts.drawn_moments(timeline):
@@ -36,7 +36,7 @@ def memory(timeline: Timeline) -> Iterator[Sequence[Cell]]:
 
 
 def work(timeline: Timeline) -> Iterator[Sequence[Cell]]:
-    """Each bar and each mark: what, from when to when, whose, which items, and its peak in bytes."""
+    """Each bar and mark: what, from when to when, whose, which items, and its peak in bytes."""
     yield ["what", "from", "to", "node", "row", "first_item", "last_item", "count", "peak", "about"]
     for what, bars in (("done", timeline.done), ("failed", timeline.failed), ("paused", timeline.paused)):
         for bar in bars:
@@ -51,7 +51,7 @@ def work(timeline: Timeline) -> Iterator[Sequence[Cell]]:
 
 
 def nodes(timeline: Timeline) -> Iterator[Sequence[Cell]]:
-    """The readings of each node of a cluster: the most bytes since the one before."""
+    """Each node's readings: the most bytes since the previous one."""
     yield ["node", "host", "seconds", "used", "budget"]
     for name, node in timeline.nodes.items():
         for at, used in node.readings:

@@ -1,4 +1,4 @@
-"""The calls of a run that took most memory or most time: the few that are named."""
+"""The calls of a run that took most memory or most time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedCall:
-    """A call of the function that stands out."""
+    """A call that stands out."""
 
     start: int
     """First item."""
@@ -39,12 +39,12 @@ class NamedCall:
         return f"{stage}{name}{f' and {more:,} more' if more > 0 else ''}"
 
     def measured(self, by: Literal["peak", "seconds"]) -> str:
-        """The number that it stands out by."""
+        """The number by which it stands out."""
         return format_size(self.peak) if by == "peak" else format_seconds(self.seconds)
 
 
 class TopCalls:
-    """The ten with most of something, out of any number.
+    """The ten largest by some measure, out of any number.
 
     Args:
         by: of what.
@@ -56,11 +56,11 @@ class TopCalls:
         self._count = 0
 
     def least(self) -> float:
-        """What a call must have more of to be kept."""
+        """What a call must exceed to be kept."""
         return self._heap[0][0] if len(self._heap) >= MOST else 0.0
 
     def add(self, call: NamedCall) -> None:
-        """Take a call; of two with the same items (done again after a resume) the one with more is kept."""
+        """Add a call; of two with the same items (redone after a resume) the larger is kept."""
         much = float(getattr(call, self._by))
         if much <= self.least():
             return
@@ -83,7 +83,7 @@ class TopCalls:
 
 
 def top(calls: Iterable[NamedCall], by: Literal["peak", "seconds"]) -> tuple[NamedCall, ...]:
-    """The ten of these with most."""
+    """The ten largest of these."""
     kept = TopCalls(by)
     for call in calls:
         kept.add(call)
@@ -96,7 +96,7 @@ def as_json(calls: Iterable[NamedCall]) -> list[dict[str, Any]]:
 
 
 def are_calls(value: Any) -> bool:
-    """Whether this is what :func:`as_json` gives."""
+    """Whether this is a value that :func:`as_json` returns."""
     return isinstance(value, list) and all(
         isinstance(each, dict)
         and each.keys() == _CHECKS.keys()

@@ -1,4 +1,4 @@
-"""Every batch and every item that was given up as rows of a table, one at a time from the events.
+"""All batches and set-aside items as rows of a table, streamed from the events.
 
 A batch of one item is that item: of items that take long or much, there is one a batch.
 """
@@ -19,7 +19,7 @@ _FAILED = 10_000
 
 
 def rows(events: Iterable[ev.Event]) -> Iterator[tuple[str | int | float, ...]]:
-    """A row for each batch that is kept, and for each item that is set aside, in the order of the events.
+    """A row for each kept batch and each set-aside item, in the order of the events.
 
     Args:
         events: of a run; read once, never gathered.

@@ -1,4 +1,4 @@
-"""How a run stands at this moment, kept from its events in memory that does not grow; no clock is asked.
+"""The present state of a run, kept from its events in bounded memory; reads no clock.
 
 What a live line, ``penstock watch`` and its page show. Times are seconds of whoever tells the events: of one
 clock, whichever it is.
@@ -22,7 +22,7 @@ _NAMES = 1_000
 
 @dataclass(slots=True)
 class LiveWorker:
-    """What a worker, or a process of a supervised command, is at."""
+    """What a worker, or a process of a supervised command, is doing."""
 
     since: float
     """When it began with that."""
@@ -37,7 +37,7 @@ class LiveWorker:
 
     @property
     def items(self) -> str:
-        """Its items in words; nothing where it waits."""
+        """Its items in words; empty if it waits."""
         if self.start < 0:
             return ""
         last = self.stop - 1
@@ -45,7 +45,7 @@ class LiveWorker:
 
 
 class LiveState:
-    """The last that the events tell; call :meth:`take` with each."""
+    """The latest state that the events tell; call :meth:`take` with each."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.stage = ""
@@ -76,7 +76,7 @@ class LiveState:
         """Command lines of its processes by number."""
 
     def take(self, event: ev.Event, now: float) -> None:
-        """Take the next event, at a time of the caller's clock."""
+        """Take the next event, with a time of the caller's clock."""
         match event:
             case ev.StageStarted():
                 self._begin(event, now)
@@ -200,7 +200,7 @@ class LiveState:
     # ------------------------------------------------------------------ in words
 
     def left(self, now: float) -> float | None:
-        """Predicted seconds to go, from the rate so far; None when nothing is done yet."""
+        """Predicted seconds to go, from the rate so far; None if nothing is done yet."""
         done = self.done - self.before
         spent = now - self.started
         remaining = self.items - self.done - self.set_aside
@@ -212,12 +212,12 @@ class LiveState:
         return bool(self.budget) and self.used > 0.9 * self.budget
 
     def memory(self) -> str:
-        """Memory against the budget; nothing before the first reading."""
+        """Memory against the budget; empty before the first reading."""
         of = f" of {format_size(self.budget)}" if self.budget else ""
         return f"{format_size(self.used)}{of}" if self.used else ""
 
     def parts(self, now: float) -> list[str]:
-        """How it goes, in a few words each; the first is of the items."""
+        """The state in a few phrases; the first is about the items."""
         if self.command:
             spent = format_seconds(max(0.0, now - self.started))
             return [part for part in (self.memory(), plural(len(self.workers), "process", "processes"),

@@ -1,4 +1,4 @@
-"""What a run was made with, as it is told: read from what :mod:`penstock.record.made_with` kept."""
+"""Provenance of a run for its report: read from what :mod:`penstock.record.made_with` kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STAGES = 50
 
 
 def facts(run_folder: Path) -> list[tuple[str, str]]:
-    """A few lines by name: command, function, code, host, versions; none where nothing is known."""
+    """A few named lines; empty if nothing is known."""
     try:
         told = foreign.read_json(run_folder / layout.STATE / layout.MADE_WITH, _MOST)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What workers of nodes printed last, for the page. Of a private run there is nothing: it is dropped."""
+"""The last lines that nodes' workers printed, for the page. Empty for a private run, which drops them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTES = 2048
 
 
 def tails(run_folder: Path, timeline: Timeline) -> str:
-    """HTML: the last lines of each file, under the nodes that it is of; empty where nothing was printed."""
+    """HTML: the last lines of each file, under its nodes; empty if nothing was printed."""
     nodes: dict[str, list[str]] = {}
     for name, node in timeline.nodes.items():
         if _NAME.fullmatch(node.log) and (node.log in nodes or len(nodes) < _LOGS):

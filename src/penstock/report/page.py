@@ -102,7 +102,7 @@ def document(title: str, policy: str, content: str, *, script: str = "") -> str:
 
 
 def body(run_folder: Path, timeline: Timeline, stages: Sequence[Report], *, now: str = "") -> str:
-    """What the page shows; ``now`` is HTML of how it stands at this moment, of a run that is at work."""
+    """The page's content; ``now`` is HTML of the present state, for a run in progress."""
     whole = stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=run_folder)
     name = run_folder.resolve().name
     parts = [_head(name, run_folder, timeline, whole, recorded=bool(stages)), now]

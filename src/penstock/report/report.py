@@ -1,4 +1,4 @@
-"""What a run did, in numbers: the report, its text, HTML and JSON.
+"""The report of a run: its numbers, as text, HTML and JSON.
 
 It is counted by :mod:`penstock.report.tally`, and drawn as a page by :mod:`penstock.report.page`; nothing
 here reads files or asks the engine anything.
@@ -54,7 +54,7 @@ _LARGEST = ("reserved", "projected", "enough")
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Generic[Result_co]):
-    """What one run of a job, or of several stages, did. Sizes in bytes, times in seconds."""
+    """The numbers of one run of a job, or of several stages. Sizes in bytes, times in seconds."""
 
     folder: Path | None = None
     """The run folder; None for a run in a temporary one."""
@@ -129,17 +129,17 @@ class Report(Generic[Result_co]):
 
     @cached_property
     def result(self) -> Result_co:
-        """What is kept, opened when first asked for; None where nothing can be opened."""
+        """The kept result, opened when first asked for; None if nothing can be opened."""
         return None if self.open_result is None else self.open_result()  # type: ignore[return-value]
 
     @property
     def headroom(self) -> int:
-        """Budget minus measured peak, in bytes; negative when the run went over."""
+        """Budget minus measured peak, in bytes; negative if the run went over."""
         return self.budget - self.peak
 
     @property
     def seconds_with_most(self) -> float:
-        """About the wall seconds that it would have taken with ``most_workers``."""
+        """Estimated wall seconds with ``most_workers``."""
         if self.stages:
             slowed = max(self.stages, key=lambda stage: stage.seconds - stage.seconds_with_most)
             return self.seconds - slowed.seconds + slowed.seconds_with_most
@@ -151,13 +151,13 @@ class Report(Generic[Result_co]):
 
     @property
     def coverage(self) -> float | None:
-        """Share of predicted batches that stayed under their bound, 0 to 1; None without any."""
+        """Share of predicted batches that stayed under their bound, 0 to 1; None if there are none."""
         predicted, held = self.predictions
         return held / predicted if predicted else None
 
     @classmethod
     def of_stages(cls, stages: Sequence[Report], *, folder: Path | None = None) -> Report:
-        """Put the reports of a run's stages together: sums, and the largest of each memory."""
+        """Combine the reports of a run's stages: sums, and the maximum of each memory."""
         if not stages:
             return cls(folder=folder)
         # The budget is the one that left least room: its own headroom must be this report's headroom.
@@ -193,7 +193,7 @@ class Report(Generic[Result_co]):
         )
 
     def next_time(self, system: str | None = None) -> list[str]:
-        """What to ask for next time, and what more memory would buy, a sentence each.
+        """Advice: what to request next time, and what more memory would buy, one sentence each.
 
         None of a run that made no plan or did not come to its end.
 
@@ -227,7 +227,7 @@ class Report(Generic[Result_co]):
     # ------------------------------------------------------------------ as text
 
     def to_json(self) -> str:
-        """Write it as JSON text, without the result."""
+        """Write as JSON text, without the result."""
         return json.dumps({"schema": SCHEMA, **self._values()}, indent=1)
 
     def _values(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Report(Generic[Result_co]):
 
     @classmethod
     def from_json(cls, text: str, *, open_result: Callable[[], Any] | None = None) -> Report:
-        """Read what :meth:`to_json` wrote; what a newer version added is left out.
+        """Read what :meth:`to_json` wrote; fields of a newer version are ignored.
 
         Raises:
             ValueError: not such text.

@@ -1,4 +1,4 @@
-"""The fields of a report in its file: what each may be, as it is read."""
+"""The fields of a stored report and their types, checked as it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OUTCOMES = ("failed", "died", "interrupted", "running", "done")
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that this version knows; others are left out.
+    """The fields that this version knows; others are dropped.
 
     Raises:
         ValueError: a field is not what it may be.

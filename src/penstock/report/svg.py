@@ -1,4 +1,4 @@
-"""Plain SVG as text: scales, ticks and the few shapes that the charts are made of.
+"""Plain SVG as text: scales, ticks and the few shapes that the charts use.
 
 A :func:`chart` over time is as wide as the page lets it be: its shapes are stretched to that, from a
 drawing 1,000 wide; its texts and marks are placed upon it and keep their size. A :func:`drawing` is scaled
@@ -37,11 +37,11 @@ class Frame:
     """The lower edge on the drawing."""
 
     def x(self, at: float) -> float:
-        """Where a time is on the drawing."""
+        """The x coordinate of a time."""
         return PLOT * min(1.0, at / self.seconds)
 
     def y(self, value: float) -> float:
-        """Where a value is on the drawing."""
+        """The y coordinate of a value."""
         return self.foot - (self.foot - self.head) * value / self.top
 
     def line(self, points: Iterable[tuple[float, float]]) -> str:
@@ -50,18 +50,18 @@ class Frame:
 
 
 def number(value: float) -> str:
-    """A coordinate, to a tenth of a unit."""
+    """A coordinate, rounded to a tenth of a unit."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def drawing(width: float, height: float, label: str, parts: Iterable[str]) -> str:
-    """A whole ``<svg>``, scaled to the width that the page has for it."""
+    """A whole ``<svg>``, scaled to the page's width."""
     view = f"0 0 {number(width)} {number(height)}"
     return f'<svg viewBox="{view}" role="img" aria-label="{in_html(label)}">{"".join(parts)}</svg>'
 
 
 def chart(height: float, label: str, shapes: Iterable[str], texts: Iterable[str]) -> str:
-    """A whole chart: shapes in a drawing that is stretched, and above it what keeps its size."""
+    """A whole chart: shapes in a stretched drawing, and over it what keeps its size."""
     tall = number(height)
     return (
         f'<div class="chart"><svg height="{tall}" role="img" aria-label="{in_html(label)}">'
@@ -70,51 +70,51 @@ def chart(height: float, label: str, shapes: Iterable[str], texts: Iterable[str]
 
 
 def stretched(height: str, shapes: Iterable[str]) -> str:
-    """An ``<svg>`` that is stretched to its width."""
+    """An ``<svg>`` that is stretched to the available width."""
     box = f'viewBox="0 0 {number(PLOT)} {height}" preserveAspectRatio="none"'
     return f'<svg {box} width="100%" height="{height}">{"".join(shapes)}</svg>'
 
 
 def percent(x: float) -> str:
-    """A place or a width on a chart, of the width that it has."""
+    """A position or width on a chart as a percentage."""
     return f"{number(100 * x / PLOT) if x in (0, PLOT) else f'{100 * x / PLOT:.2f}'}%"
 
 
 def text(x: float, y: float, content: str, css: str = "") -> str:
-    """A line of text on a drawing; classes ``end`` and ``mid`` move its anchor."""
+    """A text in a drawing; classes ``end`` and ``mid`` move its anchor."""
     return f'<text class="{css}" x="{number(x)}" y="{number(y)}">{in_html(content)}</text>'
 
 
 def label(x: float, y: float, content: str, css: str = "", *, aside: float = 0) -> str:
-    """A line of text on a chart, so many pixels aside of ``x``."""
+    """A text on a chart, offset from ``x`` by so many pixels."""
     moved = f' dx="{number(aside)}"' if aside else ""
     return f'<text class="{css}" x="{percent(x)}" y="{number(y)}"{moved}>{in_html(content)}</text>'
 
 
 def placed(x: float, content: str) -> str:
-    """Something on a chart that is drawn around its ``x``, and keeps its shape."""
+    """A shape on a chart, drawn around its ``x`` without distortion."""
     return f'<svg x="{percent(x)}">{content}</svg>'
 
 
 def clipped(x: float, y: float, width: float, height: float, content: str) -> str:
-    """Something on a chart that is cut off at the edge of a box."""
+    """A shape on a chart, clipped to a box."""
     place = f'x="{percent(x)}" y="{number(y)}" width="{percent(width)}" height="{number(height)}"'
     return f'<svg class="clip" {place}>{content}</svg>'
 
 
 def path(css: str, shape: str, about: str = "") -> str:
-    """A path, with a tooltip if there is something to say about it."""
+    """A path, with an optional tooltip."""
     return f'<path class="{css}" d="{shape}"{_end(about, "path")}'
 
 
 def box(css: str, x: float, y: float, width: float, height: float, about: str = "") -> str:
-    """A rectangle, with a tooltip if there is something to say about it."""
+    """A rectangle, with an optional tooltip."""
     place = f'x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
     return f'<rect class="{css}" {place}{_end(about, "rect")}'
 
 
 def dot(css: str, x: float, y: float, radius: float, about: str = "") -> str:
-    """A circle, with a tooltip if there is something to say about it."""
+    """A circle, with an optional tooltip."""
     return (
         f'<circle class="{css}" cx="{number(x)}" cy="{number(y)}" r="{number(radius)}"{_end(about, "circle")}'
     )
@@ -125,7 +125,7 @@ def _end(about: str, tag: str) -> str:
 
 
 def steps(frame: Frame, changes: Sequence[tuple[float, int, str]]) -> str:
-    """A line that stays level between changes, to the right edge; none where there is no value."""
+    """A step line up to the right edge, interrupted where there is no value."""
     shape, drawn = "", False
     for at, value, _ in changes:
         x, y = number(frame.x(at)), number(frame.y(value))
@@ -138,13 +138,13 @@ def steps(frame: Frame, changes: Sequence[tuple[float, int, str]]) -> str:
 
 
 def time_grid(frame: Frame) -> Iterable[str]:
-    """Fine lines down the chart."""
+    """Vertical grid lines."""
     for at in _times(frame)[1]:
         yield path("grid", f"M{number(frame.x(at))} {number(frame.head)}V{number(frame.foot)}")
 
 
 def time_labels(frame: Frame) -> Iterable[str]:
-    """The times below it; on a narrow screen every other one."""
+    """The times below a chart; on a narrow screen every other one."""
     step, times = _times(frame)
     for count, at in enumerate(times):
         css = "start" if not count else "mid odd" if count % 2 else "mid"
@@ -158,7 +158,7 @@ def _times(frame: Frame) -> tuple[float, list[float]]:
 
 
 def time_label(at: float, step: float) -> str:
-    """A time on the axis, in the unit that suits the distance of its ticks."""
+    """A time on the axis, in a unit that suits the distance of its ticks."""
     if at == 0:
         return "0"
     if step < 60:
@@ -169,19 +169,19 @@ def time_label(at: float, step: float) -> str:
 
 
 def size_grid(frame: Frame) -> Iterable[str]:
-    """Fine lines across the chart."""
+    """Horizontal grid lines."""
     for value in size_ticks(frame.top):
         yield path("grid", f"M0 {number(frame.y(value))}h{number(PLOT)}")
 
 
 def size_labels(frame: Frame) -> Iterable[str]:
-    """The sizes at its left."""
+    """The sizes to the left of a chart."""
     for value in size_ticks(frame.top):
         yield label(0, frame.y(value) + 4, size_label(value), "end", aside=-8)
 
 
 def size_ticks(top: float, most: int = 6) -> list[int]:
-    """Whole powers of two apart, at most ``most`` of them."""
+    """Ticks at multiples of a power of two, at most ``most`` of them."""
     step = 1
     while top / step > most:
         step *= 2

@@ -1,4 +1,4 @@
-"""The tables of the run page, and the pieces of HTML that all of it is made of.
+"""The tables of the run page, and the HTML fragments of which it is made.
 
 Every text that was not written here is escaped, and bounded.
 """
@@ -42,7 +42,7 @@ _CAUSES = {
 
 
 def going(state: LiveState, now: float) -> str:
-    """How a run that is at work stands at this moment.
+    """The present state of a run in progress.
 
     Args:
         state: what its events told so far.
@@ -174,7 +174,7 @@ def _traces(shown: Iterable[SetAside]) -> Iterator[str]:
 
 
 def section(title: str, content: str, *, css: str = "", aside: str = "") -> str:
-    """A card; ``aside`` is HTML that stands at the right of its title."""
+    """A card; ``aside`` is HTML to the right of its title."""
     return f'<section class="{css}">{aside}<h2>{in_html(title)}</h2>{content}</section>'
 
 
@@ -185,7 +185,7 @@ def made_with(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def nodes(timeline: Timeline) -> str:
-    """The nodes of a cluster: where each is, what it held, how it ended."""
+    """The nodes of a cluster: location, memory, and how each ended."""
     rows = [
         (
             name, short(node.host), f"{node.cores:,}", format_size(node.budget), format_size(node.peak),
@@ -198,7 +198,7 @@ def nodes(timeline: Timeline) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain texts; a heading that begins with ``>`` is of a column of numbers."""
+    """A table of plain texts; a heading that starts with ``>`` marks a column of numbers."""
     css = _classes(head)
     body = "".join(
         "<tr>" + "".join(f"<td{c}>{in_html(cell)}</td>" for c, cell in zip(css, row, strict=True)) + "</tr>"

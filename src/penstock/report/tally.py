@@ -1,4 +1,4 @@
-"""Counts what a run did from its events, in memory that does not grow."""
+"""Counts a run's events, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_PLAN = ev.Planned(at=0.0, workers=0, call=0, batch=0, reserved=0, footprint=
 
 
 class HeldOverTime:
-    """What was held against the budget of its moment: the peak, and the mean over time."""
+    """Memory held against the budget at the time: the peak, and the mean over time."""
 
     def __init__(self) -> None:
         self.budget = 0
@@ -31,21 +31,21 @@ class HeldOverTime:
 
     @property
     def at_peak(self) -> tuple[int, str]:
-        """The budget and its origin as they were when the peak was read."""
+        """The budget and its origin when the peak was read."""
         return self._at_peak or (self.budget, self.origin)
 
     @property
     def share(self) -> float:
-        """Of the budget, over time; 0 to 1."""
+        """Share of the budget over time, 0 to 1."""
         return self._byte_seconds / self._budget_seconds if self._budget_seconds else 0.0
 
     def begin(self, budget: int, origin: str) -> None:
-        """A run begins: what was before is no reading of its."""
+        """A run begins: earlier readings are not its own."""
         self.budget, self.origin = budget, origin
         self._read_at = math.inf
 
     def read(self, used: int, budget: int | None = None, origin: str = "") -> None:
-        """A reading, under the budget in force or another's."""
+        """Add a reading, under the budget in force or another."""
         if budget is None:
             budget, origin = self.budget, self.origin
         # The peak is compared with the budget of its moment; a reading over its budget is never
@@ -56,7 +56,7 @@ class HeldOverTime:
             self.peak, self._at_peak = used, (budget, origin)
 
     def add_up(self, event: ev.MemoryRead) -> None:
-        """What was held since the reading before."""
+        """Integrate what was held since the last reading."""
         lasting = max(event.at - self._read_at, 0.0)
         self._byte_seconds += event.used * lasting
         self._budget_seconds += self.budget * lasting
@@ -64,7 +64,7 @@ class HeldOverTime:
 
 
 class BatchCounts:
-    """What workers did: batches that ended and those that did not, pauses, and the time that they took."""
+    """Workers' activity: batches done and failed, pauses, and their durations."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -119,7 +119,7 @@ class BatchCounts:
 
 
 class Tally:
-    """An observer that counts what the events of one stage say, in memory that does not grow.
+    """An observer that counts the events of one stage, in bounded memory.
 
     Several runs of the same stage (a resume) add up; the peak is the highest of them.
     """

@@ -1,4 +1,4 @@
-"""The history of a run for its charts, gathered from its events in memory that does not grow.
+"""The history of a run for its charts, gathered from its events in bounded memory.
 
 Covers who worked when, what was held, what went wrong; not how it looks (``charts``). Times are
 seconds of running: only while a stage runs does time pass, as in :attr:`Report.seconds`.
@@ -27,7 +27,7 @@ _OF_WORKERS = (
 
 
 class WorkerRows:
-    """Gives each living worker a row, and a dead worker's row to its successor on the same node."""
+    """Gives each living worker a row; a dead worker's row goes to its successor on the same node."""
 
     def __init__(self) -> None:
         self.nodes: list[str] = []
@@ -42,7 +42,7 @@ class WorkerRows:
         return len(self.nodes)
 
     def of(self, worker: int, node: str = "") -> int:
-        """The row of a worker; a new one if it has none yet."""
+        """The row of a worker, a new one if it has none yet."""
         row = self._of.get(worker)
         if row is None:
             free = self._free.get(node)
@@ -55,16 +55,16 @@ class WorkerRows:
         return row
 
     def node_of(self, worker: int) -> str:
-        """The node of a worker that has, or had, a row; empty without one."""
+        """The node of a worker that has or had a row; empty if there is none."""
         row = self.get(worker)
         return "" if row is None else self.nodes[row]
 
     def get(self, worker: int) -> int | None:
-        """The row of a worker, or the one it had until a short while ago."""
+        """The row of a worker, or the one that it had recently."""
         return self._of.get(worker, self._had.get(worker))
 
     def leave(self, worker: int) -> None:
-        """A worker is gone."""
+        """Remove a dead worker."""
         row = self._of.pop(worker, None)
         if row is not None:
             heapq.heappush(self._free.setdefault(self.nodes[row], []), row)
@@ -73,7 +73,7 @@ class WorkerRows:
                 del self._had[next(iter(self._had))]
 
     def leave_all(self) -> None:
-        """Every worker is gone."""
+        """Remove all workers."""
         for worker in list(self._of):
             self.leave(worker)
 
@@ -89,7 +89,7 @@ class StageSpan:
 
 @dataclass(slots=True)
 class NodeHistory:
-    """What a node of a cluster was seen to hold."""
+    """Memory readings of a cluster's node."""
 
     host: str
     cores: int
@@ -103,7 +103,7 @@ class NodeHistory:
     """The most that it held since the reading before."""
 
     def read(self, at: float, used: int) -> None:
-        """Take a reading; of many, neighbours become one with the higher value."""
+        """Add a reading; when there are many, neighbours are merged into the higher one."""
         self.peak = max(self.peak, used)
         self.readings.append((at, used))
         if len(self.readings) > _READINGS:
@@ -112,7 +112,7 @@ class NodeHistory:
 
 
 class RunningClock:
-    """Seconds of running at each event, of several runs of several stages one after the other."""
+    """Seconds of running at each event, over consecutive runs and stages."""
 
     def __init__(self) -> None:
         self.start: float | None = None
@@ -125,7 +125,7 @@ class RunningClock:
         """By node: the last that it told in this stage; a clock that is set back stands still."""
 
     def elapsed(self, event: ev.Event, node: str) -> float:
-        """Seconds of running at an event that a node told."""
+        """Seconds of running at an event from a node."""
         if self.start is None:
             self.start = event.at
         if isinstance(event, ev.StageStarted | ev.RunDied | ev.Looking | ev.TakenBack):
@@ -142,12 +142,12 @@ class RunningClock:
         return now
 
     def stop(self) -> None:
-        """The stage has ended: no time passes until the next begins."""
+        """The stage has ended: time stands still until the next begins."""
         self._began = None
 
 
 class CommandHistory:
-    """What the programs of a supervised command held; of a run there is nothing to tell."""
+    """Memory of a supervised command's programs; empty for a run."""
 
     def __init__(self) -> None:
         self.argv: tuple[str, ...] = ()
@@ -159,7 +159,7 @@ class CommandHistory:
         self._program_of: dict[int, str] = {}
 
     def see(self, event: ev.ProcessSeen) -> None:
-        """A process runs a program now."""
+        """A process runs a program from now on."""
         if len(self._program_of) >= _PROCESSES:
             self._program_of.clear()
         self._program_of[event.pid] = event.command
@@ -180,7 +180,7 @@ class CommandHistory:
 
 
 class Timeline:
-    """An observer that gathers all that the page draws."""
+    """An observer that gathers everything the page draws."""
 
     def __init__(self) -> None:
         self.tallies: dict[str, Tally] = {}
@@ -275,7 +275,7 @@ class Timeline:
 
     @property
     def start(self) -> float | None:
-        """When the first event was, in seconds since the epoch."""
+        """Time of the first event, in seconds since the epoch."""
         return self._clock.start
 
     @property
@@ -285,7 +285,7 @@ class Timeline:
 
     @property
     def bands(self) -> int:
-        """How many bands the chart of memory has: of workers, or of programs."""
+        """Number of bands in the memory chart: workers or programs."""
         return len(self.command.programs) if self.command.argv else self.rows.count
 
     def _held_by_row(self, event: ev.MemoryRead) -> dict[int, int]:

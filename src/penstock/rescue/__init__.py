@@ -1,4 +1,4 @@
-"""The process pools that a script already uses, replaced by ours without touching it.
+"""Replaces the process pools that a script uses by ours, without changing the script.
 
 ``penstock exec --rescue -- python old.py`` puts ``rescue/site`` on the script's PYTHONPATH; its
 ``sitecustomize`` calls :func:`install`, which waits for the modules below to be imported and then
@@ -33,7 +33,7 @@ NEEDED = ("penstock", "cloudpickle", "threadpoolctl")
 
 
 def environment(base: dict[str, str]) -> dict[str, str]:
-    """The environment for such a script: ours first on PYTHONPATH, what was there behind it."""
+    """The environment for such a script: ours first on PYTHONPATH, the previous entries after it."""
     site = os.path.join(os.path.dirname(__file__), "site")
     paths = [site, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
     return {**base, VARIABLE: os.pathsep.join(_places()), "PYTHONPATH": os.pathsep.join(paths)}
@@ -55,7 +55,7 @@ def _places() -> list[str]:
 
 
 def install() -> None:
-    """Replace the pools of modules that are imported from now on, and of those that are already."""
+    """Replace the pools of modules imported from now on, and of those already imported."""
     waiting: dict[str, Callable[[Any], None]] = {
         "concurrent.futures.process": _futures,
         "multiprocessing.pool": _multiprocessing,

@@ -1,4 +1,4 @@
-"""Our errors for a script that looks for the end of its pool."""
+"""Our errors as subclasses of what scripts catch when their pool breaks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from penstock import errors
 
 
 class PoolWorkerDied(errors.WorkerDied, BrokenProcessPool):
-    """What a script expects that looks for the end of a pool: here one call has failed, and no other."""
+    """Caught by handlers of a broken pool; here one call has failed, and no other."""
 
 
 class PoolItemTooLarge(errors.ItemTooLarge, BrokenProcessPool):
-    """The same, for a call that its pool would not have survived."""
+    """The same, for a call that its original pool would not have survived."""

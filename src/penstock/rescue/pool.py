@@ -1,4 +1,4 @@
-"""What stands in for ``multiprocessing.Pool``: the map family, ``apply`` and their asynchronous forms."""
+"""The replacement for ``multiprocessing.Pool``: the map family, ``apply`` and their asynchronous forms."""
 
 from __future__ import annotations
 
@@ -215,11 +215,11 @@ class _Pool:
 
 
 class Pool(_Pool, _Original, metaclass=_Replaces):  # type: ignore[misc]
-    """The methods above, before the original's: who looks for inner parts of that finds them."""
+    """The methods above, before the original's: code that uses private parts of a pool still finds them."""
 
 
 class Results:
-    """In place of ``IMapIterator``: one that raises, and goes on behind it."""
+    """Replaces ``IMapIterator``: can raise for one call and continue after it."""
 
     def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
         self._ahead = executor.ahead(func, arguments, in_place=True)
@@ -244,14 +244,14 @@ class Results:
 
 
 class Unordered(Results):
-    """The same, as they come."""
+    """The same, in order of completion."""
 
     def __init__(self, executor: Executor, func: Any, arguments: Iterator[tuple[Any, ...]]) -> None:
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ahead = executor.ahead(func, arguments, on_done=self._done.put, in_place=True)
 
     def next(self, timeout: float | None = None) -> Any:
-        """The next result that is there."""
+        """The next result that is complete."""
         if not len(self._ahead):
             raise StopIteration
         if len(self._ahead) == 1 and self._ahead.broken is not None:
@@ -284,7 +284,7 @@ def _done(future: Future[Any], timeout: float | None) -> bool:
 
 
 class Result:
-    """In place of ``AsyncResult`` and ``MapResult``."""
+    """Replaces ``AsyncResult`` and ``MapResult``."""
 
     def __init__(
         self,
@@ -351,11 +351,11 @@ class Result:
         return self._value
 
     def ready(self) -> bool:
-        """Whether all is done."""
+        """Whether all calls are done."""
         return self._told.is_set()
 
     def successful(self) -> bool:
-        """Whether nothing raised."""
+        """Whether no call raised."""
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         if self._taken:
@@ -363,7 +363,7 @@ class Result:
         return all(future.exception() is None for future in self._futures)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until all is done, at most so long."""
+        """Wait until all calls are done, or until the timeout."""
         self._told.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What stands in for ``concurrent.futures.ProcessPoolExecutor``."""
+"""The replacement for ``concurrent.futures.ProcessPoolExecutor``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.rescue.unchanged import tell
 
 
 def as_broken(error: BaseException) -> BaseException:
-    """An error of ours that ``except BrokenProcessPool`` finds, where the original pool would be broken."""
+    """Our error as a ``BrokenProcessPool``, where the original pool would be broken."""
     # Not before: it imports the module that the original is in, where that waits to be changed.
     from penstock.rescue import broken
 
@@ -24,7 +24,7 @@ def as_broken(error: BaseException) -> BaseException:
 
 
 class ProcessPool(Executor):
-    """Takes what ``ProcessPoolExecutor`` takes; of what has no effect here the executor says so.
+    """Takes the arguments of ``ProcessPoolExecutor``; the executor warns of those without effect here.
 
     ``PENSTOCK_WORKERS`` bounds what the script asks for. Where ours cannot be made, this becomes the
     original.
@@ -62,13 +62,13 @@ class ProcessPool(Executor):
 
 
 def least(asked: int | None) -> int | None:
-    """The fewer of the workers that the script asks for and ``PENSTOCK_WORKERS``."""
+    """The smaller of the script's number of workers and ``PENSTOCK_WORKERS``."""
     allowed = most_workers(None)
     return min((each for each in (asked, allowed) if each is not None), default=None)
 
 
 class LikeWorker(NamedTuple):
-    """What ``current_process()`` says in a worker."""
+    """What ``current_process()`` returns in a worker."""
 
     name: str
     """Before its number."""
@@ -77,7 +77,7 @@ class LikeWorker(NamedTuple):
 
 
 def like_worker(context: Any, kind: str, *, daemon: bool) -> LikeWorker:
-    """What a worker of the original is: named by how it would be started."""
+    """The original pool's kind of worker, named after its start method."""
     import multiprocessing
 
     method = (context or multiprocessing).get_start_method()
@@ -85,7 +85,7 @@ def like_worker(context: Any, kind: str, *, daemon: bool) -> LikeWorker:
 
 
 class Begin:
-    """What a worker does first: it becomes a process of the script's, for itself and for managers."""
+    """A worker's first action: it takes on the script's process identity, for itself and for managers."""
 
     def __init__(
         self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], like: LikeWorker

@@ -6,6 +6,6 @@ import sys
 
 
 def tell(what: str, why: BaseException) -> None:
-    """Say that something stays as it is."""
+    """Report that something stays as it is."""
     sentence = " ".join(str(why).split())
     print(f"penstock: {what} stays as it is: {sentence or type(why).__name__}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the stages of a run share: its options, its folder, its signals and its events."""
+"""State shared by the stages of a run: options, folder, signals and events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunOptions:
 
     @property
     def tries_all(self) -> bool:
-        """Whether everything that was set aside is tried again: always, where nothing may be."""
+        """Whether all set-aside items are retried: always, if none may be set aside."""
         return self.retry_set_aside or self.set_aside is False
 
 
@@ -50,7 +50,7 @@ class RunContext:
     """One for each stage so far."""
 
     def discover(self) -> discover.Discovery:
-        """The budget that holds now."""
+        """The present budget."""
         found = discover.discover(self.options.budget, [self.gauge])
         self.gauge.tell()
         return found

@@ -1,4 +1,4 @@
-"""Works the stages of a run: opens the backend, runs the engine's loop, reports start and end.
+"""Executes the stages of a run: opens the backend, runs the engine's loop, reports start and end.
 
 Covers the fork server shared by all stages, and parts that turn out damaged when a stage is closed.
 What happens within a stage is the engine's.
@@ -43,7 +43,7 @@ _OF_A_FILE, _SOME_ASIDE = 4, 5
 
 
 class Execution:
-    """Works one stage after the other, with one backend.
+    """Executes one stage after the other with one backend.
 
     Args:
         context: of the run.
@@ -69,7 +69,7 @@ class Execution:
             self._backend.close()
 
     def work(self, current: StageRun) -> Stored:
-        """Do what is left of a stage.
+        """Work on what is left of a stage.
 
         Raises:
             PenstockError: see :mod:`penstock.errors`.
@@ -121,7 +121,7 @@ class Execution:
         return current.stored
 
     def try_out(self, job: JobSpec) -> Plan:
-        """Work a few items of a job and throw their results away: the plan that follows."""
+        """Run a few items of a job and discard their results: the plan that follows."""
         folder = self._context.folder
         found = self._context.discover()
         state_dir = folder.state_dir / layout.JOB

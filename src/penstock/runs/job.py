@@ -1,4 +1,4 @@
-"""A job: a source, a function, and where results go; to be planned and run."""
+"""A job: a source, a function, and outputs; to be planned and run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Job(JobSpec, Generic[Result]):
-    """What is to be done: ``function`` over the items of ``source``, results ``into`` a sink or reducer.
+    """What to do: ``function`` over the items of ``source``, results ``into`` a sink or reducer.
 
     Args:
         source: the items (``penstock.sources``).
@@ -100,7 +100,7 @@ class Job(JobSpec, Generic[Result]):
     def plan(
         self, *, budget: str | int = "auto", workers: int | None = None, call: int | None = None
     ) -> Plan:
-        """Try a few items in a worker, throw their results away, and say what a run would do.
+        """Run a few items in a worker, discard their results, and say what a run would do.
 
         A job's only item is never tried.
 
@@ -154,7 +154,7 @@ class Job(JobSpec, Generic[Result]):
         cluster: str | Any | None = None,
         wait: str | float = "5min",
     ) -> Report[Any]:
-        """Do it. The same call again resumes. Arguments as for :class:`penstock.Run`.
+        """Run the job; the same call again resumes it. Arguments as for :class:`penstock.Run`.
 
         The run of a private job is private.
 
@@ -306,7 +306,7 @@ def run(
 
 
 def as_source(items: Any) -> Any:
-    """Items as a source: a source is one, a range or number counts, a sequence travels."""
+    """Items as a source: a source is one, a range or number counts, a sequence is carried."""
     from penstock.sources.items import Items, Range
 
     if isinstance(items, range) or (isinstance(items, int) and not isinstance(items, bool)):

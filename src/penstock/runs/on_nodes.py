@@ -1,4 +1,4 @@
-"""A stage whose items nodes of a cluster work: what they are told, and how they are fenced."""
+"""A stage that nodes of a cluster work on: what they are sent, and how they are fenced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OURS = 64 * MiB
 
 
 def find(cluster: Any, backend: Any) -> Cluster | None:
-    """The cluster that is meant by ``"local:2"``, or one that was made already.
+    """The cluster named by ``"local:2"``, or one that was constructed already.
 
     Args:
         cluster: as a run is given it.
@@ -71,7 +71,7 @@ def _checked(cluster: Any) -> Cluster:
 
 
 class OnNodes:
-    """Leads a cluster through stages of a run.
+    """Leads a cluster through the stages of a run.
 
     Args:
         context: of the run.
@@ -88,11 +88,11 @@ class OnNodes:
         """Of the modules that were needed so far, as this run began with them."""
 
     def leave(self) -> None:
-        """The run is over."""
+        """The run is over: leave the cluster."""
         self._cluster.leave()
 
     def work(self, current: StageRun, stage: Stage) -> None:
-        """Have the items of a stage worked, whose results are prepared. Raises as :meth:`Lead.run`."""
+        """Have the items of a prepared stage worked by nodes. Raises as :meth:`Lead.run`."""
         context, place = self._context, self._place
         lead = Lead(
             stage,

@@ -1,4 +1,4 @@
-"""What a stage begins with of earlier runs, and what it leaves for later ones.
+"""What a stage starts with from earlier runs, and what it saves for later ones.
 
 In the run folder beside the journal, for a resume; and in the user's cache, for the next run of the same
 function. Which runs are alike is told by the job's key: the function with its code and what it captures, the
@@ -23,7 +23,7 @@ from penstock.runs.step import Step
 
 
 class Memory:
-    """What is remembered of a stage.
+    """The measurements remembered of a stage.
 
     Args:
         stage: the stage.
@@ -37,24 +37,24 @@ class Memory:
         self._last: Learnt | None = None
 
     def before(self) -> Learnt | None:
-        """What earlier runs learnt: those of this folder, else of the same function."""
+        """What earlier runs learnt: in this folder, else with the same function."""
         return in_file(self._file, self._key) or (
             in_history(self._place, self._key) if self._place is not None else None
         )
 
     def note(self, learnt: Learnt) -> None:
-        """Keep in the run folder what was learnt so far."""
+        """Save what was learnt so far in the run folder."""
         self._last = learnt
         history.write(self._file, {"key": self._key, **learnt.as_json()})
 
     def keep(self) -> None:
-        """Keep it for later runs."""
+        """Save it in the history for later runs."""
         if self._place is not None and self._last is not None:
             history.keep(self._place, self._key, {"key": self._key, **self._last.as_json()})
 
 
 def of_stage(stage: StageRun, *, wanted: bool, private: bool) -> Memory | None:
-    """The memory of a stage; None where nothing is to be remembered.
+    """The memory of a stage; None if nothing is to be remembered.
 
     A step is one thing, which is not explored; and it may use what it is granted, so that what it took last
     would bound what it gets next.
@@ -65,7 +65,7 @@ def of_stage(stage: StageRun, *, wanted: bool, private: bool) -> Memory | None:
 
 
 def of_job(job: JobSpec) -> Learnt | None:
-    """What is in the history of a job that is not begun."""
+    """The history of a job that has not begun."""
     place = history.folder()
     if place is None or job.private:
         return None
@@ -73,12 +73,12 @@ def of_job(job: JobSpec) -> Learnt | None:
 
 
 def in_history(place: Path, key: str) -> Learnt | None:
-    """What a history has under a key, where it can be believed."""
+    """The history's entry for a key, if it is valid."""
     return _believed(history.find(place, key), key)
 
 
 def in_file(path: Path, key: str | None = None) -> Learnt | None:
-    """What the file of a run folder says, of this key where one is given."""
+    """The content of a run folder's file, for this key if one is given."""
     return _believed(history.read(path), key)
 
 
@@ -92,7 +92,7 @@ def _believed(told: Mapping[str, Any] | None, key: str | None) -> Learnt | None:
 
 
 def alike(key: Mapping[str, Any], threads: int | None) -> str:
-    """A digest that is the same for jobs whose calls should take alike, however many items there are.
+    """A digest shared by jobs whose calls should take the same memory, whatever the number of items.
 
     Args:
         key: of the job.

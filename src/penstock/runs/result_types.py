@@ -1,4 +1,4 @@
-"""What ``report.result`` is, told to type checkers: nothing here does anything at run time.
+"""The static type of ``report.result``: for type checkers only, without effect at run time.
 
 A job that collects has a list of what its function returns; the place of an item that was set aside
 holds its SetAside. Any other sink or reducer says it by the type that its ``result`` or ``finish`` gives.
@@ -34,7 +34,7 @@ Opened_co = TypeVar("Opened_co", covariant=True)
 
 
 class SinkOf(Protocol[Opened_co]):
-    """A sink, by what it opens."""
+    """A sink, typed by what it opens."""
 
     def write(self, batch: Any, results: Any, folder: Path) -> Any:
         """As :meth:`penstock.abc.Sink.write`."""
@@ -46,7 +46,7 @@ class SinkOf(Protocol[Opened_co]):
 
 
 class ReducerTo(Protocol[Opened_co]):
-    """A reducer, by what it makes."""
+    """A reducer, typed by what it makes."""
 
     def merge(self, left: Any, right: Any) -> Any:
         """As :meth:`penstock.abc.Reducer.merge`."""
@@ -69,13 +69,13 @@ class _CallingKeywords(TypedDict, total=False):
 
 
 class JobKeywords(_CallingKeywords, total=False):
-    """Options of a job that do not bear on the type of its result."""
+    """Options of a job that do not affect the type of its result."""
 
     inputs: Mapping[str, Any]
 
 
 class RunKeywords(TypedDict, total=False):
-    """Options of a run that do not bear on the type of its result; ``private`` is the job's too."""
+    """Options of a run that do not affect the type of its result; ``private`` is the job's too."""
 
     budget: str | int
     workers: int | None
@@ -92,12 +92,12 @@ class RunKeywords(TypedDict, total=False):
 
 
 class JobRunKeywords(RunKeywords, total=False):
-    """Those of :meth:`penstock.Job.run`."""
+    """The options of :meth:`penstock.Job.run`."""
 
     private: bool
 
 
 class CallKeywords(RunKeywords, _CallingKeywords, total=False):
-    """Those of :func:`penstock.run`, where ``inputs`` may be None too."""
+    """The options of :func:`penstock.run`, where ``inputs`` may be None too."""
 
     inputs: Mapping[str, Any] | None

@@ -1,4 +1,4 @@
-"""What earlier runs left of a stage, compared with what is asked of it now.
+"""Resumes a stage: compares what earlier runs left with what is asked now.
 
 Nothing is worked here: the answer is a stage to work, or the report of one that is finished.
 """
@@ -38,7 +38,7 @@ _BEAT = 2.0
 
 
 def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Stored, Report]:
-    """Prepare a stage: what is left to do of it, or the result and report of a finished one.
+    """Prepare a stage: what is left to do, or the result and report of a finished one.
 
     Raises:
         SourceChanged, JobChanged: it differs from what was begun, and that is not accepted.
@@ -91,7 +91,7 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
 def take_back_damaged(
     context: RunContext, name: str, place: standing.Place, past: journal.Past, since: int | None
 ) -> journal.Past:
-    """Look at the parts before they are believed; what the journal says without those that do not stand.
+    """Validate the parts before they are used; returns the journal's past without damaged ones.
 
     Args:
         context: of the run.

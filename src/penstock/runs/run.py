@@ -1,4 +1,4 @@
-"""A run: a folder, a budget, and the stages done in it one after the other.
+"""A run: a folder, a budget, and the stages executed in it one after the other.
 
 Covers entering and leaving, signals and the final report. What earlier runs left of a stage is
 :mod:`penstock.runs.resuming`'s, working it :mod:`penstock.runs.execution`'s, the folder
@@ -153,7 +153,7 @@ class Run:
             raise stop from None
 
     def report(self) -> Report:
-        """The report so far: of the one stage there is, or of all together."""
+        """The report so far: of the only stage, or of all together."""
         if len(self.reports) == 1:
             return self.reports[0]
         return Report.of_stages(self.reports, folder=self._run_folder.lasting_path)
@@ -161,7 +161,7 @@ class Run:
     # ------------------------------------------------------------------ stages
 
     def stage(self, name: str, job: JobSpec) -> Stored:
-        """Do a job as a stage of this run; a finished one is not done again.
+        """Execute a job as a stage of this run; a finished one is not repeated.
 
         Results lie in ``folder/name``.
 
@@ -187,7 +187,7 @@ class Run:
         timeout: str | float | None = None,
         stall: str | float = "10min",
     ) -> Stored:
-        """Run one function once, with a folder to write into: ``function(folder, **inputs)``.
+        """Call one function once, with a folder to write into: ``function(folder, **inputs)``.
 
         The function writes into a temporary folder, which takes the step's name when it succeeds.
         A dict that it returns becomes the ``facts`` of the :class:`Stored`. The other options are those
@@ -232,7 +232,7 @@ class Run:
             publish(stored, names, self.folder, self._run_folder.owner)
 
     def describe(self, **told: object) -> None:
-        """Say a few things of the input and the settings, for who asks with ``penstock report`` what it was.
+        """Describe the input and the settings, for readers of ``penstock report``.
 
         They are written at once, so that they are there after the run was killed.
 
@@ -259,7 +259,7 @@ class Run:
             return stored
 
     def try_out(self, job: JobSpec) -> Plan:
-        """Try a few items of a job, throw their results away, and tell the plan."""
+        """Run a few items of a job, discard their results, and return the plan."""
         self._check_here()
         self._check_entered()
         return self._execution.try_out(job)

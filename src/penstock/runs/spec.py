@@ -1,4 +1,4 @@
-"""The description of a job: its fields and their checks, and what the rest of a run asks of it."""
+"""The description of a job: its fields, their checks, and what the rest of a run derives from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LARGEST_SOURCE = 256 * MiB
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """What :class:`penstock.Job` says; its arguments are explained there."""
+    """The fields of :class:`penstock.Job`, which explains its arguments."""
 
     source: Source
     function: Callable[..., Any]
@@ -63,7 +63,7 @@ class JobSpec:
         _ = self.timeout_seconds, self.stall_seconds, self.wishes(None, None)
 
     def key(self, listing: Listing | None = None) -> dict[str, Any]:
-        """What resume compares; with the listing of the source's files, where it was made."""
+        """What resume compares, with the listing of the source's files if it was made."""
         return job_key(
             function=self.function,
             source=self.source,
@@ -79,7 +79,7 @@ class JobSpec:
         return {**self.inputs, "the items": stage} if isinstance(stage, Stored) else self.inputs
 
     def outputs(self, *, temporary: bool) -> dict[str, Any]:
-        """Sinks and reducers by name; the name is empty where there is only one.
+        """Sinks and reducers by name; a single one has an empty name.
 
         Raises:
             UsageError: neither, or one that needs a folder in a temporary run.
@@ -107,7 +107,7 @@ class JobSpec:
         return None if self.timeout is None else parse_duration(self.timeout, "timeout")
 
     def most_threads(self, cores: int) -> int:
-        """Threads that a call may have when all cores are its own."""
+        """The most threads for a call that has all cores to itself."""
         return min(cores, self.threads or cores)
 
     def wishes(self, workers: int | None, call: int | None) -> Wishes:
@@ -117,7 +117,7 @@ class JobSpec:
         return Wishes(workers=workers, call=call, fixed_call=fixed, memory=memory, threads=self.threads)
 
     def setup(self, outputs: Mapping[str, Any], results: Path, state_dir: Path, *, durable: bool) -> Setup:
-        """The job as a worker gets it."""
+        """The job as a worker receives it."""
         return Setup(
             function=self.function,
             source=self.source,
@@ -134,7 +134,7 @@ class JobSpec:
         )
 
     def pack(self, setup: Setup) -> bytes:
-        """The same, pickled. What lives only in a script or notebook goes by value.
+        """The setup, pickled. What is defined only in a script or notebook goes by value.
 
         Raises:
             UsageError: it cannot be pickled; or it is over 16 MiB, and names the variable, or its source over

@@ -60,7 +60,7 @@ class StageRun:
 
     @property
     def items(self) -> int:
-        """How many there are."""
+        """The number of items."""
         return asking.count(self.job.source)
 
     @property
@@ -75,45 +75,45 @@ class StageRun:
 
     @property
     def peak(self) -> int:
-        """Most bytes that were seen in use."""
+        """The most bytes seen in use."""
         return self.loop.stage.watch.memory.peak if self.loop is not None else 0
 
     @property
     def waited(self) -> float:
-        """Seconds that cores waited for memory, added up."""
+        """Seconds that cores waited for memory, summed over cores."""
         return self.loop.stage.admission.waiting.seconds if self.loop is not None else 0.0
 
     @property
     def state_dir(self) -> Path:
-        """Where the journal lies."""
+        """The folder of the journal."""
         assert self.stored.state_dir is not None
         return self.stored.state_dir
 
     @property
     def durable(self) -> bool:
-        """Whether what is kept must outlive this process."""
+        """Whether results must survive this process."""
         return self.folder is not None
 
     @property
     def why(self) -> str:
-        """What is kept of why it failed: of a private job only what we say ourselves."""
+        """The recorded reason of a failure; for a private job only our own words."""
         if self.error is None:
             return ""
         ours = isinstance(self.error, RunFailed | CannotFit)
         return str(self.error) if ours or not self.job.private else type(self.error).__name__
 
     def setup(self) -> Setup:
-        """The job, as workers get it."""
+        """The job, as workers receive it."""
         made = self.job.setup(self.stored.outputs, self.stored.folder, self.state_dir, durable=self.durable)
         return replace(made, drafts=self.drafts)
 
     def collect(self) -> Callable[[int, list[Any]], None] | None:
-        """Takes results that come to this process; None where none do."""
+        """Takes results that travel to this process; None if none do."""
         comes_here = not self.durable and isinstance(next(iter(self.stored.outputs.values())), Sink)
         return self.collected.__setitem__ if comes_here else None
 
     def begin(self, book: journal.Journal) -> None:
-        """Journal what is about to be done."""
+        """Journal the start of the stage."""
         if not self.past.job:
             self.listing.keep(self.state_dir)
             book.write({"job": self.key})
@@ -124,7 +124,7 @@ class StageRun:
         book.write({"budget": self.found.budget.bytes})
 
     def make_nothing(self, book: journal.Journal) -> Any:
-        """No items: an empty, valid result, made here as there is no data."""
+        """An empty, valid result for a source without items, made here as there is no data."""
         outputs = self.stored.outputs
         keeper = Keeper(outputs, self.stored.folder, self.state_dir, batched=False)
         keeper.open(0)
@@ -134,7 +134,7 @@ class StageRun:
         return made
 
     def end(self) -> Report:
-        """Complete what the stage gives; its report."""
+        """Complete the stage's results; returns its report."""
         self.stored = _with_facts(self.stored, self.aside, self.items)
         report = self.tally.report(
             folder=self.folder,
@@ -148,7 +148,7 @@ class StageRun:
         return report
 
     def save(self, report: Report) -> None:
-        """Keep the report beside the journal."""
+        """Save the report beside the journal."""
         # A full disk must not hide what the run raised.
         with suppress(OSError, RunTakenOver):
             _write(self.state_dir / layout.REPORT, report)
@@ -160,7 +160,7 @@ def _write(path: Path, report: Report) -> None:
 
 
 def finished(stored: Stored, past: journal.Past, items: int, folder: Path) -> tuple[Stored, Report]:
-    """A stage with nothing left to do: what the report said when it was done holds."""
+    """The report of a stage with nothing left to do: the one saved when it was done."""
     stored = _with_facts(stored, past.aside, items)
     assert stored.state_dir is not None
     path = stored.state_dir / layout.REPORT

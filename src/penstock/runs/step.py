@@ -16,7 +16,7 @@ from penstock.sharing import share
 
 @dataclass(frozen=True)
 class Step:
-    """A step's function as a function of one item."""
+    """A step's function in the form of a function of one item."""
 
     is_step: ClassVar[bool] = True
     """What goes wrong is told of the step, and of no item."""
@@ -24,7 +24,7 @@ class Step:
     function: Callable[..., Any]
 
     def warm(self) -> None:
-        """Let the function load what it needs; see :class:`penstock.Job`."""
+        """Let the function preload what it needs; see :class:`penstock.Job`."""
         warm = getattr(self.function, "warm", None)
         if callable(warm):
             warm()
@@ -42,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepFolder:
-    """Gives a step's folder its final name."""
+    """Moves a step's folder to its final name."""
 
     grain: int | None = 1
 
@@ -50,7 +50,7 @@ class StepFolder:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Put the folder in place of whatever an attempt before left there."""
+        """Move the folder into place, replacing what an earlier attempt left there."""
         for result in results:
             if isinstance(result, Exception):
                 return Receipt()
@@ -68,7 +68,7 @@ class StepFolder:
         return Receipt()
 
     def close(self, receipts: Any, folder: Path) -> None:
-        """Nothing is left to do."""
+        """Nothing to finish."""
 
     def result(self, folder: Path) -> Path:
         """The folder."""

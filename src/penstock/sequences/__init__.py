@@ -1,1 +1,1 @@
-"""What all workloads on nucleotide sequences need: their inputs, samples of records, and errors in words."""
+"""Shared by all workloads on nucleotide sequences: inputs, samples of records, and error messages."""

@@ -1,4 +1,4 @@
-"""What was given as sequences: streams that are kept first, and files that are something else, by name."""
+"""The sequence files given: streams are copied first, and files of another kind are refused by name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _ANNOTATED = ("GenBank", "GFF, a table of features")
 
 
 def check_files(paths: Iterable[str], *, annotated: bool = False) -> None:
-    """See that no file is given twice by two names, and that none begins as something else does.
+    """Check that no file is given twice under two names, and that none is of another kind.
 
     Args:
         paths: the files, as :func:`penstock.sources.paths.find_files` gives them.
@@ -159,7 +159,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def kept_streams(folder: Path, paths: Sequence[str]) -> list[str]:
-    """The paths, with the copy that is kept of each stream ('-', a pipe) in its place.
+    """The paths, with each stream ('-', a pipe) replaced by its kept copy.
 
     A stream can be read once; a worker may be ended and another do its work again. So it is written into
     the run folder first, as it comes (a compressed stream stays compressed). A copy that came whole is used

@@ -1,4 +1,4 @@
-"""Lengths and GC of all records as histograms, by streaming: neither a record nor a list of them is held."""
+"""Histograms of records' length and GC, by streaming: neither a record nor a list of them is held."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CountRecords:
     limit: int = EVERY
 
     def __call__(self, item: Block | Rows) -> NDArray[np.int64]:
-        """Count; text that is wrong is not looked for."""
+        """Count; invalid text is not detected."""
         out = np.zeros(SIZE, np.int64)
         rows = isinstance(item, Rows)
         salt = salt_of(self.seed, None if rows else item.file)  # type: ignore[union-attr]

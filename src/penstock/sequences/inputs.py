@@ -55,7 +55,7 @@ class Rows:
 
 
 class RowRuns:
-    """Rows of Parquet files, some in a row as an item of about 4 MiB, as :class:`Rows`.
+    """Rows of Parquet files; an item is a run of about 4 MiB of them, as :class:`Rows`.
 
     Runs are cut by the bytes that the footers tell, never by a count of rows: 10,000 genomes may
     be a gigabyte. They do not cross files.
@@ -109,12 +109,12 @@ class RowRuns:
         return f"{self._rows.name(self._firsts[item])} and {self._count(item) - 1} more"
 
     def starts(self) -> Sequence[int]:
-        """The first run of each file: rows are decoded in order."""
+        """The first run of each file: rows are decoded sequentially."""
         starts = {start for start, stop in self.spans().values() if start < stop}
         return sorted({0, *starts})
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of each file, by path."""
+        """Each file's fingerprint, by path."""
         return self._rows.fingerprint()
 
     def fingerprint_kind(self) -> str:
@@ -122,7 +122,7 @@ class RowRuns:
         return self._rows.fingerprint_kind()
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The fingerprint, told in this way."""
+        """The fingerprint of this kind."""
         return self._rows.fingerprint_by(kind)
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
@@ -154,7 +154,7 @@ class Inputs:
 
     @property
     def small(self) -> bool:
-        """Whether counting takes less than the load of compiled code would; of the files alone."""
+        """Whether counting takes less than loading compiled code would, judged by the files alone."""
         return self.text <= _SMALL
 
 
@@ -202,7 +202,7 @@ def open_inputs(
 
 
 def sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
-    """The bytes of each chunk of the column, uint8, and where its sequences begin in them, int64.
+    """Each chunk of the column as bytes, uint8, with the offsets of its sequences, int64.
 
     Raises:
         BadInput: a row without a sequence, or a column that is not text.
@@ -227,14 +227,14 @@ def sequences(rows: Rows) -> Iterator[tuple[Any, Any]]:
 
 
 def locked(buffer: Any, dtype: Any) -> Any:
-    """An array that nobody writes into: Arrow's buffers may be either, and code is compiled for each kind."""
+    """A read-only view: Arrow's buffers may be writable or not, and code is compiled for each kind."""
     array = np.frombuffer(buffer, dtype)
     array.flags.writeable = False
     return array
 
 
 def as_fasta(rows: Rows, chosen: Callable[[Any], Any] | None = None) -> Iterator[tuple[bytes, int]]:
-    """The rows as FASTA text without names, and where each piece of it begins in all of it.
+    """The rows as FASTA text without names, and the offset of each piece.
 
     Args:
         rows: the rows.
@@ -266,7 +266,7 @@ def _is_odd(part: bytes) -> bool:
 
 
 def bad_row(rows: Rows, row: int) -> BadInput:
-    """The error for a row, counted from 0 among these, with a byte that cannot be in a sequence."""
+    """The error for an invalid byte in a row, counted from 0 among these."""
     return BadInput(
         f"row {row} of these holds a byte that no sequence has; letters, '-', '.' and '*' are expected",
         file=rows.name,
@@ -283,7 +283,7 @@ def _is_parquet(path: str) -> bool:
 
 
 def text_of(path: str) -> int:
-    """About how many bytes of text a FASTA file holds."""
+    """Estimated bytes of text in a FASTA file."""
     with open(path, "rb") as file:
         head = file.read(18)
     return Path(path).stat().st_size * (_INFLATED if find_kind(head, path) else 1)

@@ -1,4 +1,4 @@
-"""Letters of nucleotide sequences as small numbers: what each byte of text is."""
+"""Letters of nucleotide sequences as small numbers: a class for each byte of text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LETTERS = _letters()
 
 
 def is_sequence(letters: bytes) -> bool:
-    """Whether these bytes, blanks left out, are letters of nucleotides or proteins, gaps or stops."""
+    """Whether these bytes, blanks aside, are letters of nucleotides or proteins, gaps or stops."""
     return b"\0" not in letters and bytes([BAD]) not in letters.translate(LETTERS)
 
 
@@ -31,5 +31,5 @@ _NOT_PROTEIN = bytes(set(range(256)) - set(b"EFILPQJOZefilpqjoz"))
 
 
 def protein_letters(letters: bytes) -> int:
-    """How many of these bytes are letters that no nucleotide code has."""
+    """How many of these bytes are letters that are no nucleotide code."""
     return len(letters.translate(None, _NOT_PROTEIN))

@@ -1,4 +1,4 @@
-"""What every command that reads sequences is asked alike: which files, how they are read, which records."""
+"""The options shared by all commands that read sequences: files, how to read them, which records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEFAULTS: Mapping[str, Any] = {"input_format": "fasta", "column": "sequence", "s
 
 
 def with_inputs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument INPUT..., and the options above."""
+    """A decorator that adds the argument INPUT... and the options above to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -45,7 +45,7 @@ def open_asked(
     asked: Mapping[str, Any], paths: Sequence[str] | None = None, *, records: bool = False,
     named: bool = False, block: int | None = None,
 ) -> Inputs:  # fmt: skip
-    """The source of the files that were asked for; see :func:`~penstock.sequences.inputs.open_inputs`.
+    """The source of the given files; see :func:`~penstock.sequences.inputs.open_inputs`.
 
     Args:
         asked: the options by name.
@@ -67,12 +67,12 @@ def open_asked(
 
 
 def sample_of(asked: Mapping[str, Any]) -> dict[str, int] | None:
-    """What ``summary.json`` says of the sample."""
+    """The sample's entry in ``summary.json``."""
     return {"records": asked["sample"], "seed": asked["seed"]} if asked["sample"] else None
 
 
 def warnings_of(asked: Mapping[str, Any], *, records: int, letters: int, protein: int) -> list[str]:
-    """What is odd in the records that were read, whatever is made of them.
+    """Warnings about the records that were read.
 
     Args:
         asked: the options by name.

@@ -45,7 +45,7 @@ _NAMES = {
 
 
 def need_matplotlib() -> None:
-    """See that pictures can be drawn.
+    """Check that matplotlib is available.
 
     Raises:
         MissingExtra: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""The pictures of a run, as stages of it: records are measured by streaming, and drawn in a worker."""
+"""The pictures of a run, as stages: records are measured by streaming, and drawn in a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw(
     run: penstock.Run, source: Any, *, seed: int, limit: int | None,
     usage: Sequence[Mapping[str, Any]] = (), top: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Draw GC and lengths of all records, and what else there is; the files are in the run folder.
+    """Draw GC and lengths of all records, and any other pictures; the files are in the run folder.
 
     Args:
         run: an open run.
@@ -37,7 +37,7 @@ def draw(
 
 @dataclass(frozen=True)
 class DrawAll:
-    """Draw ``records``, and ``codons`` and ``kmers`` where there are such, each as PNG, SVG and PDF."""
+    """Draw ``records``, and ``codons`` and ``kmers`` if there are any, each as PNG, SVG and PDF."""
 
     def __call__(self, folder: Path, records: Any, usage: list[Any], top: Any) -> None:
         """Draw."""

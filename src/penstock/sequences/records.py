@@ -1,4 +1,4 @@
-"""Records of FASTA text one by one, each whole in memory: for what makes rows of them."""
+"""Records of FASTA text one by one, each whole in memory: for what turns them into rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing exactly N records, the same ones for any batching, without keeping them.
+"""Samples exactly N records, the same ones for any batching, without holding them.
 
 Each record has a number made from the seed, its file and where it begins; the N smallest are the
 sample. A pass over the files counts the numbers in 4,096 bins; the bin in which the N-th lies is
@@ -33,7 +33,7 @@ _PARQUET = 1 << 63
 
 
 def salt_of(seed: int, file: int | None) -> int:
-    """What is added to an offset (a row's number) before it is mixed.
+    """What is added to an offset (or row number) before it is mixed.
 
     Args:
         seed: of the sample.
@@ -53,7 +53,7 @@ class Bracket:
 
 @dataclass(frozen=True)
 class CountNumbers:
-    """Count the records of an item whose numbers lie in a bracket, by bin.
+    """Counts the records of an item whose numbers lie in a bracket, by bin.
 
     Returns int64 of 4,096 bins and three values for joining.
     """
@@ -63,7 +63,7 @@ class CountNumbers:
     width: int
 
     def __call__(self, item: Block | Rows) -> NDArray[np.int64]:
-        """Look at the line starts of a block, or the rows of a run."""
+        """Count the line starts of a block, or the rows of a run."""
         out = np.zeros(_BINS + 3, np.int64)
         if isinstance(item, Rows):
             out[[_ENDS_LINE, _ANY]] = 1
@@ -107,13 +107,13 @@ class CountNumbers:
 
 @dataclass(frozen=True)
 class AddNumbers:
-    """Puts the bins of neighbouring items together: a header may begin where another item ends."""
+    """Combines the bins of neighbouring items: a header may begin where another item ends."""
 
     order: Literal["items"] = "items"
     grain: None = None
 
     def start(self) -> NDArray[np.int64]:
-        """Of no text."""
+        """The state of no text."""
         return np.zeros(_BINS + 3, np.int64)
 
     def step(self, state: Any, result: Any) -> Any:
@@ -121,7 +121,7 @@ class AddNumbers:
         return self.merge(state, result)
 
     def merge(self, left: Any, right: Any) -> Any:
-        """Two neighbours as one."""
+        """Combine two neighbours."""
         if not right[_ANY] or not left[_ANY]:
             return right if right[_ANY] else left
         out = left.copy()
@@ -140,7 +140,7 @@ class AddNumbers:
 
 
 def narrow(bracket: Bracket, bins: NDArray[np.int64], wanted: int) -> tuple[Bracket | None, int]:
-    """Where the ``wanted``-th smallest number of a bracket lies.
+    """The bin that holds the ``wanted``-th smallest number of a bracket.
 
     Returns:
         ``(None, limit)`` when exactly ``wanted`` numbers of the bracket are at most ``limit``
@@ -159,7 +159,7 @@ def narrow(bracket: Bracket, bins: NDArray[np.int64], wanted: int) -> tuple[Brac
 
 
 def choose(run: penstock.Run, source: Any, wanted: int, seed: int) -> int:
-    """The limit under which exactly ``wanted`` records have their numbers; passes over the headers.
+    """The threshold below which exactly ``wanted`` records have their numbers; passes over the headers.
 
     Args:
         run: an open run.

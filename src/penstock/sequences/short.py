@@ -1,4 +1,4 @@
-"""``summary.json`` of a run: written by a step, so that the run knows what it should be, and published."""
+"""``summary.json`` of a run: written by a step, so that resume and verify know its content; published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEP = "summary"
 
 
 def publish(run: penstock.Run, told: Mapping[str, Any]) -> None:
-    """Publish it as it is, and print its warnings."""
+    """Publish it, and print its warnings."""
     run.publish(run.step(STEP, write, inputs={"told": told}, threads=1))
     warn(told)
 
@@ -30,6 +30,6 @@ def text_of(told: Mapping[str, Any]) -> str:
 
 
 def warn(told: Mapping[str, Any]) -> None:
-    """Print what it warns of."""
+    """Print its warnings."""
     for warning in told["warnings"]:
         foreign.warn(str(warning))

@@ -1,4 +1,4 @@
-"""Reading 64 bytes at a time inside compiled code.
+"""Loads and compares 64 bytes at a time inside compiled code.
 
 Covers masks of bytes, copies and loads at any place of an array of uint8, which numba has no words
 for. They are written for 64 bytes; LLVM makes them what the machine has. None checks bounds: the
@@ -118,7 +118,7 @@ def lowest(typing: Any, mask: Any) -> Any:
 
 @intrinsic
 def unowned(typing: Any, array: Any) -> Any:
-    """The same array without its owner, whose references every call would count (100 ns for five)."""
+    """The same array without its owner, whose reference count every call would change (100 ns for five)."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, args[0])

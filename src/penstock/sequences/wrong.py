@@ -1,4 +1,4 @@
-"""What is wrong with a file of sequences, in words: a byte that cannot be there, protein for nucleotides."""
+"""Error messages for bad sequence files: an invalid byte, protein instead of nucleotides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_PROTEIN = 0.05
 
 
 def in_block(block: Block, offset: int, kind: int, following: bytes | None = None) -> BadInput:
-    """The error for a byte of a block's file; as :func:`bad_byte`."""
+    """The error for a byte of a block's file, as :func:`bad_byte`."""
     return bad_byte(block.path, offset, kind, following, fastq=block.fastq)
 
 
@@ -110,7 +110,7 @@ def _first_text(path: str, fastq: bool) -> tuple[int, bytes]:
 
 
 def is_protein(protein: int, letters: int) -> bool:
-    """Whether so many letters that only proteins have, among all, are too many."""
+    """Whether so many protein-only letters among all are too many."""
     return protein > _MOST_PROTEIN * letters
 
 

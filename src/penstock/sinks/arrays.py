@@ -1,4 +1,4 @@
-"""Arrays of one shape, an item each: parts of ``.npy`` that can be mapped."""
+"""Arrays of one shape, one per item: parts are ``.npy`` files that can be mapped."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Arrays:
         return Receipt(parts=parts, value={"arrays": shapes, "holes": holes})
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """Write ``holes.json``: how many items, their names, dtypes and shapes, and who is missing.
+        """Write ``holes.json``: the number of items, names, dtypes, shapes, and the missing items.
 
         Raises:
             CannotKeep: parts differ in names, shape or dtype.
@@ -193,7 +193,7 @@ class ArrayParts(Sequence[Any]):
         return arrays.get("", arrays)
 
     def parts(self) -> Iterator[tuple[int, int, Any]]:
-        """(start, stop, array of these items) part by part, mapped; a dict of arrays where there are names.
+        """(start, stop, array of these items) by part, mapped; a dict of arrays if they have names.
 
         A part whose items were all set aside is left out.
         """

@@ -57,7 +57,7 @@ class Collect:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Keep the results inline while they are small, else in a part named by its first item.
+        """Keep the results inline while they are small, else in a part named after its first item.
 
         Not by its last: that is known only when the results end.
         """
@@ -83,7 +83,7 @@ class Collect:
         return Receipt(value=lines) if file is None else Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
-        """Put all results into ``results.jsonl``, receipt by receipt.
+        """Write all results to ``results.jsonl``, receipt by receipt.
 
         Raises:
             CannotKeep: they are over the cap.

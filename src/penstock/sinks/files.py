@@ -54,7 +54,7 @@ class Files:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Move what each item wrote to its final name, item by item as the results come."""
+        """Move what each item wrote to its final name, item by item as results come."""
         parts: list[Part] = []
         try:
             for item, result in enumerate(results, batch.start):
@@ -66,7 +66,7 @@ class Files:
         return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """List the names of all files in ``files.txt``, and remove what an attempt left under others."""
+        """List the names of all files in ``files.txt``, and remove leftovers of earlier attempts."""
         names: set[str] = set()
         sweep(folder, _LISTING)
         with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
@@ -77,7 +77,7 @@ class Files:
         return Closed((kept(folder / _LISTING, folder),), pattern=_NAMES)
 
     def result(self, folder: Path) -> list[Path]:
-        """The paths of what is kept, in item order."""
+        """The paths of the kept files, in item order."""
         with open(folder / _LISTING, encoding="utf-8") as listing:
             return [folder / line.rstrip("\n") for line in listing]
 

@@ -1,4 +1,4 @@
-"""Rows in Parquet files: one part for each grain, or one file in the end."""
+"""Rows in Parquet files: one part per grain, or one file in the end."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Parquet:
         return Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """Find the schema of all parts; with ``one_file`` put them together.
+        """Find the common schema of all parts; with ``one_file``, concatenate them.
 
         Raises:
             CannotKeep: a column has types in two parts that do not agree.

@@ -1,4 +1,4 @@
-"""Rows put apart by the hash of a key, so that all rows of a key are read together later."""
+"""Hash-partitions rows by a key, so that all rows of a key are read together later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Partitions:
-    """Puts rows apart by the hash of a key: the shuffle of a group-by or a join that is larger than memory.
+    """Hash-partitions rows by a key: the shuffle of a group-by or a join that is larger than memory.
 
     The function returns rows as for :class:`~penstock.sinks.Parquet`. All rows with the same values of
     ``by`` come into the same partition, in item order; :class:`penstock.sources.Partitions` then has the
@@ -84,12 +84,12 @@ class Partitions:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns of the key."""
+        """The key's columns."""
         return (self.by,) if isinstance(self.by, str) else tuple(self.by)
 
     @staticmethod
     def parts_for(size: int | str, each: int | str = "32MiB") -> int:
-        """How many partitions so many bytes of rows need for partitions of about ``each``; 1 to 1,024."""
+        """How many partitions of about ``each`` bytes so many bytes of rows need; 1 to 1,024."""
         whole = size if isinstance(size, int) else parse_size(size)
         return min(max(-(-whole // parse_size(each)), 1), _MOST)
 
@@ -97,7 +97,7 @@ class Partitions:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Put the rows of one grain apart; a grain without any has no file."""
+        """Partition the rows of one grain; a grain without rows has no file."""
         from penstock.sinks.rows import tables
 
         path = folder / f"split-{batch.start:09d}-{batch.stop - 1:09d}.parquet"
@@ -119,7 +119,7 @@ class Partitions:
         return Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """List the files, and rows and bytes of each row group, so that no reader asks every file.
+        """List files, and rows and bytes of each row group, so that readers need not open every file.
 
         Raises:
             CannotKeep: a column has types in two files that do not agree.
@@ -151,7 +151,7 @@ class Partitions:
         return Closed(tuple(kept(folder / name, folder) for name in made), pattern=_NAMES)
 
     def result(self, folder: Path) -> Partitioned:
-        """The partitions, a sequence: each has ``rows``, ``schema`` and gives its tables one by one."""
+        """The partitions, a sequence: each has ``rows``, ``schema`` and yields its tables one by one."""
         return Partitioned(folder)
 
     def _groups(self, draft: Path, schema: pa.Schema) -> Any:

@@ -1,4 +1,4 @@
-"""Names and proofs of parts, the files that sinks write, and the removal of leftovers."""
+"""Names and proofs of parts, the files that sinks write, and removal of leftovers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def part_name(batch: Batch, suffix: str) -> str:
 
 
 def kept(path: Path, folder: Path) -> Part:
-    """The proof that a file or folder is kept: its name in the run folder, its bytes, its digest."""
+    """The proof of a file or folder: its name in the run folder, its size, its digest."""
     return Part(path.relative_to(folder).as_posix(), *proof(path))
 
 
 def check(part: Part, folder: Path) -> Path:
-    """The path of a part that is about to be read, once its digest was seen to be that of its receipt.
+    """The path of a part about to be read, once its digest matches its receipt.
 
     Raises:
         ResultsDamaged: it is not, or the part is gone.
@@ -33,14 +33,14 @@ def check(part: Part, folder: Path) -> Path:
 
 
 def another(folder: Path, pattern: str, name: str) -> Path | None:
-    """Some part that is there besides ``name``; found without listing a folder that may hold 10^5 of them."""
+    """Some existing part other than ``name``; found without listing a folder that may hold 10^5 of them."""
     with os.scandir(folder) as entries:
         found = (entry.name for entry in entries if entry.name != name and fnmatch(entry.name, pattern))
         return next((folder / each for each in found), None)
 
 
 def sweep(folder: Path, pattern: str, names: Container[str] | None = None) -> None:
-    """Remove what killed runs left: drafts of names like ``pattern``, and finals not in ``names``.
+    """Remove leftovers of killed runs: drafts of names like ``pattern``, and finals not in ``names``.
 
     Only at close, when nobody writes any more. ``glob`` and ``tar`` do not read our journal. A close may
     be killed too, so what it writes is swept as well, before it is written.

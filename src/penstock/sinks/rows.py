@@ -1,4 +1,4 @@
-"""Rows on their way into a Parquet file: made into tables of one schema, and cut into row groups.
+"""Rows on their way into a Parquet file: converted to tables of one schema, and cut into row groups.
 
 Both depend on the rows alone and not on how they arrived, so that the file's bytes do not either.
 """
@@ -30,7 +30,7 @@ _LOOKAHEAD_BYTES = 8 << 20
 
 
 def tables(results: Iterator[Any], schema: pa.Schema | None) -> Iterator[pa.Table]:
-    """Turn what functions return into tables that all have one schema.
+    """Convert what functions return into tables that all have one schema.
 
     Args:
         results: tables, record batches, readers, dicts, lists of dicts, None, SetAside.
@@ -177,7 +177,7 @@ def _odd_column(name: Any, names: list[str]) -> str:
 def written_as(
     schema: pa.Schema, encoding: Mapping[str, str], statistics: bool | Sequence[str]
 ) -> dict[str, Any]:
-    """Options of a ParquetWriter that say how columns are encoded, see :class:`Parquet`.
+    """Options of a ParquetWriter for the encoding of columns, see :class:`Parquet`.
 
     Raises:
         TypeError: a column cannot be split, as it has no numbers.
@@ -215,7 +215,7 @@ def _leaves(field: pa.Field) -> list[str]:
 
 
 class RowGroups:
-    """Writes tables of one schema, cutting the row groups anew by the rows themselves.
+    """Writes tables of one schema, with row groups cut by the rows themselves, not by the tables.
 
     Args:
         path: the file.
@@ -250,7 +250,7 @@ class RowGroups:
             self._writer.close()
 
     def add(self, table: pa.Table) -> None:
-        """Take the rows of a table; write what fills row groups."""
+        """Take a table's rows; write the row groups that are full."""
         ends = np.cumsum(row_bytes(table))
         at = 0
         while at < table.num_rows:

@@ -1,4 +1,4 @@
-"""Schemas of parts of one table: whether they agree, and the one of all of them."""
+"""Schemas of the parts of one table: whether they agree, and their common schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMON = "_common_metadata"
 
 
 def list_parts(receipts: Iterable[tuple[Batch, Receipt]], listed: Any) -> set[str]:
-    """Write the parts of all receipts into a text file, from which ``listed_parts`` reads; their names."""
+    """Write the parts of all receipts into a text file for ``listed_parts``; returns their names."""
     names = set()
     for _, receipt in receipts:
         for part in receipt.parts:
@@ -36,7 +36,7 @@ def listed_parts(listed: Any) -> Iterator[Part]:
 
 
 def compare(schema: pa.Schema, path: Path, folder: Path, pattern: str, sink: str) -> None:
-    """Fail early, not in the end, when a part does not agree with one that is there.
+    """Fail early, not at the end, if a part does not agree with an existing one.
 
     Raises:
         TypeError: it does not; names items and column.
@@ -54,7 +54,7 @@ def compare(schema: pa.Schema, path: Path, folder: Path, pattern: str, sink: str
 
 
 def agreed(parts: Iterator[Part], folder: Path, sink: str) -> pa.Schema:
-    """The schema of all parts.
+    """The common schema of all parts.
 
     Raises:
         CannotKeep: a column has types in two parts that do not agree.

@@ -1,4 +1,4 @@
-"""Where the blocks of a BGZF file (bgzip, "blocked gzip") begin, by walking over their headers.
+"""Finds the blocks of a BGZF file (bgzip, "blocked gzip") by walking over their headers.
 
 BGZF is a series of gzip members of at most 64 KiB, each with its own size in its header and an
 empty one at the end (SAM/BAM specification, section 4.1), so it can be entered at any block.
@@ -22,7 +22,7 @@ def is_bgzf(head: bytes) -> bool:
 
 
 def group_blocks(path: str, size: int, span: int) -> tuple[array[int], array[int]] | None:
-    """Blocks in a row as groups of about ``span`` compressed bytes.
+    """Consecutive blocks in groups of about ``span`` compressed bytes.
 
     Args:
         path: the file.

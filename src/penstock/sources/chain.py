@@ -1,4 +1,4 @@
-"""Several sources, one after the other, as one."""
+"""Concatenates several sources into one."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Chain:
         ]
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Those of the sources; a key that came before is numbered: ``"range (2)"``."""
+        """The fingerprints of the sources; a key that occurred before is numbered: ``"range (2)"``."""
         return _numbered([source.fingerprint() for source in self._sources])
 
     def _kind(self) -> str:
@@ -113,7 +113,7 @@ class Chain:
         )
 
     def spans(self) -> Mapping[str, tuple[int, int]]:
-        """Those of the sources; all items of a source that does not know them."""
+        """The spans of the sources; all items of a source that has none."""
         found = []
         for i, source in enumerate(self._sources):
             offset = self._offset(i)

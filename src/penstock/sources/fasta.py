@@ -101,7 +101,7 @@ class Fasta:
         return self._paths
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        """The blocks of one call, one by one: use up each before the next.
+        """The blocks of one call, one by one: consume each before the next.
 
         Raises:
             BadInput: a file is gone, shorter than it was, cut off or damaged; also from the blocks.
@@ -120,7 +120,7 @@ class Fasta:
         return f"{self._paths[file]}, {packed}bytes {low} to {high}"
 
     def starts(self) -> Sequence[int]:
-        """Every block of plain files and bgzip; the first of each other stream."""
+        """Every block of plain and bgzip files; the first block of each other stream."""
         starts = array("q")
         for file, end in enumerate(self._ends):
             first = self._first(file)
@@ -128,7 +128,7 @@ class Fasta:
         return starts
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What tells each file from a changed one, by path."""
+        """Each file's fingerprint, by path."""
         return self.fingerprint_by("")
 
     def fingerprint_kind(self) -> str:
@@ -136,7 +136,7 @@ class Fasta:
         return self._telling.choose()
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The fingerprint, told in this way."""
+        """The fingerprint of this kind."""
         more = " as FASTQ" if self._fastq else ""
         return {path: text + more for path, text in self._telling.tell(kind).items()}
 
@@ -190,7 +190,7 @@ class Fasta:
 
 
 class Block:
-    """A stretch of a file's text; iterating gives its bytes in pieces of at most 256 KiB, once.
+    """A stretch of a file's text; iterating yields its bytes in pieces of at most 256 KiB, once.
 
     A piece is a memoryview that is good until the next one is asked for.
 
@@ -225,7 +225,7 @@ class Block:
         return self._pieces
 
     def placed(self) -> Iterator[tuple[int, bytes]]:
-        """The same pieces, each with where it begins in the file's text."""
+        """The same pieces, each with its offset in the file's text."""
         at = self.offset
         for piece in self._pieces:
             yield at, bytes(piece)
@@ -302,7 +302,7 @@ class _TextCursor:
 
 
 def inflater_of(kind: str, path: str) -> Inflater | FastqInflater:
-    """What gives the text of a stream of this kind."""
+    """The inflater for a stream of this kind."""
     if kind.startswith(FASTQ):
         return FastqInflater(kind.removeprefix(FASTQ).strip() or None, path)
     return Inflater(kind, path)
@@ -318,7 +318,7 @@ def shorter(path: str, size: int) -> BadInput:
 
 
 def see_end(file: BinaryIO, path: str) -> None:
-    """See that a file ends where it ended when its size was asked: the last record may go on.
+    """Check that a file still ends where it ended when its size was read: the last record may go on.
 
     Raises:
         BadInput: it does not.
@@ -337,7 +337,7 @@ def unreadable(error: OSError, path: str) -> BadInput:
 
 
 def line_of(path: str, offset: int, *, fastq: bool = False) -> int | None:
-    """The line that a byte of a file's text is in, counted from 1; None past the first GiB.
+    """The line number, from 1, of a byte in a file's text; None past the first GiB.
 
     Of a FASTQ file it is the file's own line.
     """

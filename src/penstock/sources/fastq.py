@@ -13,7 +13,7 @@ from penstock.sources.streams import Inflater
 
 
 class FastqInflater:
-    """As an :class:`~penstock.sources.streams.Inflater`, with FASTA text of what it gives.
+    """An :class:`~penstock.sources.streams.Inflater` that yields FASTA text.
 
     Args:
         kind: of the file's compression; None for plain text.
@@ -93,5 +93,5 @@ class FastqInflater:
 
 
 def line_in_fastq(line: int) -> int:
-    """The line of a FASTQ file from which a line of its FASTA text is, counted from 1."""
+    """The line of a FASTQ file, from 1, that a line of its FASTA text comes from."""
     return 4 * ((line - 1) // 2) + (line - 1) % 2 + 1

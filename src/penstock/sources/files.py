@@ -1,4 +1,4 @@
-"""Files, each an item."""
+"""Files, one per item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.sources.telling import MOST_FILES, Fingerprint, Telling
 
 
 class Files:
-    """Files, each an item: the function gets its ``Path``.
+    """Files, one per item: the function gets its ``Path``.
 
     Args:
         paths: one or more paths or glob patterns (``*``, ``?``, ``[...]``, ``**``). Files come in
@@ -46,7 +46,7 @@ class Files:
         return [Path(path) for path in self._paths[start:stop]]
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Bytes of each file, as they were when it was first asked for them; 0 of one that is gone."""
+        """Bytes of each file, as of the first request; 0 for one that is gone."""
         if self._sizes is None:
             self._sizes = array("q", map(_size, self._paths))
         return self._sizes[start:stop].tolist()
@@ -56,7 +56,7 @@ class Files:
         return self._paths[item]
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What tells each file from a changed one, by path.
+        """Each file's fingerprint, by path.
 
         Raises:
             BadInput: a file is gone, or no longer readable.
@@ -68,7 +68,7 @@ class Files:
         return self._telling.choose()
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The fingerprint, told in this way."""
+        """The fingerprint of this kind."""
         return self._telling.tell(kind)
 
     def spans(self) -> Mapping[str, tuple[int, int]]:

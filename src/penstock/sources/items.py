@@ -25,7 +25,7 @@ _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers of a range, each an item.
+    """The numbers of a range, one per item.
 
     Args:
         numbers: a ``range``, or n for ``range(n)``.
@@ -96,7 +96,7 @@ class Items:
         return {"_items": (), "_first": 0, "_count": self._count}
 
     def read(self, start: int, stop: int) -> Any:
-        """A slice of the sequence; in a worker, of the cargo that was loaded.
+        """A slice of the sequence; in a worker, of the loaded cargo.
 
         Raises:
             PenstockBug: the cargo does not hold these items.
@@ -107,7 +107,7 @@ class Items:
         return _cut(self._items, low, high)
 
     def name(self, item: int) -> str:
-        """A path or a short word is its own name; anything else goes by its number."""
+        """A path or a short word is its own name; anything else is named by its number."""
         index = item - self._first
         value = self._items[index] if 0 <= index < len(self._items) else None
         if isinstance(value, PurePath):
@@ -117,7 +117,7 @@ class Items:
         return str(item)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """BLAKE2b over the items, one after the other: their value where it is plain, else their pickle.
+        """BLAKE2b over the items in order: over the value of plain ones, else over the pickle.
 
         Raises:
             UsageError: an item over 1 MiB when pickled, or one that cannot be pickled.
@@ -138,7 +138,7 @@ class Items:
         return {"items": state.hexdigest()}
 
     def weigh(self, start: int, stop: int) -> int:
-        """Estimate the pickled bytes of these items from up to 8 of them; in the parent, cheap."""
+        """Estimated pickled bytes of these items, from up to 8 of them; in the parent, cheap."""
         count = stop - start
         if count <= 0:
             return 0
@@ -159,7 +159,7 @@ class Items:
         return self._pickled(start, stop)
 
     def load(self, start: int, cargo: bytes) -> None:
-        """Take the items of a batch, in the worker, in place of those before."""
+        """Replace the worker's items by those of a batch."""
         self._items = pickle.loads(cargo)
         self._first = start
 

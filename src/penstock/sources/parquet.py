@@ -1,4 +1,4 @@
-"""Rows of Parquet files, read a row group at a time and never a whole file."""
+"""Rows of Parquet files, read one row group at a time and never a whole file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ParquetRows:
 
     @property
     def schema(self) -> pa.Schema:
-        """The chosen columns, with the types that all files fit into."""
+        """The chosen columns, with types that fit all files."""
         return self._schema
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class ParquetRows:
             yield from batch.to_pylist()
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Uncompressed bytes of the chosen columns: of a row group, or a row's share of them."""
+        """Uncompressed bytes of the chosen columns: of a row group, or a row's share of one."""
         if self._item == "group":
             return self._bytes[start:stop].tolist()
         hints: list[int] = []
@@ -135,7 +135,7 @@ class ParquetRows:
         return f"{self._paths[file]}, row {item - self._rows_before(first)}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """What tells each file from a changed one, and the chosen columns, by path."""
+        """A fingerprint of each file and the chosen columns, by path."""
         return self.fingerprint_by("")
 
     def fingerprint_kind(self) -> str:
@@ -143,7 +143,7 @@ class ParquetRows:
         return self._telling.choose()
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The fingerprint, told in this way."""
+        """The fingerprint of this kind."""
         chosen = "" if self._columns is None else f" {self._columns}"
         chosen += f" dictionary {self._dictionary}" if self._dictionary else ""
         return {path: text + chosen for path, text in self._telling.tell(kind).items()}

@@ -13,7 +13,7 @@ from penstock.stored import Stored
 
 
 class Partitions:
-    """Partitions that :class:`penstock.sinks.Partitions` keeps; an item is one, an iterable of tables.
+    """Partitions kept by :class:`penstock.sinks.Partitions`; an item is one of them, an iterable of tables.
 
     The tables come in the order of the items that gave their rows, at most 65,536 rows at a time, so that a
     function that needs no more than that holds no partition. ``item.table()`` is all of it.
@@ -57,6 +57,6 @@ class Partitions:
         return f"partition {item} of {where}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of the lists that name every file with its digest."""
+        """The fingerprint of the lists that name every file with its digest."""
         folder = self._partitioned.folder
         return {name: digest(folder / name) for name in (INDEX, GROUPS)}

@@ -1,4 +1,4 @@
-"""Resolves paths and patterns that a user gives to files, or says why there are none."""
+"""Resolves a user's paths and patterns to files, or says why there are none."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _NEVER = 1 << 62
 
 
 class FastaRecords(Fasta):
-    """As :class:`Fasta`, with whole records: an item is a :class:`Block` that begins with a record's header.
+    """As :class:`Fasta`, with whole records: an item is a :class:`Block` that begins with a header.
 
     A block is read on past its end until its last record ends, and begins with the first header whose
     line end before it lies in the block; so each record is in exactly one item, however large it is, and an

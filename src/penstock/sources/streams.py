@@ -1,4 +1,4 @@
-"""Compressed streams, told by their first bytes and inflated piece by piece.
+"""Compressed streams, recognised by their first bytes and inflated piece by piece.
 
 Covers gzip (bgzip's blocks too), zstd, bzip2 and xz, with concatenated members, and says of every
 stream whether it was whole. Never inflates more than a piece at a time, however well it was
@@ -89,7 +89,7 @@ class Inflater:
         self._fed = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Everything that these next bytes give, in pieces of at most 256 KiB, none of them empty.
+        """Everything that the next bytes yield, in non-empty pieces of at most 256 KiB.
 
         Raises:
             BadInput: the stream is damaged, or something else follows it.
@@ -127,7 +127,7 @@ class Inflater:
                 return
 
     def end(self) -> tuple[bytes, ...]:
-        """The stream has been fed whole; nothing is left to give.
+        """The stream has been fed completely.
 
         Raises:
             BadInput: it is cut off.

@@ -1,4 +1,4 @@
-"""How the files of a source are told from changed ones: by their content, or by size and time."""
+"""How a source's files are fingerprinted: by their content, or by size and mtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOW = {"content": files.fingerprint_content, "stat": files.fingerprint_stat, "s
 
 
 class Telling:
-    """Tells the files of a source.
+    """Fingerprints the files of a source.
 
     Args:
         paths: the files.
@@ -41,7 +41,7 @@ class Telling:
         self._how = how
 
     def choose(self) -> str:
-        """``"content"`` or ``"stat"``.
+        """The kind of fingerprint: ``"content"`` or ``"stat"``.
 
         Raises:
             BadInput: a file is gone.
@@ -57,7 +57,7 @@ class Telling:
         return "content" if total <= _MOST_BYTES else "stat"
 
     def tell(self, how: str = "") -> dict[str, str]:
-        """A text for each file, by its path, that changes when the file does.
+        """Each file's fingerprint, by path.
 
         Raises:
             BadInput: a file is gone, or no longer readable.

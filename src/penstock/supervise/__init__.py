@@ -1,4 +1,4 @@
-"""Supervision of a command that knows nothing of us: what its whole tree holds, who ended it, what it needed.
+"""Supervises any command: the memory of its whole tree, who ended it, what it needed.
 
 In reading order: ``command`` (start it, signal it, end it), ``tree`` (what each process holds),
 ``group`` (its control group, where that is ours alone), ``cadence`` (when to look again), ``common_pages``

@@ -1,4 +1,4 @@
-"""When to look at a tree again: seldom in calm, at once near a limit, and for a bounded share of a core."""
+"""When to read a tree again: seldom in calm, at once near a limit, and for a bounded share of a core."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pace(cost: float, credit: float, changed: bool, before: float, distance: flo
 
 
 class Cadence:
-    """The seconds between readings, by what these have cost so far."""
+    """The interval between readings, adapted to their cost so far."""
 
     def __init__(self) -> None:
         self.interval = _QUICK
@@ -57,15 +57,15 @@ class Cadence:
 
 
 class ListingTimes:
-    """When to read each process and whose it is: more often soon after the start, when much changes."""
+    """When to list each process and its owner: more often soon after the start, when much changes."""
 
     def __init__(self) -> None:
         self._at, self._every = 0.0, _FIRST_LIST
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time, in seconds since the epoch."""
+        """Whether it is time; in seconds since the epoch."""
         return now - self._at >= self._every
 
     def done(self, now: float) -> None:
-        """They were read."""
+        """The listing was made."""
         self._at, self._every = now, min(2 * self._every, _LIST)

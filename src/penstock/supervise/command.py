@@ -24,7 +24,7 @@ _WORSE = 100
 
 
 class CannotStart(Exception):
-    """The command is not there, or cannot be executed.
+    """The command does not exist, or cannot be executed.
 
     Args:
         message: one sentence.
@@ -37,12 +37,12 @@ class CannotStart(Exception):
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what the tree's processes leave behind: nothing gets away unseen."""
+    """Become a subreaper of what the tree's processes leave behind, so that nothing escapes."""
     lineage.adopt_orphans()
 
 
 def start(argv: list[str], mask: Iterable[int]) -> int:
-    """Start a command; its process number.
+    """Start a command; returns its pid.
 
     Args:
         argv: the command and its arguments.
@@ -100,7 +100,7 @@ def _score() -> int:
 
 
 def send(pid: int, number: int) -> None:
-    """Signal a process; that it is gone, or another user's, is no matter."""
+    """Signal a process; one that is gone, or another user's, is skipped."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
@@ -116,7 +116,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def end(tree: Tree, seconds: float = 10.0) -> None:
-    """Kill every process of the tree at once; returns when none is left but zombies, or after ``seconds``."""
+    """Kill every process of the tree; returns when only zombies are left, or after ``seconds``."""
     deadline = time.monotonic() + seconds
     # Stopped, it starts no further children: a fork storm cannot outrun this.
     for _ in range(3):

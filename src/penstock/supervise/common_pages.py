@@ -1,4 +1,4 @@
-"""Pages that forked processes have in common, which adding up processes counts several times.
+"""Copy-on-write pages that forked processes share, which summing over processes counts several times.
 
 They are told by proportional shares, which the kernel walks page by page: read as often as that cost allows.
 """
@@ -17,7 +17,7 @@ _SELDOM = 1.0
 
 
 class CommonPages:
-    """What the processes of a tree have in common.
+    """Pages that the processes of a tree share.
 
     Args:
         tree: the processes, as they were read last.
@@ -34,11 +34,11 @@ class CommonPages:
         """CPU seconds that reading shares took so far."""
 
     def may_be(self) -> bool:
-        """Whether any two may have anonymous pages in common: programs of their own have not."""
+        """Whether any two may share anonymous pages: separately started programs do not."""
         return any(each.forked for each in self._tree.processes.values())
 
     def apart(self) -> int:
-        """Anonymous bytes of the tree, less what was found in common and what new forks brought with them."""
+        """Anonymous bytes of the tree, less pages known to be shared and those that new forks brought."""
         processes = self._tree.processes
         new = processes.keys() - self._known
         born = sum(
@@ -47,7 +47,7 @@ class CommonPages:
         return self._tree.anonymous - self._common - born
 
     def is_worth_reading(self, now: float, above: bool) -> bool:
-        """Whether to read shares for a usual reading of the tree.
+        """Whether to read proportional shares for an ordinary reading of the tree.
 
         Args:
             now: seconds since the epoch.
@@ -60,7 +60,7 @@ class CommonPages:
         return new or above or now >= self._at + _SELDOM
 
     def may_be_read(self, now: float) -> bool:
-        """Whether to read shares where much depends on it.
+        """Whether to read proportional shares where much depends on it.
 
         In a storm of forks the sum grows: then they are read again and again, whatever it takes.
         """
@@ -68,7 +68,7 @@ class CommonPages:
         return now >= self._next and (grown or self._credit_at(now) > 0)
 
     def read(self, now: float) -> None:
-        """Read the shares of all processes that have memory of their own."""
+        """Read the proportional shares of all processes with an address space of their own."""
         begin = time.thread_time()
         processes = {pid: each for pid, each in self._tree.processes.items() if not each.inside}
         self._common = sum(process.in_common() for process in processes.values())

@@ -1,4 +1,4 @@
-"""The innermost control group of this process: one counter for the whole tree, where it holds nothing else.
+"""The innermost control group of this process: one counter for the whole tree, if it holds nothing else.
 
 Covers both versions. Whether it is ours alone is looked at again and again: a shell that waits for us
 may be in it (a batch script), anything else makes it somebody else's too.
@@ -43,7 +43,7 @@ class Group:
         return os.getpid() in ancestors(pid) or has_ended(pid)
 
     def used(self) -> int | None:
-        """Anonymous + shared bytes of the group and those below it; None where that is not told.
+        """Anonymous + shared bytes of the group and those below it; None if unknown.
 
         With pipe buffers where these are told: on v1 the kernel's memory for a command that looks at very
         many files cannot be told from them, and is none that the command holds.
@@ -63,7 +63,7 @@ class Group:
         return self._kills.value(b"oom_kill ")
 
     def is_ours(self, tree: Collection[int]) -> bool:
-        """Whether it holds all of ``tree``, and else only this process and those that wait for it."""
+        """Whether it holds all of ``tree``, and besides only this process and those waiting for it."""
         if self.folder is None or self._memory.held() is None:
             return False
         outside = set(tree)

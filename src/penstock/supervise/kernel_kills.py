@@ -1,4 +1,4 @@
-"""Kernel kills around a command: the counters of its groups and of the machine, and their rises."""
+"""Kernel kills around a command: the counters of its groups and of the machine, and their increases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCOPES: tuple[Scope, ...] = ("ours", "group", "machine")
 
 
 class KernelKills:
-    """The ceilings over a command, and what their counters of kernel kills told.
+    """The ceilings over a command, and the history of their kill counters.
 
     Args:
         gauge: the ceilings.
@@ -38,15 +38,15 @@ class KernelKills:
         return bool(self._counts)
 
     def is_due(self, now: float) -> bool:
-        """Whether the last look was long enough ago."""
+        """Whether the last reading is old enough."""
         return now - self._looked >= _LOOK
 
     def has_risen(self) -> bool:
-        """Whether the group's own counter moved since it was read: that is quickly asked."""
+        """Whether the group's own counter has moved since it was read: a quick check."""
         return self._group.kernel_kills() != self._in_group
 
     def look(self, now: float, held: int, *, ours: bool) -> None:
-        """Read the ceilings, and compare their counters with the last time.
+        """Read the ceilings, and compare their counters with the last reading.
 
         Args:
             now: seconds since the epoch.

@@ -1,4 +1,4 @@
-"""What a supervised command leaves in a run folder: events as it goes, a page and the facts at the end.
+"""The run folder of a supervised command: events as it goes, a page and the facts at the end.
 
 Each event is handed to the kernel at once, and a reading is written at least every second: after
 anything, also after everything was killed at once, the last second is there.
@@ -78,7 +78,7 @@ class CommandRecord:
         os.write(self._events, event_lines.to_line(event).encode(errors="replace") + b"\n")
 
     def facts(self, values: Mapping[str, Any]) -> None:
-        """Write what is known at the end, as JSON."""
+        """Write the facts known at the end, as JSON."""
         if self._lost():
             return
         with atomic(self._state_dir / layout.EXEC, durable=False) as draft:

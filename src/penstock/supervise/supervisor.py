@@ -1,4 +1,4 @@
-"""Supervises a command: reaps processes, forwards signals, samples memory, ends what goes over budget.
+"""Supervises a command: reaps processes, forwards signals, samples memory, kills what goes over budget.
 
 One thread, no handlers: signals are blocked and waited for, together with the time of the next reading.
 """
@@ -47,7 +47,7 @@ _HIGH = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How it ended, and what it took. Sizes in bytes, times in seconds."""
+    """The outcome of a command, and what it needed. Sizes in bytes, times in seconds."""
 
     code: int
     """For the shell: the command's own, 128 + its signal, or 3 when it went over the budget."""
@@ -78,7 +78,7 @@ _HANGING = (
 
 
 class Supervisor:
-    """Runs one command to its end, and all that it has started.
+    """Runs one command to its end, with all that it starts.
 
     Args:
         argv: the command and its arguments.
@@ -122,7 +122,7 @@ class Supervisor:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> Ending:
-        """Start the command and stay until it, and what it left behind, has ended.
+        """Start the command and wait until it, and what it left behind, has ended.
 
         Raises:
             CannotStart: it is not there or cannot be executed.

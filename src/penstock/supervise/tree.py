@@ -1,4 +1,4 @@
-"""What each process of a tree holds, from ``/proc``, kept open and read again and again.
+"""The memory of each process of a tree, from ``/proc`` files that are kept open.
 
 The supervisor adopts orphans (it is a subreaper), so a process that has been seen stays in the tree
 until it ends, also when it has left its session or its parent has ended.
@@ -24,7 +24,7 @@ _LONGEST = 200
 
 
 class Process:
-    """One process, as it was when last read. All sizes in bytes.
+    """One process as of its last reading. All sizes in bytes.
 
     Args:
         pid: its number.
@@ -75,11 +75,11 @@ class Process:
 
     @property
     def inside(self) -> bool:
-        """Whether it runs in its parent's very memory, which counts there: it runs no program of its own."""
+        """Whether it still runs in its parent's address space (it has not called exec), counted there."""
         return self._host > 0
 
     def read(self, now: float) -> bool:
-        """Read it anew; False when it has ended."""
+        """Read it again; False when it has ended."""
         if self._host:
             if proc.same_memory(self.pid, self._host):
                 return True
@@ -122,7 +122,7 @@ class Process:
         return mark._replace(mark=0, held=0, before=0, faults=0, huge=huge, collapsed=collapsed)
 
     def own(self, shared: int) -> None:
-        """Give it the shared memory that it was first seen to hold, also what it does not map. In bytes."""
+        """Set the shared memory that it was first seen to hold, mapped or not. In bytes."""
         self._owned = shared
         self._add_owned()
         self.highest = max(self.highest, self.memory + self.rise)
@@ -131,7 +131,7 @@ class Process:
         self.memory = self.anonymous + max(self.shared, self._owned)
 
     def last_rise(self, most: int, faults: int) -> int:
-        """How far it went, after the last reading, above what it held then, as the kernel told at its end.
+        """How far its memory rose after the last reading, as the kernel reported at its end.
 
         Args:
             most: the most that was resident, of it or of a child that it had waited for.
@@ -147,11 +147,11 @@ class Process:
 
     @property
     def held(self) -> int:
-        """What it held when last read, the more of two readings: a process that ends shrinks first."""
+        """Bytes at the last reading, the higher of the last two: a process that ends shrinks first."""
         return max(self.memory, self._before)
 
     def children(self, *, of_threads: bool) -> Iterator[int]:
-        """Its children: of its main thread, and of the others too if asked for."""
+        """Its children: of its main thread, and on request of its other threads too."""
         main = f"/proc/{self.pid}/task/{self.pid}/children"
         yield from map(int, (self._children.read() if self._kept else slurp(main)).split())
         if of_threads and self.threads > 1:
@@ -161,7 +161,7 @@ class Process:
                         yield from map(int, slurp(f"{thread}/children").split())
 
     def in_common(self) -> int:
-        """What of its anonymous memory is others' share of pages in common; slow (20 ms a GiB).
+        """How much of its anonymous memory is other processes' share of common pages; slow (20 ms a GiB).
 
         0 where that is not told: another user's process, or an old kernel.
         """
@@ -170,7 +170,7 @@ class Process:
         return max(whole - part, 0)
 
     def renamed(self) -> bool:
-        """Look at its command line again; whether it runs another program now."""
+        """Read its command line again; returns whether it runs another program now."""
         command = _line_of(self.pid)
         if command in ("", self.command):  # empty: it is about to end
             return False
@@ -200,7 +200,7 @@ class Tree:
         """Those alive at the last reading."""
 
     def read(self, now: float) -> list[Process]:
-        """Read them all anew; those that have ended since the last reading."""
+        """Read them all again; returns those that have ended since the last reading."""
         self._turn += 1
         self.huge.recent()
         of_threads = self._turn % _THREADS_EVERY == 0
@@ -232,26 +232,26 @@ class Tree:
         return ended
 
     def members(self) -> set[int]:
-        """Those alive at the last reading, and those that have come since: none is too young for a signal."""
+        """Those alive at the last reading, and any started since: none is too young for a signal."""
         return {*self.processes, *proc.descendants(self._root)}
 
     @property
     def anonymous(self) -> int:
-        """Anonymous bytes at the last reading; pages that two have in common count twice."""
+        """Anonymous bytes at the last reading; pages that two share count twice."""
         return sum(process.anonymous for process in self.processes.values())
 
     @property
     def shared(self) -> int:
-        """Bytes of shared memory that processes map, each counted as often as it is mapped."""
+        """Bytes of shared memory that processes map, counted once per mapping."""
         return sum(process.shared for process in self.processes.values())
 
     def largest(self, most: int) -> list[Process]:
-        """Those that hold most, the largest first."""
+        """The largest processes, in descending order."""
         return sorted(self.processes.values(), key=lambda each: -each.memory)[:most]
 
 
 def slurp(path: str) -> bytes:
-    """A small file of ``/proc``; empty when it is gone or not ours to read."""
+    """Read a small file of ``/proc``; empty if it is gone or not readable."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read() or b""
@@ -260,7 +260,7 @@ def slurp(path: str) -> bytes:
 
 
 def command_of(pid: int) -> str:
-    """A process's command line, as one would type it, shortened; empty when it is gone."""
+    """A process's command line as one would type it, shortened; empty if it is gone."""
     return _line_of(pid) or slurp(f"/proc/{pid}/comm").decode(errors="replace").strip()
 
 
@@ -274,13 +274,13 @@ def _line_of(pid: int) -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or a zombie."""
+    """Whether a process is gone or a zombie."""
     stat = slurp(f"/proc/{pid}/stat")
     return not stat or after_command(stat)[:1] in b"ZX"
 
 
 def ancestors(pid: int) -> Iterable[int]:
-    """The process's parent, its parent, and so on, as far as they can be seen."""
+    """The process's parent, its parent, and so on, as far as they are visible."""
     while pid > 1:
         stat = slurp(f"/proc/{pid}/stat")
         if not stat:

@@ -1,4 +1,4 @@
-"""What is told of a supervised tree as events: its readings, its processes, those that were killed."""
+"""Events of a supervised tree: its readings, its processes, and those that were killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEARTBEAT, _OFTEN = 1.0, 0.2
 
 
 class TreeEvents:
-    """Tells observers of a tree; a reading is the highest since the one told before.
+    """Emits a tree's events; each reading is the highest since the last one emitted.
 
     Args:
         observers: called with every event.
@@ -34,11 +34,11 @@ class TreeEvents:
         self._killed: set[int] = set()
 
     def __call__(self, event: ev.Event) -> None:
-        """Tell an event."""
+        """Emit an event."""
         self._observers(event)
 
     def read(self, watch: TreeMemory, now: float) -> None:
-        """Take a reading, and tell the highest where it is time."""
+        """Take a reading, and emit the highest when due."""
         self._least = min(self._least, watch.free)
         if watch.used >= self._highest[0]:
             largest = watch.tree.largest(_MOST_NAMED)
@@ -49,7 +49,7 @@ class TreeEvents:
             self.tell_reading(now)
 
     def tell_reading(self, now: float) -> None:
-        """Tell the highest reading, and which processes held most of it."""
+        """Emit the highest reading, and the processes that held most of it."""
         self._told_at = now
         used, processes = self._highest
         self._told = used
@@ -62,7 +62,7 @@ class TreeEvents:
         self._highest, self._least = (0, []), math.inf
 
     def name(self, now: float, pid: int, name: str) -> None:
-        """Tell what a process is called, where that is new."""
+        """Emit a process's name if it is new."""
         if self._names.get(pid) != name:
             if len(self._names) > 10_000:
                 self._names.clear()
@@ -70,7 +70,7 @@ class TreeEvents:
             self(ev.ProcessSeen(at=now, pid=pid, command=name))
 
     def killed(self, now: float, gone: Iterable[Gone], for_sure: Container[int]) -> None:
-        """Tell the processes that the kernel killed for sure, each once."""
+        """Emit the processes that the kernel certainly killed, each once."""
         for each in [each for each in gone if each.pid in for_sure and each.pid not in self._killed]:
             self._killed.add(each.pid)
             self.name(now, each.pid, each.command)

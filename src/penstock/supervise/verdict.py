@@ -1,4 +1,4 @@
-"""Who ended the command? From exit status, counters, signals received and the last readings. Pure.
+"""Who ended the command? Judged from exit status, counters, signals received and last readings. Pure.
 
 Nothing is guessed: what the evidence does not tell is said not to be known.
 """
@@ -25,7 +25,7 @@ _CRASHES = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGS
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A process that has ended, as it was last seen."""
+    """A process that has ended, as last seen."""
 
     pid: int
     command: str
@@ -45,7 +45,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A counter of kernel kills has risen between two readings."""
+    """An increase of a kernel-kill counter between two readings."""
 
     count: int
     origin: str
@@ -59,7 +59,7 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class SentSignal:
-    """A signal that this process was sent, and passed on."""
+    """A signal that this process received and forwarded."""
 
     signal: int
     at: float
@@ -75,7 +75,7 @@ class SentSignal:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """We ended the tree, for the budget."""
+    """We killed the tree because of the budget."""
 
     used: int
     line: int
@@ -91,7 +91,7 @@ class Over:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that is known at the end. Sizes in bytes, times in seconds since the epoch."""
+    """Everything known at the end. Sizes in bytes, times in seconds since the epoch."""
 
     code: int | None
     """The command's exit code; None when a signal ended it."""
@@ -114,7 +114,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class CommandVerdict:
-    """Who, and the sentences that say it."""
+    """Who ended the command, and the sentences that say so."""
 
     by: By
     lines: tuple[str, ...]
@@ -123,7 +123,7 @@ class CommandVerdict:
 
 
 def judge(evidence: Evidence) -> CommandVerdict:
-    """Say who ended the command, and what the kernel did to its tree on the way."""
+    """Decide who ended the command, and what the kernel did to its tree before."""
     if evidence.over is not None:
         return CommandVerdict("budget", _over(evidence.over))
     kernel, killed = _kernel(evidence)
@@ -179,7 +179,7 @@ def _sigkill(evidence: Evidence, kernel_was_there: bool) -> tuple[By, str]:
 
 
 def told_by(rise: Rise, gone: Sequence[Gone], limit: str, now: float) -> CommandVerdict | None:
-    """What one rise of the counter tells while the command runs; None: not yet, or nothing of ours.
+    """What one increase of the counter means while the command runs; None: undecided, or not about us.
 
     Args:
         rise: of the counter.

@@ -1,4 +1,4 @@
-"""How much the tree holds, its peak, what is left, and when to look again.
+"""A tree's memory: how much it holds, its peak, what is left, and when to read again.
 
 Two ways of measuring. Where the control group is ours alone its counter tells at once what the whole
 tree holds, each page counted once. Elsewhere the anonymous memory of the processes is added up, which
@@ -34,7 +34,7 @@ _SMALL = MiB
 
 
 class TreeMemory:
-    """Reads a tree again and again.
+    """Reads a tree repeatedly.
 
     Args:
         gauge: the ceilings.
@@ -68,17 +68,17 @@ class TreeMemory:
         """How many processes were alive at the last reading of each."""
 
     def listen(self) -> None:
-        """Look at once when a file appears in ``/dev/shm``, from a thread with the signals blocked as now."""
+        """Read at once when a file appears in ``/dev/shm``, on a thread with the present signal mask."""
         self._shared.listen()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._shared.close()
 
     # ------------------------------------------------------------------ reading
 
     def read(self) -> float:
-        """Read once; the seconds until the next time."""
+        """Read once; returns the seconds until the next reading."""
         begin, now = time.thread_time(), time.time()
         apart, looking = self._common.spent, 0.0
         before, before_at = self.used, self.at
@@ -147,7 +147,7 @@ class TreeMemory:
         return max(used, largest) + self._shared.held
 
     def is_over(self, line: int) -> bool:
-        """Whether the tree holds more than ``line`` bytes for sure, no page counted twice.
+        """Whether the tree certainly holds more than ``line`` bytes, with no page counted twice.
 
         What it takes long to know is not asked all the time: it may say no for a moment.
         """
@@ -164,7 +164,7 @@ class TreeMemory:
         return self.used > line
 
     def last_second(self) -> tuple[int, float]:
-        """(the most that the tree held in the second up to the last reading, when that was)."""
+        """(the peak of the tree in the second up to the last reading, the time of that reading)."""
         return max((each for each in self._recent if each[1] >= self.at - 1.0), default=(self.used, self.at))
 
     def own(self) -> int:
@@ -211,7 +211,7 @@ class TreeMemory:
             self._raise_peak(self.used + rise, now)
 
     def count_kills(self, now: float | None = None) -> float:
-        """Read the ceilings and their counters of kernel kills; the CPU seconds that it took."""
+        """Read the ceilings and their kernel-kill counters; returns the CPU seconds that it took."""
         begin = time.thread_time()
         now = time.time() if now is None else now
         self.kills.look(now, self.last_second()[0], ours=self.group is not None)
@@ -226,7 +226,7 @@ class TreeMemory:
 
 
 class GroupSum:
-    """What the tree holds, where its control group holds nobody else: the group's sum less this process.
+    """A tree's memory from its control group, less this process, if the group holds nobody else.
 
     Args:
         group: which.
@@ -238,17 +238,17 @@ class GroupSum:
         self._before, self._own_before = group.used() or 0, meter.held()
 
     def used(self) -> int | None:
-        """Bytes that came since the beginning, those of this process not counted; None where not told."""
+        """Bytes added since the beginning, without those of this process; None if unknown."""
         used = self._group.used()
         return None if used is None else max(used - self._before - (self._meter.held() - self._own_before), 0)
 
     def is_ours(self, tree: Tree) -> bool:
-        """Whether it still holds the tree, and nobody else."""
+        """Whether it still holds exactly the tree."""
         return self._group.is_ours(tree.processes)
 
 
 class SharedFiles:
-    """Shared memory of the tree: files that its processes hold or map."""
+    """Shared memory of the tree: files that its processes hold open or map."""
 
     def __init__(self) -> None:
         self._shared = Shared()
@@ -258,16 +258,16 @@ class SharedFiles:
         """Bytes, each page once, at the last reading."""
 
     def listen(self) -> None:
-        """Look at once when a file appears in ``/dev/shm``."""
+        """Read at once when a file appears in ``/dev/shm``."""
         self._sentinel = Sentinel(lambda: self._shared.hear(self._owners))
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._sentinel is not None:
             self._sentinel.close()
 
     def read(self, tree: Tree, *, short: bool) -> None:
-        """Look at what is held, and tell each process which part is its own.
+        """Read what is held, and attribute it to processes.
 
         Args:
             tree: the processes, as just read.
@@ -287,14 +287,14 @@ class GoneProcesses(deque[Gone]):
         super().__init__(maxlen=64)
 
     def note(self, process: Process, now: float) -> None:
-        """A process was found to be gone."""
+        """A process was found gone."""
         if process.highest >= _SMALL:
             self.append(
                 Gone(process.pid, process.command, process.held, process.seen, now, most=process.highest)
             )
 
     def reap(self, pid: int, signal: int | None) -> None:
-        """A child of ours has ended that was found to be gone before: how is known now."""
+        """A child found gone earlier was reaped: its exit status is known now."""
         for place, gone in enumerate(self):
             if gone.pid == pid and not gone.reaped:
                 self[place] = replace(gone, signal=signal, reaped=True)
@@ -305,7 +305,7 @@ def _left(ceiling: Ceiling, used: int) -> int:
 
 
 def own_peak() -> int:
-    """The resident peak of this process, which a child's own begins with (the kernel's accounting)."""
+    """This process's peak RSS, which a child's own starts with (the kernel's accounting)."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

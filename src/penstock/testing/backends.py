@@ -1,4 +1,4 @@
-"""What every backend must do."""
+"""Conformance suite for a backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstock.testing.puppet import Puppet
 
 
 class BackendSuite(BackendDriver):
-    """Subclass it, give ``make``, and say which powers the backend does not have.
+    """Subclass it, give ``make``, and say which powers the backend lacks.
 
     Workers are driven with a :class:`penstock.testing.puppet.Puppet` in place of a job. Powers that
     a backend lacks are class attributes set to False; their tests are skipped with a sentence.
@@ -74,7 +74,7 @@ class BackendSuite(BackendDriver):
         self.no_matter(backend, worker)
 
     def no_matter(self, backend: Any, worker: int) -> None:
-        """Whatever is asked of a worker that is gone."""
+        """Check that calls about a dead worker do nothing."""
         backend.send(worker, puppet.Echo(1))
         for what in (backend.cut, backend.pause, backend.resume, backend.kill, backend.noted, backend.io):
             what(worker)
@@ -249,7 +249,7 @@ class BackendSuite(BackendDriver):
         assert self.next(backend, worker) == (True,)
 
     def busy(self, backend: Any, worker: int) -> None:
-        """It uses CPU."""
+        """Wait until a worker uses CPU."""
         at = backend.read()[worker].cpu
         self.until(lambda: backend.read()[worker].cpu > at + 0.05, "it uses no CPU")
 

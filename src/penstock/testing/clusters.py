@@ -1,4 +1,4 @@
-"""What every cluster must do."""
+"""Conformance suite for a cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARK = "PENSTOCK_CLUSTER_SUITE"
 
 
 def slowly(item: int) -> float:
-    """What the nodes work: a twentieth of a second an item."""
+    """The nodes' function: a twentieth of a second an item."""
     time.sleep(0.05)
     return item / 3
 
@@ -44,18 +44,18 @@ class ClusterSuite:
     """Subclass it, give ``make`` and ``kill``; nodes must see ``tmp_path`` of this machine."""
 
     def make(self) -> Any:
-        """A cluster of two nodes or more, not yet opened."""
+        """A cluster of two or more nodes, not yet opened."""
         raise NotImplementedError("a ClusterSuite needs make()")
 
     def kill(self, cluster: Any, node: str) -> None:
-        """End a node's process tree as hard as can be, behind the cluster's back."""
+        """Kill a node's process tree with SIGKILL, behind the cluster's back."""
         raise NotImplementedError("a ClusterSuite needs kill()")
 
     # ------------------------------------------------------------------ what the tests share
 
     @pytest.fixture
     def mark(self, monkeypatch: pytest.MonkeyPatch) -> str:
-        """In the environment of all that a test starts."""
+        """A mark in the environment of everything that a test starts."""
         mark = uuid.uuid4().hex
         monkeypatch.setenv(_MARK, mark)
         return mark
@@ -91,7 +91,7 @@ class ClusterSuite:
         cluster.open(job, told, options)
 
     def hear(self, cluster: Cluster, wanted: Callable[[], Any]) -> Any:
-        """Listen until something is there."""
+        """Receive until a condition holds."""
         deadline = time.monotonic() + _PATIENCE
         while not (found := wanted()):
             assert time.monotonic() < deadline, f"it did not happen in {_PATIENCE:.0f} s; told: {self.inbox}"
@@ -99,13 +99,13 @@ class ClusterSuite:
         return found
 
     def said(self, kind: type, node: str | None = None) -> list[Any]:
-        """What nodes said of one kind."""
+        """The messages of one kind from nodes."""
         return [
             told for token, told in self.inbox if isinstance(told, kind) and (node is None or token == node)
         ]
 
     def left(self, mark: str) -> list[int]:
-        """Processes, besides this one, that carry the mark."""
+        """Processes other than this one that carry the mark."""
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             try:
@@ -118,7 +118,7 @@ class ClusterSuite:
     # ------------------------------------------------------------------ the tests
 
     def test_a_run_keeps_the_same_bytes_as_on_one_machine(self, cluster: Any, tmp_path: Path) -> None:
-        """Of a list and of a sum of floats, whose bytes depend on the order."""
+        """For a list and a sum of floats, whose bytes depend on the order."""
         job = Job(source=Range(60), function=lambda item: item / 7, into=Collect())
         for name, where in (("here", {}), ("there", {"cluster": cluster})):
             report = job.run(tmp_path / name, budget="700MiB", **where)
@@ -129,7 +129,7 @@ class ClusterSuite:
     def test_leases_come_back_and_a_killed_node_is_told_of(
         self, cluster: Any, tmp_path: Path, mark: str
     ) -> None:
-        """Whole, by their time, and cut; then nothing but that it is lost, and no process is left."""
+        """Whole, by time, and cut; then only the loss, with no process left."""
         self.open(cluster, tmp_path)
         assert not cluster.nodes()
         assert cluster.coming()
@@ -176,7 +176,7 @@ class ClusterSuite:
         assert not (tmp_path / "unpickled").exists()
 
     def test_a_wait_ends_when_it_is_woken(self, cluster: Any, tmp_path: Path) -> None:
-        """From another thread, or before it began."""
+        """From another thread, or before the wait began."""
         self.open(cluster, tmp_path)
         began = time.monotonic()
         cluster.wake()

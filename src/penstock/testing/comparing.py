@@ -1,4 +1,4 @@
-"""Values of any of our kinds as values that ``==`` compares."""
+"""Converts values of any of our kinds to values that ``==`` can compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def comparable(value: Any) -> Any:
-    """Turn arrays, Arrow tables, containers and exceptions into plain values; iterators are used up.
+    """Convert arrays, Arrow tables, containers and exceptions to plain values; consumes iterators.
 
     Floats become their hexadecimal text, so that the last bit counts and NaN equals NaN.
     """

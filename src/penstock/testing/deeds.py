@@ -1,4 +1,4 @@
-"""What a worker of the fake backend does with an item, and where it is with it."""
+"""What a worker of the fake backend does with an item, and how far it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.engine import messages as m
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What it is to work one item, once."""
+    """The cost of working one item once."""
 
     seconds: float = 0.01
     memory: int = 1 * MiB
@@ -43,7 +43,7 @@ NUMBERS = {"no space": errno.ENOSPC, "io error": errno.EIO}
 
 @dataclass
 class FakeWorker:
-    """A worker, and what it is doing."""
+    """A worker and its current deed."""
 
     number: int
     ready: bool = False
@@ -75,7 +75,7 @@ class FakeWorker:
     raised: list[SetAside] = field(default_factory=list)
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the present deed began, without pauses."""
+        """Seconds since the current deed began, pauses excluded."""
         return (now if self.paused_at is None else self.paused_at) - self.began
 
     def held(self, now: float) -> int:
@@ -86,13 +86,13 @@ class FakeWorker:
         return int(self.deed.memory * min(share, 1.0))
 
     def cpu_of_deed(self, now: float) -> float:
-        """CPU seconds of the present deed so far."""
+        """CPU seconds of the current deed so far."""
         if self.deed is None or self.deed.end == "hangs":
             return 0.0
         return self.deed.cpu * self.elapsed(now)
 
     def finish(self, work: m.Work, stop: int, grain: int | None, now: float) -> m.Done:
-        """Its batch has ended before ``stop``; what it says of it."""
+        """Its batch has ended before ``stop``; returns its message."""
         self.work = None
         first, self.warm = not self.warm, self.warm or bool(self.calls)
         return m.Done(
@@ -111,7 +111,7 @@ class FakeWorker:
 def receipts(
     work: m.Work, stop: int, raised: Sequence[SetAside], grain: int | None
 ) -> Iterator[tuple[int, int, Receipt]]:
-    """What a sink that keeps items by their numbers would give for a batch."""
+    """The receipts of a batch from a sink that keeps items by number."""
     aside = {each.item: each for each in (*work.without, *raised)}
     size = grain or max(stop - work.start, 1)
     for start in range(work.start, stop, size):

@@ -1,4 +1,4 @@
-"""Drives the workers of a backend in a test: starts them, gives them orders, waits for what they say."""
+"""Drives a backend's workers in a test: starts them, sends orders, waits for answers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PATIENCE = 20.0
 
 
 class BackendDriver:
-    """What the tests of a backend share."""
+    """Shared by the tests of a backend."""
 
     def make(self) -> Any:
         """A backend, not yet opened."""
         raise NotImplementedError("a BackendSuite needs make()")
 
     def server(self, backend: Any) -> int | None:
-        """The process that starts the workers, where there is one; it is killed."""
+        """The process that starts the workers, if there is one; it is killed."""
         return None
 
     @pytest.fixture
@@ -46,7 +46,7 @@ class BackendDriver:
             pytest.skip(f"this backend says {power} = False")
 
     def next(self, backend: Any, worker: int, *, patience: float = PATIENCE) -> Any:
-        """What a worker says next: its message's content, or its Death."""
+        """A worker's next message, or its Death."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             for number, each in enumerate(self.inbox):
@@ -57,7 +57,7 @@ class BackendDriver:
         raise AssertionError(f"worker {worker} was not heard of for {patience:g} s")
 
     def begin(self, backend: Any) -> tuple[int, int]:
-        """Start a worker; (its number, its process)."""
+        """Start a worker; returns (its number, its pid)."""
         worker: int = backend.start()
         ready, _, pid = self.next(backend, worker)
         assert ready == puppet.READY
@@ -70,14 +70,14 @@ class BackendDriver:
         return answer
 
     def until(self, what: Callable[[], Any], why: str) -> None:
-        """Wait for something to come true."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + PATIENCE
         while not what():
             assert time.monotonic() < deadline, why
             time.sleep(0.01)
 
     def gone(self, *pids: int) -> None:
-        """Every one of these processes ends."""
+        """Wait until all these processes have ended."""
         self.until(lambda: not any(_runs(pid) for pid in pids), f"some of {pids} are still there")
 
 

@@ -1,4 +1,4 @@
-"""The engine's loop without a process and without waiting: a clock and a backend that are a script.
+"""A scripted backend: runs the engine's loop without processes and without waiting.
 
     backend = FakeBackend(lambda item, tries: Deed(memory=900 * MiB if item == 12 else 5 * MiB))
     done = simulate(backend, items=25, budget=300 * MiB)
@@ -30,7 +30,7 @@ _WHY = "as the script says"
 
 
 class FakeBackend:
-    """A backend whose workers are a script.
+    """A backend whose workers follow a script.
 
     Args:
         deeds: (item, how often it was begun before) -> what happens; the default for every item.
@@ -89,32 +89,32 @@ class FakeBackend:
     # ------------------------------------------------------------------ what a script may do
 
     def kill_from_outside(self, number: int, by: signal.Signals = signal.SIGKILL) -> None:
-        """Somebody else kills a worker."""
+        """Another program kills a worker."""
         if number in self._workers:
             self._die(self._workers[number], by)
 
     def stop_from_outside(self, number: int) -> None:
-        """Somebody else stops a worker, for good: it does nothing more, and holds what it holds."""
+        """Another program stops a worker for good; it keeps its memory."""
         worker = self._workers.get(number)
         if worker is not None and not worker.gone:
             self.pause(number)
             worker.stopped = True
 
     def continue_from_outside(self, number: int) -> None:
-        """Somebody else lets a stopped worker go on."""
+        """Another program continues a stopped worker."""
         worker = self._workers.get(number)
         if worker is not None and worker.stopped:
             worker.stopped = False
             self.resume(number)
 
     def lose_server(self) -> None:
-        """What workers are forked from is gone, and they with it."""
+        """The fork server dies, and all workers with it."""
         for worker in list(self._workers.values()):
             self._die(worker, signal.SIGKILL)
 
     @property
     def alive(self) -> list[int]:
-        """The workers that live now."""
+        """The workers alive now."""
         return [worker.number for worker in self._workers.values() if not worker.gone]
 
     @property
@@ -125,13 +125,13 @@ class FakeBackend:
     # ------------------------------------------------------------------ the backend: workers
 
     def open(self, setup: bytes, environment: Mapping[str, str], log: Path | None) -> None:
-        """Nothing is loaded."""
+        """Does nothing."""
 
     def preload(self, modules: Iterable[str]) -> None:
-        """Nothing is imported."""
+        """Does nothing."""
 
     def start(self) -> int:
-        """A worker is born in a moment."""
+        """Start a worker, ready after a moment."""
         self._number += 1
         worker = self._workers[self._number] = FakeWorker(self._number)
         fate = self._births(self._number)
@@ -152,7 +152,7 @@ class FakeBackend:
             self._say(worker, self._ready_says)
 
     def send(self, worker: int, content: Any) -> None:
-        """Begin what is asked."""
+        """Begin what the message asks."""
         here = self._workers.get(worker)
         if here is None or here.gone or here.stopped:
             return
@@ -170,7 +170,7 @@ class FakeBackend:
             self._begin_call(here, content.start)
 
     def wait(self, timeout: float) -> list[Answer]:
-        """Let time go by until something happened, at most so many seconds."""
+        """Advance the clock until something happens, at most so many seconds."""
         end = self.clock() + max(timeout, self.clock.grain)
         while not self._events and not self._woken and self.clock() < end:
             self.clock.advance(min(self.clock.next_due(), end))
@@ -179,34 +179,34 @@ class FakeBackend:
         return happened
 
     def wake(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         self._woken = True
 
     def close(self) -> None:
-        """Nobody is left."""
+        """Remove all workers."""
         self._workers.clear()
 
     # ------------------------------------------------------------------ the backend: watching
 
     def noted(self, worker: int) -> tuple[int, int, int]:
-        """Where a worker is."""
+        """The item and call that a worker is working on."""
         here = self._workers.get(worker)
         return (-1, -1, -1) if here is None else (here.item, *here.call)
 
     def early(self, worker: int) -> tuple[int, bytes]:
-        """The results so far of a batch that is worked apart."""
+        """The results so far of a batch whose calls are independent."""
         here = self._workers.get(worker)
         if here is None or here.work is None or not here.work.apart or here.at < here.work.start:
             return 0, b""
         return here.work.apart, b"".join(map(frame, range(here.work.start, here.at)))
 
     def cut(self, worker: int) -> None:
-        """End the batch behind the present call."""
+        """End the batch after the current call."""
         if worker in self._workers:
             self._workers[worker].cut = True
 
     def read(self) -> Mapping[int, Reading]:
-        """What the script says."""
+        """Readings from the script."""
         now = self.clock()
         self.peak = max(self.peak, self.held)
         return {
@@ -218,35 +218,35 @@ class FakeBackend:
         }
 
     def io(self, worker: int) -> int:
-        """None."""
+        """0."""
         return 0
 
     def overhead(self) -> int:
-        """None."""
+        """0."""
         return 0
 
     def shared(self) -> int:
-        """None."""
+        """0."""
         return 0
 
     def total(self) -> int | None:
-        """No counter tells it: the workers are added up."""
+        """None: the workers are added up."""
         return None
 
     def top(self) -> int:
-        """Nor the most of it."""
+        """0: see :meth:`total`."""
         return 0
 
     def fence(self, worker: int, most: int) -> None:
-        """No kernel is there to end a worker."""
+        """Does nothing."""
 
     @property
     def measure(self) -> str:
-        """Nothing is measured."""
+        """Says that nothing is measured."""
         return "memory is what a script says"
 
     def pause(self, worker: int) -> None:
-        """Its time stands still."""
+        """Stop a worker's time."""
         here = self._workers.get(worker)
         if here is not None and here.paused_at is None:
             self.paused.append(worker)
@@ -254,7 +254,7 @@ class FakeBackend:
             here.token += 1
 
     def resume(self, worker: int) -> None:
-        """Its time goes on."""
+        """Continue a worker's time."""
         here = self._workers.get(worker)
         if here is None or here.paused_at is None or here.stopped or here.gone:
             return
@@ -263,7 +263,7 @@ class FakeBackend:
         self._expect(here)
 
     def kill(self, worker: int) -> None:
-        """It dies, and its memory is back in a moment."""
+        """Kill a worker; its memory is free after a moment."""
         here = self._workers.get(worker)
         if here is not None and not here.gone:
             self.killed.append(worker)

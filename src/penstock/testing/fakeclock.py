@@ -1,4 +1,4 @@
-"""A clock for tests: time goes by only where somebody waits."""
+"""A fake clock for tests: time advances only when somebody waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from penstock.engine.parent.clock import Clock
 
 
 class FakeClock(Clock):
-    """A clock that stands still until somebody waits for something.
+    """A clock that stands still until somebody waits.
 
     Args:
         grain: seconds that go by at least in each wait and between two turns of the governor: larger
@@ -31,27 +31,27 @@ class FakeClock(Clock):
         return self._now
 
     def wall(self) -> float:
-        """Seconds since the epoch, of a day in 2001."""
+        """Seconds since the epoch, on a day in 2001."""
         return 1_000_000_000.0 + self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let time go by."""
+        """Advance the clock."""
         self.advance(self._now + seconds)
 
     def at(self, when: float, do: Callable[[], None]) -> None:
-        """Have something done at a time."""
+        """Schedule a callback at a time."""
         heapq.heappush(self._queue, (max(when, self._now), next(self._count), do))
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
-        """Have something done so many seconds from now."""
+        """Schedule a callback so many seconds from now."""
         self.at(self._now + seconds, do)
 
     def next_due(self) -> float:
-        """When something is to be done next; infinite where nothing is."""
+        """Time of the next callback; infinite if there is none."""
         return self._queue[0][0] if self._queue else math.inf
 
     def advance(self, until: float) -> None:
-        """Let time go by to a moment, doing what is due."""
+        """Advance to a time, running the callbacks that are due."""
         while self._queue and self._queue[0][0] <= until:
             when, _, do = heapq.heappop(self._queue)
             self._now = max(self._now, when)
@@ -61,7 +61,7 @@ class FakeClock(Clock):
             raise AssertionError(f"the run has not ended after {self._now:,.0f} s")
 
     def repeat(self, step: Callable[[], float | None], name: str) -> _Steps:
-        """Do it again and again as time goes by, from now on."""
+        """Call it periodically as time advances, from now on."""
         return _Steps(self, step)
 
 

@@ -1,4 +1,4 @@
-"""A cluster without a process and without waiting: nodes are a script, and time goes by where the lead waits.
+"""A scripted cluster: no process and no waiting; time advances where the lead waits.
 
     cluster = FakeCluster([FakeNode(speed=3), FakeNode(dies=40.0, zombie=True)], clock)
 
@@ -50,7 +50,7 @@ from penstock.testing.fakerun import _Book, _NoStop, _Output
 
 @dataclass(frozen=True, slots=True)
 class FakeNode:
-    """What befalls a node. Times are seconds from the begin."""
+    """The script of a node. Times are seconds from the start."""
 
     speed: float = 1.0
     """Items a second."""
@@ -82,7 +82,7 @@ class _FakeLife:
 
 
 class FakeCluster:
-    """Nodes that work as their script says.
+    """A cluster whose nodes follow their scripts.
 
     Args:
         nodes: what befalls each.
@@ -124,11 +124,11 @@ class FakeCluster:
         self.ended: list[str] = []
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
-        """Have them begin."""
+        """Start the nodes."""
         self.begin()
 
     def begin(self) -> None:
-        """The same without a job."""
+        """Start the nodes without a job."""
         for life in self._lives.values():
             self._clock.after(life.what.born, partial(self._be_born, life))
             if life.what.dies < math.inf:
@@ -154,15 +154,15 @@ class FakeCluster:
         self._clock.after(life.what.silence, told)
 
     def nodes(self) -> Mapping[str, Node]:
-        """Those that are ready."""
+        """The nodes that are ready."""
         return MappingProxyType(self._ready)
 
     def coming(self) -> str:
-        """How many are not born yet."""
+        """How many have not started yet."""
         return f"{self._unborn} are not born" if self._unborn else ""
 
     def send(self, node: str, message: Lease | Cut) -> None:
-        """Queue it."""
+        """Queue a message."""
         life = self._lives[node]
         if isinstance(message, Cut):
             for lease in life.leases:
@@ -217,7 +217,7 @@ class FakeCluster:
         return aside
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
-        """Let time go by until somebody has said something."""
+        """Advance the clock until there is a message."""
         until = self._clock() + timeout
         while not self._said and not self._woken and self._clock() < until:
             self._clock.advance(min(self._clock.next_due(), until))
@@ -227,34 +227,34 @@ class FakeCluster:
         return said
 
     def end(self, node: str) -> None:
-        """A zombie goes on all the same: nobody can reach it."""
+        """Kill a node; a zombie continues, since nobody can reach it."""
         self.ended.append(node)
         self._ready.pop(node, None)
 
     def wake(self) -> None:
-        """Have :meth:`wait` return."""
+        """Make :meth:`wait` return."""
         self._woken = True
 
     def close(self) -> None:
-        """Nobody works any more."""
+        """End all nodes."""
         for life in self._lives.values():
             life.alive = False
         self._ready.clear()
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
-        """Those of the script."""
+        """The nodes of the script."""
         return [
             NodeOffer("a host", 4 * GiB, "a script", 1, "a script", "a script", life.what.refused)
             for life in self._lives.values()
         ]
 
     def leave(self) -> None:
-        """Nothing else was asked for."""
+        """Does nothing: nothing else was allocated."""
 
 
 @dataclass
 class Led:
-    """A stage that a :class:`FakeCluster` worked, or is to work."""
+    """A stage for a :class:`FakeCluster`, before or after it ran."""
 
     lead: Lead
     cluster: FakeCluster
@@ -264,7 +264,7 @@ class Led:
 
     @property
     def kept(self) -> list[tuple[int, int]]:
-        """The intervals of the journal, in item order."""
+        """The intervals in the journal, in item order."""
         return sorted((line["kept"][0], line["kept"][1]) for line in self.lines if "kept" in line)
 
     @property
@@ -297,7 +297,7 @@ def lead(
     before: Learnt | None = None,
     keep: Callable[[Learnt], None] | None = None,
 ) -> Led:
-    """A stage that a fake cluster is to work: ``lead(...).lead.run()``.
+    """A stage to run on a fake cluster: ``lead(...).lead.run()``.
 
     Args:
         cluster: the nodes.

@@ -24,7 +24,7 @@ from penstock.testing.fake import FakeBackend
 
 
 class FakeLimit:
-    """A limit that a script moves, under which a backend's workers count.
+    """A limit moved by a script, against which a backend's workers count.
 
     Args:
         backend: whose memory is used.
@@ -40,7 +40,7 @@ class FakeLimit:
         """Raised when it is read, while it is set."""
 
     def read(self) -> Sequence[Ceiling]:
-        """As it stands."""
+        """The current ceiling."""
         if self.error is not None:
             raise self.error
         used = self.others + self._backend.held
@@ -67,7 +67,7 @@ class _NoStop:
 
 @dataclass
 class Simulated:
-    """A run of a :class:`FakeBackend`, under way or over."""
+    """A run of a :class:`FakeBackend`, in progress or over."""
 
     loop: Loop
     backend: FakeBackend
@@ -81,7 +81,7 @@ class Simulated:
 
     @property
     def results(self) -> list[Any]:
-        """In item order; what was kept twice is there twice."""
+        """Results in item order; an item kept twice appears twice."""
         return [each for _, part in sorted(self.parts, key=lambda part: part[0]) for each in part]
 
     @property
@@ -94,7 +94,7 @@ class Simulated:
         return [event for event in self.events if isinstance(event, kind)]
 
     def run(self) -> Simulated:
-        """Do it; whatever comes of it, every worker is gone afterwards.
+        """Run it; afterwards every worker is gone, whatever happened.
 
         Raises:
             PenstockError: as a run does.

@@ -27,7 +27,7 @@ from penstock.testing.machine import FakeMachine
 
 
 class LimitSuite(ABC):
-    """What every limit must do."""
+    """Conformance suite for a limit."""
 
     limit_class: Callable[[Path, Mapping[str, str]], Limit]
     """Called with ``(root, environ)``."""
@@ -36,10 +36,10 @@ class LimitSuite(ABC):
 
     @abstractmethod
     def set(self, machine: FakeMachine) -> int:
-        """Put one ceiling of this kind on the machine, and return its bytes."""
+        """Set one ceiling of this kind on the machine; returns its bytes."""
 
     def make(self, folder: Path) -> tuple[FakeMachine, Limit]:
-        """A machine and a limit that looks at it."""
+        """A machine, and a limit that reads it."""
         machine = FakeMachine(folder, **self.machine_options)
         return machine, type(self).limit_class(machine.root, machine.environ)
 
@@ -51,7 +51,7 @@ class LimitSuite(ABC):
         assert expected in [ceiling.bytes for ceiling in limit.read()]
 
     def test_sees_a_ceiling_that_is_set_during_a_run(self, tmp_path: Path) -> None:
-        """What was read before is not held against what is set later."""
+        """An earlier reading is not cached."""
         machine, limit = self.make(tmp_path)
         limit.read()
         expected = self.set(machine)

@@ -1,4 +1,4 @@
-"""A made-up machine for tests: the files of ``/proc`` and ``/sys`` that limits read, in a folder.
+"""A fake machine for tests: the files of ``/proc`` and ``/sys`` that limits read, in a folder.
 
 Every :class:`penstock.abc.Limit` takes ``root`` and ``environ``::
 
@@ -88,7 +88,7 @@ class FakeMachine:
     # ------------------------------------------------------------------ the machine and the process
 
     def memory(self, total: int = 16 * GiB, available: int | None = None, kills: int = 0) -> None:
-        """Set the machine's memory, how much of it can be had (all by default), and kernel kills so far."""
+        """Set the machine's memory, how much of it is available (default: all), and kernel kills so far."""
         available = total if available is None else available
         lines = (
             f"MemTotal: {total >> 10} kB\nMemFree: {available >> 11} kB\nMemAvailable: {available >> 10} kB\n"
@@ -147,7 +147,7 @@ class FakeMachine:
                 self._write_group(each)
 
     def folder(self, path: str, controller: str = "memory") -> Path:
-        """Where a visible group's files are, in this machine's folder."""
+        """The folder of a visible group's files on this machine."""
         return self.root / (self._points[controller] + self._below("/" + path.strip("/"))).strip("/")
 
     def _is_visible(self, path: str) -> bool:

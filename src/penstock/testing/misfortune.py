@@ -1,4 +1,4 @@
-"""Functions that misbehave on schedule, to show what a run does about it.
+"""Functions that misbehave on schedule, to see how a run copes.
 
 Each is a small picklable object that is called with an int and gives back ``answer(item)``, so
 that results can be checked after any misfortune. ``items`` are those that suffer; the others
@@ -23,13 +23,13 @@ _leaked: list[Any] = []
 
 
 def answer(item: int) -> int:
-    """What every function here returns for an item that it survives."""
+    """The result of every function here for an item that it survives."""
     return (int(item) * 2_654_435_761 + 12_345) % (1 << 32)
 
 
 @dataclass(frozen=True)
 class Allocate:
-    """Take memory, hold it, give it back."""
+    """Allocate memory, hold it, release it."""
 
     bytes: int | Sequence[int]
     """How much; a sequence is taken in turn by the items."""
@@ -43,7 +43,7 @@ class Allocate:
 
 @dataclass(frozen=True)
 class Leak:
-    """Take memory and never give it back."""
+    """Allocate memory and never release it."""
 
     bytes: int
 
@@ -54,7 +54,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Spike:
-    """Take much memory for some items and none for the others."""
+    """Allocate much memory for some items and none for the others."""
 
     bytes: int
     items: Container[int]
@@ -68,7 +68,7 @@ class Spike:
 
 @dataclass(frozen=True)
 class SecondHalfHeavy:
-    """Take no memory for the first half of the items and much for each of the second."""
+    """Allocate nothing for the first half of the items and much for each of the second."""
 
     bytes: int
     count: int
@@ -83,7 +83,7 @@ class SecondHalfHeavy:
 
 @dataclass(frozen=True)
 class AllocateInThread:
-    """Take memory in a thread, as a library's thread pool would."""
+    """Allocate memory in a thread, as a library's thread pool would."""
 
     bytes: int
     seconds: float = 0.0
@@ -97,7 +97,7 @@ class AllocateInThread:
 
 @dataclass(frozen=True)
 class FillShm:
-    """Take shared memory, which is no process's own."""
+    """Allocate shared memory, which belongs to no single process."""
 
     bytes: int
     seconds: float = 0.0
@@ -112,7 +112,7 @@ class FillShm:
 
 @dataclass(frozen=True)
 class Children:
-    """Start child processes that take the memory."""
+    """Start child processes that allocate the memory."""
 
     bytes: int
     """Of each child."""
@@ -131,7 +131,7 @@ class Children:
 
 @dataclass(frozen=True)
 class Hang:
-    """Wait for ever, without using the processor or the disk."""
+    """Wait for ever, using neither CPU nor disk."""
 
     items: Container[int]
 
@@ -170,7 +170,7 @@ class Crash:
 
 @dataclass(frozen=True)
 class Exit:
-    """End the process with an exit code, without any clean-up."""
+    """Exit with a code, without any clean-up."""
 
     code: int
     items: Container[int]
@@ -183,7 +183,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class DieOnce:
-    """Be killed at the first try of each of some items; a file for each remembers it."""
+    """Be killed on the first attempt at each of some items; a file per item records it."""
 
     folder: str | os.PathLike[str]
     items: Container[int]
@@ -214,7 +214,7 @@ class Raise:
 
 @dataclass(frozen=True)
 class HugeOutput:
-    """Return a result that is large: a text that begins with the answer."""
+    """Return a large result: a text that begins with the answer."""
 
     bytes: int
 
@@ -224,7 +224,7 @@ class HugeOutput:
 
 @dataclass(frozen=True)
 class Unkeepable:
-    """Return what can be neither written as a value nor pickled."""
+    """Return a value that can be neither serialised nor pickled."""
 
     items: Container[int]
 
@@ -234,7 +234,7 @@ class Unkeepable:
 
 @dataclass(frozen=True)
 class IgnoreTerm:
-    """Refuse to end when asked to, and take some time."""
+    """Ignore SIGTERM, and take some time."""
 
     seconds: float
 
@@ -249,7 +249,7 @@ class IgnoreTerm:
 
 @dataclass(frozen=True)
 class Print:
-    """Print, by Python and past it, on both streams."""
+    """Print on both streams, from Python and at the level of descriptors."""
 
     bytes: int = 100
 

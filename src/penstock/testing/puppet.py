@@ -1,4 +1,4 @@
-"""A job whose workers do as they are told: what the backend suite sends around."""
+"""A job whose workers follow orders: the backend suite sends them around."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _kept: list[Any] = []
 
 @dataclass(frozen=True)
 class Puppet:
-    """The job: answers every order with what it gives back, and leaves when told None."""
+    """The job: answers each order with its result, and exits when told None."""
 
     name: str = "puppet"
     broken: bool = False
@@ -33,14 +33,14 @@ class Puppet:
             raise RuntimeError("this puppet is broken")
 
     def serve(self, channel: Any, words: MutableSequence[int]) -> None:
-        """Be a worker in a process of its own."""
+        """Run a worker in a process of its own."""
         here = self.worker(words)
         channel.send(here.prepare())
         while (answer := here.answer(channel.receive())) is not None:
             channel.send(answer)
 
     def worker(self, words: MutableSequence[int]) -> _ThisProcess:
-        """Be a worker in this process."""
+        """A worker in this process."""
         return _ThisProcess(self.name, words)
 
 
@@ -58,7 +58,7 @@ class _ThisProcess:
 
 @dataclass(frozen=True)
 class Echo:
-    """Give a value back."""
+    """Return a value."""
 
     value: Any
 
@@ -80,7 +80,7 @@ class NoteItem:
 
 @dataclass(frozen=True)
 class Die:
-    """End by a signal or an exit code, after a note."""
+    """Die of a signal or exit with a code, after setting the note."""
 
     signal: int | None = None
     code: int = 0
@@ -97,7 +97,7 @@ class Die:
 
 @dataclass(frozen=True)
 class Burn:
-    """Use so many seconds of CPU, less when told to cut; gives back whether it was cut."""
+    """Use so many CPU seconds, fewer when cut; returns whether it was cut."""
 
     seconds: float
 
@@ -111,7 +111,7 @@ class Burn:
 
 @dataclass(frozen=True)
 class Spawn:
-    """Start children that use CPU; gives back their process ids."""
+    """Start children that use CPU; returns their pids."""
 
     count: int = 1
     detached: bool = False
@@ -137,7 +137,7 @@ class Spawn:
 
 @dataclass(frozen=True)
 class Hold:
-    """Take memory and keep it."""
+    """Allocate memory and keep it."""
 
     size: int
 
@@ -148,7 +148,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Large:
-    """Give back so many bytes."""
+    """Return so many bytes."""
 
     size: int
 
@@ -158,7 +158,7 @@ class Large:
 
 @dataclass(frozen=True)
 class Environment:
-    """Give back an environment variable."""
+    """Return an environment variable."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What every reducer must do."""
+"""Conformance suite for a reducer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReducerSuite:
         raise NotImplementedError("a ReducerSuite needs make()")
 
     def result_of(self, item: int) -> Any:
-        """The result of an item: always the same for the same item."""
+        """The result of an item; always the same for the same item."""
         raise NotImplementedError("a ReducerSuite needs result_of(item)")
 
     # ------------------------------------------------------------------ what the tests share
@@ -40,19 +40,19 @@ class ReducerSuite:
         return self.make()
 
     def state(self, reducer: Any, start: int, stop: int) -> Any:
-        """The state of some results in a row, after a journal."""
+        """The state after some consecutive results, passed through a journal."""
         state = reducer.start()
         for item in range(start, stop):
             state = reducer.step(state, self.result_of(item))
         return values.loads(values.dumps(state))
 
     def grains(self, reducer: Any) -> list[Any]:
-        """The states in item order as the engine keeps them: one for each grain, or for each item."""
+        """The states in item order as the engine keeps them: one per grain, or per item."""
         grain = reducer.grain or 1
         return [self.state(reducer, at, min(at + grain, self.count)) for at in range(0, self.count, grain)]
 
     def finished(self, reducer: Any, states: list[Any]) -> Any:
-        """The kept value, in a form that can be compared."""
+        """The final value, in a form that can be compared."""
         return comparable(reducer.finish(state for state in copy.deepcopy(states)))
 
     # ------------------------------------------------------------------ the promises

@@ -1,4 +1,4 @@
-"""What every sink must do."""
+"""Conformance suite for a sink."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SinkSuite:
         raise NotImplementedError("a SinkSuite needs make()")
 
     def result_of(self, item: int) -> Any:
-        """The result of an item, made anew: a sink may use it up."""
+        """The result of an item, made afresh: a sink may consume it."""
         raise NotImplementedError("a SinkSuite needs result_of(item)")
 
     def opened(self, result: Any) -> list[Any]:
@@ -69,13 +69,13 @@ class SinkSuite:
             yield self.aside(item) if item in batch.without else self.result_of(item)
 
     def journaled(self, receipt: Receipt) -> Receipt:
-        """A receipt after it was written to the journal and read from it."""
+        """A receipt after a round trip through the journal."""
         text = values.dumps(receipt.value)
         assert len(text) <= 96 << 10, "a receipt carries at most 64 KiB"
         return Receipt(receipt.parts, values.loads(text))
 
     def keep(self, folder: Path, batches: list[Batch] | None = None, *, order: int | None = None) -> Any:
-        """Write all batches (in another order, with ``order``), close, and open the result anew."""
+        """Write all batches (in another order, with ``order``), close, and open the result again."""
         folder.mkdir(exist_ok=True)
         sink = self.make()
         batches = self.batches(sink) if batches is None else batches
@@ -166,7 +166,7 @@ class SinkSuite:
         assert comparable(self.opened(self.make().result(folder))) == kept
 
     def test_behind_a_fence_nothing_is_written_or_removed(self, tmp_path: Path) -> None:
-        """A worker that slept while its run was taken over leaves alone what its successor has kept."""
+        """A worker that slept through a takeover leaves its successor's files alone."""
         folder, sink = tmp_path / "run" / "kept", self.make()
         folder.mkdir(parents=True)
         sink.open(folder, self.count)

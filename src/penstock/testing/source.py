@@ -1,4 +1,4 @@
-"""What every source must do."""
+"""Conformance suite for a source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstock.testing.comparing import comparable
 
 
 class SourceSuite:
-    """Subclass it, give ``make``, and where content can change, ``change``.
+    """Subclass it, give ``make``, and ``change`` if content can change.
 
     ``make(folder)`` returns a source of at least 4 items; called twice in one folder it must give
     an equal source. ``change(folder)`` changes the content of an item, so that the next ``make``
@@ -32,7 +32,7 @@ class SourceSuite:
         raise NotImplementedError("a SourceSuite needs make(folder)")
 
     def change(self, folder: Path) -> bool:
-        """Change the content of an item; False where that cannot be."""
+        """Change the content of an item; returns False if that is impossible."""
         return False
 
     # ------------------------------------------------------------------ what the tests share
@@ -46,7 +46,7 @@ class SourceSuite:
         return self.items(source, 0, len(source))
 
     def items(self, source: Any, start: int, stop: int) -> list[Any]:
-        """The items of an interval, as a worker would read them, in a form that can be compared."""
+        """The items of an interval as a worker reads them, in a form that can be compared."""
         container = source.read(start, stop)
         each = getattr(source, "each", None)
         if each is not None and not isinstance(container, Iterator):
@@ -54,7 +54,7 @@ class SourceSuite:
         return [comparable(item) for item in container]
 
     def in_worker(self, source: Any, start: int, stop: int) -> Any:
-        """A source as a worker gets it: pickled, and given its cargo."""
+        """The source as a worker receives it: pickled, with its cargo loaded."""
         copy = pickle.loads(pickle.dumps(source))
         if isinstance(source, Carried):
             copy.load(start, pickle.loads(pickle.dumps(source.carry(start, stop))))
@@ -192,7 +192,7 @@ class SourceSuite:
         assert len(pickle.dumps(read)) == len(pickle.dumps(self.in_worker(source, 0, 1)))
 
     def test_a_part_of_what_was_loaded_is_carried_on(self, source: Any, whole: list[Any]) -> None:
-        """A node of a cluster has the items of a lease, and carries them on to its workers."""
+        """A node has the items of a lease, and carries them on to its workers."""
         if not _can(source, Carried) or len(source) < 3:
             pytest.skip("this source does not travel with its batches, or is too short for a part of a part")
         node, worker = (pickle.loads(pickle.dumps(source)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The stretches of a source that is read in order, and which worker is in the middle of each."""
+"""The stretches of a sequential source, and which worker's cursor is in each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstock.intervals import Intervals
 
 
 class Stretches:
-    """Where stretches begin, and the cursors of workers in them.
+    """Where stretches begin, and the workers' cursors in them.
 
     A stretch begins with a whole grain; what lies before it, the worker of the stretch before reads on.
 
@@ -32,7 +32,7 @@ class Stretches:
         return bisect_right(self._starts, item) - 1
 
     def find(self, worker: int, size: int, pending: Intervals, busy: Set[int]) -> tuple[int, int] | None:
-        """The next items for a worker: of its own stretch if its cursor has one, else of a free one.
+        """The next items for a worker: in its own stretch if its cursor has any, else in a free one.
 
         Args:
             worker: who asks.
@@ -66,13 +66,13 @@ class Stretches:
             self._cursors[stretch] = worker
 
     def leave(self, item: int, done: Intervals) -> None:
-        """Forget the cursor in the stretch of an item where all of it is done."""
+        """Drop the cursor in the stretch of an item once all of it is done."""
         stretch = self.of(item)
         if next(done.gaps(self._starts[stretch], self._end(stretch)), None) is None:
             self._cursors.pop(stretch, None)
 
     def forget(self, worker: int) -> None:
-        """The worker is gone, and its cursors with it."""
+        """Drop the cursors of a dead worker."""
         self._cursors = {k: owner for k, owner in self._cursors.items() if owner != worker}
 
     def holds(self, worker: int, pending: Intervals) -> bool:

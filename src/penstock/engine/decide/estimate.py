@@ -1,4 +1,4 @@
-"""What has been learnt of a stage so far, and the plan that follows from it.
+"""What is known of a stage so far, and the plan that follows.
 
 Puts together the size hints of the source, the footprint, the time of an item and the
 memory that is reserved. Pure but for the source's ``sizes``.
@@ -33,7 +33,7 @@ _SLOWER = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user stated about sizes; None leaves it to the plan."""
+    """The user's statements about sizes; None leaves a size to the plan."""
 
     workers: int | None = None
     call: int | None = None
@@ -47,7 +47,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of a batch before it is worked."""
+    """What is known of a batch before it runs."""
 
     largest: float
     """Largest size hint of its items."""
@@ -58,7 +58,7 @@ class Shape:
 
 
 class Estimate:
-    """Learns, and plans.
+    """Learns from measured calls, and plans.
 
     Args:
         source: the items.
@@ -127,7 +127,7 @@ class Estimate:
         return asking.hints(self._source, start, stop)
 
     def probes(self, count: int = 6) -> list[int]:
-        """Items to try first: the first, the largest by hint, the last, a few spread between."""
+        """Items to try first: the first, the last, the largest by hint, and a few spread between."""
         if not self.items:
             return []
         spread = [self.items * k // count for k in range(1, count)]
@@ -140,20 +140,20 @@ class Estimate:
 
     @property
     def footprint(self) -> Footprint:
-        """What is believed of the memory of a call."""
+        """The current model of a call's memory."""
         return self.recall.footprint
 
     @property
     def exploring(self) -> bool:
-        """Whether nothing is known of a call, or nothing by this run."""
+        """Whether nothing is known of a call, or nothing was measured by this run."""
         return self.recall.unconfirmed or not self.footprint.known
 
     def heed(self, running: Iterable[tuple[Shape, int]]) -> None:
-        """Look at running batches, at what each holds, while earlier runs are gone by."""
+        """Compare running batches with the model while it comes from earlier runs."""
         self.recall.heed(Observation(shape.largest, shape.total, held) for shape, held in running)
 
     def learnt(self, reserved: Reserved) -> Learnt:
-        """What a later run can begin with."""
+        """Measurements for a later run to start with."""
         return Learnt(
             observations=self.recall.learnt(),
             died=min(self.recall.given_up, len(self.recall.learnt())),
@@ -173,7 +173,7 @@ class Estimate:
     def learn(
         self, calls: Iterable[MeasuredCall], items: int, seconds: float, *, first: bool, seen: int
     ) -> None:
-        """Learn from a kept batch.
+        """Learn from the calls of a kept batch.
 
         Args:
             calls: the measured calls; with ``first``, the first of them is a worker's first.
@@ -212,27 +212,27 @@ class Estimate:
         return max(largest for largest, _ in found), sum(total for _, total in found)
 
     def gave_up(self, item: int, held: int) -> None:
-        """An item was set aside because it is too large: a later run should know that it takes so much."""
+        """An item was set aside as too large: remember its size for later runs."""
         self.recall.gave_up(Observation(*self.hints(item, item + 1), held))
 
     def at_least(self, start: int, stop: int, held: int) -> None:
-        """Learn from a call that died holding so much."""
+        """Learn a lower bound from a call that died."""
         self.died, self.died_holding = self.died + 1, max(self.died_holding, held)
         self.recall.at_least(Observation(*self.hints(start, stop), held))
 
     # ------------------------------------------------------------------ predicting
 
     def bound(self, shape: Shape, *, first: bool) -> int | None:
-        """Predicted bytes of the largest call of a batch; None when nothing is known."""
+        """Predicted bytes of a batch's largest call; None when nothing is known."""
         return self.footprint.bound(shape.largest, shape.total, first=first)
 
     def largest(self, call: int) -> int:
-        """Predicted bytes of a call of so many items, the largest hint among them."""
+        """Predicted bytes of a call of so many items that includes the largest hint."""
         bound = self.footprint.bound(self._largest_hint, self._largest_hint + self._mean_hint * (call - 1))
         return bound or 0
 
     def usual(self, call: int) -> int:
-        """Predicted bytes of a call of so many items whose hints are the mean."""
+        """Predicted bytes of a call of so many items with average hints."""
         return self.footprint.bound(self._mean_hint, self._mean_hint * call) or 0
 
     def typical(self, call: int, *, largest: bool = False) -> int:
@@ -243,23 +243,23 @@ class Estimate:
         return int(ratios[len(ratios) // 2] * scale)
 
     def heaviest(self, call: int) -> int:
-        """Bytes that a call of so many usual items takes where it is the heaviest that was seen."""
+        """Bytes of a call of so many average items if it is as heavy as the heaviest seen."""
         scale = self.footprint.scale(self._mean_hint, self._mean_hint * call)
         return int(self.footprint.ratios[-1] * scale)
 
     def shape(self, start: int, stop: int, call: int) -> Shape:
-        """What is known beforehand of the calls of a batch."""
+        """What is known beforehand of a batch's calls."""
         largest, total = self.hints(start, stop)
         items = max(stop - start, 1)
         # No call holds more than its share, unless the large items come together.
         return Shape(largest, min(total, largest * call), -(-items // max(call, 1)))
 
     def usual_shape(self, call: int) -> Shape:
-        """That of one call of so many items whose hints are the mean."""
+        """The shape of one call of so many items with average hints."""
         return Shape(self._mean_hint, self._mean_hint * call, 1)
 
     def expect(self, worker: int, shape: Shape, *, least: int = 0, first: bool = False) -> ExpectedBatch:
-        """A batch as it is weighed.
+        """A batch in the form that admission weighs.
 
         Args:
             worker: who works it.
@@ -271,7 +271,7 @@ class Estimate:
         return ExpectedBatch(worker, scale, least, shape.calls, self.footprint.first() if first else 0)
 
     def weigh(self, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
-        """May the last of these start beside the others? See :func:`futures.weigh`."""
+        """Whether the last of these may start beside the others; see :func:`futures.weigh`."""
         return futures.weigh(self.footprint.peaks(), batches, room, most)
 
     def _most_calls(self, available: Callable[[int], int], most_workers: int, sizing: Sizing) -> int:
@@ -302,7 +302,7 @@ class Estimate:
         return self.footprint.scale(largest, max(self._mean_hint * call, largest))
 
     def plan(self, budget: Budget, reserved: Reserved) -> Plan:
-        """The plan that follows from what is known now."""
+        """The plan that follows from current knowledge."""
         wishes, available = self._wishes, partial(_available, budget, reserved)
 
         def together(call: int) -> tuple[int, Weighed | None]:

@@ -1,4 +1,4 @@
-"""What is said of an item, a worker or a run that failed: sentences and errors."""
+"""Explains failures of an item, a worker or a run: sentences and errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Error = TypeVar("_Error", bound=PenstockError)
 
 
 class RemoteError(Exception):
-    """An exception of the function, as it was told by its worker: type, message and traceback text."""
+    """The function's exception as its worker reported it: type, message and traceback text."""
 
     def __init__(self, kind: str, message: str, traceback: str) -> None:
         super().__init__(f"{kind}: {message}" if message else kind)
@@ -45,7 +45,7 @@ class RemoteError(Exception):
 
 
 def stand_in(kind: str, message: str, traceback: str) -> BaseException:
-    """The function's exception: itself where it is a built-in one, else a :class:`RemoteError`."""
+    """The function's exception: itself if its type is built in, else a :class:`RemoteError`."""
     message = foreign.lines(message)
     known = getattr(builtins, kind, None)
     error: BaseException
@@ -70,7 +70,7 @@ def sentence(
     timeout: float | None,
     stall: float,
 ) -> str:
-    """Why an item is set aside, in one sentence with the numbers; and what that means for its call.
+    """Why an item is set aside, in one sentence with the numbers, and what that means for its call.
 
     Args:
         verdict, failure: of the schedule.
@@ -124,7 +124,7 @@ def _why(
 
 
 def check_budget(budget: Budget, reserved: Reserved) -> None:
-    """Refuse a budget in which nothing fits beside what is taken before any item.
+    """Refuse a budget in which nothing fits beside the reserved memory.
 
     Raises:
         NoBudget: naming the smallest budget that would do.
@@ -144,7 +144,7 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
 
 
 def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reserved) -> None:
-    """Refuse calls that by the user's own word take more than one worker may use, before any begins.
+    """Refuse calls whose stated memory is more than one worker may use, before any begins.
 
     Args:
         memory: bytes that a call takes, as stated; None where nothing is.
@@ -175,13 +175,13 @@ def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reser
 
 
 def none_fits(held: int, budget: Budget, reserved: Reserved) -> ItemTooLarge:
-    """The error for a plan where everything that was tried ran out of memory, holding up to ``held``."""
+    """The error for a plan in which every probe ran out of memory, holding up to ``held``."""
     who = "every call that was tried ran out of memory: one of them"
     return _too_large(who, held, budget, reserved, "", whole=False)
 
 
 def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
-    """The error when nothing could run for a while.
+    """The error when nothing could run for a while for lack of memory.
 
     Args:
         parent: bytes that this process holds; 0 when it is others who hold too much.
@@ -205,7 +205,7 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
 
 
 def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = None) -> PenstockError:
-    """The error for what a worker told and no retry mends."""
+    """The error for a worker's report that no retry can fix."""
     if failed.cause == "load" and task is not None:
         these = f"items {task.start:,} to {task.stop - 1:,}, which are worked together,"
         return _caused(BadInput(f"{these} {not_taken(failed.error, failed.message)}"), failed)
@@ -221,7 +221,7 @@ def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = 
 
 
 def of_chore(what: str, failed: Failed, folder: Path) -> PenstockError:
-    """The error for a sink or reducer that failed before the first or after the last batch."""
+    """The error for a sink or reducer that failed to open or close."""
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
     if failed.cause == "damaged":
@@ -245,7 +245,7 @@ def _as_told(what: str, failed: Failed) -> PenstockError:
 
 
 def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFailed:
-    """The error for a worker that dies every time it should open or close the results."""
+    """The error for a worker that dies whenever it opens or closes the results."""
     advice = "See workers.log in the run folder, then run"
     if failure.cause in ("memory", "governor", "kernel"):
         why = f"out of memory, holding {format_size(failure.held)} (budget {budget})"
@@ -261,7 +261,7 @@ def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFa
 
 
 def weight(results: Any) -> int:
-    """Bytes that a list of results takes in this process, from a sample of it."""
+    """Estimated bytes of a list of results in this process, from a sample."""
     if not results:
         return 0
     some = results[:: max(len(results) // 16, 1)]
@@ -275,7 +275,7 @@ def _caused(error: _Error, failed: Failed) -> _Error:
 
 
 def exception_of(aside: SetAside, call: str) -> PenstockError:
-    """The exception that stands for one call of an executor."""
+    """The exception for one call of an executor."""
     what = f"the call {foreign.line(call)} {aside.message}"
     if aside.reason == "memory":
         return ItemTooLarge(f"{what}. Raise the budget, or make the call smaller.", needed=aside.needed)
@@ -295,7 +295,7 @@ def failure_of(
     aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool,
     step: str = "",
 ) -> PenstockError:  # fmt: skip
-    """The error for these items: the first one decides its class, the message names the first few.
+    """The error for these items: the first decides its class, the message names the first few.
 
     Args:
         aside: what was set aside, at least one.

@@ -1,4 +1,4 @@
-"""How much memory will a call take? Learnt from the calls that were measured.
+"""How much memory will a call take? A predictive bound, learnt from measured calls.
 
     footprint = fixed + a * (largest size hint of the call) + b * (sum of its hints)
 
@@ -63,7 +63,7 @@ class Observation:
 
 
 class Footprint:
-    """The learnt bound of a call's memory.
+    """The learnt memory bound of a call.
 
     Args:
         scales: whether a call's memory may grow with its number of items (a batched function);
@@ -125,7 +125,7 @@ class Footprint:
             self._refit()
 
     def recall(self, before: Iterable[Observation], firsts: Iterable[int]) -> None:
-        """Learn from calls of an earlier run at once, before any of this one; no model is believed for it."""
+        """Learn from an earlier run's calls, all at once and before any of this run; they fit no model."""
         for seen in before:
             self._remember(seen)
             if seen.peak >= self._top.peak:
@@ -161,25 +161,25 @@ class Footprint:
         return int(max(predicted, self._of_first() * (1 + _MARGIN)) if first else predicted)
 
     def scale(self, largest: float, total: float) -> float:
-        """Bytes of a call that takes what its size explains; its ratio is 1."""
+        """Bytes of a call as its size alone explains; its ratio is 1."""
         if self._believed is not None:
             return 1.0
         return min(self._explained(largest, total), _MOST)
 
     def peaks(self) -> PeakRatios:
-        """What calls took lately, relative to their scale. Something must be known."""
+        """Recent calls' peaks relative to their scale. Requires :attr:`known`."""
         if self._believed is not None:
             return PeakRatios([float(self._believed)], exact=True)
         return PeakRatios(self._latest.ordered if self.changing else self.ratios)
 
     @property
     def changing(self) -> bool:
-        """Whether the last few calls foretell the next one better than many: they come in an order."""
+        """Whether the last few calls predict the next better than many do: the items are ordered."""
         return self._latest.full and self._latest.loss < _BETTER * self._recent.loss
 
     @property
     def ratios(self) -> list[float]:
-        """What up to 128 calls took, relative to their scale, in order of size. Something must be known."""
+        """Up to 128 calls' peaks relative to their scale, in order of size. Requires :attr:`known`."""
         return self._recent.ordered or [float(max(self._top.peak, _FLOOR))]
 
     def first(self) -> int:
@@ -188,7 +188,7 @@ class Footprint:
 
     @property
     def firsts(self) -> tuple[int, ...]:
-        """Peaks of workers' first calls, the last ones, in bytes."""
+        """Peaks of workers' first calls, the most recent, in bytes."""
         return tuple(self._firsts)
 
     @property

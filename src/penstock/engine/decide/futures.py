@@ -1,4 +1,4 @@
-"""Will they all fit? Draws of what the calls that run, and the next one, may still come to take.
+"""Will they all fit? Monte Carlo draws of what running calls, and the next one, may still take.
 
 The sum of bounds is no bound of the sum: large calls seldom meet. So futures are drawn. In each, every
 call ends at a peak that calls like it were seen to have, given what it holds already; beyond the largest
@@ -44,7 +44,7 @@ _USUAL = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class ExpectedBatch:
-    """A batch of calls, as far as its future depends on it."""
+    """A batch of calls, as far as its memory depends on it."""
 
     worker: int
     """Who works it; sets its draws."""
@@ -60,7 +60,7 @@ class ExpectedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What came of weighing."""
+    """The result of weighing."""
 
     calls: int
     """How many run together."""
@@ -73,7 +73,7 @@ class Weighed:
 
     @property
     def admits(self) -> bool:
-        """Whether the last of them may start."""
+        """Whether the last batch may start."""
         return self.over <= self.worth
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class PeakRatios:
-    """What calls took, relative to what their size explains."""
+    """Peaks of past calls relative to what their size explains."""
 
     ratios: Sequence[float]
     """In order of size; at least one."""
@@ -94,7 +94,7 @@ class PeakRatios:
 
     @property
     def power(self) -> float:
-        """Exponent of the tail: how far the largest lies beyond the median, for so many."""
+        """Exponent of the tail: how far the largest of so many lies beyond the median."""
         seen = len(self.ratios)
         if self.exact:
             return 0.0
@@ -105,12 +105,12 @@ class PeakRatios:
 
 
 def worth(calls: int) -> int:
-    """Of :data:`DRAWS` futures, how many may go wrong so that one more, the last of ``calls``, starts."""
+    """How many of :data:`DRAWS` futures may overrun for the gain of one more batch, the last of ``calls``."""
     return int(DRAWS / (1 + _COST * calls))
 
 
 def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
-    """May the last of these batches start beside the others?
+    """Decide whether the last of these batches may start beside the others.
 
     Args:
         peaks: what was seen.
@@ -134,7 +134,7 @@ def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: 
 def fitting(
     peaks: PeakRatios, scale: float, available: Callable[[int], int], most_workers: int, calls: int = 1
 ) -> tuple[int, Weighed | None]:
-    """How many batches run together, and what came of weighing one more; None where there is none.
+    """How many batches fit together, and the result of weighing one more; None if all fit.
 
     Args:
         peaks: what was seen.
@@ -162,7 +162,7 @@ def fitting(
 def most_calls(
     peaks: PeakRatios, scale: Callable[[int], float], available: Callable[[int], int], workers: int
 ) -> int:
-    """The most calls a batch, of :data:`CALLS`, with which still as many batches run together as with one.
+    """The most calls a batch, out of :data:`CALLS`, with which as many batches fit together as with one.
 
     ``scale`` is that of a batch of so many.
     """
@@ -175,7 +175,7 @@ def most_calls(
 
 
 def farthest(peaks: PeakRatios, batch: ExpectedBatch, most: int) -> float:
-    """The most bytes that are drawn for a batch."""
+    """The most bytes drawn for a batch."""
     return _spread(peaks.ratios, peaks.power, batch, most)[-1]
 
 

@@ -29,7 +29,7 @@ _FILL_RATE = 6 * GiB
 
 
 def headroom(budget: int) -> int:
-    """Bytes that are kept free of plans: what can be filled before the governor has acted."""
+    """Bytes that plans keep free: what could fill up before the governor has acted."""
     return int(max(budget * 0.06, min(64 * MiB, budget / 8)))
 
 
@@ -41,7 +41,7 @@ def interval(free: int, budget: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A worker that has a batch, as it is now."""
+    """A busy worker, as it is now."""
 
     worker: int
     began: float
@@ -59,7 +59,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What to do now."""
+    """The governor's decisions for this turn."""
 
     pause: tuple[int, ...] = ()
     resume: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ class Orders:
 
 
 def decide(free: int, budget: int, watched: Sequence[Watched], now: float, last_kill: float) -> Orders:
-    """What to do, given the bytes free under the budget and every ceiling.
+    """Decide whom to pause, resume or kill, given the bytes free under the budget and all ceilings.
 
     Args:
         free: bytes free now; negative when over.

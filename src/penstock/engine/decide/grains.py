@@ -20,7 +20,7 @@ class Grains:
     unit: int
 
     def whole(self, size: int) -> int:
-        """At most ``size`` items in whole grains; one grain at least."""
+        """At most ``size`` items in whole grains, but at least one grain."""
         return max(size // self.unit, 1) * self.unit
 
     def of(self, item: int) -> tuple[int, int]:
@@ -29,11 +29,11 @@ class Grains:
         return start, min(start + self.unit, self.items)
 
     def middle(self, task: Task) -> int:
-        """Where a task is cut in two: at a grain's border; its end or beyond where it is one grain."""
+        """Where to split a task: at a grain's border; at or past its end if it is one grain."""
         unit = self.unit
         half = (task.start + (task.stop - task.start) // 2) // unit * unit
         return max(half, task.start // unit * unit + unit)
 
     def is_one(self, task: Task) -> bool:
-        """Whether a task cannot be cut in two."""
+        """Whether a task cannot be split."""
         return not task.start < self.middle(task) < task.stop

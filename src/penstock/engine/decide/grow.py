@@ -1,4 +1,4 @@
-"""What if there were ten times the items, or items of twice the size? A plan from what was learnt. Pure.
+"""What if there were ten times the items, or items of twice the size? The plan from past measurements. Pure.
 
 No item is tried. Memory grows with the size as the line through the calls that were seen says; where they say
 nothing of it, in proportion. An item's time is taken to grow as its size.
@@ -20,7 +20,7 @@ from penstock.plurals import plural
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Factors."""
+    """Growth factors."""
 
     items: float = 1.0
     """On the number of items."""
@@ -60,7 +60,7 @@ def grown(
     learnt: Learnt, growth: Growth, *, budget: Budget, workers: int | None, call: int | None, cores: int,
     stage: str = "",
 ) -> Plan:  # fmt: skip
-    """The plan for so much more.
+    """The plan for a grown input.
 
     Args:
         learnt: of a run as it was.

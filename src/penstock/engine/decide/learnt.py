@@ -27,7 +27,7 @@ _RESERVED = ("parent", "backend", "worker", "results", "others")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """What the calls of a stage took."""
+    """Measurements of a stage's calls."""
 
     reserved: Reserved
     """Bytes that were taken besides, at the end; its results are those that came to the process."""
@@ -66,7 +66,7 @@ class Learnt:
 
 
 def from_json(told: Any) -> Learnt:
-    """Read what :meth:`Learnt.as_json` told.
+    """Read what :meth:`Learnt.as_json` wrote.
 
     Raises:
         ValueError: it is not that, or has numbers that nothing can have.
@@ -123,7 +123,7 @@ def _size(value: Any, within: tuple[float, float] = _SIZES) -> float:
 
 
 class Sample:
-    """Calls of a run, spread evenly over it however long it gets, in memory that does not grow."""
+    """Calls of a run, evenly spread over its length, in bounded memory."""
 
     def __init__(self) -> None:
         self._seen: list[Observation] = []
@@ -132,7 +132,7 @@ class Sample:
         self._top: Observation | None = None
 
     def add(self, seen: Observation) -> None:
-        """One more call."""
+        """Add a call."""
         if self._top is None or seen.peak >= self._top.peak:
             self._top = seen
         if self._count % self._step == 0:
@@ -145,7 +145,7 @@ class Sample:
         return self._count
 
     def kept(self) -> tuple[Observation, ...]:
-        """At most 128 of them, in order, the heaviest last where it is not among them."""
+        """At most 128 of the calls, in order; the heaviest comes last if it is not among them."""
         kept = self._seen[:: -(-len(self._seen) // KEPT)] if self._seen else []
         if self._top is not None and self._top not in kept:
             kept = [*kept[: KEPT - 1], self._top]

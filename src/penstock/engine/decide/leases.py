@@ -1,4 +1,4 @@
-"""Which interval of items each node has now, and how large the next one is.
+"""Leases: which interval of items each node has now, and how large the next one is.
 
 A state machine over intervals of items, as :class:`penstock.engine.decide.schedule.Schedule` is for the
 workers of one machine. It knows no clock, no process and no file. Every item is in exactly one of these
@@ -38,7 +38,7 @@ _STREAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class LentItems:
-    """Items that a node has for a while."""
+    """Items lent to a node."""
 
     ticket: int
     start: int
@@ -70,7 +70,7 @@ class _Lessee:
 
 
 class Leases:
-    """Who has which items.
+    """The state of all leases.
 
     Args:
         items: how many there are.
@@ -118,42 +118,42 @@ class Leases:
 
     @property
     def left(self) -> int:
-        """Items that nobody has and that are not done."""
+        """Items that are neither leased nor done."""
         return len(self._pending) + sum(stop - start for start, stop, _ in self._heavy)
 
     @property
     def living(self) -> KeysView[str]:
-        """The nodes that are not lost: a view, as it is asked for with each lease, of thousands of nodes."""
+        """The nodes that are not lost; a view, since every lease of thousands of nodes asks for it."""
         return self._living.keys()
 
     @property
     def count(self) -> int:
-        """How many these are."""
+        """The number of living nodes."""
         return len(self._living)
 
     @property
     def lent(self) -> int:
-        """How many leases living nodes have."""
+        """The number of living nodes' leases."""
         return self._lent
 
     @property
     def held_back(self) -> list[str]:
-        """The nodes that are lost and not fenced yet."""
+        """The lost nodes that are not fenced yet."""
         return list(self._lost)
 
     @property
     def wanting(self) -> list[str]:
-        """The nodes that could have one more lease, while there is anything to lend."""
+        """The nodes that can take another lease, while there are items to lend."""
         return list(self._wanting) if self.left else []
 
     def tickets(self, node: str) -> list[int]:
-        """The open ones of a node."""
+        """A node's open leases."""
         return list(self._nodes[node].tickets) if node in self._nodes else []
 
     # ------------------------------------------------------------------ nodes
 
     def join(self, node: str, alone: int = 0) -> None:
-        """A node is there.
+        """Add a node.
 
         Args:
             node: its token, which no other has or had.
@@ -166,7 +166,7 @@ class Leases:
                 self._largest = max(self._largest, alone)
 
     def lose(self, node: str) -> bool:
-        """A node is lost, or left out: its tickets count no more; False where that was known.
+        """Mark a node lost or excluded: its leases are void; False if that was known.
 
         Its items are held back until :meth:`fenced`.
         """
@@ -183,7 +183,7 @@ class Leases:
         return True
 
     def fenced(self, node: str) -> None:
-        """Nothing that a lost node writes gets a final name any more: others may have its items."""
+        """A lost node is fenced and can no longer publish a file: its items may be lent again."""
         if not self._nodes[node].lost:
             raise ValueError(f"{node} is not lost")
         del self._lost[node]
@@ -193,12 +193,12 @@ class Leases:
     # ------------------------------------------------------------------ lending
 
     def try_first(self, items: Iterable[int]) -> None:
-        """Lend the grains of these before all others, each by itself; but a stream is read in order."""
+        """Lend the grains of these before all others, each by itself; streams are still read in order."""
         if self._starts is None:
             self._first = [*items, *self._first]
 
     def lend(self, node: str) -> LentItems | None:
-        """The next items for a node; None when it has enough, or there are none for it."""
+        """The next items for a node; None if it has enough, or if there are none for it."""
         mine = self._nodes.get(node)
         if mine is None or mine.lost or len(mine.tickets) >= OPEN:
             return None
@@ -214,7 +214,7 @@ class Leases:
         return lent
 
     def shorten(self, node: str, ticket: int, stop: int) -> LentItems:
-        """Less of a lease that was not sent yet, to a grain's border: its items weigh too much."""
+        """Shorten a lease that was not sent yet to a grain's border: its items are too large to carry."""
         lent = self._nodes[node].tickets[ticket]
         if not lent.start < stop < lent.stop or stop % self.unit:
             raise ValueError(f"a lease of items {lent.start} to {lent.stop} cannot end at {stop}")
@@ -299,7 +299,7 @@ class Leases:
         too_large: Iterable[int] = (),
         rate: float = 0.0,
     ) -> Settled | None:
-        """A lease came back.
+        """Take a returned lease.
 
         Args:
             node: from whom.

@@ -35,7 +35,7 @@ _COMMIT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """Bytes taken before any item."""
+    """Bytes that are taken before any item."""
 
     parent: int
     """This process."""
@@ -49,13 +49,13 @@ class Reserved:
     """Shared memory files and whatever else is ours."""
 
     def total(self, workers: int) -> int:
-        """With so many idle workers, in bytes."""
+        """Reserved bytes including so many idle workers."""
         return self.parent + self.backend + self.results + self.others + workers * self.worker
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is intended, with where every number comes from. ``print(plan)`` tells it."""
+    """The plan, with where each number comes from. ``print(plan)`` shows it."""
 
     budget: int
     """Bytes that all our processes together may use."""
@@ -118,11 +118,11 @@ class Plan:
 
     @property
     def headroom(self) -> int:
-        """Budget less projected, in bytes."""
+        """Budget minus projected, in bytes."""
         return self.budget - self.projected
 
     def budget_for(self, workers: int) -> int:
-        """Bytes of the smallest budget in which so many workers fit: :func:`room`, inverted."""
+        """Bytes of the smallest budget in which so many workers fit: the inverse of :func:`room`."""
         needed = self.reserved.total(workers) + workers * self._each
         share = 2 if self.kills_group else 1
         least = min(needed + share * 64 * MiB, math.ceil(needed / (1 - share / 8)))
@@ -130,7 +130,7 @@ class Plan:
 
     @property
     def threads(self) -> int:
-        """Threads for each worker: workers x threads = cores, as far as a call has use for them."""
+        """Threads per worker: workers x threads = cores, unless a call can use fewer."""
         threads = max(self.cores // self.workers, 1)
         return min(threads, self.most_threads or threads)
 
@@ -140,7 +140,7 @@ class Plan:
         return self.items * self.seconds_per_item / min(self.workers, self.cores)
 
     def rows(self, *, verbose: bool = False) -> list[tuple[str, str, str]]:
-        """(word, number, where from), as printed; ``verbose``: why not more workers, in any case."""
+        """(word, number, where it comes from) as printed; ``verbose``: always say why not more workers."""
         reserved = self.reserved
         parts = [f"this process {format_size(reserved.parent)}"]
         parts.append(f"{plural(self.workers, 'idle worker')} x {format_size(reserved.worker)}")
@@ -234,7 +234,7 @@ def _workers(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """Workers and items a call."""
+    """Number of workers and items a call."""
 
     workers: int
     call: int
@@ -245,7 +245,7 @@ class Sizing:
 
 
 def room(budget: int, reserved: Reserved, workers: int, *, kills_group: bool = False) -> int:
-    """Bytes that the calls of all workers together may take."""
+    """Bytes that the calls of all workers may take together."""
     keep = headroom(budget) * (2 if kills_group else 1)
     return budget - keep - reserved.total(workers)
 
@@ -263,7 +263,7 @@ def size_up(
     usual: Callable[[int], int] | None = None,
     together: Callable[[int], tuple[int, Weighed | None]] | None = None,
 ) -> Sizing:
-    """Choose workers first, then the call.
+    """Choose the number of workers first, then the size of a call.
 
     A single large item is no reason for fewer workers: it waits until it has room. But a call of several
     is only as large as also fits with it.
@@ -308,12 +308,12 @@ def _call(
 
 
 def batch_seconds(elapsed: float) -> float:
-    """How long a batch should take: short at first, so that much is learnt soon; then longer."""
+    """How long a batch should take: short at first, to learn quickly; then longer."""
     return min(max(elapsed / 4, _OVERHEAD_SECONDS), _COMMIT_SECONDS)
 
 
 def shortened(items: int, plan: Plan, elapsed: float) -> int:
-    """Items of a batch where memory binds: the largest of its calls is counted with as long as it runs.
+    """Items of a batch where memory binds: its largest call is accounted for as long as it runs.
 
     Never so few that its dispatch counts, nor, in a long run, that the journal does.
     """
@@ -326,7 +326,7 @@ def shortened(items: int, plan: Plan, elapsed: float) -> int:
 def batch_items(
     *, call: int, left: int, workers: int, seconds: float, seconds_per_item: float, measured_batch: int
 ) -> int:
-    """Items for the next batch: by time, and never so many that the last ones wait for one worker."""
+    """Items of the next batch: sized by time, and never so many that the last ones wait for one worker."""
     if seconds_per_item <= 0:
         return call
     by_time = int(seconds / seconds_per_item)

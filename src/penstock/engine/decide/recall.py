@@ -1,4 +1,4 @@
-"""What earlier runs of the same function took: how long a run goes by it, and what makes it stop. Pure.
+"""Measurements of earlier runs: how long a run relies on them, and what makes it stop. Pure.
 
 A memory of calls is no promise. So it counts for few calls; nothing starts quickly by it before a call of
 this run is measured (see :mod:`penstock.engine.parent.admission`); and it is dropped as a whole once the
@@ -33,7 +33,7 @@ _FEW = 3
 
 
 class Recall:
-    """What is believed of a call: by the calls of this run, and at first by those of earlier runs.
+    """The model of a call: from this run's calls, and at first from those of earlier runs.
 
     Args:
         scales, declared: as for a :class:`Footprint`.
@@ -56,7 +56,7 @@ class Recall:
             self.begin(before)
 
     def begin(self, kept: Learnt) -> None:
-        """Go by what others learnt, where nothing is known yet."""
+        """Start from an earlier run's measurements, if nothing is known yet."""
         if not kept.observations or self._kept is not None or self.measured or self._own.known:
             return
         self._kept = kept
@@ -72,27 +72,27 @@ class Recall:
 
     @property
     def footprint(self) -> Footprint:
-        """What is believed now."""
+        """The current model."""
         return self._both or self._own
 
     @property
     def stands(self) -> bool:
-        """Whether earlier runs count."""
+        """Whether earlier runs still count."""
         return self._both is not None
 
     @property
     def tried(self) -> int:
-        """How many calls of this run count."""
+        """How many of this run's calls count."""
         return self._own.tried
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether earlier runs count, and no call of this one was measured yet."""
+        """Whether earlier runs count and no call of this one was measured yet."""
         return self._both is not None and not self._own.tried
 
     @property
     def measured(self) -> int:
-        """How many calls of this run were measured."""
+        """How many of this run's calls were measured."""
         return len(self._sample)
 
     @property
@@ -102,11 +102,11 @@ class Recall:
 
     @property
     def most_items(self) -> int:
-        """The most items of a call in earlier runs that count; 0 where none do."""
+        """The most items of a call in earlier runs that count; 0 if none do."""
         return self._kept.call if self._both and self._kept else 0
 
     def observe(self, seen: Observation, *, first: bool = False) -> None:
-        """Learn from a call of this run, as :meth:`Footprint.observe`."""
+        """Learn from a call of this run, as :meth:`Footprint.observe` does."""
         if not (first and len(self._sample)):
             self._sample.add(seen)
         self._own.observe(seen, first=first)
@@ -122,26 +122,26 @@ class Recall:
             self._both = self._kept = None
 
     def at_least(self, seen: Observation) -> None:
-        """Learn from a call that died, as :meth:`Footprint.at_least`."""
+        """Learn from a call that died, as :meth:`Footprint.at_least` does."""
         self._own.at_least(seen)
         if self._both is not None:
             self._both.at_least(seen)
             self.heed([seen])
 
     def gave_up(self, seen: Observation) -> None:
-        """Keep for later runs what was set aside: it takes more than that; this run has learnt it by then."""
+        """Remember for later runs an item that was set aside: it takes more than that."""
         self._sample.add(seen)
         self.given_up += 1
 
     def heed(self, running: Iterable[Observation]) -> None:
-        """Look at what running calls hold: what is more than before is known before they end."""
+        """Look at running calls: one that exceeds the model is known before it ends."""
         if self._both is None:
             return
         living = [self._ratio(seen) for seen in running]
         self._judge_above([*self._ratios, *living], len(self._ratios) + len(living))
 
     def learnt(self) -> tuple[Observation, ...]:
-        """What is to be kept of the calls: this run's, and before those what they were begun with."""
+        """Measurements to keep: this run's calls, after those that it started with."""
         before = self._kept.observations if self._kept is not None else ()
         return (*before, *self._sample.kept())[-KEPT:]
 
@@ -169,7 +169,7 @@ class Recall:
 
 
 def spread(observations: Sequence[Observation]) -> list[Observation]:
-    """At most 32 of them, evenly by their peaks, the largest included."""
+    """At most 32 values, evenly chosen by size, the largest included."""
     ordered = sorted(observations, key=lambda seen: seen.peak)
     step = -(-len(ordered) // COUNTS_FOR)
     kept = {id(seen) for seen in ordered[::-1][::step]}
@@ -177,12 +177,12 @@ def spread(observations: Sequence[Observation]) -> list[Observation]:
 
 
 def chance(above: int, new: int, old: int) -> float:
-    """That so many of the new values or more lie above all the old ones, where all are of one kind."""
+    """Probability that so many or more of the new values lie above all old ones, if all are of one kind."""
     return math.prod((new - i) / (new + old - i) for i in range(above))
 
 
 def differ(before: Sequence[float], now: Sequence[float]) -> bool:
-    """Whether two samples, each in order, are of different kinds, and not nearly alike."""
+    """Whether two sorted samples are of different kinds, by more than a little."""
     if len(now) < _FEW:
         return False
     most = _APART * math.sqrt((len(before) + len(now)) / (len(before) * len(now)))

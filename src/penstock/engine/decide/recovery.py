@@ -39,7 +39,7 @@ Call = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What follows from a failure: tasks to requeue, and a verdict where items are set aside."""
+    """The outcome of a failure: tasks to requeue, and a verdict where items are set aside."""
 
     tasks: tuple[Task, ...] = ()
     verdict: Verdict | None = None
@@ -47,7 +47,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The rules by which the items of a failed batch are tried again or set aside.
+    """The recovery ladder: rules by which a failed batch's items are retried or set aside.
 
     Args:
         grains: where batches may be cut.
@@ -60,7 +60,7 @@ class Ladder:
     fixed_call: bool = False
 
     def after(self, task: Task, failure: Failure) -> Recovery:
-        """What becomes of a task that failed.
+        """The outcome for a task that failed.
 
         Raises:
             WorkerDied: a grain fails though all its items are set aside.
@@ -80,7 +80,7 @@ class Ladder:
         return self._died(task, failure, blamed)
 
     def convict(self, task: Task, suspicion: Suspicion) -> Recovery:
-        """No part of a suspected call fails by itself, so it is the call as a whole."""
+        """No part of a suspected call fails by itself, so the call as a whole is to blame."""
         return self._set_aside(task, suspicion.call, suspicion.reason, suspicion.times)
 
     # ------------------------------------------------------------------ the causes

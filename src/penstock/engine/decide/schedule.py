@@ -1,4 +1,4 @@
-"""Scheduling: which items run next, and where those of a failed batch are queued again.
+"""Scheduling: which items run next, and where those of a failed batch are requeued.
 
 A state machine over intervals of items: pending, running, done, set aside. It knows no clock,
 no process and no file. Every item is in exactly one of these places at any time, whatever dies.
@@ -63,37 +63,37 @@ class Schedule:
         """Where what is lent begins and ends."""
 
     def lend(self, start: int, stop: int) -> None:
-        """A node has these items for a while, whole grains; no batch crosses their border."""
+        """Take these items on a lease, in whole grains; no batch crosses its border."""
         self.done.remove(start, stop)
         self._pending.add(start, stop)
         for border in (start, stop):
             insort(self._borders, border)
 
     def take_no_more(self, start: int, stop: int) -> None:
-        """What is lent here and as new is not begun any more."""
+        """Start no more fresh items of the leases held here."""
         self.done.add(start, stop)
         self._pending.remove(start, stop)
 
     def give_back(self, start: int, stop: int) -> None:
-        """What was lent here is had no more."""
+        """Return a lease's items."""
         self.take_no_more(start, stop)
         for border in (start, stop):
             del self._borders[bisect_left(self._borders, border)]
 
     def has(self, start: int, stop: int, *, begun: bool = False) -> bool:
-        """Whether there is work left among these items; ``begun``: that something has befallen already."""
+        """Whether work is left among these items; ``begun``: only what has failed or started before."""
         tasks = (*self._retries, *self._alone, *(given.task for given in self._running.values()))
         if any(task.start < stop and start < task.stop for task in tasks):
             return True
         return not begun and self._pending.overlaps(start, stop)
 
     def extend(self, items: int) -> None:
-        """There are more items now: the source of an executor grows."""
+        """The source has grown: there are more items."""
         self._pending.add(self.items, items)
         self.items = self._grains.items = items
 
     def try_first(self, items: Iterable[int]) -> None:
-        """Give these before all that is as new; a stream is read in order nevertheless."""
+        """Give these before all fresh items; streams are still read in order."""
         if self._stretches is None:
             self._first = [*items, *self._first]
 
@@ -106,7 +106,7 @@ class Schedule:
 
     @property
     def running(self) -> Mapping[int, Given]:
-        """What each worker has."""
+        """Each worker's task."""
         return self._running
 
     @property
@@ -117,18 +117,18 @@ class Schedule:
 
     @property
     def only_alone(self) -> bool:
-        """Whether nothing is left but tasks that want to be alone."""
+        """Whether only tasks that must run alone are left."""
         return bool(self._alone) and not self._retries and not len(self._pending)
 
     @property
     def lone(self) -> int:
-        """How many tasks want to be alone."""
+        """How many tasks must run alone."""
         return len(self._alone)
 
     # ------------------------------------------------------------------ giving
 
     def propose(self, worker: int, size: int, *, alone_first: bool = False) -> Task | None:
-        """What ``worker`` should do next, of at most ``size`` items where nothing has befallen them.
+        """The next task for ``worker``: at most ``size`` items if they are fresh.
 
         Nothing is taken until :meth:`give`. A task that is ``alone`` may only be given when
         nothing runs. None when there is nothing for this worker now.
@@ -199,7 +199,7 @@ class Schedule:
         return {stretches.of(given.task.start) for given in self._running.values()}
 
     def forget_worker(self, worker: int) -> None:
-        """The worker is gone, and its cursors with it."""
+        """Drop a dead worker and its cursors."""
         if self._stretches is not None:
             self._stretches.forget(worker)
 
@@ -210,7 +210,7 @@ class Schedule:
     # ------------------------------------------------------------------ taking back
 
     def finish(self, worker: int, stop: int, set_aside: Iterable[int] = ()) -> Task:
-        """The worker's batch is kept up to ``stop``; what lies behind a cut is pending again."""
+        """The worker's batch is kept up to ``stop``; what comes after a cut is pending again."""
         advanced = worker in self._running and self._running[worker].advanced
         task = self._take(worker)
         if not task.start < stop + advanced or stop > task.stop:
@@ -224,7 +224,7 @@ class Schedule:
         return task
 
     def advance(self, worker: int, start: int) -> Task:
-        """The worker's batch is kept up to ``start``, and goes on."""
+        """The worker's batch is kept up to ``start``, and continues."""
         given = self._running[worker]
         task = given.task
         if not task.start < start < task.stop:
@@ -235,7 +235,7 @@ class Schedule:
         return task
 
     def take_back(self, worker: int, stop: int) -> Task:
-        """The worker does not begin the items from ``stop`` on: they are pending again."""
+        """The worker will not begin the items from ``stop`` on: they are pending again."""
         given = self._running[worker]
         task = given.task
         if not task.start < stop < task.stop:
@@ -254,7 +254,7 @@ class Schedule:
         return self._recover(self._ladder.after(self._take(worker), failure))
 
     def tried(self, worker: int, stop: int) -> Verdict | None:
-        """The parts of a suspected call, up to ``stop``, did not fail: it is the call as a whole."""
+        """The parts of a suspected call, up to ``stop``, did not fail: the call as a whole is to blame."""
         task = self._take(worker)
         suspicion = task.suspicion
         if suspicion is None:
@@ -278,7 +278,7 @@ class Schedule:
         return given.task
 
     def is_grain(self, task: Task) -> bool:
-        """Whether it cannot be cut in two."""
+        """Whether a task cannot be split."""
         return self._grains.is_one(task)
 
     def _requeue(self, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Which node is sick: nothing is lent to one on which all fails that goes well elsewhere. Pure."""
+"""Detects sick nodes: those on which everything fails that succeeds elsewhere get no leases. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SICK_NODES = 2
 
 
 class SickNodes:
-    """Which node is sick: one on which every item fails, while those of other nodes do not."""
+    """Finds nodes on which every item fails while those of other nodes do not."""
 
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
@@ -19,7 +19,7 @@ class SickNodes:
         self._found = 0
 
     def hear(self, node: str, worked: int, failed: int, living: Collection[str]) -> bool:
-        """Whether a node is to be left out now.
+        """Take an outcome; returns whether the node is to be excluded now.
 
         Args:
             node: it has told of a lease.

@@ -1,4 +1,4 @@
-"""What a plan becomes on nodes: how many workers each has room for, how many leases, how long.
+"""A plan on nodes: how many workers fit on each, how many leases, how long.
 
 Arithmetic on what a few items took here and on what each node would have; nothing is tried there.
 """
@@ -19,7 +19,7 @@ from penstock.plurals import plural
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """A node that would work."""
+    """A node that would take part."""
 
     host: str
     budget: int
@@ -32,7 +32,7 @@ class PlannedNode:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A plan on nodes."""
+    """A plan spread over nodes."""
 
     nodes: tuple[PlannedNode, ...]
     least: int
@@ -44,7 +44,7 @@ class Spread:
 
     @property
     def workers(self) -> int:
-        """Of all nodes."""
+        """Workers on all nodes together."""
         return sum(node.workers for node in self.nodes)
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -60,7 +60,7 @@ class Spread:
 
 
 def spread(plan: Plan, offers: Sequence[NodeOffer], *, workers: int | None = None) -> Spread:
-    """Have the items of a plan worked by nodes.
+    """Spread a plan's items over nodes.
 
     Args:
         plan: by what items took here.

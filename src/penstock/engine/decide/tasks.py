@@ -1,4 +1,4 @@
-"""What a schedule gives out and hears back: tasks, failures, and verdicts on items."""
+"""The schedule's inputs and outputs: tasks, failures, and verdicts on items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Cause = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Items that are to be worked together, and what has befallen them so far."""
+    """Items to be worked on together, and their failure history."""
 
     start: int
     stop: int
@@ -49,18 +49,18 @@ class Task:
 
     @property
     def attempt(self) -> int:
-        """How often it has been tried before."""
+        """How many attempts have failed."""
         return self.crashes + self.kills + self.timeouts + self.evictions
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing has befallen it yet."""
+        """Whether it has no failure history."""
         return self.attempt == 0 and self.call is None and not self.alone
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A task that a worker has, with the items that are left out of it."""
+    """A worker's task, with the items that are left out of it."""
 
     task: Task
     without: tuple[int, ...]
@@ -87,7 +87,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A call that may not be split and fails whenever it is made: which of its items is it?"""
+    """A call that cannot be split and always fails: which of its items is to blame?"""
 
     call: tuple[int, int]
     reason: Reason
@@ -99,7 +99,7 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Items that are to be set aside, and why."""
+    """Items to set aside, and why."""
 
     items: tuple[int, ...]
     reason: Reason

@@ -57,7 +57,7 @@ class Offer:
 
 
 class CoresWaiting:
-    """For how long cores had no call because memory lacked for one.
+    """For how long cores were idle because memory lacked for a call.
 
     Args:
         now: when the stage began.
@@ -69,12 +69,12 @@ class CoresWaiting:
         """Of all cores, added up."""
 
     def look(self, now: float) -> None:
-        """Begin a turn: what lacked room since the last one has waited until now."""
+        """Begin a turn: what lacked memory at the last turn has waited until now."""
         self.seconds += self._lacking * max(now - self._looked, 0.0)
         self._lacking, self._looked = 0, now
 
     def lack(self, cores: int) -> None:
-        """There is no room for so many more calls in this turn."""
+        """So many more calls lack memory in this turn."""
         self._lacking = cores
 
 
@@ -125,7 +125,7 @@ class Admission:
 
     @property
     def budget(self) -> Budget:
-        """The one in force now."""
+        """The budget in force."""
         return self._budget.now
 
     def reserved(self) -> Reserved:
@@ -139,12 +139,12 @@ class Admission:
         )
 
     def make_plan(self) -> Plan:
-        """The plan as of now."""
+        """The plan at this moment."""
         self.plan = self._estimate.plan(self.budget, self.reserved())
         return self.plan
 
     def room(self) -> int:
-        """Bytes that calls may take together, with the workers there are."""
+        """Bytes that calls may take together beside the present workers."""
         room = planning.room(
             self.budget.bytes, self.reserved(), len(self._crew), kills_group=self.budget.kills_group
         )
@@ -153,17 +153,17 @@ class Admission:
         return min(room, self._crew.memory.free - headroom(self.budget.bytes) + held)
 
     def spare(self) -> int:
-        """Bytes that a single worker's call could take if nobody else ran."""
+        """Bytes for a single worker's call if no other runs."""
         alone = planning.room(self.budget.bytes, self.reserved(), 1, kills_group=self.budget.kills_group)
         return alone if self.budget.per_process is None else min(alone, self.budget.per_process)
 
     def retainable(self) -> int:
-        """Bytes that a worker may keep from batch to batch before it is replaced."""
+        """Bytes that a worker may retain from batch to batch before it is recycled."""
         workers = self.plan.workers if self.plan else 1
         return max(32 * MiB, self.budget.bytes // (2 * workers + 2))
 
     def fence(self, task: Task) -> int:
-        """Bytes of private memory that a batch may map beyond what is mapped; 0: as many as it likes."""
+        """Bytes of private memory that a batch may map beyond what is mapped; 0: unlimited."""
         return 0 if task.alone else max(self.budget.bytes, _FENCE)
 
     def batch_seconds(self, now: float) -> float:
@@ -173,17 +173,17 @@ class Admission:
     # ------------------------------------------------------------------ what starts
 
     def lack(self) -> None:
-        """There is no room for one more call in this turn."""
+        """Note that one more call lacks memory in this turn."""
         most = self.plan.most_workers if self.plan else self._estimate.most_workers
         most = min(most, self._estimate.cores)  # more may have been asked for
         self.waiting.lack(min(max(most - len(self._crew.running), 0), self._schedule.left))
 
     def used_up(self, worker: WorkerState) -> bool:
-        """Whether the worker was given as many items as one may have."""
+        """Whether the worker has had its maximum of items."""
         return self.most_items is not None and worker.given >= self.most_items
 
     def hold(self, until: float) -> None:
-        """Let nothing start before a moment: what is written cannot be kept just now."""
+        """Start nothing before a moment: results cannot be written just now."""
         self._held_until = max(self._held_until, until)
 
     def held(self, now: float) -> bool:
@@ -239,7 +239,7 @@ class Admission:
         return max(deep, few, 1)
 
     def another_worker(self, plan: Plan, now: float) -> bool:
-        """Whether one more worker is worth its start and has room."""
+        """Whether one more worker fits and is worth starting."""
         alive = [worker for worker in self._crew if not worker.leaving]
         left = self._schedule.left
         waited = self._count_waiting(bool(left), now)

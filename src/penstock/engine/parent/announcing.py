@@ -1,4 +1,4 @@
-"""Tells the plan: when it is first known, and when it has changed much."""
+"""Announces the plan when it is first known and when it has changed much."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstock.engine.parent.ledger import Ledger
 
 
 class PlanAnnouncer:
-    """What was told of the plan before.
+    """Remembers the plan that was announced last.
 
     Args:
         ledger: tells.
@@ -22,7 +22,7 @@ class PlanAnnouncer:
         self._told = (0, 0, 0)
 
     def tell(self, plan: Plan) -> None:
-        """Tell it, where there is something new."""
+        """Announce the plan if it is new."""
         while self._recall.news:
             self._ledger.say(ev.Recalled, message=self._recall.news.pop(0))
         if not plan.tried and not plan.before and not plan.declared:

@@ -1,4 +1,4 @@
-"""The time by which a stage is run: passed in, so that a test may pass another one.
+"""The clock of a stage: passed in, so that a test may pass a fake one.
 
 Covers telling the time, sleeping, and doing something again and again (the governor's turns). A
 :class:`Clock` is real: monotonic seconds, and a thread. :class:`penstock.testing.FakeClock` is one whose
@@ -17,19 +17,19 @@ _NUDGED = 0.02
 
 
 class Repeated(Protocol):
-    """Something that is done again and again until it is ended."""
+    """A periodic task, until it is ended."""
 
     def nudge(self) -> None:
-        """The next step is due now, where it was not due soon anyway."""
+        """Make the next step due now, unless it is due soon anyway."""
         ...
 
     def end(self, patience: float) -> None:
-        """Do no more steps; wait at most so many seconds for the present one."""
+        """Do no more steps; wait at most so many seconds for the current one."""
         ...
 
 
 class Clock:
-    """Real time."""
+    """The real clock."""
 
     def __call__(self) -> float:
         """Monotonic seconds."""
@@ -44,7 +44,7 @@ class Clock:
         time.sleep(seconds)
 
     def repeat(self, step: Callable[[], float | None], name: str) -> Repeated:
-        """Do ``step`` again and again, each time after the seconds that it gave; None ends it.
+        """Call ``step`` periodically, each time after the seconds that it returned; None ends it.
 
         Args:
             step: must not raise.

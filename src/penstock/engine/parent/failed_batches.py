@@ -26,7 +26,7 @@ _BACK_OFF = 0.1
 
 
 class FailedBatches:
-    """Hears of failures and deaths in a stage.
+    """Handles failures and deaths in a stage.
 
     Args:
         stage: the stage.
@@ -38,7 +38,7 @@ class FailedBatches:
         """How often batches could not be written, by their first item."""
 
     def failed(self, worker: WorkerState, failed: m.Failed) -> None:
-        """A worker lives, but what it worked on failed.
+        """A batch or chore failed, and its worker lives.
 
         Raises:
             PenstockError: the run cannot go on.
@@ -94,7 +94,7 @@ class FailedBatches:
         self._unwritten.pop(start, None)
 
     def died(self, worker: WorkerState, death: Death) -> None:
-        """A worker is gone, whatever it was doing.
+        """A worker died, whatever it was doing.
 
         Raises:
             PenstockError: the run cannot go on.
@@ -110,7 +110,7 @@ class FailedBatches:
             stage.chores.trouble(chore, failure, None, stage.admission.budget, stage.setup.folder)
 
     def reap(self, worker: WorkerState, death: Death) -> Failure:
-        """Forget a worker, and say what it died of."""
+        """Reap a worker: forget it, and return the cause of its death."""
         stage = self._stage
         stage.schedule.forget_worker(worker.number)
         failure = stage.crew.reap(worker, death, lambda: discover.kernel_kills(stage.gauge.read()))
@@ -148,7 +148,7 @@ class FailedBatches:
             self.stop_if_hopeless()
 
     def tried(self, worker: WorkerState, stop: int) -> None:
-        """A call that fails was made in parts, to find the item that does it, and no part failed."""
+        """A suspected call was made in parts to find the culprit, and no part failed."""
         stage = self._stage
         task = worker.task
         assert task is not None
@@ -199,11 +199,11 @@ class FailedBatches:
             stage.ledger.keep({"aside": [entries.plain(each)]})
 
     def put_aside(self, each: SetAside) -> None:
-        """Count an item as given up, and tell so once that is kept."""
+        """Set an item aside, and emit the event once that is journaled."""
         self._stage.schedule.try_first(self.count(each))
 
     def count(self, each: SetAside) -> tuple[int, ...]:
-        """The same where others schedule; the items that should be tried next because of it."""
+        """The same where others schedule; returns the items that should be tried next because of it."""
         tried_next = self._stage.aside.put(each)
         self._stage.ledger.say_when_kept(
             ev.ItemSetAside,
@@ -215,7 +215,7 @@ class FailedBatches:
         return tried_next
 
     def stop_if_hopeless(self) -> None:
-        """End the run where too much was set aside already.
+        """End the run if too much was set aside already.
 
         Raises:
             PenstockError: it was.
@@ -226,7 +226,7 @@ class FailedBatches:
             raise self.error(hopeless=why == "hopeless")
 
     def error(self, *, hopeless: bool = False) -> PenstockError:
-        """What a run fails with that has set aside more than it may."""
+        """The error of a run that has set aside more than it may."""
         stage = self._stage
         is_step = getattr(stage.setup.function, "is_step", False)
         return explain.failure_of(

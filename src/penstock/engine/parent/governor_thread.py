@@ -48,7 +48,7 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the governor did."""
+    """Something that the governor did."""
 
     what: str
     """``"paused"``, ``"resumed"``, ``"killed"``, ``"drop_idle"``."""
@@ -94,13 +94,13 @@ class GovernorThread:
     # ------------------------------------------------------------------ called by the loop
 
     def expect(self, worker: int) -> None:
-        """A worker was asked for: it loads what it needs until it is ready."""
+        """A worker was requested: it is starting until it is ready."""
         with self._lock:
             now = self._clock()
             self._unborn[worker] = WorkerMemory(0, 0, began=now, active=now, timed=False)
 
     def ready(self, worker: int, idle: int, own: int, *, mapped: int = 0, own_mapped: int = 0) -> None:
-        """A worker is there, holding ``idle`` bytes of which ``own`` are its own.
+        """A worker is ready, holding ``idle`` bytes, ``own`` of them its own.
 
         ``mapped`` and ``own_mapped`` are the parts of these that are shared memory.
         """
@@ -111,20 +111,20 @@ class GovernorThread:
             self._lives[worker] = WorkerMemory(idle, own, mapped, own_mapped, active=self._clock())
 
     def began(self, worker: int, reserved: int, *, timed: bool = True) -> None:
-        """A worker has been given a batch, or a chore, for which there is no timeout."""
+        """A worker was given a batch, or a chore, which has no timeout."""
         with self._lock:
             self._lives[worker].begin(self._clock(), reserved, timed=timed)
         if self._turns is not None:
             self._turns.nudge()
 
     def reserve(self, worker: int, reserved: int) -> None:
-        """The batch that a worker has needs more than it was admitted with."""
+        """A worker's batch needs more than it was admitted with."""
         with self._lock:
             if worker in self._lives:
                 self._lives[worker].reserved = reserved
 
     def ended(self, worker: int) -> int:
-        """A worker's batch has ended; the most it was seen to hold, in bytes above idle."""
+        """A worker's batch has ended; returns the most it was seen to hold, in bytes above idle."""
         with self._lock:
             life = self._lives.get(worker)
             if life is None:
@@ -135,7 +135,7 @@ class GovernorThread:
             return life.highest
 
     def refine(self, worker: int, calls: Iterable[MeasuredCall]) -> tuple[MeasuredCall, ...]:
-        """The calls of a worker's batch, their peaks told by the readings in between where there were some.
+        """A batch's calls, with peaks refined by the readings in between, where there were some.
 
         A worker knows two readings, and must take for memory what page faults explain of the files
         that it mapped. Neither it nor the readings are ever too low by themselves: the lesser counts.
@@ -154,7 +154,7 @@ class GovernorThread:
         return tuple(call if call.peak <= bound else replace(call, peak=int(bound)) for call in refined)
 
     def gone(self, worker: int) -> tuple[str, int]:
-        """A worker is gone; (why the governor killed it or "", the most it was seen to hold)."""
+        """A worker is gone; returns (why the governor killed it or "", the most it was seen to hold)."""
         with self._lock:
             life = self._lives.pop(worker, None) or self._unborn.pop(worker, None)
             why, held = self._killed.pop(worker, ("", 0))
@@ -163,7 +163,7 @@ class GovernorThread:
             return why, max(held, life.highest if life else 0)
 
     def kills_before(self, worker: int) -> int:
-        """The kernel's count of kills a little before a worker was last seen; 0 where that is not known.
+        """The count of kernel kills shortly before a worker was last seen; 0 if unknown.
 
         What rose earlier took somebody else: others' processes count too where the group is not our own.
         """
@@ -179,7 +179,7 @@ class GovernorThread:
             return life.memory if life else 0
 
     def notices(self) -> list[Notice]:
-        """What was done since the last call."""
+        """What the governor did since the last call."""
         with self._lock:
             notices, self._notices = self._notices, []
             return notices
@@ -190,18 +190,18 @@ class GovernorThread:
             return self.memory.sample()
 
     def start(self) -> None:
-        """Begin to take turns."""
+        """Start taking turns."""
         self._turned = self._clock()
         self.memory.begin()
         self._turns = self._clock.repeat(self.turn, "penstock-governor")
 
     def stop(self) -> None:
-        """Take no more turns."""
+        """Stop taking turns."""
         if self._turns is not None:
             self._turns.end(_END_SECONDS)
 
     def check(self) -> None:
-        """Nothing may go on that nobody watches.
+        """Raise if the governor has failed: nothing may run ungoverned.
 
         Raises:
             PenstockBug: a turn failed, or does not end.
@@ -225,7 +225,7 @@ class GovernorThread:
     # ------------------------------------------------------------------ its turns
 
     def turn(self) -> float | None:
-        """One turn; None where it failed, and there will be no other."""
+        """One turn; None if it failed, and then there is no other."""
         try:
             wait = self.tick()
         except BaseException as error:  # told by check(), on the thread that can end the run
@@ -237,7 +237,7 @@ class GovernorThread:
         return wait
 
     def tick(self) -> float:
-        """Read, decide, act once; the seconds until the next time."""
+        """Read, decide and act once; returns the seconds until the next time."""
         now = self._clock()
         self.memory.look_around(now)
         readings = self._backend.read()

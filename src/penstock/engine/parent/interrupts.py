@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken as wishes."""
+"""Ctrl-C and SIGTERM as requests to stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take the signals, where this is the main thread.
+        """Install the handlers, if this is the main thread.
 
         Ctrl-C stays ignored where it is: a shell starts a job in the background of a script so, and the
         Ctrl-C that ends the script's foreground job is not meant for that one. SIGTERM names its process.
@@ -43,7 +43,7 @@ class Interrupts:
             self._before[number] = signal.signal(number, self._take)
 
     def restore(self) -> None:
-        """Give them back."""
+        """Restore the handlers that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

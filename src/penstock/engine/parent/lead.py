@@ -1,4 +1,4 @@
-"""Works one stage on nodes: lends leases, hears what was kept, keeps the journal.
+"""Leads nodes through one stage: lends leases, takes results back, keeps the journal.
 
 As :class:`penstock.engine.parent.loop.Loop` does for the workers of one machine; what is decided of
 leases, :mod:`penstock.engine.decide.leases` decides. Opening and closing the results is not done here.
@@ -123,7 +123,7 @@ class Lead:
         return self.nodes.cpu
 
     def run(self) -> None:
-        """Have all items worked.
+        """Work all items.
 
         Raises:
             Interrupt: a signal asked to stop; what nodes could keep is kept.

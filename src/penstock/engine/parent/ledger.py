@@ -13,15 +13,15 @@ from penstock.engine.parent.clock import Clock
 
 
 class Book(Protocol):
-    """Where lines are kept: a journal, or nothing for what is not resumed."""
+    """Where lines are written: a journal, or nothing if the work is not resumable."""
 
     def write(self, *entries: Mapping[str, Any]) -> None:
-        """Append and commit; when it raises an OSError, nothing was written, and it may be called again."""
+        """Append and commit. Atomic: after an OSError nothing was written, and it may be called again."""
         ...
 
 
 class Ledger:
-    """Journal and events of one stage.
+    """The journal and the events of one stage.
 
     Args:
         book: the journal to write to.
@@ -49,7 +49,7 @@ class Ledger:
         self._events: list[Event] = []
 
     def say(self, kind: type[Event], **values: Any) -> None:
-        """Tell an event at once."""
+        """Emit an event at once."""
         self._emit(kind(at=self._clock.wall(), stage=self._name, **values))
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -65,15 +65,15 @@ class Ledger:
         self._lines.append(line)
 
     def say_when_kept(self, kind: type[Event], **values: Any) -> None:
-        """Tell an event once the lines before it are journaled: what was told is never lost."""
+        """Emit an event once the lines before it are journaled: what was reported is never lost."""
         self._events.append(kind(at=self._clock.wall(), stage=self._name, **values))
 
     def pass_on_when_kept(self, event: Event, **changes: Any) -> None:
-        """The same with an event that a node told."""
+        """The same for an event that came from a node."""
         self._events.append(replace(event, stage=self._name, **changes))
 
     def commit(self) -> None:
-        """Write the lines that wait; only then tell the events that do.
+        """Write the pending lines; only then emit the pending events.
 
         Raises:
             StorageFailed: the journal cannot be written.

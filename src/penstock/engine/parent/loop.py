@@ -1,4 +1,4 @@
-"""Runs one stage: admits batches, hears of receipts and deaths, keeps the journal.
+"""The event loop of one stage: admits batches, takes receipts and deaths, keeps the journal.
 
 The only place where the parts of a stage meet that act: crew, backend, governor's thread, journal.
 It decides nothing itself that these could decide purely. One thread; every wait ends with a message,
@@ -40,7 +40,7 @@ _CROWDED = 5.0
 
 
 class Loop:
-    """Works one stage.
+    """Works on one stage.
 
     Args:
         stage: its parts; the backend is open.
@@ -83,7 +83,7 @@ class Loop:
     # ------------------------------------------------------------------ the whole
 
     def run(self, *, opened: bool) -> Any:
-        """Do what is not done; what the reducers made, in a temporary run.
+        """Work on what is not done; in a temporary run, returns what the reducers made.
 
         Raises:
             Interrupt: a signal asked to stop; the running batches were finished or dropped.
@@ -104,7 +104,7 @@ class Loop:
             return made
 
     def prepare(self) -> None:
-        """Only prepare the results; others work the items. Raises as :meth:`run`."""
+        """Only open the outputs; others work on the items. Raises as :meth:`run`."""
         with self:
             self._open()
 
@@ -119,7 +119,7 @@ class Loop:
         )
 
     def serve(self, take_in: Callable[[], bool]) -> None:
-        """Work items that keep coming.
+        """Work on items that keep coming.
 
         Args:
             take_in: calls :meth:`Stage.extend` for what has come; False when no more will.

@@ -1,4 +1,4 @@
-"""The nodes of a stage as events tell of them: names, numbers of their workers, what they hold."""
+"""The nodes of a stage in its events: their names, their workers' numbers, what they hold."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class _Known:
 
 @dataclasses.dataclass
 class Numbers:
-    """Of the nodes of a run and their workers: none is used twice, nor by a worker of this process."""
+    """Numbers for a run's nodes and their workers, each used once and by no local worker."""
 
     nodes: Iterator[int] = dataclasses.field(default_factory=partial(itertools.count, 1))
     workers: Iterator[int] = dataclasses.field(default_factory=partial(itertools.count, 1001))
 
 
 class Nodes:
-    """Passes on what nodes say, in numbers that no two nodes share.
+    """Passes on events of nodes, with numbers that no two nodes share.
 
     Args:
         ledger: takes the events.
@@ -57,16 +57,16 @@ class Nodes:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of all of them."""
+        """CPU seconds of all nodes."""
         return sum(each.cpu for each in self._known.values())
 
     @property
     def tokens(self) -> KeysView[str]:
-        """Of all that were ever ready."""
+        """The tokens of all nodes that were ever ready."""
         return self._known.keys()
 
     def meet(self, token: str, node: Node) -> bool:
-        """A node is ready; False where that is known."""
+        """Add a node that is ready; False if it is known."""
         if token in self._known:
             return False
         name = f"n{next(self._numbers.nodes)}"
@@ -83,12 +83,12 @@ class Nodes:
         return True
 
     def name(self, token: str) -> str:
-        """What people call it: ``"n2 on HOST"``; empty for one that was never ready."""
+        """The display name: ``"n2 on HOST"``; empty for a node that was never ready."""
         known = self._known.get(token)
         return f"{known.name} on {known.node.host}" if known else ""
 
     def gone(self, token: str, why: str) -> None:
-        """It is lost or left out, and its workers with it; nothing is said of it without a reason."""
+        """Remove a lost or excluded node and its workers; emits events only if there is a reason."""
         known = self._known.get(token)
         if self._planner == token:
             self._planner = None
@@ -100,7 +100,7 @@ class Nodes:
             known.living.clear()
 
     def report(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
-        """Report what a node returned with a lease, once that is kept.
+        """Emit the events that a node returned with a lease, once its results are journaled.
 
         Args:
             token: of the node.

@@ -23,7 +23,7 @@ _BACK_OFF = 0.5
 
 
 class OpenClose:
-    """Gives chores to workers of a stage, one at a time, again when a worker dies of one.
+    """Gives a stage's chores to workers, one at a time, with a retry when a worker dies of one.
 
     Args:
         backend, crew, watch, clock: of the stage.
@@ -39,7 +39,7 @@ class OpenClose:
         self._done: m.ChoreDone | None = None
 
     def do(self, chore: m.Chore, *, turn: Callable[[], None], no_room: Callable[[], None]) -> Any:
-        """Have it done; what it gave.
+        """Have a chore done; returns its result.
 
         Args:
             chore: what to do.
@@ -72,7 +72,7 @@ class OpenClose:
         self._backend.send(worker.number, chore)
 
     def done(self, worker: WorkerState, message: m.ChoreDone) -> None:
-        """A worker has done it."""
+        """A worker has done the chore."""
         worker.chore = None
         self._watch.ended(worker.number)
         self._done = message
@@ -80,7 +80,7 @@ class OpenClose:
     def trouble(
         self, chore: m.Chore, failure: Failure, failed: m.Failed | None, budget: Budget, folder: Path
     ) -> None:
-        """A worker failed at it, or died of it.
+        """A worker failed at the chore, or died of it.
 
         Raises:
             RunFailed: no retry mends it, or there were enough.

@@ -1,4 +1,4 @@
-"""How a stage is to be run, and what it asks of the machine it runs on."""
+"""The options of a stage, and its interface to the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstock.meter import Meter
 
 @dataclass(frozen=True)
 class Options:
-    """How a stage is to be run."""
+    """The options of a stage."""
 
     budget: Budget
     """At the start; what counts later is the stage's."""
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Host:
-    """Where a stage runs: the only way in which it learns of memory and time."""
+    """The machine as a stage sees it: its only access to memory readings and time."""
 
     gauge: discover.Gauge = field(default_factory=discover.Gauge)
     """The ceilings, read anew each time."""

@@ -1,5 +1,5 @@
-"""Batches that take longer than they were made for: what is done of them is told at once, and what is not
-begun is taken back while somebody idles.
+"""Overdue batches: results so far are delivered at once, and calls not yet begun are taken back while a
+worker is idle.
 
 Each happens in two looks, a moment apart. What a worker has laid down is read up to where it was at the
 look before. A batch is first cut, which keeps its worker from beginning another call, and what its note
@@ -26,7 +26,7 @@ _SETTLED = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A batch of several calls that is being worked."""
+    """A running batch of several calls."""
 
     worker: int
     start: int
@@ -41,7 +41,7 @@ class Running:
 def decide(
     batches: Iterable[Running], idle: int, waiting: int, now: float
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Which batches are to be cut, and of which is taken back what lies behind an item.
+    """Which batches to cut, and from which to take back the items after a given one.
 
     Args:
         batches: that are worked.
@@ -67,7 +67,7 @@ def decide(
 
 
 class Overdue:
-    """Looks after the batches of a stage whose items keep coming.
+    """Checks the batches of a stage whose items keep coming.
 
     Args:
         stage: the stage.
@@ -82,7 +82,7 @@ class Overdue:
         self._told = False
 
     def turn(self, most: float) -> float:
-        """Seconds until the next look, at most so many."""
+        """Seconds until the next check, at most so many."""
         several = [worker for worker in self._stage.crew.running if _is_several(worker)]
         if any(worker.cut_at < math.inf for worker in several):
             return min(most, 2 * _SETTLED)
@@ -91,7 +91,7 @@ class Overdue:
         return most
 
     def attend(self, now: float) -> None:
-        """Look at every batch once."""
+        """Check every batch once."""
         stage = self._stage
         batches = []
         for worker in stage.crew.running:

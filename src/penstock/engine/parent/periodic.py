@@ -21,7 +21,7 @@ _MOVED = 0.1
 
 
 class Periodic:
-    """Readings, signs of life and the budget of a stage.
+    """The periodic work of a stage.
 
     Args:
         stage: the stage.
@@ -56,14 +56,14 @@ class Periodic:
             self.keep_learnt()
 
     def keep_learnt(self) -> None:
-        """Have what was learnt kept, where somebody wants it."""
+        """Save what was learnt, if somebody keeps it."""
         self._kept_at = self._clock()
         keep = self._stage.options.keep
         if keep is not None and (learnt := self._stage.learnt()) is not None:
             keep(learnt)
 
     def take_sample(self) -> bool:
-        """Tell the highest reading since the last; False when there was none."""
+        """Emit the highest reading since the last one; False if there was none."""
         sample = self._stage.watch.sample()
         if sample is not None:
             workers = {str(worker): held for worker, held in sample.workers.items()}

@@ -1,4 +1,4 @@
-"""The items that were given up, and whether the run may still succeed.
+"""The items that were set aside, and whether the run can still succeed.
 
 Covers the one case in which a run ends early although it would finish the other items first: nothing
 may be set aside, and a sample spread over the whole input fails to the last item. Then it is the
@@ -25,7 +25,7 @@ _GOLDEN = 0.6180339887498949
 
 
 def sample(items: int, unit: int, *, stream: bool = False) -> tuple[tuple[int, ...], ...]:
-    """The items that decide together, place by place, in the order in which they are to be tried.
+    """The items that decide together, by position, in the order in which to try them.
 
     Args:
         items: how many there are.
@@ -55,7 +55,7 @@ def sample(items: int, unit: int, *, stream: bool = False) -> tuple[tuple[int, .
 
 
 class SetAsideItems:
-    """What is said of items that were set aside, by number; that they are out is the schedule's to say.
+    """The reasons of items set aside, by number; that they are left out is the schedule's concern.
 
     Args:
         before: those of earlier runs, which stay so.
@@ -80,7 +80,7 @@ class SetAsideItems:
         return len(self.items)
 
     def put(self, each: SetAside) -> tuple[int, ...]:
-        """Add an item; the items that should be tried next because of it: they decide.
+        """Add an item; returns the items to try next because of it, since they decide.
 
         The first time all places of the sample; then, as a place may be tried again and again without
         the items that its workers died of, the first item that has not failed.
@@ -90,7 +90,7 @@ class SetAsideItems:
         return next_tried or self._undecided()[-1:]
 
     def among(self, start: int, stop: int) -> list[SetAside]:
-        """Those of some items, in item order."""
+        """The set-aside items among some, in item order."""
         return [self.items[item] for item in sorted(self.items) if start <= item < stop]
 
     def __iter__(self) -> Iterator[SetAside]:

@@ -28,7 +28,7 @@ from penstock.record import journal
 
 
 class Stage:
-    """The parts of one stage, and the few facts that several of them need.
+    """The parts of one stage, and the few facts that several of them share.
 
     Args:
         setup: the job, as workers get it.
@@ -84,11 +84,11 @@ class Stage:
         )
 
     def item_name(self, item: int) -> str:
-        """What an item is called in what is kept and said."""
+        """An item's name in journal, events and messages."""
         return item_name(self.setup.source, item, private=self.setup.private)
 
     def told_calls(self, done: m.Done) -> dict[str, Any]:
-        """The calls of a batch that stand out, for its event."""
+        """The heaviest and the slowest call of a batch, for its event."""
         if not done.calls or done.slowest is None:
             return {}
         heaviest = max(done.calls, key=lambda call: call.peak)
@@ -107,11 +107,11 @@ class Stage:
 
     @property
     def crowded(self) -> bool:
-        """Whether this process itself holds so much that no worker has room."""
+        """Whether this process itself holds so much that no worker fits."""
         return self.options.governs and self.admission.spare() <= 0
 
     def learnt(self) -> Learnt | None:
-        """What a later run can begin with; None where nothing was measured, or nothing came of it.
+        """Measurements for a later run; None if nothing was measured, or nothing was kept.
 
         What was learnt where everything failed is that of other calls than those that will do.
         """
@@ -122,7 +122,7 @@ class Stage:
         return self.estimate.learnt(replace(reserved, parent=parent, results=self.collected))
 
     def extend(self, items: int) -> None:
-        """Set the number of items, which has grown."""
+        """Take a number of items that has grown."""
         self.schedule.extend(items)
         self.estimate.items = items
 

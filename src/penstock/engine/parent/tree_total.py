@@ -1,4 +1,4 @@
-"""The memory of our whole process tree, added up from readings of its parts.
+"""The memory of the whole process tree, summed from readings of its parts.
 
 Read and written by the governor's thread alone, but for plain numbers that others only read.
 """
@@ -26,7 +26,7 @@ _KILLS = 64
 
 
 def within(parts: Mapping[int, int], whole: int) -> dict[int, int]:
-    """Sizes that together are no more than ``whole``: where they are, the largest are cut to one size."""
+    """Cap sizes so that their sum is at most ``whole``: the largest are cut to one common size."""
     left, kept = whole, {}
     for place, (number, part) in enumerate(sorted(parts.items(), key=lambda pair: pair[1])):
         kept[number] = min(part, left // (len(parts) - place))
@@ -36,7 +36,7 @@ def within(parts: Mapping[int, int], whole: int) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class MemorySample:
-    """The highest reading of a while."""
+    """The highest reading within an interval."""
 
     used: int
     workers: dict[int, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class MemorySample:
 
 
 class TreeTotal:
-    """What all our processes hold together, under the ceilings and the budget.
+    """Memory of the whole process tree, under the ceilings and the budget.
 
     Args:
         backend: whose workers.
@@ -81,11 +81,11 @@ class TreeTotal:
         self._powers = asking.BackendPowers(backend)
 
     def begin(self) -> None:
-        """Forget what was before: it is no peak of ours."""
+        """Drop earlier readings: they are no peak of ours."""
         self._powers.total()
 
     def look_around(self, now: float) -> None:
-        """Read what others hold: each time when memory is short, now and then when there is plenty."""
+        """Read what others hold: every time when memory is short, now and then when it is plentiful."""
         plenty = governor.interval(self.free, self._budget.bytes) >= _CALM
         if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
             return
@@ -99,7 +99,7 @@ class TreeTotal:
         self.backend_held = self._backend.overhead()
 
     def kills_until(self, moment: float) -> int:
-        """The kernel's count of kills at a moment; 0 where that is not known."""
+        """The count of kernel kills at a moment; 0 if unknown."""
         return max((kills for at, kills in self._kernel_kills if at <= moment), default=0)
 
     def add_up(
@@ -108,7 +108,7 @@ class TreeTotal:
         everybody: Mapping[int, WorkerMemory],
         ready: Collection[WorkerMemory],
     ) -> None:
-        """Add up this process, the backend and the workers.
+        """Sum this process, the backend and the workers.
 
         Args:
             readings: of this turn.

@@ -1,4 +1,4 @@
-"""What one worker holds and does, as the governor's thread sees it."""
+"""One worker's memory and activity, as the governor's thread sees them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.peaks import Trail
 
 @dataclass
 class WorkerMemory:
-    """The readings of one worker, and since when it works or is idle.
+    """A worker's readings, and since when it is busy or idle.
 
     Args:
         idle: bytes that it held when it was ready, with what it shares.
@@ -49,11 +49,11 @@ class WorkerMemory:
 
     @property
     def busy(self) -> bool:
-        """Whether it has a batch, or another task."""
+        """Whether it has a batch or a chore."""
         return self.began != math.inf
 
     def begin(self, now: float, reserved: int, *, timed: bool) -> None:
-        """It is given a batch, admitted with ``reserved`` bytes."""
+        """It was given a batch, admitted with ``reserved`` bytes."""
         self.began = self.active = self.at_since = now
         self.reserved = reserved
         self.timed = timed
@@ -62,7 +62,7 @@ class WorkerMemory:
         self.trail.clear()
 
     def read(self, reading: Reading) -> None:
-        """Take what the worker's tree holds now, and the most that it held since the last time."""
+        """Take a reading of the worker's tree, and the peak since the last one."""
         if reading.charged is None:
             self.memory = max(reading.memory + reading.pipes - self.idle, 0)
             self.rise = max(reading.peak - reading.memory, 0)
@@ -79,12 +79,12 @@ class WorkerMemory:
         self.highest = max(self.highest, self.memory + self.rise)
 
     def saw_cpu(self, reading: Reading, now: float) -> None:
-        """It is active when it used CPU, and not stalled while it is paused."""
+        """Note CPU use: a worker that uses CPU is active, and a paused one is not stalled."""
         if reading.cpu != self.cpu or self.paused:
             self.cpu, self.active = reading.cpu, now
 
     def refined(self, call: MeasuredCall) -> MeasuredCall:
-        """A call's peak as the kernel's marks in between tell it, where there were some."""
+        """A call's peak, refined by the kernel's high-water marks in between, where there were some."""
         if call.between is None:
             return call
         begin, end = call.between

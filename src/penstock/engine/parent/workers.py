@@ -37,7 +37,7 @@ _UNSURE = (
 
 @dataclass
 class WorkerState:
-    """One worker as the loop knows it.
+    """One worker, as the loop knows it.
 
     What it has to do is the schedule's to say, what it holds the governor's, and its process the backend's.
     """
@@ -91,12 +91,12 @@ class WorkerState:
 
     @property
     def busy(self) -> bool:
-        """Whether it is doing anything."""
+        """Whether it is working."""
         return self.task is not None or self.chore is not None or self.trial is not None
 
     @property
     def free(self) -> bool:
-        """Whether it can be given something."""
+        """Whether it can be given work."""
         return self.ready and not self.busy and not self.leaving
 
 
@@ -131,7 +131,7 @@ class Workers:
         return len(self._workers)
 
     def get(self, number: int) -> WorkerState | None:
-        """A worker by its number, while it lives."""
+        """A living worker by its number."""
         return self._workers.get(number)
 
     @property
@@ -149,7 +149,7 @@ class Workers:
         return self._watch.held(worker.number)
 
     def committed(self, worker: WorkerState) -> int:
-        """Bytes to count for a worker: what its batch was admitted with, or what it holds.
+        """Bytes to account for a worker: what its batch was admitted with, or what it holds.
 
         One that was let in on a guess counts with twice what it holds, for it may still grow.
         """
@@ -159,7 +159,7 @@ class Workers:
         return 2 * held if worker.guessed else max(worker.reserved, held)
 
     def fence(self, worker: WorkerState, budget: int) -> None:
-        """Have the kernel end it, and no other, should it outrun the governor: the last fence.
+        """Have the kernel kill it, and only it, should it outrun the governor: the last fence.
 
         It may hold what the budget leaves beside this process and the fork server. Pages of mapped files
         count for the kernel, and are read again and again where they have no room: so never under 1 GiB.
@@ -172,7 +172,7 @@ class Workers:
     # ------------------------------------------------------------------ coming and going
 
     def start(self) -> None:
-        """Ask for one more; not just now, where the last one could not be started."""
+        """Start one more; not while the last one could not be started."""
         if self.clock() < self._not_before:
             return
         number = self._backend.start()
@@ -188,7 +188,7 @@ class Workers:
         )
 
     def dismiss(self, workers: Iterable[WorkerState], why: str) -> None:
-        """Have workers end that do nothing."""
+        """Tell idle workers to exit."""
         for worker in workers:
             if worker.leaving:
                 continue
@@ -199,7 +199,7 @@ class Workers:
                 self._backend.kill(worker.number)
 
     def hurry(self) -> None:
-        """End those that were told to leave, and do not."""
+        """Kill workers that were told to exit and have not."""
         now = self.clock()
         for worker in self:
             if now - worker.left_at > _LEAVE_SECONDS:
@@ -207,14 +207,14 @@ class Workers:
                 self._backend.kill(worker.number)
 
     def drop(self, why: str) -> None:
-        """End the workers that do something, at once."""
+        """Kill the busy workers at once."""
         for worker in self:
             if worker.busy:
                 worker.leaving = worker.leaving or why
                 self._backend.kill(worker.number)
 
     def kill_all(self) -> None:
-        """End everybody at once."""
+        """Kill all workers at once."""
         for worker in self:
             worker.leaving = worker.leaving or "done"
             self._backend.kill(worker.number)
@@ -245,7 +245,7 @@ class Workers:
 def diagnose(
     worker: WorkerState, death: Death, why: str, held: int, kernel_kills: Callable[[], int]
 ) -> Failure:
-    """Every way a worker can die, as one cause.
+    """Map a worker's death to exactly one cause.
 
     Args:
         worker: who died.

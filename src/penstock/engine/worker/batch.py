@@ -13,7 +13,7 @@ _MOST_CALLS = 64
 
 
 class WorkedBatch:
-    """A batch, from when a worker takes it up.
+    """A batch in progress in a worker.
 
     Args:
         work: what the parent asked for.
@@ -33,7 +33,7 @@ class WorkedBatch:
         self.slowest: m.MeasuredCall | None = None
 
     def add(self, call: m.MeasuredCall) -> None:
-        """A call has ended."""
+        """Add a call that has ended."""
         self._calls.append(call)
         if self.slowest is None or call.seconds > self.slowest.seconds:
             self.slowest = call
@@ -41,7 +41,7 @@ class WorkedBatch:
             self._calls = list(self.telling())
 
     def telling(self) -> tuple[m.MeasuredCall, ...]:
-        """The first call, the one with the highest peak and the last: what a footprint can learn from."""
+        """The first call, the highest and the last: those that a footprint can learn from."""
         calls = self._calls
         if len(calls) <= 3:
             return tuple(calls)
@@ -49,9 +49,9 @@ class WorkedBatch:
         return tuple(dict.fromkeys((calls[0], highest, calls[-1])))
 
     def seconds(self) -> float:
-        """Wall seconds since it was taken up."""
+        """Wall seconds since it began."""
         return time.perf_counter() - self._began
 
     def is_late(self) -> bool:
-        """Whether it has lasted for longer than it was to."""
+        """Whether it has lasted longer than intended."""
         return self.seconds() > self.work.seconds

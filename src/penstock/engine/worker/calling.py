@@ -27,7 +27,7 @@ _BELIEVED = 2
 
 
 class Fence:
-    """RLIMIT_DATA as a fence around a call: what would go far beyond raises MemoryError instead.
+    """RLIMIT_DATA as a fence around a call: an allocation far beyond raises MemoryError instead.
 
     Args:
         meter: of this process.
@@ -38,13 +38,13 @@ class Fence:
         self.up = False
 
     def put(self, size: int) -> None:
-        """Allow so many bytes of private memory beyond what is mapped now; 0 lifts it."""
+        """Allow so many bytes of private memory beyond what is mapped now; 0 lifts the fence."""
         if size or self.up:
             set_fence(self._meter.data() + size if size else 0)
             self.up = bool(size)
 
     def lift(self) -> None:
-        """Allow anything."""
+        """Lift the fence."""
         self.put(0)
 
 
@@ -89,7 +89,7 @@ class Caller:
         self.begin({}, Share(memory=0, threads=1, attempt=0))
 
     def begin(self, known: Mapping[int, SetAside], share: Share, apart: Apart | None = None) -> None:
-        """A batch begins.
+        """Begin a batch.
 
         Args:
             known: items set aside before; not called.
@@ -108,7 +108,7 @@ class Caller:
         return set_aside(self._source, item, error, private=self._private)
 
     def one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
-        """Call the function with each item; seeds, failures and folders are each item's own."""
+        """Call the function with each item; seeds, failures and folders are per item."""
         self._seeder.begin(start)
         apart = self._apart
         results, aside = self._items(start, stop, apart)
@@ -221,7 +221,7 @@ class Caller:
         self._fitness.check(item)
 
     def batched(self, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
-        """Call the function with all items of the call; on failure, with halves, to find the culprit."""
+        """Call the function with all items of the call; on failure bisect, to find the culprit."""
         for at, end in _runs(start, stop, self.known):
             if at in self.known:
                 yield at, end, self.known[at]

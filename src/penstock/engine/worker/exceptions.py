@@ -16,7 +16,7 @@ _OURS = str(Path(__file__).parents[1])
 
 
 def set_aside(source: Any, item: int, error: BaseException, *, private: bool) -> SetAside:
-    """The item's place holder, with the reason; without any words of the function's for a private job."""
+    """The item's placeholder, with the reason; without any text of the function's in a private job."""
     name, kind = item_name(source, item, private=private), foreign.kind_of(error)
     _drop(error, "__context__")  # the first of two tries says nothing more
     if private and foreign.is_a(error, BadInput) and getattr(error, "quotes_nothing", False):
@@ -29,17 +29,17 @@ def set_aside(source: Any, item: int, error: BaseException, *, private: bool) ->
 
 
 def message_of(error: BaseException) -> str:
-    """Its message, not endless, and with nothing in it that a terminal would obey."""
+    """Its message, bounded and escaped for terminals."""
     return foreign.lines(foreign.told(error))
 
 
 def traceback_of(error: BaseException) -> str:
-    """Its traceback from the function on: our own frames say nothing to its author."""
+    """Its traceback from the function on, without our own frames."""
     return foreign.trace_of(error, _user_frames(error))
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of its traceback, whose frames hold memory."""
+    """Drop its traceback, whose frames hold memory."""
     _drop(error, "__traceback__")
 
 
@@ -59,18 +59,18 @@ def _user_frames(error: BaseException) -> TracebackType | None:
 
 
 def qualified(error: BaseException) -> str:
-    """Its type's name; with the module where it is no built-in one."""
+    """Its type's name, with the module unless it is built in."""
     name, module = foreign.kind_of(error), foreign.home_of(error)
     return foreign.line(name if module == "builtins" else f"{module}.{name}", 200)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this very process was refused memory: what an inner run of a function says is none."""
+    """Whether this very process was refused memory; an inner run's report of such does not count."""
     return foreign.is_a(error, MemoryError) and not foreign.is_a(error, PenstockError)
 
 
 def item_name(source: Any, item: int, *, private: bool) -> str:
-    """What the source calls the item, or its number; of a private job always that."""
+    """The source's name for the item, or its number; in a private job always the number."""
     try:
         name = None if private else getattr(source, "name", None)
         called = name(item) if callable(name) else item

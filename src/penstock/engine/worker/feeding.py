@@ -1,4 +1,4 @@
-"""The stream of results on its way to an output: by grain, one for each item, to a thread of its own."""
+"""The stream of results to an output: by grain, one per item, or handed to a thread."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Entry = tuple[int, int, Any]
 
 
 class OutputPlace:
-    """The item whose result an output was handed last."""
+    """The item whose result an output was given last."""
 
     at = -1
 
 
 class GrainEntries:
-    """The entries of one grain, taken from a stream that goes on behind it."""
+    """The entries of one grain, taken from a longer stream."""
 
     def __init__(self, stream: Iterator[Entry], start: int, stop: int) -> None:
         self._stream = stream
@@ -43,7 +43,7 @@ class GrainEntries:
 
 
 def one_each(results: Any, items: int) -> Iterator[Any]:
-    """What a batched function gave, one result for each item; never more, should it give them for ever."""
+    """A batched function's results, one per item; never more, even from an endless iterator."""
     if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
         raise TypeError(f"the function gave a {type(results).__qualname__} {_wanted(items)}")
     if isinstance(results, Sized) and len(results) != items:
@@ -85,7 +85,7 @@ class Feed:
         self._stopped: BaseException | None = None
 
     def put(self, entry: Entry) -> None:
-        """Hand on an entry.
+        """Hand over an entry.
 
         Raises:
             BaseException: what the output raised.
@@ -100,7 +100,7 @@ class Feed:
         self._offer(None)
 
     def let_go(self) -> None:
-        """Forget the exceptions."""
+        """Drop the exceptions."""
         self.error = self._stopped = None
 
     def _offer(self, entry: Entry | None) -> None:

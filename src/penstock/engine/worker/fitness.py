@@ -1,4 +1,4 @@
-"""Whether this process can still do our part of the work, whatever a function left of it.
+"""Whether this process can still do its part of the work, whatever a function did to it.
 
 A function may use up what a process has, or take away what is not its own: descriptors, the size that files
 may have, its user. It does so unseen, and what fails then is ours, or the next item: so what failed is tried
@@ -25,7 +25,7 @@ _USED_UP = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 
 class Unfit(BaseException):
-    """This process cannot go on, and another must; no word of the function's is in it.
+    """This process cannot continue and must be replaced; the message quotes nothing of the function's.
 
     Args:
         why: completes "its worker ...".
@@ -38,7 +38,7 @@ class Unfit(BaseException):
 
 
 class Fitness:
-    """What our part of the work needs of this process.
+    """What the engine's work needs of this process.
 
     Args:
         descriptors: those that are ours; none may be closed, or made another file's.
@@ -55,17 +55,17 @@ class Fitness:
         """Whether each item is looked at when it was worked."""
 
     def ours(self) -> None:
-        """From now on files are ours: what the function did to the umask does not hold for them."""
+        """Files are ours from now on: the function's umask does not apply to them."""
         if self._own_process:
             self._their_mask = os.umask(self._mask)
 
     def theirs(self) -> None:
-        """From now on files are the function's."""
+        """Files are the function's from now on."""
         if self._own_process:
             os.umask(self._their_mask)
 
     def worn(self) -> bool:
-        """Whether hardly any descriptor is left: they are given out from the lowest on."""
+        """Whether descriptors are almost used up: they are allocated from the lowest on."""
         if not self._own_process or not self._ours:
             return False
         try:
@@ -77,7 +77,7 @@ class Fitness:
         return most != resource.RLIM_INFINITY and lowest >= most - most // _SPARE
 
     def lacks(self) -> str:
-        """What is missing; empty where nothing is."""
+        """What is missing; empty if nothing is."""
         if not self._own_process:
             return ""
         if self.is_mute():
@@ -92,7 +92,7 @@ class Fitness:
         return ""
 
     def check(self, item: int = -1) -> None:
-        """Look, where items are looked at.
+        """Check, once per so many items.
 
         Raises:
             Unfit: something is missing, now that this item was worked.
@@ -101,11 +101,11 @@ class Fitness:
             raise Unfit(why, item)
 
     def is_mute(self) -> bool:
-        """Whether a descriptor of ours is no more: then the parent is not spoken to through one."""
+        """Whether a descriptor of ours was closed: then the parent cannot be reached through it."""
         return any(_identity(number) != was for number, was in self._ours.items())
 
     def blame(self, error: BaseException, item: int, *, fresh: bool) -> None:
-        """Do not believe of an item what those before it may have done to the process.
+        """Do not blame an item for what earlier ones may have done to the process.
 
         Args:
             error: what the function raised.
@@ -126,7 +126,7 @@ class Fitness:
 
 
 def is_used_up(error: BaseException) -> bool:
-    """Whether an error says that no descriptor, thread or process is to be had any more."""
+    """Whether an error means that descriptors, threads or processes are exhausted."""
     if foreign.is_a(error, OSError):
         return foreign.number_of(error) in _USED_UP
     return foreign.is_a(error, RuntimeError) and "can't start new thread" in foreign.told(error)

@@ -1,4 +1,4 @@
-"""The loop of a worker: take two integers, read, call, write, answer with a receipt.
+"""The worker's loop: receive two integers, read, call, write, answer with a receipt.
 
 Runs in a forked process (or in this one, for the backend ``inline``). Covers calling the
 function, measuring each call, keeping results, and finding the culprit among the items of a
@@ -45,7 +45,7 @@ _SEEN = 0.001
 
 @dataclass(frozen=True)
 class Setup:
-    """A job as a worker gets it."""
+    """A job as a worker receives it."""
 
     function: Callable[..., Any]
     source: Any
@@ -66,13 +66,13 @@ class Setup:
     """The owner's folder for drafts; None where there is none, and a draft lies beside what it will be."""
 
     def warm(self) -> None:
-        """Load what all workers share; called once in the fork server, before any fork."""
+        """Preload what all workers share; called once in the fork server, before any fork."""
         warm = getattr(self.function, "warm", None)
         if callable(warm):
             warm()
 
     def serve(self, channel: Any, words: MutableSequence[int]) -> None:
-        """Be a worker until told to leave.
+        """Run a worker until it is told to exit.
 
         Args:
             channel: has ``send(message)``, ``receive()``, which raises EOFError at the end, and ``fileno()``.
@@ -92,7 +92,7 @@ class Setup:
             channel.send(answer)
 
     def worker(self, words: MutableSequence[int], channel: int = -1) -> Worker:
-        """A worker for this job, not yet prepared; it answers None when it is told to leave.
+        """A worker for this job, not yet prepared; it answers None when told to exit.
 
         Args:
             words: its note.
@@ -106,7 +106,7 @@ class Setup:
 
 
 class Worker:
-    """Works for one job.
+    """Works on one job.
 
     Args:
         setup: the job.
@@ -153,7 +153,7 @@ class Worker:
     # ------------------------------------------------------------------ outside in
 
     def prepare(self) -> m.Ready | m.Failed:
-        """Open the inputs and let the function prepare itself."""
+        """Open the inputs and call the function's own ``prepare``."""
         folder = ""
         try:
             if self._own_process and self._setup.drafts is not None:
@@ -173,7 +173,7 @@ class Worker:
         return m.Ready(self._idle, own, folder, proc.held_apart(os.getpid())[1], mapped)
 
     def answer(self, message: Any) -> Any:
-        """Do what a message asks for; the answer tells what came of it."""
+        """Do what a message asks for, and return the answer."""
         if isinstance(message, m.Work | m.Chore):
             answer = self._batch(message) if isinstance(message, m.Work) else self._chore(message)
             self._here.stay()  # who came back with it is no child that was forked on the way

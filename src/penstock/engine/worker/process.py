@@ -1,4 +1,4 @@
-"""What a worker process does to itself: fences, threads, giving memory back."""
+"""What a worker process does to itself: memory fences, thread limits, releasing memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def set_fence(limit: int) -> None:
 
 
 def give_back(held: Callable[[], int]) -> int:
-    """Return free memory to the system.
+    """Release free memory to the system.
 
     Args:
         held: bytes that this process holds above what it held when it was idle.
@@ -69,12 +69,12 @@ def give_back(held: Callable[[], int]) -> int:
 
 
 def imported_since(modules: Collection[str]) -> tuple[str, ...]:
-    """Large, well-behaved packages that were imported besides these: worth sharing with later workers."""
+    """Large, well-behaved packages imported besides these: worth preloading for later workers."""
     return tuple(name for name in _SHAREABLE if name in sys.modules and name not in modules)
 
 
 def limit_threads(threads: int) -> None:
-    """Set the thread counts of the numeric libraries that are loaded."""
+    """Set the thread counts of the loaded numeric libraries."""
     if not {"numpy", "scipy", "torch", "sklearn"}.isdisjoint(sys.modules):
         import threadpoolctl
 

@@ -1,4 +1,4 @@
-"""The global random generators, reseeded from (seed, item), so that no answer depends on batches.
+"""Reseeds the global random generators from (seed, item), so that no answer depends on batches.
 
 Reseeding costs 10 to 20 us, too much for items of a microsecond. So a group of items is seeded
 once, and whether anybody drew is looked at afterwards: twins of the generators, seeded alike, then
@@ -46,7 +46,7 @@ class Seeder:
         self.seed_numpy()
 
     def seed_numpy(self) -> None:
-        """Seed ``numpy.random`` for the item at hand, if it is loaded."""
+        """Seed ``numpy.random`` for the current item, if it is loaded."""
         numpy_random = sys.modules.get(_NUMPY)
         if numpy_random is not None:
             seed = self._number & 0xFFFFFFFF

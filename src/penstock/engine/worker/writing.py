@@ -1,4 +1,4 @@
-"""Hands results to sinks and reducers, grain by grain, in a worker.
+"""Writes results to sinks and reducers, grain by grain, in a worker.
 
 Covers cutting the stream of results into grains, several outputs fed from one function, states
 too large for a receipt, and what comes before the first and after the last batch.
@@ -60,7 +60,7 @@ class Keeper:
 
     @property
     def threaded(self) -> bool:
-        """Whether results are kept by other threads while the function goes on."""
+        """Whether other threads write results while the function continues."""
         return len(self._outputs) > 1
 
     def border(self, item: int) -> int:
@@ -72,7 +72,7 @@ class Keeper:
         return item % self._whole == 0
 
     def open(self, items: int) -> None:
-        """Prepare the folders, once per stage."""
+        """Open the outputs, once per stage."""
         for name, output in self._outputs.items():
             if isinstance(output, Sink):  # a reducer keeps no files of its own
                 folder = self._folder_of(name)
@@ -82,7 +82,7 @@ class Keeper:
     def keep(
         self, stream: Iterator[Entry], start: int, stop: int, known: Mapping[int, SetAside]
     ) -> dict[str, tuple[Kept, ...]]:
-        """Pull the stream through every output; what was kept, by output."""
+        """Pull the stream through every output; returns what each kept."""
         if self.threaded:
             return self._several(stream, start, stop, known)
         ((name, output),) = self._outputs.items()
@@ -95,7 +95,7 @@ class Keeper:
     def close(
         self, journal_path: Path, *, durable: bool
     ) -> tuple[dict[str, Any] | None, dict[str, Closed | None]]:
-        """Finish every output, once per stage, streaming the receipts from the journal.
+        """Close every output, once per stage, streaming the receipts from the journal.
 
         What reducers made is kept as a file; a run that is not durable gets it back instead.
 

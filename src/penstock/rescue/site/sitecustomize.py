@@ -1,4 +1,4 @@
-"""Runs at the start of a script under ``penstock exec --rescue``; then gives way to the next one.
+"""Runs at the start of a script under ``penstock exec --rescue``, then runs the next ``sitecustomize``.
 
 Written for any Python 3: the script's may be another than ours.
 """

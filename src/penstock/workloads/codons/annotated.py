@@ -41,7 +41,7 @@ class GenBank:
         self._line = 0
 
     def read(self, pieces: Pieces) -> Coding:
-        """Each coding sequence and its letters, as they end.
+        """Yield each coding sequence and its letters as it ends.
 
         Raises:
             BadInput: a feature that cannot be read, a record without an end, letters that are missing.
@@ -175,7 +175,7 @@ def _feature(lines: Sequence[bytes]) -> tuple[str, dict[str, list[str]]]:
 
 
 def lines_of(pieces: Pieces, path: str) -> Iterator[tuple[int, bytes]]:
-    """Lines, without their ends, and where each begins."""
+    """Lines without line ends, and the offset of each."""
     held, at = b"", 0
     for offset, piece in pieces:
         at = offset - len(held)
@@ -191,5 +191,5 @@ def lines_of(pieces: Pieces, path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def shown(text: object) -> str:
-    """What was read, as an error quotes it."""
+    """Input text, as an error quotes it."""
     return repr(text.decode("latin-1") if isinstance(text, bytes) else str(text))[:100]

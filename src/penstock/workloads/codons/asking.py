@@ -1,4 +1,4 @@
-"""The options of a count, and which of them go together."""
+"""The options of a count, checked, and how they combine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def asked_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options, and what follows from them together.
+    """All options, and what follows from their combination.
 
     Raises:
         UsageError: options that do not go together.
@@ -82,5 +82,5 @@ def _annotated(asked: Mapping[str, Any], codes: code_map.CodeMap) -> Files | Non
 
 
 def reads_records(asked: Mapping[str, Any]) -> bool:
-    """Whether records must be told apart: what is asked for is of each, or of their names."""
+    """Whether records must be told apart: results are per record, or depend on names."""
     return bool(asked["per_record"] or asked["per_file"] or asked["compare"] or asked["by_code"])

@@ -1,4 +1,4 @@
-"""The stages that count record by record, and what becomes of their results; in the parent."""
+"""The stages that count record by record, and how their results are used; in the parent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def count(
     run: penstock.Run, inputs: Inputs, asked: Mapping[str, Any], limit: int | None,
     reference: summary.Vector | None, given: Mapping[str, penstock.Stored],
 ) -> penstock.Stored:  # fmt: skip
-    """Count each record, by the annotation given; see :class:`CountRecords` for what the result has."""
+    """Count each record under the annotation given; see :class:`CountRecords` for the result."""
     firsts = np.zeros(len(inputs.source) + 1, np.int64)
     if asked["per_record"]:  # which numbers them
         function = coding.CountFeatures(bool(asked["files"].genbank)) if asked["files"] else CountHeaders()
@@ -108,7 +108,7 @@ def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
 
 
 def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
-    """How many records have an id that another one before them has, and the ids of the first of these.
+    """How many records repeat the id of an earlier one, and the ids of the first of these.
 
     Looks at the ids in several passes, each at those of a part of all hashes, so that memory does not grow
     with records: two million hashes of 64 bits at a time. Hashes differ from process to process; which
@@ -163,7 +163,7 @@ def _different(names: Iterator[str]) -> list[str]:
 def compare(
     moments: NDArray[np.int64], sums: NDArray[np.int64], asked: Mapping[str, Any]
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """The columns of ``comparison.parquet``, frequencies of a sample beside another run's; and in short.
+    """The columns of ``comparison.parquet``, a sample's frequencies beside another run's; and a summary.
 
     The expected error is that of a ratio of sums over records drawn without replacement (Cochran 1977,
     section 6.3): codons of one record are alike, so that their number alone would promise too much.

@@ -1,4 +1,4 @@
-"""Which genetic code each record has: a number for all, or a table of names and patterns.
+"""The genetic code of each record: one number for all, or a table of names and patterns.
 
 The table has two columns with a tab between them, an id or a pattern (``*``, ``?``, ``[...]``) and the number
 of a code; the first line that fits a record's id counts. Empty lines and those with ``#`` first say nothing.
@@ -34,7 +34,7 @@ class CodeMap:
 
     @property
     def codes(self) -> list[int]:
-        """All numbers that an id may have, ascending."""
+        """All codes that an id may have, ascending."""
         return sorted({code for _, code in self.lines} | ({self.default} if self.default else set()))
 
     def of(self, ids: Sequence[str]) -> list[int]:
@@ -62,7 +62,7 @@ def _code_of(codes: CodeMap, name: str) -> int:
 
 
 def parse(option: str) -> CodeMap:
-    """What ``--genetic-code`` was given: a number, or the path of a table.
+    """Parse ``--genetic-code``: a number, or the path of a table.
 
     Raises:
         UsageError: no code has that number.

@@ -1,4 +1,4 @@
-"""Coding sequences of annotated files: the job, and what is told of what was left out."""
+"""Coding sequences of annotated files: the job, and the report of what was left out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class CountFeatures:
-    """How many coding sequences an item has."""
+    """Counts the coding sequences of an item."""
 
     genbank: bool
 
@@ -86,7 +86,7 @@ class CountCoding(CountRecords):
             yield 0, b">" + name.encode() + (b" partial" if cds.partial else b"") + b"\n" + sequence + b"\n"
 
     def codes_of(self, counted: Counted, names: Sequence[tuple[str, str]], given: Any) -> Ints:
-        """As their features tell."""
+        """The codes in their features."""
         return np.array([given.popleft() for _ in range(len(counted))], np.int64)
 
     def numbers(self) -> list[int]:
@@ -96,22 +96,22 @@ class CountCoding(CountRecords):
 
 @dataclass(frozen=True)
 class Met:
-    """Which sequences of the annotation were met in FASTA, ascending; twice those met twice or more often."""
+    """Which annotated sequences were found in FASTA, ascending; twice those found twice or more."""
 
     unit: ClassVar[str] = "item"
     order: Literal["any"] = "any"
     grain: None = None
 
     def start(self) -> Ints:
-        """None."""
+        """None found."""
         return np.zeros(0, np.int64)
 
     def step(self, state: Ints, result: Ints) -> Ints:
-        """Those of the next item."""
+        """Add those of the next item."""
         return self.merge(state, result)
 
     def merge(self, left: Ints, right: Ints) -> Ints:
-        """Those of both."""
+        """Merge two states."""
         both = np.sort(np.concatenate((left, right)))
         kept = np.ones(len(both), bool)
         kept[2:] = both[2:] != both[:-2]
@@ -119,7 +119,7 @@ class Met:
         return found
 
     def finish(self, states: Iterator[Ints]) -> Ints:
-        """Of everything."""
+        """Merge all states."""
         total = self.start()
         for state in states:
             total = self.merge(total, state)
@@ -165,7 +165,7 @@ def _ids(folder: str) -> Iterator[tuple[str, Sequence[Sequence[int]]]]:
 
 
 def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]:
-    """The input that tells where coding sequences are: a folder with the CDS lines of the GFF3 files.
+    """The input with the places of coding sequences: a folder with the CDS lines of the GFF3 files.
 
     Raises:
         BadInput: a GFF3 file whose sequences are neither beside it nor in it.
@@ -183,7 +183,7 @@ def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]
 
 
 def keep(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    """The step that keeps these lines."""
+    """The step that stores these lines."""
 
     def pieces(path: str) -> Iterator[tuple[int, bytes]]:
         source = Fasta([path])
@@ -197,7 +197,7 @@ def keep(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def count_absent(folder: Path, annotation: Path, usage: Mapping[str, Any]) -> dict[str, Any]:
-    """The step that counts what the annotation tells of sequences that are in no FASTA file."""
+    """The step that counts the annotation of sequences that are in no FASTA file."""
     met = set(usage["met"].tolist())
     absent = [(name, runs) for name, runs in _ids(str(annotation)) if runs[0][0] not in met]
     with open(annotation / LINES, "rb") as lines:
@@ -209,7 +209,7 @@ def count_absent(folder: Path, annotation: Path, usage: Mapping[str, Any]) -> di
 def told_of(
     run: penstock.Run, files: Files, annotation: Mapping[str, penstock.Stored], usage: penstock.Stored
 ) -> dict[str, Any]:
-    """What ``summary.json`` says of coding sequences.
+    """The coding sequences' entry in ``summary.json``.
 
     Raises:
         BadInput: records of one id, of which the annotation means only one.
@@ -247,7 +247,7 @@ def _list(names: Iterable[str], total: int) -> str:
 
 
 def warnings_of(told: Mapping[str, Any]) -> list[str]:
-    """What is to be said of what was left out."""
+    """Warnings about what was left out."""
     if not told["left_out"]:
         return []
     reasons = ", ".join(f"{count} ({reason})" for reason, count in told["left_out"].items())

@@ -1,4 +1,4 @@
-"""Coding sequences as annotations tell them: where their parts lie, and what is to be known of them. Pure.
+"""Coding sequences from annotations: the location of their parts, and their attributes. Pure.
 
 Covers the locations of INSDC feature tables (GenBank) and CDS lines of GFF3. Positions are counted from 0,
 and a part is ``start <= position < stop``.
@@ -29,7 +29,7 @@ _EXCEPT = re.compile(r"pos:((?:complement|join)?\(?[^a-z]*\)*),aa:([A-Za-z]+)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a record; where ``reverse``, its reverse complement is read."""
+    """A stretch of a record; if ``reverse``, its reverse complement."""
 
     start: int
     stop: int
@@ -70,7 +70,7 @@ class _Line:
 
 
 class NoLocation(ValueError):
-    """A text that is no location."""
+    """A text that is not a valid location."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class _Found:
 
 
 def location(text: str) -> tuple[tuple[Part, ...], bool, str]:
-    """The parts that a location of a feature table names, whether it is partial, and why it cannot be read.
+    """Parse a feature table's location: its parts, whether it is partial, and why it cannot be read.
 
     Raises:
         NoLocation: it is none.
@@ -137,7 +137,7 @@ def _close(tokens: list[str], token: str) -> None:
 
 
 def of_qualifiers(text: str, told: Mapping[str, list[str]]) -> Cds:
-    """The coding sequence of a feature of a feature table.
+    """The coding sequence of a feature table's feature.
 
     Args:
         text: its location.

@@ -1,4 +1,4 @@
-"""Which of the files that were given are annotated, and the blocks that they are read in."""
+"""Which of the given files are annotated, and how they are cut into blocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Files:
 
 
 def find(paths: Sequence[str], *, wanted: bool) -> Files | None:
-    """The annotated files among these; None where all are to be read as they are.
+    """The annotated files among these; None if all are to be read without annotation.
 
     Args:
         paths: files or patterns.

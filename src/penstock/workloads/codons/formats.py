@@ -1,4 +1,4 @@
-"""Codon usage as text, in the forms of other programs: EMBOSS cusp and codonW's pooled table. Pure."""
+"""Codon usage in other programs' text formats: EMBOSS cusp and codonW's pooled table. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coding sequences out of a record's letters, which come in stretches and are never whole in memory."""
+"""Gathers coding sequences from a record's letters, which come in stretches and are never whole in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COMPLEMENT = bytes.maketrans(b"ACGTUNRYKMBVDHacgtunrykmbvdh", b"TGCAANYRMKVBHDt
 
 
 class Gatherer:
-    """Collects the parts of coding sequences while the letters of their record pass by.
+    """Collects the parts of coding sequences as the letters of their record stream by.
 
     Holds the letters of those that have begun and not ended, and nothing else of the record.
 
@@ -34,7 +34,7 @@ class Gatherer:
         self._at = 0
 
     def feed(self, letters: bytes) -> Iterator[tuple[Cds, bytes]]:
-        """The next letters of the record; gives the coding sequences that end in them."""
+        """Take the next letters of the record; yields the coding sequences that end in them."""
         low, high = self._at, self._at + len(letters)
         self._at = high
         ended = []

@@ -1,4 +1,4 @@
-"""The genetic codes of the NCBI: what each codon means, by number of the table.
+"""The NCBI genetic codes: the meaning of each codon, by table number.
 
 Facts from the NCBI's list of genetic codes (gc.prt); numbers 7, 8 and 17 to 20 were withdrawn.
 Where a codon is both a stop and an amino acid (tables 27, 28, 31) the amino acid is given.
@@ -52,7 +52,7 @@ def numbers() -> list[int]:
 
 
 def name(number: int) -> str:
-    """What a table is for."""
+    """A table's title."""
     return _CODES[number][0]
 
 

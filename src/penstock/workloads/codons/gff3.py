@@ -22,7 +22,7 @@ _PLAIN = re.compile(rb"[^\t]+\t[^\t]*\tCDS\t([1-9]\d{0,14})\t([1-9]\d{0,14})\t[^
 
 
 def keep_lines(folder: Path, *, texts: Iterable[tuple[str, Pieces]]) -> dict[str, Any]:
-    """Write the CDS lines of GFF3 files into a folder, and where those of each sequence are in it.
+    """Copy the CDS lines of GFF3 files into a folder, with an index by sequence.
 
     Args:
         folder: gets ``cds.gff``, and ``cds.json``: path -> id -> list of (start, stop) in bytes.
@@ -93,7 +93,7 @@ Places = Mapping[str, Mapping[str, Sequence[Sequence[int]]]]
 
 
 class Annotated:
-    """Coding sequences of FASTA records, by the lines that ``keep_lines`` kept.
+    """Coding sequences of FASTA records, from the lines that ``keep_lines`` copied.
 
     Args:
         path: the file of the sequences. Of a GFF3 file with sequences inside only its own lines count.
@@ -114,7 +114,7 @@ class Annotated:
         self.met: list[int] = []
 
     def read(self, pieces: Pieces) -> Coding:
-        """Each coding sequence and its letters, as they end."""
+        """Yield each coding sequence and its letters as it ends."""
         gatherer: Gatherer | None = None
         with open(self._folder / LINES, "rb") as lines:
             for header, letters in _fasta(pieces, self._path):
@@ -164,7 +164,7 @@ class Annotated:
 
 
 def features_of(lines: IO[bytes], runs: Iterable[Sequence[int]]) -> list[Cds]:
-    """The coding sequences of one sequence in one file, from the lines that ``keep_lines`` kept.
+    """The coding sequences of one sequence in one file, from the lines that ``keep_lines`` copied.
 
     Args:
         lines: the file of them.

@@ -37,13 +37,13 @@ def families(code: int) -> dict[str, tuple[int, ...]]:
 
 @cache
 def sense(code: int) -> tuple[int, ...]:
-    """The codes of codons that are no stops."""
+    """The codes of codons that are not stops."""
     return tuple(at for amino_acid, codons in families(code).items() if amino_acid != "*" for at in codons)
 
 
 @cache
 def synonymous(code: int) -> tuple[int, ...]:
-    """The codes of codons that another one of their family stands beside."""
+    """The codes of codons whose family has another member."""
     return tuple(
         at
         for amino_acid, codons in families(code).items()
@@ -53,7 +53,7 @@ def synonymous(code: int) -> tuple[int, ...]:
 
 
 def share(part: Any, whole: Any) -> Floats:
-    """Their ratio, NaN where there is nothing."""
+    """Their ratio, NaN for an empty total."""
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     found: Floats = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return found
@@ -109,7 +109,7 @@ def nc(counts: Counts, code: int) -> Floats:
 
 
 def nc_weighted(counts: Counts, code: int) -> Floats:
-    """Effective number of codons that is steady for short genes too (Sun, Yang and Xia 2013), shape (n,).
+    """Effective number of codons that is stable for short genes too (Sun, Yang and Xia 2013), shape (n,).
 
     With one added to each count, F = sum p^2 of each family; their mean is weighted by the families' counts.
     """
@@ -169,7 +169,7 @@ def _singles(code: int) -> int:
 
 
 def of_one(counts: Counts, code: int, adaptiveness: Floats | None = None) -> Mapping[str, float | None]:
-    """The indices of one set of counts, shape (64,), by name; None where there is nothing to tell."""
+    """The indices of one set of counts, shape (64,), by name; None for those that are undefined."""
     rows = counts[None]
     by_position = gc_by_position(rows)[0]
     found = {

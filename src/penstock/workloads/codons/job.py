@@ -39,7 +39,7 @@ class CountCodons:
     compiled: bool = True
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
 
     def warm(self) -> None:
@@ -138,25 +138,25 @@ class CountCodons:
 
 @dataclass(frozen=True)
 class JoinSummaries:
-    """Puts the summaries of neighbouring items together; exactly associative, so it needs no grain."""
+    """Combines the summaries of neighbouring items; exactly associative, so it needs no grain."""
 
     order: Literal["items"] = "items"
     grain: None = None
 
     def start(self) -> s.Vector:
-        """Of no text."""
+        """The summary of no text."""
         return s.empty()
 
     def step(self, state: s.Vector, result: s.Vector) -> s.Vector:
-        """The next item."""
+        """Add the next item."""
         return s.join(state, result)
 
     def merge(self, left: s.Vector, right: s.Vector) -> s.Vector:
-        """Two neighbours as one."""
+        """Merge two neighbours."""
         return s.join(left, right)
 
     def finish(self, states: Iterator[s.Vector]) -> s.Vector:
-        """The summary of everything."""
+        """The final summary."""
         total = s.empty()
         for state in states:
             total = s.join(total, state)

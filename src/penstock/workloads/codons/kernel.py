@@ -393,7 +393,7 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
 
 @_compiled(cache=True, nogil=True)  # when first used: most runs have no rows
 def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, limit):
-    """Read sequences without headers, each a record.
+    """Scan sequences without headers, each a record.
 
     Args:
         text: uint8, one sequence after the other.
@@ -419,7 +419,7 @@ def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, lim
 
 @_compiled(types.void(*_ARRAYS), cache=True)
 def settle(state, bases, windows, singles, out):
-    """The stretch ends: complete ``out``."""
+    """End the stretch: complete ``out``."""
     if state[SLOT] == _NO_RECORD:
         if state[BEFORE] + state[FILLED] > 0:
             _bad(out, out[s.ORIGIN], s.BAD_TEXT)
@@ -439,7 +439,7 @@ def settle(state, bases, windows, singles, out):
 
 
 def begin(file: int, *, at_start: bool) -> tuple[Any, ...]:
-    """State, buffers and summary to scan a stretch with: ``(state, bases, windows, singles, out)``.
+    """State, buffers and summary for a new stretch: ``(state, bases, windows, singles, out)``.
 
     Args:
         file: its number, noted in the summary.

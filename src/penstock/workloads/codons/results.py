@@ -1,4 +1,4 @@
-"""From what was counted to the rows of ``codons.parquet`` and the content of ``summary.json``. Pure."""
+"""Turns counts into the rows of ``codons.parquet`` and the content of ``summary.json``. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHARES = ("codons", "ambiguous", "partial", "skipped", "dropped")
 
 @dataclass(frozen=True)
 class Reading:
-    """What was counted in one frame of one strand, of records that have one genetic code.
+    """The counts in one frame of one strand, of records with one genetic code.
 
     Attributes:
         code: the genetic code.
@@ -45,7 +45,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Totals:
-    """What is true of all records whatever their code or frame."""
+    """Totals over all records, whatever their code or frame."""
 
     records: int
     bases: int

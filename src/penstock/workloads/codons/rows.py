@@ -1,4 +1,4 @@
-"""From counted records to rows of Arrow tables: one a record, or one a file and genetic code."""
+"""Turns counted records into rows of Arrow tables: one per record, or per file and genetic code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file_sums() -> pa.Schema:
 def numbers(
     counts: Ints, sums: Mapping[str, Ints], codes: Ints, reference: Ints | None, *, compat: bool = False
 ) -> dict[str, Any]:
-    """What the columns of both tables say of some counts, as arrays; NaN for nothing to tell.
+    """The columns that both tables derive from counts, as arrays; NaN where undefined.
 
     Args:
         counts: of records, or of sums of records, shape (n, 64).
@@ -81,7 +81,7 @@ def of_records(
     counted: Counted, names: Sequence[tuple[str, str]], path: str, ordinals: Ints, codes: Ints,
     reference: Ints | None, *, compat: bool = False,
 ) -> pa.Table:  # fmt: skip
-    """One row a record; ``names`` are ids and headers."""
+    """One row per record; ``names`` are ids and headers."""
     found = {
         "id": [name for name, _ in names], "description": [text for _, text in names], "ordinal": ordinals,
         "file": [path] * len(counted),
@@ -92,7 +92,7 @@ def of_records(
 
 
 def of_file(path: str, by_code: Mapping[int, Ints], reference: Ints | None, *, compat: bool) -> pa.Table:
-    """One row a genetic code of a file, from sums as ``usage_job`` names them; those without a code first."""
+    """One row per genetic code of a file, from sums as ``usage_job`` names them; those without one first."""
     codes = np.array(sorted(by_code), np.int64)
     sums = np.stack([by_code[code] for code in codes.tolist()])
     named = {name: sums[:, 64 + at] for at, name in enumerate(SUMMED)}

@@ -1,4 +1,4 @@
-"""What a stretch of FASTA text says about codons, so that neighbours can be put together exactly.
+"""Summary of a stretch of FASTA text, such that neighbours can be combined exactly.
 
 A stretch may begin and end anywhere: in a header, in a line, in a codon. Its summary is one vector
 of int64, and ``join`` is associative with ``empty()`` as its neutral element, so any cut of a
@@ -78,7 +78,7 @@ def empty() -> Vector:
 
 
 def file_start() -> Vector:
-    """The summary of a file's beginning, before its first byte: at a line start, no record open."""
+    """The summary before a file's first byte: at a line start, no record open."""
     summary = empty()
     summary[[HAS_NEWLINE, CUT]] = 1
     summary[MODE] = AT_LINE_START
@@ -91,7 +91,7 @@ def is_empty(summary: Vector) -> bool:
 
 
 def end_file(summary: Vector) -> Vector:
-    """The file ends here: its last line and its last record are closed. Changes ``summary``."""
+    """The file ends: close its last line and its last record. Changes ``summary``."""
     summary[HAS_NEWLINE] = 1
     summary[MODE] = AT_LINE_START
     _cut(summary)
@@ -99,7 +99,7 @@ def end_file(summary: Vector) -> Vector:
 
 
 def join(left: Vector, right: Vector) -> Vector:
-    """Put the summaries of two neighbouring stretches together. Changes neither."""
+    """Combine the summaries of two neighbouring stretches. Changes neither."""
     if is_empty(left):
         return right.copy()
     if is_empty(right):
@@ -240,7 +240,7 @@ def starts(summary: Vector) -> Vector:
 
 
 def ledger(summary: Vector, strand: str, frame: int, *, drop_start: bool = False) -> dict[str, int]:
-    """Where each base of the closed records went, in one frame: 3 codons + partial + skipped = bases.
+    """Account for each base of the closed records, in one frame: 3 codons + partial + skipped = bases.
 
     ``codons`` counts all triplets, ``ambiguous`` ones included; ``partial`` the 0 to 2 bases after a
     record's last codon; ``skipped`` those before its frame. Where ``drop_start``, of strand "+" and
@@ -263,13 +263,13 @@ def ledger(summary: Vector, strand: str, frame: int, *, drop_start: bool = False
 
 
 def letters(summary: Vector) -> dict[str, int]:
-    """Letters of the closed records that are no base."""
+    """Letters of the closed records that are not bases."""
     names = ("n", "iupac", "gap", "protein")
     counts: list[Any] = summary[CLOSED_LETTERS : CLOSED_LETTERS + 4].tolist()
     return dict(zip(names, counts, strict=True))
 
 
 def protein(summary: Vector) -> tuple[int, int]:
-    """Letters that only proteins have, and all letters, as far as they are known to be sequence."""
+    """Protein-only letters, and all letters, as far as they are known to be sequence."""
     parts = [(CLOSED_LETTERS + 3, BASES)] + [(at + LETTERS + 3, at + LENGTH) for at in (HEAD, TAIL)]
     return sum(int(summary[i]) for i, _ in parts), sum(int(summary[i]) for _, i in parts)

@@ -1,4 +1,4 @@
-"""From counts to the rows of ``codons.parquet``. Pure."""
+"""Turns counts into the rows of ``codons.parquet``. Pure."""
 
 from __future__ import annotations
 

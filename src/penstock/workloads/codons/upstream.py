@@ -1,4 +1,4 @@
-"""Codon counts as the original has them: its rules, its options by their names, its columns.
+"""Codon counts as in the original: its rules, its options by their names, its columns.
 
 One frame of the forward strand, in the standard code. Only A, C, G and T are bases there, U is none; without
 ``--skip-n`` every triplet of letters is a key of its own, with the amino acid X. Counts below ``min_count``
@@ -45,7 +45,7 @@ _LETTERS = np.array(list("ACTG" + " " * (_FIRST - 4) + _ODD))
 
 @dataclass(frozen=True)
 class CountTriplets:
-    """How often each triplet comes in an item, by its letters.
+    """Counts how often each triplet occurs in an item, by its letters.
 
     Args:
         frame: letters to skip at the start of each record.
@@ -119,7 +119,7 @@ def schema(*, rscu: bool) -> pa.Schema:
 
 
 def shown(found: list[dict[str, Any]], top: int) -> list[str]:
-    """The lines that it prints: statistics, and the most frequent codons."""
+    """The lines that the original prints: statistics, and the most frequent codons."""
     if not found:
         return ["no codons"]
     total, freqs = sum(row["count"] for row in found), [row["freq"] for row in found]

@@ -38,7 +38,7 @@ _LONG_LINE = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Some records in their order, each with what was counted; arrays of int64, one value a record.
+    """Counts of consecutive records; arrays of int64, one value per record.
 
     Attributes:
         headers: their header lines, without ``>``.
@@ -72,7 +72,7 @@ class Counted:
         return len(self.headers)
 
     def chosen(self, which: NDArray[np.bool_]) -> Counted:
-        """These records alone."""
+        """Only these records."""
         headers = [header for header, keep in zip(self.headers, which.tolist(), strict=True) if keep]
         return Counted(headers, *(getattr(self, name)[which] for name in _COLUMNS))
 
@@ -85,7 +85,7 @@ _ADDED = _COLUMNS[1:]
 
 
 def gathered(parts: Iterable[Counted], size: int) -> Iterator[Counted]:
-    """The same records, some parts put together until they are so many, or their headers long."""
+    """The same records in fewer pieces: combined up to a number, or a total length of headers."""
     held: list[Counted] = []
     records = headers = 0
     for part in parts:
@@ -146,7 +146,7 @@ class Reader:
         self._open: _Open | None = None
 
     def read(self, pieces: Iterable[tuple[int, bytes]]) -> Iterator[Counted]:
-        """The records, some at a time.
+        """The records, several at a time.
 
         Args:
             pieces: offset in the file's text, and bytes.
@@ -286,7 +286,7 @@ class Reader:
 
 
 class CompiledReader(Reader):
-    """As :class:`Reader`, by compiled code: the same numbers, for inputs that pay for its load."""
+    """:class:`Reader` in compiled code: the same numbers, for inputs that are worth loading it."""
 
     def __init__(
         self, bad: Callable[[int, int, bytes], BadInput], *, frame: int = 0, drop_start: bool = False

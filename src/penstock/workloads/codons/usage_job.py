@@ -34,7 +34,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class CountHeaders:
-    """How many records an item has."""
+    """Counts the records of an item."""
 
     def __call__(self, item: Block | Rows) -> int:
         """Count header lines."""
@@ -49,7 +49,7 @@ class CountHeaders:
 
 @dataclass(frozen=True)
 class CountRecords:
-    """Count the codons of each record of an item, in one frame.
+    """Counts the codons of each record of an item, in one frame.
 
     Args:
         codes: the genetic code of each.
@@ -84,16 +84,16 @@ class CountRecords:
     compiled: bool = False
 
     def __penstock_key__(self) -> dict[str, Any]:
-        """What tells it from another: not by what code it counts, so that a run goes on with either."""
+        """Its key: without the way it counts, so that a run resumes with either."""
         return {name: value for name, value in vars(self).items() if name != "compiled"}
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         kernel = Path(__file__).with_name("record_kernel.py")
         return compiling.note(kernel, "scan") if self.compiled else ""
 
     def warm(self) -> None:
-        """Load what counts, and what rows are made with, once for all workers."""
+        """Load what counts and what builds rows, once for all workers."""
         if self.compiled:
             for _ in CompiledReader(_unexpected).read([(0, b">")]):
                 pass
@@ -185,7 +185,7 @@ def _unexpected(at: int, kind: int, text: bytes) -> BadInput:
 
 
 def sampled(item: Block | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:
-    """Which records of an item, of which these have the numbers ``index``, are in the sample."""
+    """Which records of an item are in the sample; these have the numbers ``index``."""
     if isinstance(item, Rows):
         numbers, salt = item.first + index, salt_of(seed, None)
     else:
@@ -196,7 +196,7 @@ def sampled(item: Block | Rows, counted: Counted, index: Ints, seed: int, limit:
 
 
 def opened(item: Block | Rows) -> tuple[Iterator[tuple[int, bytes]], Bad]:
-    """The text of an item, and how to word what is wrong in it."""
+    """The text of an item, and how to word errors in it."""
     if isinstance(item, Block):
         return item.placed(), lambda at, kind, text: bad_byte(item.path, at, kind, text, fastq=item.fastq)
     starts: list[int] = []
@@ -241,7 +241,7 @@ def _moments(counts: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class FirstNames:
-    """The first few of the names that items give, in their order."""
+    """The first few names that items give, in order."""
 
     unit: ClassVar[str] = "item"
     order: Literal["items"] = "items"
@@ -252,15 +252,15 @@ class FirstNames:
         return []
 
     def step(self, state: list[str], result: list[str]) -> list[str]:
-        """The next item."""
+        """Add the next item."""
         return (state + result)[:NAMED]
 
     def merge(self, left: list[str], right: list[str]) -> list[str]:
-        """Two neighbours as one."""
+        """Merge two neighbours."""
         return (left + right)[:NAMED]
 
     def finish(self, states: Iterator[list[str]]) -> list[str]:
-        """Of everything."""
+        """The final list."""
         found: list[str] = []
         for state in states:
             found = self.merge(found, state)

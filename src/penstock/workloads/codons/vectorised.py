@@ -67,7 +67,7 @@ class Letters:
 
 
 def letters_of(text: bytes, *, line_start: bool, table: bytes = TABLE) -> Letters:
-    """Find headers and comments, and make everything else codes.
+    """Find headers and comments, and convert everything else to codes.
 
     Args:
         text: the piece.
@@ -175,7 +175,7 @@ def scan(
 
 
 def text_before(text: bytes, found: Letters) -> tuple[int, int] | None:
-    """What is wrong in the beginning of a file: letters before its first header are; -1 is no place."""
+    """What is wrong at the beginning of a file: letters before its first header; -1 is no place."""
     first = int(found.headers[0]) if len(found.headers) else len(text)
     if not len(found.codes) or found.codes[0] == MARK:
         if found.bad and found.bad[1] == s.BAD_BYTE and found.bad[0] < first:
@@ -262,7 +262,7 @@ def _fragment(out: s.Vector, codes: Codes, counts: s.Vector) -> None:
 
 
 def tally(codes: Codes) -> s.Vector:
-    """Letters that are no base: N, other IUPAC and X, gaps, protein."""
+    """Letters that are not bases: N, other IUPAC and X, gaps, protein."""
     found = np.bincount(codes, minlength=MARK)
     return np.array([found[N], found[IUPAC] + found[STRONG] + found[WEAK], found[GAP], found[PROTEIN]])
 

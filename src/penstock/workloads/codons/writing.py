@@ -1,4 +1,4 @@
-"""The files of a run: written by a step, so that the run knows what they should be, and published."""
+"""The files of a run: written by a step, so that resume and verify know their content, and published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STEP = "tables"
 def results(
     run: penstock.Run, rows: list[Any], told: Mapping[str, Any], texts: Mapping[str, str], **more: Any
 ) -> None:
-    """Publish ``codons.parquet``, ``summary.json`` and what was asked for beside them; print the warnings.
+    """Publish ``codons.parquet``, ``summary.json`` and other requested files; print the warnings.
 
     Args:
         run: an open run.
@@ -36,7 +36,7 @@ def results(
 
 
 def as_upstream(run: penstock.Run, counts: Mapping[str, int], asked: Mapping[str, Any]) -> None:
-    """Publish ``codon.parquet``, where asked for ``codon_rscu.parquet``; print what the original prints."""
+    """Publish ``codon.parquet``, on request ``codon_rscu.parquet``; print what the original prints."""
     from penstock.workloads.codons import upstream
 
     found = upstream.table(counts, min_count=asked["min_count"], skip_stops=asked["skip_stops"])
@@ -47,7 +47,7 @@ def as_upstream(run: penstock.Run, counts: Mapping[str, int], asked: Mapping[str
 
 
 def texts_of(readings: Sequence[Any], form: str) -> dict[str, str]:
-    """Each reading as text, by the name of its file; where there are several, that says which it is."""
+    """Each reading as text, by file name, which tells several readings apart."""
     from penstock.workloads.codons import formats
 
     found = {}

@@ -1,4 +1,4 @@
-"""The function that counts an item's k-mers: as a table of all words, or as sorted runs of those it has."""
+"""The function that counts an item's k-mers: as a dense table of all words, or as sorted runs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _PIECE = 1 << 20
 
 
 def run_schema() -> pa.Schema:
-    """Of sorted runs, counted."""
+    """The schema of sorted runs with counts."""
     import pyarrow as pa
 
     return word_schema().append(pa.field("count", pa.uint32(), nullable=False))
 
 
 def word_schema() -> pa.Schema:
-    """Of sorted runs of words that are too many to be counted before they are put apart."""
+    """The schema of sorted runs of words that are too many to be counted before partitioning."""
     import pyarrow as pa
 
     return pa.schema([pa.field("kmer", pa.uint64(), nullable=False)])
@@ -49,7 +49,7 @@ def word_schema() -> pa.Schema:
 
 @dataclass(frozen=True)
 class CountWords:
-    """Count the k-mers of an item: whole records of FASTA text, or rows of a Parquet file.
+    """Counts the k-mers of an item: whole records of FASTA text, or rows of a Parquet file.
 
     Args:
         k: bases of a k-mer.
@@ -70,7 +70,7 @@ class CountWords:
     compiled: bool = False
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
 
     def warm(self) -> None:

@@ -1,4 +1,4 @@
-"""The sink of counts for which there is room: a table of all words, up to k = 12 (64 to 128 MiB)."""
+"""The sink of dense counts: a table of all words, up to k = 12 (64 to 128 MiB)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SLICE = 1 << 18
 
 @dataclass(frozen=True)
 class Dense:
-    """Adds up counts in a table of all ``4**k`` words, and writes those that are there in the end.
+    """Sums counts in a table of all ``4**k`` words, and writes the non-zero ones at the end.
 
     Args:
         k: bases of a word, at most 12.
@@ -45,7 +45,7 @@ class Dense:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """The sum over a batch, in the narrowest type that holds it."""
+        """Write the sum over a batch, in the narrowest type that holds it."""
         total = _Total(4**self.k)
         for result in results:
             if not isinstance(result, SetAside):
@@ -61,7 +61,7 @@ class Dense:
         return Receipt(parts=(Part(name, *files.proof(folder / name)),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """The sum over all batches, as ``kmers.parquet``."""
+        """Write the sum over all batches as ``kmers.parquet``."""
         total = _Total(4**self.k)
         for _, receipt in receipts:
             if receipt.value is not None:

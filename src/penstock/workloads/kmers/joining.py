@@ -1,4 +1,4 @@
-"""From runs that lie apart by ranges of words to the rows of the result: one partition after the other."""
+"""Joins runs, partitioned by ranges of words, into the rows of the result, one partition at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pair = tuple[NDArray[np.uint64], NDArray[Any]]
 
 @dataclass(frozen=True)
 class JoinRuns:
-    """Count equal words in a partition of runs.
+    """Counts equal words in a partition of runs.
 
     Args:
         k: bases of a word.

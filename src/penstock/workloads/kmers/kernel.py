@@ -1,4 +1,4 @@
-"""The k-mers of FASTA text, compiled: the same numbers and the same ledger as ``reading.Plain``, faster.
+"""k-mers of FASTA text, compiled: the same numbers and ledger as ``reading.Plain``, faster.
 
 The text is looked at 64 bytes at a time: the bytes that are no base are a bit mask, and what lies
 between them is a run of bases, so line width and case cost nothing.
@@ -52,7 +52,7 @@ def _mixed(number):
 
 @_inner
 def close_record(state, k):
-    """The record that is open ends."""
+    """End the open record."""
     if state[OPEN] and state[KEPT]:
         length = state[LENGTH]
         state[RECORDS] += 1
@@ -226,6 +226,6 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
 
 @_compiled(types.void(types.int64[::1], types.int64), cache=True, nogil=True)
 def finish(state, k):
-    """The text ends: so does its last record."""
+    """End the text, and with it its last record."""
     close_record(state, k)
     state[OPEN] = 0

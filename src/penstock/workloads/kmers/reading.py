@@ -25,7 +25,7 @@ _LISTED = 1 << 18
 
 
 class BadByte(Exception):
-    """A byte that cannot be there; ``offset`` in the text, and ``kind`` as in ``sequences.wrong``."""
+    """An invalid byte; ``offset`` in the text, and ``kind`` as in ``sequences.wrong``."""
 
     def __init__(self, offset: int, kind: int) -> None:
         super().__init__(offset, kind)
@@ -33,7 +33,7 @@ class BadByte(Exception):
 
 
 class Plain:
-    """Reads pieces of FASTA text by NumPy.
+    """Reads pieces of FASTA text with NumPy.
 
     Args:
         k: bases of a word.
@@ -67,7 +67,7 @@ class Plain:
             table += np.bincount(found, minlength=len(table)).astype(np.uint32)
 
     def finish(self) -> NDArray[np.int64]:
-        """The text ends; the ledger."""
+        """End the text; returns the ledger."""
         self._close()
         self._open = False
         return self.ledger
@@ -142,7 +142,7 @@ def _first_odd(text: bytes, *, any_letter: bool) -> int:
 
 
 class Compiled:
-    """Reads pieces of FASTA text by the compiled kernel; as :class:`Plain`."""
+    """Reads pieces of FASTA text with the compiled kernel; as :class:`Plain`."""
 
     def __init__(self, k: int, canonical: bool, salt: int, limit: int) -> None:
         from penstock.workloads.kmers import kernel
@@ -156,7 +156,7 @@ class Compiled:
         self._none = np.zeros(0, np.uint32)
 
     def words(self, text: bytes, origin: int) -> Iterator[NDArray[Any]]:
-        """The words of the next piece, in arrays that are good until the next is asked for."""
+        """The words of the next piece, in arrays that are valid until the next call."""
         at = 0
         out = np.empty(_LISTED, np.uint64)
         while at < len(text):
@@ -170,7 +170,7 @@ class Compiled:
         self._scan(text, 0, origin, table, np.zeros(0, np.uint64))
 
     def finish(self) -> NDArray[np.int64]:
-        """The text ends; the ledger."""
+        """End the text; returns the ledger."""
         self._kernel.finish(self._state, self._k)
         ledger: NDArray[np.int64] = self._state[self._kernel.LEDGER :]
         return ledger

@@ -1,4 +1,4 @@
-"""The result, rows (kmer, count) in the order of the words: how it is written, and what it says in short."""
+"""The result, rows (kmer, count) in the order of words: how it is written, and its summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS = 1 << 20
 
 
 def schema() -> pa.Schema:
-    """Of the result; what is never null takes half the time to write."""
+    """The schema of the result; non-nullable columns take half the time to write."""
     import pyarrow as pa
 
     columns = (("kmer", pa.string()), ("count", pa.int64()))
@@ -27,7 +27,7 @@ def schema() -> pa.Schema:
 
 
 def rows(codes: NDArray[Any], counts: NDArray[np.int64], k: int) -> pa.Table:
-    """Rows of the result; at most some millions."""
+    """Rows of the result; at most a few million."""
     import pyarrow as pa
 
     offsets = np.arange(len(codes) + 1, dtype=np.int32) * np.int32(k)
@@ -67,7 +67,7 @@ class Writer:
             self._writer.close()
 
     def add(self, codes: NDArray[Any], counts: NDArray[np.int64]) -> None:
-        """The next rows."""
+        """Write the next rows."""
         self._held.append((codes, counts))
         self._rows += len(codes)
         while self._rows >= _ROWS:
@@ -87,7 +87,7 @@ class Writer:
 
 
 def in_short(paths: Iterable[str], top: int) -> dict[str, Any]:
-    """How many words there are and how often, and the most frequent, of files of the result.
+    """The number of distinct words and their total, and the most frequent, from files of the result.
 
     Counts are read everywhere, words only where the most frequent may be.
     """

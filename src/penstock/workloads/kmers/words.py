@@ -1,4 +1,4 @@
-"""k-mers as numbers, two bits a base: from letters, to text, sorted and counted. Plain NumPy.
+"""k-mers as numbers, two bits per base: from letters, to text, sorted and counted. Plain NumPy.
 
 A, C, G, T are 0, 1, 2, 3, and the first base is the highest: the order of numbers is that of the words.
 """
@@ -22,7 +22,7 @@ LONGEST = 31
 
 
 def codes_of(letters: NDArray[np.uint8], k: int, canonical: bool) -> NDArray[Any]:
-    """The k-mers of letters in a row, in their order.
+    """The k-mers of consecutive letters, in order.
 
     Args:
         letters: as ``LETTERS`` tells them; a k-mer is of bases alone.
@@ -87,7 +87,7 @@ _AT_ONCE = 1 << 18
 
 
 def text_of(codes: NDArray[Any], k: int) -> NDArray[np.uint8]:
-    """The words, ``k`` letters each, one behind the other: ASCII."""
+    """The words as concatenated ASCII, ``k`` letters each."""
     first = k % 8 or 8
     fields = [(f"f{at}", f"V{first if not at else 8}") for at in range(0, k, 8)]
     out = np.empty(len(codes), np.dtype(fields))
@@ -108,7 +108,7 @@ def codes_of_words(words: list[str]) -> list[int]:
 
 
 def tally(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different numbers, ascending, and how often each is there; sorts ``codes`` in its place."""
+    """The distinct numbers, ascending, with their counts; sorts ``codes`` in place."""
     codes.sort()
     if not len(codes):
         return codes.copy(), np.zeros(0, np.int64)
@@ -119,7 +119,7 @@ def tally(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def added(codes: NDArray[np.uint64], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different numbers, ascending, each with the sum of its counts; may sort ``codes`` in its place."""
+    """The distinct numbers, ascending, each with the sum of its counts; may sort ``codes`` in place."""
     total = int(counts.sum(dtype=np.int64))
     if total == len(codes):
         return tally(codes)

@@ -50,7 +50,7 @@ class Multimodal:
     incidental = INCIDENTAL
 
     def run(self, run: penstock.Run, **options: Any) -> None:
-        """Write the shards of all splits, and what is said of them.
+        """Write the shards of all splits, and their statistics and manifest.
 
         Args:
             run: an open run; a private one.
@@ -75,7 +75,7 @@ class Multimodal:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """What a run would make: records by reason, bytes, and time; and the plan of its largest stage.
+        """The projection of a run: records by reason, bytes and time; and the plan of its largest stage.
 
         Reads the tables and the first bytes of films, and tries a few records.
         """

@@ -1,4 +1,4 @@
-"""The steps before any pixel: tables joined, and the plan of shards written; each into its own folder."""
+"""The steps before any pixel: join the tables, and write the plan of shards, each into its own folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOINED, LOST, SPLITS = "joined.arrow", "lost.csv", "splits.parquet"
 def make_tables(
     folder: Path, *, tables: Mapping[str, Path], films: str, rules: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Join the tables into ``joined.arrow``; what it returns is counts and digests."""
+    """Join the tables into ``joined.arrow``; returns counts and digests."""
     layout = layouts.Layout(dict(tables), Path(films))
     with csvs.sparing():
         joined = join(layout, _rules(rules))
@@ -42,7 +42,7 @@ def make_plan(
     shards: str,
     elsewhere: Elsewhere | None = None,
 ) -> dict[str, Any]:
-    """Write the plan of each split, and ``splits.parquet``; what it returns is counts."""
+    """Write the plan of each split, and ``splits.parquet``; returns counts."""
     with csvs.sparing(), pa.memory_map(str(joined / JOINED)) as file:
         records = pa.ipc.open_file(file).read_all()
         planned = planning.plan_records(records, elsewhere or Path(films), _split_rules(rules), official)

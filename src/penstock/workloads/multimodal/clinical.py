@@ -1,4 +1,4 @@
-"""What was known of a patient when the film was taken: triage, vital signs, medicines, age.
+"""Clinical data known when the film was taken: triage, vital signs, medicines, age.
 
 Nothing measured after the film is used, and triage counts from the moment of arrival. What is only known
 later (the ED's diagnosis, disposition and outtime, the hospital's ICD codes) is never read.
@@ -38,7 +38,7 @@ _NAMES = pa.list_(pa.string())
 
 @dataclass(frozen=True)
 class Signs:
-    """Rows of the table of vital signs, of the stays that are asked for, in the order of the file.
+    """Rows of the vital-signs table for the selected stays, in file order.
 
     Attributes:
         stay: int64.
@@ -52,7 +52,7 @@ class Signs:
 
 
 def of_stays(path: Path, columns: Sequence[str], stays: NDArray[np.int64]) -> pa.Table:
-    """Rows of a table that belong to some stays, the column ``stay_id`` as int64.
+    """A table's rows for some stays, with the column ``stay_id`` as int64.
 
     Args:
         path: of the table.
@@ -70,7 +70,7 @@ def of_stays(path: Path, columns: Sequence[str], stays: NDArray[np.int64]) -> pa
 
 
 def read_triage(path: Path, stays: NDArray[np.int64]) -> pa.Table:
-    """The triage of some stays: the first row of each, the vital signs, pain and acuity as numbers too.
+    """The triage of some stays: the first row of each, with vital signs, pain and acuity as numbers too.
 
     ``pain_text`` and ``temperature_text`` and the like keep what stands there and is no number.
     """
@@ -127,7 +127,7 @@ def latest(
 
 
 def medicines(path: Path | None, stay: NDArray[np.int64], time: NDArray[np.int64]) -> pa.ChunkedArray:
-    """What each film's patient took before, as the ED wrote it down until the film: sorted by time and name.
+    """Each film's home medicines, as the ED recorded them before the film: sorted by time and name.
 
     Args:
         path: of the table; None where it is not there.
@@ -168,7 +168,7 @@ def medicines(path: Path | None, stay: NDArray[np.int64], time: NDArray[np.int64
 def ages(
     path: Path, subject: NDArray[np.int64], intime: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Age at arrival, and whether it is one over 89, which is not told.
+    """Age at arrival, and whether it is one over 89, which is withheld.
 
     Args:
         path: of the table of patients.
@@ -210,7 +210,7 @@ def age_at(
 def fahrenheit(
     values: NDArray[np.float64], *, convert: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Temperatures, and which of them look like Celsius: null, or converted to a tenth of a degree."""
+    """Temperatures, with apparent Celsius values nulled or converted (to 0.1 degrees); and which they are."""
     suspected = (values >= CELSIUS[0]) & (values <= CELSIUS[1])
     other = np.round(values * 1.8 + 32, 1) if convert else np.nan
     return np.where(suspected, other, values), suspected

@@ -1,4 +1,4 @@
-"""Tables of text, read as a stream of Arrow batches of a few columns.
+"""CSV tables, read as a stream of Arrow batches of a few columns.
 
 Covers ``.csv`` and ``.csv.gz``, a byte order mark, CRLF, quoted line breaks, bytes that are no UTF-8, and
 errors that name the file and the row and never quote what is in it: these tables hold people's notes.
@@ -30,7 +30,7 @@ _WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
 
 @contextmanager
 def sparing() -> Iterator[None]:
-    """Have Arrow give back what it no longer needs: its own pool keeps twice what is ever in use."""
+    """Make Arrow release memory that it no longer needs: its own pool keeps twice the peak."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -40,7 +40,7 @@ def sparing() -> Iterator[None]:
 
 
 def check_columns(tables: dict[str, Path], wanted: Mapping[str, Sequence[str]]) -> None:
-    """See that each table has its columns, before any is read.
+    """Check that each table has its columns, before any is read.
 
     Raises:
         BadInput: columns are missing; all of them are named.
@@ -68,7 +68,7 @@ def header(path: Path) -> list[str]:
 
 
 def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of these columns, each as text, an empty field as null.
+    """Batches of these columns as text, empty fields as null.
 
     Raises:
         BadInput: a row has too few or too many fields, or the file is cut off; names file and row.
@@ -84,23 +84,23 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def table(path: Path, columns: Sequence[str]) -> pa.Table:
-    """All rows of these columns, as text."""
+    """All rows of these columns as text."""
     schema = pa.schema([(name, pa.string()) for name in columns])
     return pa.Table.from_batches(list(batches(path, columns)), schema=schema)
 
 
 def integers(column: Any) -> Any:
-    """Whole numbers, int64; null for what is none."""
+    """Integers, int64; null where the text is none."""
     return _parsed(column, _WHOLE, pa.int64())
 
 
 def numbers(column: Any) -> Any:
-    """Numbers, float64; null for what is none: ``unable``, ``7-8``, ``NaN``."""
+    """Numbers, float64; null where the text is none: ``unable``, ``7-8``, ``NaN``."""
     return _parsed(column, _NUMBER, pa.float64())
 
 
 def times(column: Any) -> Any:
-    """``2183-07-20 04:19:32`` as seconds since 1970, int64; null for what is no time."""
+    """``2183-07-20 04:19:32`` as seconds since 1970, int64; null where the text is no time."""
     found = pc.strptime(
         pc.utf8_trim_whitespace(column), format="%Y-%m-%d %H:%M:%S", unit="s", error_is_null=True
     )
@@ -125,7 +125,7 @@ def _text(column: Any) -> Any:
 
 
 def decoded(value: bytes) -> str:
-    """Bytes as text: UTF-8, or Windows-1252 where they are none."""
+    """Decode bytes: UTF-8, or else Windows-1252."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:

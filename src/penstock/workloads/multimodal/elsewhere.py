@@ -31,13 +31,13 @@ _SUFFIXES = (".csv.gz", ".csv")
 
 
 def is_address(text: str | None) -> bool:
-    """Whether this is no folder here."""
+    """Whether this is a remote address, not a local folder."""
     return text is not None and "://" in text
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The folder of films, by its address.
+    """The remote folder of films, by address.
 
     Args:
         url, user_project, fetch: see ``penstock.remote.open``.
@@ -51,16 +51,16 @@ class Elsewhere:
         return {name: self.__dict__[name] for name in ("url", "user_project", "fetch")}
 
     def __penstock_key__(self) -> dict[str, Any]:
-        """What a run that goes on compares: not who pays, nor how many are fetched at once."""
+        """What a resume compares: neither who pays, nor how many are fetched at once."""
         return {"url": self.url}
 
     @cached_property
     def store(self) -> remote.Store:
-        """Where they are."""
+        """The opened store."""
         return remote.open(self.url, user_project=self.user_project, fetch=self.fetch)
 
     def tables(self) -> dict[str, str]:
-        """The tables that are there, and what tells each from a changed one; by name."""
+        """The tables that exist, each with its fingerprint; by name."""
         names = [f"{name}{suffix}" for name in CXR_TABLES.values() for suffix in _SUFFIXES]
         found: dict[str, str] = {}
         for name in names:
@@ -75,15 +75,15 @@ class Elsewhere:
 
     @property
     def lists(self) -> bool:
-        """Whether one listing tells all films; a web server has none."""
+        """Whether one listing covers all films; web servers cannot list."""
         return not self.url.startswith("http")
 
     def sizes(self, paths: Sequence[str]) -> dict[str, int]:
-        """Bytes of the films that are there."""
+        """Bytes of the films that exist."""
         return {path: stat.size for path, stat in self.store.stats(paths, _FOLDER).items()}
 
     def marks(self, paths: Sequence[str]) -> Iterator[str]:
-        """What tells each film from a changed one, by the listing; ``"gone"`` of one that is not there."""
+        """Each film's fingerprint from the listing; ``"gone"`` for a missing one."""
         keys, marks = self._listed
         for path in paths:
             key = _hash(path)
@@ -103,7 +103,7 @@ class Elsewhere:
         return remote.Prefetcher(self.store.read, fetch=self.fetch, bound=BOUND)
 
     def expect(self, films: Sequence[tuple[str, int]]) -> None:
-        """Have these films under way, in this worker."""
+        """Prefetch these films, in this worker."""
         self._ahead.expect([(path, size) for path, size in films if size <= MOST_BYTES])
 
     def film(self, path: str, size: int) -> bytes:
@@ -122,7 +122,7 @@ class Elsewhere:
 
 
 def copy_tables(folder: Path, *, elsewhere: Elsewhere, tables: Mapping[str, str]) -> dict[str, Any]:
-    """Copy the tables into a folder; what it returns is their bytes."""
+    """Copy the tables into a folder; returns their sizes."""
     for name in tables:
         with open(folder / name, "wb") as out:
             elsewhere.store.copy(name, out)

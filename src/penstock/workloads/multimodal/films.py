@@ -1,4 +1,4 @@
-"""The rows of the film table: which are frontal, when they were taken, and why a row is none.
+"""The rows of the film table: which are frontal, when they were taken, and why others are excluded.
 
 A row is known by its number in the file, from 0. Each row ends in exactly one state: it goes on, or it is
 skipped for one reason.
@@ -125,7 +125,7 @@ def study_times(dates: Any, clocks: Any) -> NDArray[np.int64]:
 
 
 def key_of(dicom: str) -> str:
-    """The name of a record's members in a shard: readers cut a name at its first dot, so it has none."""
+    """A record's member name in a shard: readers cut names at the first dot, so it has none."""
     if "." not in dicom:
         return dicom
     return f"{dicom.replace('.', '_')}-{hashlib.blake2b(dicom.encode(), digest_size=4).hexdigest()}"

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture say of it, before anything is decoded: kind, size, how it is coded.
+"""Image headers: kind, size and coding from a picture's first bytes, before anything is decoded.
 
 A size is believed for one thing only: to refuse what would be too large. JPEG's markers and PNG's header are
 read; everything else is no picture here.
@@ -21,7 +21,7 @@ _ALONE = {0x01, *range(0xD0, 0xD8)}
 
 
 class BadImage(Exception):
-    """A file that is no film that can be used.
+    """A file that is not a usable film.
 
     Attributes:
         reason: a word of ours, with nothing of the file in it.
@@ -34,7 +34,7 @@ class BadImage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture says of itself.
+    """The header of a picture.
 
     Attributes:
         kind: ``"JPEG"`` or ``"PNG"``.
@@ -53,7 +53,7 @@ class Header:
 
     @property
     def memory(self) -> int:
-        """Bytes that decoding takes, about: a baseline JPEG is decoded small, line by line."""
+        """Estimated bytes for decoding: a baseline JPEG is decoded at reduced size, line by line."""
         pixels = self.width * self.height
         if self.kind == "JPEG":
             return 2 * pixels * self.channels if self.progressive else _LINES + pixels * self.channels // 16
@@ -61,7 +61,7 @@ class Header:
 
 
 def read_header(start: bytes) -> Header | None:
-    """What the first bytes of a file say; None where they end before they say anything.
+    """Parse a file's first bytes; None if they end too early.
 
     Args:
         start: its first bytes, all of them where it is short.

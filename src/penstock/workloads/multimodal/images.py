@@ -1,4 +1,4 @@
-"""A film as a small square of grey, as exactly as a whole decode and several times as fast.
+"""A film as a small greyscale square, as exact as a full decode and several times as fast.
 
 Pillow alone: JPEG is decoded by its own scaling (``draft``) to the smallest size that is large enough, then
 resized bilinearly with antialias: 0.3 grey levels from the whole decode in the mean, and more than 2 only at
@@ -30,7 +30,7 @@ _FORMATS = ("JPEG", "PNG")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A film as it is kept.
+    """A film in its final form.
 
     Attributes:
         image: uint8 (size, size).
@@ -61,7 +61,7 @@ class Drawing:
 
 
 def open_image(path: str, *, buffering: int = -1) -> BinaryIO:
-    """Open a film for reading, wherever it lies; the one place through which all are read.
+    """Open a film for reading, local or remote; all reads go through here.
 
     Raises:
         BadImage: it is not there, or cannot be read.

@@ -1,4 +1,4 @@
-"""Tables to records: each frontal film with its stay and what was known when it was taken, or why not.
+"""Joins tables to records: each frontal film with its stay and clinical data, or a reason why not.
 
 Streams every table, and keeps of each only the rows of films that have a stay. What a row of the film table
 became is counted by reason: the counts add up to the rows of the file.
@@ -54,7 +54,7 @@ class Rules:
 
 @dataclass
 class Joined:
-    """Records, and what became of all rows of the film table.
+    """Records, and what happened to all rows of the film table.
 
     Attributes:
         records: a row for each film with a stay, in the order of the file.

@@ -1,4 +1,4 @@
-"""The 14 labels that CheXpert gave a study: 1 present, 0 absent, -1 uncertain, blank not told.
+"""The 14 CheXpert labels of a study: 1 present, 0 absent, -1 uncertain, blank unknown.
 
 They are targets. No text, no image and no clinical value of a record depends on them.
 """
@@ -78,7 +78,7 @@ def _told(column: Any, where: NDArray[np.bool_]) -> int:
 
 
 def check_words(uncertain: str, blank: str) -> None:
-    """See that these say what labels become.
+    """Check the words that say what labels become.
 
     Raises:
         UsageError: another word.
@@ -93,7 +93,7 @@ def check_words(uncertain: str, blank: str) -> None:
 def targets(
     labels: NDArray[np.int8], uncertain: str = "ignore", blank: str = "zeros"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Labels as what a loss takes.
+    """Labels in the form that a loss takes.
 
     Args:
         labels: int8 (..., 14), see ``read_labels``.

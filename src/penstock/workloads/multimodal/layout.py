@@ -38,7 +38,7 @@ _BELOW = {"cxr": "", "ed": "ed", "hosp": "hosp", "reports": ""}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything lies.
+    """The places of all inputs.
 
     Attributes:
         tables: the path of each table that is there, by its short name.
@@ -55,7 +55,7 @@ def find(
     root: str | None, *, cxr: str | None = None, ed: str | None = None, hosp: str | None = None,
     reports: str | None = None, official: bool = True,
 ) -> Layout:  # fmt: skip
-    """Find all tables, or say which are not there.
+    """Find all tables, or say which are missing.
 
     Args:
         root: the folder of the download; None where the others are all given.
@@ -94,13 +94,13 @@ def find(
 
 
 def film_path(subject: int, study: int, dicom: str) -> str:
-    """Where a film lies below ``films``: ``files/p10/p10000032/s50414267/DICOM.jpg``."""
+    """A film's path below ``films``: ``files/p10/p10000032/s50414267/DICOM.jpg``."""
     person = f"{subject:08d}"
     return f"files/p{person[:2]}/p{person}/s{study:08d}/{dicom}.jpg"
 
 
 def report_path(subject: int, study: int) -> str:
-    """Where a report lies below ``reports``."""
+    """A report's path below ``reports``."""
     person = f"{subject:08d}"
     return f"files/p{person[:2]}/p{person}/s{study:08d}.txt"
 

@@ -1,4 +1,4 @@
-"""Takes sentences out of a note that tell what a radiologist read from the film.
+"""Removes sentences from a note that reveal what a radiologist read from the film.
 
 Blind to labels: all patterns, for every record, in every split. A filter that takes out only the findings
 which a film has tells the label by what is missing (the published one does: see ``upstream``), and cannot be
@@ -66,7 +66,7 @@ def sentences(text: str) -> list[str]:
 
 
 def leakage_filter(text: str, level: str = "standard") -> tuple[str, int]:
-    """A text without the sentences that tell a finding, and how many were taken out.
+    """A text without the sentences that reveal a finding, and how many were removed.
 
     Args:
         text: a note.

@@ -91,7 +91,7 @@ class Loader:
         """Set before each epoch, so that it is mixed in another way."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The batches: see ``collate``."""
+        """The batches; see ``collate``."""
         held: list[dict[str, Any]] = []
         for record in self.examples():
             held.append(record)
@@ -102,7 +102,7 @@ class Loader:
             yield collate(held)
 
     def examples(self) -> Iterator[dict[str, Any]]:
-        """Records one by one, as they go into batches."""
+        """Records one by one, as they are batched."""
         rng = np.random.default_rng([self._seed, self.epoch, self._share[0]])
         shards = self._shards[self._share[0] :: self._share[1]]
         if self._most:
@@ -112,7 +112,7 @@ class Loader:
             yield self._example(record)
 
     def as_torch(self) -> Any:
-        """The batches as a ``torch.utils.data.IterableDataset``; each of its workers reads shards of its own.
+        """The batches as a ``torch.utils.data.IterableDataset``; each worker reads its own shards.
 
         Use it with ``DataLoader(dataset, batch_size=None)``.
 
@@ -126,7 +126,7 @@ class Loader:
         return Batches(self)
 
     def of_worker(self, which: int, count: int) -> Loader:
-        """The same for one of several workers, who share out this loader's shards."""
+        """The loader of one of several workers, which share out this loader's shards."""
         other = object.__new__(Loader)
         other.__dict__ |= self.__dict__ | {
             "_share": (self._share[0] + which * self._share[1], count * self._share[1])
@@ -192,14 +192,14 @@ def collate(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def normalise(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey uint8 (n, h, w) as float32 (n, 3, h, w), each channel less its mean, by its deviation."""
+    """Grey uint8 (n, h, w) to float32 (n, 3, h, w): each channel minus its mean, over its deviation."""
     scaled = images[:, None].astype(np.float32) / np.float32(255)
     found: NDArray[np.float32] = (scaled - MEAN[:, None, None]) / SD[:, None, None]
     return found
 
 
 def published_features(facts: Mapping[str, Any]) -> NDArray[np.float32]:
-    """The published vector of 45, with 0 for what is missing; the place of the person's number stays 0."""
+    """The published vector of 45, with 0 for missing values; the patient id's place stays 0."""
     values = facts["clinical"]
 
     def scaled(name: str, scale: float, offset: float = 0.0) -> float:

@@ -1,4 +1,4 @@
-"""Where a film has structure: edges of an equalised film, filled, as the published program has them.
+"""A mask of a film's structure: edges of the equalised film, filled, as in the published program.
 
 CLAHE (clip 2, 8x8 tiles), Canny (50, 150), outer contours of more than 100 pixels, filled. These are numbers
 of
@@ -20,7 +20,7 @@ _AREA = 100.0
 
 
 def load_cv2() -> Any:
-    """OpenCV.
+    """Import OpenCV.
 
     Raises:
         MissingExtra: it is not installed.

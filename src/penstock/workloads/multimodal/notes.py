@@ -49,7 +49,7 @@ _ABBREVIATION = re.compile(rf"(?<![\w/])(?:{'|'.join(map(re.escape, _LONG_FIRST)
 
 @dataclass(frozen=True)
 class Note:
-    """What a note says, after the leakage filter.
+    """A note's sections, after the leakage filter.
 
     Attributes:
         sections: name -> text, in order; sections of which nothing is left are not there.
@@ -66,7 +66,7 @@ class Note:
 
 
 def plain(text: str) -> str:
-    """A text on one line, with one mark for each place that de-identification emptied."""
+    """A text on one line, with one mark for each place that de-identification blanked."""
     return _SPACE.sub(" ", _BLANK.sub(f" {DEID} ", text)).strip()
 
 
@@ -99,7 +99,7 @@ def write_note(row: Mapping[str, Any], indication: str, level: str) -> Note:
 
 
 def question(report: str) -> str:
-    """What the radiologist was asked: the INDICATION, HISTORY or REASON FOR EXAM of a report."""
+    """The clinical question: the INDICATION, HISTORY or REASON FOR EXAM of a report."""
     found = []
     headings = list(_HEADING.finditer(report))
     ends = [heading.start() for heading in headings[1:]] + [len(report)]
@@ -131,7 +131,7 @@ def read_report(path: Path) -> tuple[str, str]:
 
 
 def as_query(text: str) -> str:
-    """A note as a retriever searches with it: small letters, abbreviations spelled out."""
+    """A note as a retrieval query: lower case, abbreviations spelled out."""
     return _ABBREVIATION.sub(lambda found: _ABBREVIATIONS[found[0]], plain(text).lower())
 
 
@@ -157,7 +157,7 @@ def _sentence(heading: str, text: str | None) -> str:
 
 
 def clock(seconds: int) -> str:
-    """Seconds since 1970 as ``2183-07-20T04:19:32``; no date of this data is of this century."""
+    """Seconds since 1970 as ``2183-07-20T04:19:32``; no date of this data is in this century."""
     from datetime import datetime
 
     return (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()

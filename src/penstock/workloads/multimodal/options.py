@@ -1,4 +1,4 @@
-"""The options of a run, on the command line and from Python, and what they mean together."""
+"""The options of a run, from the command line or Python, and how they combine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _whole_path(_context: click.Context, _param: click.Parameter, given: str | N
 
 
 def read_views(text: str) -> tuple[str, ...]:
-    """The views in ``"AP,PA"``.
+    """Parse views such as ``"AP,PA"``.
 
     Raises:
         UsageError: none.
@@ -217,7 +217,7 @@ def with_options(command: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a user wants; see the help of each option."""
+    """The options of a run; see the help of each."""
 
     root: str | None = None
     cxr: str | None = None
@@ -257,7 +257,7 @@ class Asked:
         return self.compat == "upstream"
 
     def told(self) -> dict[str, Any]:
-        """The options for the manifest; not where things lie, which differs from machine to machine."""
+        """The options for the manifest, without paths, which differ from machine to machine."""
         left_out = (*_PATHS, *INCIDENTAL)
         found = {name: value for name, value in self.__dict__.items() if name not in left_out}
         if self.retriever not in ("bm25", "none"):
@@ -266,7 +266,7 @@ class Asked:
 
 
 def asked_of(options: Mapping[str, Any]) -> Asked:
-    """What was asked for, with the defaults that depend on each other.
+    """The options, with defaults that depend on each other.
 
     Args:
         options: all of them.

@@ -1,4 +1,4 @@
-"""Which record goes into which shard, from the tables and the first bytes of films, before any pixel.
+"""Which record goes into which shard, from the tables and the films' headers, before any pixel.
 
 A shard is a fixed list of records: people in one split, records in the order of a keyed hash, cut by a fixed
 number. What cannot be made shrinks its shard and moves no other record.
@@ -46,7 +46,7 @@ _UNKNOWN_MEMORY = 32 << 20
 
 @dataclass(frozen=True)
 class SplitRules:
-    """How records are split and cut; see ``Multimodal.run``."""
+    """How records are split and sharded; see ``Multimodal.run``."""
 
     method: str = "official"
     ratios: tuple[float, float, float] = (70.0, 15.0, 15.0)
@@ -82,7 +82,7 @@ class Planned:
         return zip(self.records["row"].to_numpy()[at].tolist(), reasons, strict=True)
 
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """A split's records with ``bytes``, ``memory`` and ``shard``, some thousands at a time.
+        """A split's records with ``bytes``, ``memory`` and ``shard``, a few thousand at a time.
 
         Args:
             split: its name.
@@ -117,7 +117,7 @@ class Found:
 def plan_records(
     records: pa.Table, films: Path | Elsewhere, rules: SplitRules, official: Path | None = None
 ) -> Planned:
-    """Look for the films, split the people, and order the records.
+    """Find the films, split the people, and order the records.
 
     Args:
         records: see ``joining.join``.
@@ -153,7 +153,7 @@ def plan_records(
 
 
 def write_plan(folder: Path, planned: Planned) -> None:
-    """Write ``SPLIT.arrow`` of each split, to be entered anywhere."""
+    """Write ``SPLIT.arrow`` of each split, for random access."""
     for name in planned.order:
         with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file:
             tables = planned.tables(name)
@@ -164,7 +164,7 @@ def write_plan(folder: Path, planned: Planned) -> None:
 
 
 def read_rows(path: str, start: int, stop: int) -> pa.Table:
-    """Some records of a split's plan; only the batches that hold them are looked at."""
+    """Some records of a split's plan; reads only the batches that contain them."""
     with pa.memory_map(path) as file:
         reader = pa.ipc.open_file(file)
         first = start // _ROWS
@@ -173,13 +173,13 @@ def read_rows(path: str, start: int, stop: int) -> pa.Table:
 
 
 def read_column(path: str, name: str) -> pa.ChunkedArray:
-    """One column of a split's plan, mapped."""
+    """One column of a split's plan, memory-mapped."""
     with pa.memory_map(path) as file:
         return pa.ipc.open_file(file).read_all()[name]
 
 
 def count_rows(path: str) -> int:
-    """Records of a split's plan."""
+    """The number of records in a split's plan."""
     with pa.memory_map(path) as file:
         reader = pa.ipc.open_file(file)
         last = reader.num_record_batches
@@ -187,7 +187,7 @@ def count_rows(path: str) -> int:
 
 
 def paths_of(table: pa.Table) -> list[str]:
-    """Where the films of some records lie."""
+    """The paths of some records' films."""
     columns = (table[name].to_pylist() for name in ("subject_id", "study_id", "dicom_id"))
     return [layout.film_path(*each) for each in zip(*columns, strict=True)]
 

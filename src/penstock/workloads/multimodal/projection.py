@@ -1,4 +1,4 @@
-"""What a run would make, from the tables, the first bytes of films and a few records: counts, bytes, time."""
+"""Projects a run from the tables, the films' headers and a few records: counts, bytes, time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from penstock.workloads.multimodal.stages import (
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run would make.
+    """The projection of a run.
 
     Attributes:
         budget: bytes of memory.
@@ -75,7 +75,7 @@ class RunPlan:
 
 
 def plan_run(asked: Asked, budget: str | int, *, workers: int | None, call: int | None) -> list[Any]:
-    """The plan of a run, and of the stage with the most records.
+    """The projection of a run, and the plan of the stage with the most records.
 
     Raises:
         BadInput: tables that are missing or are not what they should be.

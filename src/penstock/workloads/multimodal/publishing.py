@@ -1,4 +1,4 @@
-"""What stands at the top of the run folder in the end: manifest, index, failures, and who is in which split.
+"""The files at the top of the run folder: manifest, index, failures, and the split of each person.
 
 Counts, digests and reasons of ours; no text of anybody, and ids only where they were asked for.
 """
@@ -30,7 +30,7 @@ def write_published(
     folder: Path, *, tables: Path, plan: Path, splits: list[str], told: dict[str, Any],
     counts: dict[str, Any], planned: dict[str, Any], **stored: Path,
 ) -> None:  # fmt: skip
-    """A step: write everything that is published.
+    """A step: write all files to be published.
 
     Args:
         folder: where it goes.
@@ -48,7 +48,7 @@ def write_published(
 
 
 class Publishing:
-    """Writes what is published; the arguments are those of ``write_published``."""
+    """Writes the published files; the arguments are those of ``write_published``."""
 
     def __init__(
         self, folder: Path, tables: Path, plan: Path, stored: Mapping[str, Path], told: Mapping[str, Any],
@@ -169,7 +169,7 @@ class Publishing:
 
 
 def statistics(sums: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation of each clinical value, from the sums of shards in their order.
+    """Mean and deviation of each clinical value, from the shards' sums in order.
 
     Args:
         sums: ``n``, ``sum`` and ``squares`` of each shard, in the order of ``CLINICAL``.

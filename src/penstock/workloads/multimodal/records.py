@@ -58,7 +58,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Refused:
-    """A record that could not be made, and why: one of our words."""
+    """A record that could not be made, and why: one of our own reasons."""
 
     reason: str
 
@@ -86,14 +86,14 @@ class Records:
         return {name: self.__dict__[name] for name in kept}
 
     def expect(self, start: int, stop: int) -> None:
-        """Fetch ahead what lies elsewhere."""
+        """Prefetch remote films."""
         if self._elsewhere is not None and start < stop:
             table = planning.read_rows(self._plan, start, stop)
             films = zip(planning.paths_of(table), table["bytes"].to_pylist(), strict=True)
             self._elsewhere.expect(list(films))
 
     def read(self, start: int, stop: int) -> Iterable[dict[str, Any]]:
-        """What the tables say of each record, and where its film lies, or the film itself."""
+        """Each record's table data, and the path or the bytes of its film."""
         table = planning.read_rows(self._plan, start, stop)
         paths = planning.paths_of(table)
         if self._elsewhere is not None:
@@ -105,20 +105,20 @@ class Records:
         ]
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """What decoding each film takes, as its first bytes say: a progressive one is held whole."""
+        """Memory for decoding each film, from its header: a progressive one is held whole."""
         found: list[int] = self._memory[start:stop].tolist()
         return found
 
     def name(self, item: int) -> str:
-        """The shard and the row of the film table, counted from 0."""
+        """Shard and row in the film table, counted from 0."""
         return f"{self._split}-{self._shards[item]:05d}, record {self._rows[item]}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Each film, under the name of its shard and its row."""
+        """Each film's fingerprint, under the name of its shard and row."""
         return self.fingerprint_by(self.fingerprint_kind())
 
     def fingerprint_kind(self) -> str:
-        """By content where there are few and small films, else by size and time of writing, or by etag.
+        """By content for few and small films, else by size and mtime, or by etag.
 
         A web server lists nothing, and a question for each film would take longer than what is left to do:
         there ``plan`` alone counts, which tells each film as it was found.
@@ -128,7 +128,7 @@ class Records:
         return "content" if self._count <= _FEW and int(self._bytes.sum()) <= _LITTLE else "stat"
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The same, told in this way; of a film that went meanwhile, that it did."""
+        """The fingerprint of this kind; for a film that has gone meanwhile, that fact."""
         look = files.fingerprint_stat if kind == "stat" else files.fingerprint_content
         found = {"plan": files.fingerprint_content(self._plan)}
         if self._by_plan:
@@ -178,7 +178,7 @@ class Records:
 
 @dataclass(frozen=True)
 class MakeRecord:
-    """Makes a record: its film as a small square, its note as numbers, and what is known of it as JSON.
+    """Makes a record: its film as a small square, its note as numbers, and its facts as JSON.
 
     Args:
         drawing: how films are drawn.
@@ -216,7 +216,7 @@ class MakeRecord:
             load_cv2()
 
     def __call__(self, row: Mapping[str, Any]) -> Made | Refused:
-        """Make one record; a film that is none is a reason."""
+        """Make one record; an unusable film becomes a reason."""
         try:
             drawn = images.draw(_film(row), self.drawing)
         except BadImage as error:
@@ -279,7 +279,7 @@ def _film(row: Mapping[str, Any]) -> bytes:
 
 
 def clinical_values(row: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The values of a record in the order of ``CLINICAL``, NaN where unknown."""
+    """A record's values in the order of ``CLINICAL``, NaN where unknown."""
     gender = row["gender"]
     values = [row[name] for name in (*VITALS, "pain", "acuity", "age")]
     values += [None, None] if gender is None else [float(gender == "M"), float(gender == "F")]
@@ -301,7 +301,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_json(facts: Mapping[str, Any]) -> bytes:
-    """The JSON of a record: always the same bytes, and never NaN."""
+    """The JSON of a record: deterministic bytes, and never NaN."""
     return json.dumps(
         facts, allow_nan=False, sort_keys=True, ensure_ascii=False, separators=(",", ":")
     ).encode()

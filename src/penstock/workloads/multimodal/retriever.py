@@ -1,4 +1,4 @@
-"""Context for a note from a small knowledge base: what the findings and signs that it names usually mean.
+"""Retrieves context for a note from a small knowledge base: what its findings and signs usually mean.
 
 ``bm25`` (Okapi, k1 1.5, b 0.75) needs nothing but the shipped texts. A folder with a sentence-transformers
 model compares vectors instead; nothing is ever fetched. Both give at most as many texts as there are, none
@@ -141,7 +141,7 @@ class BM25:
 
 
 class Vectors:
-    """Nearest texts by the cosine of vectors.
+    """Nearest texts by cosine similarity.
 
     Args:
         entries: the texts, sorted by id.
@@ -161,7 +161,7 @@ class Vectors:
 
 
 def open_retriever(name: str) -> tuple[Retriever | None, dict[str, Any]]:
-    """A retriever, and what the manifest says of it.
+    """A retriever, and its entry in the manifest.
 
     Args:
         name: ``"bm25"``, ``"none"``, or a folder with a sentence-transformers model, and with a

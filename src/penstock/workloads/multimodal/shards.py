@@ -63,7 +63,7 @@ class Shards:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Write one shard; none where none of its records can be made."""
+        """Write one shard; none if none of its records can be made."""
         path = folder / self._name(batch.start // self.grain)
         told = _Told()
         with ExitStack() as stack:
@@ -139,7 +139,7 @@ class _Told:
 
 
 def encode_image(image: NDArray[np.uint8], kind: str) -> tuple[str, bytes]:
-    """A picture as a file: its suffix and its bytes."""
+    """Encode a picture: its file suffix and its bytes."""
     if kind == "raw":
         return "npy", _npy(image)
     from PIL import Image
@@ -151,7 +151,7 @@ def encode_image(image: NDArray[np.uint8], kind: str) -> tuple[str, bytes]:
 
 
 def record_bytes(size: int, image: str, mask: bool, text: bool) -> int:
-    """About what a record takes in a shard; films of a chest, at their usual compression."""
+    """Estimated bytes of a record in a shard, with chest films at their usual compression."""
     square = size * size
     picture = {"raw": square + 128, "png": square * 36 // 100, "jpeg": square * 14 // 100}[image]
     members = [picture, 2048 if text else 1024]

@@ -1,4 +1,4 @@
-"""Who is in which split: by people, never by films.
+"""Assigns splits by people, never by films.
 
 ``official`` is the table that comes with the films; ``hash`` puts a person by a keyed hash, so that new
 people never move old ones; ``quota`` takes people in the order of that hash until a split has its share of
@@ -52,7 +52,7 @@ def plan_splits(
     subjects: Sequence[int], method: str = "quota", *, ratios: tuple[float, float, float] = (70, 15, 15),
     seed: int = 42, official: Mapping[int, str] | None = None, unmatched: str = "exclude",
 ) -> dict[int, str | None]:  # fmt: skip
-    """The split of every person; None for one that is excluded.
+    """The split of each person; None for one that is excluded.
 
     Args:
         subjects: the person of each record, as often as they have records.
@@ -83,7 +83,7 @@ def plan_splits(
 def official_people(
     rows: Iterable[tuple[int, int, str]],
 ) -> tuple[dict[int, str], NDArray[np.int64]]:
-    """The official split of people, and the ``study_keys`` of all studies that it names.
+    """The official split of people, and the ``study_keys`` of all studies in it.
 
     Args:
         rows: (subject_id, study_id, split) of the table; ``validate`` is val.
@@ -114,7 +114,7 @@ def official_people(
 
 
 def study_keys(subject: NDArray[np.int64], study: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One number for a person and their study."""
+    """One number per person and study."""
     return (subject << _ID_BITS) | study
 
 

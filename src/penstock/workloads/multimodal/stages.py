@@ -1,4 +1,4 @@
-"""The stages of a run, in order, and what is published in the end."""
+"""The stages of a run in order, and the published files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SPARE = 64 << 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the options come to, with everything that was found.
+    """The options with everything that was found on disk.
 
     Attributes:
         asked: the options.
@@ -50,13 +50,13 @@ class Recipe:
 
     @property
     def record_bytes(self) -> int:
-        """About the bytes of a record in a shard."""
+        """Estimated bytes of a record in a shard."""
         asked = self.asked
         return record_bytes(asked.image_size, asked.image, asked.mask != "none", asked.text == "on")
 
     @property
     def grain(self) -> int:
-        """Records of a shard: by the options alone."""
+        """Records per shard, by the options alone."""
         return max(1, min(parse_size(self.asked.shard_size) // self.record_bytes, MOST_RECORDS))
 
     @property
@@ -80,12 +80,12 @@ class Recipe:
 
     @property
     def suffix(self) -> str:
-        """Of the files of shards."""
+        """The suffix of shard files."""
         return "tar" if self.asked.writer == "webdataset" else "parquet"
 
     @property
     def told(self) -> dict[str, Any]:
-        """What the manifest says of all this."""
+        """The recipe's entry in the manifest."""
         return {
             "options": self.asked.told(), "retriever": self.retriever, "tokenizer": self.tokenizer,
             "grain": self.grain,
@@ -93,7 +93,7 @@ class Recipe:
 
     @property
     def official(self) -> Path | None:
-        """The table of the official split, where it counts."""
+        """The table of the official split, if it is used."""
         return self.layout.tables.get("split") if self.asked.split == "official" else None
 
     def job(self, plan: Path, split: str) -> penstock.Job:
@@ -113,7 +113,7 @@ class Recipe:
 
 
 def films_elsewhere(asked: Asked) -> Elsewhere | None:
-    """Where the films are, if not here.
+    """The remote place of the films, if they are not here.
 
     Raises:
         MissingExtra: a package is not installed.
@@ -127,7 +127,7 @@ def films_elsewhere(asked: Asked) -> Elsewhere | None:
 
 
 def prepare(asked: Asked, elsewhere: Elsewhere | None = None, copied: Path | None = None) -> Recipe:
-    """Find everything that a run needs, before anything is done.
+    """Find everything that a run needs, before it starts.
 
     Args:
         asked: the options.
@@ -151,7 +151,7 @@ def prepare(asked: Asked, elsewhere: Elsewhere | None = None, copied: Path | Non
 
 
 class Stages:
-    """The stages of one run, in order.
+    """Runs the stages of one run, in order.
 
     Args:
         run: an open run.
@@ -170,7 +170,7 @@ class Stages:
         self._recipe = prepare(asked, elsewhere, copied)
 
     def do(self) -> None:
-        """All of them."""
+        """Run all stages."""
         recipe, run = self._recipe, self._run
         if recipe.asked.upstream:
             foreign.warn(upstream.WARNING)
@@ -214,18 +214,18 @@ class Stages:
 
 
 def copy_inputs(elsewhere: Elsewhere) -> dict[str, Any]:
-    """What the step ``copied`` gets."""
+    """The inputs of the step ``copied``."""
     return {"elsewhere": elsewhere, "tables": elsewhere.tables()}
 
 
 def tables_inputs(recipe: Recipe) -> dict[str, Any]:
-    """What the step ``tables`` gets."""
+    """The inputs of the step ``tables``."""
     rules = asdict(recipe.rules)
     return {"tables": recipe.layout.tables, "films": str(recipe.layout.films), "rules": rules}
 
 
 def plan_inputs(recipe: Recipe, tables: Any) -> dict[str, Any]:
-    """What the step ``plan`` gets."""
+    """The inputs of the step ``plan``."""
     where = {} if recipe.elsewhere is None else {"elsewhere": recipe.elsewhere}
     return {
         **where, "joined": tables, "films": str(recipe.layout.films), "rules": asdict(recipe.split_rules),

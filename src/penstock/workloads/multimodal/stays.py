@@ -1,4 +1,4 @@
-"""Which stay in the emergency department a film belongs to.
+"""Matches films to stays in the emergency department.
 
 By default the stay that the film was taken in: ``intime <= film <= outtime``. With a window also stays whose
 intime is at most so far from the film; of several the one that contains it, then the nearest by intime, then
@@ -28,7 +28,7 @@ _NEVER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Stays:
-    """Stays with a person, a number and an intime, sorted by person, and in the order of the file.
+    """Stays with a person, an id and an arrival time, sorted by person, and in file order.
 
     Attributes:
         subject, stay, intime, outtime: int64; times in seconds since 1970; outtime is -2^63 where unknown.
@@ -46,7 +46,7 @@ class Stays:
 
 @dataclass(frozen=True)
 class Matched:
-    """For each film the place of its stay in ``Stays``, and how they lie.
+    """For each film its stay's index in ``Stays``, and how the two relate in time.
 
     Attributes:
         at: int64; -1 where there is none.

@@ -1,4 +1,4 @@
-"""Texts as numbers, by a tokenizer in a JSON file; the shipped one is a byte-level BPE: it knows any text.
+"""Tokenises texts with a tokenizer from a JSON file; the shipped one is a byte-level BPE, for any text.
 
 It was trained by ``tools/multimodal_tokenizer.py``, never at run time: a training may give other words.
 """
@@ -53,5 +53,5 @@ class Tokens:
         self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """The numbers of a text, int32 (tokens,), not padded; what is too long loses its end."""
+        """The token ids of a text, int32 (tokens,), not padded; long texts are truncated."""
         return np.array(self._tokenizer.encode(text).ids[: self._longest], np.int32)

@@ -1,4 +1,4 @@
-"""The loader as an iterable dataset of torch: its workers share the shards out among them.
+"""The loader as an iterable torch dataset: its workers share out the shards.
 
 Can be imported without torch, so that the class has a home to be unpickled from; it is of use only with it.
 """
@@ -18,7 +18,7 @@ except ImportError:
 
 
 class Sharded(Protocol):
-    """Batches, of which a worker can have a share; a loader."""
+    """A loader that can be split among workers."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 

@@ -1,4 +1,4 @@
-"""What the published program makes of a record's text, with its faults: ``--compat upstream``.
+"""The published program's texts of a record, with its faults: ``--compat upstream``.
 
 Its filter takes out sentences about the findings that a film has, so that what is missing tells the label
 (Edema can be read off its notes with an AUC of 1), its age is always None, and the context is the same two
@@ -65,7 +65,7 @@ _DIAGNOSTIC = (
 
 
 def pseudo_note(row: Mapping[str, Any]) -> str:
-    """The note of a record: a missing number prints as nan, or not at all where later rows have none."""
+    """The note of a record: missing numbers print as nan, or not at all if later rows have none."""
     parts = [f"Patient is a None year old {row['gender']}."]
     if row["has_triage"]:
         complaint = row["chiefcomplaint"]
@@ -87,12 +87,12 @@ def _printed(row: Mapping[str, Any], name: str) -> float | None:
 
 
 def positive_findings(labels: Sequence[int]) -> list[str]:
-    """Names of the labels that are 1, but No Finding."""
+    """Names of the labels that are 1, except No Finding."""
     return [name for name, value in zip(LABELS, labels, strict=True) if value == 1 and name != "No Finding"]
 
 
 def leakage_filter(text: str, findings: Sequence[str], *, aggressive: bool) -> tuple[str, int]:
-    """The note without what its own findings name, and how many sentences went."""
+    """The note without sentences that name its own findings, and how many were removed."""
     kept, dropped = [], 0
     for sentence in text.split("."):
         lower = sentence.lower()

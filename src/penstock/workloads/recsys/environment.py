@@ -1,4 +1,4 @@
-"""Options from elsewhere than a command line: from the environment, which is told, and from Python."""
+"""Options set elsewhere than on a command line: from environment variables, which is reported, and Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SUPERSEDED = ("SIMILARITY_MICRO_BATCH_SIZE", "SIMILARITY_BATCH_SIZE")
 
 
 def told(context: click.Context | None = None) -> list[str]:
-    """A line for each option whose default came from the environment, as ``click``'s ``envvar`` takes it.
+    """A line for each option whose default came from the environment (``click``'s ``envvar``).
 
     Args:
         context: of the command; the present one when not given, and nothing where there is none.
@@ -31,7 +31,7 @@ def told(context: click.Context | None = None) -> list[str]:
 
 
 def superseded(environment: Mapping[str, str] | None = None) -> str:
-    """What to say of variables that set how many rows were done at once; empty where none is set."""
+    """A note on variables that set batch sizes in the original; empty if none is set."""
     found = [name for name in _SUPERSEDED if name in (os.environ if environment is None else environment)]
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""Hashes that draw requests, users or rows: for a sample, for a split.
+"""Hashes that draw requests, users or rows for a sample or a split.
 
 Each use has a salt of its own, or a sample (the smallest hashes) and a split (the largest) would exclude each
 other. A hash depends on the value alone: on no order, no batch, no version.

@@ -1,4 +1,4 @@
-"""Sequences as rows: FASTA, FASTQ or Parquet of any size into Parquet shards that are cut by bytes.
+"""Converts sequences to rows: FASTA, FASTQ or Parquet of any size into Parquet shards cut by bytes.
 
 A row is a record (seq_id, description, length, sequence, source), in the order of the files. A shard has the
 records that begin in so many bytes of the files, never a number of records: 50,000 genomes may be 4 GB. What
@@ -103,7 +103,7 @@ class Sequences:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """The plan of the one stage; that of a sample is like it."""
+        """The plan of the only stage; that of a sample is similar."""
         asked = _asked(options)
         return [_job(_open(asked), asked, None).plan(budget=budget, workers=workers, call=call)]
 

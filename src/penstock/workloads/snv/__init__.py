@@ -162,7 +162,7 @@ class Snv:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """What a shape takes (see ``projection``), or the shape of a table that is there.
+        """The projection of a shape (see ``projection``), or of an existing table.
 
         Args:
             budget: as for a run.

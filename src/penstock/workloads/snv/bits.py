@@ -1,4 +1,4 @@
-"""What the verdict tells of a position, as bits.
+"""Bits of a position's verdict.
 
 Apart from the kernel, so that reading them does not load the compiler.
 """

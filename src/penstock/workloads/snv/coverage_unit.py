@@ -1,4 +1,4 @@
-"""In what unit coverage was measured: reads, or the sum over all statistics of a cell.
+"""The unit of the coverage: reads, or the sum over all statistics of a cell.
 
 AccuSNV 1.0 wrote the sum over 40 statistics, 1.1 writes the reads. Medians of the coverage enter the rules
 and the network, so labels flip with the other unit, and nothing in the file tells which it is. But the table
@@ -32,7 +32,7 @@ _LESS = 0.7
 
 
 def some_positions(p: Array, samples: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions at which coverage and reads are compared.
+    """Positions at which coverage is compared with reads.
 
     Args:
         p: the positions of the table, 1 for the first of the genome.
@@ -89,7 +89,7 @@ class Cover:
 
 
 def measured(counted: Any, stated: str) -> dict[str, Any]:
-    """What is known of the unit.
+    """The unit, as far as it can be inferred.
 
     Args:
         counted: cells by their ratio, as :class:`Cover` counts them; 0 for none.
@@ -110,7 +110,7 @@ def measured(counted: Any, stated: str) -> dict[str, Any]:
 
 
 def warning(told: Mapping[str, Any]) -> str | None:
-    """What the user should know of the unit, if anything."""
+    """A warning about the unit; None if there is nothing to say."""
     ratio, stated = told["ratio"], told["stated"]
     if ratio is not None and ratio > _ALL and stated != "all40":
         return (

@@ -1,4 +1,4 @@
-"""What a user names in options: samples to leave out, and contigs."""
+"""Samples to exclude and contigs, as the user names them in options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.files import is_file
 
 @dataclass(frozen=True)
 class Excluded:
-    """Samples that are left out.
+    """The samples to exclude.
 
     Attributes:
         names: of samples, also of such as the table does not have.
@@ -27,7 +27,7 @@ class Excluded:
 
 
 def check_lists(exclude: object, contigs: object) -> None:
-    """See that what only Python can give in place of a text is what it should be.
+    """Check values that only Python can pass in place of a text.
 
     Raises:
         UsageError: neither None nor a text, and no number or names to exclude, or no lengths of contigs.
@@ -53,7 +53,7 @@ def check_lists(exclude: object, contigs: object) -> None:
 def asked_to_exclude(
     given: str | int | Sequence[str] | None, carriers: int | None, known: Sequence[str]
 ) -> tuple[frozenset[str], int | None]:
-    """The names to leave out, and the number of second alleles from which on a sample is.
+    """The names to exclude, and the number of second alleles from which a sample is excluded.
 
     Args:
         given: names, a file of names, or a number. What is the name of a sample is that sample.
@@ -106,7 +106,7 @@ def _names(given: str | int | Sequence[str] | None, known: Sequence[str]) -> lis
 
 
 def contig_lengths(given: str | Sequence[int] | None) -> list[int]:
-    """Lengths of contigs in their order; none where none were given.
+    """Lengths of contigs in order; empty if none were given.
 
     Args:
         given: the lengths, or a file with a name and a length a line, more columns allowed.

@@ -31,25 +31,25 @@ _NAN = np.float32(np.nan)
 
 @dataclass(frozen=True)
 class AddUp:
-    """Adds numbers and arrays by their names, exactly."""
+    """Sums numbers and arrays by name, exactly."""
 
     order: Literal["any", "items"] = "any"
     grain: None = None
 
     def start(self) -> dict[str, Any]:
-        """Nothing yet."""
+        """The empty state."""
         return {}
 
     def step(self, state: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """What one block counted."""
+        """Add one block's counts."""
         return {name: state.get(name, 0) + value for name, value in result.items()}
 
     def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
-        """Both; either may be empty."""
+        """Add two states; either may be empty."""
         return self.step(left, right) if right else left
 
     def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-        """Everything."""
+        """The final value."""
         total: dict[str, Any] = {}
         for state in states:
             total = self.merge(total, state)
@@ -58,10 +58,10 @@ class AddUp:
 
 @dataclass(frozen=True)
 class CountCarriers:
-    """At how many positions each sample has the second most frequent allele."""
+    """Counts, for each sample, the positions at which it has the second most frequent allele."""
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(KERNEL / "filters.py", "carriers")
 
     def warm(self) -> None:
@@ -81,10 +81,10 @@ class CountCarriers:
 
 @dataclass(frozen=True)
 class SurveyPositions:
-    """The first filter, and where samples have no reads."""
+    """Applies the first filter, and counts positions without reads per sample."""
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(KERNEL / "filters.py", "first_filter")
 
     def warm(self) -> None:
@@ -105,7 +105,7 @@ class SurveyPositions:
 
 @dataclass(frozen=True)
 class JudgePositions:
-    """All filters, for both states of the switch, which is known only in the end.
+    """Applies all filters, for both states of a switch that is known only at the end.
 
     Args:
         medians: of the samples, float64.
@@ -128,7 +128,7 @@ class JudgePositions:
         object.__setattr__(self, "depth", float(np.median(self.medians)))
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(KERNEL / "filters.py", "verdict", "count_ties")
 
     def warm(self) -> None:
@@ -142,7 +142,7 @@ class JudgePositions:
         kernel.count_ties(_no_counts())
 
     def __call__(self, block: Block) -> dict[str, Any]:
-        """Judge."""
+        """Judge the positions of a block."""
         from penstock.workloads.snv import kernel
 
         left = int(self.inside.sum())
@@ -165,7 +165,7 @@ class JudgePositions:
 
 @dataclass(frozen=True)
 class MakeFeatures:
-    """The tensor of blocks of positions.
+    """Computes the tensor of blocks of positions.
 
     Args:
         medians: of the samples, float64.
@@ -180,7 +180,7 @@ class MakeFeatures:
         object.__setattr__(self, "chosen", np.flatnonzero(self.inside))
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(KERNEL / "features.py", "features")
 
     def warm(self) -> None:
@@ -203,7 +203,7 @@ class MakeFeatures:
 
 @dataclass(frozen=True)
 class Predict:
-    """The network's probability of positions.
+    """Computes the network's probability of positions.
 
     Args:
         features: how the tensor is made.
@@ -216,7 +216,7 @@ class Predict:
     rows: int
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return self.features.warming() or compiling.note(NETWORK / "sparse.py", "_forward")
 
     def warm(self) -> None:
@@ -227,7 +227,7 @@ class Predict:
         sparse.probabilities(np.zeros((0, 1, 8, 4), np.float32), self.weights)
 
     def __call__(self, block: Block) -> NDArray[np.float32]:
-        """Returns float32 (rows,); NaN behind the last position."""
+        """Returns float32 (rows,); NaN past the last position."""
         prob = np.full(self.rows, np.nan, np.float32)
         prob[: len(block.numbers)] = self._probabilities(self.features(block), penstock.share().threads)
         return prob
@@ -248,7 +248,7 @@ class Predict:
 def flattened(
     blocks: Sequence[Any], rows: int, start: int, stop: int, fill: np.generic = _NAN
 ) -> NDArray[Any]:
-    """Values ``start`` to ``stop`` of what was kept block by block.
+    """Values ``start`` to ``stop`` of a result that was kept in blocks.
 
     Args:
         blocks: (rows,) each, of the type of ``fill``, which stands for one that was set aside.

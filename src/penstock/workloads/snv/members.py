@@ -1,4 +1,4 @@
-"""The first stage: every large member read once, checked, and copied narrow where it cannot be mapped.
+"""The first stage: reads every large member once, checks it, and copies it narrow if it cannot be mapped.
 
 A deflated member cannot be entered in the middle, so each member is one item, read from its beginning to
 the last value that is used. In its copy any position costs no more than any other. Coverage is not copied;
@@ -40,7 +40,7 @@ class Members:
         return len(self._items)
 
     def read(self, start: int, stop: int) -> list[tuple[str, Array]]:
-        """Descriptions: the function reads them as streams."""
+        """Descriptions of members, which the function reads as streams."""
         return self._items[start:stop]
 
     def name(self, item: int) -> str:
@@ -48,13 +48,13 @@ class Members:
         return self._items[item][1].label
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of the table's files."""
+        """A fingerprint of the table's files."""
         return self._table.prints
 
 
 @dataclass(frozen=True)
 class ReadMember:
-    """Check a member; copy it, or find the medians of the coverage.
+    """Checks a member; copies it, or finds the medians of the coverage.
 
     What can be mapped is not copied, nor what the disk has no room for: that will be streamed.
 
@@ -71,7 +71,7 @@ class ReadMember:
     p: Array
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(Path(__file__).parent / "kernel" / "counting.py", "tally", "narrow")
 
     def warm(self) -> None:
@@ -86,7 +86,7 @@ class ReadMember:
         kernel.narrow(one, np.zeros(1, np.uint16))
 
     def __call__(self, item: tuple[str, Array]) -> dict[str, Any]:
-        """Read it.
+        """Read a member.
 
         Raises:
             BadInput: it is damaged, or holds a value that cannot be, naming sample and position.
@@ -111,7 +111,7 @@ class ReadMember:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Takes the copies under their own names. They go when the run has ended, so no receipt tells of them."""
+    """Stores the copies under their own names. They go when the run ends, so no receipt lists them."""
 
     unit: ClassVar[str] = "item"
     grain: int = 1
@@ -137,26 +137,26 @@ class Scratch:
 
 @dataclass(frozen=True)
 class GatherFacts:
-    """Puts the facts of all members into one dict."""
+    """Merges the facts of all members into one dict."""
 
     unit: ClassVar[str] = "item"
     order: Literal["any", "items"] = "any"
     grain: None = None
 
     def start(self) -> dict[str, Any]:
-        """Of no member."""
+        """No facts."""
         return {}
 
     def step(self, state: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """One more."""
+        """Add one."""
         return state | result
 
     def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
-        """Both."""
+        """Merge two neighbours."""
         return left | right
 
     def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-        """All, by name."""
+        """All facts, by name."""
         total: dict[str, Any] = {}
         for state in states:
             total |= state
@@ -164,7 +164,7 @@ class GatherFacts:
 
 
 def mapped(table: Table, facts: Mapping[str, Mapping[str, Any]], folder: Path) -> Table:
-    """The table with the copies in place of the members that were copied."""
+    """The table with copied members replaced by their copies."""
     made: dict[str, Array] = {}
     for name in ("counts", "quals", "indel", "p"):
         array, fact = getattr(table, name), facts[name]

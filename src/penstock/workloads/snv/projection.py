@@ -1,4 +1,4 @@
-"""What a table of a given shape will take, before there is one: memory, temporary disk, time.
+"""Projects what a table of a given shape will need, before there is one: memory, temporary disk, time.
 
 Memory and disk are arithmetic: blocks have a fixed number of cells. Times are rates measured in a run of
 700 x 800,000 (see ``README.md``); another machine's differ, in proportion.
@@ -33,7 +33,7 @@ _SHAPE = re.compile(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*")
 
 @dataclass(frozen=True)
 class Projection:
-    """What one shape takes.
+    """The projection of one shape.
 
     Attributes:
         samples, positions: the shape.
@@ -97,7 +97,7 @@ class ShapePlan:
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """Threads per worker."""
         return 1
 
     @property
@@ -132,7 +132,7 @@ class ShapePlan:
 
 
 def plan_shape(shape: str, budget: int, cores: int) -> ShapePlan:
-    """Plan a shape, written as samples x positions: ``"700x800000"``.
+    """Project a shape, written as samples x positions: ``"700x800000"``.
 
     Raises:
         UsageError: it is written otherwise.

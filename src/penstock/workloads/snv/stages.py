@@ -1,4 +1,4 @@
-"""The stages of a run, in order, and what each gives to the next."""
+"""The stages of a run in order, and what each passes to the next."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Asked:
 
     @property
     def as_published(self) -> bool:
-        """Whether rules that version 1.0 of the tool has, and that are none of biology, apply."""
+        """Whether rules of version 1.0 of the tool apply that have no biological basis."""
         return self.compat != "none"
 
     @property
@@ -83,7 +83,7 @@ class _Chosen:
 
 
 class Stages:
-    """The stages of one run, in order.
+    """Runs the stages of one run, in order.
 
     Args:
         run: an open run.
@@ -105,7 +105,7 @@ class Stages:
         self._contigs = contig_lengths(asked.contigs)
 
     def do(self) -> None:
-        """All of them."""
+        """Run all stages."""
         chosen = self._read()
         inside = self._survey(chosen)
         settled, alive = self._judge(chosen, inside)

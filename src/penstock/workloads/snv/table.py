@@ -1,4 +1,4 @@
-"""A candidate mutation table and its coverage: what must be there, and how its blocks are read.
+"""A candidate mutation table and its coverage: required members, and how its blocks are read.
 
 The table is never held. Its large members (``counts``, ``quals``, ``indel_counter``) are read as
 :class:`Block`, a few positions of all samples at a time.
@@ -30,7 +30,7 @@ _MEMBERS = ("sample_names", "p", "counts", "quals", "in_outgroup", "indel_counte
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, opened but not read.
+    """An open table, nothing read yet.
 
     Attributes:
         names: of the samples, (samples,).
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def positions(self) -> int:
-        """How many."""
+        """The number of positions."""
         return self.p.shape[0]
 
 
@@ -115,11 +115,11 @@ class Blocks:
         return {**self.__dict__, "_opened": (), "_room": None, "_numbers": None}
 
     def starts(self) -> Sequence[int]:
-        """Every block, or the first alone where a member is a stream."""
+        """Every block; only the first if a member is a stream."""
         return (0,) if any(array.kind == "deflated" for array, _ in self._members()) else range(len(self))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        """The blocks of one call, one by one. The next one is written over the one before.
+        """The blocks of one call, one by one. Each overwrites the one before.
 
         New memory for each would cost as much as what is done with it: the system clears every page.
         """
@@ -129,7 +129,7 @@ class Blocks:
             yield self._fill(item, self._room)
 
     def block(self, item: int) -> Block:
-        """One of them, which stays as it is."""
+        """One block, which is not overwritten."""
         return self._fill(item, self._arrays(len(self._rows_of(item))))
 
     def _arrays(self, n: int) -> list[NDArray[np.int32]]:
@@ -167,7 +167,7 @@ class Blocks:
         return f"{'positions' if self._kept is None else 'kept positions'} {item * self.rows} to {last}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of the table's own files, not of a scratch copy."""
+        """A fingerprint of the table's own files, not of scratch copies."""
         kept = "" if self._kept is None else f" kept {files.digest(self._kept[0])}"
         return {
             path: f"{print_} samples {self.samples} rows {self.rows}{kept}"
@@ -176,7 +176,7 @@ class Blocks:
 
 
 def block_rows(samples: int) -> int:
-    """Positions of a block."""
+    """Positions per block."""
     return max(CELLS // max(samples, 1), 1)
 
 
@@ -184,7 +184,7 @@ def block_rows(samples: int) -> int:
 
 
 def open_table(path: str, coverage: str) -> Table:
-    """Open a table and its coverage, and compare everything that headers and sample names can tell.
+    """Open a table and its coverage, and check everything that headers and sample names allow.
 
     Raises:
         BadInput: a member is missing, of another shape or dtype than expected, or names are not unique.

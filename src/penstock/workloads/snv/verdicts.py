@@ -1,4 +1,4 @@
-"""What became of each position: the switch thrown, clusters found, reasons told.
+"""The verdict on each position: the global switch, clusters, reasons.
 
 The judged positions come as parts of bits; weak gaps and verdicts are arrays in files, mapped, one byte or
 a few for each position.
@@ -32,7 +32,7 @@ NEIGHBOURS = 3
 
 
 def uses_low_depth(alive: Mapping[str, int]) -> bool:
-    """The global switch: whether the filter of low depth applies.
+    """The global switch: whether the low-depth filter applies.
 
     Args:
         alive: ``positions`` that passed the first filters, and how many of them ask for it.
@@ -44,7 +44,7 @@ def uses_low_depth(alive: Mapping[str, int]) -> bool:
 def settle(
     folder: Path, *, told: Any, rows: int, p: Array, low_depth: bool, contigs: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Decide about each position, as a step.
+    """Decide on each position, as a step.
 
     Args:
         folder: gets ``codes.npy`` (uint8, see ``REASONS``), ``kept.npy`` (int64, numbers of those kept).

@@ -1,4 +1,4 @@
-"""Super-resolution of MRI by a blend of experts, each voxel with the weights of its region.
+"""Super-resolution of MRI by blending experts, with weights by region.
 
 Several programs ("experts") make a sharp volume of a blurred one, each better somewhere. Of patients whose
 truth is known, the best convex weights are learnt region by region, and new volumes are blended with them.
@@ -124,7 +124,7 @@ class Superres:
     command = _command
 
     def run(self, run: penstock.Run, **options: Any) -> None:
-        """Fit and evaluate the folds that are asked for, or sweep.
+        """Fit and evaluate the requested folds, or sweep.
 
         Raises:
             BadInput: a manifest or volume that is not what it should be, naming file and place.
@@ -157,7 +157,7 @@ class Superres:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """The plan of the stage that takes the sums; blends need about as much."""
+        """The plan of the stage that computes the sums; blends need about as much."""
         _, settings, manifest = _read(options)
         pids = sorted(manifest.patients)
         return [_taking(manifest, pids, settings).plan(budget=budget, workers=workers, call=call)]

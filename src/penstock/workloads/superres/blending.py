@@ -1,4 +1,4 @@
-"""Blends of patients: calibrated by their experts, mixed plane by plane, measured where a truth is known."""
+"""Blends of patients: calibrated by their experts, mixed plane by plane, measured if a truth is known."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def blend_new(
 
 
 def ssim_axis(settings: Settings, header: Header) -> int:
-    """The axis of the array across which slices of SSIM are taken."""
+    """The array axis across which SSIM slices are taken."""
     if settings.upstream:
         return ("axial", "coronal", "sagittal").index(settings.ssim_axis)
     return next(view.axis for view in find_views(header.affine) if view.name == settings.ssim_axis)
@@ -163,7 +163,7 @@ def _check(paths: Sequence[str | Path], weights: Weights) -> Header:
 
 
 class Mixer:
-    """Blends of planes, and experts given the blend's mean and deviation.
+    """Blends planes, and rescales experts to the blend's mean and deviation.
 
     Args:
         weights: of a fit.
@@ -198,7 +198,7 @@ class Mixer:
     def blend(
         self, k: int, experts: NDArray[np.float32], inside: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """The blend's plane k, float32 (nj, ni), 0 outside; the same array each time."""
+        """The blend's plane k, float32 (nj, ni), 0 outside; the same buffer each time."""
         from penstock.workloads.superres.windows import mix_plane
 
         weights = self._weigh(k)
@@ -211,7 +211,7 @@ class Mixer:
         return self._blend
 
     def all(self, experts: NDArray[np.float32], blend: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Blend, experts and rescaled experts, float32 (volumes, nj, ni); the same array each time."""
+        """Blend, experts and rescaled experts, float32 (volumes, nj, ni); the same buffer each time."""
         count = len(experts)
         self._all[0], self._all[1 : 1 + count] = blend, experts
         if self.rescaled:
@@ -223,7 +223,7 @@ class Mixer:
 
 
 def weigher(weights: Weights) -> Any:
-    """The weights of a plane, float64 (nj, ni, M), by its number; the same array each time."""
+    """The weights of a plane, float64 (nj, ni, M), by number; the same buffer each time."""
     from penstock.workloads.superres.windows import axis_windows, weigh_plane
 
     s = weights.settings

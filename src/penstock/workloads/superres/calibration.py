@@ -1,4 +1,4 @@
-"""What the experts alone say of a patient: where the head is, and which mean and deviation its blend gets.
+"""Calibrates a patient's blend from its experts alone: mask of the head, mean and deviation.
 
 Nothing of a truth enters here. A truth has more contrast than experts, which blur, so mean and deviation are
 the experts' own times what the truths of the training patients had of theirs.
@@ -72,7 +72,7 @@ class Calibration:
         self.deviation = np.append(self.deviation, expected[1])
 
     def inside(self, k: int) -> NDArray[np.bool_]:
-        """The mask's plane k, bool (nj, ni); the same array each time."""
+        """The mask's plane k, bool (nj, ni); the same buffer each time."""
         self._components.plane(k, self._plane, every=self._whole)
         return self._plane
 

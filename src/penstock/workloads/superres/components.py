@@ -1,4 +1,4 @@
-"""The largest connected component of a mask, from planes that come one after the other.
+"""The largest connected component of a mask that is streamed plane by plane.
 
 A row's voxels are kept as runs, and runs that touch as a tree (union-find), so that memory follows the
 surface of what is there, not the volume. Voxels touch that share a face or an edge (18 neighbours).
@@ -130,7 +130,7 @@ def _paint_all(runs, rows, mask):
 
 
 class Components:
-    """Planes in, the planes of the largest component out.
+    """Takes planes, and returns those of the largest component.
 
     Args:
         shape: voxels along i, j and k.
@@ -145,7 +145,7 @@ class Components:
         self._best: int | None = None
 
     def add(self, mask: Any) -> None:
-        """The next plane, bool (nj, ni)."""
+        """Add the next plane, bool (nj, ni)."""
         needed = self._count + _count_runs(mask)
         if needed > len(self._parent):
             more = max(needed, 2 * len(self._parent))
@@ -156,11 +156,11 @@ class Components:
 
     @property
     def count(self) -> int:
-        """Runs of voxels so far; 0 where there is none."""
+        """Number of runs of voxels so far; 0 if there are none."""
         return self._count
 
     def plane(self, k: int, mask: Any, *, every: bool = False) -> None:
-        """Fill ``mask``, bool (nj, ni), with the largest component in plane k; of equals, the first.
+        """Fill ``mask``, bool (nj, ni), with the largest component in plane k; ties go to the first.
 
         Where ``every``, with all that was added.
         """

@@ -1,4 +1,4 @@
-"""What the header of a volume says: NIfTI-1 and NIfTI-2 (in one file or two), and MGH, zipped or not.
+"""Headers of volumes: NIfTI-1 and NIfTI-2 (in one file or two), and MGH, gzipped or not.
 
 Headers are read here, and not by a library, because the reader must know where the voxels begin in a stream
 and hold nothing but a plane of them. nibabel is what the tests compare with.
@@ -36,7 +36,7 @@ _FLOAT32 = 16
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says.
+    """The header of a volume.
 
     Attributes:
         shape: voxels along i, j and k.
@@ -64,12 +64,12 @@ class Header:
 
     @property
     def placed(self) -> bool:
-        """Whether a qform or an sform says how the head lies; else left and right are not known."""
+        """Whether a qform or an sform gives the head's orientation; else left and right are unknown."""
         return any(self.raw[252:256])
 
 
 def read_header(path: str | Path) -> Header:
-    """The header of a ``.nii``, ``.mgh``, or ``.hdr`` with its ``.img`` (either may be named), zipped or not.
+    """Read the header of a ``.nii``, ``.mgh``, or ``.hdr`` + ``.img`` (either may be named), gzipped or not.
 
     Raises:
         BadInput: it cannot be read, or is not one 3D volume of numbers in one of these formats.
@@ -93,7 +93,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def files_of(path: str | Path) -> tuple[str, ...]:
-    """The files of a volume, the one with the header first: two where header and voxels lie apart."""
+    """The files of a volume, the header's first: two if header and voxels are separate."""
     text = str(path)
     for zipped in ("", ".gz"):
         for end, other in ((".hdr", ".img"), (".img", ".hdr")):
@@ -107,7 +107,7 @@ def files_of(path: str | Path) -> tuple[str, ...]:
 
 
 def unreadable(error: Exception, file: str | Path, place: str | None = None) -> BadInput:
-    """The error for what a file or the library under it raised; each has its own errors.
+    """The error for what a file or its library raised; each library has its own errors.
 
     Raises:
         MemoryError: that was the error.
@@ -120,7 +120,7 @@ def unreadable(error: Exception, file: str | Path, place: str | None = None) -> 
 
 
 def open_stream(path: str | Path) -> IO[bytes]:
-    """A file from its beginning, unzipped where it is zipped."""
+    """Open a file from its beginning, decompressed if it is gzipped."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     opened: IO[bytes] = gzip_library().open(path, "rb") if zipped else open(path, "rb")  # noqa: SIM115 - given away
@@ -128,7 +128,7 @@ def open_stream(path: str | Path) -> IO[bytes]:
 
 
 def gzip_library() -> Any:
-    """What unzips: isal's gzip where it is installed, else the standard library's."""
+    """The gzip module: isal's if it is installed, else the standard library's."""
     try:
         from isal import igzip
     except ImportError:
@@ -254,7 +254,7 @@ def _turn(quaternion: Any, path: str | Path) -> NDArray[np.float64]:
 
 
 def made_header(shape: Any, affine: NDArray[np.float64], *, placed: bool, units: int = 2) -> bytes:
-    """A NIfTI-1 header of this geometry."""
+    """A NIfTI-1 header with this geometry."""
     raw = bytearray(HEADER)
     struct.pack_into("<i", raw, 0, HEADER)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(0))

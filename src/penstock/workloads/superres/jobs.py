@@ -1,4 +1,4 @@
-"""The functions of the stages: sums of a patient, weights of a fold, blends, new blends, pictures."""
+"""The functions of the stages: a patient's sums, a fold's weights, blends, pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEIGHTS = "weights.npz"
 
 @dataclass(frozen=True)
 class TakeMoments:
-    """The sums of a patient, as a file.
+    """Computes the sums of a patient, as a file.
 
     Args:
         stride, gaps, operator, edge_power, mask, nan, upstream: see ``Settings.pass_key``.
@@ -54,7 +54,7 @@ class TakeMoments:
         )  # fmt: skip
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiles()
 
     def warm(self) -> None:
@@ -95,7 +95,7 @@ class FitFold:
     settings: Mapping[str, Any]
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiles(fits=True)
 
     def warm(self) -> None:
@@ -161,7 +161,7 @@ class Evaluate:
     keep: bool
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiles(blends=True)
 
     def warm(self) -> None:
@@ -183,7 +183,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class BlendNew:
-    """Blend a patient without a truth.
+    """Blends a patient without a truth.
 
     Args:
         differs: settings that are not those of the fit, by name.
@@ -192,7 +192,7 @@ class BlendNew:
     differs: Mapping[str, Any]
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiles(blends=True)
 
     def warm(self) -> None:
@@ -200,7 +200,7 @@ class BlendNew:
         rehearse(Settings(**self.differs), blends=True)
 
     def __call__(self, patient: Patient, *, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """``blends``: the file; ``scales``: a row with what stood in for the truth."""
+        """``blends``: the file; ``scales``: a row with the substitutes for the truth's scale."""
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz"
         learnt = Weights.of(weights)
         chosen = replace(learnt.settings, **self.differs)
@@ -243,7 +243,7 @@ class _Drawing:
 
 @dataclass(frozen=True)
 class DrawTested(_Drawing):
-    """A picture of a patient that the stage ``test`` blended and measured.
+    """Draws a patient that the stage ``test`` blended and measured.
 
     Args:
         models: the experts.
@@ -269,7 +269,7 @@ class DrawTested(_Drawing):
 
 @dataclass(frozen=True)
 class DrawNew(_Drawing):
-    """A picture of a patient that the stage ``new`` blended, without a truth; ``form`` as above."""
+    """Draws a patient that the stage ``new`` blended, without a truth; ``form`` as above."""
 
     form: str = "png"
 
@@ -281,7 +281,7 @@ class DrawNew(_Drawing):
 def drawing(
     patients: Sequence[Patient], blended: penstock.Stored, function: Any, inputs: Mapping[str, Any]
 ) -> penstock.Job:
-    """The stage of pictures: one of each patient whose blend is kept.
+    """The stage of pictures: one per patient whose blend is kept.
 
     Args:
         patients: those that were to be blended.

@@ -1,4 +1,4 @@
-"""What a fit needs of a patient, in one pass over the planes of its volumes.
+"""The sums that a fit needs of a patient, in one pass over the planes of its volumes.
 
 Every volume is standardised by a mean and a deviation that are known only after the pass. Standardising is
 affine and a derivative forgets constants, so sums over the raw voxels are enough: for each region the sums
@@ -36,7 +36,7 @@ DEPTH = 4
 
 @_compiled
 def derive(plane, centre, side, smooth, along_i, along_j):
-    """The parts of a 3D derivative that lie within a plane; beyond the border is the nearest voxel.
+    """The in-plane parts of a 3D derivative; beyond the border is the nearest voxel.
 
     Args:
         plane: float32 (nj, ni).
@@ -94,7 +94,7 @@ def add_plane(
     ring, masks, smooth, along_i, along_j, at, centre, side, slopes, edge, edge_slopes, power, whole, cells,
     k, origin, sums, counts, largest,
 ):  # fmt: skip
-    """Add one plane's voxels, where the mask is, to the sums of their regions.
+    """Add one plane's voxels inside the mask to the sums of their regions.
 
     Args:
         ring: float32 (DEPTH, volumes, nj, ni): experts, then the truth.

@@ -1,4 +1,4 @@
-"""The workload ``superres-manifest``: a manifest of what lies in folders."""
+"""The workload ``superres-manifest``: writes a manifest of the files in some folders."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ class SuperresManifest:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """Nothing that needs a plan."""
+        """Empty: nothing needs a plan."""
         read_options(_manifest_command, options)
         return []

@@ -1,4 +1,4 @@
-"""The manifest of a K-fold experiment: which files belong to which patient, and who learns from whom.
+"""The manifest of a K-fold experiment: each patient's files, and the training and test patients of each fold.
 
 {"folds": [{"train": {PATIENT: ENTRY}, "test": {PATIENT: ENTRY}}, ...]}
 ENTRY = {EXPERT: {SPACING: {PULSE: PATH}}, ..., "HR": {SPACING: {PULSE: PATH}}}
@@ -43,7 +43,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a run reads.
+    """A run's input.
 
     Attributes:
         models: the experts, sorted: the order of all weights.
@@ -64,7 +64,7 @@ def read_manifest(
     path: str | Path, *, root: str | Path, spacing: str, pulse: str, fold: str = "all",
     models: Sequence[str] = (), allow_missing: bool = False, truth: bool = True, mask: str | None = None,
 ) -> Manifest:  # fmt: skip
-    """Read a manifest and look for every file that it names.
+    """Read a manifest and check that every file in it exists.
 
     Args:
         path: of the manifest.
@@ -193,7 +193,7 @@ def split(
 
 
 def groups_of(patients: Sequence[str], group: str | None) -> dict[str, str] | None:
-    """Which person each scan is of; None where every scan is taken for a person's own.
+    """The person of each scan; None if every scan is taken for a person of its own.
 
     Args:
         patients: names of the scans.
@@ -233,7 +233,7 @@ _VISIT = re.compile(
 
 
 def shared_people(train: Iterable[str], test: Iterable[str]) -> list[str]:
-    """What looks like a person, by the name, with scans in both halves: sorted stems.
+    """Apparent people, by name, with scans in both halves: sorted stems.
 
     A stem that all names have is that of the cohort ("SYN-0001"), and says nothing of people.
     """
@@ -242,7 +242,7 @@ def shared_people(train: Iterable[str], test: Iterable[str]) -> list[str]:
 
 
 def listed(what: str, sentences: Sequence[str], file: object, advice: str = "") -> BadInput:
-    """One error for many findings."""
+    """One error for several findings."""
     shown = "".join(f"\n  {each}" for each in sentences[:_SHOWN])
     more = f"\n  and {len(sentences) - _SHOWN} more" if len(sentences) > _SHOWN else ""
     return BadInput(f"{len(sentences)} {what}{advice}:{shown}{more}", file=file)

@@ -1,4 +1,4 @@
-"""Where the head is: the voxels that are learnt from, and compared.
+"""Masks of the head: the voxels for training and comparison.
 
 A rule that asks for values above 0 misses half of a head whose values are standardised, so the rule follows
 from the volume: where nothing is negative, the head is what is positive; else the background must be exactly
@@ -25,7 +25,7 @@ _BACKGROUND = 0.01
 
 
 class Masks:
-    """Planes of a mask, as those of the truth are read.
+    """Planes of a mask, read alongside those of the truth.
 
     Args:
         rule: one of ``RULES``.
@@ -42,7 +42,7 @@ class Masks:
         self._voxels = self._inside = self._zeros = self._negative = 0
 
     def read(self, k: int, truth: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The mask's plane k, bool (nj, ni), from that of the truth; planes come in order."""
+        """The mask's plane k, bool (nj, ni), from the truth's; planes come in order."""
         mask: NDArray[np.bool_] = self._ring[k % len(self._ring)]
         if self._rule == "file":
             self._volumes[0].read_into(self._plane)
@@ -58,14 +58,14 @@ class Masks:
         return mask
 
     def around(self, k: int, planes: int) -> NDArray[np.bool_]:
-        """The planes before, at and after k, bool (3, nj, ni); nothing is beyond the ends."""
+        """The planes before, at and after k, bool (3, nj, ni); empty beyond the ends."""
         ring, depth = self._ring, len(self._ring)
         before = ring[(k - 1) % depth] if k else self._nothing
         after = ring[(k + 1) % depth] if k + 1 < planes else self._nothing
         return np.stack([before, ring[k % depth], after])
 
     def check(self, path: str) -> None:
-        """All planes were read.
+        """Check that all planes were read.
 
         Raises:
             BadInput: the mask has no voxel, or ``"auto"`` cannot tell the head from the background.

@@ -1,4 +1,4 @@
-"""Blends and experts against a truth, all over the same voxels: the mask of the truth."""
+"""Metrics of blends and experts against a truth, all over the truth's mask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BINS = 1 << 16
 
 
 class Truth:
-    """What must be known of a truth before anything is measured: its mask, range and slices.
+    """What must be known of a truth before anything is measured: mask, range and slices.
 
     Args:
         planes: of the truth, float32 (nj, ni), in order.
@@ -73,16 +73,16 @@ class Truth:
             self.span = float(settings.data_range)
 
     def mask(self, k: int) -> NDArray[np.bool_]:
-        """Plane k of what is compared, bool (nj, ni); the same array each time."""
+        """Plane k of the compared voxels, bool (nj, ni); the same buffer each time."""
         self._mask.plane(k, self._planes[0], every=self.whole)
         return self._planes[0]  # type: ignore[no-any-return]
 
     def removed(self) -> int:
-        """Voxels outside the mask's largest component, where only that is compared."""
+        """Voxels outside the mask's largest component, if only that is compared."""
         return 0 if self.whole else self._mask.smaller()
 
     def head(self, k: int) -> NDArray[np.bool_]:
-        """Plane k of where the published program lets a blend be; the same array each time."""
+        """Plane k of where the published program allows a blend; the same buffer each time."""
         self._head.plane(k, self._planes[1])
         return self._planes[1]  # type: ignore[no-any-return]
 
@@ -103,7 +103,7 @@ class Measure:
         self._key = "ssim_slices" if upstream else "ssim"
 
     def add(self, k: int, truth: NDArray[np.float32], volumes: NDArray[np.float32]) -> None:
-        """Plane k of the truth (nj, ni), and of the volumes (volumes, nj, ni)."""
+        """Add plane k of the truth (nj, ni), and of the volumes (volumes, nj, ni)."""
         inside = self._truth.mask(k)
         self._errors.add(truth, volumes, inside)
         self._ssim.add(truth, volumes, inside)

@@ -1,4 +1,4 @@
-"""The sums over a patient (one pass over its volumes), and Q and b that follow from them.
+"""A patient's sums (one pass over its volumes), and Q and b derived from them.
 
 A patient's :class:`Moments` is all that a fit ever asks of it: other weights of edges and gradients, another
 ridge, smoothing, patch or fold are refitted from it without reading a voxel.
@@ -56,13 +56,13 @@ class Moments:
 
     @property
     def volumes(self) -> int:
-        """Experts and the truth."""
+        """Number of experts plus the truth."""
         terms = self.sums.shape[2]
         return int(np.sqrt(terms)) - 1 if terms else 0
 
     @property
     def share(self) -> float:
-        """How much of the box the mask is."""
+        """The mask's share of the box."""
         return float(self.counts.sum() / np.prod(self.shape))
 
     def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -71,7 +71,7 @@ class Moments:
         return self.origin + mean, deviation
 
     def flat(self) -> NDArray[np.bool_]:
-        """Which volumes have one value in the mask: a deviation of at most a millionth of the largest."""
+        """Which volumes are constant in the mask: a deviation of at most a millionth of the largest."""
         return self._centred()[1] <= FLAT * self.largest
 
     def _centred(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -99,7 +99,7 @@ class Moments:
 
 
 def take_moments(paths: Sequence[str | Path], settings: Settings, mask: str | Path | None = None) -> Moments:
-    """Read a patient once.
+    """Read a patient once and compute the sums.
 
     Memory is four planes of each volume and the sums; it does not grow with the planes.
 
@@ -273,7 +273,7 @@ def _edge_weight(moments: Moments, settings: Settings, deviation: float) -> floa
 
 
 class Total:
-    """Statistics of several patients added up, in the order in which they are given.
+    """Sum of several patients' statistics, in the order in which they are added.
 
     Args:
         regions: how many there can be, without the gap.
@@ -295,11 +295,11 @@ class Total:
         self._y[at] += more.y
 
     def cells(self) -> Statistics:
-        """Of the cells, those with voxels."""
+        """Which cells have voxels."""
         return _used(np.arange(-1, len(self._n) - 1), self._n, self._Q, self._b, self._y)
 
     def tiles(self, grid: tuple[int, ...], reach: int) -> Statistics:
-        """Of the tiles, each of up to ``reach`` cells along each axis; its number is its first cell's."""
+        """The tiles, each of up to ``reach`` cells along each axis, numbered by their first cell."""
         made: list[Any] = [self._n[1:], self._Q[1:], self._b[1:], self._y[1:]]
         for at, each in enumerate(made):
             spread = each.reshape(*grid, *each.shape[1:])

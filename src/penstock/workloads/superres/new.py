@@ -1,4 +1,4 @@
-"""The workload ``superres-blend``: patients whose truth is not known."""
+"""The workload ``superres-blend``: blends patients whose truth is unknown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SuperresBlend:
     command = _blend_command
 
     def run(self, run: penstock.Run, **options: Any) -> None:
-        """Blend; ``new/blends`` has the volumes, ``new/scales`` what stood in for the truth.
+        """Blend; writes volumes to ``new/blends``, and substitutes for the truth's scale to ``new/scales``.
 
         Raises:
             BadInput: weights, manifest or a volume that is not what it should be.

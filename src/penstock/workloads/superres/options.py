@@ -20,7 +20,7 @@ blends are scaled by the truth of their patient."""
 
 
 def swept(given: Sequence[str]) -> dict[str, list[float]]:
-    """The values of each option that is swept, from ``NAME=A,B,...``.
+    """Parse ``NAME=A,B,...``: the values of each swept option.
 
     Raises:
         click.BadParameter: no such option, or no numbers.
@@ -39,13 +39,13 @@ def swept(given: Sequence[str]) -> dict[str, list[float]]:
 
 
 def check_sweep(_context: click.Context, _param: click.Parameter, given: Sequence[str]) -> Sequence[str]:
-    """A callback: refuse what :func:`swept` refuses."""
+    """A click callback that refuses what :func:`swept` refuses."""
     swept(given)
     return given
 
 
 def split_names(text: str) -> list[str]:
-    """The names in ``"A,B"``.
+    """Split the names in ``"A,B"``.
 
     Raises:
         UsageError: one is there twice.
@@ -103,7 +103,7 @@ def with_masks(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def mask_rule(given: str, *, of_files: bool) -> tuple[str, str | None]:
-    """The rule of a mask, and the pattern of its files where they are given.
+    """The rule of a mask, and the pattern of its files if they are given.
 
     Args:
         given: as ``--mask``.
@@ -121,7 +121,7 @@ def mask_rule(given: str, *, of_files: bool) -> tuple[str, str | None]:
 
 
 def check_compat(asked: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-    """See that nothing was asked for that the published program does otherwise.
+    """Refuse options that contradict the published program.
 
     Args:
         asked: the options.
@@ -139,7 +139,7 @@ def check_compat(asked: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
 
 
 def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None:
-    """Say where scans of what looks like one person are learnt from and tested."""
+    """Warn of scans of apparently one person in both training and test parts."""
     from penstock.workloads.superres.manifest import shared_people
 
     if shared := shared_people(train, test):
@@ -151,7 +151,7 @@ def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None
 
 
 def warn_of_places(shape: tuple[int, int, int], affines: Sequence[tuple[Any, int]]) -> None:
-    """Say where patients that correspond by their voxels alone lie in other places.
+    """Warn of patients that correspond only by voxel index and lie in other places.
 
     Args:
         shape: of the volumes.

@@ -1,4 +1,4 @@
-"""Patients as the items of a source: the paths of their volumes, which the function reads."""
+"""Patients as items: the paths of their volumes, which the function reads."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Patient:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files that are read of it."""
+        """All files that are read for this patient."""
         volumes = self.paths if self.mask is None else (*self.paths, self.mask)
         return tuple(file for path in volumes for file in files_of(path))
 
 
 class Patients:
-    """Patients, each an item.
+    """Patients, one per item.
 
     Args:
         patients: in order.
@@ -64,7 +64,7 @@ class Patients:
         return self._patients[item].pid
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of each patient: its place, and the fingerprints of its files."""
+        """A fingerprint of each patient: its index, and the fingerprints of its files."""
         return self.fingerprint_by("")
 
     def fingerprint_kind(self) -> str:
@@ -72,7 +72,7 @@ class Patients:
         return self._telling.choose()
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """The fingerprint, told in this way."""
+        """The fingerprint of this kind."""
         told = self._telling.tell(kind)
         return {
             _key(each): " ".join([f"number {each.number}", *(f"{file}={told[file]}" for file in each.files)])
@@ -96,6 +96,6 @@ def _size(path: str) -> int:
 
 
 def by_number(paths: Sequence[Path]) -> dict[int, Path]:
-    """The files of a stage, by the number of the patient; one that was set aside has none."""
+    """The files of a stage, by patient number; a set-aside patient has none."""
     # The sink names files by the numbers of their items.
     return {int(path.name.partition("-")[0]): path for path in paths}

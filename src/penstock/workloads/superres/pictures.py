@@ -1,4 +1,4 @@
-"""A picture of a patient: slices of truth, experts and blend, whose weight is largest where, and the errors.
+"""A picture of a patient: slices of truth, experts and blend, the dominant weights, and the errors.
 
 A row for each of three planes through the middle of the head, a column for each volume. All that is grey has
 one scale, and the two errors have one, so that panels can be compared. Volumes are read plane by plane, and

@@ -1,4 +1,4 @@
-"""How near volumes are to a truth over a mask: mean squared and absolute error, PSNR, and SSIM.
+"""Image metrics over a mask: mean squared and absolute error, PSNR, and SSIM.
 
 Planes come one after the other. SSIM's sums over 7 x 7 voxels of a slice are running sums, along k from plane
 to plane where a slice runs along k, so that memory is seven planes of each volume. The constants are those of
@@ -207,7 +207,7 @@ class Slices:
         self._k = 0
 
     def add(self, truth: Any) -> None:
-        """The next plane of the truth, float32 (nj, ni)."""
+        """Add the next plane of the truth, float32 (nj, ni)."""
         inside = truth > 0
         highest, lowest = np.where(inside, truth, 0), np.where(inside, truth, np.inf)
         if self.axis == 2:
@@ -220,7 +220,7 @@ class Slices:
         self._k += 1
 
     def ranges(self) -> Any:
-        """Largest less smallest value of each slice, float64; 0 where a slice does not count."""
+        """Range of values in each slice, float64; 0 where a slice does not count."""
         # ... and one below 0 or at it, unless the mask covers it.
         ranges = self._highest - np.where(self._whole, self._lowest, 0.0)
         ranges[ranges < _FLAT] = 0.0
@@ -243,7 +243,7 @@ class Errors:
         self._voxels = 0
 
     def add(self, truth: Any, volumes: Any, mask: Any) -> None:
-        """The next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
+        """Add the next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
         self._voxels += int(np.count_nonzero(mask))
         for sums, volume in zip(self._sums, volumes, strict=True):
             _add_errors(truth, volume, mask, sums)
@@ -287,7 +287,7 @@ class Ssim:
         self._voxels = self._k = 0
 
     def add(self, truth: Any, volumes: Any, mask: Any) -> None:
-        """The next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
+        """Add the next plane: of the truth (nj, ni), of the volumes (volumes, nj, ni), and of the mask."""
         self._voxels += int(np.count_nonzero(mask))
         if self._axis == 2 and self._ranges is None:
             for volume, similar in zip(volumes, self._similar, strict=True):
@@ -342,7 +342,7 @@ class Ssim:
             _slide(self._sums[v], 0, ni, self._ranges, similar, False)
 
     def told(self) -> list[float | None]:
-        """SSIM of each volume, after the last plane; None where the truth has no range."""
+        """SSIM of each volume, after the last plane; None if the truth is constant."""
         if self._ranges is None:
             known = self._c2 > 0 and self._voxels
             return [float(each[0] / self._voxels) if known else None for each in self._similar]

@@ -1,4 +1,4 @@
-"""The options of a fit and a blend, checked together, and the regions that follow from them."""
+"""The options of a fit and a blend, checked together, and the regions derived from them."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class Settings:
             raise UsageError(f"tau is {self.tau}; a share lies between 0 and 1")
 
     def told(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The settings as JSON values."""
         return asdict(self)
 
     def pass_key(self) -> dict[str, Any]:
-        """What the sums over a patient depend on; everything else can change without reading a voxel."""
+        """What a patient's sums depend on; everything else can change without rereading voxels."""
         gaps = self.patch if self.stride > self.patch else None
         return {
             "stride": self.stride, "gaps": gaps, "operator": self.operator, "edge_power": self.edge_power,
@@ -99,7 +99,7 @@ class Settings:
 
     @property
     def by_truth(self) -> bool:
-        """Whether a blend is given the mean and the deviation of the truth that it is compared with."""
+        """Whether a blend gets the mean and deviation of the truth that it is compared with."""
         return self.upstream or self.calibration == "truth"
 
 
@@ -116,7 +116,7 @@ def grid_of(shape: tuple[int, ...], stride: int) -> tuple[int, ...]:
 
 
 def cells_of(shape: tuple[int, ...], stride: int, gaps: int | None) -> tuple[NDArray[np.int64], ...]:
-    """The cell of each voxel along each axis; -1 from ``gaps`` voxels on after a cell's begin."""
+    """The cell of each voxel along each axis; -1 from ``gaps`` voxels after a cell's start on."""
     along = []
     for n in shape:
         at = np.arange(n, dtype=np.int64)

@@ -168,7 +168,7 @@ def _solve(Q, b, W, gaps):
 
 
 def solve_simplex(Q: Any, b: Any, ridge: float = 0.0, *, absolute: bool = False) -> tuple[Any, Any]:
-    """The weights of every region, and the proof that they are right.
+    """The weights of every region, with a certificate of optimality.
 
     Args:
         Q: float64 (R, M, M); only its symmetric part counts.
@@ -189,13 +189,13 @@ def solve_simplex(Q: Any, b: Any, ridge: float = 0.0, *, absolute: bool = False)
 
 
 def solve_free(Q: Any, b: Any, ridge: float = 0.0, *, absolute: bool = False) -> Any:
-    """The weights without bounds and without a sum, (Q + ridge) w = b; of least length where singular."""
+    """The unconstrained weights, (Q + ridge) w = b; the minimum-norm solution if singular."""
     scaled, divided = scale(Q, b, ridge, absolute=absolute)
     return np.stack([np.linalg.lstsq(q, v)[0] for q, v in zip(scaled, divided, strict=True)])
 
 
 def scale(Q: Any, b: Any, ridge: float, *, absolute: bool) -> tuple[Any, Any]:
-    """Symmetric, with the ridge, and divided by the mean diagonal."""
+    """Symmetrise, add the ridge, and divide by the mean diagonal."""
     experts = b.shape[1]
     symmetric = (Q + Q.transpose(0, 2, 1)) / 2
     diagonal = np.diagonal(symmetric, axis1=1, axis2=2)

@@ -1,4 +1,4 @@
-"""What became of the patients: means of each fold, and the blend against each expert, patient by patient."""
+"""Summary over patients: means of each fold, and paired comparisons of the blend with each expert."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def means(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 
 
 def paired(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Expert -> metric -> what the differences blend - expert of the same patients say.
+    """Expert -> metric -> statistics of the differences blend - expert over the same patients.
 
     Where experts were given the blend's mean and deviation, it is with these that it is compared: what a
     blend gains by being rescaled is no merit of blending.
@@ -53,7 +53,7 @@ def paired(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def notes(patients: int) -> list[str]:
-    """What a reader of the comparison must know."""
+    """Caveats for a reader of the comparison."""
     told = ["intervals and p values are conditional on the fits: folds share patients that they learn from"]
     if patients < 6:
         told.append(
@@ -63,7 +63,7 @@ def notes(patients: int) -> list[str]:
 
 
 def choose(rows: Sequence[Row], combinations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a sweep says of settings: their errors on the test folds, and what choosing among them is worth.
+    """Compare a sweep's settings: their errors on the test folds, and the value of choosing among them.
 
     Args:
         rows: a fold of a combination each, with ``error``, ``patients`` and ``inner_error``.
@@ -100,7 +100,7 @@ def _weighted(errors: Sequence[tuple[float | None, int]]) -> float | None:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values corrected for their number, in their order (Holm 1979)."""
+    """p values corrected for multiple tests, in their order (Holm 1979)."""
     corrected, least = [1.0] * len(values), 0.0
     for rank, at in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
         least = max(least, min(1.0, (len(values) - rank) * values[at]))
@@ -133,7 +133,7 @@ def _compare(differences: Any, *, lower: bool) -> dict[str, Any]:
 
 
 def sign_test(better: int, worse: int) -> float:
-    """The probability of so uneven a count, or one more so, if both were as likely."""
+    """The probability of a count at least this uneven, if both signs were equally likely."""
     n, few = better + worse, min(better, worse)
     return min(1.0, float(2 * sum(math.comb(n, k) for k in range(few + 1)) / 2**n))
 

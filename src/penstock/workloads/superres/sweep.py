@@ -1,4 +1,4 @@
-"""The function of the stage ``sweep``: what other settings would give on patients that were held out."""
+"""The function of the stage ``sweep``: errors of other settings on held-out patients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.workloads.superres.weights import Weights, fit
 
 @dataclass(frozen=True)
 class Sweep:
-    """The held-out error of other settings, from the sums alone.
+    """Computes the held-out error of other settings, from the sums alone.
 
     Args:
         settings: as told; an item says what differs.
@@ -31,7 +31,7 @@ class Sweep:
     folds: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiles(fits=True)
 
     def warm(self) -> None:
@@ -39,7 +39,7 @@ class Sweep:
         rehearse(Settings(**self.settings), len(self.models), fits=True)
 
     def __call__(self, differs: Mapping[str, Any], *, moments: Sequence[Path]) -> list[dict[str, Any]]:
-        """A row for each fold: mean squared errors of the regions' predictions, in deviations of the truth.
+        """One row per fold: mean squared errors of the regions' predictions, in deviations of the truth.
 
         ``error`` is the mean over the ``patients`` that are tested; ``inner_error`` that over the patients
         that are learnt from, each predicted by the others of them: what a choice may look at.

@@ -1,4 +1,4 @@
-"""Slices through the middle of a head, turned the way a radiologist looks at them.
+"""Slices through the middle of a head, in radiological orientation.
 
 The patient faces us: the right side of the head is at the left of the picture. Seen from the side, the
 face looks to the left. Which axis of the array is which comes from the affine.
@@ -51,13 +51,13 @@ class View:
 
 
 def voxel_sizes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Millimetres of a voxel along each axis of the array, float64 (3,); 1 where the affine says 0."""
+    """Voxel size in mm along each axis of the array, float64 (3,); 1 where the affine says 0."""
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(0))
     return np.where(sizes > 0, sizes, 1.0)
 
 
 def find_views(affine: NDArray[np.float64]) -> tuple[View, View, View]:
-    """The axial, the coronal and the sagittal view of an array.
+    """The axial, coronal and sagittal views of an array.
 
     Args:
         affine: voxel indices to millimetres (right, front, up), float64 (4, 4); of axes that are
@@ -81,7 +81,7 @@ def find_views(affine: NDArray[np.float64]) -> tuple[View, View, View]:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a head lies in an array.
+    """The head's bounding box in an array.
 
     Attributes:
         middle: of each axis the slice that has half of the head's voxels, or as good as, on each side.
@@ -94,7 +94,7 @@ class Head:
 
 
 def find_head(blend: str | Path, shape: tuple[int, int, int]) -> Head:
-    """Find the head in a blend: it is where that is not 0; everywhere if there is no such voxel.
+    """Find the head in a blend: the non-zero voxels, or everything if there are none.
 
     Raises:
         BadInput: see :class:`Planes`.
@@ -122,7 +122,7 @@ def _three(values: list[int]) -> tuple[int, int, int]:
 
 
 def take_slices(planes: Iterable[NDArray[np.float32]], at: tuple[int, int, int]) -> list[NDArray[np.float32]]:
-    """The slices ``at`` of each axis, out of planes of several volumes that come in order.
+    """The slices ``at`` of each axis, from planes of several volumes that come in order.
 
     Args:
         planes: float32 (volumes, nj, ni), of all k.

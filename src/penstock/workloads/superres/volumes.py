@@ -1,4 +1,4 @@
-"""Volumes, plane by plane: a forward reader, and a writer.
+"""Volumes, plane by plane: a sequential reader, and a writer.
 
 The planes of a volume along its last axis lie one after the other, so a volume of any depth is read and
 written with one plane in memory, through gzip too: a reader that maps or re-reads the file would hold what
@@ -41,14 +41,14 @@ _SKIP = 1 << 20
 
 
 def corners_apart(shape: tuple[int, int, int], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """The most that two affines put a corner of a box apart, in mm along an axis."""
+    """The largest distance between a box's corners under two affines, in mm along an axis."""
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], np.float64)
     corners[:, :3] *= np.array(shape) - 1
     return float(np.abs(corners @ (one - other).T).max())
 
 
 def compare_grids(header: Header, path: str | Path, other: Header, other_path: str | Path) -> None:
-    """Whether two volumes of a patient lie on one grid.
+    """Check that two volumes of a patient share one grid.
 
     Raises:
         BadInput: shapes differ, or a corner lies more than 0.001 mm apart.
@@ -67,7 +67,7 @@ def compare_grids(header: Header, path: str | Path, other: Header, other_path: s
 def compare_patients(
     shape: tuple[int, int, int], affine: NDArray[np.float64], expected: NDArray[np.float64], path: str | Path
 ) -> None:
-    """Whether a patient lies where others do: regions are places in one grid, with a left and a right.
+    """Check that a patient is aligned with the others, so that regions are the same places of a head.
 
     Raises:
         BadInput: a corner lies more than 1 mm apart.
@@ -85,7 +85,7 @@ def compare_patients(
 
 
 def axis_codes(affine: NDArray[np.float64]) -> str:
-    """Where the axes of the array run: ``"RAS"`` is to the right, to the front and up."""
+    """Directions of the array's axes: ``"RAS"`` is right, anterior, superior."""
     codes = []
     for axis in range(3):
         along = int(np.abs(affine[:3, axis]).argmax())
@@ -190,7 +190,7 @@ class Planes:
 def read_planes(
     paths: Sequence[str | Path], shape: tuple[int, int, int], nan: str = "refuse"
 ) -> Iterator[NDArray[np.float32]]:
-    """The planes of several volumes at once, float32 (volumes, nj, ni); the same array each time.
+    """The planes of several volumes at once, float32 (volumes, nj, ni); the same buffer each time.
 
     Raises:
         BadInput: see :class:`Planes`.
@@ -205,7 +205,7 @@ def read_planes(
 
 
 class Unpacked:
-    """Planes of several volumes that are gone through more than once: unzipped the first time, into a file.
+    """Planes of several volumes for repeated passes: decompressed into a file in the first one.
 
     Iterating gives float32 (volumes, nj, ni); the same array each time.
 
@@ -228,7 +228,7 @@ class Unpacked:
         return self._again() if self._whole else self._first()
 
     def only(self, volumes: Sequence[int]) -> Selected:
-        """Some of the volumes, which may be gone through again and again too."""
+        """Some of the volumes, also for repeated passes."""
         return Selected(self, volumes)
 
     def _first(self) -> Iterator[NDArray[np.float32]]:

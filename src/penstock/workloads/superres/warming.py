@@ -1,4 +1,4 @@
-"""What is loaded before workers are forked: all that a patient's functions compile, by one rehearsal of them.
+"""Compiles everything that a patient's functions need before workers are forked, by one rehearsal.
 
 numba loads a function's code for the types of its arguments when it is first called, and all that it knows
 of NumPy before the first of them. The rehearsal calls what is called later, with a patient of a few voxels,
@@ -25,7 +25,7 @@ _SHAPE = (9, 8, 7)
 
 
 def compiles(*, fits: bool = False, blends: bool = False) -> str:
-    """What to say before a rehearsal that compiles; empty where all is kept."""
+    """A note to print before a rehearsal that compiles; empty if everything is cached."""
     last = ("windows.py", "mix_plane") if blends else ("windows.py", "weigh_plane")
     needs = [("kernel.py", "add_plane"), *([last] if fits or blends else [])]
     said = [compiling.note(Path(__file__).with_name(file), name) for file, name in needs]
@@ -33,7 +33,7 @@ def compiles(*, fits: bool = False, blends: bool = False) -> str:
 
 
 def rehearse(settings: Settings, experts: int = 2, *, fits: bool = False, blends: bool = False) -> None:
-    """Take the sums of a toy patient; fit it and write its maps; blend and measure it.
+    """Compute the sums of a toy patient; fit it and write its maps; blend and measure it.
 
     A disk that has no room for it does not matter: then workers load for themselves.
 

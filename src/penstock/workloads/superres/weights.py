@@ -1,4 +1,4 @@
-"""The weights of a fold: solved, smoothed, kept in one file with all that is needed to use or refit them."""
+"""The weights of a fold: solved, smoothed, and stored in one file with all that is needed to use them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ARRAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a fold learnt.
+    """The result of training a fold.
 
     Attributes:
         statistics: of the regions with voxels: cells under ``--compat upstream``, else tiles.
@@ -61,7 +61,7 @@ class Weights:
         return int((self.gap > CERTIFIED).sum())
 
     def tiles(self) -> NDArray[np.float64]:
-        """Weights of all tiles, float64 (ti, tj, tk, M); a tile that saw no voxel mixes all alike."""
+        """Weights of all tiles, float64 (ti, tj, tk, M); tiles without voxels weight all experts alike."""
         grid = grid_of(self.shape, self.settings.stride)
         tiles = np.full((int(np.prod(grid)), len(self.models)), 1 / len(self.models))
         real = self.statistics.regions >= 0
@@ -112,7 +112,7 @@ class Weights:
 
 
 def fit(patients: Iterable[Moments], models: Sequence[str], settings: Settings) -> Weights:
-    """The weights from the sums of patients, added in the order given; gone through twice. Reads no voxel.
+    """Fit weights to the sums of patients, added in the given order in two passes. Reads no voxel.
 
     An expert that has one value everywhere, in every patient, has no weight. A patient in which the truth or
     an expert that counts elsewhere has one value everywhere teaches nothing, and is left out.
@@ -130,7 +130,7 @@ def fit(patients: Iterable[Moments], models: Sequence[str], settings: Settings) 
 
 
 class Fitting:
-    """A fit in two passes over the patients: which volumes say something, then the sums.
+    """A fit in two passes over the patients: first which volumes are informative, then the sums.
 
     Args:
         models: the experts.
@@ -146,7 +146,7 @@ class Fitting:
         self._contrasts: list[NDArray[np.float64]] = []
 
     def look_at(self, moments: Moments) -> None:
-        """The first pass.
+        """The first pass over a patient.
 
         Raises:
             BadInput: its shape is not that of those before.
@@ -160,12 +160,12 @@ class Fitting:
         self._lively |= ~moments.flat()[:-1]
 
     def teaches(self, moments: Moments) -> bool:
-        """Whether a patient says something of the truth and of every expert that counts."""
+        """Whether a patient is informative about the truth and every expert that counts."""
         flat = moments.flat()
         return not (flat[-1] or (flat[:-1] & self._lively).any())
 
     def add(self, moments: Moments) -> None:
-        """The second pass, after the first over all."""
+        """The second pass over a patient, after the first over all."""
         if not self.teaches(moments):
             return
         if self._total is None:
@@ -202,7 +202,7 @@ class Fitting:
 
 
 def contrast_of(moments: Moments) -> NDArray[np.float64]:
-    """Mean and deviation of a patient's truth, as multiples of the experts' average; float64 (2,)."""
+    """Mean and deviation of a patient's truth, relative to the experts' average; float64 (2,)."""
     mean, deviation = moments.scale()
     lively = ~moments.flat()[:-1]
     experts = np.zeros(2)
@@ -236,7 +236,7 @@ def _solve(
 def smooth(
     W: NDArray[np.float64], regions: NDArray[np.int64], grid: tuple[int, ...], settings: Settings
 ) -> NDArray[np.float64]:
-    """One step towards the mean of the neighbours that share a face and have voxels.
+    """One step towards the mean of face neighbours that have voxels.
 
     Args:
         W: float64 (R, M).
@@ -268,7 +268,7 @@ def smooth(
 
 
 def entropy(weights: Any) -> Any:
-    """-sum p log p of weights along the last axis, p being their shares; 0 where one expert has all."""
+    """-sum p log p of the weights' shares p along the last axis; 0 if one expert has all."""
     shares = np.maximum(weights, 0)
     shares = shares / np.maximum(shares.sum(-1, keepdims=True), 1e-300)
     return -(shares * np.log(np.maximum(shares, 1e-300))).sum(-1)

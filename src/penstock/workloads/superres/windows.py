@@ -1,4 +1,4 @@
-"""From the weights of tiles to the weights of voxels, plane by plane.
+"""Interpolates the weights of tiles to voxels, plane by plane.
 
 A tile's window is a product over the axes, so the weights of a plane come from those of the tiles by three
 small sums, one for each axis; no tile is ever visited.
@@ -96,7 +96,7 @@ def weigh_plane(tiles, by_i, by_j, by_k, k, eps, out):
 
 @_compiled
 def mix_plane(weights, experts, factors, shift, mask, out):
-    """The weighted sum of the experts where ``mask`` is, and 0 elsewhere.
+    """The weighted sum of the experts inside ``mask``, 0 elsewhere.
 
     Args:
         weights: float64 (nj, ni, M).

@@ -1,4 +1,4 @@
-"""Items that the same users came to, counted exactly, however many pairs there are.
+"""Items that share users: exact co-occurrence counts, however many pairs there are.
 
     interactions -> behavior-users    rows put apart by user
                          |
@@ -61,7 +61,7 @@ class Behavior:
     command = _command
 
     def run(self, run: penstock.Run, **options: Any) -> None:
-        """Count and write.
+        """Count the pairs and write the tables.
 
         Raises:
             BadInput: a table that is not what it should be, naming file and place.
@@ -100,7 +100,7 @@ class Behavior:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """The plan of the stage that reads the interactions, and that of the later ones by arithmetic."""
+        """The plan of the stage that reads the interactions; later stages are computed, not tried."""
         asked = read_options(_command, options)
         _tell()
         if asked["top_k"] <= 0:

@@ -1,4 +1,4 @@
-"""The functions of the stages: rows put apart by user, the items, pairs by item, the table."""
+"""The functions of the stages: partition rows by user, list the items, count pairs, write the table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SEED_OF_USERS = 1
 
 @dataclass(frozen=True)
 class TakeInteractions:
-    """Rows as ``user`` and ``item``; those without one of them are left out.
+    """Rows as ``user`` and ``item``; drops those without either.
 
     Args:
         user, item: columns.
@@ -54,7 +54,7 @@ class TakeInteractions:
 
 
 def list_items(folder: Path, *, users: Iterable[Any], most: int) -> dict[str, Any]:
-    """A step: ``ids.parquet``, the different items in ascending order of their ids.
+    """A step: ``ids.parquet``, the distinct items in ascending order of id.
 
     Args:
         folder: to write into.
@@ -95,7 +95,7 @@ def _codes(column: Any) -> NDArray[np.int64]:
 
 @dataclass
 class CountPairs:
-    """The pairs of the users of a partition: ``pairs`` in both directions, and ``capped`` users.
+    """Counts the pairs of a partition's users: ``pairs`` in both directions, and ``capped`` users.
 
     Args:
         most: items of a user that count.
@@ -129,14 +129,14 @@ class CountPairs:
 
 
 def pairs_schema() -> Any:
-    """Of the pairs between the stages: numbers of items, and how many users have both."""
+    """Schema of the pairs between stages: item numbers, and how many users have both."""
     import pyarrow as pa
 
     return pa.schema([("item", pa.int32()), ("other", pa.int32()), ("users", pa.int32())])
 
 
 def best_schema() -> Any:
-    """Of the most frequent pairs: numbers of items, and how many users have both."""
+    """Schema of the most frequent pairs: item numbers, and how many users have both."""
     import pyarrow as pa
 
     return pa.schema([(name, pa.int32()) for name in ("item", "rank", "other", "users")])
@@ -153,7 +153,7 @@ def _batches(baskets: Baskets, size: int) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class TakeMostFrequent:
-    """The most frequent others of the items of a partition.
+    """The most frequent partners of a partition's items.
 
     Args:
         size: items that there are.

@@ -1,4 +1,4 @@
-"""Items that the same users came to: pairs of them, counted by user, and the most frequent of each item.
+"""Co-occurrence: pairs of items by user, and each item's most frequent partners.
 
 Items are numbers here, in the ascending order of their ids. All functions are exact: they add up integers, so
 that nothing depends on how rows lie in files, or on how many are looked at together.
@@ -23,7 +23,7 @@ AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class Baskets:
-    """The different items of each user.
+    """The distinct items of each user.
 
     Attributes:
         starts: int64 (users + 1): where the items of each begin.
@@ -35,7 +35,7 @@ class Baskets:
 
     @classmethod
     def of(cls, users: NDArray[np.int64], items: NDArray[np.int64], size: int) -> Baskets:
-        """Of rows in any order, with any repeats.
+        """Baskets from rows in any order, with any repeats.
 
         Args:
             users: numbers from 0.
@@ -47,7 +47,7 @@ class Baskets:
         return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs % max(size, 1))
 
     def capped(self, most: int, draws: NDArray[np.uint64], users: NDArray[np.uint64]) -> Baskets:
-        """At most so many items of each user, those with the smallest hashes of both.
+        """At most so many items per user: those with the smallest hashes of user and item.
 
         Args:
             most: items of a user.
@@ -66,13 +66,13 @@ class Baskets:
 
     @property
     def pairs(self) -> int:
-        """How many pairs of two different items they make, in both directions."""
+        """The number of pairs of distinct items, in both directions."""
         counts = np.diff(self.starts)
         return int((counts * (counts - 1)).sum())
 
 
 def count_pairs(baskets: Baskets, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs as item * size + other item, ascending, and how many of these users have both; some at a time."""
+    """Pairs as item * size + other item, ascending, with the number of users that have both; in chunks."""
     counts = np.diff(baskets.starts)
     partners = np.repeat(counts, counts)  # of each row
     first = np.repeat(baskets.starts[:-1], counts)
@@ -93,7 +93,7 @@ def count_pairs(baskets: Baskets, size: int) -> Iterator[tuple[NDArray[np.int64]
 def add_up(
     counted: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different keys of all, ascending, and the sums of their counts.
+    """The distinct keys, ascending, with the sums of their counts.
 
     Memory holds the different keys, and as many again before they are added up.
     """
@@ -121,7 +121,7 @@ def _added(parts: list[tuple[Any, Any]]) -> tuple[NDArray[np.int64], NDArray[np.
 def most_frequent(
     keys: NDArray[np.int64], counts: NDArray[np.int64], size: int, most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each item the others that come with it most often: equal counts by number, ascending.
+    """Each item's most frequent partners; ties by number, ascending.
 
     Args:
         keys: item * size + other item, ascending.
@@ -141,7 +141,7 @@ def most_frequent(
 
 
 def shares(items: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each count as a share of those of its item; equal items lie together."""
+    """Each count as a share of its item's total; equal items are adjacent."""
     starts = np.flatnonzero(np.diff(items, prepend=-1))
     if not len(starts):
         return np.zeros(0)

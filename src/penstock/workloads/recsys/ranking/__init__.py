@@ -1,4 +1,4 @@
-"""The table that a ranker learns from, larger than memory: samples with the features of items and users.
+"""Builds a ranker's training table, larger than memory: samples with features of items and users.
 
     items, users -> items, users      float32 columns in a file that is mapped, and where each key's row is
     samples ------> survey            runs of requests, texts of categories, rows that are dropped
@@ -173,7 +173,7 @@ class Ranking:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """The plan of the survey of the samples by trying it, and that of the later stages by arithmetic.
+        """The plan of the survey of the samples, by trying it; later stages are computed.
 
         Args:
             budget: as for a run.

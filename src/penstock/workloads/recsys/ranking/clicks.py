@@ -1,4 +1,4 @@
-"""Labels by clicks: a row is clicked if one of its clicks comes within a while of its being shown.
+"""Labels from clicks: a row is positive if one of its clicks follows within a window after its impression.
 
 A click before the row was shown is none of it, and a row of which the while is not over when the log ends
 has no label: it would count as not clicked only because nobody waited.
@@ -34,7 +34,7 @@ _NEVER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Attribution:
-    """How clicks make labels.
+    """How clicks become labels.
 
     Attributes:
         window: microseconds from a row's time within which a click counts, the last included; None for any
@@ -66,7 +66,7 @@ class Labelled:
 
 
 def time_column(names: Sequence[str], file: object) -> str:
-    """The clicks' column of times.
+    """The time column of the clicks.
 
     Raises:
         BadInput: there is none.
@@ -84,7 +84,7 @@ def time_column(names: Sequence[str], file: object) -> str:
 def write_clicks(
     folder: Path, *, paths: Sequence[Path], time: str, samples: Sequence[Path], told: str, samples_told: str
 ) -> dict[str, int]:
-    """Write ``pairs.npy`` uint64 and ``times.npy`` int64 (clicks,): by the hash of request and item, by time.
+    """Write ``pairs.npy`` uint64 and ``times.npy`` int64 (clicks,): hash of request and item, sorted by time.
 
     Args:
         folder: of the step.

@@ -1,4 +1,4 @@
-"""Which columns a ranking table has, where each comes from, and why others are no features."""
+"""The columns of a ranking table: where each comes from, and why others are not features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM_THE_LOG = (
 
 @dataclass(frozen=True)
 class Dimension:
-    """A table that gives features to rows by a key.
+    """A table that adds features to rows by a key.
 
     Attributes:
         name: ``"items"``, ``"users"`` or ``"page_items"``.
@@ -61,7 +61,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Columns:
-    """The samples' columns by what they are for.
+    """The samples' columns by their role.
 
     Attributes:
         numeric: features as they are.
@@ -89,12 +89,12 @@ class Columns:
         return names + [name for name in (*self.numeric, *self.texts) if name not in names]
 
     def surveyed(self) -> list[str]:
-        """The columns that tell which rows count, of which request and item they are, and their texts."""
+        """The columns that decide which rows count, their request and item, and their texts."""
         there = [(TIME, self.time), (LABEL, self.label)]
         return [REQUEST, DATASET, *(name for name, has in there if has), *self.texts]
 
     def told(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The columns as JSON values."""
         return asdict(self)
 
 
@@ -195,7 +195,7 @@ def _why_not(column: pa.Field, *, upstream: bool, frozen: bool) -> str:
 
 
 def see_keys(mine: pa.DataType, theirs: pa.DataType, key: str, by: str, file: object) -> None:
-    """See that ids of two tables can be the same.
+    """Check that ids of two tables can match.
 
     Raises:
         BadInput: a column holds no ids, or one texts and the other numbers.

@@ -1,4 +1,4 @@
-"""Tables that are looked up: float32 columns in a file that is mapped, and where each key's row is."""
+"""Dimension tables: float32 columns in a memory-mapped file, and the row of each key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_dimension(
     folder: Path, *, paths: Sequence[Path], key: str, columns: Sequence[str], duplicates: str, zero: bool,
     found: bool, told: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a table as ``values.npy``, float32 (features, rows + 1), the last row for unknown keys.
+    """Write a table as ``values.npy``, float32 (features, rows + 1); the last row is for unknown keys.
 
     Of a key that is there twice the first row counts.
 
@@ -104,7 +104,7 @@ def _index(folder: Path, numbers: NDArray[Any], rows: NDArray[np.int64], count: 
 
 @dataclass(frozen=True)
 class Looked:
-    """A table that is looked up, mapped."""
+    """A dimension table, memory-mapped."""
 
     values: NDArray[np.float32]
     keys: NDArray[Any]
@@ -112,7 +112,7 @@ class Looked:
     dense: NDArray[np.int64] | None
 
     def rows(self, ids: Any) -> NDArray[np.int64]:
-        """The row of each id; one past the last where there is none, or the id is null.
+        """The row of each id; one past the last for unknown or null ids.
 
         Args:
             ids: Arrow, as ``keys_of`` gives them.
@@ -151,7 +151,7 @@ def _as(numbers: NDArray[Any], kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArr
 
 @lru_cache(maxsize=8)
 def open_dimension(folder: Path) -> Looked:
-    """What ``write_dimension`` wrote, mapped; once for each process."""
+    """Map what ``write_dimension`` wrote; once per process."""
 
     def mapped(name: str) -> Any:
         return np.load(folder / name, mmap_mode="r", allow_pickle=False)

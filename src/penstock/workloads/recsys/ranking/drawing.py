@@ -1,4 +1,4 @@
-"""Rows that are drawn one by one, whatever request they are of: by hash, or as pandas draws them."""
+"""Draws rows one by one, regardless of their request: by hash, or as pandas draws them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def kept_negatives(requests: Any, datasets: Any, rate: float, seed: int) -> NDAr
 def draw_rows(
     folder: Path, *, paths: Sequence[Path], by: str, most: int, seed: int, told: str
 ) -> dict[str, Any]:
-    """Write ``rows.npy``, bool (rows of the samples,): those that are drawn.
+    """Write ``rows.npy``, bool (rows of the samples,): the drawn rows.
 
     Args:
         folder: of the step.

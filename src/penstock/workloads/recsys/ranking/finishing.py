@@ -1,4 +1,4 @@
-"""What is told of the whole table: groups.npy, positions.npy and meta.json."""
+"""Writes the facts about the whole table: groups.npy, positions.npy and meta.json."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _merged(parts: Any) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
 def coverage(
     every: NDArray[np.uint64], rows: NDArray[np.int64], there: NDArray[np.uint64]
 ) -> dict[str, float | None]:
-    """Share of the samples' items that are in the table, by how frequent they are.
+    """Share of the samples' items in the table, by frequency class.
 
     The head are the most frequent items that make half of the rows, the tail the rarest that make a tenth.
 

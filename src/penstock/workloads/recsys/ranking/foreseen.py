@@ -1,4 +1,4 @@
-"""What the later stages of a ranking take, from the footers of its tables alone."""
+"""Memory of a ranking's later stages, computed from its tables' footers alone."""
 
 from __future__ import annotations
 

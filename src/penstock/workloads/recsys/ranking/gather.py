@@ -1,4 +1,4 @@
-"""Rows of the table: for each row of the samples the features of its item, its user and its page."""
+"""Builds the table's rows: for each row of the samples the features of its item, its user and its page."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Gather:
-    """Makes the rows of one span.
+    """Builds the rows of one span.
 
     Args:
         rules: which rows count.
@@ -69,7 +69,7 @@ class Gather:
     repeats: bool
 
     def __call__(self, span: Span, queries: Path, **inputs: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
-        """Make them."""
+        """Build the rows."""
         import pyarrow as pa
 
         table, first, query = self._drawn(span, queries)

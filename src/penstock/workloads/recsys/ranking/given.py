@@ -1,4 +1,4 @@
-"""What the user gives: the options, and times and paths in them."""
+"""The user's options, and the times and paths in them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Asked:
 
     @property
     def keeps_repeats(self) -> bool:
-        """Whether rows of one request with the same item are all kept: where they have labels already."""
+        """Whether repeated rows of one request and item are all kept: if they are labelled already."""
         if self.upstream:
             return True
         return self.repeats == "keep" if self.repeats else not self.clicks
 
     @property
     def window(self) -> int | None:
-        """Microseconds within which a click counts; None for any time after the row was shown.
+        """Microseconds within which a click counts; None for any time after the impression.
 
         Raises:
             UsageError: it is no duration.
@@ -64,7 +64,7 @@ class Asked:
 
 
 def microseconds(text: str | None) -> int | None:
-    """Microseconds since 1970 of a time; one without a zone is UTC.
+    """A time as microseconds since 1970; without a zone it is UTC.
 
     Raises:
         UsageError: it is none.
@@ -86,5 +86,5 @@ def path_of(rows: penstock.sources.ParquetRows) -> str:
 
 
 def paths_of(rows: penstock.sources.ParquetRows) -> list[Path]:
-    """The files, told from changed ones by their content in the key of a step."""
+    """The files, fingerprinted by content in the key of a step."""
     return [Path(path) for path in rows.fingerprint_by("stat")]

@@ -1,4 +1,4 @@
-"""The tables of a run as they are given: opened, seen to fit together, and what columns their table gets."""
+"""The input tables of a run: opened, checked against each other, and the columns they yield."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Tables:
         return Spans.of(rows, self._asked.span)
 
     def rows_of_span(self) -> int:
-        """Rows of a part of the ranking table, at most."""
+        """The most rows in a part of the ranking table."""
         width = 4 * len(self.features) + 64
         return max(min(self._asked.span, WIDE // width), 1)
 
@@ -90,7 +90,7 @@ class Tables:
         return [name for name in self.columns.texts if pa.types.is_string(self.whole.schema.field(name).type)]
 
     def schema(self) -> pa.Schema:
-        """Of the ranking table."""
+        """The schema of the ranking table."""
         import pyarrow as pa
 
         given = self.whole.schema

@@ -1,4 +1,4 @@
-"""Parquet files whose columns that were looked up in a table share the numbers of the rows that were found.
+"""Writes Parquet files whose looked-up columns share one array of row numbers.
 
 All features of an item are looked up by one number a row. Parquet can keep such a column as a dictionary (the
 values of the items that come up) and numbers into it, and the numbers are the same for all features: they
@@ -30,7 +30,7 @@ _MAGIC = b"PAR1"
 
 @dataclass(frozen=True)
 class LookedUp:
-    """Columns that were looked up by the same rows.
+    """Columns that were looked up with the same row numbers.
 
     Attributes:
         names: of the columns.
@@ -43,7 +43,7 @@ class LookedUp:
     rows: NDArray[np.int64]
 
     def write(self, group: RowGroup) -> None:
-        """Write all columns: as dictionaries that share their numbers, where that is worth it."""
+        """Write all columns, as dictionaries that share their indices where that pays off."""
         values: NDArray[np.float32] = np.asarray(self.values)  # a map is slower by the slice
         found = Numbered.of(self.rows, values.shape[1])
         page, count = found.page(), len(found.different)

@@ -1,4 +1,4 @@
-"""Columns of the ranking table that nothing was looked up for, as column chunks of Parquet files.
+"""The ranking table's own columns, not looked up anywhere, as column chunks of Parquet files.
 
 Ids come in runs, and categories are few: their different values are found without a hash table of each
 value. Columns of other types (times) are left to pyarrow.

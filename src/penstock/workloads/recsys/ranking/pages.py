@@ -1,4 +1,4 @@
-"""Pages and column chunks of Parquet files, made of arrays; one page of data a chunk.
+"""Writes pages and column chunks of Parquet files from arrays; one data page per chunk.
 
 The format: https://parquet.apache.org/docs/file-format/, data pages of version 1.
 """
@@ -32,14 +32,14 @@ WORTH = 0.8
 
 @dataclass(frozen=True)
 class Numbered:
-    """The different ones of some integers, ascending, and the place of each among them."""
+    """The distinct values of some integers, ascending, and each one's index among them."""
 
     different: NDArray[Any]
     numbers: NDArray[np.integer[Any]]
 
     @classmethod
     def of(cls, rows: NDArray[np.int64], count: int) -> Numbered:
-        """Of integers from 0 to ``count - 1``."""
+        """From integers between 0 and ``count - 1``."""
         starts = run_starts(rows)
         if 2 * len(starts) < len(rows):  # few runs: only their first rows are looked at
             found = cls.of(rows[starts], count)
@@ -52,7 +52,7 @@ class Numbered:
 
     @classmethod
     def of_any(cls, values: NDArray[Any]) -> Numbered:
-        """Of any integers."""
+        """From any integers."""
         if not len(values):
             return cls(values, np.zeros(0, np.int64))
         low, high = values.min(), int(values.max())
@@ -62,7 +62,7 @@ class Numbered:
         return cls(found.different.astype(values.dtype) + low, found.numbers)
 
     def page(self) -> bytes:
-        """The numbers as a page of data: the width, then runs of equal ones or packed bits."""
+        """The indices as a data page: the bit width, then run-length or bit-packed runs."""
         width = max(int(len(self.different) - 1).bit_length(), 1)
         packed = 5 + (len(self.numbers) + 7) // 8 * width
         runs = 1 + np.count_nonzero(self.numbers[1:] != self.numbers[:-1])
@@ -81,7 +81,7 @@ def run_starts(numbers: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def as_runs(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
-    """Runs: twice the length as a varint (here of four bytes at most), then the number in whole bytes."""
+    """Run-length encoding: twice the length as a varint (at most 4 bytes), then the number in whole bytes."""
     starts = run_starts(numbers)
     heads = 2 * np.diff(np.append(starts, len(numbers)))
     long = 1 + (heads >= 1 << 7) + (heads >= 1 << 14) + (heads >= 1 << 21)
@@ -98,7 +98,7 @@ def as_runs(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
 
 
 def as_bits(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
-    """One run of packed bits, the lowest first, filled up to groups of eight numbers."""
+    """One bit-packed run, lowest bit first, padded to groups of eight numbers."""
     groups = (len(numbers) + 7) // 8
     filled = np.zeros(groups * 8, np.uint64)
     filled[: len(numbers)] = numbers
@@ -121,7 +121,7 @@ def as_bits(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
 
 
 def levels(there: NDArray[np.bool_] | None, rows: int) -> bytes:
-    """What a page of a column that may have nulls begins with: which rows have a value."""
+    """The definition levels that begin a page of a nullable column: which rows have a value."""
     if there is None:
         body = t.varint(rows << 1) + b"\1"
     else:
@@ -130,7 +130,7 @@ def levels(there: NDArray[np.bool_] | None, rows: int) -> bytes:
 
 
 def texts(offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> bytes:
-    """Texts as a page has them: the length in four bytes before each.
+    """Texts in a page's format: a length of four bytes before each.
 
     Args:
         offsets: where each begins in ``data``, and where the last ends.
@@ -185,12 +185,12 @@ class RowGroup:
         self._chunks: dict[str, bytes] = {}
 
     def data(self, body: bytes, encoding: int) -> Page:
-        """A page with the values of all rows."""
+        """Write a page with the values of all rows."""
         told = t.number(1, t.I32, self.rows) + t.number(1, t.I32, encoding) + _LEVELS
         return self._page(_DATA_PAGE, 5, told, body, encoding)
 
     def dictionary(self, body: bytes, count: int) -> Page:
-        """A page with the different values."""
+        """Write a page with the distinct values."""
         told = t.number(1, t.I32, count) + t.number(1, t.I32, PLAIN)
         return self._page(_DICTIONARY_PAGE, 7, told, body, PLAIN)
 
@@ -203,7 +203,7 @@ class RowGroup:
         return Page(header, data, len(header) + len(body), encoding)
 
     def add(self, name: str, kind: int, pages: Sequence[Page], statistics: bytes = b"") -> None:
-        """Write a column: a dictionary, where there is one, and a page of data.
+        """Write a column: a dictionary page, if there is one, and a data page.
 
         Args:
             name: of the column.
@@ -227,7 +227,7 @@ class RowGroup:
         self.put(name, t.number(2, t.I64, 0) + t.begin(1) + meta + t.END + t.END, whole)
 
     def put(self, name: str, chunk: bytes, size: int) -> None:
-        """A column that is in the file already.
+        """Register a column that is in the file already.
 
         Args:
             name: of the column.
@@ -238,7 +238,7 @@ class RowGroup:
         self._size += size
 
     def footer(self, names: Iterable[str], begin: int) -> bytes:
-        """What the footer says of the group.
+        """The group's entry in the footer.
 
         Args:
             names: of the columns, in the order of the schema.
@@ -269,7 +269,7 @@ def _begun(name: str, kind: int, codec: int, encoding: int) -> bytes:
 
 
 def statistics(ends: tuple[bytes, bytes] | None, nulls: int) -> bytes:
-    """What the footer says of a column's values.
+    """A column's statistics in the footer.
 
     Args:
         ends: the least and the largest, as they are stored; None where they are not told.

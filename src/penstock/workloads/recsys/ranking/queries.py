@@ -1,4 +1,4 @@
-"""Queries out of runs of rows: is each in one piece, which are drawn, and where spans of whole ones end."""
+"""Builds queries from runs of rows: whether they are contiguous, which are drawn, and borders of spans."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDE = 30 << 20
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of rows of one request, joined where a span of the survey cut one.
+    """Runs of rows of one request, joined where the survey's spans cut them.
 
     Args:
         path: a Parquet file with columns hash, first, rows, positives, time.
@@ -36,7 +36,7 @@ class Runs:
     path: Path
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Columns of some of the runs at a time; the last run is held back until it is seen to end."""
+        """Columns of the runs, in chunks; the last run is held back until its end is seen."""
         import pyarrow.parquet as pq
 
         held: dict[str, NDArray[Any]] | None = None
@@ -55,7 +55,7 @@ class Runs:
             yield held
 
     def in_one_piece(self) -> bool:
-        """Whether no request comes in two runs with others between them."""
+        """Whether no request appears in two separate runs."""
         count = sum(len(part["hash"]) for part in self)
         passes = max(-(-count // PASS), 1)
         for turn in range(passes):
@@ -102,7 +102,7 @@ def _strata(part: Mapping[str, NDArray[Any]], by: str) -> NDArray[np.int64]:
 
 
 def limits_of(runs: Runs, draw: Draw) -> dict[int, int]:
-    """The largest hash that is drawn in each stratum; -1 where none is.
+    """The largest drawn hash in each stratum; -1 if none is drawn.
 
     Whole queries are taken by ascending hash while their rows are at most the stratum's share of ``most``.
     """
@@ -163,7 +163,7 @@ def is_drawn(part: Mapping[str, NDArray[Any]], draw: Draw, limits: Mapping[int, 
 def write_queries(
     folder: Path, *, runs: Path, rows: int, most: int, draw: Mapping[str, Any] | None, must_fit: bool
 ) -> dict[str, Any]:
-    """Write where each query begins, which are drawn, and the borders of spans of whole ones.
+    """Write where queries begin, which are drawn, and the borders of spans of whole queries.
 
     Args:
         folder: of the step; gets firsts.npy int64, drawn.npy bool (both by query) and spans.npy int64

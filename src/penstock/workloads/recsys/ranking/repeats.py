@@ -1,4 +1,4 @@
-"""Rows of one request with the same item: the first that was shown counts.
+"""Deduplicates rows of one request and item: the first impression counts.
 
 First is by time (rows without one go last), position (likewise), and number of the row: nothing hangs on the
 order that rows come in where times and positions tell.
@@ -51,7 +51,7 @@ class Shown:
         cls, table: Any, times: NDArray[np.int64] | None, items: NDArray[np.uint64],
         query: NDArray[np.int64], row: NDArray[np.int64],
     ) -> Shown:  # fmt: skip
-        """Of rows of the samples, and what is known of them."""
+        """From rows of the samples, and what is known of them."""
         order: list[NDArray[Any]] = []
         if times is not None:
             order.append(np.where(times == np.iinfo(np.int64).min, _LAST, times))
@@ -61,7 +61,7 @@ class Shown:
         return cls(query, items, (*order, row))
 
     def repeated(self) -> NDArray[np.bool_]:
-        """Which rows come after another one of their query with the same item."""
+        """Which rows repeat an earlier one with the same query and item."""
         found = np.zeros(len(self.query), np.bool_)
         words = mix(self.items ^ mix(self.query.astype(np.uint64)))
         ordered = np.sort(words)
@@ -85,7 +85,7 @@ def write_repeats(
     folder: Path, *, paths: Sequence[Path], columns: Sequence[str], queries: Path, most: int, rules: Rules,
     clicks: Path | None = None,
 ) -> dict[str, int]:  # fmt: skip
-    """Write ``repeats.npy``, int64 ascending: rows that repeat others, of queries that no span holds whole.
+    """Write ``repeats.npy``, int64 ascending: repeated rows of queries that no span holds whole.
 
     Args:
         folder: of the step.

@@ -1,4 +1,4 @@
-"""Which rows of the samples go into the table, and what is counted of the others."""
+"""Which rows of the samples go into the table, and counts of the others by reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a row one of the table.
+    """What qualifies a row for the table.
 
     Attributes:
         columns: of the samples.
@@ -39,7 +39,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Kept:
-    """The rows of a span that are kept, and why others are not.
+    """The kept rows of a span, and why others are not kept.
 
     Attributes:
         mask: bool (rows of the span,).
@@ -131,7 +131,7 @@ def _labels_by_clicks(
 
 
 def times_of(table: Any, rules: Rules) -> NDArray[np.int64] | None:
-    """Microseconds since 1970, UTC; the earliest there is where it is null. None where they are no times."""
+    """Microseconds since 1970, UTC; the minimum for nulls. None if the column holds no times."""
     column = table.column(TIME)
     if is_time(column.type):
         return microseconds_of(column)

@@ -1,4 +1,4 @@
-"""The samples sorted by request: narrow columns alone, so that the features are joined to sorted rows.
+"""Sorts the samples by request: narrow columns only; features are joined to the sorted rows later.
 
 What DuckDB sorts it copies, and texts take longest: categories of few texts go through it as bytes of whole
 numbers.
@@ -32,7 +32,7 @@ _BYTES = 7
 
 @dataclass(frozen=True)
 class Codes:
-    """Categories as bytes of whole numbers: 0 where there is none, else the place of the text and 1.
+    """Categories as small integers: 0 for null, else the text's index plus 1.
 
     Attributes:
         texts: of each category that is kept so.
@@ -42,7 +42,7 @@ class Codes:
 
     @classmethod
     def of(cls, texts: Mapping[str, Sequence[str] | None], names: Sequence[str]) -> Codes:
-        """Of the categories among ``names`` that have few texts; None are too many."""
+        """Codes for the categories among ``names`` with few texts; None marks too many."""
         return cls(
             {
                 name: found
@@ -54,11 +54,11 @@ class Codes:
         )
 
     def columns(self) -> list[str]:
-        """The columns of whole numbers."""
+        """The coded columns."""
         return [f"_codes_{number}" for number in range(-(-len(self.texts) // _BYTES))]
 
     def expressions(self) -> list[str]:
-        """How SQL makes these columns."""
+        """SQL expressions for these columns."""
         bytes_of = [self._byte(number, name) for number, name in enumerate(self.texts)]
         return [
             f"{' + '.join(bytes_of[_BYTES * number : _BYTES * (number + 1)])} AS {name}"
@@ -73,7 +73,7 @@ class Codes:
         return f"({given}) * {256 ** (number % _BYTES)}"
 
     def decoded(self, table: Any) -> Any:
-        """A table with the categories instead, as dictionaries."""
+        """A table with the categories restored, as dictionaries."""
         import pyarrow as pa
 
         for number, (name, texts) in enumerate(self.texts.items()):
@@ -115,7 +115,7 @@ def sort_samples(
     folder: Path, *, paths: Sequence[Path], columns: Sequence[str], position: bool,
     texts: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write ``sorted.parquet``: by request, position, row of the samples; with a column ``row``.
+    """Write ``sorted.parquet``, ordered by request, position, row; with a column ``row``.
 
     Args:
         folder: of the step.

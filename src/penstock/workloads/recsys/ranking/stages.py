@@ -1,4 +1,4 @@
-"""The stages of a run, in order, and what each gives to the next."""
+"""The stages of a run in order, and what each passes to the next."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PREFIX = "ranking-"
 
 
 class Stages:
-    """The stages of one run, in order.
+    """Runs the stages of one run, in order.
 
     Args:
         run: an open run.
@@ -60,7 +60,7 @@ class Stages:
         self._rules = Rules(tables.columns, zero, microseconds(asked.as_of), tables.file)
 
     def do(self) -> None:
-        """All of them."""
+        """Run all stages."""
         self._run.describe(**tables_told(self._tables.all()), sampling=sampling_told(self._asked))
         seed = self._seed()
         self._asked = replace(self._asked, max_samples=self._most())
@@ -224,7 +224,7 @@ class Stages:
         return {"clicks": stored}
 
     def survey_job(self) -> penstock.Job:
-        """The first stage that reads the samples, to be planned."""
+        """The job of the survey, to be planned."""
         return self._surveying({})
 
     def _surveying(self, inputs: Mapping[str, penstock.Stored]) -> penstock.Job:
@@ -304,7 +304,7 @@ class Stages:
 
 
 def survey_job(asked: Asked) -> penstock.Job:
-    """The first stage that reads the samples."""
+    """The job of the survey."""
     return Stages(None, asked).survey_job()
 
 

@@ -1,4 +1,4 @@
-"""A look at the samples: which requests are where, which texts there are, which rows are dropped and why."""
+"""Surveys the samples: places of requests, texts of categories, dropped rows by reason."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SurveySpan:
 
 
 def as_texts(column: Any) -> Any:
-    """A category as texts, whatever it is."""
+    """A category as texts, whatever its type."""
     import pyarrow as pa
 
     values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -118,17 +118,17 @@ def _datasets(kept: Kept) -> Any:
 
 @dataclass(frozen=True)
 class Counts:
-    """Adds up counts of rows, and puts texts together; a category with too many of them has None."""
+    """Sums row counts and merges sets of texts; a category with too many texts becomes None."""
 
     order: Literal["any", "items"] = "any"
     grain: None = None
 
     def start(self) -> dict[str, Any]:
-        """Nothing yet."""
+        """The empty state."""
         return {"rows": {}, "texts": {}}
 
     def step(self, state: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-        """What one span has."""
+        """Add one span."""
         rows = {
             name: state["rows"].get(name, 0) + result["rows"].get(name, 0)
             for name in sorted({*state["rows"], *result["rows"]})
@@ -140,11 +140,11 @@ class Counts:
         return {"rows": rows, "texts": texts}
 
     def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
-        """Both."""
+        """Merge two neighbours."""
         return self.step(left, right)
 
     def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-        """Everything."""
+        """The final value."""
         total = self.start()
         for state in states:
             total = self.merge(total, state)

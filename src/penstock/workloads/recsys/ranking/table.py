@@ -1,4 +1,4 @@
-"""The sink of the ranking table: rows as Parquet, and beside each part what is told of its rows."""
+"""The sink of the ranking table: rows as Parquet, and per-part arrays about the rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingTable:
-    """Keeps rows with arrays about them; the rows of an item are one row group.
+    """Keeps rows with arrays about them; the rows of an item form one row group.
 
     The function returns (:class:`Rows`, arrays by name). The arrays go into ``_about-NUMBER.npz`` beside
     the part.
@@ -79,7 +79,7 @@ class RankingTable:
         return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed | None:
-        """See that all parts agree."""
+        """Check that all parts agree."""
         return self._parquet().close(
             (
                 (
@@ -92,7 +92,7 @@ class RankingTable:
         )
 
     def result(self, folder: Path) -> Written:
-        """The parts, and what is told of them."""
+        """The parts and their arrays."""
         return Written(folder)
 
     def _parquet(self) -> penstock.sinks.Parquet:
@@ -114,7 +114,7 @@ class RankingTable:
 
 @dataclass(frozen=True)
 class Written:
-    """A ranking table that is kept.
+    """A finished ranking table.
 
     Attributes:
         folder: of its parts.
@@ -139,5 +139,5 @@ class Written:
 
 
 def about_name(item: int) -> str:
-    """Of the arrays of a span."""
+    """File name of a span's arrays."""
     return f"_about-{item:09d}.npz"

@@ -1,4 +1,4 @@
-"""What is told of a ranking table: meta.json before its rows are known, and the last lines of a run."""
+"""Metadata of a ranking table: meta.json before its rows are known, and a run's closing lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def meta_of(
     asked: Asked, columns: c.Columns, dimensions: Sequence[c.Dimension], tables: Mapping[str, ParquetRows],
     schema: pa.Schema,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the options and the tables' columns say.
+    """Metadata from the options and the tables' columns.
 
     Args:
         asked: the options.
@@ -77,14 +77,14 @@ def meta_of(
 
 
 def tables_told(tables: Mapping[str, ParquetRows]) -> dict[str, str]:
-    """How large each table is."""
+    """The size of each table."""
     return {
         name: f"{len(rows):,} rows of {len(rows.schema.names):,} columns" for name, rows in tables.items()
     }
 
 
 def sampling_told(asked: Asked) -> str:
-    """The options that say which rows are drawn."""
+    """The options that decide which rows are drawn."""
     most = f"--max-samples {asked.max_samples}" + ("" if asked.max_samples else " (all rows)")
     drawn = [most, f"--sample-by {asked.sample_by}", f"--seed {asked.seed}"]
     drawn += [f"--stratify {asked.stratify}"] if asked.stratify else []
@@ -93,7 +93,7 @@ def sampling_told(asked: Asked) -> str:
 
 
 def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], lossy: bool) -> Iterator[str]:
-    """The lines that a run ends with.
+    """The closing lines of a run.
 
     Args:
         facts: of ``write_meta``.

@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as the footers and page headers of Parquet files need it.
+"""Thrift's compact protocol, as far as Parquet footers and page headers need it.
 
 A structure is ``{field: (type, value)}``; a list ``(type of its elements, values)``. The protocol:
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
@@ -21,31 +21,31 @@ END = b"\0"
 
 
 def encode(struct: Struct, after: int = 0) -> bytes:
-    """The bytes of a structure; of the rest of one, where those ``after`` came before."""
+    """Encode a structure; or the rest of one, after the fields in ``after``."""
     out = bytearray()
     _put_struct(out, struct, after)
     return bytes(out)
 
 
 def number(step: int, kind: int, value: int) -> bytes:
-    """An integer whose field comes ``step`` (at most 15) after the one before."""
+    """An integer whose field id is ``step`` (at most 15) above the previous one."""
     return bytes([step << 4 | kind]) + _zigzag(value)
 
 
 def begin(step: int) -> bytes:
-    """The head of a structure within one; its fields and ``END`` follow."""
+    """The head of a nested structure; its fields and ``END`` follow."""
     return bytes([step << 4 | STRUCT])
 
 
 def structs(step: int, values: Sequence[bytes]) -> bytes:
-    """A list of structures that are encoded already."""
+    """A list of structures that are already encoded."""
     count = len(values)
     size = bytes([count << 4 | STRUCT]) if count < 15 else bytes([0xF0 | STRUCT]) + varint(count)
     return bytes([step << 4 | LIST]) + size + b"".join(values)
 
 
 def decode(data: bytes) -> Struct:
-    """The structure that these bytes begin with.
+    """Decode the structure at the start of these bytes.
 
     Raises:
         ValueError: they are none, or cut off.
@@ -57,7 +57,7 @@ def decode(data: bytes) -> Struct:
 
 
 def varint(value: int) -> bytes:
-    """An unsigned number in groups of seven bits, the lowest first."""
+    """An unsigned number in groups of seven bits, lowest first."""
     if value <= 0x7F:
         return _SHORT[value]
     out = bytearray()

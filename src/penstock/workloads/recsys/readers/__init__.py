@@ -1,4 +1,4 @@
-"""A ranking table, read by others: LightGBM, XGBoost, PyTorch, or a loop of your own.
+"""Readers of a ranking table for LightGBM, XGBoost, PyTorch, or a loop of your own.
 
 Nothing here loads the whole table; each reader holds one row group. Its package is imported when it is first
 asked for.

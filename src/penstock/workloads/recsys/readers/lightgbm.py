@@ -1,4 +1,4 @@
-"""LightGBM's view of a ranking table: a Sequence for each row group, one of which is held."""
+"""A ranking table for LightGBM: a Sequence per row group, one of which is in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Held:
 
 
 class RowGroupSequence(lightgbm.Sequence):
-    """The chosen rows of one row group; a single row is float64, as LightGBM wants the ones it samples."""
+    """The chosen rows of one row group; single rows are float64, as LightGBM samples them."""
 
     def __init__(self, held: _Held, group: RowGroup, rows: int) -> None:
         self._held, self._group, self._rows = held, group, rows
@@ -48,7 +48,7 @@ class RowGroupSequence(lightgbm.Sequence):
 
 
 def sequences(rows: TrainingRows) -> list[RowGroupSequence]:
-    """A Sequence for each row group that has chosen rows."""
+    """A Sequence for each row group with chosen rows."""
     held = _Held(rows)
     return [RowGroupSequence(held, group, int(rows.kept(group).sum())) for group in rows.groups]
 

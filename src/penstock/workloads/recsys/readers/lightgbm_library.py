@@ -1,4 +1,4 @@
-"""LightGBM, imported without what it imports besides, and its text models put together.
+"""Imports LightGBM without its optional imports, and merges its text models.
 
 LightGBM's Python package imports pandas, scikit-learn, pyarrow, dask and matplotlib where they are there, for
 inputs that are not used here: 46 MiB and more. They are hidden while it is imported, in the steps alone.
@@ -31,7 +31,7 @@ _OF_ITS_RUN = re.compile(
 
 
 def check_lightgbm() -> None:
-    """Make sure that LightGBM is there, without importing it.
+    """Check that LightGBM is installed, without importing it.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -78,7 +78,7 @@ def _hidden(names: Sequence[str]) -> Iterator[None]:
 
 
 def lightgbm() -> Any:
-    """The package, quiet. For the process of a step: in others it is imported as usual."""
+    """The package, silenced. For a step's own process; elsewhere it is imported as usual."""
     if "lightgbm" not in sys.modules:
         with _hidden(_OPTIONAL):
             import lightgbm as package
@@ -101,7 +101,7 @@ class _Quiet:
 
 @contextmanager
 def listening() -> Iterator[list[str]]:
-    """The lines that LightGBM prints meanwhile."""
+    """Context that collects the lines LightGBM prints."""
     logger = _Quiet()
     logger.heard = []
     lightgbm().register_logger(logger)
@@ -112,7 +112,7 @@ def listening() -> Iterator[list[str]]:
 
 
 def model_names(features: Sequence[str]) -> list[str]:
-    """Names that LightGBM takes: other characters are ``_``, the number follows where two are alike."""
+    """Feature names that LightGBM accepts: other characters become ``_``; duplicates get their number."""
     plain = [_REFUSED.sub("_", name) or "_" for name in features]
     often = Counter(plain)
     names = [name if often[name] == 1 else f"{name}_{at}" for at, name in enumerate(plain)]
@@ -123,12 +123,12 @@ def model_names(features: Sequence[str]) -> list[str]:
 
 
 def plain_model(text: str) -> str:
-    """A text model without what differs between machines and blocks and changes nothing."""
+    """A text model without lines that differ between machines and blocks and have no effect."""
     return _OF_ITS_RUN.sub("", text)
 
 
 def merge_models(texts: Sequence[str]) -> str:
-    """One text model of the trees of several, in order; they are of the same features and options.
+    """Merge the trees of several text models, in order; they have the same features and options.
 
     The rest is the first one's. What the merged model predicts is the sum of what they do.
     """

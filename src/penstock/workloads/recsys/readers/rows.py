@@ -1,4 +1,4 @@
-"""The rows of chosen queries of a ranking table, a row group at a time."""
+"""The rows of chosen queries in a ranking table, one row group at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Query:
 
 
 class TrainingRows:
-    """The rows of chosen queries of a table, as numbers that the trainers take.
+    """The rows of chosen queries of a table, as numbers for the trainers.
 
     Args:
         table: a ranking table.
@@ -67,7 +67,7 @@ class TrainingRows:
         return int(self.sizes.sum(dtype=np.int64))
 
     def kept(self, group: RowGroup) -> NDArray[np.bool_]:
-        """Which rows of a row group are of chosen queries, bool (rows,)."""
+        """Which rows of a row group belong to chosen queries, bool (rows,)."""
         return self.chosen[self.queries(group)]
 
     def queries(self, group: RowGroup) -> NDArray[np.int64]:
@@ -89,7 +89,7 @@ class TrainingRows:
         return found
 
     def unused(self) -> list[str]:
-        """Features that have one value, or none, in all rows that were read.
+        """Features with one value, or none, in all rows read.
 
         Raises:
             BadInput: all of them.
@@ -129,7 +129,7 @@ class TrainingRows:
         return np.concatenate([self.column(group, self.weight) for group in self.groups])
 
     def positions(self) -> NDArray[np.int32]:
-        """Where each of the chosen rows was shown, int32 (rows,)."""
+        """The position at which each chosen row was shown, int32 (rows,)."""
         rows = np.repeat(self.chosen, self.table.sizes)
         found: NDArray[np.int32] = np.asarray(self.table.positions)[rows]
         return found
@@ -149,7 +149,7 @@ class TrainingRows:
             )
 
     def check_whole(self) -> None:
-        """Refuse a table in which a query goes on in another row group.
+        """Refuse a table in which a query continues into another row group.
 
         Raises:
             BadInput: naming the query.
@@ -177,7 +177,7 @@ class TrainingRows:
 
 
 def check_labels(labels: NDArray[Any], group: RowGroup, name: str, rows: NDArray[np.int64]) -> None:
-    """Refuse what has no gain.
+    """Refuse labels that have no gain.
 
     Args:
         labels: of some rows of a row group.

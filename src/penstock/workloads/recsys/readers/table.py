@@ -1,4 +1,4 @@
-"""A ranking table: which files it is made of, whether they belong together, and its values by row group.
+"""A ranking table: its files, whether they belong together, and its values by row group.
 
 Covers what ``penstock run ranking`` leaves: ``table/part-*.parquet``, ``groups.npy``, ``positions.npy`` and
 ``meta.json`` (see the README). Nothing is held but the numbers of rows.
@@ -48,7 +48,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class RankingTable:
-    """An opened ranking table.
+    """An open ranking table.
 
     Attributes:
         folder: where it lies.
@@ -90,7 +90,7 @@ class RankingTable:
         return dict(self.meta.get("types") or {})
 
     def columns(self, group: RowGroup, names: Sequence[str]) -> Any:
-        """These columns of a row group, as an Arrow table.
+        """Some columns of a row group, as an Arrow table.
 
         Raises:
             BadInput: the file is cut off, damaged, or has no such column.
@@ -105,7 +105,7 @@ class RankingTable:
             raise BadInput(f"cannot be read: {error}", file=group.path) from error
 
     def values(self, group: RowGroup, kept: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """The features of a row group, float32 (rows, features); what is unknown is NaN.
+        """The features of a row group, float32 (rows, features); unknown values are NaN.
 
         Args:
             group: of this table.
@@ -145,7 +145,7 @@ class RankingTable:
         return rows
 
     def fingerprint(self) -> str:
-        """A digest of what tells this table from another: its small files, and the parts' footers.
+        """A digest of the table: its small files, and its parts' footers.
 
         A footer has the place and the statistics of every column of every row group.
         """
@@ -161,7 +161,7 @@ class RankingTable:
 
 
 def open_table(folder: str | Path) -> RankingTable:
-    """Open a ranking table, after making sure that its files belong together.
+    """Open a ranking table, after checking that its files belong together.
 
     Raises:
         BadInput: something is missing, is not what it should be, or does not agree, naming the file.

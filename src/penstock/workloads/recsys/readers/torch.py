@@ -1,4 +1,4 @@
-"""PyTorch's view of a ranking table: whole queries, shared out among the workers of a DataLoader.
+"""A ranking table for PyTorch: whole queries, shared out among the workers of a DataLoader.
 
 Can be imported without torch; of use only with it.
 """
@@ -24,7 +24,7 @@ _Dataset: Any = object if torch is None else torch.utils.data.IterableDataset
 
 
 class QueryDataset(_Dataset):  # type: ignore[misc]
-    """Gives ``(features, labels, query)`` of each query: float32 (rows, features), (rows,), and its number.
+    """Yields ``(features, labels, query)`` of each query: float32 (rows, features), (rows,), and its number.
 
     Worker i of W takes the row groups i, i + W, ...; each query comes once. For a ``DataLoader`` with
     ``batch_size=None``: queries have different numbers of rows.
@@ -48,7 +48,7 @@ class QueryDataset(_Dataset):  # type: ignore[misc]
         self._shuffle, self._epoch = shuffle, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Mix in another way than in other epochs; before the DataLoader is iterated."""
+        """Shuffle differently from other epochs; call it before iterating the DataLoader."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[Any, Any, int]]:

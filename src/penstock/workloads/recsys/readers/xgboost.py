@@ -1,4 +1,4 @@
-"""XGBoost's view of a ranking table: a DataIter over row groups, and bins that stay on disk."""
+"""A ranking table for XGBoost: a DataIter over row groups, and bins that stay on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstock.workloads.recsys.readers.table import open_table
 
 
 class RowGroupIter(xgboost.DataIter):
-    """The chosen rows of a table, a row group at a time; the query is the ``qid``.
+    """The chosen rows of a table, one row group at a time; the query is the ``qid``.
 
     Args:
         rows: the chosen rows.
@@ -25,7 +25,7 @@ class RowGroupIter(xgboost.DataIter):
         super().__init__(cache_prefix=cache)
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Give the next row group; False after the last one."""
+        """Pass on the next row group; False after the last one."""
         if self._at == len(self._rows.groups):
             return False
         group = self._rows.groups[self._at]
@@ -37,12 +37,12 @@ class RowGroupIter(xgboost.DataIter):
         return True
 
     def reset(self) -> None:
-        """Begin again."""
+        """Start over."""
         self._at = 0
 
 
 def xgboost_matrix(folder: str | Path | TrainingRows, cache: str | Path, **options: Any) -> Any:
-    """An ``ExtMemQuantileDMatrix`` of a ranking table, whose bins lie on disk.
+    """An ``ExtMemQuantileDMatrix`` of a ranking table, with its bins on disk.
 
     Args:
         folder: of the table, or chosen rows of one.

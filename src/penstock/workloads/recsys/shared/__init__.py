@@ -1,1 +1,1 @@
-"""What several workloads of a recommender need: tables, opened and checked, and spans of their rows."""
+"""Shared by the recommender workloads: tables, opened and checked, and spans of their rows."""

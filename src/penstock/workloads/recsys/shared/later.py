@@ -1,4 +1,4 @@
-"""What stages take that work on what earlier ones leave: arithmetic, since there is nothing to try yet.
+"""Memory of stages that depend on earlier ones: computed, since nothing can be tried yet.
 
 Bytes are those of the whole process tree with one worker, from above; files that are mapped are not among
 them, since the kernel takes their pages back. A run plans each of these stages anew, by trying it, when its
@@ -20,7 +20,7 @@ SHORT = 96 * MiB
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the stages.
+    """A stage's memory.
 
     Attributes:
         name: of the stage.
@@ -35,7 +35,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reckoned:
-    """A plan by arithmetic: what every plan tells, from its budget and its peak.
+    """A computed plan: what every plan offers, from its budget and its peak.
 
     Attributes:
         budget: bytes.
@@ -50,23 +50,23 @@ class Reckoned:
 
     @property
     def headroom(self) -> int:
-        """Bytes of the budget that are left; negative where it is too small."""
+        """Bytes of the budget that are left; negative if it is too small."""
         return self.budget - self.projected
 
     @property
     def threads(self) -> int:
-        """Of each worker; the peak does not depend on it."""
+        """Threads per worker; the peak does not depend on them."""
         return 1
 
     @property
     def seconds(self) -> float | None:
-        """Not known before a stage is tried."""
+        """None: unknown before a stage is tried."""
         return None
 
 
 @dataclass(frozen=True)
 class LaterPlan(Reckoned):
-    """The later stages of a run.
+    """The plan of a run's later stages.
 
     Attributes:
         budget: bytes.

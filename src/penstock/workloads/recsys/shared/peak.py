@@ -1,4 +1,4 @@
-"""What training takes of memory, in bytes, before any of it is done: pure arithmetic.
+"""Projects the memory of training, in bytes, before it starts: pure arithmetic.
 
 Training is two kinds of steps. ``bins`` reads the table by row groups and keeps one byte for each value;
 ``trees`` loads these and grows a block of trees. For N rows of F features:
@@ -37,7 +37,7 @@ _ORIGINAL = ((50 * GiB, 2_000_000), (100 * GiB, 5_000_000))
 
 @dataclass(frozen=True)
 class Training:
-    """What the memory of training depends on.
+    """What training memory depends on.
 
     Attributes:
         rows: that the trees learn from.
@@ -70,7 +70,7 @@ class Training:
 
     @property
     def test_peak(self) -> int:
-        """Bytes at the peak of the steps that score and measure the test part, with one worker."""
+        """Bytes at the peak of the steps that score and evaluate the test part, with one worker."""
         return BASE + max(20 * self.row_group * self.features, 150 * self.tested)
 
     @property
@@ -80,19 +80,19 @@ class Training:
 
     @property
     def needed(self) -> int:
-        """The smallest budget that the peak fits into, in bytes."""
+        """The smallest budget that holds the peak, in bytes."""
         # Of small budgets an eighth is kept free, then 64 MiB, of large ones 6 %.
         by_part = min(self.peak + 64 * MiB, -(-self.peak * 8 // 7))
         return max(by_part, int(self.peak / 0.94) + 1)
 
 
 def usable(budget: int) -> int:
-    """Bytes of a budget that are planned with: Penstock keeps the rest free, to act in time."""
+    """Bytes of a budget available to plans: Penstock keeps the rest free, to act in time."""
     return budget - int(max(budget * 0.06, min(64 * MiB, budget / 8)))
 
 
 def most_rows(budget: int, like: Training) -> int:
-    """The largest number of rows whose training fits into a budget; 0 where nothing does.
+    """The most rows whose training fits in a budget; 0 if nothing does.
 
     Args:
         budget: bytes.
@@ -102,7 +102,7 @@ def most_rows(budget: int, like: Training) -> int:
 
 
 def most_rows_within(room: int, like: Training) -> int:
-    """As :func:`most_rows`, of bytes of which nothing more is kept free."""
+    """As :func:`most_rows`, for bytes of which nothing more is kept free."""
     low, high = 0, _MOST_ROWS  # the peak grows with rows: search between what fits and what does not
     while high - low > 1:
         middle = (low + high) // 2
@@ -111,7 +111,7 @@ def most_rows_within(room: int, like: Training) -> int:
 
 
 def limit(max_samples: int | str, memory: int, like: Training) -> int | None:
-    """The most rows; None for all.
+    """The most rows; None for no limit.
 
     Args:
         max_samples: rows, 0 for all, or ``"auto"``.
@@ -137,7 +137,7 @@ def limit(max_samples: int | str, memory: int, like: Training) -> int | None:
 
 
 def smallest_bin_sample(budget: int, like: Training) -> int | None:
-    """The largest of a few smaller bin samples with which the bins fit; None where none helps."""
+    """The largest of a few smaller bin samples that fits; None if none does."""
     for sample in (100_000, 50_000, 20_000):
         if sample < like.bin_sample and replace(like, bin_sample=sample).needed <= budget:
             return sample
@@ -154,7 +154,7 @@ def rows_of_original(budget: int) -> int | None:
 
 @dataclass(frozen=True)
 class TrainingPlan(Reckoned):
-    """The peak of a shape, and the rows that other budgets have room for.
+    """The projected peak of a shape, and the rows that other budgets allow.
 
     Attributes:
         budget: bytes.
@@ -205,7 +205,7 @@ class TrainingPlan(Reckoned):
 
 
 def what_fits(budget: int, training: Training) -> str:
-    """What would do instead of a training that does not fit, in a sentence."""
+    """A sentence of advice for a training that does not fit."""
     told = []
     sample = smallest_bin_sample(budget, training)
     if sample is not None:
@@ -222,7 +222,7 @@ def plan_shape(
     shape: str, budget: int, *, leaves: int = 63, bin_sample: int = BIN_SAMPLE, grow: str | None = None,
     defaults: tuple[str, ...] = (),
 ) -> TrainingPlan:  # fmt: skip
-    """Plan a shape, written as rows x features: ``"8500000x105"``.
+    """Project a shape, written as rows x features: ``"8500000x105"``.
 
     Args:
         shape: rows to learn from, and features; a quarter as many rows are tested, as by default.
@@ -243,7 +243,7 @@ def plan_shape(
 
 
 def grown(training: Training, grow: str) -> Training:
-    """The training after growth, written as factors.
+    """The training after growth by the given factors.
 
     Raises:
         UsageError: it is written otherwise.

@@ -1,4 +1,4 @@
-"""Spans of a table's rows as items, cut anywhere: where a query ends, not where a row group does."""
+"""Spans of a table's rows as items, cut where a query ends, regardless of row groups."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Spans:
             yield Span(number, first, self.rows.read(first, last))
 
     def sizes(self, start: int, stop: int) -> list[int]:
-        """Uncompressed bytes of the chosen columns, as if all rows were alike."""
+        """Uncompressed bytes of the chosen columns, assuming equal rows."""
         each = sum(self.rows.sizes(0, 1)) if len(self.rows) else 0
         return [int(rows) * each for rows in np.diff(self.borders[start : stop + 1])]
 
@@ -75,15 +75,15 @@ class Spans:
         return f"{self.rows.name(first)} to row {last}"
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Of the files, and of the borders."""
+        """A fingerprint of the files and of the borders."""
         return self.fingerprint_by(self.fingerprint_kind())
 
     def fingerprint_kind(self) -> str:
-        """As that of the table."""
+        """As for the table."""
         return self.rows.fingerprint_kind() if self.stage is None else "content"
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
-        """As that of the table; of one that a stage wrote, that stage's key."""
+        """As for the table; for one that a stage wrote, that stage's key."""
         borders = hashlib.blake2b(self.borders.tobytes(), digest_size=16).hexdigest()
         told = self.rows.fingerprint_by(kind) if self.stage is None else {"stage": self.stage.key or "-"}
         return {**told, "spans": borders}

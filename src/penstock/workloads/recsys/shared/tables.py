@@ -1,4 +1,4 @@
-"""Tables as they are given: Parquet files, a folder of them, or patterns; and the kinds of their columns."""
+"""Input tables: Parquet files, a folder of them, or patterns; and the types of their columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(
     columns: Sequence[str] | None = None,
     dictionary: Sequence[str] = (),
 ) -> penstock.sources.ParquetRows:
-    """The rows of a table.
+    """Open the rows of a table.
 
     Args:
         option: for messages, ``"--samples"``.
@@ -49,7 +49,7 @@ def opened(
 
 
 def is_key(kind: pa.DataType) -> bool:
-    """Whether values of a type can be ids: integers, texts; floats where they hold whole numbers."""
+    """Whether values of a type can be ids: integers, texts; floats if they hold whole numbers."""
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -57,7 +57,7 @@ def is_key(kind: pa.DataType) -> bool:
 
 
 def key_kind(kind: pa.DataType) -> str:
-    """``"text"`` or ``"number"``: what ids must have in common to be the same."""
+    """``"text"`` or ``"number"``: ids match only within one kind."""
     import pyarrow as pa
 
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -77,14 +77,14 @@ def is_numeric(kind: pa.DataType, *, booleans: bool = True) -> bool:
 
 
 def is_time(kind: pa.DataType) -> bool:
-    """Whether values of a type are moments."""
+    """Whether values of a type are times."""
     import pyarrow as pa
 
     return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def microseconds_of(column: Any) -> NDArray[np.int64]:
-    """Moments as microseconds since 1970, UTC; the least int64 where it is null.
+    """Times as microseconds since 1970, UTC; the minimum int64 for nulls.
 
     Args:
         column: an Arrow column of times or dates.
@@ -99,7 +99,7 @@ def microseconds_of(column: Any) -> NDArray[np.int64]:
 
 
 def keys_of(column: Any, place: str, file: object = None) -> Any:
-    """Ids as integers or texts, never as floats; null where there is none.
+    """Ids as integers or texts, never as floats; null if missing.
 
     Args:
         column: an Arrow column of integers, texts, or of floats that hold whole numbers.
@@ -150,7 +150,7 @@ def _whole(values: Any, place: str, file: object) -> Any:
 
 
 def texts_of(column: Any, place: str, file: object = None) -> list[str | None]:
-    """A column of texts as Python's.
+    """A column of texts as Python strings.
 
     Args:
         column: Arrow.
@@ -172,7 +172,7 @@ def texts_of(column: Any, place: str, file: object = None) -> list[str | None]:
 
 
 def floats_of(column: Any, *, zero: bool) -> NDArray[np.float32]:
-    """A numeric column as features: float32, each one rounding of the value.
+    """A numeric column as features: float32, rounded once.
 
     Args:
         column: an Arrow column of numbers or booleans.
@@ -199,7 +199,7 @@ def floats_of(column: Any, *, zero: bool) -> NDArray[np.float32]:
 
 
 def is_rounded(column: Any, features: NDArray[np.float32]) -> bool:
-    """Whether float32 is not exactly what the column holds; what is missing or infinite apart.
+    """Whether float32 does not hold the column exactly, missing and infinite values aside.
 
     Args:
         column: an Arrow column of numbers or booleans.
@@ -222,7 +222,7 @@ def is_rounded(column: Any, features: NDArray[np.float32]) -> bool:
 
 
 def numbers_of(keys: Any) -> NDArray[Any]:
-    """Ids by which rows are looked up: int64 or uint64 as they are, texts by their hash; without nulls."""
+    """Ids as lookup keys: int64 or uint64 unchanged, texts by their hash; without nulls."""
     import pyarrow as pa
 
     from penstock.hashing import hashes

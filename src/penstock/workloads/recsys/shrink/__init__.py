@@ -1,4 +1,4 @@
-"""Any table in narrower columns with the same values, decided over the whole table before the first write.
+"""Narrows a table's columns without changing values, decided over the whole table before the first write.
 
     table -> shrink-survey    of each column: least, largest, nulls, whole numbers?, exact as float32?
                |

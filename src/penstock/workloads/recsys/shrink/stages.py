@@ -1,4 +1,4 @@
-"""The stages: a look at every value, the types, and the rows in these types."""
+"""The stages: survey every value, choose the types, cast the rows."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Survey:
-    """Looks at the columns of a span."""
+    """Surveys the columns of a span."""
 
     def __call__(self, span: Span) -> dict[str, Any]:
-        """Returns column -> what is seen of it, and its bytes."""
+        """Returns column -> its statistics and its bytes."""
         import pyarrow as pa
 
         told = {}
@@ -56,17 +56,17 @@ class Survey:
 
 @dataclass(frozen=True)
 class Together:
-    """What is seen of all spans."""
+    """Merges the statistics of all spans."""
 
     order: Literal["any", "items"] = "any"
     grain: None = None
 
     def start(self) -> dict[str, Any]:
-        """Nothing yet."""
+        """The empty state."""
         return {}
 
     def step(self, state: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-        """One span more."""
+        """Add one span."""
         if not state or not result:
             return dict(result or state)
         return {
@@ -75,11 +75,11 @@ class Together:
         }
 
     def merge(self, left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
-        """Both."""
+        """Merge two neighbours."""
         return self.step(left, right)
 
     def finish(self, states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-        """Everything."""
+        """The final value."""
         total = self.start()
         for state in states:
             total = self.merge(total, state)
@@ -88,7 +88,7 @@ class Together:
 
 @dataclass(frozen=True)
 class Cast:
-    """Rows of a span in other types.
+    """Casts the rows of a span to other types.
 
     Args:
         schema: names and types.
@@ -117,7 +117,7 @@ def survey_job(asked: Asked) -> penstock.Job:
 
 
 def shrink(run: penstock.Run, asked: Asked) -> None:
-    """All of them."""
+    """Run all stages."""
     rows, spans = _spans(asked)
     _see_kept(rows, asked.keep)
     seen = run.stage("shrink-survey", survey_job(asked)).open()

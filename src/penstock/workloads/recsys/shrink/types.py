@@ -1,4 +1,4 @@
-"""What is seen of a column, and the narrowest type that holds every value of it."""
+"""A column's statistics, and the narrowest type that holds all its values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLOAT32 = 3.4e38
 
 
 def look(values: Any) -> dict[str, Any]:
-    """What is seen of some rows of a column; see ``together``.
+    """Statistics of some rows of a column; see ``together``.
 
     Args:
         values: an Arrow array.
@@ -49,7 +49,7 @@ def look(values: Any) -> dict[str, Any]:
 
 
 def together(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    """What is seen of both."""
+    """Merge the statistics of two parts."""
     both = {name: left.get(name, 0) + right.get(name, 0) for name in ("rows", "nulls", "nan", "infinite")}
     for name, choose in (("least", min), ("largest", max)):
         found = [each[name] for each in (left, right) if name in each]
@@ -66,7 +66,7 @@ def together(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any
 def narrowest(
     kind: pa.DataType, seen: Mapping[str, Any], *, lossy: bool, key: bool
 ) -> tuple[pa.DataType, str]:
-    """(the type, why) that holds every value: exactly, unless ``lossy``.
+    """(type, reason): the type that holds every value, exactly unless ``lossy``.
 
     Args:
         kind: the column's own type.
@@ -108,7 +108,7 @@ def _integer(least: int, largest: int, kind: pa.DataType) -> pa.DataType:
 
 
 def upstream(kind: pa.DataType, seen: Mapping[str, Any]) -> tuple[pa.DataType, str]:
-    """The type that the original gives: of integers the narrowest with strict bounds, else float32."""
+    """The type that the original chooses: for integers the narrowest with strict bounds, else float32."""
     import pyarrow as pa
 
     if pa.types.is_signed_integer(kind) and not seen["nulls"] and "least" in seen:

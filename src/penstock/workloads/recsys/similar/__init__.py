@@ -1,4 +1,4 @@
-"""Items that are like each other: by their texts, by their vectors, or by both, exactly.
+"""Nearest neighbours of items: by text, by vector, or by both, exactly.
 
 Every item is compared with every other one, in blocks of items that are written as they are found, so that
 memory grows with neither the items nor their neighbours.
@@ -94,7 +94,7 @@ class Similar:
     def plan(
         self, budget: str | int, *, workers: int | None = None, call: int | None = None, **options: Any
     ) -> list[Any]:  # fmt: skip
-        """The plan of the first stage that reads texts, and that of the later ones by arithmetic."""
+        """The plan of the first stage that reads texts; later stages are computed."""
         from penstock.workloads.recsys.similar.asked import Asked
         from penstock.workloads.recsys.similar.foreseen import later_stages
         from penstock.workloads.recsys.similar.stages import counting_job

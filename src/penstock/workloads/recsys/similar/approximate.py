@@ -1,4 +1,4 @@
-"""Neighbours by an inverted index of faiss, where its recall was measured to be high enough.
+"""Approximate neighbours from a faiss inverted index, used where its measured recall is high enough.
 
 The recall is that of some drawn items, beside their exact neighbours. It is believed as far as the empirical
 Bernstein bound allows (Maurer and Pontil 2009, "Empirical Bernstein bounds and sample variance penalization",
@@ -30,7 +30,7 @@ _MOST_PROBED = 0.25
 
 
 def lower_bound(recalls: NDArray[np.float64]) -> float:
-    """What the mean of values from 0 to 1 is at least, with 95 % confidence."""
+    """Lower 95 % confidence bound of the mean of values between 0 and 1."""
     size = len(recalls)
     if size < 2:
         return 0.0
@@ -41,7 +41,7 @@ def lower_bound(recalls: NDArray[np.float64]) -> float:
 
 @dataclass
 class Approximate:
-    """Finds neighbours among what the nearest lists hold; their scores are exact.
+    """Finds neighbours among the nearest lists; their scores are exact.
 
     Args:
         search: of all items.
@@ -71,7 +71,7 @@ class Approximate:
 
 
 def open_index(folder: Path, search: Search, probes: int) -> Approximate:
-    """What :func:`build` wrote, mapped."""
+    """Map what :func:`build` wrote."""
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -79,7 +79,7 @@ def open_index(folder: Path, search: Search, probes: int) -> Approximate:
 
 
 def build(folder: Path, *, vectors: Path, wanted: Wanted, recall: float) -> dict[str, Any]:
-    """A step: an index, and how many of its lists must be looked at for the recall that is wanted.
+    """A step: build an index, and find how many lists to probe for the wanted recall.
 
     Args:
         folder: to write into.

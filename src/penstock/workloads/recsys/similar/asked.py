@@ -1,4 +1,4 @@
-"""What a user wants of ``similar``: the options, checked against each other and the files."""
+"""The options of ``similar``, checked against each other and the files."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ class Asked:
         return bool(self.vectors or self.dense)
 
     def tell(self) -> None:
-        """Say which options came from the environment, and which variables of it change nothing."""
+        """Print which options came from the environment, and which of its variables have no effect."""
         for line in (*environment.told(), environment.superseded()):
             if line:
                 click.echo(line, err=True)
 
     def wanted(self, items: int) -> Wanted:
-        """Which neighbours are wanted among so many items."""
+        """The wanted neighbours among so many items."""
         from penstock.workloads.recsys.similar.search import Wanted
 
         most = max(min(self.top_k, items - 1), 1)

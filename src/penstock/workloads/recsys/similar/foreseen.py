@@ -1,4 +1,4 @@
-"""What the later stages of a search for neighbours take, from the size of what is compared alone."""
+"""Memory of a neighbour search's later stages, computed from the size of its input alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUERIES, _SAMPLE = 256, 16_384
 
 
 def later_stages(budget: int, asked: Asked) -> LaterPlan:
-    """The stages after the terms were counted.
+    """The stages after counting terms.
 
     Args:
         budget: bytes.

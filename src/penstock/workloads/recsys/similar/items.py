@@ -1,4 +1,4 @@
-"""The items: their ids in order, their vectors, their texts, read a row group at a time.
+"""The items: their ids in order, their vectors and texts, read one row group at a time.
 
 Items are kept in the ascending order of their ids, so that what is found depends on no order of the file and
 the smaller number of two is the smaller id.
@@ -30,7 +30,7 @@ _STEP = 8192
 
 
 def matching(names: Sequence[str], patterns: Sequence[str], file: str) -> list[str]:
-    """The columns that the patterns name, in the order of the file.
+    """The columns that match the patterns, in file order.
 
     Raises:
         BadInput: a pattern that no column matches.
@@ -43,7 +43,7 @@ def matching(names: Sequence[str], patterns: Sequence[str], file: str) -> list[s
 
 
 def check_columns(path: str, key: str, text: Sequence[str], vectors: Sequence[str]) -> list[str]:
-    """The columns of the vectors, by their patterns; all columns are of types that they can have.
+    """The vectors' columns, by pattern, after checking the types of all columns.
 
     Raises:
         BadInput: no such column, or one of a type that makes no sense.
@@ -77,7 +77,7 @@ def check_columns(path: str, key: str, text: Sequence[str], vectors: Sequence[st
 
 
 def check_key(kind: pa.DataType, name: str, path: str) -> None:
-    """Ids are integers or text: a float forgets which of two large ones it was."""
+    """Refuse float ids, which cannot tell large ones apart: ids are integers or texts."""
     import pyarrow as pa
 
     kind = _plain(kind)
@@ -90,7 +90,7 @@ def check_key(kind: pa.DataType, name: str, path: str) -> None:
 
 
 def tables(path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of some columns, some thousands at a time."""
+    """The rows of some columns, a few thousand at a time."""
     rows = penstock.sources.ParquetRows(path, list(columns))
     for start in range(0, len(rows), _STEP):
         yield rows.read(start, min(start + _STEP, len(rows)))
@@ -102,7 +102,7 @@ def tables(path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
 def order_items(
     folder: Path, *, path: str, key: str, text: Sequence[str], survey: bool, **_: Any
 ) -> dict[str, Any]:
-    """A step: the ids in ascending order, and where each row of the file is among them.
+    """A step: the ids in ascending order, and each row's index among them.
 
     Writes ``ids.parquet`` and ``places.npy`` (int64 by row of the file, -1 for rows that are left out:
     without an id, or with one that an earlier row has).
@@ -147,7 +147,7 @@ def plain_key(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def places_of(ids: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(place of each row among the different ids, ascending; row of each place).
+    """(index of each row among the distinct ids, ascending; row of each index).
 
     The first row of an id counts; later ones have the place -1, and so have rows without an id.
     """
@@ -175,7 +175,7 @@ def places_of(ids: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64
 def store_vectors(
     folder: Path, blocks: Iterator[tuple[NDArray[np.int64], Any]], items: int, size: int, zeros: bool
 ) -> int:
-    """Write ``vectors``, ``fixed`` and ``scales`` of :class:`Rows`; returns how many rows are not finite.
+    """Write ``vectors``, ``fixed`` and ``scales`` of :class:`Rows`; returns the number of non-finite rows.
 
     Args:
         folder: to write into.
@@ -203,7 +203,7 @@ def store_vectors(
 
 
 def vectors_of(table: pa.Table, size: int | None, path: str, start: int) -> NDArray[np.float64]:
-    """The vectors of some rows: float64 (rows, dimensions), NaN where one is null.
+    """The vectors of some rows: float64 (rows, dimensions), NaN for nulls.
 
     Raises:
         BadInput: lists of different lengths.
@@ -235,7 +235,7 @@ def _of_lists(column: pa.ChunkedArray, size: int | None, path: str, start: int) 
 
 
 def dimensions(path: str, columns: Sequence[str]) -> int:
-    """How many numbers the vectors of a table have; lists tell it by the first that is not null."""
+    """The length of a table's vectors; for lists, the length of the first non-null one."""
     import pyarrow.compute as pc
 
     kind = penstock.sources.ParquetRows(path, list(columns)).schema.field(0).type
@@ -252,7 +252,7 @@ def dimensions(path: str, columns: Sequence[str]) -> int:
 
 
 class SparseFiles:
-    """Writes sparse rows to their places in files: ``indptr``, ``terms``, ``weights``, then the postings.
+    """Writes sparse rows in order into files: ``indptr``, ``terms``, ``weights``, then the postings.
 
     Args:
         folder: to write into.
@@ -269,7 +269,7 @@ class SparseFiles:
         self._weights = _map(folder / "weights.npy", np.float64, entries)
 
     def put(self, places: Any, bounds: Any, terms: Any, weights: Any) -> None:
-        """Write some rows of a CSR to their places; -1 leaves a row out."""
+        """Write some rows of a CSR at their indices; -1 skips a row."""
         lengths = np.diff(bounds)
         starts = np.where(places >= 0, self._indptr[places], -1)
         within = np.arange(bounds[-1] - bounds[0]) - np.repeat(bounds[:-1] - bounds[0], lengths)
@@ -280,7 +280,7 @@ class SparseFiles:
         self._weights[to] = weights[bounds[0] : bounds[-1]][here]
 
     def finish(self) -> dict[str, Any]:
-        """Write the postings, tile by tile, and tell the sizes."""
+        """Write the postings, tile by tile; returns the sizes."""
         items = len(self._indptr) - 1
         tiles = -(-items // COLUMNS)
         pointers = _map(self._folder / "pointers.npy", np.int32, (tiles, self._size + 1))

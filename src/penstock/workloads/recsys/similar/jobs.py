@@ -1,4 +1,4 @@
-"""The functions of the stages: terms, vocabulary, texts as rows, the rows of all items, their neighbours."""
+"""The functions of the stages: terms, vocabulary, texts as rows, all items' rows, their neighbours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMPILED = ("sampled_thresholds", "take_candidates", "score_candidates", "place"
 
 @dataclass(frozen=True)
 class CountTerms:
-    """The terms of some texts, counted.
+    """Counts the terms of some texts.
 
     Args:
         analyzer: ``"word"`` or ``"char"``.
@@ -58,7 +58,7 @@ def choose_terms(
 
 @dataclass
 class WeighTexts:
-    """Texts as rows of unit length: ``terms`` and ``weights``, a list each.
+    """Texts as unit rows: ``terms`` and ``weights``, one list each.
 
     Args:
         analyzer: as for :class:`CountTerms`.
@@ -177,7 +177,7 @@ def take_sparse(folder: Path, *, path: str, **_: Any) -> dict[str, Any]:
 
 @dataclass
 class FindNeighbors:
-    """The neighbours of a block of items.
+    """Finds the neighbours of a block of items.
 
     Args:
         wanted: which neighbours.
@@ -190,7 +190,7 @@ class FindNeighbors:
     _items: int = field(default=0, init=False, repr=False, compare=False)
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(Path(__file__).with_name("kernel.py"), *COMPILED)
 
     def warm(self) -> None:
@@ -237,7 +237,7 @@ def write_neighbors(
     folder: Path, *, found: Any, count: int, export: Sequence[str], about: Mapping[str, Any],
     ordered: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """A step: the neighbours as a table, and as what else is asked for; ``similar.json`` tells about them.
+    """A step: write the neighbours as a table and in other requested forms; ``similar.json`` describes them.
 
     Args:
         folder: to write into.

@@ -31,7 +31,7 @@ _BINS = 256
 
 @_compiled
 def kth_largest(values, count, k):
-    """The k-th largest of ``values[:count]``, which are reordered; k counts from 1, at most ``count``.
+    """The k-th largest of ``values[:count]``, which are reordered; k is from 1 to ``count``.
 
     Hoare's selection, with the middle of three as pivot.
     """
@@ -62,7 +62,7 @@ def kth_largest(values, count, k):
 
 @_compiled
 def sampled_thresholds(scores, rank, floor, thresholds):
-    """The ``rank``-th largest of each row of ``scores`` (float32), but at least ``floor``."""
+    """The ``rank``-th largest of each row of ``scores`` (float32), at least ``floor``."""
     best = np.empty(rank, np.float32)
     for r in range(len(scores)):
         best[:] = floor  # a heap with the least on top
@@ -85,7 +85,7 @@ def sampled_thresholds(scores, rank, floor, thresholds):
 
 @_compiled
 def post(indptr, terms, weights, items, pointers, posted, values):
-    """Turn rows of a CSR around: for each term the items that have it.
+    """Transpose rows of a CSR: for each term the items that have it.
 
     Args:
         indptr, terms, weights: int64, int32, float64.
@@ -173,7 +173,7 @@ def _tighten(ids, scores, count, most, slack, room):
 
 @_compiled
 def take_candidates(tile, start, most, slack, thresholds, counts, ids, scores, room):
-    """Append the columns of a tile that reach their row's threshold to the row's candidates.
+    """Append a tile's columns that reach their row's threshold to the row's candidates.
 
     Where a row's candidates are too many, its threshold is raised to what the best ``most`` of them need.
     A row in which more tie than there is room for is marked by a count of -1.
@@ -235,7 +235,7 @@ def measure(fixed, scales):
 
 @_compiled
 def dense_scores(fixed, scales, query, ids, count, out):
-    """Cosines of a query with its candidates: sums of integers, the same in any order and on any machine.
+    """Cosines of a query with its candidates: integer sums, independent of order and machine.
 
     Args:
         fixed: int32 (items, dimensions): unit vectors times 2 ** 31, so that sums stay within 2 ** 62.
@@ -273,7 +273,7 @@ def sparse_scores(indptr, terms, weights, query, ids, count, spread, out):
 
 @_compiled
 def place(order, lost, ids, counts, most, placed_ids, placed_scores):
-    """Put the candidates into order: by score, descending, then by number, ascending.
+    """Sort the candidates: by score, descending, then by number, ascending.
 
     Args:
         order: int64 (rows, candidates): where the least values of each row of ``lost`` are, ascending, equal
@@ -308,7 +308,7 @@ def place(order, lost, ids, counts, most, placed_ids, placed_scores):
 
 @_compiled
 def renormalise(tile, own, others, factors):
-    """Weigh a tile by the modalities that each two items both have.
+    """Weight a tile by the modalities that both items have.
 
     Args:
         tile: float32 (rows, columns), changed.
@@ -326,7 +326,7 @@ def score_candidates(
     first, most, slack, threshold, strict, counts, ids, scores, room, fixed, scales, indptr, terms, weights,
     spread, modalities, shares, lost,
 ):  # fmt: skip
-    """Keep of each row's candidates those that may be among the best, and compute their exact scores.
+    """Keep each row's candidates that may be among the best, and compute their exact scores.
 
     Args:
         first: number of the item that the first row is the query of.

@@ -1,4 +1,4 @@
-"""Matrices from files: ``.npy`` of vectors and ``.npz`` of sparse rows, mapped and never read whole.
+"""Matrices in files: ``.npy`` of vectors and ``.npz`` of sparse rows, mapped and never read whole.
 
 A matrix in CSR is what SciPy's ``save_npz`` writes. Its arrays are copied out of the archive into files that
 can be mapped; nothing in it is unpickled.
@@ -54,14 +54,14 @@ def open_dense(path: str) -> Any:
 
 
 def dense_blocks(matrix: Any) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """(numbers of rows, rows) of a matrix."""
+    """(row numbers, rows) of a matrix."""
     for start in range(0, len(matrix), _STEP):
         rows = np.asarray(matrix[start : start + _STEP])
         yield np.arange(start, start + len(rows)), rows
 
 
 def sparse_shape(path: str) -> tuple[int, int]:
-    """Rows and columns of a sparse matrix, and a look at whether it is one.
+    """Rows and columns of a sparse matrix, after checking that it is one.
 
     Raises:
         BadInput: no archive that ``scipy.sparse.save_npz`` writes, or not in CSR.
@@ -95,7 +95,7 @@ def sparse_shape(path: str) -> tuple[int, int]:
 
 
 def unpack(path: str, folder: Path) -> dict[str, Any]:
-    """The arrays of a CSR, copied into files of a folder and mapped.
+    """The arrays of a CSR, copied into files in a folder and mapped.
 
     Raises:
         BadInput: cut off, or arrays of other types and sizes.
@@ -137,7 +137,7 @@ def _holds_nothing(path: Path) -> bool:
 def sparse_blocks(
     arrays: dict[str, Any], shape: tuple[int, int], path: str
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]]:
-    """The rows of a CSR, some thousands at a time: (indptr, columns ascending, values of unit length).
+    """The rows of a CSR in chunks: (indptr, columns ascending, values of unit rows).
 
     Zeros are left out, and a column that a row has twice is summed up.
 

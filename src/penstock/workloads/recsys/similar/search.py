@@ -1,4 +1,4 @@
-"""The nearest neighbours of some items among all: exact, by tiles in float32 and exact scores of the best."""
+"""Exact nearest neighbours of some items among all: float32 tiles, and exact scores of the best."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAST_SAMPLE, _SHARE_SAMPLE, _MOST_SAMPLE = 1024, 16, 16384
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """All items as unit vectors, mapped or in memory, in the order of their ids.
+    """All items as unit vectors, mapped or in memory, ordered by id.
 
     Attributes:
         vectors: float32 (items, dimensions), of unit length; rows of zeros have none.
@@ -53,7 +53,7 @@ class Rows:
 
     @classmethod
     def load(cls, *folders: Path) -> Rows:
-        """What lies in some folders, as ``NAME.npy`` each, mapped."""
+        """Map ``NAME.npy`` files from some folders."""
         found = {}
         for each in fields(cls):
             paths = [folder / f"{each.name}.npy" for folder in folders]
@@ -68,7 +68,7 @@ class Rows:
         return len(self.indptr) - 1 if self.indptr is not None else 0
 
     def modalities(self) -> NDArray[np.uint8]:
-        """What each item has: the bits :data:`TEXT` and :data:`VECTOR`."""
+        """The modalities of each item: the bits :data:`TEXT` and :data:`VECTOR`."""
         found = np.zeros(len(self), np.uint8)
         if self.scales is not None:
             found |= np.where(self.scales > 0, VECTOR, 0).astype(np.uint8)
@@ -79,7 +79,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which neighbours are wanted.
+    """The wanted neighbours.
 
     Attributes:
         most: at most so many of each item.
@@ -97,7 +97,7 @@ class Wanted:
     renormalise: bool = True
 
     def shares(self, both: bool) -> NDArray[np.float64]:
-        """The shares of text and vector by the bits of what two items both have: float64 (4, 2)."""
+        """The shares of text and vector by the bits that two items have in common: float64 (4, 2)."""
         if not both:
             return np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.float64)
         text, vector = (1.0, 1.0) if self.renormalise else (self.text, self.vector)
@@ -167,7 +167,7 @@ class Search:
     def score(
         self, start: int, found: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
     ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
-        """The best of some candidates of the items from ``start``, as :meth:`find` gives neighbours.
+        """The best of given candidates of the items from ``start``, as :meth:`find` returns them.
 
         Args:
             start: number of the first item.
@@ -277,7 +277,7 @@ class Search:
 def unit_vectors(
     given: NDArray[np.floating],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float64]]:
-    """Rows as ``vectors``, ``fixed`` and ``scales`` of :class:`Rows`; one that is not finite has zeros.
+    """Rows as ``vectors``, ``fixed`` and ``scales`` of :class:`Rows`; non-finite rows become zeros.
 
     Args:
         given: (items, dimensions), of any lengths.
@@ -303,7 +303,7 @@ def rounding(rows: Rows) -> float:
 
 
 def rehearse() -> None:
-    """Search among a few items with all that items may have, so that a worker has nothing left to compile."""
+    """Search among a few items with every feature, so that workers have nothing left to compile."""
     items = 8
     vectors, fixed, scales = unit_vectors(np.eye(items, 4) + 1)
     indptr, terms, weights = np.arange(items + 1), np.zeros(items, np.int32), np.ones(items)

@@ -42,14 +42,14 @@ def _terms_schema() -> Any:
 
 
 class Stages:
-    """The stages of one run, in order."""
+    """Runs the stages of one run, in order."""
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
         self._run, self._asked = run, asked
         self._facts: dict[str, Any] = {}
 
     def do(self) -> None:
-        """All of them."""
+        """Run all stages."""
         ordered = self._order() if self._asked.items is not None else None
         count = self._asked.rows if ordered is None else ordered.facts["ids"]
         rows: dict[str, penstock.Stored] = {}

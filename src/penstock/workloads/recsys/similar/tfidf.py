@@ -1,4 +1,4 @@
-"""TF-IDF of texts as scikit-learn's ``TfidfVectorizer`` has it, with a vocabulary made in bounded memory.
+"""TF-IDF of texts as in scikit-learn's ``TfidfVectorizer``, with the vocabulary built in bounded memory.
 
 Lower case, words of two characters or more, or n-grams of two and three characters; idf = ln((1 + n) /
 (1 + df)) + 1; rows of unit length. Of more terms than are wanted those that occur most often are kept, and
@@ -37,12 +37,12 @@ _CJK = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF), 
 
 
 def words(text: str) -> list[str]:
-    """The words of a text of two characters or more, in lower case."""
+    """The words of a text, at least two characters long, in lower case."""
     return _WORDS.findall(text.lower())
 
 
 def characters(text: str) -> list[str]:
-    """All runs of two and of three characters, in lower case; several spaces are one."""
+    """All character n-grams of two and three, in lower case, with spaces collapsed."""
     text = _SPACES.sub(" ", text.lower())
     return [text[at : at + size] for size in (2, 3) for at in range(len(text) - size + 1)]
 
@@ -51,7 +51,7 @@ ANALYZERS: dict[str, Callable[[str], list[str]]] = {"word": words, "char": chara
 
 
 def texts_of(table: pa.Table) -> list[str]:
-    """A text for each row: its columns with a space between, null as nothing."""
+    """A text for each row: its columns joined by a space, nulls as empty."""
     columns = [
         tables.texts_of(column, f"column {name}")
         for name, column in zip(table.schema.names, table.columns, strict=True)
@@ -60,14 +60,14 @@ def texts_of(table: pa.Table) -> list[str]:
 
 
 def count_cjk(text: str) -> tuple[int, int]:
-    """How many characters are Chinese, Japanese or Korean, and how many are no spaces."""
+    """How many characters are Chinese, Japanese or Korean, and how many are not spaces."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     found = sum(int(np.count_nonzero((codes >= low) & (codes <= high))) for low, high in _CJK)
     return found, len(codes) - sum(map(text.count, " \t\r\n\u3000"))
 
 
 def count_terms(texts: Iterable[str], analyzer: str) -> pa.Table:
-    """The terms of some texts, ascending: ``term``, ``rows`` that have it, ``count`` of its occurrences."""
+    """The terms of some texts, ascending: ``term``, its number of ``rows``, its ``count`` of occurrences."""
     import pyarrow as pa
 
     split = ANALYZERS[analyzer]
@@ -89,7 +89,7 @@ def count_terms(texts: Iterable[str], analyzer: str) -> pa.Table:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The terms that are columns, ascending.
+    """The terms that become columns, ascending.
 
     Attributes:
         columns: the column of each.
@@ -101,18 +101,18 @@ class Vocabulary:
 
     @classmethod
     def of(cls, terms: Iterable[str], idf: NDArray[np.float64]) -> Vocabulary:
-        """Of the terms in the order of their columns."""
+        """From the terms in column order."""
         return cls({term: column for column, term in enumerate(terms)}, idf)
 
 
 def idf(rows: NDArray[np.int64], texts: int) -> NDArray[np.float64]:
-    """The inverse document frequency of terms by the numbers of texts that have them, smoothed."""
+    """The smoothed inverse document frequency of terms, from the number of texts that have them."""
     found: NDArray[np.float64] = np.log((1 + texts) / (1 + rows)) + 1
     return found
 
 
 def choose(partitions: Iterable[Iterable[pa.Table]], most: int) -> tuple[pa.Table, int]:
-    """The ``most`` terms that occur most often, ascending, with ``rows``; and how many there are in all.
+    """The ``most`` most frequent terms, ascending, with ``rows``; and the number of all terms.
 
     Args:
         partitions: the counts of all texts, as of :func:`count_terms`, put apart by the term: memory holds
@@ -161,7 +161,7 @@ def _most_frequent(table: pa.Table, most: int) -> pa.Table:
 def weigh(
     texts: Iterable[str], vocabulary: Vocabulary, analyzer: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Texts as rows of unit length: (indptr, terms ascending in a row, weights) of a CSR.
+    """Texts as unit rows: (indptr, terms ascending within a row, weights) of a CSR.
 
     Returns int64 (texts + 1), int32 and float64; a text without any of the terms has an empty row.
     """

@@ -1,4 +1,4 @@
-"""The neighbours as files: a table in Parquet, a sparse matrix, JSON, each written as it is read."""
+"""The neighbours as files: a Parquet table, a sparse matrix, JSON, each streamed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROUP = 1 << 20
 
 
 def blocks(found: Any, items: int) -> Iterator[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    """(first item, ids, scores, counts) of all items, some blocks at a time."""
+    """(first item, ids, scores, counts) of all items, a few blocks at a time."""
     at = 0
     for first, _, arrays in found.parts():
         ids, scores, counts = (arrays[name] for name in ("ids", "scores", "counts"))
@@ -88,7 +88,7 @@ _IDS = "column of ids"
 
 
 def write_json(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int) -> None:
-    """Write ``{item: {neighbor: score, ...}, ...}``; items without neighbours are left out."""
+    """Write ``{item: {neighbor: score, ...}, ...}``, without items that have no neighbours."""
     known = None if ids is None else ids.combine_chunks()
     with open(path, "w", encoding="utf-8") as file:
         file.write("{")
@@ -105,7 +105,7 @@ def write_json(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int) 
 
 
 def write_csr(path: Path, found: Any, items: int) -> None:
-    """Write what ``scipy.sparse.load_npz`` reads: scores by the places of items in the order of ids."""
+    """Write a file for ``scipy.sparse.load_npz``: scores by item index, in order of ids."""
     total = sum(int(counts.sum()) for *_, counts in blocks(found, items))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _member(archive, "format", np.array(b"csr"))

@@ -1,4 +1,4 @@
-"""Training a ranker on a table that is never in memory as a whole, and saying beforehand what it takes.
+"""Trains a ranker on a table that is never whole in memory, and projects beforehand what it needs.
 
     ranking table -> survey -> sample -> bins -> trees-000 -> trees-050 ... -> model
                        |                                                        |

@@ -25,7 +25,7 @@ def _rows(_context: click.Context, _param: click.Parameter, given: str | int) ->
 
 
 def rows_asked(given: str | int) -> int | str:
-    """``--max-samples``: a number of rows, 0 for all, or ``"auto"``.
+    """Parse ``--max-samples``: a number of rows, 0 for all, or ``"auto"``.
 
     Raises:
         click.BadParameter: it is something else.
@@ -44,7 +44,7 @@ def _curve(_context: click.Context, _param: click.Parameter, given: str) -> str:
 
 
 def percents(given: str) -> list[int]:
-    """``--curve``: whole percents in ascending order, without 100, which is the model itself.
+    """Parse ``--curve``: ascending whole percents without 100, which is the model itself.
 
     Raises:
         click.BadParameter: it is something else.
@@ -61,7 +61,7 @@ def _sweep(_context: click.Context, _param: click.Parameter, given: Sequence[str
 
 
 def combinations(given: Sequence[str]) -> list[dict[str, Any]]:
-    """``--sweep``: all combinations of the values of ``NAME=A,B``, in order; none where nothing is swept.
+    """Parse ``--sweep``: all combinations of the values in ``NAME=A,B``, in order; none if nothing is swept.
 
     Raises:
         click.BadParameter: it is something else.
@@ -94,7 +94,7 @@ def _moment(_context: click.Context, _param: click.Parameter, given: str | None)
 
 
 def moment_asked(given: str | None) -> str | None:
-    """``--as-of``: a time as ISO 8601 has it, without a zone; or a whole number, as it is.
+    """Parse ``--as-of``: an ISO 8601 time without a zone; or an integer, taken as it is.
 
     Raises:
         click.BadParameter: it is something else.
@@ -208,7 +208,7 @@ class RankTrain:
         Stages(run, checked).do()
 
     def plan(self, budget: str | int, **options: Any) -> list[TrainingPlan]:
-        """The peak of a shape, or of a table that is there, and what other budgets have room for.
+        """The projected peak of a shape, or of an existing table, and what other budgets allow.
 
         Args:
             budget: as for a run.

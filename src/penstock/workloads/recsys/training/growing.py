@@ -1,4 +1,4 @@
-"""The steps that train with LightGBM: bins of all rows, once, and blocks of trees on them.
+"""The steps that train with LightGBM: bins of all rows, once, and blocks of trees from them.
 
 A block begins with the scores that the one before has left (``init_score``), so that a killed run loses a
 block, and writes its trees and the scores after them. Trees drawn by chance are drawn by the number of the
@@ -35,7 +35,7 @@ TREES, SCORES, BIASES = "trees.txt", "scores.npy", "biases.json"
 
 @dataclass(frozen=True)
 class Rows:
-    """Whose rows are learnt from: of a table, after its survey.
+    """Which rows to train on: those of a table, after its survey.
 
     Attributes:
         table: the folder of the table.
@@ -51,20 +51,20 @@ class Rows:
     weight: str | None = None
 
     def chosen(self, most: int | None = None) -> NDArray[np.bool_]:
-        """Which queries, bool (queries,); of at most so many rows of them."""
+        """The chosen queries, bool (queries,), with at most so many rows."""
         told, draws = (np.load(self.survey / f"{name}.npy") for name in ("parts", "hashes"))
         sizes = np.load(Path(self.table) / "groups.npy")
         limits = [limit for limit in (self.most, most) if limit is not None]
         return parts.draw(draws, sizes, told == parts.TRAIN, min(limits) if limits else None)
 
     def open(self) -> TrainingRows:
-        """Their rows."""
+        """Open their rows."""
         return TrainingRows(open_table(self.table), self.chosen(), label=self.label, weight=self.weight)
 
 
 @dataclass(frozen=True)
 class Growing:
-    """What decides how trees grow.
+    """The parameters of tree growth.
 
     Attributes:
         leaves: of a tree, at most.
@@ -81,7 +81,7 @@ class Growing:
     positions: bool = True
 
     def params(self, block: int, threads: int) -> dict[str, Any]:
-        """LightGBM's parameters of a block."""
+        """LightGBM's parameters for a block."""
         drawn = {"bagging_fraction": self.bagging, "bagging_freq": 1} if self.bagging < 1 else {}
         return {
             "objective": "lambdarank", "metric": "None", "num_leaves": self.leaves,
@@ -92,7 +92,7 @@ class Growing:
 
 
 def bin_params(bin_sample: int, seed: int) -> dict[str, Any]:
-    """LightGBM's parameters of the bins: what trees ask for later changes nothing in them."""
+    """LightGBM's parameters for the bins: tree parameters have no effect on them."""
     return {
         "bin_construct_sample_cnt": bin_sample, "data_random_seed": seed, "max_bin": 255,
         "feature_pre_filter": False, "verbosity": -1,
@@ -106,7 +106,7 @@ def make_bins(
     folder: Path, *, table: str, survey: Path, sample: Path, bin_sample: int, seed: int, label: str,
     weight: str | None, library: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the bins of all rows to learn from.
+    """Write the bins of all training rows.
 
     Returns the rows, and the features that have one value, or none, in all of them.
 
@@ -154,7 +154,7 @@ def grow_trees(
     trees: int, growing: dict[str, Any], bin_sample: int, seed: int, label: str, weight: str | None,
     most: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Grow a block of trees: trees.txt, and scores.npy, the scores of all rows after it.
+    """Grow a block of trees: writes trees.txt, and scores.npy, the scores of all rows after it.
 
     Args:
         folder: to write into.
@@ -274,7 +274,7 @@ def _add(before: Mapping[str, float], more: Mapping[str, float]) -> dict[str, fl
 
 
 def merge_blocks(folder: Path, **blocks: Path) -> dict[str, Any]:
-    """Put the trees of all blocks, in their order, into model.txt."""
+    """Merge the trees of all blocks, in order, into model.txt."""
     texts = [(each / TREES).read_text(encoding="utf-8") for each in blocks.values()]
     (folder / "model.txt").write_text(merge_models(texts), encoding="utf-8")
     return {"blocks": len(blocks)}

@@ -1,4 +1,4 @@
-"""Measures of a ranking, as plain functions of arrays.
+"""Ranking metrics as plain functions of arrays.
 
 Rows of a request are contiguous; ``sizes`` are the rows of each request, in order. A label above 0 is a
 click. What a request says nothing about is NaN there, never 1 and never 0: the NDCG of a request without a
@@ -31,13 +31,13 @@ ENOUGH, WORTH_MORE = 0.02, 0.05
 
 
 def starts_of(sizes: Sizes) -> NDArray[np.int64]:
-    """Row at which each request begins, int64 (requests,)."""
+    """First row of each request, int64 (requests,)."""
     ends = np.cumsum(sizes, dtype=np.int64)
     return ends - np.asarray(sizes, np.int64)
 
 
 def request_of_rows(sizes: Sizes) -> NDArray[np.int64]:
-    """Number of each row's request, int64 (rows,)."""
+    """Request number of each row, int64 (rows,)."""
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
@@ -88,7 +88,7 @@ def ndcg(labels: Labels, scores: Floats, sizes: Sizes, k: int) -> Floats:
 
 
 def ndcg_lightgbm(labels: Labels, scores: Floats, sizes: Sizes, k: int) -> float:
-    """What LightGBM calls ``ndcg@k``: 1 for a request without a click, ties in the order of the rows."""
+    """LightGBM's ``ndcg@k``: 1 for a request without a click, ties in row order."""
     requests = request_of_rows(sizes)
     order = np.lexsort((np.arange(len(scores)), -scores, requests))
     found = _sums(_gains(labels)[order] * _discounts(sizes, k), sizes)
@@ -98,13 +98,13 @@ def ndcg_lightgbm(labels: Labels, scores: Floats, sizes: Sizes, k: int) -> float
 
 
 def mean_known(values: Floats) -> tuple[float | None, int]:
-    """Mean of what is not NaN, and how many that are; None where nothing is."""
+    """Mean of the values that are not NaN, and their number; None if there are none."""
     known = values[~np.isnan(values)]
     return (float(known.mean()) if len(known) else None), len(known)
 
 
 def segments(exposures: NDArray[np.int64]) -> NDArray[np.int8]:
-    """HEAD, MIDDLE or TAIL for each item, by how often it was shown in the training part.
+    """HEAD, MIDDLE or TAIL for each item, by its number of impressions in the training part.
 
     The most frequent items that make up half of the rows are the head, those up to nine tenths the middle,
     all others, also those never shown, the tail. Equal counts go by the item's number.
@@ -123,13 +123,13 @@ def segments(exposures: NDArray[np.int64]) -> NDArray[np.int8]:
 
 
 def top_items(items: NDArray[Any], scores: Floats, sizes: Sizes, k: int) -> NDArray[Any]:
-    """The items that come among the first ``k`` of any request, each once; ties in the order of the rows."""
+    """The distinct items among the first ``k`` of any request; ties in row order."""
     order = np.lexsort((np.arange(len(scores)), -scores, request_of_rows(sizes)))
     return np.unique(items[order][_ranks(sizes) < k])
 
 
 def advice(loss: float | None) -> str:
-    """What the loss of NDCG beside the largest sample says of a smaller one."""
+    """What a smaller sample's loss of NDCG against the largest suggests."""
     if loss is None:
         return "unknown"
     if loss < ENOUGH:
@@ -138,7 +138,7 @@ def advice(loss: float | None) -> str:
 
 
 def losses(curve: Sequence[Mapping[str, Any]], name: str = "ndcg@10") -> list[float | None]:
-    """Relative loss of each point beside the one of the most rows; None for that, and where it is unknown."""
+    """Each point's relative loss against the one with most rows; None for that one, and where unknown."""
     largest = max(curve, key=lambda point: point["rows"]) if curve else {name: None}
     full = largest[name]
     return [

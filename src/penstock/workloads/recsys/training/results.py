@@ -1,4 +1,4 @@
-"""What a training leaves beside the model: the importance of features, and the picture of the curve."""
+"""Further results of a training: feature importance, and the picture of the curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZE = (7.0, 4.2)
 def write_importance(
     folder: Path, *, model: Path, engine: str, features: Sequence[str], unused: Sequence[str]
 ) -> dict[str, Any]:
-    """Write importance.parquet: feature, splits, gain, unused; the most gain first."""
+    """Write importance.parquet: feature, splits, gain, unused; by gain, descending."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -46,7 +46,7 @@ def _of_xgboost(model: Path, features: int) -> tuple[Any, Any]:
 
 
 def draw_curve(folder: Path, *, curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """Draw curve.png: what the test part says of samples of more and more rows."""
+    """Draw curve.png: test metrics against the sample size."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

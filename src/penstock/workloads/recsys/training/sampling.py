@@ -1,4 +1,4 @@
-"""The step that says how many rows are learnt from: all, so many, or as many as the budget has room for.
+"""The step that decides the number of training rows: all, a number, or as many as the budget allows.
 
 The number is kept with the run: what a resume with another budget goes on with is the same sample.
 """
@@ -20,7 +20,7 @@ from penstock.workloads.recsys.training import split as parts
 def choose_rows(
     folder: Path, *, table: str, survey: Path, max_samples: int | str, like: dict[str, int]
 ) -> dict[str, Any]:
-    """Write most.json: the most rows to learn from, or null for all.
+    """Write most.json: the most training rows, or null for all.
 
     Args:
         folder: to write into.

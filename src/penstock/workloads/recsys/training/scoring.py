@@ -1,4 +1,4 @@
-"""The test part: its scores by row group, and what they measure."""
+"""The test part: its scores by row group, and its metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUTS = (5, 10)
 
 @dataclass(frozen=True)
 class ScoreGroup:
-    """Scores of the rows of one row group that are tested.
+    """Scores the test rows of one row group.
 
     Args:
         table: the folder of the table.
@@ -84,7 +84,7 @@ def _xgboost_model(model: str) -> Any:
 
 
 def measure(folder: Path, *, table: str, survey: Path, scores: Any) -> dict[str, Any]:
-    """What the scores of the test part say, as facts."""
+    """The metrics of the test part, as facts."""
     told = np.load(survey / "parts.npy")
     sizes = np.load(Path(table) / "groups.npy")
     rows = np.repeat(told == parts.VALID, sizes)
@@ -102,7 +102,7 @@ def measures(
     labels: NDArray[np.float32], scores: NDArray[np.float64], sizes: NDArray[np.int32],
     items: NDArray[np.int32], exposed: NDArray[np.int32], catalogue: int, new_user: NDArray[np.bool_],
 ) -> dict[str, Any]:  # fmt: skip
-    """All measures of a test part.
+    """All metrics of a test part.
 
     Args:
         labels, scores, items: of each row; an item is a number, -1 where it is not known.
@@ -149,7 +149,7 @@ def _of_rows(
 
 
 def with_losses(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Points of a curve, each with its loss beside the largest and what that says of a sample of its size."""
+    """Points of a curve, each with its loss against the largest and what that suggests."""
     found = metrics.losses(curve)
     return [
         {**point, "loss": loss, "advice": metrics.advice(loss)}
@@ -162,5 +162,5 @@ def _known(value: float) -> float | None:
 
 
 def best_first(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Settings by their NDCG@10, the best first; what is not known comes last."""
+    """Settings by NDCG@10, the best first; unknown ones come last."""
     return sorted(rows, key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)

@@ -1,4 +1,4 @@
-"""Which queries are learnt from, which are tested, and which of them a smaller sample keeps. Pure functions.
+"""Splits queries into training and test parts, and samples them. Pure functions.
 
 Covers no draw of rows: a query is one thing, on one side. Sampling and splitting use hashes of different
 salts, or a sample of the smallest would have nothing of a test part made of the largest.
@@ -24,7 +24,7 @@ _WORDS = 2.0**64
 
 
 def split_by_time(times: Integers, among: Flags, share: float) -> tuple[NDArray[np.int8], int | None]:
-    """The last queries are tested, whoever asked; a query without a time is left out.
+    """The last queries are the test part, whoever asked; queries without a time are left out.
 
     Queries of one moment are on one side, so that the test part may be smaller than its share.
 
@@ -51,7 +51,7 @@ def split_by_time(times: Integers, among: Flags, share: float) -> tuple[NDArray[
 
 
 def split_by_hash(hashes: Hashes, among: Flags, share: float) -> NDArray[np.int8]:
-    """The queries with the largest hashes are tested: of their users, or of themselves.
+    """The queries with the largest hashes, of their users or of themselves, are the test part.
 
     Args:
         hashes: uint64; those of one user are equal.
@@ -65,7 +65,7 @@ def split_by_hash(hashes: Hashes, among: Flags, share: float) -> NDArray[np.int8
 
 
 def draw(hashes: Hashes, sizes: NDArray[np.int32], among: Flags, most: int | None) -> Flags:
-    """Whole queries of at most so many rows: the smallest hashes, up to the first that is too much.
+    """Whole queries with at most so many rows: by smallest hash, up to the first that does not fit.
 
     A larger number keeps all that a smaller one does. Nothing is topped up with smaller queries, which would
     prefer these.

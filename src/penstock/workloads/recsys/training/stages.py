@@ -1,4 +1,4 @@
-"""The stages of ``rank-train`` in order, and what they leave at the top of the run folder."""
+"""The stages of ``rank-train`` in order, and its files at the top of the run folder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Model:
 
 
 class Stages:
-    """Does one training in an open run."""
+    """Runs one training in an open run."""
 
     def __init__(self, run: penstock.Run, asked: Asked) -> None:
         self._run = run
@@ -74,7 +74,7 @@ class Stages:
         self._asked = replace(asked, weight=self._weight(asked))
 
     def do(self) -> None:
-        """Survey, bins, trees, test, and the results."""
+        """Run survey, bins, trees, test, and results."""
         self._tell_split()
         self._tell_frozen()
         self._check_fit()

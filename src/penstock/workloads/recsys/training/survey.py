@@ -1,4 +1,4 @@
-"""The first step: labels, items, users and times of all queries, and who is learnt from.
+"""The first step: labels, items, users and times of all queries, and the split.
 
 Reads the narrow columns, a row group at a time. What is as long as the table goes to mapped files.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a table.
+    """The columns to read from a table, and how to split it.
 
     Attributes:
         label: column of the labels.

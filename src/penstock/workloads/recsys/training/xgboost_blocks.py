@@ -1,4 +1,4 @@
-"""The steps that train with XGBoost, whose bins stay on disk: for tables of which not even the bins fit.
+"""The steps that train with XGBoost, whose bins stay on disk: for tables whose bins do not fit in memory.
 
 Each block reads the table again to make its bins, since XGBoost keeps none from one process to the next, and
 goes on from the model of the block before.
@@ -21,7 +21,7 @@ _MAX_BIN = 256
 
 
 def check_xgboost() -> None:
-    """Make sure that XGBoost is there, without importing it.
+    """Check that XGBoost is installed, without importing it.
 
     Raises:
         MissingExtra: it is not.
@@ -34,7 +34,7 @@ def grow_with_xgboost(
     folder: Path, *, table: str, survey: Path, sample: Path, before: Path | None, block: int, trees: int,
     growing: dict[str, Any], label: str, most: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Grow a block of trees: model.ubj, with the trees of all blocks so far.
+    """Grow a block of trees: writes model.ubj, with the trees of all blocks so far.
 
     Args: as ``grow_trees`` of LightGBM takes them.
     """

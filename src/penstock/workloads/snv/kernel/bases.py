@@ -1,4 +1,4 @@
-"""Bases of samples: the most frequent, how many there are, how a site orders them."""
+"""Bases of samples: the most frequent ones, their counts, and their order at a site."""
 
 # What numba compiles has no types that a checker could follow.
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, no-check-untyped-defs
@@ -15,7 +15,7 @@ MAJOR, FORWARD, REVERSE, F, R, TOP, SECOND, CALL, LEFT, WORK = 0, 1, 2, 3, 4, 5,
 
 @inner
 def later(a0, a1, a2, a3):
-    """The base of the largest, the later among equals; 0 when all are 0."""
+    """The base with the largest value, the later among equals; 0 if all are 0."""
     top, base = a0, 1
     if a1 >= top:
         top, base = a1, 2
@@ -28,7 +28,7 @@ def later(a0, a1, a2, a3):
 
 @inner
 def majors(reads, work):
-    """Fill the rows of the work table that are about each sample alone."""
+    """Fill the rows of the work table that depend on one sample each."""
     for s in range(reads.shape[1]):
         f0, f1, f2, f3 = reads[0, s], reads[1, s], reads[2, s], reads[3, s]
         r0, r1, r2, r3 = reads[4, s], reads[5, s], reads[6, s], reads[7, s]
@@ -46,7 +46,7 @@ def majors(reads, work):
 
 @inner
 def count_codes(codes, n):
-    """How often each code, into ``n`` (5,)."""
+    """Count each code, into ``n`` (5,)."""
     one = two = three = four = np.uint32(0)
     for s in range(len(codes)):  # comparisons and sums of 32 bits: a vector at a time
         code = codes[s]
@@ -60,7 +60,7 @@ def count_codes(codes, n):
 
 @inner
 def commonest(n):
-    """The most frequent base, the smallest among equals; 1 when there is none."""
+    """The most frequent base, the smallest among equals; 1 if there is none."""
     best, base = 0, 1
     for b in range(1, 5):
         if n[b] > best:

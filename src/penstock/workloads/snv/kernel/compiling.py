@@ -1,4 +1,4 @@
-"""How this package is compiled.
+"""Compiler options of this package.
 
 numba keeps the compiled code of a function by the date of its own file: after a change in an ``inner``
 one, touch the files that call it.

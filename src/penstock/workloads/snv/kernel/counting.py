@@ -1,4 +1,4 @@
-"""Streams of numbers: coverage counted into brackets, values made narrow."""
+"""Streaming over numbers: counts coverage into brackets, narrows values."""
 
 # What numba compiles has no types that a checker could follow.
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, no-check-untyped-defs
@@ -23,7 +23,7 @@ def _place(value, sample, low, width, below, hist, most):
 
 @compiled
 def tally(values, first, turn, samples, low, width, below, hist, most):
-    """Count coverage into the bracket of its sample.
+    """Count coverage into its sample's bracket.
 
     Args:
         values: int64, as they lie; ``first`` is the number of the first.
@@ -50,7 +50,7 @@ def tally(values, first, turn, samples, low, width, below, hist, most):
 
 @compiled
 def narrow(values, out):
-    """Write values into a narrower type, and find the lowest and the highest.
+    """Write values as a narrower type, and find the minimum and maximum.
 
     Args:
         values: int64 (n,), n at least 1.

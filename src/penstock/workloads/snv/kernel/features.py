@@ -1,4 +1,4 @@
-"""What the network sees of a position, and what the reads say against it."""
+"""The network's input for a position, and its support by the reads."""
 
 # What numba compiles has no types that a checker could follow.
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, no-check-untyped-defs
@@ -13,7 +13,7 @@ from penstock.workloads.snv.kernel.compiling import compiled, inner
 
 @compiled
 def features(counts, quals, indel, median, chosen, out):
-    """The tensor of positions.
+    """Compute the tensor of positions.
 
     Args:
         counts: int32 (positions, 8, samples).

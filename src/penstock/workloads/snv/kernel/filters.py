@@ -1,4 +1,4 @@
-"""The filters of positions, and all that the verdict needs to know of one."""
+"""The filters of positions, and what the verdict needs to know of each."""
 
 # What numba compiles has no types that a checker could follow.
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls, no-check-untyped-defs
@@ -43,7 +43,7 @@ from penstock.workloads.snv.kernel.statistics import t_test
 
 @compiled
 def first_filter(counts, keep, zero):
-    """Which positions have two major bases or more, and where samples have no reads.
+    """Which positions have two or more major bases, and how often samples have no reads.
 
     Args:
         counts: int32 (positions, 8, samples).
@@ -71,7 +71,7 @@ def first_filter(counts, keep, zero):
 
 @compiled
 def count_ties(counts):
-    """How many cells with reads have two bases or more that are equally frequent and most frequent.
+    """Count cells with reads in which two or more bases tie for most frequent.
 
     Args:
         counts: int32 (positions, 8, samples).
@@ -90,7 +90,7 @@ def count_ties(counts):
 
 @compiled
 def carriers(counts, carried):
-    """At how many positions each sample has the second most frequent major base.
+    """Count the positions at which each sample has the second most frequent major base.
 
     Args:
         counts: int32 (positions, 8, samples).
@@ -251,7 +251,7 @@ def _depth(work, median, n):
 
 @compiled
 def verdict(counts, inside, some_dropped, quality, over9, over20, median, told):
-    """All that the filters need to know of each position, for both states of the filter of low depth.
+    """Results of all filters for each position, for both states of the low-depth filter.
 
     Args:
         counts: int32 (positions, 8, samples).

@@ -14,7 +14,7 @@ from penstock.workloads.snv.kernel.compiling import inner
 
 @inner
 def t_test(mean, variance, count, mean_small, square, small):
-    """Two-sided p: of one value against a sample, or of two samples with unequal variances (Welch)."""
+    """Two-sided p value: one value against a sample, or two samples with unequal variances (Welch)."""
     of_mean = variance / count
     if small == 1:
         freedom, error = np.float64(count - 1), of_mean
@@ -30,7 +30,7 @@ def t_test(mean, variance, count, mean_small, square, small):
 
 @inner
 def incomplete_beta(a, b, x):
-    """The regularised incomplete beta function by its continued fraction (DLMF 8.17.22, Lentz)."""
+    """The regularised incomplete beta function by continued fraction (DLMF 8.17.22, Lentz)."""
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
     turned = x > (a + 1) / (a + b + 2)

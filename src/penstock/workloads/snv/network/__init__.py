@@ -1,1 +1,1 @@
-"""The network of AccuSNV: its weights, and its forward pass where few values are left and where many are."""
+"""AccuSNV's network: its weights, and forward passes for sparse and dense activations."""

@@ -1,4 +1,4 @@
-"""The network's forward pass by matrix products, for positions whose activations are not sparse.
+"""The network's forward pass by matrix products, for positions with dense activations.
 
 The samples of one position go through the layers in tiles, each with the rows of its neighbours that windows
 reach, so memory does not depend on their number. A position is computed alone, its tiles follow from the
@@ -20,7 +20,7 @@ _TILE = 256
 
 
 class DenseNetwork:
-    """The convolutions, ready to be applied.
+    """The convolutions, ready to apply.
 
     Args:
         weights: see ``weights``.

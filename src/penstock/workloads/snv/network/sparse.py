@@ -1,4 +1,4 @@
-"""The network's forward pass, float32, over the values that are not zero.
+"""The network's forward pass in float32 over non-zero values.
 
 Three convolutions along samples and features, a mean, two dense layers. After the rectifiers few values are
 left (of the second layer 6 to 11 % on real-like tables), so a row of sums is the bias plus the rows of

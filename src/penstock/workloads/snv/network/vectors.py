@@ -1,4 +1,4 @@
-"""The two inner loops of the network, in vectors that the compiler would not find by itself.
+"""The network's two inner loops, with vector instructions that the compiler would not choose by itself.
 
 A row of sums is kept in registers while rows of weights are added to it, and signs are taken as a bit mask.
 """
@@ -28,7 +28,7 @@ def _at(builder, data, offset):
 
 
 def adder(width):
-    """A function that adds rows of weights, ``width`` floats each, to a row of sums.
+    """Compile a function that adds rows of weights, ``width`` floats each, to a row of sums.
 
     ``add(sums, at, weights, index, value, first, count, second, count2, lift)``: for i from ``first``,
     ``count`` times, ``sums[at:at + width] += value[i] * weights[index[i]]``; then the same from
@@ -90,7 +90,7 @@ def _sum_rows(builder, data, totals, first, count, lift, width):
 
 
 def signs(count):
-    """A function that tells which of ``count`` floats are above 0: ``above(sums, at)``, as bits of uint64."""
+    """Compile a function that finds which of ``count`` floats are positive: ``above(sums, at)``, as bits."""
 
     @intrinsic
     def above(typing, sums, at):
@@ -112,7 +112,7 @@ def signs(count):
 
 @intrinsic
 def lowest(typing, mask):
-    """The number of the lowest bit that is set."""
+    """Index of the lowest set bit."""
     signature = types.int64(types.uint64)
 
     def generate(codegen, builder, signature, args):

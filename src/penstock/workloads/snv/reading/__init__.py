@@ -1,1 +1,1 @@
-"""A table's files: described, checked, copied where they cannot be mapped, or streamed."""
+"""Reads a table's files: described, checked, copied if they cannot be mapped, or streamed."""

@@ -34,7 +34,7 @@ _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Where an array lies.
+    """The place and layout of an array.
 
     Attributes:
         path: the file, or the folder of a Zarr array.
@@ -61,18 +61,18 @@ class Array:
 
     @property
     def label(self) -> str:
-        """For errors."""
+        """The name in errors."""
         return f"{self.path}, {self.name}" if self.name else self.path
 
     @property
     def value_order(self) -> str:
-        """The axes from the slowest to the fastest as the values come; of Zarr by its chunks."""
+        """The axes from slowest to fastest in the order of the values; for Zarr, by its chunks."""
         if self.kind != "zarr" or len(self.shape) == 1:
             return self.order
         return ("spk" if Chunked(self.path).by_sample else "psk")[: len(self.shape)]
 
     def map(self) -> NDArray[Any]:
-        """The values, mapped: axes as they lie, see ``order``.
+        """The values, memory-mapped, with axes in storage order, see ``order``.
 
         Raises:
             BadInput: the file is gone.
@@ -89,7 +89,7 @@ class Array:
             raise BadInput(f"cannot be read: {error}", file=self.label) from error
 
     def pieces(self, whole: int = 1, stop: int | None = None) -> Iterator[NDArray[Any]]:
-        """The values as they lie, piece by piece, each a multiple of ``whole`` values.
+        """The values in storage order, in pieces that are multiples of ``whole`` values.
 
         Args:
             whole: values that belong together.
@@ -121,7 +121,7 @@ class Array:
 
 
 class Arrays(Mapping[str, Array]):
-    """The arrays of a file or folder by name; each is described when it is asked for.
+    """The arrays of a file or folder by name, described on demand.
 
     So one that nobody asks for may hold what is never read, Python objects for example.
 

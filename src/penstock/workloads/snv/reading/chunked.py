@@ -1,4 +1,4 @@
-"""Zarr arrays, by the zarr package: opened, and gone through without decoding chunks again and again.
+"""Zarr arrays, by the zarr package: read such that no chunk is decoded again and again.
 
 Covers both ways through an array of samples and positions: some positions of all samples at a time, or sample
 by sample where chunks hold so many positions that the first way would decode each of them many times.
@@ -48,7 +48,7 @@ class Chunked:
             self.opened: Any = zarr.open(path, mode="r")
 
     def names(self) -> list[str]:
-        """Of the arrays of a group, without opening them; of an array itself, an empty one."""
+        """Names of a group's arrays, without opening them; for an array, a single empty name."""
         if hasattr(self.opened, "shape"):
             return [""]
         marks = (".zarray", "zarr.json")
@@ -56,18 +56,18 @@ class Chunked:
         return [each.name for each in folders if any((each / mark).exists() for mark in marks)]
 
     def read(self, place: Any) -> NDArray[Any]:
-        """The values at a place, as they are indexed."""
+        """The values at an index."""
         with _reading(self._path):
             return np.asarray(self.opened[place])
 
     def planes(self, samples: slice, positions: slice) -> NDArray[Any]:
-        """Part of an array of samples, positions and, where there is one, the axis of planes."""
+        """Part of an array of samples, positions and, if there is one, the axis of planes."""
         rest = (slice(STATISTICS),) if self.opened.ndim == 3 else ()
         return self.read((samples, positions, *rest))
 
     @property
     def step(self) -> int:
-        """Positions of all samples to read at once: those of a chunk, where memory has room for them."""
+        """Positions to read at once for all samples: those of a chunk, if memory allows."""
         planes = min(self.opened.shape[2], STATISTICS) if self.opened.ndim == 3 else 1
         most = _AT_ONCE // (max(self.opened.shape[0], 1) * planes * 8)
         return int(max(min(self.opened.chunks[1], most), 1))

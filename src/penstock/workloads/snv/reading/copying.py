@@ -1,4 +1,4 @@
-"""A large member read as it lies, checked, and copied narrow into a file that can be mapped.
+"""Reads a large member in storage order, checks it, and copies it narrow into a file that can be mapped.
 
 The copy has the order of the file, and values of 8 or 16 bits where they suffice.
 """
@@ -36,7 +36,7 @@ _STEP = 1 << 18
 
 
 class NoRoom(Exception):
-    """The disk has no room for a copy."""
+    """The disk has too little space for a copy."""
 
 
 def check(name: str, array: Array) -> None:
@@ -207,7 +207,7 @@ _Check = Callable[[Array, "NDArray[Any]", int, int, int], None]
 
 
 def bounds(piece: NDArray[Any]) -> tuple[int, int]:
-    """The lowest and the highest value; 0 and 0 of none."""
+    """The minimum and maximum; 0 and 0 of no values."""
     return (int(piece.min()), int(piece.max())) if len(piece) else (0, 0)
 
 

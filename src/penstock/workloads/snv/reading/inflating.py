@@ -1,4 +1,4 @@
-"""Deflated members of .npz files as streams: inflated from their beginning, exactly as far as is asked.
+"""Deflated members of .npz files as streams: inflated from the beginning, exactly as far as needed.
 
 A deflated stream cannot be entered in the middle. It can be read once (by isal, where that is installed), or
 by several cursors: a pass over it leaves a copy of the inflater wherever one is to begin (by zlib, whose
@@ -59,17 +59,17 @@ class Inflater:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def skip(self, count: int) -> None:
-        """Inflate and forget."""
+        """Inflate and discard."""
         while count:
             count -= len(self._some(min(count, _SKIP)))
 
     def count_in(self, data: bytes) -> bytes:
-        """Count bytes that were read into the checksum."""
+        """Add bytes that were read to the checksum."""
         self._crc = self._crc32(data, self._crc)
         return data
 
     def check(self, crc: int) -> None:
-        """Compare the checksum, when all that was read was counted in.
+        """Compare the checksum, if all that was read was added.
 
         Raises:
             BadInput: it is another one.
@@ -78,7 +78,7 @@ class Inflater:
             raise BadInput("is damaged: its checksum does not match", file=self._label)
 
     def copy(self) -> Inflater:
-        """Another one that goes on from the same place."""
+        """An independent inflater at the same position."""
         other = object.__new__(Inflater)
         other.__dict__.update(self.__dict__)
         other._stream = self._stream.copy()
@@ -110,7 +110,7 @@ class Inflater:
 
 
 def cursors(inflater: Inflater, starts: Sequence[int]) -> Iterator[Inflater]:
-    """A copy of an inflater at each of some places, in one pass up to the last of them.
+    """A copy of an inflater at each of some offsets, in one pass up to the last of them.
 
     Args:
         inflater: at its beginning; can be copied.

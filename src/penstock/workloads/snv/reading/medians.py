@@ -1,4 +1,4 @@
-"""The median coverage of each sample, exactly, by counting."""
+"""The median coverage of each sample, exact, by counting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BINS = 2048
 def medians(
     array: Array, columns: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The median coverage of each sample, exactly, by counting; and the coverage at some columns.
+    """The median coverage of each sample, exact, by counting; and the coverage at some columns.
 
     Args:
         array: (samples, genome length), whole numbers.

@@ -1,4 +1,4 @@
-"""The rows (positions) of a table's large members: mapped, out of streams in lockstep, or out of Zarr.
+"""Rows (positions) of a table's large members: mapped, from streams in lockstep, or from Zarr.
 
 What can be mapped is entered anywhere. A member that stays deflated is a stream in which the values of one
 position lie far apart: its planes (or, in C order, its samples) follow each other. A cursor in each of them
@@ -28,12 +28,12 @@ class Rows(Protocol):
     """Reads positions of a member."""
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Some positions, by their numbers, ascending: (planes, positions, samples)."""
+        """Some positions, by ascending numbers: (planes, positions, samples)."""
         ...
 
 
 def open_rows(array: Array, planes: int) -> Rows:
-    """A reader of the first planes of a member; 1 where it has no axis of planes."""
+    """A reader for the first planes of a member; 1 if it has no axis of planes."""
     if array.kind == "deflated":
         return _Streamed(array, planes)
     return _Zarr(array, planes) if array.kind == "zarr" else _Mapped(array, planes)

@@ -1,1 +1,1 @@
-"""What a run leaves: positions, the final table, the tensor, pictures."""
+"""The results of a run: positions, the final table, the tensor, pictures."""

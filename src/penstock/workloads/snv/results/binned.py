@@ -1,4 +1,4 @@
-"""Positions counted along the genome, for the picture: in batches, into bins whose number is bounded."""
+"""Positions counted along the genome, for the picture: in batches, into a bounded number of bins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROWS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Binned:
-    """The positions of a run.
+    """Counts of a run's positions.
 
     Attributes:
         start: first base of the first bin, a multiple of the width.
@@ -44,7 +44,7 @@ class Binned:
 
     @property
     def edges(self) -> NDArray[np.int64]:
-        """Where the bins begin, and where the last one ends; int64 (bins + 1,)."""
+        """The bins' left edges, and the last right edge; int64 (bins + 1,)."""
         return self.start + self.width * np.arange(self.fates.shape[1] + 1)
 
     @property

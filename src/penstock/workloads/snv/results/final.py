@@ -46,7 +46,7 @@ Piece = tuple[int, bytes, int, int]
 
 @dataclass(frozen=True)
 class PackBlock:
-    """Compress a block of kept positions of all samples.
+    """Compresses a block of kept positions of all samples.
 
     Args:
         p: where the positions of the table lie.
@@ -65,7 +65,7 @@ class PackBlock:
     rescues: bool = False
 
     def warming(self) -> str:
-        """What to say before it is compiled."""
+        """A note to print before code is compiled; empty if none will be."""
         return compiling.note(Path(__file__).parents[1] / "kernel" / "features.py", "read_support")
 
     def warm(self) -> None:
@@ -75,7 +75,7 @@ class PackBlock:
         )
 
     def __call__(self, block: Block, *, kept: Any, network: Any = None) -> dict[str, Any]:
-        """Its pieces in the order of the planes, and for which positions the reads alone speak.
+        """The block's pieces in the order of planes, and the positions supported by the reads alone.
 
         Args:
             block: of all samples, with quals and indels.
@@ -108,7 +108,7 @@ class PackBlock:
 
 
 def read_support(block: Block) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """The major bases of all samples, and for which positions their reads alone speak.
+    """All samples' major bases, and the positions supported by their reads alone.
 
     Args:
         block: of all samples of the file.
@@ -148,7 +148,7 @@ def _lines(
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTable:
-    """Keeps the pieces of blocks, and makes the final table of them.
+    """Keeps the pieces of blocks, and assembles the final table from them.
 
     Members, dtypes and meaning are those of the tool's own final table, in Fortran order; ``prob`` and
     ``label`` are left out where there is no network, and so are the positions of a block that was set aside.
@@ -171,7 +171,7 @@ class FinalTable:
         """Nothing to prepare."""
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """One part: the pieces as they come, then where each begins."""
+        """Write one part: the pieces as they come, then the offset of each."""
         path = folder / part_name(batch, ".pieces")
         index = np.zeros((self.grain, _PLANES), _INDEX)
         with penstock.atomic(path) as draft, open(draft, "wb") as file:
@@ -183,7 +183,7 @@ class FinalTable:
         return Receipt(parts=(kept(path, folder),))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """Put the parts together.
+        """Assemble the parts.
 
         Raises:
             ResultsDamaged: a part is not what was kept.

@@ -1,4 +1,4 @@
-"""The picture of a run: where the positions are, what became of them, and how deep the samples are.
+"""The picture of a run: positions along the genome, their verdicts, and the samples' depths.
 
 matplotlib is used without pyplot and without the settings of the machine: the same run draws the same bytes.
 Lengths are in inches, the figure being as wide as two columns of a journal.
@@ -66,7 +66,7 @@ _UNDATED: dict[str, dict[str, Any]] = {
 
 
 class Sample(NamedTuple):
-    """A sample as it is shown."""
+    """A sample as drawn."""
 
     name: str
     median: float
@@ -103,7 +103,7 @@ def draw_run(folder: Path, *, results: Path, kind: str) -> None:
 
 
 def formats_of(given: str | Sequence[str]) -> list[str]:
-    """The formats that are asked for, in order, if they can be drawn.
+    """The requested formats, in order, after checking that they can be drawn.
 
     Raises:
         UsageError: there is no such format.

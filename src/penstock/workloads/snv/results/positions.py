@@ -1,4 +1,4 @@
-"""What became of each position, as a table of its own."""
+"""The verdict on each position, as a table of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_KNOWN = np.uint8(NOT_KNOWN)
 def write_positions(
     path: Path, p: Array, settled: Path, network: Any, rows: int, support: Any, support_rows: int
 ) -> None:
-    """One row for each position of the table: pos, kept, removed_by, gap, prob, label, read_support.
+    """Write one row per position of the table: pos, kept, removed_by, gap, prob, label, read_support.
 
     Args:
         path: of the Parquet file.

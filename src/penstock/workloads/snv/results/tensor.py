@@ -27,7 +27,7 @@ _CELL = 8 * 4 * 4
 
 
 def chunk_shape(samples: int) -> tuple[int, int]:
-    """Positions and samples of a chunk: as many positions as 16 MiB hold, of all samples where they fit."""
+    """Positions and samples of a chunk: as many positions as fit in 16 MiB, for all samples if possible."""
     cells = CHUNK // _CELL
     return max(cells // max(samples, 1), 1), max(min(samples, cells), 1)
 
@@ -45,12 +45,12 @@ class TensorZarr:
     shape: tuple[int, int]
 
     def open(self, folder: Path, items: int) -> None:
-        """Describe the array."""
+        """Write the array's metadata."""
         with penstock.atomic(folder / "zarr.json") as draft:
             draft.write_text(json.dumps(self._description([]), indent=1) + "\n", encoding="utf-8")
 
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
-        """Write the files of one chunk of positions."""
+        """Write the chunk files of one block of positions."""
         import numpy as np
         import pyarrow as pa
 
@@ -79,7 +79,7 @@ class TensorZarr:
         return Receipt(parts=tuple(parts))
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
-        """List the chunks that are not there."""
+        """List the missing chunks."""
         holes = [batch.start for batch, receipt in receipts if not receipt.parts]
         sweep(folder, "zarr.json")
         with penstock.atomic(folder / "zarr.json") as draft:

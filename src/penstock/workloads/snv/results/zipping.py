@@ -1,4 +1,4 @@
-"""An .npz file put together from members that were deflated piece by piece, in any process.
+"""Assembles an .npz file from members that were deflated piece by piece, in any process.
 
 A deflated piece that ends with a full flush can be followed by another, and checksums of pieces combine to
 that of the whole, so compressing needs no one who sees all of it. Sizes are 64-bit everywhere (ZIP64).
@@ -31,7 +31,7 @@ _LARGE = 0xFFFFFFFF
 
 
 def deflate(data: Any) -> tuple[bytes, int]:
-    """Compress a piece, by zlib-ng where it is installed; also tell its checksum.
+    """Compress a piece, with zlib-ng if it is installed; returns its checksum too.
 
     zlib-ng 2.3.3 gave the same bytes on an EPYC (AVX2) and on qemu's Nehalem, Westmere and Haswell; none with
     AVX-512 was tried. isal did not (1.9.1): its level 3 gives others where there is no AVX2, and its levels 1
@@ -52,7 +52,7 @@ def _library() -> tuple[Any, int]:
 
 
 def combine(first: int, second: int, length: int) -> int:
-    """The checksum of two pieces behind each other, the second of ``length`` bytes."""
+    """The checksum of two concatenated pieces, the second of ``length`` bytes."""
     return _times(first, _power(length)) ^ second
 
 
@@ -109,7 +109,7 @@ class NpzWriter:
             self._finish()
 
     def begin(self, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
-        """A member: an array whose values will follow in Fortran order."""
+        """Begin a member: an array whose values will follow in Fortran order."""
         entry = _Entry(f"{name}.npy".encode(), self._file.tell())
         self._entries.append(entry)
         self._file.write(self._local(entry))
@@ -119,20 +119,20 @@ class NpzWriter:
         self.add_plain(header.getvalue())
 
     def add_plain(self, data: Any) -> None:
-        """Bytes of the member that are not compressed yet."""
+        """Append uncompressed bytes to the member."""
         packed, crc = deflate(data)
         self._file.write(packed)
         self._count(crc, len(packed), memoryview(data).nbytes)
 
     def add(self, descriptor: int, at: int, packed: int, size: int, crc: int) -> None:
-        """A deflated piece that lies in another file."""
+        """Append a deflated piece from another file."""
         self._file.flush()
         append(self._file.fileno(), descriptor, at, packed)
         self._file.seek(0, os.SEEK_END)
         self._count(crc, packed, size)
 
     def end(self) -> None:
-        """The member is whole."""
+        """Finish the member."""
         entry = self._entries[-1]
         self._file.write(_END)
         entry.packed += len(_END)
@@ -170,7 +170,7 @@ class NpzWriter:
 
 
 def append(target: int, source: int, at: int, count: int) -> None:
-    """Copy bytes of a file to the end of another, within the kernel.
+    """Append bytes of one file to another, within the kernel.
 
     Raises:
         OSError: the disk is full, or the source ends before.
