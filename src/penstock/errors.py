@@ -2,14 +2,14 @@
 
     PenstockError
     ├── UsageError           an option or argument that makes no sense; a ValueError too
-        ├── CannotFit            the memory is not available
+    ├── CannotFit            the memory is not available
     │   ├── ItemTooLarge     one item alone needs more than one worker may use; a MemoryError too
     │   └── NoBudget         the budget is under the smallest possible
     ├── RunFailed            the run ended early; carries the report so far and how to resume
     │   ├── WorkerDied       a worker was killed or crashed on the same item again and again
     │   ├── FunctionRaised   your function raised; its exception is the __cause__
     │   ├── Stalled          no CPU and no I/O, or over ``timeout=``
-        │   ├── CannotKeep       a result has a type or size that its sink does not accept
+    │   ├── CannotKeep       a result has a type or size that its sink does not accept
     │   ├── ResultsDamaged   a file of the results is gone, or its content has changed
     │   └── StorageFailed    the run folder cannot be written; quotes the system's error
     │       └── DiskFull     it is full
@@ -20,7 +20,7 @@
     │   └── RunLocked        another process is running in this folder
     ├── RunTakenOver         another process has taken the folder over; this one wrote nothing more
     ├── BadInput             the file, the place in it, what was expected
-        ├── PluginError          a source, sink or other plug-in that cannot be loaded, or violates its protocol
+    ├── PluginError          a source, sink or other plug-in that cannot be loaded, or violates its protocol
     │   ├── UnknownPlugin    lists the known names
     │   └── MissingExtra     names the extra to install
     └── PenstockBug          should never happen; asks for a report

@@ -44,13 +44,13 @@ Exit codes:
     0  done
     1  failed
     2  wrong usage
-    3  cannot fit the budget; the message says the smallest that would
+    3  cannot fit the budget; the message names the smallest that would do
     4  bad input
     5  done, with some items set aside
-  130  interrupted by Ctrl-C; 143 by SIGTERM: `penstock resume DIR` goes on
+  130  interrupted by Ctrl-C; 143 by SIGTERM: continue with `penstock resume DIR`
 
 \b
-Sizes have a unit: 12GiB is 12 x 2^30, 12GB is 12 x 10^9, 12G is read as 12GiB."""
+Sizes have a unit: 12GiB is 12 x 2^30, 12GB is 12 x 10^9, 12G means 12GiB."""
 
 
 class Verbs(click.Group):
@@ -184,11 +184,11 @@ def main() -> None:
     """Run memory-hungry Python jobs inside a fixed memory budget, so that they finish.
 
     \b
-    penstock limits                                  what holds this process, and who set it
+    penstock limits                                  which limits apply here, and who set them
     penstock plan codons genomes/*.fa.gz             try a few items, run nothing
     penstock run codons genomes/*.fa.gz --into runs/codons --budget 2GiB
     penstock run mycode.py:job --into runs/mine      your own Job
-    penstock resume runs/codons                      go on after anything
-    penstock watch runs/codons                       see how it goes, from another terminal
-    penstock ls runs                                 the runs there, and what became of them
+    penstock resume runs/codons                      continue after any interruption
+    penstock watch runs/codons                       follow it from another terminal
+    penstock ls runs                                 the runs there, and their outcomes
     """

@@ -36,7 +36,7 @@ _PLAIN_SECONDS = 30.0
     type=click.Choice(["kill", "warn"]),
     default="kill",
     show_default=True,
-    help="Over a --budget: end the command before the kernel does, or only say so.",
+    help="Over a --budget: kill the command before the kernel does, or only warn.",
 )
 @click.option(
     "--into",
@@ -48,23 +48,23 @@ _PLAIN_SECONDS = 30.0
 @click.option(
     "--rescue",
     is_flag=True,
-    help="For a Python script: its process pools (concurrent.futures, multiprocessing, joblib) are ours, "
-    "and keep to the budget.",
+    help="For a Python script: replace its process pools (concurrent.futures, multiprocessing, joblib) by "
+    "ours, which stay inside the budget.",
 )
 @click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
-    help="Stay until what the command left running in the background has ended too.",
+    help="Wait until what the command left running in the background has ended too.",
 )
 @click.option(
     "--json",
     "as_json",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write there what it needed and how it ended, as one JSON object.",
+    help="Write what it needed and how it ended, as one JSON object.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing unless it was killed.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing unless it was killed.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD ...")
 def exec(  # noqa: A001 - the verb's name
     command: tuple[str, ...],

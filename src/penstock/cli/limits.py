@@ -21,13 +21,13 @@ SCHEMA = 1
 
 @click.command()
 @click.option("--budget", default="auto", metavar="SIZE", help="What a run would ask for: 12GiB, 80%, auto.")
-@click.option("--per-worker", metavar="SIZE", help="Say how many workers of this size would fit: 1.5GiB.")
+@click.option("--per-worker", metavar="SIZE", help="Show how many workers of this size would fit: 1.5GiB.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def limits(budget: str, per_worker: str | None, as_json: bool) -> None:
     """Show what limits memory here, who set it, and the budget.
 
-    Looks at every control group that holds this process, the batch system's variables, the limits
-    on one process, and the machine. Says how a run's memory is measured here, and what cannot be seen.
+    Reads every control group that contains this process, the batch system's variables, the per-process
+    limits, and the machine. Says how a run's memory is measured here, and what cannot be seen.
     """
     each = None if per_worker is None else parse_size(per_worker)
     ours = tree_memory()

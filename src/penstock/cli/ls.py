@@ -70,12 +70,12 @@ class Listed:
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per run.")
 def ls(folder: Path, as_json: bool) -> None:
     """List the runs in DIR and below, each with its outcome.
 
-    Outcome, items, measured peak and budget, time: as the report of each says. The last written comes last.
-    `penstock report` shows one, also where it was killed and left no report.
+    Shows outcome, items, measured peak and budget, and time, from the report of each. The last written comes
+    last. `penstock report` shows one run, even if it was killed and left no report.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not there, or is no folder")

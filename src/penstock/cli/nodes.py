@@ -26,7 +26,7 @@ SCHEMA = 1
         *options.budget()[:1],
         click.Option(
             ["--into", "into"], metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-            help="Ask also whether each node sees this folder.",
+            help="Also ask whether each node sees this folder.",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
     ]
@@ -34,7 +34,7 @@ SCHEMA = 1
 def nodes(cluster: str, wait: str, budget: str, into: Path | None, as_json: bool) -> None:
     """Show the nodes that a cluster would give: budget and who set it, cores, version, the folder.
 
-    Jobs of a batch system are submitted for it, and ended again. Exit code 1 where no node could work.
+    Jobs of a batch system are submitted for this, and cancelled again. Exit code 1 if no node could work.
     """
     found = on_nodes.find(cluster, "local")
     assert found is not None

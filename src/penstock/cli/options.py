@@ -66,11 +66,11 @@ def budget() -> list[click.Option]:
         ),
         click.Option(
             ["--workers", "workers"], type=click.IntRange(min=1), metavar="N",
-            help="Workers at once; the plan chooses when not given.",
+            help="The most workers at once; by default the plan chooses.",
         ),
         click.Option(
             ["--call", "call"], type=click.IntRange(min=1), metavar="N",
-            help="At most so many items a call; the plan chooses when not given.",
+            help="The most items per call; by default the plan chooses.",
         ),
     ]  # fmt: skip
 
@@ -79,7 +79,7 @@ def system() -> click.Option:
     """The batch system or container in whose words advice is given."""
     return click.Option(
         ["--for", "system"], type=click.Choice(advice.SYSTEMS),
-        help="Say what to ask this system for next time; by default the one that this runs in.",
+        help="Word the advice for next time for this system; by default the one it runs in.",
     )  # fmt: skip
 
 
@@ -88,12 +88,12 @@ def cluster(*, required: bool = False) -> list[click.Option]:
     return [
         click.Option(
             ["--cluster", "cluster"], metavar="CLUSTER", required=required,
-            help="Have nodes of a cluster work the items, each in its own budget: local:2, dask://HOST:8786, "
-            "dask:scheduler.json, slurm:4,memory=64GiB,cores=16 (experimental).",
+            help="Work on the items on the nodes of a cluster, each in its own budget: local:2, "
+            "dask://HOST:8786, dask:scheduler.json, slurm:4,memory=64GiB,cores=16 (experimental).",
         ),
         click.Option(
             ["--wait", "wait"], default="5min", show_default=True, metavar="TIME", callback=_duration,
-            help="How long to go on without any node of the cluster.",
+            help="How long to wait without any node of the cluster.",
         ),
     ]  # fmt: skip
 
@@ -104,27 +104,27 @@ def running() -> list[click.Option]:
         *cluster(),
         click.Option(
             ["--set-aside", "set_aside"], callback=_number_or_all, metavar="N|all",
-            help="Finish although up to N items (or any number) cannot be done; exit code 5 then.",
+            help="Succeed although up to N items (or any number) cannot be done; the exit code is then 5.",
         ),
         click.Option(
             ["--accept-changes", "accept_changes"], is_flag=True,
-            help="Go on although the code or the options have changed; what is done is kept as it is.",
+            help="Continue although the code or the options have changed; what is done is kept unchanged.",
         ),
         click.Option(
-            ["--retry-set-aside", "retry_set_aside"], is_flag=True, help="Try the items set aside once more."
+            ["--retry-set-aside", "retry_set_aside"], is_flag=True, help="Retry the items set aside earlier."
         ),
         click.Option(
             ["--history/--no-history", "history"], default=True,
-            help="Begin with what earlier runs of the same function took, and keep that for later ones.",
+            help="Start from what earlier runs of the same function took, and save it for later ones.",
         ),
         click.Option(
             ["--exit-zero", "exit_zero"], is_flag=True,
-            help="Exit with 0 also when items were set aside, for schedulers that take 5 for a failure.",
+            help="Exit with 0 even if items were set aside, for schedulers that take 5 for a failure.",
         ),
         system(),
-        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Say nothing but errors."),
+        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Print errors only."),
         click.Option(
-            ["-v", "--verbose", "verbose"], count=True, help="Say what goes wrong as it does; -vv: all."
+            ["-v", "--verbose", "verbose"], count=True, help="Print failures as they happen; -vv: everything."
         ),
     ]  # fmt: skip
 

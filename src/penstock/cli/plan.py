@@ -37,8 +37,7 @@ def _ours() -> list[click.Option]:
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
         click.Option(
             ["--grow", "growth"], callback=_growth, metavar="items=N,size=N",
-            help="Try nothing: what if there were N times the items, each N times as large? By what the last "
-            "run took.",
+            help="Try nothing: plan for N times the items, each N times as large, from what the last run took.",
         ),
         click.Option(
             ["-v", "--verbose", "verbose"], is_flag=True, help="Say why there are not more workers."
@@ -177,7 +176,7 @@ class _Planned(Targets):
 def plan() -> None:
     """Try a few items, print the plan, run nothing.
 
-    The items are tried in a child process and their output is thrown away. With --grow, or of the folder of a
-    run, nothing is tried: the plan goes by what the last run took. With --cluster, who is there is asked, and
-    the plan says what becomes of it on these nodes, by what the items took here.
+    The items are tried in a child process and their output is discarded. With --grow, or for the folder of a
+    run, nothing is tried: the plan is made from what the last run took. With --cluster, the nodes are asked
+    for, and the plan says how the run would go on them, from what the items took here.
     """

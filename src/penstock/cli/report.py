@@ -38,15 +38,15 @@ _FACTS = 1 << 20
 @options.with_options([options.system()])
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line for each batch and each item set aside.")
-@click.option("--page", is_flag=True, help="Draw report.html anew, as after a run that was killed.")
+@click.option("--page", is_flag=True, help="Redraw report.html, for example after a run was killed.")
 def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: bool) -> None:
     """Show what the run in DIR did, in numbers.
 
-    Memory against the budget, failures, items set aside. Works while it runs, and after it was
+    Memory against the budget, failures, items set aside. Works during the run, and after it was
     killed: then it says when the run died, at what memory, at which items, and what was lost.
 
     With --csv: first and last item, how many of them are kept, peak in bytes, seconds, attempts and
-    outcome of each batch, and a row for each item set aside, for a table of your own.
+    outcome of each batch, and a row for each item set aside, for tables of your own.
     """
     events = folder / layout.STATE / layout.EVENTS
     if not events.is_file():

@@ -18,7 +18,7 @@ def _ours() -> list[click.Option]:
     ours = [*options.budget(), *options.running()]
     for option in ours:
         if option.name == "budget":
-            option.show_default = "as last asked for"
+            option.show_default = "as last time"
     return ours
 
 
@@ -27,18 +27,17 @@ def _ours() -> list[click.Option]:
 @click.option(
     "--trust",
     is_flag=True,
-    help="Run the file that the folder names even if it lies in it, or others may write it.",
+    help="Run the file that the folder names even if it is inside the folder, or others may write to it.",
 )
 @options.with_options(_ours())
 def resume(folder: Path, trust: bool, **values: Any) -> None:
-    """Go on with the run in DIR, from what is done.
+    """Continue the run in DIR from what is done.
 
-    With the budget, the workers and the items that may be set aside as last asked for, unless others
-    are given here: the results are the same. A run that a script made goes on when the script is run
-    again.
+    Uses the last budget, number of workers and --set-aside, unless you give others: the results are the
+    same. To resume a run that a script made, run the script again.
 
-    The folder names the file with the code of a job, which is told before it runs. A file inside the folder
-    itself, or one that somebody else could have written, runs only with --trust.
+    The folder names the file with the code of a job, which is printed before it runs. A file inside the
+    folder itself, or one that somebody else could have written, runs only with --trust.
     """
     found = target.read(folder)
     if not trust:

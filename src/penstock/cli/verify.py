@@ -19,9 +19,9 @@ from penstock.record.verify import verify as verify_folder
 def verify(folder: Path, as_json: bool) -> None:
     """Read the run in DIR again, and say whether everything holds.
 
-    The journal, every part against the size and digest of its receipt, items done + set aside =
-    items, no part without a receipt, peak against budget. Exit code 0 only when all hold, 1 with
-    each fault named, 2 for a folder that is no run. Changes nothing, and needs none of your code.
+    Checks the journal, every part against the size and digest in its receipt, items done + set aside =
+    items, no part without a receipt, peak against budget. Exit code 0 only if everything holds, 1 with
+    each fault named, 2 for a folder that is not a run. Changes nothing, and needs none of your code.
     """
     if not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))

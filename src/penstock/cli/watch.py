@@ -40,17 +40,17 @@ _PLAIN_SECONDS = 30.0
     show_default=True,
     help="Wait for a run to begin in DIR, and for one that was interrupted or died to be resumed.",
 )
-@click.option("--page", is_flag=True, help="Serve the page of the run as it grows, on 127.0.0.1 alone.")
+@click.option("--page", is_flag=True, help="Serve the page of the run as it grows, on 127.0.0.1 only.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port of that page; a free one by default."
 )
 def watch(folder: Path, wait: bool, page: bool, port: int) -> None:
     """Watch the run in DIR, from another terminal or machine, until it is done.
 
-    Items, workers, memory against the budget and the last failures, from the files in DIR: the run is not
-    asked anything, and Ctrl-C leaves it alone. It goes on through a resume. With --page a browser shows it;
-    from elsewhere by `ssh -L 8000:127.0.0.1:PORT`. Exits with the run's own code
-    (with 5 where items were set aside, also of a run with --exit-zero).
+    Shows items, workers, memory against the budget and the last failures, from the files in DIR: the run is
+    not involved, and Ctrl-C does not affect it. Continues through a resume. With --page a browser shows it;
+    from elsewhere use `ssh -L 8000:127.0.0.1:PORT`. Exits with the run's own code
+    (5 if items were set aside, also for a run with --exit-zero).
     """
     if not wait and not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))
