@@ -37,7 +37,7 @@ def _ours() -> list[click.Option]:
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."),
         click.Option(
             ["--grow", "growth"], callback=_growth, metavar="items=N,size=N",
-            help="Try nothing: plan for N times the items, each N times as large, from what the last run took.",
+            help="Try nothing: plan N times the items, each N times as large, from what the last run took.",
         ),
         click.Option(
             ["-v", "--verbose", "verbose"], is_flag=True, help="Say why there are not more workers."

@@ -23,7 +23,8 @@ from penstock import discover, drafts, registry, storage
 from penstock import events as ev
 from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Refused, Returned, Sequential
 from penstock.backends.frames import Unpacker, pack, packed
-from penstock.clusters.delivered import delivered
+from penstock.budget import Budget
+from penstock.clusters.delivered import Delivered, delivered
 from penstock.clusters.far import Beat, Hello, HostUnsuited, Parcel
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import from_json
@@ -32,6 +33,7 @@ from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.stage import Stage
+from penstock.engine.worker.main import Setup
 from penstock.engine.worker.process import THREAD_VARIABLES
 from penstock.errors import UsageError
 from penstock.files import digest_of
@@ -113,41 +115,22 @@ class Engine:
         self._told = False
         self._learnt = 0
         """How many calls had been measured when it was told last what they took."""
+        self._source: Delivered | None = None
+        """The job's source, where it carries its items."""
         self._stage: Stage | None = None
         self._loop = self._make_loop(hello)
         threading.Thread(target=self._hear, name="penstock-node", daemon=True).start()
 
     def _make_loop(self, hello: Hello) -> Loop:
-        import cloudpickle
-
         options = hello.options
         os.umask(options.umask)
-        own = options.drafts / hello.token
-        setup = pickled = cloudpickle.loads(_read(hello.job, hello.digest, own))
-        # A stage of reducers alone has no folder of results.
-        there = next(path for path in (pickled.folder, *pickled.folder.parents) if path.exists())
-        if own.stat().st_dev != there.stat().st_dev:
-            raise HostUnsuited(
-                f"{socket.gethostname()} has {pickled.folder} on another file system than {own}: nothing "
-                "could be renamed into it"
-            )
-        _check_code(options.code)
-        drafts.make_in(own)
-        setup = replace(pickled, drafts=own)
+        setup = _load_job(hello)
         found = discover.discover(hello.budget)
         cores = hello.cores or discover.cpus()
         workers = min(options.workers or cores, cores)
-        self._backend = registry.load("backend", "local")()
-        source = setup.source
-        alone = workers == 1 or (isinstance(source, Sequential) and len(source.starts()) == 1)
-        threads = str(min(cores, options.threads or cores) if alone else 1)
-        self._backend.open(
-            cloudpickle.dumps(setup, protocol=5),
-            dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
-            hello.log,
-        )
-        self._source = delivered(source) if isinstance(source, Carried) else None
-        if self._source is not None:
+        self._backend = _open_backend(setup, hello, workers, cores)
+        if isinstance(setup.source, Carried):
+            self._source = delivered(setup.source)
             setup = replace(setup, source=self._source)
         wishes = Wishes(
             workers=workers, call=options.call, fixed_call=setup.fixed_call,
@@ -169,11 +152,7 @@ class Engine:
             Ledger(self, self._emit, "", setup.state_dir),
             journal.Past(done=Intervals([(0, setup.items)]), opened=True),
         )
-        as_told = hello.origin and found.budget.bytes == hello.budget
-        origin = hello.origin if as_told else found.budget.origin
-        warming = "" if setup.private else _warming(setup.function)
-        log = hello.log.name if hello.log is not None else ""
-        self._node = Node(socket.gethostname(), found.budget.bytes, origin, cores, warming=warming, log=log)
+        self._node = _describe(setup, hello, found.budget, cores)
         return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
 
     # ------------------------------------------------------------------ the thread that listens
@@ -287,6 +266,53 @@ class Engine:
             if held.lease.start <= item < held.lease.stop:
                 return held
         return None
+
+
+def _load_job(hello: Hello) -> Setup:
+    """The job, unpickled and ready for this host, whose drafts go to the node's own folder.
+
+    Raises:
+        HostUnsuited: this host cannot work on it.
+    """
+    import cloudpickle
+
+    own = hello.options.drafts / hello.token
+    setup: Setup = cloudpickle.loads(_read(hello.job, hello.digest, own))
+    # A stage of reducers alone has no folder of results.
+    there = next(path for path in (setup.folder, *setup.folder.parents) if path.exists())
+    if own.stat().st_dev != there.stat().st_dev:
+        raise HostUnsuited(
+            f"{socket.gethostname()} has {setup.folder} on another file system than {own}: nothing "
+            "could be renamed into it"
+        )
+    _check_code(hello.options.code)
+    drafts.make_in(own)
+    return replace(setup, drafts=own)
+
+
+def _open_backend(setup: Setup, hello: Hello, workers: int, cores: int) -> Any:
+    """The local backend, open for the job; a single worker may use all cores."""
+    import cloudpickle
+
+    source = setup.source
+    alone = workers == 1 or (isinstance(source, Sequential) and len(source.starts()) == 1)
+    threads = str(min(cores, hello.options.threads or cores) if alone else 1)
+    backend = registry.load("backend", "local")()
+    backend.open(
+        cloudpickle.dumps(setup, protocol=5),
+        dict.fromkeys((name for name in THREAD_VARIABLES if name not in os.environ), threads),
+        hello.log,
+    )
+    return backend
+
+
+def _describe(setup: Setup, hello: Hello, budget: Budget, cores: int) -> Node:
+    """This node, as its parent knows it."""
+    as_told = hello.origin and budget.bytes == hello.budget
+    origin = hello.origin if as_told else budget.origin
+    warming = "" if setup.private else _warming(setup.function)
+    log = hello.log.name if hello.log is not None else ""
+    return Node(socket.gethostname(), budget.bytes, origin, cores, warming=warming, log=log)
 
 
 def _warming(function: Any) -> str:

@@ -16,6 +16,7 @@ from penstock.engine.parent.stage import Stage
 from penstock.errors import UsageError
 from penstock.files import digest_of
 from penstock.meter import Meter
+from penstock.record.folder import RunFolder
 from penstock.record.job_key import imported_code
 from penstock.runs.context import RunContext
 from penstock.runs.stage_run import StageRun
@@ -94,14 +95,13 @@ class OnNodes:
     def work(self, current: StageRun, stage: Stage) -> None:
         """Have the items of a prepared stage worked by nodes. Raises as :meth:`Lead.run`."""
         context, place = self._context, self._place
+        folder = _Owned(context.folder, place, current.state_dir)
         lead = Lead(
             stage,
             self._cluster,
-            fence=lambda token: self._fence(token, current.state_dir),
+            folder=folder,
             collect=current.collect(),
             interrupts=context.interrupts,
-            beat=context.folder.beat,
-            awake=context.folder.awake,
             numbers=self._numbers,
             patience=context.options.wait,
         )
@@ -117,7 +117,7 @@ class OnNodes:
         finally:
             self._cluster.close()
             self.cpu += lead.cpu
-            self._fence_all(current.state_dir)
+            folder.fence_all()
             job.unlink(missing_ok=True)
 
     @property
@@ -154,15 +154,37 @@ class OnNodes:
         code = imported_code(job.function, job.source, *current.stored.outputs.values())
         return {name: self._code.setdefault(name, told) for name, told in code.items()}
 
-    def _fence_all(self, state_dir: Path) -> None:
-        """Every node, dead or not, of a run that is still ours: else what lies there is its successor's."""
+
+class _Owned:
+    """The folder of a run, for a stage that nodes work on.
+
+    Args:
+        folder: of the run.
+        place: the owner's folder for drafts; those of nodes lie beside it.
+        state_dir: of the stage.
+    """
+
+    def __init__(self, folder: RunFolder, place: Path, state_dir: Path) -> None:
+        self._folder, self._place, self._state_dir = folder, place, state_dir
+
+    def beat(self) -> None:
+        """Heartbeat."""
+        self._folder.beat()
+
+    def awake(self) -> None:
+        """Prove the ownership after a pause."""
+        self._folder.awake()
+
+    def fence_all(self) -> None:
+        """Fence every node, dead or not, if the run is still ours: else these are its successor's."""
         if not self._place.is_dir():
             return
         for path in list(self._place.parent.iterdir()):
-            if path != self._place:  # beside ours there are only those of nodes
-                self._fence(path.name, state_dir)
+            if path != self._place:
+                self.fence(path.name)
 
-    def _fence(self, token: str, state_dir: Path) -> None:
-        self._context.folder.prove()
+    def fence(self, token: str) -> None:
+        """Have nothing that a node still writes get a final name."""
+        self._folder.prove()
         drafts.fence(self._place.parent / token, self._place)
-        shutil.rmtree(state_dir / layout.SCRATCH / token, ignore_errors=True)
+        shutil.rmtree(self._state_dir / layout.SCRATCH / token, ignore_errors=True)

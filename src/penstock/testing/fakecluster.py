@@ -253,6 +253,25 @@ class FakeCluster:
 
 
 @dataclass
+class _Folder:
+    """A run folder that nobody takes over; notes which nodes were fenced, and calls back for each."""
+
+    on_fence: Callable[[str], None] | None
+    fenced: list[str]
+
+    def beat(self) -> None:
+        """Nothing is kept."""
+
+    def awake(self) -> None:
+        """It is never another's."""
+
+    def fence(self, token: str) -> None:
+        if self.on_fence is not None:
+            self.on_fence(token)
+        self.fenced.append(token)
+
+
+@dataclass
 class Led:
     """A stage for a :class:`FakeCluster`, before or after it ran."""
 
@@ -325,19 +344,13 @@ def lead(
     host = Host(discover.Gauge([]), clock, held=lambda: 0)
     stage = Stage(setup, options, backend, host, ledger, past or journal.Past())
 
-    def fenced_too(token: str) -> None:
-        if fence is not None:
-            fence(token)
-        fenced.append(token)
-
     cluster.begin()
     made = Lead(
         stage,
         cluster,
-        fence=fenced_too,
+        folder=_Folder(fence, fenced),
         collect=None,
         interrupts=interrupts,
-        beat=lambda: None,
         patience=patience,
     )
     return Led(made, cluster, kept.lines, events, fenced)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-from penstock import errors
 from penstock import events as ev
 from penstock.abc import (
     Broken,
@@ -25,17 +23,15 @@ from penstock.abc import (
     Sequential,
     SetAside,
 )
-from penstock.engine.decide import explain
-from penstock.engine.decide.governor import headroom
-from penstock.engine.decide.learnt import from_json
 from penstock.engine.decide.leases import Leases
 from penstock.engine.decide.sick_nodes import SickNodes
 from penstock.engine.parent.failed_batches import FailedBatches
+from penstock.engine.parent.gone_nodes import Gone, GoneNodes, quoting_nothing, why
 from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.node_learning import NodeLearning
 from penstock.engine.parent.nodes import Nodes, Numbers
+from penstock.engine.parent.results_here import ResultsHere
 from penstock.engine.parent.stage import Stage
-from penstock.errors import PenstockError, RunFailed
-from penstock.meter import Meter
 from penstock.plurals import plural
 
 _TURN = 0.2
@@ -46,10 +42,23 @@ _CARGO = 16 << 20
 """Bytes of a lease's items that travel with it, at most."""
 _TELL_AFTER = 3.0
 """Seconds without a node after which it is said what is waited for."""
-_TOLD = 12
-"""Reasons of nodes that are gone, told when the run ends for want of one."""
-_BROKEN = 3
-"""So many nodes that cannot go on: it is the job."""
+
+
+class OwnedFolder(Protocol):
+    """The run folder, as long as this process owns it."""
+
+    def beat(self) -> None:
+        """Heartbeat; called every few seconds."""
+
+    def awake(self) -> None:
+        """Called with each turn; raises RunTakenOver where the folder is another's now."""
+
+    def fence(self, token: str) -> None:
+        """Have nothing that a lost node still writes get a final name.
+
+        Raises:
+            OSError: its folder of drafts cannot be removed.
+        """
 
 
 class Lead:
@@ -58,11 +67,9 @@ class Lead:
     Args:
         stage: its parts. Its workers are not used, nor its schedule.
         cluster: opened with the job.
-        fence: takes a token; has nothing that the node still writes get a final name.
+        folder: of the run.
         collect: takes (first item, results) of a run whose results come to this process.
         interrupts: has ``number``, the signal that asks to stop, or 0.
-        beat: called every few seconds.
-        awake: called with each turn; raises RunTakenOver where the run is another's now.
         patience: seconds without any node after which the run ends.
         numbers: of nodes and their workers, over all stages of the run.
     """
@@ -72,21 +79,17 @@ class Lead:
         stage: Stage,
         cluster: Cluster,
         *,
-        fence: Callable[[str], None],
+        folder: OwnedFolder,
         collect: Callable[[int, list[Any]], None] | None,
         interrupts: Any,
-        beat: Callable[[], None],
-        awake: Callable[[], None] = lambda: None,
         patience: float = 300.0,
         numbers: Numbers | None = None,
     ) -> None:
         self._stage = stage
         self._cluster = cluster
-        self._fence = fence
-        self._collect = collect
+        self._folder = folder
+        self._results = None if collect is None else ResultsHere(stage, collect)
         self._interrupts = interrupts
-        self._beat = beat
-        self._awake = awake
         self._patience = patience
         self._clock = stage.clock
         self._ledger = stage.ledger
@@ -102,20 +105,12 @@ class Lead:
             starts=source.starts() if isinstance(source, Sequential) else None,
         )
         self.nodes = Nodes(stage.ledger, numbers or Numbers())
-        self._reasons: list[tuple[str, Broken | Refused | NodeLost]] = []
-        """Why nodes are gone."""
-        self._broken = 0
-        before = stage.options.before
-        self._learnt: Mapping[str, Any] | None = None if before is None else before.as_json()
-        """What calls took elsewhere: nodes begin with it, and later runs with what nodes tell of it."""
-        self._news = False
-        self._uninformed: set[str] = set()
-        """Nodes without a lease so far."""
+        self._departed = GoneNodes()
+        self._learning = NodeLearning(stage.options)
         self._said_coming = ""
         self._said_warming = False
-        self._held = Meter().held
         self._beaten = self._alone_since = self._clock()
-        self._checked = self._met_at = -math.inf
+        self._met_at = -math.inf
 
     @property
     def cpu(self) -> float:
@@ -132,7 +127,7 @@ class Lead:
         while not self.leases.finished:
             if self._interrupts.number:
                 self._wind_down()
-                self._keep_learnt()
+                self._learning.keep()
                 raise Interrupt(self._interrupts.number)
             self._meet()
             for node in self.leases.wanting:
@@ -141,11 +136,11 @@ class Lead:
             self._fence_lost()
             self._expect()
         self._ledger.commit()
-        self._keep_learnt()
+        self._learning.keep()
 
     def _listen(self, patience: float) -> None:
         happened = self._cluster.wait(patience)
-        self._awake()  # where the run is another's now, nothing counts that was heard
+        self._folder.awake()  # where the run is another's now, nothing counts that was heard
         for node, told in happened:
             if isinstance(told, Returned):
                 self._returned(node, told)
@@ -155,15 +150,8 @@ class Lead:
         now = self._clock()
         if now - self._beaten >= _BEAT_EVERY:
             self._beaten = now
-            self._beat()
-            self._keep_learnt()
-
-    def _keep_learnt(self) -> None:
-        """Keep what nodes have learnt, where there is news and somebody wants it."""
-        keep, told, self._news = self._stage.options.keep, self._learnt if self._news else None, False
-        if keep is not None and told is not None:
-            with suppress(ValueError):  # numbers that nothing can have
-                keep(from_json(told))
+            self._folder.beat()
+            self._learning.keep()
 
     # ------------------------------------------------------------------ down
 
@@ -176,7 +164,7 @@ class Lead:
         for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
-                self._uninformed.add(token)
+                self._learning.join(token)
                 if node.warming and not self._said_warming:  # of the first that says so: hundreds may
                     self._said_warming = True
                     self._ledger.say(ev.Looking, message=f"{self.nodes.name(token)}: {node.warming}")
@@ -191,8 +179,7 @@ class Lead:
                     stop = self.leases.shorten(node, lent.ticket, start + fewer).stop
                 cargo = carried.carry(start, stop)
             without = tuple(self._stage.aside.among(start, stop))
-            learnt = self._learnt if node in self._uninformed else None
-            self._uninformed.discard(node)
+            learnt = self._learning.for_lease(node)
             self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo, learnt))
 
     def _wind_down(self) -> None:
@@ -231,7 +218,7 @@ class Lead:
                 self._keep(line)
         self.nodes.report(node, told, counted)
         if told.learnt is not None:
-            self._learnt, self._news = told.learnt, True
+            self._learning.take(told.learnt)
         self._failures.stop_if_hopeless()
 
     def _is_sick(self, node: str, told: Returned, asides: list[Mapping[str, Any]]) -> bool:
@@ -253,12 +240,8 @@ class Lead:
     def _keep(self, line: Mapping[str, Any]) -> None:
         for each in line.get("aside", ()):
             self._put_aside(SetAside(**each))
-        if self._collect is not None:
-            for start, _, _, value in line.get("receipts", {}).get("", ()):
-                self._stage.collected += explain.weight(value)
-                self._collect(start, value)
-            line = {name: value for name, value in line.items() if name != "receipts"}
-            self._check_room()
+        if self._results is not None:
+            line = self._results.take(line)
         self._ledger.keep(line)
 
     def _set_aside(self, line: Mapping[str, Any], heavier: tuple[tuple[int, int], ...]) -> None:
@@ -277,42 +260,32 @@ class Lead:
         if each.item not in self._stage.aside.items:
             self.leases.try_first(self._failures.count(each))
 
-    def _check_room(self) -> None:
-        """Results that come here may be too many: nobody else could end this process before the kernel."""
-        if self._clock() - self._checked < 0.2:
-            return
-        self._checked = self._clock()
-        budget, held = self._stage.budget.now, self._held()
-        if budget.bytes - held < headroom(budget.bytes) / 2:
-            raise explain.crowded(held, max(budget.bytes - held, 0), budget)
-
     # ------------------------------------------------------------------ nodes that go
 
-    def _gone(self, node: str, told: Broken | Refused | NodeLost) -> None:
+    def _gone(self, node: str, told: Gone) -> None:
         self.leases.join(node)  # it may never have been ready
         if not self.leases.lose(node):
             return
         self._cluster.end(node)
         if self._stage.setup.private and isinstance(told, Broken):
-            told = _quoting_nothing(told)
-        why = f"{told.kind}: {told.message}" if isinstance(told, Broken) else _why(told)
+            told = quoting_nothing(told)
+        reason = f"{told.kind}: {told.message}" if isinstance(told, Broken) else why(told)
         if self._interrupts.number and isinstance(told, NodeLost):
-            why = ""  # it ends with the run, and nobody works what it had
-        self._uninformed.discard(node)
-        self._reasons.append((self.nodes.name(node), told))
-        self._broken += isinstance(told, Broken)
-        self.nodes.gone(node, why)
+            reason = ""  # it ends with the run, and nobody works what it had
+        self._learning.leave(node)
+        self._departed.add(self.nodes.name(node), told)
+        self.nodes.gone(node, reason)
         self._fence_lost()
-        if self._broken >= _BROKEN:
-            raise self._error(f"{plural(self._broken, 'node')} could not go on")
+        if self._departed.too_many_broken:
+            raise self._departed.error(f"{plural(self._departed.broken, 'node')} could not go on")
 
     def _fence_lost(self) -> None:
         for node in self.leases.held_back:
             try:
-                self._fence(node)
+                self._folder.fence(node)
             except OSError as error:
                 if not self.leases.living and not self._cluster.coming():
-                    raise self._error(
+                    raise self._departed.error(
                         f"the folder of drafts of a node that is lost cannot be taken away ({error})"
                     ) from error
             else:
@@ -328,42 +301,13 @@ class Lead:
         coming = self._cluster.coming()
         waited = self._clock() - self._alone_since
         if not coming:
-            raise self._error("no node is left to work")
+            raise self._departed.error("no node is left to work")
         self._tell_wait(waited, coming)
         if waited > self._patience:
-            raise self._error(f"no node was there for {waited:.0f} s ({coming})")
+            raise self._departed.error(f"no node was there for {waited:.0f} s ({coming})")
 
     def _tell_wait(self, waited: float, coming: str) -> None:
         """Say what is waited for, when that is long, and when it changes."""
         if waited > _TELL_AFTER and coming != self._said_coming:
             self._said_coming = coming
             self._ledger.say(ev.Looking, message=f"no node is there yet: {coming}")
-
-    def _error(self, what: str) -> PenstockError:
-        """Why the run ends: as the class that the last node told of, where one did."""
-        every = [f"{name}: {_why(told)}" if name else _why(told) for name, told in self._reasons]
-        reasons = list(dict.fromkeys(reversed(every)))[:_TOLD][::-1]
-        if (more := len(set(every)) - len(reasons)) > 0:
-            reasons.append(f"and {more} more")
-        kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
-        message = f"{what}. " + "; ".join(reasons) if reasons else what
-        message = f"{message}. What was done is kept: the same command again goes on."
-        kind = _ours(kinds[-1]) if kinds else None
-        return (kind or RunFailed)(message)
-
-
-def _ours(kind: str) -> type[PenstockError] | None:
-    """The class of errors that say in our own words why a run ended; None for a name of another."""
-    found = getattr(errors, kind, None)
-    return found if isinstance(found, type) and issubclass(found, RunFailed | errors.CannotFit) else None
-
-
-def _quoting_nothing(told: Broken) -> Broken:
-    """Of a private job: a message in others' words may quote the input."""
-    if _ours(told.kind):
-        return told
-    return Broken(told.kind, f"a {told.kind}, whose message is not told of a private job")
-
-
-def _why(told: Broken | Refused | NodeLost) -> str:
-    return told.why if isinstance(told, NodeLost) else told.message

@@ -1,0 +1,63 @@
+"""Why nodes are gone, and the error of a run that ends for want of one."""
+
+from __future__ import annotations
+
+from penstock import errors
+from penstock.abc import Broken, NodeLost, Refused
+from penstock.errors import PenstockError, RunFailed
+
+_SHOWN = 12
+"""Reasons that an error quotes, at most."""
+_BROKEN = 3
+"""So many nodes that cannot continue: the job is to blame."""
+
+Gone = Broken | Refused | NodeLost
+
+
+class GoneNodes:
+    """The nodes of a stage that are gone, with their reasons."""
+
+    def __init__(self) -> None:
+        self._reasons: list[tuple[str, Gone]] = []
+        self.broken = 0
+        """How many of them could not continue."""
+
+    def add(self, name: str, told: Gone) -> None:
+        """Add a node by its display name, which is empty for one that was never ready."""
+        self._reasons.append((name, told))
+        self.broken += isinstance(told, Broken)
+
+    @property
+    def too_many_broken(self) -> bool:
+        """Whether so many nodes could not continue that the job is to blame."""
+        return self.broken >= _BROKEN
+
+    def error(self, what: str) -> PenstockError:
+        """Why the run ends: an error of the class that the last broken node named, if one did."""
+        every = [f"{name}: {why(told)}" if name else why(told) for name, told in self._reasons]
+        reasons = list(dict.fromkeys(reversed(every)))[:_SHOWN][::-1]
+        if (more := len(set(every)) - len(reasons)) > 0:
+            reasons.append(f"and {more} more")
+        kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
+        message = f"{what}. " + "; ".join(reasons) if reasons else what
+        message = f"{message}. What was done is kept: the same command again goes on."
+        kind = _ours(kinds[-1]) if kinds else None
+        return (kind or RunFailed)(message)
+
+
+def why(told: Gone) -> str:
+    """The reason as the node, or whoever lost it, gave it."""
+    return told.why if isinstance(told, NodeLost) else told.message
+
+
+def quoting_nothing(told: Broken) -> Broken:
+    """For a private job: a message in others' words may quote the input."""
+    if _ours(told.kind):
+        return told
+    return Broken(told.kind, f"a {told.kind}, whose message is not told of a private job")
+
+
+def _ours(kind: str) -> type[PenstockError] | None:
+    """The class of errors that say in our own words why a run ended; None for any other name."""
+    found = getattr(errors, kind, None)
+    return found if isinstance(found, type) and issubclass(found, RunFailed | errors.CannotFit) else None
