@@ -226,8 +226,8 @@ def _write(run: penstock.Run, asked: Mapping[str, Any], facts: Any) -> None:
     if not records:
         raise BadInput("no sequences in any of the files: there is no line that begins with '>'")
     warnings = warnings_of(asked, records=records, letters=bases, protein=protein)
-    told = {
+    summary = {
         "schema": 1, "records": records, "bases": bases, "protein": protein, "sample": sample_of(asked),
         "warnings": warnings,
     }  # fmt: skip
-    short.publish(run, told)
+    short.publish(run, summary)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CELLS = 1 << 16
 """Cells that are compared, about, spread evenly over the table."""
 _STEPS, _LOWEST, _HIGHEST = 128, -8, 16
-"""Bins for each doubling of the ratio, and the powers of 2 between which it is told."""
+"""Bins for each doubling of the ratio, and the powers of 2 between which it is counted."""
 _READS, _ALL = 1.5, 3.0
 """Up to the first, coverage counts reads; above the second, it does not."""
 _LESS = 0.7
@@ -95,7 +95,7 @@ def measured(counted: Any, stated: str) -> dict[str, Any]:
         counted: cells by their ratio, as :class:`Cover` counts them; 0 for none.
         stated: ``"reads"``, ``"all40"``, or ``"auto"``.
 
-    Returns ``unit`` (``"reads"``, ``"all40"``, or None where it cannot be told), ``stated``, ``ratio`` (the
+    Returns ``unit`` (``"reads"``, ``"all40"``, or None where it is unclear), ``stated``, ``ratio`` (the
     median, to 0.3 %; None where nothing could be compared) and ``cells``.
     """
     cells = int(np.sum(counted))
@@ -109,9 +109,9 @@ def measured(counted: Any, stated: str) -> dict[str, Any]:
     return {"unit": unit, "stated": stated, "ratio": ratio, "cells": cells}
 
 
-def warning(told: Mapping[str, Any]) -> str | None:
+def warning(unit: Mapping[str, Any]) -> str | None:
     """A warning about the unit; None if there is nothing to say."""
-    ratio, stated = told["ratio"], told["stated"]
+    ratio, stated = unit["ratio"], unit["stated"]
     if ratio is not None and ratio > _ALL and stated != "all40":
         return (
             f"the coverage is {ratio:.2g} times the reads of the table: it sums all statistics of a cell "

@@ -146,8 +146,8 @@ class JudgePositions:
         from penstock.workloads.snv import kernel
 
         left = int(self.inside.sum())
-        told = np.full(self.rows, UNKNOWN, np.uint16)
-        bits = told[: len(block.numbers)]
+        verdicts = np.full(self.rows, UNKNOWN, np.uint16)
+        bits = verdicts[: len(block.numbers)]
         kernel.verdict(
             block.counts, self.inside, left < len(self.inside), self.quality,
             self.depth > 9, self.depth > 20 and left > 50, self.medians, bits,
@@ -160,7 +160,7 @@ class JudgePositions:
             "switch": switch,
             "ties": int(kernel.count_ties(block.counts)),
         }
-        return {"told": told, "alive": counted | {"ratio": self.cover.count(block)}}
+        return {"told": verdicts, "alive": counted | {"ratio": self.cover.count(block)}}
 
 
 @dataclass(frozen=True)

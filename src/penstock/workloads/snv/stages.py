@@ -221,8 +221,8 @@ class Stages:
             "judge", penstock.Job(source=source, function=function, into=into, threads=1)
         )
         alive = judged.open("alive")
-        if told := warning(measured(alive.get("ratio", 0), self._asked.coverage_unit)):
-            foreign.warn(told)
+        if text := warning(measured(alive.get("ratio", 0), self._asked.coverage_unit)):
+            foreign.warn(text)
         settled = self._run.step(
             "settle", _settle, threads=1,
             inputs={

@@ -206,7 +206,7 @@ def _taking(manifest: Manifest, pids: Sequence[str], settings: Settings) -> pens
     for pid in pids:
         try:
             header = read_header(manifest.patients[pid][-1])
-        except BadInput:  # told when the patient's turn comes
+        except BadInput:  # reported when the patient's turn comes
             continue
         # Rounded to find which is the most frequent; compared is one as it is, since rounding a slope moves
         # the far corner of a head by more than a millimetre.
@@ -239,7 +239,7 @@ def _fit(
 
     there = [pid for pid in pids if pid not in missing]
     return run.step(
-        f"fold-{fold.number}", FitFold(manifest.models, settings.told()), threads=1,
+        f"fold-{fold.number}", FitFold(manifest.models, settings.as_json()), threads=1,
         inputs={
             "moments": moments, "train": [pids.index(pid) for pid in fold.train], "names": list(fold.train),
             "like": manifest.patients[there[0]][-1] if maps and there else None,
@@ -268,7 +268,7 @@ def _evaluate(
     return run.stage(
         "test",
         penstock.Job(
-            source=Patients(patients), function=Evaluate(manifest.models, settings.told(), keep),
+            source=Patients(patients), function=Evaluate(manifest.models, settings.as_json(), keep),
             # Each patient is a grain: kept as soon as it is done, and a worker's own.
             into={
                 "metrics": penstock.sinks.Parquet(schema=_metrics_schema(settings), grain=1, one_file=True),
@@ -308,7 +308,7 @@ def _sweep(
         "sweep",
         penstock.Job(
             source=penstock.sources.Items(combinations),
-            function=Sweep(settings.told(), manifest.models, folds),
+            function=Sweep(settings.as_json(), manifest.models, folds),
             into=penstock.sinks.Parquet(grain=1, one_file=True), inputs={"moments": moments}, threads=1,
         ),
     )  # fmt: skip
@@ -316,7 +316,7 @@ def _sweep(
 
     rows = stored.open().to_table().to_pylist()
     _publish(run, "sweep", "summary", {
-        "schema": 2, "settings": settings.told(), **choose(rows, combinations), "folds": rows,
+        "schema": 2, "settings": settings.as_json(), **choose(rows, combinations), "folds": rows,
     })  # fmt: skip
 
 
@@ -347,15 +347,15 @@ def _write_metrics(
         for each in report.set_aside
     ]
     _publish(run, "metrics", "metrics", {
-        "schema": 2, "models": list(manifest.models), "settings": settings.told(), "folds": folds,
+        "schema": 2, "models": list(manifest.models), "settings": settings.as_json(), "folds": folds,
         "means": means(rows), "blend_against": paired(rows),
         "notes": notes(len({row["patient"] for row in rows})), "missing": list(manifest.missing),
         "set_aside": aside,
     })  # fmt: skip
     for each in folds:
         label = foreign.line(str(each["fold"]))
-        for told in each["constant"]:
-            foreign.warn(f"fold {label}: {foreign.line(told)} has one value everywhere")
+        for name in each["constant"]:
+            foreign.warn(f"fold {label}: {foreign.line(name)} has one value everywhere")
         for pid in each["left_out"]:
             foreign.warn(
                 f"fold {label}: {foreign.line(pid)} teaches nothing, and is left out",

@@ -84,11 +84,11 @@ def evaluate(
             if writer is not None:
                 writer.write(np.where(inside, blend, np.float32(0)))
     names = ("blend", *weights.models, *(f"{name}@{settings.calibration}-scale" for name in mixer.rescaled))
-    told = dict(zip(names, measure.told(), strict=True))
+    measured = dict(zip(names, measure.metrics(), strict=True))
     if truth.whole:
-        return told
+        return measured
     removed = {"removed": truth.removed(), "blend_removed": seen.removed}
-    return {name: {**metrics, **removed} for name, metrics in told.items()}
+    return {name: {**metrics, **removed} for name, metrics in measured.items()}
 
 
 def blend_new(

@@ -24,7 +24,7 @@ _SHARE = 0.1
 _ROBUST = 0.99
 """The share of the positive voxels up to that maximum: a spike or a vessel lies above it."""
 SMALL = 0.02
-"""Share of the box under which a mask is told as suspicious."""
+"""Share of the box under which a mask is reported as suspicious."""
 
 
 class Calibration:

@@ -88,7 +88,7 @@ class FitFold:
 
     Args:
         models: the experts.
-        settings: as told.
+        settings: as JSON values.
     """
 
     models: tuple[str, ...]
@@ -152,7 +152,7 @@ class Evaluate:
 
     Args:
         models: the experts.
-        settings: as told.
+        settings: as JSON values.
         keep: write the blend.
     """
 
@@ -173,10 +173,10 @@ class Evaluate:
         weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
         own = Moments.load(by_number(moments)[patient.number])
         into = penstock.share().folder / f"{_safe(patient.pid)}.nii.gz" if self.keep else None
-        told = blending.evaluate(patient.paths, own, weights, into, penstock.share().folder, patient.mask)
+        measured = blending.evaluate(patient.paths, own, weights, into, penstock.share().folder, patient.mask)
         rows = [
             {"fold": patient.fold, "patient": patient.pid, "method": method, **metrics}
-            for method, metrics in told.items()
+            for method, metrics in measured.items()
         ]
         return {"metrics": rows, "blends": None if into is None else str(into)}
 
@@ -259,10 +259,10 @@ class DrawTested(_Drawing):
 
         weights = Weights.load(folds[f"fold_{patient.fold}"] / WEIGHTS)
         rows = test["metrics"].to_table(filter=field("patient") == patient.pid).to_pylist()
-        told = {row["method"]: row for row in rows}
-        best = min(self.models, key=lambda model: told[model]["mse"])
+        row_of = {row["method"]: row for row in rows}
+        best = min(self.models, key=lambda model: row_of[model]["mse"])
         title = [f"{patient.pid}, fold {patient.fold}"]
-        for name, row in (("blend", told["blend"]), (f"best expert, {best}", told[best])):
+        for name, row in (("blend", row_of["blend"]), (f"best expert, {best}", row_of[best])):
             title.append(f"{name}: PSNR {_number(row['psnr'], 2)} dB, SSIM {_number(_ssim(row), 3)}")
         return self._draw(patient, test["blends"], weights, " · ".join(title), self.models.index(best))
 

@@ -70,9 +70,9 @@ class Masks:
         Raises:
             BadInput: the mask has no voxel, or ``"auto"`` cannot tell the head from the background.
         """
-        told = "above 0" if self._rule == "positive" or not self._negative else "other than 0"
+        rule = "above 0" if self._rule == "positive" or not self._negative else "other than 0"
         if not self._inside:
-            where = "in the mask" if self._rule == "file" else told
+            where = "in the mask" if self._rule == "file" else rule
             raise BadInput(f"no voxel is {where}: an empty volume", file=path)
         if self._rule == "auto" and self._negative and self._zeros < _BACKGROUND * self._voxels:
             raise BadInput(

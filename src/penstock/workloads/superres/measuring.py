@@ -108,10 +108,10 @@ class Measure:
         self._errors.add(truth, volumes, inside)
         self._ssim.add(truth, volumes, inside)
 
-    def told(self) -> list[dict[str, float | None]]:
+    def metrics(self) -> list[dict[str, float | None]]:
         """``mse``, ``mae``, ``psnr`` (dB), and ``ssim`` or ``ssim_slices``, of each volume, after the "
         "last plane."""
         return [
             {**errors, self._key: similar}
-            for errors, similar in zip(self._errors.told(), self._ssim.told(), strict=True)
+            for errors, similar in zip(self._errors.metrics(), self._ssim.values(), strict=True)
         ]

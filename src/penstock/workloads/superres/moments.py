@@ -110,7 +110,7 @@ def take_moments(paths: Sequence[str | Path], settings: Settings, mask: str | Pa
 
     Raises:
         BadInput: a file is missing, damaged, not on the grid of the truth, holds voxels that are not
-            finite, or the mask has no voxel or cannot be told.
+            finite, or the mask has no voxel or cannot be determined.
     """
     with ExitStack() as stack:
         every = [*paths] if mask is None else [*paths, mask]

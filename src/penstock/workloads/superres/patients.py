@@ -73,9 +73,11 @@ class Patients:
 
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
         """The fingerprint of this kind."""
-        told = self._telling.tell(kind)
+        fingerprints = self._telling.tell(kind)
         return {
-            _key(each): " ".join([f"number {each.number}", *(f"{file}={told[file]}" for file in each.files)])
+            _key(each): " ".join(
+                [f"number {each.number}", *(f"{file}={fingerprints[file]}" for file in each.files)]
+            )
             for each in self._patients
         }
 

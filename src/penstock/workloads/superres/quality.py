@@ -248,15 +248,15 @@ class Errors:
         for sums, volume in zip(self._sums, volumes, strict=True):
             _add_errors(truth, volume, mask, sums)
 
-    def told(self) -> list[dict[str, float | None]]:
+    def metrics(self) -> list[dict[str, float | None]]:
         """``mse``, ``mae`` and ``psnr`` (dB; None where there is no error) of each volume."""
-        told: list[dict[str, float | None]] = []
+        metrics: list[dict[str, float | None]] = []
         for squared, absolute in self._sums / max(self._voxels, 1):
             below = np.sqrt(squared + self._little)
             known = below > 0 and self._span + self._little > 0
             psnr = float(20 * np.log10((self._span + self._little) / below)) if known else None
-            told.append({"mse": float(squared), "mae": float(absolute), "psnr": psnr})
-        return told
+            metrics.append({"mse": float(squared), "mae": float(absolute), "psnr": psnr})
+        return metrics
 
 
 class Ssim:
@@ -341,7 +341,7 @@ class Ssim:
         elif self._k >= WINDOW - 1:
             _slide(self._sums[v], 0, ni, self._ranges, similar, False)
 
-    def told(self) -> list[float | None]:
+    def values(self) -> list[float | None]:
         """SSIM of each volume, after the last plane; None if the truth is constant."""
         if self._ranges is None:
             known = self._c2 > 0 and self._voxels

@@ -85,7 +85,7 @@ class Settings:
         if not 0 <= self.tau <= 1:
             raise UsageError(f"tau is {self.tau}; a share lies between 0 and 1")
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return asdict(self)
 

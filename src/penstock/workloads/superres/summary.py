@@ -37,29 +37,31 @@ def paired(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
         of_method.setdefault(row["method"], {})[row["patient"]] = row
     blends = of_method.pop("blend", {})
     rescaled = {name: found for name, found in of_method.items() if "@" in name}
-    told: dict[str, dict[str, dict[str, Any]]] = {}
+    compared: dict[str, dict[str, dict[str, Any]]] = {}
     for expert, found in (rescaled or of_method).items():
         both = [pid for pid in blends if pid in found]
         blend, other = (_columns([of[pid] for pid in both]) for of in (blends, found))
-        told[expert] = {
+        compared[expert] = {
             m: _compare(mine - theirs, lower=m in ("mse", "mae"))
             for (m, mine), theirs in zip(_only(blend).items(), _only(other).values(), strict=True)
             if not np.isnan(mine - theirs).any()
         }
-    every = [each for metrics in told.values() for each in metrics.values()]
+    every = [each for metrics in compared.values() for each in metrics.values()]
     for each, corrected in zip(every, holm([each["p"] for each in every]), strict=True):
         each["p_holm"] = corrected
-    return told
+    return compared
 
 
 def notes(patients: int) -> list[str]:
     """Caveats for a reader of the comparison."""
-    told = ["intervals and p values are conditional on the fits: folds share patients that they learn from"]
+    caveats = [
+        "intervals and p values are conditional on the fits: folds share patients that they learn from"
+    ]
     if patients < 6:
-        told.append(
+        caveats.append(
             f"of {patients} patients the sign test cannot give a p under {2 / 2**patients:g}; 0.05 takes 6"
         )
-    return told
+    return caveats
 
 
 def choose(rows: Sequence[Row], combinations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -70,16 +72,16 @@ def choose(rows: Sequence[Row], combinations: Sequence[Mapping[str, Any]]) -> di
         combinations: the settings that differ.
 
     Returns ``means``: each combination with its mean error over patients, the best first, and that it was
-    ``selected_on`` the folds that it is told of; ``nested``: the mean error over patients when each fold's
+    ``selected_on`` the folds that it is shown for; ``nested``: the mean error over patients when each fold's
     settings are chosen by the patients that it learns from alone, and which they are.
     """
 
     def of(combination: Mapping[str, Any]) -> list[Row]:
         return [row for row in rows if all(row[name] == value for name, value in combination.items())]
 
-    told = [{**each, "error": _weighted([(row["error"], row["patients"]) for row in of(each)])}
+    ranked = [{**each, "error": _weighted([(row["error"], row["patients"]) for row in of(each)])}
             for each in combinations]  # fmt: skip
-    told.sort(key=lambda row: math.inf if row["error"] is None else row["error"])
+    ranked.sort(key=lambda row: math.inf if row["error"] is None else row["error"])
     folds = []
     for number in sorted({row["fold"] for row in rows}):
         own = [row for row in rows if row["fold"] == number and row["inner_error"] is not None]
@@ -88,7 +90,7 @@ def choose(rows: Sequence[Row], combinations: Sequence[Mapping[str, Any]]) -> di
             chosen = {name: best[name] for name in combinations[0]}
             folds.append({"fold": number, **chosen, "error": best["error"], "patients": best["patients"]})
     nested = {"error": _weighted([(each["error"], each["patients"]) for each in folds]), "folds": folds}
-    return {"selected_on": "test folds", "means": told, "nested": nested}
+    return {"selected_on": "test folds", "means": ranked, "nested": nested}
 
 
 def _weighted(errors: Sequence[tuple[float | None, int]]) -> float | None:

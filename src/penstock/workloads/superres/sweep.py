@@ -21,7 +21,7 @@ class Sweep:
     """Computes the held-out error of other settings, from the sums alone.
 
     Args:
-        settings: as told; an item says what differs.
+        settings: as JSON values; an item says what differs.
         models: the experts.
         folds: (number, numbers of the training patients, numbers of the test patients).
     """

@@ -38,7 +38,7 @@ def rehearse(settings: Settings, experts: int = 2, *, fits: bool = False, blends
     A disk that has no room for it does not matter: then workers load for themselves.
 
     Args:
-        settings: as told.
+        settings: as JSON values.
         experts: how many.
         fits: whether the stage fits.
         blends: whether it blends, which needs a fit.

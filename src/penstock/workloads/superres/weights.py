@@ -74,7 +74,7 @@ class Weights:
         np.savez(
             path, rids=s.regions, n=s.n, Q=s.Q, B=s.b, Y=s.y, W=self.W, W_exact=self.W_exact, gap=self.gap,
             contrast=self.contrast, affine=self.affine, lively=self.lively, shape=np.array(self.shape),
-            models=np.array(self.models), config=json.dumps(self.settings.told()),
+            models=np.array(self.models), config=json.dumps(self.settings.as_json()),
         )  # fmt: skip
 
     @classmethod

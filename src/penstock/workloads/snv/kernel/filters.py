@@ -216,12 +216,12 @@ def _depth(work, median, n):
         gone &= (call[s] == minor) | (top < lowest)
         left[s] = 0 if gone else call[s]
     count_codes(left, n)
-    told = ALLELES if count_alleles(n) >= 2 else 0
+    bits = ALLELES if count_alleles(n) >= 2 else 0
     mode = commonest(n)
     mean_small = total / small if small else np.nan
     # Nearly all positions end here: both kinds of gap need both.
     if not (highest < 0.1):
-        return told
+        return bits
     count, mean, least, most = 0, 0.0, np.inf, -np.inf
     for s in range(samples):
         ratio = work[TOP, s] / median[s]
@@ -230,7 +230,7 @@ def _depth(work, median, n):
             mean += ratio
             least, most = min(least, ratio), max(most, ratio)
     if count < 2 or not (most > 0.2):
-        return told
+        return bits
     mean /= count
     spread = 0.0
     for s in range(samples):
@@ -243,14 +243,14 @@ def _depth(work, median, n):
     z = abs(mean - mean_small) / math.sqrt(variance)
     unlike = math.erfc(z / math.sqrt(2.0)) / 2 < 0.01
     if unlike and highest < least and highest < 0.05:
-        told |= STRONG
+        bits |= STRONG
     if small <= 3 and (unlike or t_test(mean, variance, count, mean_small, square, small) < 0.05):
-        told |= WEAK
-    return told
+        bits |= WEAK
+    return bits
 
 
 @compiled
-def verdict(counts, inside, some_dropped, quality, over9, over20, median, told):
+def verdict(counts, inside, some_dropped, quality, over9, over20, median, verdicts):
     """Results of all filters for each position, for both states of the low-depth filter.
 
     Args:
@@ -259,7 +259,7 @@ def verdict(counts, inside, some_dropped, quality, over9, over20, median, told):
         some_dropped, quality: whether samples were dropped; whether the rules about quality apply.
         over9, over20: whether the filters for deeper groups apply.
         median: float64 (samples,).
-        told: uint16 (positions,); set to bits.
+        verdicts: uint16 (positions,); set to bits.
     """
     positions, _, samples = counts.shape
     work = np.empty((WORK, samples), np.int32)
@@ -268,7 +268,7 @@ def verdict(counts, inside, some_dropped, quality, over9, over20, median, told):
         reads = counts[i]
         majors(reads, work)
         count_codes(work[MAJOR], n)
-        told[i] = 0
+        verdicts[i] = 0
         if count_alleles(n) < 2:
             continue
         bits = VARIES
@@ -289,4 +289,4 @@ def verdict(counts, inside, some_dropped, quality, over9, over20, median, told):
             count_codes(work[CALL], n)
             if count_alleles(n) >= 2:
                 bits |= (CALLED | _depth(work, median, n)) << (4 * branch)
-        told[i] = bits
+        verdicts[i] = bits

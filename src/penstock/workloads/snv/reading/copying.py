@@ -130,8 +130,8 @@ class _Draft:
     def end(self) -> None:
         """Write the header."""
         self._file.seek(0)
-        told = {"descr": self.dtype.str, "fortran_order": False, "shape": self._shape}
-        np.lib.format.write_array_header_1_0(self._file, told)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
     def _widen(self) -> None:
         """Make room within the file, from its end, for values of the next type."""

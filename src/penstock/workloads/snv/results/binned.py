@@ -90,8 +90,8 @@ def bin_positions(path: Path, dots: int) -> Binned:
 def _ends(file: Any) -> tuple[int, int]:
     """The first and the last position, by what the file says of its parts; 0 and 0 where there is none."""
     groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-    told = [group.column(0).statistics for group in groups if group.num_rows]
-    return (told[0].min, told[-1].max) if told else (0, 0)
+    ends = [group.column(0).statistics for group in groups if group.num_rows]
+    return (ends[0].min, ends[-1].max) if ends else (0, 0)
 
 
 def _bin_width(span: int) -> int:

@@ -137,12 +137,12 @@ def _lines(
     prob = np.where(turned, 1 - prob, prob)
     letters = np.full((len(p), 2 * major.shape[1]), ord("\t"), np.uint8)
     letters[:, 1::2] = _LETTERS[major]
-    told = [
+    columns = [
         "\t\t" if np.isnan(each) else f"\t{int(one)}\t{each!s}" for one, each in zip(label, prob, strict=True)
     ]
     return b"".join(
         b"%d%s%s\n" % (place, words.encode(), row.tobytes())
-        for place, words, row in zip(p.tolist(), told, letters, strict=True)
+        for place, words, row in zip(p.tolist(), columns, letters, strict=True)
     )
 
 

@@ -142,9 +142,9 @@ def _figure(binned: Binned, summary: Mapping[str, Any]) -> Figure:
 
 
 def _title(binned: Binned, summary: Mapping[str, Any]) -> str:
-    told = f"{_many(summary['samples'], 'sample')}, {_many(summary['positions'], 'position')}: "
-    told += f"{summary['kept']:,} kept"
-    return f"{told}, {binned.labels[1]:,} with label 1" if summary["network"] else told
+    title = f"{_many(summary['samples'], 'sample')}, {_many(summary['positions'], 'position')}: "
+    title += f"{summary['kept']:,} kept"
+    return f"{title}, {binned.labels[1]:,} with label 1" if summary["network"] else title
 
 
 def _many(number: int, what: str) -> str:
@@ -152,16 +152,16 @@ def _many(number: int, what: str) -> str:
 
 
 def _caption(binned: Binned, summary: Mapping[str, Any]) -> str:
-    told = ["Dashed in c: group depths above which further filters of strands apply."]
+    sentences = ["Dashed in c: group depths above which further filters of strands apply."]
     lost = summary["kept"] - sum(binned.labels)
     if summary["network"] and lost:
-        told.append(f"Kept without a probability: {lost:,}.")
-    return " ".join(told)
+        sentences.append(f"Kept without a probability: {lost:,}.")
+    return " ".join(sentences)
 
 
-def _head(axes: Axes, told: str, colour: str = "") -> None:
+def _head(axes: Axes, title: str, colour: str = "") -> None:
     """A line above a panel; at its right, what the colour bar shows."""
-    axes.set_title(told, loc="left", pad=6)
+    axes.set_title(title, loc="left", pad=6)
     if colour:
         axes.annotate(
             colour, (1, 1), (72 * (_RIGHT - 0.1), 6), xycoords="axes fraction", textcoords="offset points",
@@ -169,17 +169,17 @@ def _head(axes: Axes, told: str, colour: str = "") -> None:
         )  # fmt: skip
 
 
-def _beside(axes: Axes, y: float, told: str, at: tuple[float, float] = (5, 0), **look: Any) -> None:
+def _beside(axes: Axes, y: float, text: str, at: tuple[float, float] = (5, 0), **look: Any) -> None:
     """Text at the right of a panel, points away from its edge at y, which is in the panel's units."""
     axes.annotate(
-        told, (1, y), at, xycoords=("axes fraction", "data"), textcoords="offset points",
+        text, (1, y), at, xycoords=("axes fraction", "data"), textcoords="offset points",
         va="center", **look,
     )  # fmt: skip
 
 
-def _say_empty(axes: Axes, told: str) -> None:
+def _say_empty(axes: Axes, text: str) -> None:
     axes.text(
-        0.5, 0.5, told, transform=axes.transAxes, ha="center", va="center", color=_GREY, size=9,
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY, size=9,
         bbox={"color": "white"},
     )  # fmt: skip
 
@@ -326,8 +326,8 @@ def _fates(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _shown(name: str) -> str:
     """A name that fits, and that an SVG may hold."""
-    told = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return told if len(told) <= _LETTERS else told[: _LETTERS - 1] + "…"
+    text = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
 
 
 def _draw_samples(axes: Axes, samples: Sequence[Sample], summary: Mapping[str, Any]) -> None:
@@ -357,7 +357,7 @@ def _draw_samples(axes: Axes, samples: Sequence[Sample], summary: Mapping[str, A
 
 
 def _name_samples(axes: Axes, samples: Sequence[Sample]) -> None:
-    told = "samples, the lowest median first"
+    label = "samples, the lowest median first"
     if len(samples) <= NAMED:
         names = [sample.name for sample in samples]
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
@@ -367,8 +367,8 @@ def _name_samples(axes: Axes, samples: Sequence[Sample]) -> None:
         lowest = [f"{name} ({median:,.10g})" for name, median, _ in samples[:LOWEST]]
         while len(lowest) > 1 and len(", ".join(lowest)) > _LINE:
             lowest.pop()
-        told += f": {', '.join(lowest)}, …"
-    axes.set_xlabel(told)
+        label += f": {', '.join(lowest)}, …"
+    axes.set_xlabel(label)
 
 
 def _scale_depth(axes: Axes, medians: NDArray[np.float64]) -> None:

@@ -86,8 +86,8 @@ class TensorZarr:
             draft.write_text(json.dumps(self._description(holes), indent=1) + "\n", encoding="utf-8")
         for draft in (folder / "c").rglob(".*.tmp"):
             discard(draft)
-        told = folder / "zarr.json"
-        return Closed(parts=(Part(told.name, told.stat().st_size, digest(told)),))
+        description = folder / "zarr.json"
+        return Closed(parts=(Part(description.name, description.stat().st_size, digest(description)),))
 
     def result(self, folder: Path) -> Path:
         """The array's folder, for ``zarr.open``."""

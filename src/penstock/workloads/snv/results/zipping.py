@@ -114,8 +114,8 @@ class NpzWriter:
         self._entries.append(entry)
         self._file.write(self._local(entry))
         header = io.BytesIO()
-        told = {"descr": np.dtype(dtype).str, "fortran_order": len(shape) > 1, "shape": shape}
-        np.lib.format.write_array_header_2_0(header, told)
+        layout = {"descr": np.dtype(dtype).str, "fortran_order": len(shape) > 1, "shape": shape}
+        np.lib.format.write_array_header_2_0(header, layout)
         self.add_plain(header.getvalue())
 
     def add_plain(self, data: Any) -> None:
