@@ -24,8 +24,6 @@ LONG_FUNCTIONS = {
 WIDE_CLASSES = {
     # What the kernel tells of a process, read every 10 ms: slots.
     "supervise/tree.py Process": 28,
-    # To be split.
-    "supervise/supervisor.py Supervisor": 23,
 }
 MANY_PARAMETERS = {
     # What people call: keywords, each with a default.
@@ -36,7 +34,6 @@ MANY_PARAMETERS = {
     "pool/executor.py Executor.__init__": 15,
     # Options of a command.
     "cli/exec.py exec": 9,
-    "supervise/supervisor.py Supervisor.__init__": 8,
     # Arithmetic: numbers in, one number out, by keyword.
     "engine/decide/plan.py size_up": 10,
     # What the function is called with and under; a stretch of a file.

@@ -96,8 +96,8 @@ def exec(  # noqa: A001 - the verb's name
 
             record = stack.enter_context(CommandRecord(into))
         supervisor = Supervisor(
-            command, budget=_budget(budget), over=over, wait=wait, say=teller.say, tick=teller.tick,
-            pause=teller.clear, observers=[record] if record else [],
+            command, budget=_budget(budget), over=over, wait=wait, observers=[record] if record else [],
+            display=teller,
         )  # fmt: skip
         try:
             ending = supervisor.run()

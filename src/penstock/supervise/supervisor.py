@@ -9,28 +9,21 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from penstock import advice, discover
 from penstock import events as ev
 from penstock.abc import Observer
-from penstock.budget import Budget, MiB, format_size
+from penstock.budget import Budget
 from penstock.supervise import command
+from penstock.supervise.budget_guard import BudgetGuard
+from penstock.supervise.kill_reports import KillReports
 from penstock.supervise.tree import command_of, slurp
 from penstock.supervise.tree_events import TreeEvents
-from penstock.supervise.verdict import (
-    CommandVerdict,
-    Evidence,
-    Over,
-    Rise,
-    SentSignal,
-    is_settled,
-    judge,
-    told_by,
-)
+from penstock.supervise.verdict import CommandVerdict, Evidence, Over, SentSignal, judge
 from penstock.supervise.watch import TreeMemory, own_peak
 
 CANNOT_FIT = 3
@@ -41,8 +34,6 @@ _PASSED_ON = (
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _FROM_KERNEL = 0x80
 """si_code of what the terminal sends; it reaches the whole process group, the command too."""
-_HIGH = 0.9
-"""Share of the budget from which on we say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +61,17 @@ class Ending:
     """Anonymous + shared bytes of this process."""
 
 
-_HANGING = (
-    "the command runs on without it. A pool that lost a worker may wait for ever: if nothing comes any more, "
-    "end it (Ctrl-C), and run it with more memory or fewer processes; under penstock exec --rescue the pools "
-    "of Python go on"
-)
+class CommandDisplay(Protocol):
+    """What people see of a supervised command."""
+
+    def say(self, text: str) -> None:
+        """A sentence, now and then."""
+
+    def tick(self, watch: TreeMemory) -> None:
+        """Called after every reading; draws the live line."""
+
+    def clear(self) -> None:
+        """Erase the live line: the terminal is about to be the shell's."""
 
 
 class Supervisor:
@@ -86,8 +83,7 @@ class Supervisor:
         over: what happens when it goes over: ``"kill"`` ends it, ``"warn"`` says so.
         wait: whether to wait for processes that the command leaves behind.
         observers: called with every event.
-        say: called with a sentence for people, now and then.
-        tick: called after every reading, with the watch; draws the live line.
+        display: for people.
     """
 
     def __init__(
@@ -98,24 +94,24 @@ class Supervisor:
         over: Literal["kill", "warn"] = "kill",
         wait: bool = True,
         observers: Sequence[Observer] = (),
-        say: Callable[[str], None] = lambda _: None,
-        tick: Callable[[TreeMemory], None] = lambda _: None,
-        pause: Callable[[], None] = lambda: None,
+        display: CommandDisplay,
     ) -> None:
         self._argv = list(argv)
-        self._budget, self._kills, self._wait = budget, over == "kill", wait
-        self._say, self._tick, self._pause = say, tick, pause
+        self._budget, self._wait, self._display = budget, wait, display
         self._events = TreeEvents(observers)
-        self._watch = TreeMemory(discover.Gauge(), None if budget is None else budget.bytes)
+        self._watch = watch = TreeMemory(discover.Gauge(), None if budget is None else budget.bytes)
+        self._guard: BudgetGuard | None = None
+        if budget is not None:
+            self._guard = BudgetGuard(
+                budget, watch, kills=over == "kill", events=self._events, say=display.say
+            )
+        self._kills = KillReports(watch, self._events, display.say)
         self._pid = 0
         self._status: int | None = None
         self._ended = 0.0
         self._sent: list[SentSignal] = []
         self._asked = 0
-        self._over: Over | None = None
-        self._warned = self._said_over = self._told_left = self._told_hanging = False
-        self._rises = 0
-        self._untold: list[Rise] = []
+        self._told_left = False
         self._own_peak = 0
         self._at_end: tuple[int, float, str] | None = None
 
@@ -184,7 +180,7 @@ class Supervisor:
                 self._watch.count_kills()
             if pid == self._pid:
                 self._status, self._ended = status, time.time()
-                self._at_end = (*self._watch.last_second(), self._nearest())
+                self._at_end = (*self._watch.last_second(), self._watch.nearest())
             faults = usage.ru_minflt + usage.ru_majflt
             self._watch.ended(pid, number, most if most > self._own_peak else 0, faults)
 
@@ -196,14 +192,16 @@ class Supervisor:
             self._told_left = True
             left = self._watch.tree.largest(3)
             names = "; ".join(f"process {each.pid} ({each.command})" for each in left)
-            self._say(f"the command has ended; waiting for what it left running: {names}. Ctrl-C ends these.")
+            self._display.say(
+                f"the command has ended; waiting for what it left running: {names}. Ctrl-C ends these."
+            )
         return True
 
     def _stop_too(self, number: int) -> None:
         """The terminal stopped the command (Ctrl-Z): stop, so that the shell sees it, and go on with it."""
         if number not in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
             return
-        self._pause()
+        self._display.clear()
         os.kill(os.getpid(), signal.SIGSTOP)
         if command.is_stopped(self._pid):
             command.send(self._pid, signal.SIGCONT)
@@ -235,69 +233,12 @@ class Supervisor:
     def _read(self) -> float:
         watch = self._watch
         interval = watch.read()
-        if self._budget is not None:
-            self._check(self._budget)
-        self._tell_kills()
+        if self._guard is not None:
+            self._guard.check()
+        self._kills.look(running=self._status is None)
         self._events.read(watch, time.time())
-        self._tick(watch)
+        self._display.tick(watch)
         return interval
-
-    def _tell_kills(self) -> None:
-        """Say what the kernel killed when it is seen: a pool that lost a worker may hang for ever."""
-        watch = self._watch
-        self._untold += watch.kills.rises[self._rises :]
-        self._rises = len(watch.kills.rises)
-        now = time.time()
-        for rise in list(self._untold):
-            verdict = told_by(rise, tuple(watch.gone), self._nearest(), now)
-            if verdict is not None:
-                self._say("; ".join(verdict.lines))
-                self._tell_of_hanging()
-                self._events(ev.KernelKill(at=now, count=rise.count, message="; ".join(verdict.lines)))
-                self._events.killed(now, watch.gone, verdict.killed)
-            if verdict is not None or is_settled(rise, now):
-                self._untold.remove(rise)
-
-    def _tell_of_hanging(self) -> None:
-        """Once, while it runs on without what was killed: what to do should nothing come any more."""
-        if self._status is None and not self._told_hanging:
-            self._told_hanging = True
-            self._say(_HANGING)
-
-    # ------------------------------------------------------------------ the budget
-
-    def _check(self, budget: Budget) -> None:
-        """Say so at high water; over the line, or just before a limit is reached, act."""
-        watch = self._watch
-        tight = watch.tightest()
-        if self._over is not None:
-            return
-        if watch.is_over(budget.bytes):
-            self._go_over(budget.bytes, budget.origin)
-        elif tight is not None and _reaches(tight.bytes, tight.used):
-            self._go_over(tight.bytes, tight.origin)
-        elif not self._warned and watch.used > _HIGH * budget.bytes:
-            self._warned = True
-            self._say(f"it holds {format_size(watch.used)} of {format_size(budget.bytes)} ({budget.origin})")
-
-    def _go_over(self, line: int, origin: str) -> None:
-        watch = self._watch
-        largest = watch.tree.largest(1)
-        if not largest or (self._said_over and not self._kills):
-            return
-        most = largest[0]
-        over = Over(watch.used, line, origin, watch.at, most.pid, most.command, most.memory)
-        if self._kills:
-            self._over = over
-            self._events.tell_reading(time.time())
-            command.end(watch.tree)
-            return
-        self._said_over = self._warned = True
-        self._say(
-            f"over the budget: it holds {format_size(over.used)} of {format_size(over.line)} "
-            f"({over.origin}); most is held by process {over.pid} ({over.command}): "
-            f"{format_size(over.memory)}"
-        )
 
     # ------------------------------------------------------------------ begin and end
 
@@ -313,10 +254,6 @@ class Supervisor:
         self._events(ev.CommandStarted(at=at, pid=self._pid, command=argv, folder=folder))
         self._events.name(at, self._pid, command_of(self._pid))
 
-    def _nearest(self) -> str:
-        tight = self._watch.tightest()
-        return "" if tight is None else f"of {format_size(tight.bytes)} ({tight.origin})"
-
     def _end(self, began: float) -> Ending:
         watch = self._watch
         watch.close()
@@ -324,11 +261,12 @@ class Supervisor:
         status = self._status if self._status is not None else 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = None if number is not None else os.WEXITSTATUS(status)
-        used, read_at, limit = self._at_end or (*watch.last_second(), self._nearest())
+        used, read_at, limit = self._at_end or (*watch.last_second(), watch.nearest())
+        over = None if self._guard is None else self._guard.over
         verdict = judge(
             Evidence(
                 code=code, signal=number, pid=self._pid, ended=self._ended, used=used, read_at=read_at,
-                limit=limit, over=self._over, rises=watch.kills.rises, counted=watch.kills.are_counted,
+                limit=limit, over=over, rises=watch.kills.rises, counted=watch.kills.are_counted,
                 gone=tuple(watch.gone), sent=self._sent,
             )
         )  # fmt: skip
@@ -338,25 +276,25 @@ class Supervisor:
         advised = advice.enough(watch.peak + own, watch.tables)
         if not complete:
             advised = max(advised, advice.rounded(2 * watch.peak))
-        shell = CANNOT_FIT if self._over else 128 + number if number is not None else code or 0
+        shell = CANNOT_FIT if over else 128 + number if number is not None else code or 0
         last = self._sent[-1] if self._sent else None
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         ending = Ending(
-            code=shell, signal=None if self._over else number,
+            code=shell, signal=None if over else number,
             from_terminal=last is not None and last.sender == 0 and last.signal == number,
             verdict=verdict, peak=watch.peak, peak_at=watch.peak_at, advised=advised, complete=complete,
             seconds=time.time() - began, cpu=spent.ru_utime + spent.ru_stime,
             own_cpu=time.process_time(), own_memory=own,
         )  # fmt: skip
-        self._tell_end(ending)
+        self._tell_end(ending, over)
         return ending
 
-    def _tell_end(self, ending: Ending) -> None:
+    def _tell_end(self, ending: Ending, over: Over | None) -> None:
         now = time.time()
         self._events.tell_reading(now)
         self._events.killed(now, self._watch.gone, ending.verdict.killed)
         outcome = "done" if ending.code == 0 else "failed"
-        if ending.verdict.by == "signal" and self._over is None:
+        if ending.verdict.by == "signal" and over is None:
             outcome = "interrupted"
         said = "; ".join(ending.verdict.lines) or (
             f"it ended with exit code {ending.code}" if ending.code else ""
@@ -368,8 +306,3 @@ class Supervisor:
                 code=ending.code,
             )
         )  # fmt: skip
-
-
-def _reaches(limit: int, used: int) -> bool:
-    """Whether so little is left under a ceiling that the kernel may be the next to act."""
-    return used > 0 and limit - used < min(32 * MiB, limit // 32)

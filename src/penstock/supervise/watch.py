@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from penstock import discover
 from penstock.backends.sentinel import Sentinel
-from penstock.budget import Ceiling, MiB
+from penstock.budget import Ceiling, MiB, format_size
 from penstock.held_memory import Shared
 from penstock.meter import Meter
 from penstock.supervise.cadence import Cadence, ListingTimes
@@ -223,6 +223,11 @@ class TreeMemory:
     def tightest(self) -> Ceiling | None:
         """The ceiling of the tree that leaves least now."""
         return min(self._ceilings(), key=lambda each: _left(each, self.used), default=None)
+
+    def nearest(self) -> str:
+        """That ceiling in words: ``"of 4.0 GiB (SLURM ...)"``; empty if there is none."""
+        tight = self.tightest()
+        return "" if tight is None else f"of {format_size(tight.bytes)} ({tight.origin})"
 
 
 class GroupSum:
