@@ -173,7 +173,7 @@ class World:
         # What is asked of a watch, and of its sum of memory.
         self.memory: Any = self
         self.parent, self.backend_held, self.shared = PARENT, 0, 0
-        self.admit = True
+        self.admit, self.lateness = True, governor.Lateness()  # its turns come in time
         self.free = self.budget - PARENT
         source, here = (_Sized if trace.hinted else _Source)(trace), Path()
         self.estimate = Estimate(source, batched=False, wishes=Wishes(), cores=trace.workers, before=before)

@@ -132,6 +132,16 @@ def test_the_sum_of_bounds_is_no_bound_of_the_sum():
     ).admits
 
 
+def test_no_future_may_exceed_what_none_may():
+    seen = PeakRatios([10 * MiB] * 40 + [100 * MiB] * 20)
+    batches = [ExpectedBatch(1, 1.0), ExpectedBatch(2, 1.0)]
+    bet = weigh(seen, batches, 150 * MiB, GiB)
+    assert 0 < bet.over <= bet.worth
+    assert bet.admits
+    assert not weigh(seen, batches, 150 * MiB, GiB, 180 * MiB).admits
+    assert weigh(seen, batches, 150 * MiB, GiB, 400 * MiB).admits
+
+
 def test_what_is_held_counts_and_tells():
     peaks = PeakRatios([float(k * MiB) for k in range(1, 101)])
     fresh = [ExpectedBatch(k, 1.0) for k in range(4)]

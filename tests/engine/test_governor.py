@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.budget import GiB, MiB
-from penstock.engine.decide.governor import Orders, Watched, decide, headroom, interval
+from penstock.engine.decide.governor import (
+    Lateness,
+    Orders,
+    Watched,
+    decide,
+    headroom,
+    interval,
+    is_punctual,
+)
 
 BUDGET = 2 * GiB
 ROOM = headroom(BUDGET)
@@ -184,3 +192,28 @@ def test_looks_again_before_the_critical_line_can_be_reached(free, budget):
     distance = free - 0.5 * headroom(budget)
     if pause > 0.001:
         assert pause * 4 * 6 * GiB <= distance * 1.001
+
+
+def test_three_of_four_turns_tell_how_late_the_next_may_be():
+    late = Lateness()
+    assert late.usual == 0
+    for seconds in [-0.01, 0.0, 0.002, 0.05]:
+        late.note(seconds)
+    assert late.usual == 0.002
+    for _ in range(100):
+        late.note(0.03)
+    assert late.usual == 0.03
+    for _ in range(100):
+        late.note(-1.0)
+    assert late.usual == 0
+
+
+def test_who_comes_late_cannot_keep_a_small_budget():
+    assert is_punctual(0.0, 64, 100 * MiB)
+    # 4 ms on two cores: 48 MiB.
+    assert not is_punctual(0.004, 2, GiB)
+    assert is_punctual(0.004, 2, 4 * GiB)
+    assert is_punctual(0.002, 2, GiB)
+    assert not is_punctual(0.002, 2, 200 * MiB)
+    # More than four cores fill no more in the same time.
+    assert is_punctual(0.002, 64, 4 * GiB) == is_punctual(0.002, 4, 4 * GiB)

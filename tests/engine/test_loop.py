@@ -727,3 +727,23 @@ def test_where_nobody_else_could_give_memory_back_nobody_is_waited_for():
     run = simulate(FakeBackend(), 25, GiB)
     assert max(event.workers for event in run.events_of(ev.Planned)) > 1
     assert max(event.workers for event in simulate(Here(), 25, GiB).events_of(ev.Planned)) == 1
+
+
+@pytest.mark.parametrize("late", [0.0, 0.004, 0.01, 0.03])
+def test_however_late_the_governor_comes_large_calls_that_are_known_do_not_exceed_the_budget(late):
+    clock, budget, large = FakeClock(late=late), 200 * MiB, 110 * MiB
+    fills = large / (3 * GiB)  # seconds
+    meet = {item for item in range(240) if random.Random(item).random() < 0.15}
+    backend = FakeBackend(
+        lambda item, tries: Deed(2 * fills, large) if item in meet else Deed(0.02, 5 * MiB), clock=clock
+    )
+    over = []
+
+    def look():
+        if sum(backend.tries.values()) > 80 and backend.held > budget:
+            over.append(clock())
+        clock.after(0.001, look)
+
+    look()
+    everything_but(simulate(backend, 240, budget), 240)
+    assert over == []

@@ -16,10 +16,12 @@ class FakeClock(Clock):
     Args:
         grain: seconds that go by at least in each wait and between two turns of the governor: larger
             ones make long runs quick, as a busy machine would make them coarse.
+        late: seconds by which each turn of the governor comes late, as on a crowded machine.
     """
 
-    def __init__(self, grain: float = 0.0) -> None:
+    def __init__(self, grain: float = 0.0, late: float = 0.0) -> None:
         self.grain = grain
+        self.late = late
         self._now = 1000.0
         self._count = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -79,7 +81,7 @@ class _Steps:
         if wait is None:
             self._step = None
             return
-        self._next = self._clock() + max(wait, self._clock.grain)
+        self._next = self._clock() + max(wait, self._clock.grain) + self._clock.late
         self._clock.at(self._next, self._do)
 
     def nudge(self) -> None:

@@ -270,9 +270,9 @@ class Estimate:
         scale = self.footprint.scale(shape.largest, shape.total)
         return ExpectedBatch(worker, scale, least, shape.calls, self.footprint.first() if first else 0)
 
-    def weigh(self, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
+    def weigh(self, batches: Sequence[ExpectedBatch], room: int, most: int, never: float) -> Weighed:
         """Whether the last of these may start beside the others; see :func:`futures.weigh`."""
-        return futures.weigh(self.footprint.peaks(), batches, room, most)
+        return futures.weigh(self.footprint.peaks(), batches, room, most, never)
 
     def _most_calls(self, available: Callable[[int], int], most_workers: int, sizing: Sizing) -> int:
         """The most calls a batch, where not everything that may come fits at once; else 0."""

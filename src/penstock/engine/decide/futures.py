@@ -8,7 +8,8 @@ which they do not all fit is at most
     1 / (1 + K * calls)
 
 for a call that waits for nothing costs about 1 / calls of the speed, and one that must be paused about K
-times that. Pure: the draws are the same each time, stratified, and each worker has its own.
+times that. Where the governor comes too late to pause anybody before the budget is exceeded, no future may
+exceed it. Pure: the draws are the same each time, stratified, and each worker has its own.
 
 Sources: P(next > max of n) = 1 / (n + 1) for exchangeable observations; Pareto tail above a high
 threshold (Pickands 1975); the share that is worth it by the balance of two costs, as a newsvendor's.
@@ -70,11 +71,13 @@ class Weighed:
     """Up to so many of them are worth it."""
     room: int
     """Bytes that they have."""
+    excess: bool = False
+    """Whether one future exceeds what none may."""
 
     @property
     def admits(self) -> bool:
         """Whether the last batch may start."""
-        return self.over <= self.worth
+        return self.over <= self.worth and not self.excess
 
     def __str__(self) -> str:
         return (
@@ -109,7 +112,9 @@ def worth(calls: int) -> int:
     return int(DRAWS / (1 + _COST * calls))
 
 
-def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: int) -> Weighed:
+def weigh(
+    peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: int, never: float = math.inf
+) -> Weighed:
     """Decide whether the last of these batches may start beside the others.
 
     Args:
@@ -117,6 +122,7 @@ def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: 
         batches: those that run, and the next one last.
         room: bytes that they may take together.
         most: bytes that one alone may use: none is expected to take more.
+        never: bytes that they must not exceed in any future.
     """
     count = len(batches)
     allowed = worth(count)
@@ -128,7 +134,8 @@ def weigh(peaks: PeakRatios, batches: Sequence[ExpectedBatch], room: int, most: 
     if sum(spread[-1] for spread in spreads) <= room:
         return Weighed(count, 0, allowed, room)
     drawn = (_order(batch.worker)(spread) for batch, spread in zip(batches, spreads, strict=True))
-    return Weighed(count, _over(reduce(_added, drawn), room), allowed, room)
+    totals = reduce(_added, drawn)
+    return Weighed(count, _over(totals, room), allowed, room, max(totals) > never)
 
 
 def fitting(

@@ -13,6 +13,7 @@ in, orders out. Age is the time since a worker's batch began.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,12 @@ _GROWS_UNSEEN = 0.75
 """Below so many headrooms those are paused too that are not seen to grow."""
 _FILL_RATE = 6 * GiB
 """Bytes that one core can touch in a second (measured: 5.7 GiB)."""
+_CORES = 4
+"""So many fill memory at that rate together: more of them share its bandwidth."""
+_TURNS = 64
+"""How many turns tell how late the next one may be."""
+_USUAL = 0.75
+"""Part of them that were no later than what is taken as usual."""
 
 
 def headroom(budget: int) -> int:
@@ -36,7 +43,32 @@ def headroom(budget: int) -> int:
 def interval(free: int, budget: int) -> float:
     """Seconds until the next reading: short when the critical line could be reached soon."""
     distance = free - 0.5 * headroom(budget)
-    return min(max(distance / (4 * _FILL_RATE), 0.001), 0.02)
+    return min(max(distance / (_CORES * _FILL_RATE), 0.001), 0.02)
+
+
+class Lateness:
+    """How late the governor's last turns came: on a crowded machine it waits for a core, as everybody does."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=_TURNS)
+        self.usual = 0.0
+        """Seconds; three of four turns were no later."""
+
+    def note(self, seconds: float) -> None:
+        """A turn came so much later than planned, or took so long."""
+        self._last.append(max(seconds, 0.0))
+        self.usual = sorted(self._last)[int(_USUAL * (len(self._last) - 1))]
+
+
+def is_punctual(late: float, cores: int, budget: int) -> bool:
+    """Whether calls that take too much together are paused before they exceed the budget. Pure.
+
+    Args:
+        late: seconds by which a turn of the governor usually comes late.
+        cores: on which memory can be filled meanwhile.
+        budget: in bytes.
+    """
+    return late * min(cores, _CORES) * _FILL_RATE <= 0.5 * headroom(budget)
 
 
 @dataclass(frozen=True, slots=True)

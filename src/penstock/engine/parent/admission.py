@@ -17,7 +17,7 @@ from penstock.budget import Budget, BudgetInForce, GiB, MiB
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.estimate import Estimate, Shape
 from penstock.engine.decide.futures import ExpectedBatch
-from penstock.engine.decide.governor import headroom
+from penstock.engine.decide.governor import headroom, is_punctual
 from penstock.engine.decide.plan import Plan, Reserved
 from penstock.engine.decide.schedule import Schedule
 from penstock.engine.decide.tasks import Task
@@ -360,4 +360,12 @@ class Admission:
                 least = max(held, worker.task.floor)
                 first = not worker.warm
                 batches.append(self._estimate.expect(worker.number, worker.shape, least=least, first=first))
-        return self._estimate.weigh([*batches, batch], room, self.spare()).admits
+        never = self._never(room, len(batches) + 1)
+        return self._estimate.weigh([*batches, batch], room, self.spare(), never).admits
+
+    def _never(self, room: int, calls: int) -> float:
+        """Bytes that calls must exceed in no future: a late governor cannot pause them before the budget."""
+        cores = min(self._estimate.cores, calls)
+        if is_punctual(self._crew.late, cores, self.budget.bytes):
+            return math.inf
+        return room + headroom(self.budget.bytes)

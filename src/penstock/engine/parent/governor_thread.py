@@ -77,6 +77,8 @@ class GovernorThread:
         self._turns: Repeated | None = None
         self._turned = clock()
         self._wait = 0.0
+        self.lateness = governor.Lateness()
+        """Of its turns while somebody has a batch."""
         self._looked_for = clock()
         self._patience = Patience(_HUNG)
         self._lock = threading.Lock()
@@ -256,6 +258,8 @@ class GovernorThread:
                 self._act(now, late=slept > _LATE)
                 self._end_stuck(now)
             busy = any(life.busy for life in self._lives.values())
+        if busy and self._wait != _IDLE:
+            self.lateness.note(slept + self._clock() - now)
         pause = governor.interval(self.memory.free, self._budget.bytes)
         return pause if busy else _IDLE
 

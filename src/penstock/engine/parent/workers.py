@@ -144,6 +144,11 @@ class Workers:
         """Bytes of one idle worker."""
         return max((worker.idle_own for worker in self), default=0)
 
+    @property
+    def late(self) -> float:
+        """Seconds by which the governor's turns usually come late."""
+        return self._watch.lateness.usual
+
     def held(self, worker: WorkerState) -> int:
         """Bytes above idle that a worker holds now."""
         return self._watch.held(worker.number)
