@@ -7,7 +7,6 @@ worth a failure.
 
 from __future__ import annotations
 
-import errno
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
@@ -18,9 +17,6 @@ from typing import Any
 from penstock import foreign
 from penstock.abc import Carried, Fingerprinted, Reducer, Sequential, Sink, Sized, Source, Spanned
 from penstock.errors import PenstockError, PluginError
-
-_OURS_TO_TELL = (errno.EMFILE, errno.ENFILE)
-"""Errors that say nothing of the source: :mod:`penstock.storage` tells them."""
 
 
 class Asking:
@@ -46,7 +42,7 @@ class Asking:
     ) -> None:
         if error is None or not foreign.is_a(error, Exception):
             return
-        if foreign.is_a(error, (PenstockError, MemoryError)) or foreign.number_of(error) in _OURS_TO_TELL:
+        if foreign.is_a(error, (PenstockError, MemoryError)) or foreign.is_of_descriptors(error):
             return
         raise PluginError(f"{called(self._who, self._method)} raised {foreign.reason_of(error)}") from error
 

@@ -167,6 +167,11 @@ def number_of(error: BaseException) -> int:
     return number if type(number) is int else 0
 
 
+def is_of_descriptors(error: BaseException) -> bool:
+    """Whether no descriptor was left: :mod:`penstock.storage` tells it, it says nothing of who raised it."""
+    return number_of(error) in (errno.EMFILE, errno.ENFILE)
+
+
 def file_of(error: BaseException) -> str:
     """The file that an OSError names."""
     name = OSError.__dict__["filename"].__get__(error) if is_a(error, OSError) else None

@@ -64,6 +64,8 @@ def load(kind: str, name: str) -> Any:
             raise MissingExtra(f"the {kind} {name!r}", _package(missing), extra) from error
         raise _unusable(kind, name, entry, error) from error
     except (Exception, SystemExit, GeneratorExit) as error:  # a stranger's module may do anything
+        if foreign.is_of_descriptors(error):
+            raise
         raise _unusable(kind, name, entry, error) from error
 
 
@@ -79,6 +81,8 @@ def make(kind: str, name: str) -> Any:
     except PenstockError:
         raise
     except (Exception, SystemExit, GeneratorExit) as error:
+        if foreign.is_of_descriptors(error):
+            raise
         raise PluginError(
             f"the {kind} {name!r} ({_known_as(kind, name)}) cannot be made: {foreign.reason_of(error)}"
         ) from error

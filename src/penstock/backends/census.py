@@ -44,8 +44,6 @@ class Census:
         self._status = KernelFile(Path("/proc/self/status"))
         self._of_server = KernelFile(Path(f"/proc/{server}/status"))
         self._shared = held_memory.Shared()
-        self._sentinel = Sentinel(self._heard)
-        adopt_for_now()
         self._processes: dict[int, int] = {server: 0, os.getpid(): 0}
         self._known: dict[int, str] = {}
         self._unmapped: dict[int, int] = {}
@@ -56,6 +54,12 @@ class Census:
         """Anonymous memory of the fork server and of those that belong to no living worker."""
         self.shared = 0
         """Shared memory of all, each page once, beside what this process maps."""
+        adopt_for_now()
+        try:
+            self._sentinel = Sentinel(self._heard)
+        except OSError:
+            adopt_no_more()
+            raise
 
     def read(self, trees: Mapping[int, WorkerTree], readings: Mapping[int, Reading]) -> dict[int, Reading]:
         """Readings of the workers' trees, including processes outside them."""

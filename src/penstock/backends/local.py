@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,14 @@ class Local:
 
     def __init__(self) -> None:
         self._here = forks.Here()
-        self._selector = selectors.DefaultSelector()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        with ExitStack() as opened:  # all or none: there may be no descriptor left for one of them
+            self._selector = opened.enter_context(closing(selectors.DefaultSelector()))
+            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            opened.callback(os.close, self._wake)
+            self._selector.register(self._wake, selectors.EVENT_READ, None)
+            self._notes = opened.enter_context(closing(Notes(SLOTS)))
+            self._huge = HugePages()
+            self._opened = opened.pop_all()
         # Guards the table of workers: the governor's thread reads, pauses and kills too.
         self._lock = threading.RLock()
         self._workers: dict[int, _Worker] = {}
@@ -60,13 +65,11 @@ class Local:
         self._free_slots = deque(range(SLOTS))
         self._next = 1
         self._events: deque[Message | Death] = deque()
-        self._notes = Notes(SLOTS)
         self._server = ForkServer(self._notes.file, self._selector)
         self._loaded = Loaded()
         self._cpu = 0.0
         self.short = False
         """Whether memory is short: then what is ours is looked for whatever it costs."""
-        self._huge = HugePages()
         self._helper = Helper()
 
     @property
@@ -393,6 +396,4 @@ class Local:
         for worker in list(self._workers):
             self._reap(worker, int(signal.SIGKILL))
         self._helper.stop()
-        self._selector.close()
-        os.close(self._wake)
-        self._notes.close()
+        self._opened.close()

@@ -22,9 +22,13 @@ class Notes:
     def __init__(self, slots: int) -> None:
         self.file = os.memfd_create("penstock-notes")
         """Descriptor of the memory."""
-        self._words = note.words(resource.getrlimit(resource.RLIMIT_FSIZE)[0], slots)
-        os.ftruncate(self.file, slots * self._words * 8)
-        self._all = memoryview(mmap.mmap(self.file, slots * self._words * 8)).cast("q")
+        try:
+            self._words = note.words(resource.getrlimit(resource.RLIMIT_FSIZE)[0], slots)
+            os.ftruncate(self.file, slots * self._words * 8)
+            self._all = memoryview(mmap.mmap(self.file, slots * self._words * 8)).cast("q")
+        except OSError:
+            os.close(self.file)
+            raise
 
     def clear(self, slot: int) -> None:
         """Reset a note for a new worker."""

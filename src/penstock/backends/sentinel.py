@@ -31,7 +31,11 @@ class Sentinel:
         self._wake = -1
         self._thread: threading.Thread | None = None
         if self._events >= 0:
-            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            try:
+                self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError:
+                os.close(self._events)
+                raise
             self._thread = threading.Thread(target=self._run, name="penstock-sentinel", daemon=True)
             self._thread.start()
 

@@ -246,8 +246,8 @@ class ForkServer:
             raise
         run = new_run()
         environ = {name: value for name, value in os.environ.items() if name != VARIABLE}
-        with theirs, ask:
-            try:
+        try:
+            with theirs, ask:
                 seen = marshal.dumps(([os.fspath(each) for each in sys.path], list(map(str, sys.argv))))
                 boot = [sys.executable, "-c", _BOOT, seen.hex()]
                 passed = (theirs.fileno(), self._notes, ask.fileno())
@@ -260,18 +260,19 @@ class ForkServer:
                     env={VARIABLE: of_server(run), **environ, **(loaded.environment or {})},
                     start_new_session=True,
                 )
-            except OSError:
-                ours.close()
-                door.close()
-                self.end_groups()
-                raise
-            finally:
-                if loaded.log is not None:
-                    out.close()
-        # What is said to a server that does not listen must not hold up who says it.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_SECONDS)
-        if not self.enclosure.active:
-            self.census = Census(self._process.pid, run)
+            # What is said to a server that does not listen must not hold up who says it.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_SECONDS)
+            if not self.enclosure.active:
+                self.census = Census(self._process.pid, run)
+        except BaseException:  # no descriptor may be left for what comes after the server as well
+            ours.close()
+            door.close()
+            self.drop()
+            self.end_groups()
+            raise
+        finally:
+            if loaded.log is not None:
+                out.close()
         self._control, self.silence = ours, Silence()
         self._selector.register(ours, selectors.EVENT_READ, "control")
         self._close_door()

@@ -47,7 +47,7 @@ def interval(free: int, budget: int) -> float:
 
 
 class Lateness:
-    """How late the governor's last turns came: on a crowded machine it waits for a core, as everybody does."""
+    """How late the governor's last turns came: on a crowded machine it waits for a core, too."""
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=_TURNS)
