@@ -194,7 +194,7 @@ def test_looks_again_before_the_critical_line_can_be_reached(free, budget):
         assert pause * 4 * 6 * GiB <= distance * 1.001
 
 
-def test_three_of_four_turns_tell_how_late_the_next_may_be():
+def test_the_last_turns_tell_how_late_the_next_may_be():
     late = Lateness()
     assert late.usual == 0
     for seconds in [-0.01, 0.0, 0.002, 0.05]:

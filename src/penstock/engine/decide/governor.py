@@ -31,8 +31,6 @@ _CORES = 4
 """So many fill memory at that rate together: more of them share its bandwidth."""
 _TURNS = 64
 """How many turns tell how late the next one may be."""
-_USUAL = 0.75
-"""Part of them that were no later than what is taken as usual."""
 
 
 def headroom(budget: int) -> int:
@@ -52,12 +50,12 @@ class Lateness:
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=_TURNS)
         self.usual = 0.0
-        """Seconds; three of four turns were no later."""
+        """Seconds, in the median."""
 
     def note(self, seconds: float) -> None:
         """A turn came so much later than planned, or took so long."""
         self._last.append(max(seconds, 0.0))
-        self.usual = sorted(self._last)[int(_USUAL * (len(self._last) - 1))]
+        self.usual = sorted(self._last)[len(self._last) // 2]
 
 
 def is_punctual(late: float, cores: int, budget: int) -> bool:
