@@ -105,6 +105,31 @@ def with_gnu_parallel(task: Task) -> Iterator[Pair]:
             yield item, RuntimeError("its process failed")
 
 
+def with_client_map(task: Task) -> Iterator[Pair]:
+    """Dask: ``client.map`` on workers of one thread, each with its default memory limit."""
+    from distributed import Client, LocalCluster
+
+    limits = {"n_workers": task.workers, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**limits) as cluster, Client(cluster) as client:
+        for item, future in zip(task.items, client.map(task.function, task.items), strict=True):
+            error = future.exception()
+            yield item, future.result() if error is None else error
+
+
+def with_penstock_on_dask(task: Task) -> Iterable[Pair]:
+    """A Dask worker with a node of ours, which has the workers."""
+    from distributed import LocalCluster
+
+    import penstock
+
+    one = {"n_workers": 1, "threads_per_worker": task.workers, "memory_limit": 0, "dashboard_address": None}
+    with LocalCluster(**one) as cluster:
+        report = penstock.run(
+            task.function, task.items, task.folder / "run", into="collect", set_aside=True, cluster=cluster
+        )
+        return zip(task.items, report.result, strict=True)
+
+
 BEFORE = "before"
 """The peer that is another version of penstock."""
 PEERS: dict[str, Callable[[Task], Iterable[Pair]]] = {
@@ -114,6 +139,8 @@ PEERS: dict[str, Callable[[Task], Iterable[Pair]]] = {
     "joblib": with_joblib,
     "pool": with_pool,
     "gnu-parallel": with_gnu_parallel,
+    "client.map": with_client_map,
+    "penstock on dask": with_penstock_on_dask,
 }
 NOT_FOR = {("gnu-parallel", "trivial"), ("gnu-parallel", "leak")}
 """A process for each item: starting 10,000 of them measures nothing new, and nothing leaks."""
@@ -123,4 +150,5 @@ def installed(peer: str) -> bool:
     """Whether a peer can take part here."""
     if peer == "gnu-parallel":
         return shutil.which("parallel") is not None
-    return peer != BEFORE and (peer not in ("joblib", "penstock") or find_spec(peer) is not None)
+    needed = {"client.map": "distributed", "penstock on dask": "distributed"}.get(peer, peer)
+    return peer != BEFORE and (needed in ("executor", "pool") or find_spec(needed) is not None)
