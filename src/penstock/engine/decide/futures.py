@@ -134,7 +134,7 @@ def weigh(
     if sum(spread[-1] for spread in spreads) <= room:
         return Weighed(count, 0, allowed, room)
     drawn = (_order(batch.worker)(spread) for batch, spread in zip(batches, spreads, strict=True))
-    totals = reduce(_added, drawn)
+    totals: Sequence[float] = reduce(_added, drawn)
     return Weighed(count, _over(totals, room), allowed, room, max(totals) > never)
 
 
