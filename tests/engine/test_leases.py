@@ -204,6 +204,28 @@ def test_a_stream_is_lent_in_whole_stretches():
     assert {border for pair in borders for border in pair} <= {*starts, 1000}
 
 
+def test_a_slow_node_has_work_for_no_longer_than_the_others():
+    items, left, nodes = 10**9, 10**7, 10_000
+    leases = Leases(items, done=[(0, items - left)])
+    for node in range(nodes):
+        leases.join(str(node))
+    rates = {"0": 16.0, "1": 15.0, "2": 4.0}
+
+    def settle(node):
+        lent = leases.lend(node)
+        leases.settle(node, lent.ticket, [(lent.start, lent.stop)], rate=rates[node])
+        return (lent.stop - lent.start) / rates[node]
+
+    for node in rates:
+        settle(node)
+    seconds = {node: settle(node) for node in rates}
+    assert max(seconds.values()) < 1.02 * min(seconds.values())
+    assert leases._rates == pytest.approx(35.0)
+    leases.lose("2")
+    assert leases._rates == pytest.approx(31.0)
+    assert leases._rated == 2
+
+
 @given(items=st.integers(1, 10**9), nodes=st.integers(1, 5000), rate=st.floats(0, 1000))
 @settings(deadline=None, max_examples=60)
 def test_no_lease_is_more_than_may_be_lost(items, nodes, rate):

@@ -10,7 +10,7 @@ gives back of its lease is pending again. What a lost node had is held back unti
 then nothing that it still writes can get a final name, and another node may work the same items.
 
 Sizes (all in whole grains, so that no grain is worked by two nodes; of a stream in whole stretches):
-    half of what is left, over the nodes;
+    half of what is left, over the nodes, to each by how fast it is;
     at most a sixteenth of a node's fair share, and not more of its work than may be lost;
     at least 30 seconds of its work or a sixty-fourth of its share, whatever is less: the last ones are short.
 """
@@ -98,6 +98,8 @@ class Leases:
         self._living: dict[str, None] = {}
         self._lost: dict[str, None] = {}
         self._lent = 0
+        self._rates, self._rated = 0.0, 0
+        """Items a second of the living nodes of which that is known, added up; how many these are."""
         self._wanting: dict[str, None] = {}
         """Nodes with fewer leases than they may have."""
         self._largest: int | None = None
@@ -178,6 +180,7 @@ class Leases:
             self._largest = None
         del self._living[node]
         self._lost[node] = None
+        self._rates, self._rated = self._rates - known.rate, self._rated - bool(known.rate)
         self._lent -= len(known.tickets)
         self._wanting.pop(node, None)
         return True
@@ -278,6 +281,8 @@ class Leases:
         half = len(self._pending) / (2 * nodes)
         least, most = share / _LEAST_SHARE, share / _SHARE
         if node.rate:
+            if self._rated:  # all are to end at one time
+                half *= node.rate * self._rated / self._rates
             least = min(least, _LEAST_SECONDS * node.rate)
             most = min(most, _AIM * self._seconds_of_work() * node.rate)
         return max(int(min(max(half, least), most)), 1)
@@ -325,7 +330,9 @@ class Leases:
         del mine.tickets[ticket]
         self._lent -= 1
         self._wanting[node] = None
-        mine.rate = rate or mine.rate
+        if rate:
+            self._rates, self._rated = self._rates + rate - mine.rate, self._rated + (not mine.rate)
+            mine.rate = rate
         heavy = self._heavier(mine, lent, pairs, too_large)
         counted = tuple(pair for pair in pairs if pair not in heavy)
         for start, stop in counted:
