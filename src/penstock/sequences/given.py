@@ -149,10 +149,10 @@ def _is_tar(head: bytes) -> bool:
     if len(head) < 512:
         return False
     try:
-        told = int(head[148:156].strip(b" \0"), 8)
+        checksum = int(head[148:156].strip(b" \0"), 8)
     except ValueError:
         return False
-    return told == sum(head[:148]) + 8 * 32 + sum(head[156:512])
+    return checksum == sum(head[:148]) + 8 * 32 + sum(head[156:512])
 
 
 # ------------------------------------------------------------------ streams
@@ -174,13 +174,13 @@ def kept_streams(folder: Path, paths: Sequence[str]) -> list[str]:
     copies = {path: folder / f"stream-{number}" for number, path in enumerate(streams, 1)}
     for path, copy in copies.items():
         if copy.exists():
-            told = f"{_name(path)} is not read: what the run before has kept of it is used ({copy})"
-            click.echo(foreign.line(told), err=True)
+            line = f"{_name(path)} is not read: what the run before has kept of it is used ({copy})"
+            click.echo(foreign.line(line), err=True)
             continue
         if path == "-" and sys.stdin.isatty():
             raise BadInput("standard input is a terminal: give files, or pipe sequences into it", file="-")
-        told = f"{_name(path)} is one stream, which cannot be read twice: it is kept as {copy} first"
-        click.echo(foreign.line(told), err=True)
+        line = f"{_name(path)} is one stream, which cannot be read twice: it is kept as {copy} first"
+        click.echo(foreign.line(line), err=True)
         _keep(path, copy)
         click.echo(f"{_name(path)}: {format_size(copy.stat().st_size)}", err=True)
     return [str(copies.get(path, path)) for path in paths]

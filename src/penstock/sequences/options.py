@@ -80,14 +80,14 @@ def warnings_of(asked: Mapping[str, Any], *, records: int, letters: int, protein
         letters: how many these have.
         protein: of the letters, those that no nucleotide code has.
     """
-    told = []
+    warnings = []
     if protein:
-        told.append(
+        warnings.append(
             f"{protein} of {letters} letters are of proteins alone (E, F, I, L, P, Q ...), which no codon "
             "and no k-mer has. Is there protein in the input?"
         )
     if asked["sample"] and records < asked["sample"]:
-        told.append(
+        warnings.append(
             f"there are only {records} records, so that the sample of {asked['sample']} is all of them"
         )
-    return told
+    return warnings

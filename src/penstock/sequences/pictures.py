@@ -142,8 +142,8 @@ def _cell(axes: Axes, x: int, y: int, row: Mapping[str, Any], colours: Any, norm
     axes.text(
         x + 0.08, y + 0.52, row["codon"], family="monospace", size=7, va="center", color=ink, weight="bold"
     )
-    told = "–" if rscu is None else f"{rscu:.2f}"
-    axes.text(x + 0.92, y + 0.52, told, size=6.5, va="center", ha="right", color=ink)
+    text = "–" if rscu is None else f"{rscu:.2f}"
+    axes.text(x + 0.92, y + 0.52, text, size=6.5, va="center", ha="right", color=ink)
 
 
 def _shares(
@@ -211,10 +211,10 @@ def top_words(top: Sequence[Mapping[str, Any]], counted: int, mean: float, title
             va="center", size=6.5,
         )  # fmt: skip
     if counts and mean < max(counts):
-        told = f"mean of all words: {mean:,.0f}" if mean >= 100 else f"mean of all words: {mean:.3g}"
+        text = f"mean of all words: {mean:,.0f}" if mean >= 100 else f"mean of all words: {mean:.3g}"
         axes.axvline(mean, color=_ORANGE, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
-            told, (mean, 1), (2, 2), xycoords=("data", "axes fraction"),
+            text, (mean, 1), (2, 2), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=_ORANGE, size=6.5,
         )  # fmt: skip
     axes.set_xlabel("count")
@@ -266,14 +266,14 @@ def of_records(counts: NDArray[np.int64], title: str) -> Figure:
     return figure
 
 
-def _mark(axes: Axes, x: float, told: str, colour: str, up: float) -> None:
+def _mark(axes: Axes, x: float, text: str, colour: str, up: float) -> None:
     axes.axvline(x, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
     low, high = axes.get_xlim()
     log = axes.get_xscale() == "log"
     share = np.log(x / low) / np.log(high / low) if log else (x - low) / (high - low)
     right = share > 0.6
     axes.annotate(
-        told, (x, 1), (-2 if right else 2, up), xycoords=("data", "axes fraction"),
+        text, (x, 1), (-2 if right else 2, up), xycoords=("data", "axes fraction"),
         textcoords="offset points", color=colour, size=6.5, ha="right" if right else "left",
     )  # fmt: skip
 

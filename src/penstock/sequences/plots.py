@@ -44,10 +44,12 @@ class DrawAll:
         from penstock.sequences import pictures
 
         count, bases = int(records[RECORDS]), int(records[BASES])
-        told = f"{count:,} record{'' if count == 1 else 's'}, {bases:,} letters"
-        pictures.save(partial(pictures.of_records, records, told), folder, "records")
+        caption = f"{count:,} record{'' if count == 1 else 's'}, {bases:,} letters"
+        pictures.save(partial(pictures.of_records, records, caption), folder, "records")
         for name, rows in _readings(usage).items():
-            title = f"Codon usage: {sum(row['count'] for row in rows):,} codons of {told.partition(',')[0]}"
+            title = (
+                f"Codon usage: {sum(row['count'] for row in rows):,} codons of {caption.partition(',')[0]}"
+            )
             where = f"strand {rows[0]['strand']}, frame {rows[0]['frame']}"
             where += f", genetic code {rows[0]['code']}" if "code" in rows[0] else ""
             pictures.save(partial(pictures.codon_usage, rows, f"{title} ({where})"), folder, name)

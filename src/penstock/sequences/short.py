@@ -24,12 +24,12 @@ def write(folder: Path, told: Mapping[str, Any]) -> None:
     (folder / "summary.json").write_text(text_of(told), encoding="utf-8")
 
 
-def text_of(told: Mapping[str, Any]) -> str:
+def text_of(summary: Mapping[str, Any]) -> str:
     """Its text."""
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(summary, indent=1) + "\n"
 
 
-def warn(told: Mapping[str, Any]) -> None:
+def warn(summary: Mapping[str, Any]) -> None:
     """Print its warnings."""
-    for warning in told["warnings"]:
+    for warning in summary["warnings"]:
         foreign.warn(str(warning))

@@ -50,8 +50,8 @@ def strong_bases(typing: Any, text: Any, at: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _VECTOR)
-        told = builder.and_(builder.load(pointer, align=1), _vector(0xFF & ~0x24))
-        found = builder.icmp_unsigned("==", told, _vector(ord("C")))
+        folded = builder.and_(builder.load(pointer, align=1), _vector(0xFF & ~0x24))
+        found = builder.icmp_unsigned("==", folded, _vector(ord("C")))
         return builder.bitcast(found, _WORD)
 
     return types.uint64(text, types.intp), generate

@@ -67,6 +67,6 @@ def test_defaults_from_the_environment_are_told(monkeypatch):
         pass
 
     monkeypatch.setenv("SIMILARITY_TOP_K", "50")
-    assert environment.told(command.make_context("similar", [])) == ["--top-k 50, from SIMILARITY_TOP_K"]
-    assert environment.told(command.make_context("similar", ["--top-k", "9"])) == []
-    assert environment.told() == []
+    assert environment.defaults(command.make_context("similar", [])) == ["--top-k 50, from SIMILARITY_TOP_K"]
+    assert environment.defaults(command.make_context("similar", ["--top-k", "9"])) == []
+    assert environment.defaults() == []

@@ -70,9 +70,9 @@ def _write_splits(path: Path, planned: planning.Planned, suffix: str) -> None:
                 out.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _rules(told: Mapping[str, Any]) -> Rules:
-    return Rules(**{**told, "views": tuple(told["views"])})
+def _rules(options: Mapping[str, Any]) -> Rules:
+    return Rules(**{**options, "views": tuple(options["views"])})
 
 
-def _split_rules(told: Mapping[str, Any]) -> SplitRules:
-    return SplitRules(**{**told, "ratios": tuple(told["ratios"])})
+def _split_rules(options: Mapping[str, Any]) -> SplitRules:
+    return SplitRules(**{**options, "ratios": tuple(options["ratios"])})

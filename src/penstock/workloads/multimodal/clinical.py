@@ -157,11 +157,11 @@ def medicines(path: Path | None, stay: NDArray[np.int64], time: NDArray[np.int64
         ends = zip(
             low[start : start + _AT_ONCE].tolist(), high[start : start + _AT_ONCE].tolist(), strict=True
         )
-        told = [
+        lists = [
             list(dict.fromkeys(names.slice(a, b - a).to_pylist()))[:MEDICINES] if b > a else []
             for a, b in ends
         ]
-        pieces.append(pa.array(told, _NAMES))
+        pieces.append(pa.array(lists, _NAMES))
     return pa.chunked_array(pieces, _NAMES)
 
 

@@ -77,7 +77,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with _reading(path), _opened(path) as file:
         if not _has_rows(path):
             return
-        for batch in _told(file, path, columns):
+        for batch in _batches(file, path, columns):
             if batch.num_rows:
                 arrays = [_text(batch.column(at)) for at in range(batch.num_columns)]
                 yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
@@ -139,7 +139,7 @@ def _note(odd: list[str], row: Any) -> str:
     return "error"
 
 
-def _told(file: Any, path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(file: Any, path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     odd: list[str] = []
     try:
         yield from pa.csv.open_csv(

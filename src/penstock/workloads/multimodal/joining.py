@@ -119,7 +119,7 @@ def _with_clinical(table: pa.Table, layout: Layout, rules: Rules) -> pa.Table:
     if not rules.upstream:
         values[:, 0], suspected = clinical.fahrenheit(values[:, 0], convert=rules.celsius)
     age, masked = clinical.ages(layout.tables["patients"], subject, intime)
-    told = labels.read_labels(layout.tables["chexpert"], table["study_id"].to_numpy())
+    chexpert = labels.read_labels(layout.tables["chexpert"], table["study_id"].to_numpy())
     pain, acuity = _floats(triage["pain"], row), _floats(triage["acuity"], row)
     if not rules.upstream:  # a scale of 0 to 10, and of 1 to 5: nothing is guessed from a 13
         pain = np.where((pain >= 0) & (pain <= 10), pain, np.nan)
@@ -129,7 +129,7 @@ def _with_clinical(table: pa.Table, layout: Layout, rules: Rules) -> pa.Table:
         **{name: _nullable(values[:, n]) for n, name in enumerate(clinical.VITALS)},
         pain=_nullable(pain), acuity=_nullable(acuity), celsius=suspected,
         age=pa.array(age, mask=age < 0), age_masked=masked,
-        labels=pa.FixedSizeListArray.from_arrays(pa.array(told.ravel()), len(labels.LABELS)),
+        labels=pa.FixedSizeListArray.from_arrays(pa.array(chexpert.ravel()), len(labels.LABELS)),
     )  # fmt: skip
     return _with_text(table, triage, row, layout, rules) if rules.text else table
 

@@ -55,10 +55,10 @@ def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
         rows = np.flatnonzero(there)[::-1]  # the first of several is written last
         rows = rows[values[at[rows], 0] == NO_ROW]
         for column, name in enumerate(LABELS):
-            told = pc.fill_null(csvs.numbers(batch.column(name)), BLANK).to_numpy(zero_copy_only=False)
-            plain = np.isin(told, (-1.0, 0.0, 1.0))
-            odd[name] += _told(batch.column(name), ~plain)
-            values[at[rows], column] = np.where(plain, told, BLANK).astype(np.int8)[rows]
+            numbers = pc.fill_null(csvs.numbers(batch.column(name)), BLANK).to_numpy(zero_copy_only=False)
+            plain = np.isin(numbers, (-1.0, 0.0, 1.0))
+            odd[name] += _filled(batch.column(name), ~plain)
+            values[at[rows], column] = np.where(plain, numbers, BLANK).astype(np.int8)[rows]
     if named := [f"{name} in {count:,} rows" for name, count in odd.items() if count]:
         raise BadInput(
             f"holds labels that are neither 1, 0 or -1 nor blank: {', '.join(named)}; other codes are to be "
@@ -69,7 +69,7 @@ def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
     return values[np.searchsorted(known, study)]
 
 
-def _told(column: Any, where: NDArray[np.bool_]) -> int:
+def _filled(column: Any, where: NDArray[np.bool_]) -> int:
     """In how many of these rows something is written."""
     if not where.any():
         return 0

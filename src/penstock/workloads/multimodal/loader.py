@@ -135,10 +135,10 @@ class Loader:
 
     def _example(self, record: Mapping[str, Any]) -> dict[str, Any]:
         facts = record["facts"]
-        told = facts["labels"]
+        given = facts["labels"]
         raw = np.full(len(LABELS), NO_ROW, np.int8)
-        if told is not None:
-            raw = np.array([BLANK if told[name] is None else told[name] for name in LABELS], np.int8)
+        if given is not None:
+            raw = np.array([BLANK if given[name] is None else given[name] for name in LABELS], np.int8)
         value, mask = targets(raw, self._uncertain, self._blank)
         vector, known = self._clinical(facts)
         return {

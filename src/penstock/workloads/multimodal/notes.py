@@ -145,10 +145,10 @@ def _patient(row: Mapping[str, Any]) -> str:
 
 
 def _vitals(row: Mapping[str, Any]) -> str:
-    told = [f"{_NAMES[name]}: {row[name]:g}{_UNITS[name]}" for name in VITALS if row[name] is not None]
+    signs = [f"{_NAMES[name]}: {row[name]:g}{_UNITS[name]}" for name in VITALS if row[name] is not None]
     if row["pain"] is not None:
-        told.append(f"Pain: {row['pain']:g}/10")
-    return f"Vitals: {', '.join(told)}." if told else ""
+        signs.append(f"Pain: {row['pain']:g}/10")
+    return f"Vitals: {', '.join(signs)}." if signs else ""
 
 
 def _sentence(heading: str, text: str | None) -> str:

@@ -256,7 +256,7 @@ class Asked:
         """Whether the original's rules apply."""
         return self.compat == "upstream"
 
-    def told(self) -> dict[str, Any]:
+    def for_manifest(self) -> dict[str, Any]:
         """The options for the manifest, without paths, which differ from machine to machine."""
         left_out = (*_PATHS, *INCIDENTAL)
         found = {name: value for name, value in self.__dict__.items() if name not in left_out}

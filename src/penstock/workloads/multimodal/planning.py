@@ -148,8 +148,8 @@ def plan_records(
         }
     people = [np.unique(subjects[at]) for at in order.values()]
     shared = sum(map(len, people)) - len(np.unique(np.concatenate(people)))
-    told = {"splits": counts, "skipped": dict(+skipped), "patients_in_two_splits": shared}
-    return Planned(records, order, found, rules.records, told)
+    summary = {"splits": counts, "skipped": dict(+skipped), "patients_in_two_splits": shared}
+    return Planned(records, order, found, rules.records, summary)
 
 
 def write_plan(folder: Path, planned: Planned) -> None:
@@ -261,9 +261,9 @@ def _split(
     else:
         method = "official"
         named, studies = official_people(_official_rows(official))
-    told = subjects.tolist() if method == "quota" else everyone.tolist()
+    people = subjects.tolist() if method == "quota" else everyone.tolist()
     by_person = plan_splits(
-        told, method, ratios=rules.ratios, seed=rules.seed, official=named, unmatched=rules.unmatched
+        people, method, ratios=rules.ratios, seed=rules.seed, official=named, unmatched=rules.unmatched
     )
     numbers = {name: number for number, name in enumerate(SPLITS)}
     codes = np.array([numbers.get(by_person[each] or "", -1) for each in everyone.tolist()], np.int8)[which]

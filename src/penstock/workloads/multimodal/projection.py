@@ -87,7 +87,7 @@ def plan_run(asked: Asked, budget: str | int, *, workers: int | None, call: int 
         if elsewhere is not None:
             copy_tables(folder / "copied", **copy_inputs(elsewhere))
         recipe = prepare(asked, elsewhere, None if elsewhere is None else folder / "copied")
-        told = make_tables(folder / "tables", **tables_inputs(recipe))["counts"]
+        joined = make_tables(folder / "tables", **tables_inputs(recipe))["counts"]
         planned = make_plan(folder / "plan", **plan_inputs(recipe, folder / "tables"))
         records = {split: planned["splits"][split]["records"] for split in SPLITS}
         largest = max(records, key=lambda split: records[split])
@@ -96,8 +96,8 @@ def plan_run(asked: Asked, budget: str | int, *, workers: int | None, call: int 
         share = total / max(records[largest], 1)
         work = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         whole = RunPlan(
-            budget=stage.budget, rows=told["rows"], frontal=told["frontal"], joined=told["joined"],
-            skipped={**told["skipped"], **planned["skipped"]}, records=records,
+            budget=stage.budget, rows=joined["rows"], frontal=joined["frontal"], joined=joined["joined"],
+            skipped={**joined["skipped"], **planned["skipped"]}, records=records,
             shard_bytes=total * recipe.record_bytes, work_bytes=work, projected=stage.projected,
             threads=stage.threads, workers=stage.workers, seconds=stage.seconds * share,
         )  # fmt: skip

@@ -36,7 +36,7 @@ def write_published(
         folder: where it goes.
         tables, plan: folders of these steps.
         splits: their names.
-        told: what was asked for, and what retriever and tokenizer are, see ``stages.Recipe.told``.
+        told: what was asked for, and what retriever and tokenizer are, see ``stages.Recipe.for_manifest``.
         counts, planned: what the two steps counted.
         stored: the folder of shards of each split.
 
@@ -51,11 +51,11 @@ class Publishing:
     """Writes the published files; the arguments are those of ``write_published``."""
 
     def __init__(
-        self, folder: Path, tables: Path, plan: Path, stored: Mapping[str, Path], told: Mapping[str, Any],
+        self, folder: Path, tables: Path, plan: Path, stored: Mapping[str, Path], recipe: Mapping[str, Any],
         counts: Mapping[str, Any], planned: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self._folder, self._tables, self._plan, self._stored = folder, tables, plan, stored
-        self._told, self._counts, self._planned = told, counts, planned
+        self._recipe, self._counts, self._planned = recipe, counts, planned
 
     def write(self) -> None:
         """Write everything."""
@@ -70,7 +70,7 @@ class Publishing:
         self._json(
             "metadata.json",
             {
-                "config": {name: str(value) for name, value in self._told["options"].items()},
+                "config": {name: str(value) for name, value in self._recipe["options"].items()},
                 **{f"n_{split}": count for split, count in written.items()},
                 "total_records": sum(written.values()),
             },
@@ -86,7 +86,7 @@ class Publishing:
     def _write_failures(self) -> Counter[str]:
         """``failures.csv``: the row of each record that failed, counted from 0, and why."""
         counted: Counter[str] = Counter()
-        ids = self._told["options"]["log_ids"]
+        ids = self._recipe["options"]["log_ids"]
         names = ("dicom_id", "subject_id", "study_id")
         known = self._ids() if ids else {}
         with open(self._folder / "failures.csv", "w", encoding="utf-8", newline="") as file:
@@ -124,8 +124,8 @@ class Publishing:
         return {row: tuple(rest) for row, *rest in zip(*columns, strict=True)}
 
     def _manifest(self, shards: list[dict[str, Any]], failed: Counter[str]) -> dict[str, Any]:
-        told, counts, planned = self._told, self._counts["counts"], self._planned
-        options = told["options"]
+        recipe, counts, planned = self._recipe, self._counts["counts"], self._planned
+        options = recipe["options"]
         skipped = Counter(counts["skipped"]) + Counter(
             _without(planned["skipped"], "image_missing", "image_unreadable")
         )
@@ -146,8 +146,8 @@ class Publishing:
             "options": options,
             "warnings": [upstream.WARNING] if options["compat"] == "upstream" else [],
             "tables": self._counts["tables"],
-            "retriever": told["retriever"],
-            "tokenizer": told["tokenizer"],
+            "retriever": recipe["retriever"],
+            "tokenizer": recipe["tokenizer"],
             "rows": counts["rows"],
             "views": counts["views"],
             "joined": counts["joined"],
@@ -157,7 +157,7 @@ class Publishing:
             "records": {
                 split: {**planned["splits"][split], "written": written[split]} for split in self._stored
             },
-            "records_of_a_shard": told["grain"],
+            "records_of_a_shard": recipe["grain"],
             "patients_in_two_splits": planned["patients_in_two_splits"],
             "labels": {"names": list(LABELS), "uncertain": options["uncertain"], "blank": options["blank"]},
             "clinical": statistics(train),

@@ -288,7 +288,7 @@ def clinical_values(row: Mapping[str, Any]) -> NDArray[np.float64]:
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
     known = row["labels"] is not None and row["labels"][0] != labels.NO_ROW
-    told = [None if value == labels.BLANK else value for value in row["labels"]] if known else None
+    values = [None if value == labels.BLANK else value for value in row["labels"]] if known else None
     return {
         **{name: row[name] for name in ("dicom_id", "subject_id", "study_id", "stay_id", "row")},
         **{name: row[name] for name in ("view", "study_index", "study_films", "age", "age_masked", "gender")},
@@ -296,7 +296,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
         "relation": RELATIONS[row["relation"]],
         "clinical": {name: row[name] for name in (*VITALS, "pain", "acuity")},
         "temperature_unit": "C?" if row["celsius"] else None,
-        "labels": None if told is None else dict(zip(labels.LABELS, told, strict=True)),
+        "labels": None if values is None else dict(zip(labels.LABELS, values, strict=True)),
     }
 
 

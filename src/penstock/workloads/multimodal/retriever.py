@@ -181,9 +181,9 @@ def open_retriever(name: str) -> tuple[Retriever | None, dict[str, Any]]:
         raise BadInput("a retriever is bm25, none, or a folder with a model", file=name, quotes_nothing=True)
     own = folder / "knowledge.jsonl"
     entries = read_knowledge(own if is_file(own) else SHIPPED)
-    told = {"name": "sentence-transformers", "knowledge": digest_of(entries), "entries": len(entries)}
-    told["model"] = files.digest(folder)
-    return Vectors(entries, _model(folder)), told
+    facts = {"name": "sentence-transformers", "knowledge": digest_of(entries), "entries": len(entries)}
+    facts["model"] = files.digest(folder)
+    return Vectors(entries, _model(folder)), facts
 
 
 def _model(folder: Path) -> Callable[[list[str]], Any]:

@@ -65,12 +65,12 @@ class Shards:
     def write(self, batch: Batch, results: Iterator[Any], folder: Path) -> Receipt:
         """Write one shard; none if none of its records can be made."""
         path = folder / self._name(batch.start // self.grain)
-        told = _Told()
+        counts = _Counts()
         with ExitStack() as stack:
             writer: Any = None
             for item, result in enumerate(results, batch.start):
                 if not isinstance(result, Made):
-                    told.refuse(
+                    counts.refuse(
                         item, result.reason if isinstance(result, Refused) else f"engine_{result.reason}"
                     )
                     continue
@@ -78,11 +78,11 @@ class Shards:
                     draft = stack.enter_context(files.atomic(path))
                     writer = stack.enter_context((_Tar if self.writer == "webdataset" else _Parquet)(draft))
                 writer.add(result, self.image)
-                told.add(result)
+                counts.add(result)
         if writer is None:
             files.discard(path)  # of an attempt before, when some could
-            return Receipt(value=told.value())
-        return Receipt((kept(path, folder),), told.value())
+            return Receipt(value=counts.value())
+        return Receipt((kept(path, folder),), counts.value())
 
     def close(self, receipts: Iterable[tuple[Batch, Receipt]], folder: Path) -> Closed:
         """List the shards with records, bytes and digests, and the items that failed, with reasons."""
@@ -116,7 +116,7 @@ class Shards:
         return f"{self.split}-{number:05d}.{_SUFFIX[self.writer]}"
 
 
-class _Told:
+class _Counts:
     """What a shard's receipt says: how many records, sums of their clinical values, and who failed."""
 
     def __init__(self) -> None:

@@ -84,10 +84,10 @@ class Recipe:
         return "tar" if self.asked.writer == "webdataset" else "parquet"
 
     @property
-    def told(self) -> dict[str, Any]:
+    def for_manifest(self) -> dict[str, Any]:
         """The recipe's entry in the manifest."""
         return {
-            "options": self.asked.told(), "retriever": self.retriever, "tokenizer": self.tokenizer,
+            "options": self.asked.for_manifest(), "retriever": self.retriever, "tokenizer": self.tokenizer,
             "grain": self.grain,
         }  # fmt: skip
 
@@ -144,10 +144,10 @@ def prepare(asked: Asked, elsewhere: Elsewhere | None = None, copied: Path | Non
     if asked.text == "off":
         return Recipe(asked, layout, {}, {}, elsewhere)
     name = "none" if asked.upstream else asked.retriever
-    told = open_retriever(name)[1] if not asked.upstream else {"name": "as published"}
+    retriever = open_retriever(name)[1] if not asked.upstream else {"name": "as published"}
     tokens = Tokens(asked.tokenizer, asked.max_text_length)
     tokenizer = {"shipped": asked.tokenizer is None, "words": tokens.size, "blake2b-128": tokens.digest}
-    return Recipe(asked, layout, told, tokenizer, elsewhere)
+    return Recipe(asked, layout, retriever, tokenizer, elsewhere)
 
 
 class Stages:
@@ -179,7 +179,7 @@ class Stages:
         self._need_room(plan.facts["splits"])
         stored = {split: run.stage(split, recipe.job(plan.folder, split)) for split in SPLITS}
         inputs = {
-            "tables": tables, "plan": plan, **stored, "splits": list(SPLITS), "told": recipe.told,
+            "tables": tables, "plan": plan, **stored, "splits": list(SPLITS), "told": recipe.for_manifest,
             "counts": tables.facts, "planned": plan.facts,
         }  # fmt: skip
         run.publish(run.step("published", write_published, threads=1, private=True, inputs=inputs))

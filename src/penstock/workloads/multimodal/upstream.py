@@ -70,13 +70,13 @@ def pseudo_note(row: Mapping[str, Any]) -> str:
     if row["has_triage"]:
         complaint = row["chiefcomplaint"]
         parts.append(f"Presenting with: {'nan' if complaint is None else complaint}.")
-    told = [
+    signs = [
         f"{_NAMES[name]}: {value}{_UNITS[name]}"
         for name in VITALS
         if (value := _printed(row, name)) is not None
     ]
-    if told:
-        parts.append(f"Vitals: {', '.join(told)}.")
+    if signs:
+        parts.append(f"Vitals: {', '.join(signs)}.")
     return " ".join(parts)
 
 
@@ -96,11 +96,11 @@ def leakage_filter(text: str, findings: Sequence[str], *, aggressive: bool) -> t
     kept, dropped = [], 0
     for sentence in text.split("."):
         lower = sentence.lower()
-        told = any(re.search(_PATTERNS[name], lower) for name in findings if name in _PATTERNS)
-        told = told or re.search(_RADIOLOGY, lower) is not None
+        leaks = any(re.search(_PATTERNS[name], lower) for name in findings if name in _PATTERNS)
+        leaks = leaks or re.search(_RADIOLOGY, lower) is not None
         if aggressive:
-            told = told or any(word in lower for word in (*_IMAGING, *_DIAGNOSTIC))
-        if told:
+            leaks = leaks or any(word in lower for word in (*_IMAGING, *_DIAGNOSTIC))
+        if leaks:
             dropped += 1
         else:
             kept.append(sentence)

@@ -10,7 +10,7 @@ import click
 _SUPERSEDED = ("SIMILARITY_MICRO_BATCH_SIZE", "SIMILARITY_BATCH_SIZE")
 
 
-def told(context: click.Context | None = None) -> list[str]:
+def defaults(context: click.Context | None = None) -> list[str]:
     """A line for each option whose default came from the environment (``click``'s ``envvar``).
 
     Args:

@@ -121,12 +121,12 @@ def _later(budget: int, rows: int, most: int) -> LaterPlan:
         Stage("behavior-best", SHORT + 10 * part, "one partition of pairs by item"),
         Stage("behavior-neighbors", SHORT + 40 * min(rows, 1 << 18), f"some rows of the table{ids}"),
     )
-    told = f"at most {pairs:,} pairs are counted, in partitions on disk"
-    return LaterPlan(budget, stages, (told,))
+    note = f"at most {pairs:,} pairs are counted, in partitions on disk"
+    return LaterPlan(budget, stages, (note,))
 
 
 def _tell() -> None:
-    for line in (*environment.told(), environment.superseded()):
+    for line in (*environment.defaults(), environment.superseded()):
         if line:
             click.echo(line, err=True)
 

@@ -68,7 +68,7 @@ def list_items(folder: Path, *, users: Iterable[Any], most: int) -> dict[str, An
     import pyarrow.parquet as pq
 
     known: Any = None
-    told = {"users": 0, "rows": 0, "pairs": 0}
+    facts = {"users": 0, "rows": 0, "pairs": 0}
     for partition in users:
         table = partition.table()
         if not table.num_rows:
@@ -79,13 +79,13 @@ def list_items(folder: Path, *, users: Iterable[Any], most: int) -> dict[str, An
         codes = table["item"].combine_chunks().dictionary_encode()
         baskets = Baskets.of(_codes(table["user"]), codes.indices.to_numpy(), len(codes.dictionary))
         counts = np.minimum(np.diff(baskets.starts), most)
-        told["users"] += len(counts)
-        told["rows"] += table.num_rows
-        told["pairs"] += int((counts * (counts - 1)).sum())
+        facts["users"] += len(counts)
+        facts["rows"] += table.num_rows
+        facts["pairs"] += int((counts * (counts - 1)).sum())
     known = pa.array([], pa.int64()) if known is None else known
     ordered = known.take(pc.sort_indices(known))
     pq.write_table(pa.table({"item_id": ordered}), folder / IDS)
-    return {**told, "ids": len(ordered)}
+    return {**facts, "ids": len(ordered)}
 
 
 def _codes(column: Any) -> NDArray[np.int64]:

@@ -166,7 +166,7 @@ class Ranking:
         from penstock.workloads.recsys.ranking.stages import Stages
 
         asked = _asked(options, Asked)
-        for line in _told():
+        for line in _defaults():
             click.echo(line, err=True)
         Stages(run, asked).do()
 
@@ -184,15 +184,15 @@ class Ranking:
         from penstock.workloads.recsys.ranking.given_tables import Tables
         from penstock.workloads.recsys.ranking.stages import survey_job
 
-        for line in _told():
+        for line in _defaults():
             click.echo(line, err=True)
         asked = _asked(options, Asked)
         survey = survey_job(asked).plan(budget=budget, workers=workers, call=call)
         return [survey, later_stages(survey.budget, asked, Tables(asked))]
 
 
-def _told() -> list[str]:
-    return [line for line in (*environment.told(), environment.superseded()) if line]
+def _defaults() -> list[str]:
+    return [line for line in (*environment.defaults(), environment.superseded()) if line]
 
 
 def _asked(options: dict[str, Any], kind: Any) -> Any:

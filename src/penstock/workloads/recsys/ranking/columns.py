@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.errors import BadInput
 from penstock.workloads.recsys.shared.tables import is_key, is_numeric, key_kind
@@ -92,10 +92,6 @@ class Columns:
         """The columns that decide which rows count, their request and item, and their texts."""
         there = [(TIME, self.time), (LABEL, self.label)]
         return [REQUEST, DATASET, *(name for name, has in there if has), *self.texts]
-
-    def told(self) -> dict[str, Any]:
-        """The columns as JSON values."""
-        return asdict(self)
 
 
 def of_samples(

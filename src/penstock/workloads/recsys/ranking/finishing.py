@@ -33,7 +33,7 @@ def write_meta(
         meta: what is known already.
         file: the samples, for messages.
 
-    Returns the facts that are told: rows, queries, items.
+    Returns the facts that are whole: rows, queries, items.
 
     Raises:
         BadInput: the table has no rows.
@@ -48,33 +48,33 @@ def write_meta(
             f"{counts['window_open']:,} the time for clicks is not over",
             file=file,
         )
-    told = dict(meta)
+    whole = dict(meta)
     labels, times = _ends(table)
     there, _ = _merged((each["items"], each["items_rows"]) for each in table.each_about())
     every, counts = _merged(_batches(Path(survey["datasets"].files[0])))
-    told["rows"] = {**meta["rows"], "table": rows}
+    whole["rows"] = {**meta["rows"], "table": rows}
     repeated = sum(int(each["repeated"]) for each in table.each_about())
-    told["repeats"] = {**meta["repeats"], "rows": repeated}
+    whole["repeats"] = {**meta["repeats"], "rows": repeated}
     repeated = 0 if meta["repeats"]["kept"] else repeated
-    told["rows"]["repeated"] = repeated
-    told["rows"]["not_sampled"] = (
+    whole["rows"]["repeated"] = repeated
+    whole["rows"]["not_sampled"] = (
         meta["rows"]["samples"] - sum(meta["rows"][name] for name in DROPPED) - repeated - rows
     )
-    told["queries"] = {"samples": meta["queries"]["samples"], "table": queries, "largest": largest}
-    told["label"] = {**meta["label"], **labels}
-    told["time"] = None if times is None else {**(meta["time"] or {}), **times}
-    told["rounded"] = _rounded(table, meta["numeric"]) + meta["rounded"]
-    del told["numeric"]
-    told["datasets"] = {"samples": len(every), "table": len(there)}
-    told["coverage"] = coverage(every, counts, there)
-    told["bytes"] = {
+    whole["queries"] = {"samples": meta["queries"]["samples"], "table": queries, "largest": largest}
+    whole["label"] = {**meta["label"], **labels}
+    whole["time"] = None if times is None else {**(meta["time"] or {}), **times}
+    whole["rounded"] = _rounded(table, meta["numeric"]) + meta["rounded"]
+    del whole["numeric"]
+    whole["datasets"] = {"samples": len(every), "table": len(there)}
+    whole["coverage"] = coverage(every, counts, there)
+    whole["bytes"] = {
         "before": rows * meta["width"],
         "after": sum(int(each["bytes"]) for each in table.each_about()),
     }
-    del told["width"]
-    (folder / "meta.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    del whole["width"]
+    (folder / "meta.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return {
-        name: told[name]
+        name: whole[name]
         for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats", "rounded")
     }
 
@@ -189,7 +189,7 @@ def coverage(
     before = np.append(0, share[:-1])
     found = np.isin(every[order], there)
     classes = {"head": before < 0.5, "middle": (before >= 0.5) & (before < 0.9), "tail": before >= 0.9}
-    told: dict[str, float | None] = {
+    shares: dict[str, float | None] = {
         name: float(found[mask].mean()) if mask.any() else None for name, mask in classes.items()
     }
-    return told
+    return shares

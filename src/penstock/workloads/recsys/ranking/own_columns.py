@@ -44,13 +44,13 @@ def add_column(group: RowGroup, field: pa.Field, column: Any, how: Mapping[str, 
         values = values.drop_null() if nulls else values
     some = len(values) > 0
     coded = field.name in (how.get("use_dictionary") or ()) and some
-    told = field.name in (how.get("write_statistics") or ())
+    wanted = field.name in (how.get("write_statistics") or ())
     if kind == p.BYTE_ARRAY:
-        statistics = _text_statistics(values, nulls) if told else b""
+        statistics = _text_statistics(values, nulls) if wanted else b""
         group.add(field.name, kind, _text_pages(group, values, before, coded), statistics)
         return True
     numbers = values.to_numpy(zero_copy_only=False)
-    statistics = _number_statistics(numbers, nulls) if told else b""
+    statistics = _number_statistics(numbers, nulls) if wanted else b""
     split = field.name in (how.get("use_byte_stream_split") or ())
     group.add(field.name, kind, _number_pages(group, numbers, before, coded, split), statistics)
     return True

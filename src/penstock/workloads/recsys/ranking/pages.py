@@ -186,20 +186,20 @@ class RowGroup:
 
     def data(self, body: bytes, encoding: int) -> Page:
         """Write a page with the values of all rows."""
-        told = t.number(1, t.I32, self.rows) + t.number(1, t.I32, encoding) + _LEVELS
-        return self._page(_DATA_PAGE, 5, told, body, encoding)
+        header = t.number(1, t.I32, self.rows) + t.number(1, t.I32, encoding) + _LEVELS
+        return self._page(_DATA_PAGE, 5, header, body, encoding)
 
     def dictionary(self, body: bytes, count: int) -> Page:
         """Write a page with the distinct values."""
-        told = t.number(1, t.I32, count) + t.number(1, t.I32, PLAIN)
-        return self._page(_DICTIONARY_PAGE, 7, told, body, PLAIN)
+        header = t.number(1, t.I32, count) + t.number(1, t.I32, PLAIN)
+        return self._page(_DICTIONARY_PAGE, 7, header, body, PLAIN)
 
-    def _page(self, kind: int, field: int, told: bytes, body: bytes, encoding: int) -> Page:
+    def _page(self, kind: int, field: int, fields: bytes, body: bytes, encoding: int) -> Page:
         import pyarrow as pa
 
         data = pa.compress(body, codec=self._name, asbytes=True) if self._name else body
         sizes = t.number(1, t.I32, len(body)) + t.number(1, t.I32, len(data))
-        header = t.number(1, t.I32, kind) + sizes + t.begin(field - 3) + told + t.END + t.END
+        header = t.number(1, t.I32, kind) + sizes + t.begin(field - 3) + fields + t.END + t.END
         return Page(header, data, len(header) + len(body), encoding)
 
     def add(self, name: str, kind: int, pages: Sequence[Page], statistics: bytes = b"") -> None:
@@ -272,10 +272,10 @@ def statistics(ends: tuple[bytes, bytes] | None, nulls: int) -> bytes:
     """A column's statistics in the footer.
 
     Args:
-        ends: the least and the largest, as they are stored; None where they are not told.
+        ends: the least and the largest, as they are stored; None where they are not fields.
         nulls: rows without a value.
     """
-    told: t.Struct = {3: (t.I64, nulls)}
+    fields: t.Struct = {3: (t.I64, nulls)}
     if ends is not None:
-        told |= {5: (t.BINARY, ends[1]), 6: (t.BINARY, ends[0])}
-    return t.encode(told)[: -len(t.END)]
+        fields |= {5: (t.BINARY, ends[1]), 6: (t.BINARY, ends[0])}
+    return t.encode(fields)[: -len(t.END)]

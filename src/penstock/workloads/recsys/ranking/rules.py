@@ -74,16 +74,16 @@ def keep(table: Any, rules: Rules, clicks: Path | None = None) -> Kept:
     datasets = keys_of(table.column(DATASET), f"column {DATASET}", rules.file)
     keyed = _there(requests) & _there(datasets)
     times = times_of(table, rules) if rules.columns.time else None
-    told: dict[str, NDArray[np.bool_]] = {}
+    masks: dict[str, NDArray[np.bool_]] = {}
     if clicks is not None and rules.clicks is not None:
-        labels, told = _labels_by_clicks(clicks, rules.clicks, requests, datasets, keyed, times)
+        labels, masks = _labels_by_clicks(clicks, rules.clicks, requests, datasets, keyed, times)
     else:
         labels = _labels(table, rules)
     labelled = ~np.isnan(labels) if not rules.zero_labels else np.ones(table.num_rows, np.bool_)
     late = np.ones(table.num_rows, np.bool_)
     if rules.as_of is not None and times is not None:
         late = times >= rules.as_of
-    over = ~told.pop("window_open", np.zeros(table.num_rows, np.bool_))
+    over = ~masks.pop("window_open", np.zeros(table.num_rows, np.bool_))
     mask = keyed & labelled & late & over
     if not mask.all():
         chosen = pa.array(mask)
@@ -100,7 +100,7 @@ def keep(table: Any, rules: Rules, clicks: Path | None = None) -> Kept:
             "without_label": int((keyed & ~labelled).sum()),
             "before_as_of": int((keyed & labelled & ~late).sum()),
             "window_open": int((keyed & labelled & late & ~over).sum()),
-            **{name: int((each & mask).sum()) for name, each in told.items()},
+            **{name: int((each & mask).sum()) for name, each in masks.items()},
         },
     )
 
@@ -119,15 +119,15 @@ def _labels_by_clicks(
     made = label(clicks, requests.filter(chosen), datasets.filter(chosen), shown[keyed], how)
     labels = np.zeros(len(keyed))
     labels[keyed] = made.labels
-    told = {}
+    masks = {}
     for name, each in (
         ("window_open", made.open),
         ("clicked_early", made.early),
         ("clicked_late", made.late),
     ):
-        told[name] = np.zeros(len(keyed), np.bool_)
-        told[name][keyed] = each
-    return labels, told
+        masks[name] = np.zeros(len(keyed), np.bool_)
+        masks[name][keyed] = each
+    return labels, masks
 
 
 def times_of(table: Any, rules: Rules) -> NDArray[np.int64] | None:

@@ -91,13 +91,15 @@ class Stages:
         if table.missing:
             foreign.warn(f"{len(table.missing)} spans of the samples were set aside")
         order = "samples" if stage is None else "request"
-        told = self._meta(counts, texts, looked, seed, queries.facts["queries"], order, len(table.missing))
+        metadata = self._meta(
+            counts, texts, looked, seed, queries.facts["queries"], order, len(table.missing)
+        )
         meta = self._run.step(
             f"{_PREFIX}meta", write_meta, threads=1,
-            inputs={"table": table, "survey": survey, "file": self._tables.file, "meta": told},
+            inputs={"table": table, "survey": survey, "file": self._tables.file, "meta": metadata},
         )  # fmt: skip
         self._run.publish(meta, "groups.npy", "positions.npy", "meta.json")
-        for line in lines_of(meta.facts, told, self._asked.lossy_float32):
+        for line in lines_of(meta.facts, metadata, self._asked.lossy_float32):
             click.echo(line, err=True)
 
     # ------------------------------------------------------------------ what is told
@@ -113,11 +115,11 @@ class Stages:
         missing: int,
     ) -> dict[str, Any]:
         """What ``meta.json`` says of the tables and of how rows were chosen."""
-        told = meta_of(
+        metadata = meta_of(
             self._asked, self._tables.columns, self._tables.dimensions, self._tables.all(),
             self._tables.schema(),
         )  # fmt: skip
-        told |= {
+        metadata |= {
             "label": {"column": c.LABEL, "attribution": self._attribution_told()},
             "rows": dict.fromkeys(("samples", *DROPPED), 0) | counts["rows"],
             "queries": {"samples": queries},
@@ -130,9 +132,9 @@ class Stages:
             "rounded": self._rounded(looked),
             "numeric": list(self._tables.columns.numeric),
         }
-        if told["sampling"] is not None:
-            told["sampling"]["seed"] = seed
-        return told
+        if metadata["sampling"] is not None:
+            metadata["sampling"]["seed"] = seed
+        return metadata
 
     def _attribution_told(self) -> dict[str, Any] | None:
         how, clicks = self._rules.clicks, self._given.get("clicks")
@@ -154,16 +156,18 @@ class Stages:
         ]
 
     def _texts(self, found: Mapping[str, list[str] | None]) -> dict[str, list[str] | None]:
-        told: dict[str, list[str] | None] = {}
+        categories: dict[str, list[str] | None] = {}
         for name in self._tables.columns.categorical:
             texts = found.get(name, [])
-            told[name] = sorted({*texts, "unknown"}) if texts is not None and self._asked.upstream else texts
+            categories[name] = (
+                sorted({*texts, "unknown"}) if texts is not None and self._asked.upstream else texts
+            )
             if texts is None:
                 foreign.warn(
-                    f"{name} has more than 50,000 different texts: they are told apart by a hash of "
+                    f"{name} has more than 50,000 different texts: they are categories apart by a hash of "
                     f"{BUCKETS:,} values",
                 )
-        return told
+        return categories
 
     # ------------------------------------------------------------------ stages
 

@@ -67,8 +67,8 @@ class SurveySpan:
             if len(values) > TEXTS:
                 found[name] = None
                 continue
-            told = texts_of(values, f"column {name}", self.rules.file)
-            found[name] = sorted(text for text in told if text is not None)
+            texts = texts_of(values, f"column {name}", self.rules.file)
+            found[name] = sorted(text for text in texts if text is not None)
         return found
 
 

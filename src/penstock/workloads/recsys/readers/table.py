@@ -149,15 +149,15 @@ class RankingTable:
 
         A footer has the place and the statistics of every column of every row group.
         """
-        told = hashlib.blake2b(digest_size=16)
+        digest = hashlib.blake2b(digest_size=16)
         for name in ("meta.json", "groups.npy", "positions.npy"):
             with (self.folder / name).open("rb") as file:
                 while chunk := file.read(1 << 20):
-                    told.update(chunk)
+                    digest.update(chunk)
         for path in dict.fromkeys(group.path for group in self.groups):
-            told.update(f"{path.name} {path.stat().st_size}\n".encode())
-            told.update(_footer(path))
-        return told.hexdigest()
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            digest.update(_footer(path))
+        return digest.hexdigest()
 
 
 def open_table(folder: str | Path) -> RankingTable:
@@ -255,8 +255,8 @@ def _check_columns(path: Path, schema: Any, features: tuple[str, ...]) -> None:
                 file=path,
             )
     if missing := [name for name in features if name not in set(there)]:
-        told = foreign.line(", ".join(missing[:3]))
-        raise BadInput(f"has no column {told}, which meta.json names as a feature", file=path)
+        names = foreign.line(", ".join(missing[:3]))
+        raise BadInput(f"has no column {names}, which meta.json names as a feature", file=path)
     for name in features:
         kind = schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
@@ -280,13 +280,13 @@ def _check_types(path: Path, schema: Any, types: dict[str, str]) -> None:
 
 
 def _check_sizes(table: RankingTable) -> None:
-    for name, told in (
+    for name, count in (
         ("groups.npy", int(table.sizes.sum(dtype=np.int64))),
         ("positions.npy", len(table.positions)),
     ):
-        if told != table.rows:
+        if count != table.rows:
             raise BadInput(
-                f"is of {told:,} rows, and the parts of the table have {table.rows:,}: they do not belong "
+                f"is of {count:,} rows, and the parts of the table have {table.rows:,}: they do not belong "
                 "together. Make the table anew with penstock run ranking",
                 file=table.folder / name,
             )

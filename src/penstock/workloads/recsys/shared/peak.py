@@ -192,8 +192,8 @@ class TrainingPlan(Reckoned):
         for budget in sorted({*BUDGETS, self.budget}):
             rows = [f"{most_rows(budget, replace(self.asked, bin_sample=sample)):,}" for sample in samples]
             kept = rows_of_original(budget)
-            told = "all" if kept is None else f"{kept:,}"
-            yield "".join(f"{each:>16}" for each in (format_size(budget), *rows, told))
+            original = "all" if kept is None else f"{kept:,}"
+            yield "".join(f"{each:>16}" for each in (format_size(budget), *rows, original))
 
     @staticmethod
     def _steps(word: str, training: Training) -> Iterator[str]:
@@ -206,16 +206,16 @@ class TrainingPlan(Reckoned):
 
 def what_fits(budget: int, training: Training) -> str:
     """A sentence of advice for a training that does not fit."""
-    told = []
+    ways = []
     sample = smallest_bin_sample(budget, training)
     if sample is not None:
-        told.append(f"--bin-sample {sample}")
+        ways.append(f"--bin-sample {sample}")
     rows = most_rows(budget, training)
     if rows:
-        told.append(f"--max-samples auto (here {rows:,} rows)")
-    told.append(f"a budget of {format_size(training.needed)}")
-    told.append("--engine xgboost, which keeps the bins on disk")
-    return "what would do: " + ", or ".join(told)
+        ways.append(f"--max-samples auto (here {rows:,} rows)")
+    ways.append(f"a budget of {format_size(training.needed)}")
+    ways.append("--engine xgboost, which keeps the bins on disk")
+    return "what would do: " + ", or ".join(ways)
 
 
 def plan_shape(

@@ -85,5 +85,7 @@ class Spans:
     def fingerprint_by(self, kind: str) -> Mapping[str, str]:
         """As for the table; for one that a stage wrote, that stage's key."""
         borders = hashlib.blake2b(self.borders.tobytes(), digest_size=16).hexdigest()
-        told = self.rows.fingerprint_by(kind) if self.stage is None else {"stage": self.stage.key or "-"}
-        return {**told, "spans": borders}
+        fingerprints = (
+            self.rows.fingerprint_by(kind) if self.stage is None else {"stage": self.stage.key or "-"}
+        )
+        return {**fingerprints, "spans": borders}

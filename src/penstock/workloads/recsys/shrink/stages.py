@@ -46,12 +46,12 @@ class Survey:
         """Returns column -> its statistics and its bytes."""
         import pyarrow as pa
 
-        told = {}
+        statistics = {}
         for name, column in zip(span.table.schema.names, span.table.columns, strict=True):
             values = column.combine_chunks()
             values = values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
-            told[name] = {**look(values), "bytes": _bytes_of(values)}
-        return told
+            statistics[name] = {**look(values), "bytes": _bytes_of(values)}
+        return statistics
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def shrink(run: penstock.Run, asked: Asked) -> None:
     rows, spans = _spans(asked)
     _see_kept(rows, asked.keep)
     seen = run.stage("shrink-survey", survey_job(asked)).open()
-    schema, told = _types(rows.schema, seen, asked)
+    schema, columns = _types(rows.schema, seen, asked)
     lossy = tuple(
-        name for name, each in told.items() if asked.compat != "none" or each["why"].startswith(_LOSSY)
+        name for name, each in columns.items() if asked.compat != "none" or each["why"].startswith(_LOSSY)
     )
     shrunk = run.stage(
         "shrunk",
@@ -134,10 +134,10 @@ def shrink(run: penstock.Run, asked: Asked) -> None:
     )  # fmt: skip
     summary = run.step(
         "shrink-summary", _summarise, threads=1,
-        inputs={"shrunk": shrunk, "columns": told, "before": sum(each["bytes"] for each in seen.values())},
+        inputs={"shrunk": shrunk, "columns": columns, "before": sum(each["bytes"] for each in seen.values())},
     )  # fmt: skip
     run.publish(summary)
-    _tell(told, summary.facts)
+    _tell(columns, summary.facts)
 
 
 def _spans(asked: Asked) -> tuple[penstock.sources.ParquetRows, Spans]:
@@ -161,7 +161,7 @@ def _see_kept(rows: penstock.sources.ParquetRows, keep: Sequence[str]) -> None:
 def _types(schema: pa.Schema, seen: Mapping[str, Any], asked: Asked) -> tuple[pa.Schema, dict[str, Any]]:
     import pyarrow as pa
 
-    fields, told = [], {}
+    fields, columns = [], {}
     for field in schema:
         if any(fnmatchcase(field.name, each) for each in asked.keep):
             kind, why = field.type, "kept as it is"
@@ -171,10 +171,10 @@ def _types(schema: pa.Schema, seen: Mapping[str, Any], asked: Asked) -> tuple[pa
             key = field.name == "id" or field.name.endswith("_id")
             kind, why = narrowest(field.type, seen[field.name], lossy=asked.lossy_float32, key=key)
         fields.append(pa.field(field.name, kind))
-        told[field.name] = {
+        columns[field.name] = {
             "before": str(field.type), "after": str(kind), "why": why, "nulls": seen[field.name]["nulls"],
         }  # fmt: skip
-    return pa.schema(fields), told
+    return pa.schema(fields), columns
 
 
 def _summarise(folder: Path, *, shrunk: Any, columns: Mapping[str, Any], before: int) -> dict[str, Any]:
@@ -186,9 +186,14 @@ def _summarise(folder: Path, *, shrunk: Any, columns: Mapping[str, Any], before:
     ):
         after += sum(_bytes_of(column) for column in batch.columns)
         rows += batch.num_rows
-    told = {"schema": 1, "rows": rows, "columns": dict(columns), "bytes": {"before": before, "after": after}}
-    (folder / "shrink.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return {"rows": rows, "bytes": told["bytes"]}
+    summary = {
+        "schema": 1,
+        "rows": rows,
+        "columns": dict(columns),
+        "bytes": {"before": before, "after": after},
+    }
+    (folder / "shrink.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return {"rows": rows, "bytes": summary["bytes"]}
 
 
 def _bytes_of(values: Any) -> int:
@@ -200,15 +205,15 @@ def _bytes_of(values: Any) -> int:
     return int(np.sum(row_bytes(pa.table([values], names=["values"]))))
 
 
-def _tell(told: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def _tell(columns: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     before, after = (facts["bytes"][name] / 1e6 for name in ("before", "after"))
     less = 100 * (1 - after / before) if before else 0.0
-    changed = sum(each["before"] != each["after"] for each in told.values())
+    changed = sum(each["before"] != each["after"] for each in columns.values())
     click.echo(
-        f"memory: {before:,.1f} MB -> {after:,.1f} MB ({less:.1f} % less), {changed} of {len(told)} columns "
-        f"narrower, {facts['rows']:,} rows",
+        f"memory: {before:,.1f} MB -> {after:,.1f} MB ({less:.1f} % less), {changed} of {len(columns)} "
+        f"columns narrower, {facts['rows']:,} rows",
         err=True,
     )
-    for name, each in told.items():
+    for name, each in columns.items():
         if each["why"].startswith(_LOSSY):
             foreign.warn(f"{foreign.line(name)} loses digits as a float32, as asked for")

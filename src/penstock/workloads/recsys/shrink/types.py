@@ -26,26 +26,26 @@ def look(values: Any) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    told: dict[str, Any] = {"rows": len(values), "nulls": values.null_count}
+    statistics: dict[str, Any] = {"rows": len(values), "nulls": values.null_count}
     kind = values.type
     there = values.drop_null()
     if pa.types.is_integer(kind):
         if len(there):
             ends = pc.min_max(there).as_py()
-            told |= {"least": str(ends["min"]), "largest": str(ends["max"])}
+            statistics |= {"least": str(ends["min"]), "largest": str(ends["max"])}
     elif pa.types.is_floating(kind):
         floats = there.cast(pa.float64()).to_numpy(zero_copy_only=False)
         finite = floats[np.isfinite(floats)]
         if len(finite):
-            told |= {"least": float(finite.min()), "largest": float(finite.max())}
+            statistics |= {"least": float(finite.min()), "largest": float(finite.max())}
         with np.errstate(over="ignore"):
             exact = bool((finite.astype(np.float32) == finite).all())
         whole = bool((finite == np.floor(finite)).all()) and not np.signbit(finite[finite == 0]).any()
-        told |= {
+        statistics |= {
             "nan": int(np.isnan(floats).sum()), "infinite": int(np.isinf(floats).sum()),
             "whole": whole, "exact": exact,
         }  # fmt: skip
-    return told
+    return statistics
 
 
 def together(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,9 +95,9 @@ def build(folder: Path, *, vectors: Path, wanted: Wanted, recall: float) -> dict
     faiss.omp_set_num_threads(1)  # sums of several threads come in any order
     rows = Rows.load(vectors)
     search = Search(rows, wanted)
-    told: dict[str, Any] = {"probes": 0, "lists": 0, "recall": 0.0, "proven": 0.0, "queries": 0}
+    facts: dict[str, Any] = {"probes": 0, "lists": 0, "recall": 0.0, "proven": 0.0, "queries": 0}
     if len(rows) < 4 * QUERIES:
-        return told
+        return facts
     assert rows.vectors is not None
     draw = np.random.default_rng(len(rows))
     lists = int(4 * math.sqrt(len(rows)))
@@ -117,15 +117,15 @@ def build(folder: Path, *, vectors: Path, wanted: Wanted, recall: float) -> dict
             [_recall(tried.find(item, item + 1)[0][0], each) for item, each in zip(drawn, exact, strict=True)]
         )
         proven = lower_bound(recalls)
-        told |= {
+        facts |= {
             "lists": lists, "recall": float(recalls.mean()), "proven": proven, "queries": QUERIES,
             "probes": probes if proven >= recall else 0,
         }  # fmt: skip
-        if told["probes"]:
+        if facts["probes"]:
             faiss.write_index(index, str(folder / INDEX))
             break
         probes *= 2
-    return told
+    return facts
 
 
 def _recall(found: NDArray[np.int32], exact: NDArray[np.int32]) -> float:

@@ -82,8 +82,8 @@ class Asked:
             else:
                 raise UsageError(f"--matrix {path}: one .npz, one .npy, or one of each was expected")
         if len(set(rows.values())) > 1:
-            told = " and ".join(f"{foreign.line(path)} has {count:,} rows" for path, count in rows.items())
-            raise BadInput(f"{told}: both have a row for each item")
+            sizes = " and ".join(f"{foreign.line(path)} has {count:,} rows" for path, count in rows.items())
+            raise BadInput(f"{sizes}: both have a row for each item")
         if self.text:
             raise UsageError("--text names columns of --items; a matrix has none")
         self.rows = next(iter(rows.values()))
@@ -100,7 +100,7 @@ class Asked:
 
     def tell(self) -> None:
         """Print which options came from the environment, and which of its variables have no effect."""
-        for line in (*environment.told(), environment.superseded()):
+        for line in (*environment.defaults(), environment.superseded()):
             if line:
                 click.echo(line, err=True)
 

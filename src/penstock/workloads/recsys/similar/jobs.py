@@ -244,17 +244,17 @@ def write_neighbors(
         found: the arrays of all blocks.
         count: items.
         export: ``"json"``, ``"csr"``.
-        about: what is told.
+        about: what is counts.
         ordered: what :func:`items.order_items` wrote; None where ids are numbers from 0.
     """
     import pyarrow.parquet as pq
 
     ids = None if ordered is None else pq.read_table(ordered / items.IDS)["item_id"]
-    told = writing.write_table(folder / writing.TABLE, found, ids, count)
+    counts = writing.write_table(folder / writing.TABLE, found, ids, count)
     if "json" in export:
         writing.write_json(folder / writing.JSON, found, ids, count)
     if "csr" in export:
         writing.write_csr(folder / writing.CSR, found, count)
-    text = json.dumps({**about, **told}, indent=1, ensure_ascii=False)
+    text = json.dumps({**about, **counts}, indent=1, ensure_ascii=False)
     (folder / "similar.json").write_text(text + "\n", encoding="utf-8")
-    return told
+    return counts

@@ -46,8 +46,8 @@ def open_dense(path: str) -> Any:
     except _DAMAGED as error:
         raise BadInput(f"no .npy file of numbers, or cut off ({error})", file=path) from error
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu":
-        told = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "an archive"
-        raise BadInput(f"holds {told}, and a matrix of numbers was expected, a row an item", file=path)
+        what = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "an archive"
+        raise BadInput(f"holds {what}, and a matrix of numbers was expected, a row an item", file=path)
     if found.shape[1] == 0:
         raise BadInput("its rows hold no numbers", file=path)
     return found

@@ -183,17 +183,17 @@ class Stages:
         facts = index.facts
         self._facts["approximate"] = _own(index)
         if facts["probes"]:
-            told = f"approximate: {facts['probes']:,} of {facts['lists']:,} lists are looked at"
+            line = f"approximate: {facts['probes']:,} of {facts['lists']:,} lists are looked at"
         elif facts["queries"]:
-            told = "the search is exact: no index is both good enough and faster"
+            line = "the search is exact: no index is both good enough and faster"
         else:
-            told = "the search is exact: there are too few items to measure the recall of an index"
+            line = "the search is exact: there are too few items to measure the recall of an index"
         if facts["queries"]:
-            told += (
+            line += (
                 f"; recall {facts['recall']:.4f} on {facts['queries']:,} drawn items, at least "
                 f"{facts['proven']:.4f} with 95 % confidence"
             )
-        click.echo(told, err=True)
+        click.echo(line, err=True)
         return index
 
     def _write(

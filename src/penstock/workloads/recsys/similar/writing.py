@@ -63,7 +63,7 @@ def write_table(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int)
     schema = pa.schema(
         [("item_id", kind), ("rank", pa.int32()), ("neighbor_id", kind), ("score", pa.float64())]
     )
-    told = {"neighbors": 0, "without": 0, "full": 0}
+    totals = {"neighbors": 0, "without": 0, "full": 0}
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["item_id", "rank"]) as writer:
         for start, numbers, scores, counts in blocks(found, items):
             width = numbers.shape[1]
@@ -78,10 +78,10 @@ def write_table(path: Path, found: Any, ids: pa.ChunkedArray | None, items: int)
                 schema,
             )  # fmt: skip
             writer.write_table(table, row_group_size=_GROUP)
-            told["neighbors"] += len(own)
-            told["without"] += int((counts == 0).sum())
-            told["full"] += int((counts == width).sum())
-    return told
+            totals["neighbors"] += len(own)
+            totals["without"] += int((counts == 0).sum())
+            totals["full"] += int((counts == width).sum())
+    return totals
 
 
 _IDS = "column of ids"

@@ -196,7 +196,7 @@ class RankTrain:
             raise UsageError("--shape and --grow are for penstock plan rank-train; a run takes a DIR")
         if asked["table"] is None:
             raise UsageError("rank-train needs the DIR of a ranking table, as penstock run ranking writes it")
-        for line in environment.told():
+        for line in environment.defaults():
             click.echo(line, err=True)
         checked = Asked(**{
             **asked, "table": str(Path(asked["table"]).absolute()),
@@ -219,13 +219,13 @@ class RankTrain:
         """
         asked = read_options(_command, options)
         available = penstock.Job(source=penstock.sources.Range(1), function=abs).plan(budget=budget).budget
-        told = tuple(environment.told())
+        defaults = tuple(environment.defaults())
         if asked["shape"] is not None:
             shape, like = (
                 str(asked["shape"]),
                 {name: asked[name] for name in ("leaves", "bin_sample", "grow")},
             )
-            return [plan_shape(shape, available, defaults=told, **like)]
+            return [plan_shape(shape, available, defaults=defaults, **like)]
         if asked["table"] is None:
             raise UsageError("rank-train needs the DIR of a ranking table, or --shape ROWSxFEATURES")
         from penstock.workloads.recsys.readers.table import open_table
@@ -239,7 +239,7 @@ class RankTrain:
             round(table.rows * asked["valid"]),
         )  # fmt: skip
         bigger = grown(training, asked["grow"]) if asked["grow"] else None
-        return [TrainingPlan(available, training, bigger, told)]
+        return [TrainingPlan(available, training, bigger, defaults)]
 
 
 def _check(asked: Any) -> None:

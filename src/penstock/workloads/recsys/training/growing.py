@@ -52,10 +52,10 @@ class Rows:
 
     def chosen(self, most: int | None = None) -> NDArray[np.bool_]:
         """The chosen queries, bool (queries,), with at most so many rows."""
-        told, draws = (np.load(self.survey / f"{name}.npy") for name in ("parts", "hashes"))
+        part, draws = (np.load(self.survey / f"{name}.npy") for name in ("parts", "hashes"))
         sizes = np.load(Path(self.table) / "groups.npy")
         limits = [limit for limit in (self.most, most) if limit is not None]
-        return parts.draw(draws, sizes, told == parts.TRAIN, min(limits) if limits else None)
+        return parts.draw(draws, sizes, part == parts.TRAIN, min(limits) if limits else None)
 
     def open(self) -> TrainingRows:
         """Open their rows."""

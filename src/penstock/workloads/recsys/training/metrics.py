@@ -115,10 +115,10 @@ def segments(exposures: NDArray[np.int64]) -> NDArray[np.int8]:
     order = np.argsort(-exposures, kind="stable")
     before = np.cumsum(exposures[order]) - exposures[order]
     share = before / max(int(exposures.sum()), 1)
-    told = np.select([share < _HEAD_SHARE, share < _MIDDLE_SHARE], [HEAD, MIDDLE], TAIL)
-    told[exposures[order] == 0] = TAIL
+    classes = np.select([share < _HEAD_SHARE, share < _MIDDLE_SHARE], [HEAD, MIDDLE], TAIL)
+    classes[exposures[order] == 0] = TAIL
     found = np.empty(len(exposures), np.int8)
-    found[order] = told
+    found[order] = classes
     return found
 
 

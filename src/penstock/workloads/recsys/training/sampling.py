@@ -31,9 +31,9 @@ def choose_rows(
     Raises:
         BadInput: no query has so few rows.
     """
-    told, draws = (np.load(survey / f"{name}.npy") for name in ("parts", "hashes"))
+    part, draws = (np.load(survey / f"{name}.npy") for name in ("parts", "hashes"))
     sizes = np.load(Path(table) / "groups.npy")
-    train = told == parts.TRAIN
+    train = part == parts.TRAIN
     most = limit(max_samples, penstock.share().memory, Training(**like))
     chosen = parts.draw(draws, sizes, train, most)
     if not chosen.any():

@@ -51,8 +51,8 @@ class ScoreGroup:
 
 @lru_cache(1)
 def _tested(table: str, survey: str) -> TrainingRows:
-    told = np.load(Path(survey) / "parts.npy")
-    return TrainingRows(open_table(table), told == parts.VALID)
+    part = np.load(Path(survey) / "parts.npy")
+    return TrainingRows(open_table(table), part == parts.VALID)
 
 
 def _lightgbm_scores(model: str, values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -85,15 +85,15 @@ def _xgboost_model(model: str) -> Any:
 
 def measure(folder: Path, *, table: str, survey: Path, scores: Any) -> dict[str, Any]:
     """The metrics of the test part, as facts."""
-    told = np.load(survey / "parts.npy")
+    part = np.load(survey / "parts.npy")
     sizes = np.load(Path(table) / "groups.npy")
-    rows = np.repeat(told == parts.VALID, sizes)
+    rows = np.repeat(part == parts.VALID, sizes)
     labels, items = (np.load(survey / f"{name}.npy", mmap_mode="r") for name in ("labels", "items"))
     found = scores.to_table(columns=["score"]).column("score").to_numpy()
-    exposed = np.asarray(items)[np.repeat(told == parts.TRAIN, sizes)]
-    new = np.load(survey / "new_user.npy")[told == parts.VALID]
+    exposed = np.asarray(items)[np.repeat(part == parts.TRAIN, sizes)]
+    new = np.load(survey / "new_user.npy")[part == parts.VALID]
     return measures(
-        np.asarray(labels)[rows], found, sizes[told == parts.VALID], np.asarray(items)[rows], exposed,
+        np.asarray(labels)[rows], found, sizes[part == parts.VALID], np.asarray(items)[rows], exposed,
         int(items.max(initial=-1)) + 1, new,
     )  # fmt: skip
 
@@ -113,25 +113,25 @@ def measures(
     """
     ndcgs = {k: metrics.ndcg(labels, scores, sizes, k) for k in CUTS}
     within = metrics.request_auc(labels, scores, sizes)
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "rows": len(labels), "queries": len(sizes), "clicks": int((labels > 0).sum()),
         "auc": _known(metrics.auc(labels, scores)),
     }  # fmt: skip
-    told["request_auc"], told["queries_request_auc"] = metrics.mean_known(within)
+    found["request_auc"], found["queries_request_auc"] = metrics.mean_known(within)
     for k in CUTS:
-        told[f"ndcg@{k}"], told["queries_ndcg"] = metrics.mean_known(ndcgs[k])
-        told[f"ndcg_lightgbm@{k}"] = _known(metrics.ndcg_lightgbm(labels, scores, sizes, k))
+        found[f"ndcg@{k}"], found["queries_ndcg"] = metrics.mean_known(ndcgs[k])
+        found[f"ndcg_lightgbm@{k}"] = _known(metrics.ndcg_lightgbm(labels, scores, sizes, k))
     if catalogue:
-        told["catalogue"] = catalogue
-        told["coverage@10"] = len(metrics.top_items(items, scores, sizes, 10)) / catalogue
+        found["catalogue"] = catalogue
+        found["coverage@10"] = len(metrics.top_items(items, scores, sizes, 10)) / catalogue
         kinds = metrics.segments(np.bincount(exposed, minlength=catalogue))[items]
-        told["segments"] = {
+        found["segments"] = {
             name: _of_rows(kinds == number, labels, scores, sizes, ndcgs[10])
             for number, name in enumerate(metrics.SEGMENTS)
         }
     if new_user.any():
-        told["new_users"] = _of_rows(np.repeat(new_user, sizes), labels, scores, sizes, ndcgs[10])
-    return told
+        found["new_users"] = _of_rows(np.repeat(new_user, sizes), labels, scores, sizes, ndcgs[10])
+    return found
 
 
 def _of_rows(

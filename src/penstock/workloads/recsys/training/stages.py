@@ -256,8 +256,8 @@ class Stages:
         for percent in self._asked.curve:
             name = f"train-curve-{percent:03d}"
             smaller = self._model(name, most=max(self._sample.facts["rows"] * percent // 100, 1))
-            points.append({"percent": percent, **_told(smaller), **_brief(self._test(name, smaller))})
-        points.append({"percent": 100, **_told(model), **_brief(tested)})
+            points.append({"percent": percent, **_facts_of(smaller), **_brief(self._test(name, smaller))})
+        points.append({"percent": 100, **_facts_of(model), **_brief(tested)})
         return with_losses(points)
 
     def _sweep(self) -> None:
@@ -265,7 +265,7 @@ class Stages:
         for number, each in enumerate(self._asked.sweep):
             name = f"train-sweep-{number:02d}"
             model = self._model(name, **each)
-            rows.append({**each, **_told(model), **_brief(self._test(name, model))})
+            rows.append({**each, **_facts_of(model), **_brief(self._test(name, model))})
         self._write("sweep.json", {
             "schema": _SCHEMA, "selected_on": "the test part, so that the best one's measures are too good",
             "settings": best_first(rows), "sample": _facts(self._sample), "split": _facts(self._survey),
@@ -292,10 +292,10 @@ class Stages:
                 "rows gains anything any more", err=True,
             )  # fmt: skip
         if model.unused:
-            told = ", ".join(model.unused[:5]) + (" ..." if len(model.unused) > 5 else "")
+            names = ", ".join(model.unused[:5]) + (" ..." if len(model.unused) > 5 else "")
             click.echo(
                 f"{len(model.unused)} features have one value, or none, in all rows, and are not used: "
-                f"{foreign.line(told)}", err=True,
+                f"{foreign.line(names)}", err=True,
             )  # fmt: skip
         self._write("metrics.json", {
             "schema": _SCHEMA, "engine": asked.engine, "version": metadata.version(_package(asked.engine)),
@@ -303,7 +303,7 @@ class Stages:
             "unused": list(model.unused), "split": _facts(self._survey), "sample": _facts(self._sample),
             "frozen": self._asked.as_of or self._table.meta.get("as_of"),
             "negatives": (self._table.meta.get("sampling") or {}).get("negatives"),
-            "model": {"file": file, **_told(model)}, "test": tested, "curve": curve, "cost": self._cost(),
+            "model": {"file": file, **_facts_of(model)}, "test": tested, "curve": curve, "cost": self._cost(),
         })  # fmt: skip
 
     def _cost(self) -> dict[str, Any]:
@@ -321,7 +321,7 @@ def _facts(stored: penstock.Stored) -> dict[str, Any]:
     return {name: value for name, value in stored.facts.items() if name not in ("items", "set_aside")}
 
 
-def _told(model: _Model) -> dict[str, Any]:
+def _facts_of(model: _Model) -> dict[str, Any]:
     return {"trees": model.trees, "rows": model.rows}
 
 

@@ -98,13 +98,13 @@ class _Survey:
             if items is not None:
                 found[place] = items
                 catalogue = np.union1d(catalogue, items)
-        told, cut = self._part()
+        part, cut = self._part()
         self._items(found, catalogue)
         (self.folder / "item_hashes.npy").unlink()
-        np.save(self.folder / "parts.npy", told)
+        np.save(self.folder / "parts.npy", part)
         np.save(self.folder / "hashes.npy", self.draws)
-        np.save(self.folder / "new_user.npy", self._new_users(told))
-        return self._facts(told, cut, len(catalogue))
+        np.save(self.folder / "new_user.npy", self._new_users(part))
+        return self._facts(part, cut, len(catalogue))
 
     def _labels(self, group: RowGroup) -> NDArray[np.float32]:
         values = self.table.columns(group, [self.wanted.label]).column(0)
@@ -179,15 +179,15 @@ class _Survey:
     def _part(self) -> tuple[NDArray[np.int8], int | None]:
         among, cut = self._since(), None
         if self.wanted.split == "time" and self.time is not None:
-            told, cut = parts.split_by_time(self.times, among, self.wanted.valid)
+            part, cut = parts.split_by_time(self.times, among, self.wanted.valid)
         elif self.wanted.split == "request" or "user_id" not in self.columns:
-            told = parts.split_by_hash(self.requests, among, self.wanted.valid)
+            part = parts.split_by_hash(self.requests, among, self.wanted.valid)
         else:
-            told = parts.split_by_hash(
+            part = parts.split_by_hash(
                 np.where(self.known, self.users, self.requests), among, self.wanted.valid
             )
-        self._check_parts(told)
-        return told, cut
+        self._check_parts(part)
+        return part, cut
 
     @property
     def way(self) -> str:
@@ -218,15 +218,15 @@ class _Survey:
             )
         return self.times >= moment
 
-    def _check_parts(self, told: NDArray[np.int8]) -> None:
+    def _check_parts(self, assigned: NDArray[np.int8]) -> None:
         for part, name in ((parts.TRAIN, "learn from"), (parts.VALID, "test")):
-            chosen = told == part
+            chosen = assigned == part
             if part == parts.VALID and not self.wanted.valid:
                 continue
             if not chosen.any():
                 raise BadInput(
-                    f"of {int((told != parts.LEFT_OUT).sum()):,} queries none is left to {name}, parted by "
-                    f"{self.way} with --valid {self.wanted.valid:g}: use --split request, or --valid 0 to "
+                    f"of {int((assigned != parts.LEFT_OUT).sum()):,} queries none is left to {name}, parted "
+                    f"by {self.way} with --valid {self.wanted.valid:g}: use --split request, or --valid 0 to "
                     "train without a test",
                     file=self.table.folder / "groups.npy",
                 )
@@ -236,7 +236,7 @@ class _Survey:
                     "there is nothing to rank by",
                     file=self.table.folder / "table", place=f"column {self.wanted.label}",
                 )  # fmt: skip
-        train = told == parts.TRAIN
+        train = assigned == parts.TRAIN
         mixed = (self.clicks > 0) & (self.clicks < self.sizes)
         if not (mixed & train).any() and self._binary(train):
             raise BadInput(
@@ -253,9 +253,9 @@ class _Survey:
             for group in self.table.groups
         )
 
-    def _new_users(self, told: NDArray[np.int8]) -> NDArray[np.bool_]:
+    def _new_users(self, part: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Queries of users that no query to learn from is of."""
-        seen = np.unique(self.users[self.known & (told == parts.TRAIN)])
+        seen = np.unique(self.users[self.known & (part == parts.TRAIN)])
         return self.known & ~np.isin(self.users, seen)
 
     def _items(self, found: NDArray[np.uint64], catalogue: NDArray[np.uint64]) -> None:
@@ -265,14 +265,14 @@ class _Survey:
             place = slice(group.first, group.first + group.rows)
             items[place] = np.searchsorted(catalogue, found[place]) if len(catalogue) else -1
 
-    def _facts(self, told: NDArray[np.int8], cut: int | None, items: int) -> dict[str, Any]:
+    def _facts(self, assigned: NDArray[np.int8], cut: int | None, items: int) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "split": self.way, "from": _as_text(cut, self.table.types.get(str(self.time), "")),
             "catalogue": items,
             "without_time": int((self.times == parts.NO_TIME).sum()) if self.way == "time" else 0,
         }  # fmt: skip
         for part, name in ((parts.TRAIN, "train"), (parts.VALID, "valid"), (parts.LEFT_OUT, "left_out")):
-            chosen = told == part
+            chosen = assigned == part
             facts[name] = {
                 "rows": parts.rows_of(chosen, self.sizes),
                 "queries": int(chosen.sum()),
