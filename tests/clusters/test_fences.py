@@ -5,23 +5,22 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.errors import RunTakenOver
-from penstock.runs.on_nodes import OnNodes
+from penstock.runs.on_nodes import OwnedByRun
 
 
-def nodes_of(tmp_path, prove):
-    """The nodes of a run whose folder has two folders of drafts beside its own."""
+def owned(tmp_path, prove, state_dir):
+    """A run whose folder has the drafts of two nodes beside its own."""
     drafts = tmp_path / "run" / ".penstock" / "drafts"
     for token in ("ours", "one", "two"):
         (drafts / token).mkdir(parents=True)
-    folder = SimpleNamespace(drafts=drafts / "ours", prove=prove)
-    return drafts, OnNodes(SimpleNamespace(folder=folder), None)
+    return drafts, OwnedByRun(SimpleNamespace(prove=prove), drafts / "ours", state_dir)
 
 
 def test_at_the_end_every_node_is_fenced_with_its_scratch(tmp_path):
-    drafts, nodes = nodes_of(tmp_path, lambda: None)
     scratch = tmp_path / "run" / ".penstock" / "job" / "scratch" / "one"
     scratch.mkdir(parents=True)
-    nodes._fence_all(scratch.parents[1])
+    drafts, run = owned(tmp_path, lambda: None, scratch.parents[1])
+    run.fence_all()
     assert [path.name for path in drafts.iterdir()] == ["ours"]
     assert not scratch.exists()
 
@@ -30,9 +29,9 @@ def test_a_run_that_was_taken_over_fences_nobody(tmp_path):
     def prove():
         raise RunTakenOver("it is another's now")
 
-    drafts, nodes = nodes_of(tmp_path, prove)
+    drafts, run = owned(tmp_path, prove, tmp_path)
     with pytest.raises(RunTakenOver):
-        nodes._fence_all(tmp_path)
+        run.fence_all()
     (drafts / "ours").rmdir()  # as its successor leaves it
-    nodes._fence_all(tmp_path)
+    run.fence_all()
     assert sorted(path.name for path in drafts.iterdir()) == ["one", "two"]

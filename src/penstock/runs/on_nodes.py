@@ -95,7 +95,7 @@ class OnNodes:
     def work(self, current: StageRun, stage: Stage) -> None:
         """Have the items of a prepared stage worked by nodes. Raises as :meth:`Lead.run`."""
         context, place = self._context, self._place
-        folder = _Owned(context.folder, place, current.state_dir)
+        folder = OwnedByRun(context.folder, place, current.state_dir)
         lead = Lead(
             stage,
             self._cluster,
@@ -155,7 +155,7 @@ class OnNodes:
         return {name: self._code.setdefault(name, told) for name, told in code.items()}
 
 
-class _Owned:
+class OwnedByRun:
     """The folder of a run, for a stage that nodes work on.
 
     Args:
