@@ -13,6 +13,8 @@ sys.dont_write_bytecode = False
 # Threads of OpenMP that wait for each other keep their cores busy, which other parts need: with it LightGBM's
 # tests took half as much CPU again. What they compute is the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A pytest that a test starts loads no plugin that is there by chance, as this one does not (pyproject.toml).
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 # What a test's functions took is no other test's, and nothing for the cache of whoever runs them.
 os.environ["PENSTOCK_HISTORY"] = "off"
 
