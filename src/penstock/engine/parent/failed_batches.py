@@ -71,7 +71,7 @@ class FailedBatches:
             cause: Any = failed.cause if failed.cause in ("memory", "load", "unfit") else "kept"
             held, detail = max(failed.held, seen), failed.message if cause == "unfit" else ""
             failure = Failure(cause, failed.item, failed.call, held, worker.reserved, detail)
-            self._fell(worker, failure, failed)
+            self._batch_failed(worker, failure, failed)
 
     def _storage_failed(self, worker: WorkerState, failed: m.Failed) -> None:
         """What a batch made could not be written: again in a while, where that may help.
@@ -85,7 +85,7 @@ class FailedBatches:
             if tries <= _TRIES:
                 stage.admission.hold(stage.clock() + _BACK_OFF * 2**tries)
                 dropped = Failure("dropped", failed.item, failed.call, failed.held, worker.reserved)
-                self._fell(worker, dropped, failed)
+                self._batch_failed(worker, dropped, failed)
                 return
         raise explain.of_worker(failed, stage.setup.folder)
 
@@ -105,7 +105,7 @@ class FailedBatches:
         if trial is not None and failure.cause in ("governor", "kernel"):
             stage.estimate.at_least(*trial, failure.held)
         if worker.task is not None:
-            self._fell(worker, failure, None)
+            self._batch_failed(worker, failure, None)
         elif chore is not None:
             stage.chores.trouble(chore, failure, None, stage.admission.budget, stage.setup.folder)
 
@@ -121,7 +121,7 @@ class FailedBatches:
         stage.ledger.say(ev.WorkerEnded, worker=worker.number, why=why)
         return failure
 
-    def _fell(self, worker: WorkerState, failure: Failure, failed: m.Failed | None) -> None:
+    def _batch_failed(self, worker: WorkerState, failure: Failure, failed: m.Failed | None) -> None:
         """A batch did not end."""
         stage = self._stage
         task = worker.task

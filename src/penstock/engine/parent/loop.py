@@ -114,9 +114,7 @@ class Loop:
         self._ledger.write(entries.opened(reducers))
 
     def _do(self, chore: m.Chore) -> Any:
-        return self.stage.chores.do(
-            chore, turn=self.turn_ears, no_room=lambda: self._wait_for_room(self._clock())
-        )
+        return self.stage.chores.do(chore, turn=self.poll, no_room=lambda: self._wait_for_room(self._clock()))
 
     def serve(self, take_in: Callable[[], bool]) -> None:
         """Work on items that keep coming.
@@ -131,7 +129,7 @@ class Loop:
                     self._turn()
                 elif more:
                     self._ledger.commit()
-                    self.turn_ears(_IDLE_TURN)
+                    self.poll(_IDLE_TURN)
                 else:
                     self._ledger.commit()
                     return
@@ -173,7 +171,7 @@ class Loop:
         while not any(worker.ready for worker in self._crew):
             if not len(self._crew):
                 self._crew.start()
-            self.turn_ears()
+            self.poll()
         if self._options.governs:
             self._watch.turn()
             self._watch.check()
@@ -191,24 +189,24 @@ class Loop:
         patience = EXPLORE_SECONDS if self.stage.estimate.exploring else _TURN
         if self._overdue is not None:
             patience = self._overdue.turn(patience)
-        self.turn_ears(patience)
+        self.poll(patience)
         if self._overdue is not None:
             self._overdue.attend(self._clock())
         self._ledger.commit()
 
-    def turn_ears(self, patience: float = _TURN) -> None:
+    def poll(self, patience: float = _TURN) -> None:
         """Poll the backend once: dispatch what arrived, apply notices of the governor and signals."""
         if self._interrupts.number:
             self._wind_down()
             raise Interrupt(self._interrupts.number)
         self._listen(patience)
-        self._heed()
+        self._apply_notices()
 
     def _listen(self, patience: float) -> None:
         happened = self._backend.wait(patience)
         self._awake()  # where the run is another's now, nothing counts that was heard
         self._watch.check()
-        self._hear(happened)
+        self._dispatch(happened)
         self._periodic.run_due()
 
     def _wind_down(self) -> None:
@@ -315,7 +313,7 @@ class Loop:
 
     # ------------------------------------------------------------------ up: receipts
 
-    def _hear(self, happened: list[Message | Death]) -> None:
+    def _dispatch(self, happened: list[Message | Death]) -> None:
         for each in happened:
             worker = self._crew.get(each.worker)
             if worker is None:
@@ -383,7 +381,7 @@ class Loop:
             receipts = {}
         self._ledger.keep(entries.kept(start, done.stop, receipts, aside))
 
-    def _heed(self) -> None:
+    def _apply_notices(self) -> None:
         """Tell and follow what the governor did."""
         for notice in self._watch.notices():
             if notice.what == "paused":

@@ -49,7 +49,7 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
     while not (free := [worker for worker in stage.crew if worker.free]):
         if not len(stage.crew):
             stage.crew.start()
-        loop.turn_ears()
+        loop.poll()
     worker = free[0]
     worker.trial = (start, stop)
     stage.watch.began(worker.number, 0)
@@ -70,4 +70,4 @@ def _try(loop: Loop, setup: Setup, start: int, stop: int, threads: int) -> None:
     )
     stage.backend.send(worker.number, work)
     while worker.trial is not None and stage.crew.get(worker.number) is not None:
-        loop.turn_ears()
+        loop.poll()
