@@ -36,8 +36,8 @@ def pytest_pycollect_makemodule(module_path):
 OWN_PROCESS = re.compile(r"\bbudget=[\"'f]|\bneeds_groups\b|\bmemory_groups\b|\bmark\.long\b")
 """What a file says that needs a process of its own: it states a budget, which counts all that this process
 has imported for other tests, or it makes control groups."""
-OWN_PARTS = ("adversarial", "backends", "fuzz", "supervise", "workloads")
-"""Parts that measure memory, count processes, or import libraries of hundreds of MiB."""
+OWN_PARTS = ("adversarial", "backends", "fuzz", "on_dask", "on_slurm", "supervise", "workloads")
+"""Parts that measure memory, count processes, import libraries of hundreds of MiB, or need a cluster."""
 
 
 def pytest_ignore_collect(collection_path, config):
