@@ -36,6 +36,20 @@ def test_no_two_classes_of_the_library_have_one_name():
         assert [path.partition("/")[0] for path in paths] == ["sinks", "sources"]
 
 
+def test_no_docstring_has_what_a_terminal_obeys():
+    """A backslash that is not doubled makes an escape or a bidirectional override of what is only shown."""
+    found = {
+        (path.relative_to(OURS).as_posix(), letter)
+        for path in OURS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for letter in (ast.get_docstring(node, clean=False) or "").replace("\n", "")
+        if not letter.isprintable()
+    }
+    # click's mark of a paragraph that is not to be wrapped
+    assert found == {("cli/__init__.py", "\b"), ("cli/completion.py", "\b")}
+
+
 RETIRED = {
     "machinery": "state folder (`state_dir`)",
     "upkeep": "periodic work",

@@ -41,7 +41,7 @@ _HIDDEN = re.compile(
 
 
 def line(text: str, most: int = LONGEST) -> str:
-    """A text as one line with everything visible: ``\x1b``, ``\n``, ``\u202e``.
+    """A text as one line with everything visible: ``\\x1b``, ``\\n``, ``\\u202e``.
 
     Args:
         text: anybody's.
