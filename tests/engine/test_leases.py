@@ -226,6 +226,18 @@ def test_a_slow_node_has_work_for_no_longer_than_the_others():
     assert leases._rated == 2
 
 
+def test_after_a_node_far_faster_than_the_others_is_lost_they_still_get_leases():
+    leases = Leases(10**9)
+    for node, rate in (("slow", 1.0), ("fast", 1e17)):
+        leases.join(node)
+        lent = leases.lend(node)
+        leases.settle(node, lent.ticket, [(lent.start, lent.stop)], rate=rate)
+    leases.lose("fast")
+    assert leases._rates == 0  # 1e17 + 1 - 1e17, rounded
+    lent = leases.lend("slow")
+    assert lent.stop > lent.start
+
+
 @given(items=st.integers(1, 10**9), nodes=st.integers(1, 5000), rate=st.floats(0, 1000))
 @settings(deadline=None, max_examples=60)
 def test_no_lease_is_more_than_may_be_lost(items, nodes, rate):

@@ -282,7 +282,7 @@ class Leases:
         least, most = share / _LEAST_SHARE, share / _SHARE
         if node.rate:
             if self._rated:  # all are to end at one time
-                half *= node.rate * self._rated / self._rates
+                half *= node.rate * self._rated / max(self._rates, node.rate)  # rounded sums may be lower
             least = min(least, _LEAST_SECONDS * node.rate)
             most = min(most, _AIM * self._seconds_of_work() * node.rate)
         return max(int(min(max(half, least), most)), 1)
