@@ -275,3 +275,8 @@ def test_a_backend_is_told_that_memory_is_short_where_it_asks_for_it():
     powers.tell_short(True)
     assert backend.short
     assert (powers.governs, powers.total()) == (False, 7)
+
+
+def test_a_source_that_is_none_is_told_what_it_lacks_and_nothing_else():
+    with pytest.raises(UsageError, match=r"source is a range, which has no read, fingerprint; .*Range"):
+        penstock.Job(source=range(3), function=abs)

@@ -17,7 +17,9 @@ import penstock
 from penstock import event_lines
 from penstock import events as ev
 from penstock.abc import Lease, Returned
+from penstock.clusters.far import Hello
 from penstock.clusters.local import LocalNodes
+from penstock.clusters.node import _budget_of
 from penstock.engine.decide.footprint import Observation
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Reserved
@@ -218,3 +220,9 @@ def test_a_node_that_imports_other_code_than_the_run_began_with_is_refused(tmp_p
         with pytest.raises(RunFailed, match=r"no node is left.* has another jobs than this run began with"):
             job.run(tmp_path / "run", budget=BUDGET, cluster="local:1")
     assert job.run(tmp_path / "run", budget=BUDGET, cluster="local:1").done == 6
+
+
+def test_a_budget_that_the_parent_set_is_called_by_its_share_of_the_whole(tmp_path):
+    hello = Hello("token", tmp_path, "", None, 64 << 20, 1, None, origin="one share of 128 MiB, local:2")
+    assert str(_budget_of(hello)) == "64.0 MiB (one share of 128 MiB, local:2)"
+    assert "one share" not in str(_budget_of(replace(hello, budget=1 << 60)))  # this machine has less

@@ -148,12 +148,12 @@ def test_a_host_that_is_refused_is_named_and_the_others_go_on():
 
 def test_where_every_host_is_refused_each_reason_is_told_once():
     clock = FakeClock()
-    reasons = ["h1 has Python 3.9", "h2 does not see /data/run", "h2 does not see /data/run", "h3: no memory"]
+    reasons = ["h1 has Python 3.9.", "h2 does not see /data", "h2 does not see /data", "h3: no memory."]
     led = lead(FakeCluster([FakeNode(refused=each) for each in reasons], clock), 20, clock)
     with pytest.raises(RunFailed) as caught:
         led.lead.run()
     assert str(caught.value).startswith(
-        "no node is left to work. h1 has Python 3.9; h2 does not see /data/run; h3: no memory. What was done"
+        "no node is left to work. h1 has Python 3.9; h2 does not see /data; h3: no memory. What was done"
     )
 
 

@@ -125,7 +125,7 @@ class Engine:
         options = hello.options
         os.umask(options.umask)
         setup = _load_job(hello)
-        found = discover.discover(hello.budget)
+        budget = _budget_of(hello)
         cores = hello.cores or discover.cpus()
         workers = min(options.workers or cores, cores)
         self._backend = _open_backend(setup, hello, workers, cores)
@@ -139,7 +139,7 @@ class Engine:
         stage = self._stage = Stage(
             setup,
             Options(
-                budget=found.budget,
+                budget=budget,
                 requested=hello.budget,
                 wishes=wishes,
                 set_aside=options.set_aside,
@@ -152,7 +152,7 @@ class Engine:
             Ledger(self, self._emit, "", setup.state_dir),
             journal.Past(done=Intervals([(0, setup.items)]), opened=True),
         )
-        self._node = _describe(setup, hello, found.budget, cores)
+        self._node = _describe(setup, hello, budget, cores)
         return Loop(stage, collect=None, interrupts=self._wish, beat=lambda: None)
 
     # ------------------------------------------------------------------ the thread that listens
@@ -306,13 +306,18 @@ def _open_backend(setup: Setup, hello: Hello, workers: int, cores: int) -> Any:
     return backend
 
 
+def _budget_of(hello: Hello) -> Budget:
+    """The budget of this node, in the parent's words for its origin unless a limit here is lower."""
+    found = discover.discover(hello.budget).budget
+    as_told = hello.origin and found.bytes == hello.budget
+    return replace(found, origin=hello.origin) if as_told else found
+
+
 def _describe(setup: Setup, hello: Hello, budget: Budget, cores: int) -> Node:
     """This node, as its parent knows it."""
-    as_told = hello.origin and budget.bytes == hello.budget
-    origin = hello.origin if as_told else budget.origin
     warming = "" if setup.private else _warming(setup.function)
     log = hello.log.name if hello.log is not None else ""
-    return Node(socket.gethostname(), budget.bytes, origin, cores, warming=warming, log=log)
+    return Node(socket.gethostname(), budget.bytes, budget.origin, cores, warming=warming, log=log)
 
 
 def _warming(function: Any) -> str:

@@ -43,9 +43,10 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
+            methods = ("__len__", "read", "fingerprint")
+            missing = ", ".join(name for name in methods if not hasattr(self.source, name))
             raise UsageError(
-                f"source is a {type(self.source).__name__}, which has no len, read and fingerprint; "
-                "for a list "
+                f"source is a {type(self.source).__name__}, which has no {missing}; for a list "
                 "write penstock.sources.Items(...), for numbers penstock.sources.Range(...)"
             )
         powers = [name for name in ("weigh", "carry", "load") if hasattr(self.source, name)]

@@ -34,7 +34,8 @@ class GoneNodes:
 
     def error(self, what: str) -> PenstockError:
         """Why the run ends: an error of the class that the last broken node named, if one did."""
-        every = [f"{name}: {why(told)}" if name else why(told) for name, told in self._reasons]
+        said = [(name, why(told).removesuffix(".")) for name, told in self._reasons]
+        every = [f"{name}: {reason}" if name else reason for name, reason in said]
         reasons = list(dict.fromkeys(reversed(every)))[:_SHOWN][::-1]
         if (more := len(set(every)) - len(reasons)) > 0:
             reasons.append(f"and {more} more")
