@@ -184,7 +184,7 @@ class ForkServer:
                 self._control.send(content)
 
     def listen(self) -> tuple[str, Any] | None:
-        """The messages it has sent; None where it has ended."""
+        """The next message from it; None where it has ended."""
         assert self._control is not None
         data = self._control.recv(1 << 16)
         return pickle.loads(data) if data else None

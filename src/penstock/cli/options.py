@@ -84,7 +84,7 @@ def system() -> click.Option:
 
 
 def cluster(*, required: bool = False) -> list[click.Option]:
-    """Which cluster works the items, and how long to wait for its first node."""
+    """Which cluster works the items, and how long to wait without any node."""
     return [
         click.Option(
             ["--cluster", "cluster"], metavar="CLUSTER", required=required,

@@ -18,7 +18,7 @@ def _ours() -> list[click.Option]:
     ours = [*options.budget(), *options.running()]
     for option in ours:
         if option.name == "budget":
-            option.show_default = "as last time"
+            option.show_default = "as last asked for"
     return ours
 
 
@@ -33,8 +33,8 @@ def _ours() -> list[click.Option]:
 def resume(folder: Path, trust: bool, **values: Any) -> None:
     """Continue the run in DIR from what is done.
 
-    Uses the last budget, number of workers and --set-aside, unless you give others: the results are the
-    same. To resume a run that a script made, run the script again.
+    Uses --budget, --workers, --call, --set-aside and --history as last asked for, unless you give others: the
+    results are the same. To resume a run that a script made, run the script again.
 
     The folder names the file with the code of a job, which is printed before it runs. A file inside the
     folder itself, or one that somebody else could have written, runs only with --trust.

@@ -87,7 +87,7 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     watched: LockWatch | None = None,
 ) -> RunLife:
-    """Show what is new until the run is done or failed, or is known to be dead.
+    """Show what is new until the run is done or failed, or, without ``wait``, no longer runs.
 
     Args:
         folder: of the run.

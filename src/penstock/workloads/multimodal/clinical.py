@@ -127,7 +127,7 @@ def latest(
 
 
 def medicines(path: Path | None, stay: NDArray[np.int64], time: NDArray[np.int64]) -> pa.ChunkedArray:
-    """Each film's home medicines, as the ED recorded them before the film: sorted by time and name.
+    """Each film's home medicines, as the ED recorded them up to the film: sorted by time and name.
 
     Args:
         path: of the table; None where it is not there.

@@ -1,4 +1,4 @@
-"""The weights of a fold: solved, smoothed, and stored in one file with all that is needed to use them."""
+"""The weights of a fold: solved, smoothed, stored in one file with all that using or refitting takes."""
 
 from __future__ import annotations
 
