@@ -1,10 +1,10 @@
 """For every part."""
 
 import os
-import re
 import sys
 
 import pytest
+from own_process import OWN_PARTS, needs_own_process
 from waiting import heed_interrupts
 
 # Thousands of processes are started here: where the shell forbids it, each would compile all of it anew.
@@ -33,17 +33,10 @@ def pytest_pycollect_makemodule(module_path):
         settings.load_profile("any load")
 
 
-OWN_PROCESS = re.compile(r"\bbudget=[\"'f]|\bneeds_groups\b|\bmemory_groups\b|\bmark\.long\b")
-"""What a file says that needs a process of its own: it states a budget, which counts all that this process
-has imported for other tests, or it makes control groups."""
-OWN_PARTS = ("adversarial", "backends", "fuzz", "on_dask", "on_slurm", "supervise", "workloads")
-"""Parts that measure memory, count processes, import libraries of hundreds of MiB, or need a cluster."""
-
-
 def pytest_ignore_collect(collection_path, config):
     """A plain ``pytest`` runs what can share a process; what is named is run, and ``make tests`` runs all."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return None
     if collection_path.suffix != ".py":
         return collection_path.name in OWN_PARTS or None
-    return bool(OWN_PROCESS.search(collection_path.read_text())) or None
+    return needs_own_process(collection_path) or None

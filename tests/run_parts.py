@@ -1,9 +1,10 @@
 """Run every part of the tests, some at a time, and say at the end how it went; what ``make test`` does.
 
 A part is a test file right below this folder, or a folder with test files. Each runs in a process of its
-own: a budget counts the process that asks, so it must not carry what other tests have imported. What a part
-says is shown whole when it has ended, with the seconds and the CPU seconds that it and all its processes
-took, and a part that fails fails the whole.
+own: a budget counts the process that asks, so it must not carry what other tests have imported. Those that
+can share a process (``own_process``) and are short are one part: most of what each would take is the start
+of pytest. What a part says is shown whole when it has ended, with the seconds and the CPU seconds that it
+and all its processes took, and a part that fails fails the whole.
 
 Parts need not be kept apart because the kernel kills in them: a worker that it killed is told by the counter
 of the worker's own control group. Where none can be made, no test has it kill.
@@ -20,6 +21,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from own_process import OWN_PARTS, needs_own_process
 from waiting import heed_interrupts
 
 from penstock import discover
@@ -37,6 +39,7 @@ FIRST = (
     "record",
     "workloads/codons",
     "workloads/kmers",
+    "together",
     "clusters",
     "report",
     "cli",
@@ -45,9 +48,10 @@ FIRST = (
     "test_executor.py",
     "test_rescue.py",
     "test_docs.py",
-    "test_repository.py",
 )
 """The parts that last longest, so that none of them is left for the end."""
+TOGETHER = "together"
+"""The part of the short ones that share a process."""
 MEMORY = 2 << 30
 """Bytes that a part takes at most, by and large."""
 OTHERS = ("on_dask", "on_slurm")
@@ -58,10 +62,22 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|skipped|xfailed|xpassed|deselec
 
 
 def parts():
-    """Names of all parts, the long ones first."""
-    files = {path.name for path in HERE.glob("test_*.py")}
-    folders = {path.parent.relative_to(HERE).as_posix() for path in HERE.glob("*/**/test_*.py")} - {*OTHERS}
-    return sorted(files | folders, key=lambda part: ((*FIRST, part).index(part), part))
+    """The files and folders of each part by its name, the long ones first."""
+    found = {path.name: [path] for path in HERE.glob("test_*.py")}
+    for path in HERE.glob("*/**/test_*.py"):
+        if path.relative_to(HERE).parts[0] not in OTHERS:
+            found.setdefault(path.parent.relative_to(HERE).as_posix(), []).append(path)
+    shared = [name for name, files in found.items() if can_share(name, files)]
+    named = {name: [HERE / name] for name in found if name not in shared}
+    if shared:
+        named[TOGETHER] = [HERE / name for name in sorted(shared)]
+    return {name: named[name] for name in sorted(named, key=lambda part: ((*FIRST, part).index(part), part))}
+
+
+def can_share(name, files):
+    """Whether a part is short, and nothing in it needs a process of its own."""
+    alone = name in FIRST or name.split("/")[0] in OWN_PARTS
+    return not alone and not any(needs_own_process(file) for file in files)
 
 
 def lanes():
@@ -72,10 +88,19 @@ def lanes():
 class Running:
     """One part, while it runs."""
 
-    def __init__(self, part, options):
+    def __init__(self, part, places, options):
         self.part, self.output = part, tempfile.TemporaryFile()  # noqa: SIM115 (shown at the end)
         self.began, self.took = time.monotonic(), "not ended"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(HERE / part)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *options,
+            *map(str, places),
+        ]
         self.process = subprocess.Popen(
             command, cwd=HERE.parent, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT
         )
@@ -105,11 +130,11 @@ def cpu_seconds():
 
 def run_all(lanes, options):
     """Run them; what pytest counted, and the parts that failed."""
-    waiting, running, counts, failed = parts(), [], Counter(), []
+    waiting, running, counts, failed = list(parts().items()), [], Counter(), []
     try:
         while waiting or running:
             while len(running) < lanes and waiting:
-                running.append(Running(waiting.pop(0), options))
+                running.append(Running(*waiting.pop(0), options))
             ended = [each for each in running if each.ended()]
             for each in ended:
                 running.remove(each)

@@ -9,6 +9,7 @@ import run_parts
 
 from penstock import discover
 
+OWN = "BUDGET = dict(budget='1GiB')\n\ndef test_yes():\n    pass\n"
 FAILS = "def test_no():\n    print('what it saw')\n    assert False\n"
 
 
@@ -24,13 +25,13 @@ def run(folder, monkeypatch):
 
 
 def test_a_failing_part_is_shown_and_named_and_the_others_are_run(tmp_path, monkeypatch, capfd):
-    put(tmp_path, "test_a.py")
+    put(tmp_path, "test_a.py", OWN)
     put(tmp_path, "adversarial/test_b.py", FAILS)
     put(tmp_path, "deep/er/test_c.py")
-    put(tmp_path, "deep/er/test_d.py")
-    put(tmp_path, "broken/test_e.py", "import no_such_module\n")
+    put(tmp_path, "deep/er/test_d.py", OWN)
+    put(tmp_path, "broken/test_e.py", OWN + "import no_such_module\n")
     monkeypatch.setattr(run_parts, "HERE", tmp_path / "tests")
-    assert run_parts.parts() == ["adversarial", "broken", "deep/er", "test_a.py"]
+    assert list(run_parts.parts()) == ["adversarial", "broken", "deep/er", "test_a.py"]
     counts, failed = run(tmp_path, monkeypatch)
     assert counts == {"passed": 3, "failed": 1, "error": 1}
     assert sorted(failed) == ["tests/adversarial (exit code 1)", "tests/broken (exit code 2)"]
@@ -39,19 +40,49 @@ def test_a_failing_part_is_shown_and_named_and_the_others_are_run(tmp_path, monk
     assert [line for line in said.splitlines() if line.startswith("== tests/deep/er (")]
 
 
+def test_what_is_short_and_needs_no_process_of_its_own_shares_one(tmp_path, monkeypatch, capfd):
+    put(tmp_path, "test_a.py", "import os\n\nos.shared = True\n\ndef test_yes():\n    pass\n")
+    put(tmp_path, "test_b.py", OWN)
+    put(tmp_path, "test_c.py", "import os\n\ndef test_same_process():\n    assert os.shared\n")
+    put(tmp_path, "test_rescue.py")  # one of the long ones
+    put(tmp_path, "folder/test_d.py", FAILS)
+    put(tmp_path, "mixed/test_e.py")
+    put(tmp_path, "mixed/test_f.py", OWN)
+    put(tmp_path, "workloads/any/test_g.py")
+    tests = tmp_path / "tests"
+    monkeypatch.setattr(run_parts, "HERE", tests)
+    assert run_parts.parts() == {
+        "test_rescue.py": [tests / "test_rescue.py"],
+        "together": [tests / "folder", tests / "test_a.py", tests / "test_c.py"],
+        "mixed": [tests / "mixed"],
+        "test_b.py": [tests / "test_b.py"],
+        "workloads/any": [tests / "workloads/any"],
+    }
+    counts, failed = run(tmp_path, monkeypatch)
+    assert counts == {"passed": 7, "failed": 1}
+    assert failed == ["tests/together (exit code 1)"]
+    assert "folder/test_d.py::test_no" in capfd.readouterr().out
+
+
 def test_a_part_without_a_single_test_fails(tmp_path, monkeypatch):
-    put(tmp_path, "test_a.py", "")
+    put(tmp_path, "test_a.py", "BUDGET = dict(budget='1GiB')\n")
     assert run(tmp_path, monkeypatch)[1] == ["tests/test_a.py (exit code 5)"]
+
+
+def test_every_file_has_a_test():
+    """In a part of several, none would be missed."""
+    for file in run_parts.HERE.rglob("test_*.py"):
+        assert re.search(r"^(def test_|class Test)", file.read_text(), re.MULTILINE), file
 
 
 def test_every_file_of_tests_belongs_to_one_part():
     parts = run_parts.parts()
-    assert len(parts) == len(set(parts))
+    places = [place for part in parts.values() for place in part]
+    assert len(places) == len(set(places))
     for file in run_parts.HERE.rglob("test_*.py"):
-        name = file.relative_to(run_parts.HERE)
-        if name.parts[0] in run_parts.OTHERS:
+        if file.relative_to(run_parts.HERE).parts[0] in run_parts.OTHERS:
             continue
-        assert (name.as_posix() in parts) != (name.parent.as_posix() in parts), file
+        assert (file in places) != (file.parent in places), file
     assert set(run_parts.FIRST) <= set(parts)
 
 
@@ -75,7 +106,7 @@ def test_as_many_parts_at_a_time_as_the_machine_can_carry(cpus, gib, lanes, monk
 
 def test_what_each_part_took_is_told_and_is_all_that_was_used(tmp_path, monkeypatch, capfd):
     put(tmp_path, "test_a.py")
-    put(tmp_path, "test_b.py")
+    put(tmp_path, "test_b.py", OWN)
     before = run_parts.cpu_seconds()
     run(tmp_path, monkeypatch)
     told = re.findall(r"== tests/\S+ \(\d+ s, (\d+) CPU s\)", capfd.readouterr().out)
