@@ -7,6 +7,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from source_trees import parsed
+
 OURS = Path(__file__).resolve().parents[1] / "src" / "penstock"
 LINES, FUNCTION, ATTRIBUTES, PARAMETERS = 400, 50, 20, 7
 
@@ -44,7 +46,7 @@ MANY_PARAMETERS = {
 
 @cache
 def trees():
-    return {path.relative_to(OURS).as_posix(): ast.parse(path.read_text()) for path in OURS.rglob("*.py")}
+    return {path.relative_to(OURS).as_posix(): parsed(path) for path in OURS.rglob("*.py")}
 
 
 def functions(node, outer=""):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from source_trees import parsed
 
 OURS = Path(__file__).resolve().parents[1] / "src" / "penstock"
 READ_AND_WRITTEN = {"Files", "Partitions"}
@@ -16,7 +17,7 @@ def classes(folder):
     """Name -> the files that define a class of that name."""
     found = defaultdict(list)
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(path.relative_to(OURS).as_posix())
     return found
@@ -61,7 +62,7 @@ RETIRED = {
 
 def names(path):
     """Every name that a file gives or uses."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         match node:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield node.name

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from source_trees import parsed
 
 import penstock
 from penstock import abc, reducers, sinks, sources
@@ -35,7 +36,7 @@ def documented():
 
 def used(path):
     """The (module, name) of ours that a file takes, imported or by attribute."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     modules, taken = {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
