@@ -43,13 +43,17 @@ def with_penstock(task: Task) -> Iterable[Pair]:
     """The budget is discovered; what cannot fit is set aside by name, the rest goes on."""
     import penstock
 
-    # Large results are consumed where they are made; the others consume them in the parent, as
-    # their interface has it.
-    into: Any = (
-        penstock.reducers.Fold(_append, list, _join, grain=None) if task.mix == "bigout" else "collect"
+    report = penstock.run(
+        task.function, task.items, into=_into(task.mix), workers=task.workers, set_aside=True
     )
-    report = penstock.run(task.function, task.items, into=into, workers=task.workers, set_aside=True)
     return zip(task.items, report.result, strict=True)
+
+
+def _into(mix: str) -> Any:
+    """Large results are consumed where they are made; others consume them in the parent, as they must."""
+    import penstock
+
+    return penstock.reducers.Fold(_append, list, _join, grain=None) if mix == "bigout" else "collect"
 
 
 def _append(checksums: list[int], result: Any) -> list[int]:
@@ -125,7 +129,12 @@ def with_penstock_on_dask(task: Task) -> Iterable[Pair]:
     one = {"n_workers": 1, "threads_per_worker": task.workers, "memory_limit": 0, "dashboard_address": None}
     with LocalCluster(**one) as cluster:
         report = penstock.run(
-            task.function, task.items, task.folder / "run", into="collect", set_aside=True, cluster=cluster
+            task.function,
+            task.items,
+            task.folder / "run",
+            into=_into(task.mix),
+            set_aside=True,
+            cluster=cluster,
         )
         return zip(task.items, report.result, strict=True)
 

@@ -20,6 +20,10 @@ from penstock.clusters.dask_link import DaskLink
 from penstock.clusters.dask_places import DaskPlace
 
 CLOSE_SECONDS = 20.0
+_TRIES = 5
+"""How often a living node is asked for a result that Dask lost."""
+_AGAIN_SECONDS = 0.5
+"""Until it is asked again, the first time; then ever longer."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Opened:
     ready: dict[str, Node] = field(default_factory=dict)
     tasks: dict[str, dict[int, asyncio.Future[None]]] = field(default_factory=dict)
     """What is awaited of a node's leases, by ticket."""
+    heard: dict[str, list[int]] = field(default_factory=dict)
+    """Tickets of a node whose results are here, of which it has not been told."""
     attended: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     rooms: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -92,8 +98,8 @@ class Errands:
             now.said.put(("lost", token, NodeLost(f"it could not begin: {foreign.reason_of(error)}")))
             return
         now.attended[token] = asyncio.ensure_future(self._attend(now, address, token))
-        with suppress(Exception):
-            node = await self._link.task(f"penstock-{now.key}-{token}-ready", address, "ready", token)
+        node = await self._asked(now, token, f"penstock-{now.key}-{token}-ready", address, "ready", token)
+        if node is not None:
             now.said.put(("ready", token, node))
 
     async def _attend(self, now: Opened, address: str, token: str) -> None:
@@ -112,12 +118,39 @@ class Errands:
         mine.add_done_callback(lambda done: leases.pop(ticket, None))
 
     async def _fetch(self, now: Opened, address: str, token: str, ticket: int, frame: bytes | str) -> None:
-        with suppress(Exception, asyncio.CancelledError):  # that the node is lost, its attendant tells
-            told = await self._link.task(
-                f"penstock-{now.key}-{token}-{ticket}", address, "lease", token, ticket, frame
-            )
-            if told is not None:
-                now.said.put(("returned", token, told))
+        key, heard = f"penstock-{now.key}-{token}-{ticket}", tuple(now.heard.pop(token, ()))
+        told = await self._asked(now, token, key, address, "lease", token, ticket, frame, heard)
+        if told is not None:
+            now.heard.setdefault(token, []).append(ticket)
+            now.said.put(("returned", token, told))
+
+    async def _asked(self, now: Opened, token: str, key: str, address: str, word: str, *about: Any) -> Any:
+        """What a node says; None once it is known to have ended.
+
+        Dask loses a task's result where it gives the task to another worker, or its connection breaks. What
+        is asked again is answered again: a lease that a living node never gave back would never end.
+        """
+        for number in range(_TRIES):
+            try:
+                told = await self._link.task(f"{key}-{number}" if number else key, address, word, *about)
+            except (Exception, asyncio.CancelledError) as error:
+                asking = asyncio.current_task()
+                if asking is not None and asking.cancelling():
+                    raise
+                told, why = None, f"Dask lost what it said: {foreign.reason_of(error)}"
+            else:
+                why = "its Dask worker does not know it"
+            if told is not None or self._has_ended(now, token):
+                return told
+            await asyncio.sleep(_AGAIN_SECONDS * 2**number)
+        if not self._has_ended(now, token):
+            now.said.put(("lost", token, NodeLost(f"{why}, {_TRIES} times")))
+        return None
+
+    @staticmethod
+    def _has_ended(now: Opened, token: str) -> bool:
+        attended = now.attended.get(token)
+        return attended is None or attended.done()
 
     async def end_all(self, now: Opened) -> None:
         """End all nodes, and wait until they have."""

@@ -134,25 +134,36 @@ def ready(token: str) -> bytes | None:
         return pickle.dumps(known.told) if known.told else None
 
 
-def lease(token: str, ticket: int, frame: bytes | str) -> bytes | None:
-    """Pass a lease on and wait until it is returned; a large one travels in a file."""
+def lease(token: str, ticket: int, frame: bytes | str, heard: tuple[int, ...] = ()) -> bytes | None:
+    """Pass a lease on and wait until it is returned; a large one travels in a file.
+
+    Idempotent: asked again, because Dask lost the answer or runs the task anew, it gives the same one, until
+    the ticket is among those that were ``heard``.
+    """
     if (known := _nodes.get(token)) is None or known.ended:
         return None
     distributed.secede()
+    with known.changed:
+        for each in heard:
+            known.returned.pop(each, None)
+            known.taken.discard(each)
+            known.passed.discard(each)
+        if ticket in known.taken:
+            return known.wait_for(ticket)
+        known.taken.add(ticket)
     if isinstance(frame, str):
         try:
             path = Path(frame)
             frame = path.read_bytes()
             path.unlink()
         except OSError:  # it was fenced
+            known.taken.discard(ticket)
             return None
     known.far.pass_on(frame)
     with known.changed:
         known.passed.add(ticket)
         known.changed.notify_all()
-        known.changed.wait_for(lambda: ticket in known.returned or known.ended)
-        known.passed.discard(ticket)
-        return known.returned.pop(ticket, None)
+        return known.wait_for(ticket)
 
 
 def attend(token: str) -> bytes | None:
@@ -180,9 +191,12 @@ class _Attended:
         self.drafts = order.hello.options.drafts
         self.changed = threading.Condition()
         self.told: Node | Broken | Refused | None = None
+        self.taken: set[int] = set()
+        """Tickets of leases that came for it, and of which it is not known that their results were heard."""
         self.passed: set[int] = set()
-        """Tickets of leases that it has."""
+        """Those of them that were passed on."""
         self.returned: dict[int, bytes] = {}
+        """What it gave back, by ticket, until that was heard."""
         self.ended: Broken | Refused | NodeLost | None = None
         known = [each for each in order.start.path if each not in sys.path]
         start = Start(
@@ -198,6 +212,11 @@ class _Attended:
         with self.changed:
             self.changed.wait_for(lambda: self.ended or self.passed >= after, _OVERTAKE_SECONDS)
         self.far.pass_on(frame)
+
+    def wait_for(self, ticket: int) -> bytes | None:
+        """What it gives back for a lease; None where it ends before. To be called with the lock held."""
+        self.changed.wait_for(lambda: ticket in self.returned or self.ended)
+        return self.returned.get(ticket)
 
     def _said(self, message: Any) -> None:
         with self.changed:
