@@ -34,7 +34,9 @@ def dask():
 
 @pytest.fixture
 def theirs(dask):
-    """A Dask cluster on which nothing of ours is left after the test."""
+    """A Dask cluster with both of its workers, on which nothing of ours is left after the test."""
+    # One that was killed before is started anew by its nanny, which may take a while.
+    until(lambda: len(dask.scheduler_info["workers"]) == 2)
     yield dask
     assert not until_none(dask)
 
