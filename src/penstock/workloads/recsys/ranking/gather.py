@@ -120,9 +120,12 @@ class Gather:
         rows = table if mask.all() else table.filter(pa.array(mask))
         times = None if kept.times is None else kept.times[of]
         items = hashes(kept.datasets, IDENTITY)[of]
-        again = Shown.of(rows, times, items, query[mask], first[mask]).repeated()
+        shown = Shown.of(rows, times, items, query[mask], first[mask])
+        if self.repeats:  # which of them are the first does not matter
+            return kept.mask, shown.count()
+        again = shown.repeated()
         repeated = int(kept.mask.sum() - mask.sum() + again.sum())
-        if self.repeats or not repeated:
+        if not repeated:
             return kept.mask, repeated
         mask = mask.copy()
         mask[np.flatnonzero(mask)[again]] = False

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC = b"PAR1"
+_AT_ONCE = 1 << 20
+"""Bytes that are written at once: pages and their headers are small, and each call costs."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def write_part(
         schema: of the file; columns that were looked up are float32 and never null.
         how: options as those of pyarrow's writer for ``own``, with ``compression``.
     """
-    with open(path, "wb") as file:
+    with open(path, "wb", buffering=_AT_ONCE) as file:
         file.write(_MAGIC)
         group = RowGroup(file, len(_MAGIC), own.num_rows, how["compression"])
         others = [

@@ -60,12 +60,15 @@ class Shown:
             order.append(np.where(np.isnan(positions), np.inf, positions))
         return cls(query, items, (*order, row))
 
+    def count(self) -> int:
+        """How many rows come after another one, by hashes of 64 bits alone."""
+        return len(self._twice(self._words()))
+
     def repeated(self) -> NDArray[np.bool_]:
         """Which rows repeat an earlier one with the same query and item."""
         found = np.zeros(len(self.query), np.bool_)
-        words = mix(self.items ^ mix(self.query.astype(np.uint64)))
-        ordered = np.sort(words)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        words = self._words()
+        twice = self._twice(words)
         if not len(twice):  # the usual case costs one sort
             return found
         near = np.zeros(1 << 16, np.bool_)  # few words begin as one of these does
@@ -79,6 +82,18 @@ class Shown:
         )
         found[order[1:][same]] = True
         return found
+
+    def _words(self) -> NDArray[np.uint64]:
+        """A hash of query and item of each row."""
+        words: NDArray[np.uint64] = mix(self.items ^ mix(self.query.astype(np.uint64)))
+        return words
+
+    @staticmethod
+    def _twice(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Words that were there before, ascending, as often as that."""
+        ordered = np.sort(words)
+        twice: NDArray[np.uint64] = ordered[1:][ordered[1:] == ordered[:-1]]
+        return twice
 
 
 def write_repeats(

@@ -11,7 +11,7 @@ from typing import Any
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 
-_SHORT = [bytes([value]) for value in range(0x80)]
+_BYTES = [bytes([value]) for value in range(0x100)]
 
 Struct = dict[int, tuple[int, Any]]
 
@@ -29,12 +29,12 @@ def encode(struct: Struct, after: int = 0) -> bytes:
 
 def number(step: int, kind: int, value: int) -> bytes:
     """An integer whose field id is ``step`` (at most 15) above the previous one."""
-    return bytes([step << 4 | kind]) + _zigzag(value)
+    return _BYTES[step << 4 | kind] + _zigzag(value)
 
 
 def begin(step: int) -> bytes:
     """The head of a nested structure; its fields and ``END`` follow."""
-    return bytes([step << 4 | STRUCT])
+    return _BYTES[step << 4 | STRUCT]
 
 
 def structs(step: int, values: Sequence[bytes]) -> bytes:
@@ -58,14 +58,11 @@ def decode(data: bytes) -> Struct:
 
 def varint(value: int) -> bytes:
     """An unsigned number in groups of seven bits, lowest first."""
-    if value <= 0x7F:
-        return _SHORT[value]
-    out = bytearray()
+    out = b""
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        out += _BYTES[value & 0x7F | 0x80]
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    return out + _BYTES[value]
 
 
 def _zigzag(value: int) -> bytes:
