@@ -77,6 +77,17 @@ def test_a_half_mask_leaves_the_picture_as_it_is(fit):
     assert np.abs(plain.astype(int) - masked).max() <= 2
 
 
+@pytest.mark.parametrize("shape", [(3056, 2544), (2544, 2200), (3055, 2541), (2000, 1700), (3300, 3300)])
+def test_a_film_for_a_half_mask_is_resized_as_pillow_does_it(shape):
+    """OpenCV halves it where Pillow would begin so; other sizes, and odd ones, are left to Pillow."""
+    pytest.importorskip("cv2")
+    data = coded(film(*shape), quality=95)
+    picture = Image.open(io.BytesIO(data))
+    picture.draft("L", (max(518, shape[1] // 2), max(518, shape[0] // 2)))
+    expected = picture.resize((518, 518), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    assert np.array_equal(draw(data, Drawing(size=518, mask="half")).image, np.asarray(expected))
+
+
 def test_an_exact_resize_is_that_of_a_whole_decode():
     data = coded(film(), quality=95)
     assert np.array_equal(draw(data, Drawing(size=518, exact=True)).image, whole(data, 518))

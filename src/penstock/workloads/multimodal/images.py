@@ -144,6 +144,8 @@ def _decoded(
             raise BadImage("image_damaged")
         if smallest is not None:
             picture.draft("L", smallest)
+        if header.kind == "JPEG":  # all of it at once: where a block ends, some is decoded twice
+            picture.decodermaxblock = len(data)
         picture.load()
         if _ORIENTATION in (exif := picture.getexif()) and exif[_ORIENTATION] != 1:
             facts["exif_orientation_ignored"] = int(exif[_ORIENTATION])
@@ -174,13 +176,28 @@ def _cut_off(data: bytes, header: Header, error: Exception) -> bool:
     return "truncat" in str(error).lower() or end not in data[-64:]
 
 
+def _halved(picture: Image.Image, how: Drawing) -> Image.Image:
+    """Half of it where a resize to the square begins so: OpenCV's pixels are the same, and sooner there."""
+    width, height = picture.size
+    odd = width % 2 or height % 2
+    if odd or how.fit != "stretch" or not all(2 <= each / how.size < 3 for each in (width, height)):
+        return picture
+    from penstock.workloads.multimodal.masks import load_cv2
+
+    cv2 = load_cv2()
+    half = cv2.resize(np.asarray(picture), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return Image.fromarray(half)
+
+
 def _fitted(
     picture: Image.Image, header: Header, how: Drawing, way: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[np.uint8]:
     """Resized to the square; with ``pad`` in the film's own shape, black around it."""
     size = how.size
-    # What was decoded at half size for its mask is halved first, as the decoder would have done without one.
-    gap = 1.0 if how.mask == "half" and not how.exact and way == Image.Resampling.BILINEAR else None
+    gap = None
+    if how.mask == "half" and not how.exact and way == Image.Resampling.BILINEAR:
+        # What was decoded at half size for its mask is halved first, as the decoder would have done else.
+        picture, gap = _halved(picture, how), 1.0
     if how.fit == "stretch":
         return np.asarray(picture.resize((size, size), way, reducing_gap=gap))
     longest = max(header.width, header.height)
