@@ -83,10 +83,10 @@ def test_a_guess_that_was_too_high_is_made_good(monkeypatch):
     rows = rows_of(np.random.default_rng(6).normal(size=(4200, 12)))
     expected = Search(rows, Wanted(40, 0.01)).find(0, 200)
 
-    def too_high(scores, rank, floor, thresholds):
-        thresholds[:] = 0.99
+    def too_high(scores, rank, floor):
+        return np.full(len(scores), 0.99, np.float32)
 
-    monkeypatch.setattr(kernel, "sampled_thresholds", too_high)
+    monkeypatch.setattr(search, "sampled_thresholds", too_high)
     for one, other in zip(Search(rows, Wanted(40, 0.01)).find(0, 200), expected, strict=True):
         np.testing.assert_array_equal(one, other)
 

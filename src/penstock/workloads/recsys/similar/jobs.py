@@ -25,7 +25,7 @@ TEXTS = 4096
 """Texts of a call: their counts are one table, so the number is part of what is kept."""
 BLOCK = 256
 """Queries of an item of the last stage, and rows of its arrays."""
-COMPILED = ("sampled_thresholds", "take_candidates", "score_candidates", "place", "scatter", "renormalise")
+COMPILED = ("take_candidates", "score_candidates", "place", "scatter", "renormalise")
 """What of the kernel a search calls."""
 
 

@@ -25,8 +25,14 @@ _compiled: Any = njit(cache=True, error_model="numpy", nogil=True)
 ROUNDOFF = 2.0**-24
 """Of float32."""
 SPARE = 8
-"""Places that a buffer needs beyond the candidates that it must hold: so many are written at once."""
+"""Places that a buffer needs beyond the candidates that it must hold: so many may come at once."""
 _BINS = 256
+_LOWEST = np.array([0, *((bits & -bits).bit_length() - 1 for bits in range(1, 256))], np.int64)
+"""Of each byte the number of its lowest bit that is set."""
+_TO_BITS = np.uint64(0x0102040810204080)
+"""Times a word of eight bytes that are 0 or 1, the lowest byte first: its highest byte has them as bits."""
+_NEAR = 2048
+"""Items whose vectors a core's cache holds."""
 
 
 @_compiled
@@ -58,29 +64,6 @@ def kth_largest(values, count, k):
         else:
             return values[wanted]
     return values[wanted]
-
-
-@_compiled
-def sampled_thresholds(scores, rank, floor, thresholds):
-    """The ``rank``-th largest of each row of ``scores`` (float32), at least ``floor``."""
-    best = np.empty(rank, np.float32)
-    for r in range(len(scores)):
-        best[:] = floor  # a heap with the least on top
-        for score in scores[r]:
-            if score > best[0]:
-                at = 0
-                while True:
-                    child = 2 * at + 1
-                    if child >= rank:
-                        break
-                    if child + 1 < rank and best[child + 1] < best[child]:
-                        child += 1
-                    if best[child] >= score:
-                        break
-                    best[at] = best[child]
-                    at = child
-                best[at] = score
-        thresholds[r] = best[0]
 
 
 @_compiled
@@ -192,6 +175,7 @@ def take_candidates(tile, start, most, slack, thresholds, counts, ids, scores, r
     size = ids.shape[1]
     reaches = np.zeros((width + 7) // 8 * 8, np.uint8)
     eights = reaches.view(np.uint64)
+    some = np.empty(len(eights) + 1, np.int64)
     for r in range(len(tile)):
         count = counts[r]
         if count < 0:
@@ -200,25 +184,23 @@ def take_candidates(tile, start, most, slack, thresholds, counts, ids, scores, r
         row, own_ids, own_scores = tile[r], ids[r], scores[r]
         for j in range(width):
             reaches[j] = row[j] >= threshold
+        found = 0
         for eight in range(len(eights)):
-            if eights[eight] == 0:
-                continue
+            some[found] = eight
+            found += eights[eight] != 0
+        for at in range(found):
             if count + SPARE > size:
                 count, threshold = _tighten(own_ids, own_scores, count, most, slack, room)
                 if count + SPARE > size:
                     count = -1
                     break
-            low = SPARE * eight
-            if low + SPARE <= width:
-                for j in range(low, low + SPARE):  # written always, counted where it reaches
-                    own_ids[count] = start + j
-                    own_scores[count] = row[j]
-                    count += reaches[j]
-            else:
-                for j in range(low, width):
-                    own_ids[count] = start + j
-                    own_scores[count] = row[j]
-                    count += reaches[j]
+            bits = np.int64((eights[some[at]] * _TO_BITS) >> np.uint64(56))
+            while bits:  # mostly once
+                j = SPARE * some[at] + _LOWEST[bits]
+                own_ids[count] = start + j
+                own_scores[count] = row[j]
+                count += 1
+                bits &= bits - 1
         counts[r] = count
         thresholds[r] = threshold
 
@@ -234,24 +216,37 @@ def measure(fixed, scales):
 
 
 @_compiled
-def dense_scores(fixed, scales, query, ids, count, out):
-    """Cosines of a query with its candidates: integer sums, independent of order and machine.
+def _cosine(fixed, scales, query, other):
+    """Of two items, at most 1: rounding can lead past that."""
+    total = np.int64(0)
+    for d in range(fixed.shape[1]):
+        total += np.int64(fixed[query, d]) * np.int64(fixed[other, d])
+    return min(max(np.float64(total) * (scales[query] * scales[other]), -1.0), 1.0)
+
+
+@_compiled
+def dense_scores(fixed, scales, first, ids, counts, out):
+    """Cosines of queries with their candidates: integer sums, independent of order and machine.
+
+    All queries take their candidates among the same few items in turn, as the vectors of all are more than a
+    cache holds.
 
     Args:
         fixed: int32 (items, dimensions): unit vectors times 2 ** 31, so that sums stay within 2 ** 62.
         scales: float64 (items): 1 / the length of each, 0 where it has none.
-        query: its number.
-        ids: int32: the candidates.
-        out: float64, filled.
+        first: number of the item that the first row is the query of.
+        ids: int32 (rows, candidates): quickest where they ascend.
+        counts: int64 (rows): candidates that there are.
+        out: float64 (rows, candidates), filled.
     """
-    own = fixed[query]
-    for p in range(count):
-        other = fixed[ids[p]]
-        total = np.int64(0)
-        for d in range(len(own)):
-            total += np.int64(own[d]) * np.int64(other[d])
-        cosine = np.float64(total) * (scales[query] * scales[ids[p]])
-        out[p] = min(max(cosine, -1.0), 1.0)  # rounding can lead past them
+    done = np.zeros(len(counts), np.int64)
+    for stop in range(_NEAR, len(fixed) + _NEAR, _NEAR):
+        for r in range(len(counts)):
+            p = done[r]
+            while p < counts[r] and ids[r, p] < stop:
+                out[r, p] = _cosine(fixed, scales, first + r, ids[r, p])
+                p += 1
+            done[r] = p
 
 
 @_compiled
@@ -341,9 +336,9 @@ def score_candidates(
         spread: float64 (terms), all 0.
         modalities: uint8 (items): bit 0 a text, bit 1 a vector.
         shares: float64 (4, 2): the weights of text and vector by the bits that both items have.
-        lost: float64 (rows, room for candidates), filled: the scores times -1, infinity where none is left.
+        lost: float64 (rows, room for candidates), filled as far as any row has some: the scores times -1,
+            infinity where none is left.
     """
-    dense = np.zeros(ids.shape[1])
     for r in range(len(counts)):
         query = first + r
         left = 0
@@ -354,20 +349,25 @@ def score_candidates(
                 left += 1
         if left > most:
             left, _ = _tighten(ids[r], scores[r], left, most, slack, room)
+        counts[r] = left
+    largest = counts.max() if len(counts) else 0
+    dense = np.zeros((len(counts), largest))
+    if len(scales):
+        dense_scores(fixed, scales, first, ids, counts, dense)
+    for r in range(len(counts)):
+        query = first + r
         row = lost[r]
         if len(indptr):
-            sparse_scores(indptr, terms, weights, query, ids[r], left, spread, row)
+            sparse_scores(indptr, terms, weights, query, ids[r], counts[r], spread, row)
         else:
-            row[:left] = 0.0
-        if len(scales):
-            dense_scores(fixed, scales, query, ids[r], left, dense)
+            row[: counts[r]] = 0.0
         kept = 0
-        for p in range(left):
+        for p in range(counts[r]):
             share = shares[modalities[query] & modalities[ids[r, p]]]
-            score = share[0] * row[p] + share[1] * dense[p]
+            score = share[0] * row[p] + share[1] * dense[r, p]
             if score > threshold or (score == threshold and not strict):
                 ids[r, kept] = ids[r, p]
                 row[kept] = -score
                 kept += 1
         counts[r] = kept
-        row[kept:] = np.inf
+        row[kept:largest] = np.inf

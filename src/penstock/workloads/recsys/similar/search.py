@@ -184,7 +184,7 @@ class Search:
         thresholds = np.full(stop - start, self._floor, np.float32)
         if self._sample is not None:
             tile, rank = self._sample
-            kernel.sampled_thresholds(self._scores(start, stop, tile), rank, self._floor, thresholds)
+            thresholds[:] = sampled_thresholds(self._scores(start, stop, tile), rank, self._floor)
         guessed = thresholds > self._floor
         found = self._candidates(start, stop, thresholds, self._size)
         wrong = (found[0] < 0) | ((found[0] <= self._most) & guessed)
@@ -274,6 +274,14 @@ class Search:
         return scores
 
 
+def sampled_thresholds(scores: NDArray[np.float32], rank: int, floor: np.float32) -> NDArray[np.float32]:
+    """The ``rank``-th largest of each row of ``scores``, which is reordered, but at least ``floor``."""
+    at = scores.shape[1] - rank
+    scores.partition(at, axis=1)
+    found: NDArray[np.float32] = np.maximum(scores[:, at], floor)
+    return found
+
+
 def unit_vectors(
     given: NDArray[np.floating],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float64]]:
@@ -319,9 +327,6 @@ def rehearse() -> None:
     )  # fmt: skip
     search = Search(rows, Wanted(most=3, threshold=-1.0))
     search.find(0, items)
-    # It takes a sample only where there are thousands of items.
-    scores, thresholds = np.zeros((1, items), np.float32), np.zeros(1, np.float32)
-    kernel.sampled_thresholds(scores, 1, np.float32(0), thresholds)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
