@@ -82,7 +82,7 @@ def test_texts_are_ids_too_and_rows_without_one_are_left_out(tmp_path, capsys):
         }
     )
     assert run_behavior(tmp_path / "run", table) == by_counter(table, 200)
-    assert "2 of 7 rows lack a user or an item" in capsys.readouterr().err
+    assert "without a user or an item: 2 of 7 rows" in capsys.readouterr().err
 
 
 def test_ids_above_2_to_53_stay_apart(tmp_path):
@@ -130,7 +130,7 @@ def test_users_with_too_many_items_are_capped_and_told(tmp_path, capsys):
     heavy = pa.table({"user_id": [1] * 300, "dataset_id": list(range(300))})
     few = pa.table({"user_id": [2, 2, 3, 3], "dataset_id": [5, 6, 5, 6]})
     found = run_behavior(tmp_path / "run", pa.concat_tables([heavy, few]), max_user_items=20)
-    assert "1 of 3 users have more than 20 items" in capsys.readouterr().err
+    assert "with more than 20 items, of which so many count: 1 of 3 users" in capsys.readouterr().err
     told = penstock.sinks.Parquet().result(tmp_path / "run" / "behavior-pairs" / "capped").to_table()
     assert told.to_pylist() == [{"user": 1, "items": 300}]
     kept = {one for one, _ in found} - {5, 6}

@@ -170,9 +170,26 @@ def test_repeats_in_labelled_samples_are_kept_and_told(tmp_path):
          str(tmp_path / "r"), "--budget", "600MiB"],
     )  # fmt: skip
     assert told.exit_code == 0, told.stderr
-    assert "1 rows repeat an item of their request, and are kept: --repeats first" in told.stderr
+    assert "1 row with an item that was in the request before, kept: --repeats first" in told.stderr
     first = ranked(tmp_path / "f", samples=path, items=str(tmp_path / "i.parquet"), repeats="first")
     assert labels(first) == {0: 0, 2: 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0.0, 1.0, 30.0], None),
+        ([0.0, 1.5, 1.0], "here they go from 0 to 1.5, and not all are whole"),
+        ([-1.0, 0.0, 1.0], "here they go from -1 to 1\n"),
+        ([0.0, 1.0, 31.0], "here they go from 0 to 31\n"),
+    ],
+)
+def test_labels_that_no_ranker_is_trained_on_are_told(tmp_path, capsys, labels, told):
+    path = write(tmp_path / "s.parquet", request_id=["a", "a", "b"], dataset_id=[1, 2, 1], label=labels)
+    ranked(tmp_path / "r", samples=path, items=items(tmp_path / "i.parquet"))
+    said = capsys.readouterr().err
+    assert ("warning: rank-train takes labels that are whole numbers from 0 to 30" in said) is bool(told)
+    assert told is None or told in said
 
 
 def test_equal_hashes_of_other_items_are_no_repeats():
@@ -180,6 +197,13 @@ def test_equal_hashes_of_other_items_are_no_repeats():
     query, items_ = np.array([0, 0, 1, 1]), np.array([7, 7, 7, 8], np.uint64)
     shown = Shown(query, items_, (np.array([1, 0, 0, 0]), np.arange(4)))
     assert shown.repeated().tolist() == [True, False, False, False]
+
+
+def test_repeats_that_are_only_told_are_as_many_as_are_found():
+    rng = np.random.default_rng(11)
+    shown = Shown(rng.integers(0, 40, 3000), rng.integers(0, 50, 3000).astype(np.uint64), (np.arange(3000),))
+    assert shown.count() == shown.repeated().sum() > 1000
+    assert Shown(np.arange(3), np.zeros(3, np.uint64), (np.arange(3),)).count() == 0
 
 
 @pytest.mark.parametrize(

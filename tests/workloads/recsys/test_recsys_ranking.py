@@ -232,7 +232,7 @@ def test_features_that_lose_digits_are_told(tmp_path, capsys):
     samples = log(tmp_path / "s.parquet", 40)
     folder = ranked(tmp_path / "r", samples=samples, items=table, span=64)
     assert json.loads((folder / "meta.json").read_text())["rounded"] == ["score", "large", "tenth"]
-    assert "rounded: 3 features are not exact as float32" in capsys.readouterr().err
+    assert "rounded: 3 features not exact as float32" in capsys.readouterr().err
     ranked(tmp_path / "meant", samples=samples, items=table, lossy_float32=True)
     assert "rounded:" not in capsys.readouterr().err
 

@@ -293,7 +293,9 @@ def test_few_or_no_items(tmp_path, capsys):
         assert len(json.loads((tmp_path / str(items) / "neighbors.json").read_text())) == (
             items if neighbors else 0
         )
-    assert "--top-k 200: there are 2 other items" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--top-k 200: each has 1 other item\n" in told
+    assert "--top-k 200: each has 2 other items\n" in told
 
 
 def test_items_without_text_or_vector_have_no_neighbours(tmp_path, capsys):
@@ -350,6 +352,8 @@ def bad_tables(tmp_path):
         ("good.parquet", {"text": "tag,tag"}, "names one column twice"),
         ("good.parquet", {"text": "tag", "vectors": "v*", "weights": "1"}, "two numbers were expected"),
         ("good.parquet", {"text": "tag", "vectors": "v*", "weights": "1,0"}, "both must be above 0"),
+        ("good.parquet", {"text": "tag", "vectors": "v*", "weights": "1e400,1"}, "must be finite"),
+        ("good.parquet", {"text": "tag", "vectors": "v*", "weights": "1e308,1e308"}, "must be finite"),
         ("cube.npy", {}, r"float64 of shape \(2, 2, 2\), and a matrix of numbers was expected"),
         ("objects.npy", {}, "no .npy file of numbers, or cut off"),
         ("csc.npz", {}, "is in the format 'csc': save it as matrix.tocsr"),

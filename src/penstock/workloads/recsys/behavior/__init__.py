@@ -26,6 +26,7 @@ from penstock.budget import MiB
 from penstock.workload_options import read_options
 from penstock.workloads.recsys import environment
 from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
+from penstock.workloads.recsys.shared.words import plural
 
 _ROWS = 1 << 18
 """Rows of a file of the first stage."""
@@ -188,15 +189,15 @@ def _tell_end(
     facts, made = items.facts, written.facts
     rows = _rows(asked)
     if rows > facts["rows"]:
-        foreign.warn(f"{rows - facts['rows']:,} of {rows:,} rows lack a user or an item")
+        foreign.warn(f"without a user or an item: {rows - facts['rows']:,} of {plural(rows, 'row')}")
     capped = pairs.open("capped").count_rows()
     if capped:
         foreign.warn(
-            f"{capped:,} of {facts['users']:,} users have more than {asked['max_user_items']:,} "
-            f"items, of which so many count: they are in {pairs.folder / 'capped'}",
+            f"with more than {plural(asked['max_user_items'], 'item')}, of which so many count: {capped:,} "
+            f"of {plural(facts['users'], 'user')}, who are in {pairs.folder / 'capped'}",
         )
     click.echo(
-        f"{made['neighbors']:,} neighbours of {facts['ids']:,} items by {facts['users']:,} users; "
-        f"{made['without']:,} have none",
+        f"{plural(made['neighbors'], 'neighbour')} of {plural(facts['ids'], 'item')} by "
+        f"{plural(facts['users'], 'user')}; without any: {made['without']:,}",
         err=True,
     )

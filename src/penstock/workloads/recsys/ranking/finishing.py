@@ -75,7 +75,7 @@ def write_meta(
     (folder / "meta.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return {
         name: whole[name]
-        for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats", "rounded")
+        for name in ("rows", "queries", "datasets", "bytes", "coverage", "repeats", "rounded", "label")
     }
 
 

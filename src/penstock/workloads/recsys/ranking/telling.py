@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.workloads.recsys.ranking import columns as c
+from penstock.workloads.recsys.shared.words import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,18 +104,20 @@ def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], lossy: bool) -> 
     rows, queries, size = facts["rows"], facts["queries"], facts["bytes"]
     dropped = ", ".join(f"{rows[name]:,} {words}" for name, words in _DROPPED if rows[name])
     yield f"rows: {rows['table']:,} of {rows['samples']:,}" + (f" ({dropped})" if dropped else "")
-    clicked = [f"{rows[name]:,} rows have clicks {words}" for name, words in _CLICKED if rows.get(name)]
+    clicked = [
+        f"{plural(rows[name], 'row')} with clicks {words}" for name, words in _CLICKED if rows.get(name)
+    ]
     if clicked:
-        yield f"labels: {', and '.join(clicked)}: they count as not clicked"
+        yield f"labels: {', and '.join(clicked)}: counted as not clicked"
     again = facts["repeats"]
     if again["kept"] and again["rows"] and meta["compat"] == "none":
         yield (
-            f"repeats: {again['rows']:,} rows repeat an item of their request, and are kept: --repeats first "
-            "keeps the first that was shown"
+            f"repeats: {plural(again['rows'], 'row')} with an item that was in the request before, kept: "
+            "--repeats first keeps the first that was shown"
         )
     yield (
         f"requests: {queries['table']:,} of {queries['samples']:,}; "
-        f"the largest has {queries['largest']:,} rows"
+        f"the largest has {plural(queries['largest'], 'row')}"
     )
     yield f"datasets: {facts['datasets']['table']:,} of {facts['datasets']['samples']:,}"
     tables = {name: count for name, count in meta["columns"].items() if name != "table"}
@@ -123,8 +126,8 @@ def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], lossy: bool) -> 
     if facts["rounded"] and not lossy and meta["compat"] == "none":
         some = ", ".join(facts["rounded"][:5]) + (", ..." if len(facts["rounded"]) > 5 else "")
         yield (
-            f"rounded: {len(facts['rounded']):,} features are not exact as float32, by 6e-8 of a value at "
-            f"most: {some} (--lossy-float32: this is meant)"
+            f"rounded: {plural(len(facts['rounded']), 'feature')} not exact as float32, by 6e-8 of a value "
+            f"at most: {some} (--lossy-float32: this is meant)"
         )
     yield f"memory: {size['before'] / 1e6:,.1f} MB as float64, {size['after'] / 1e6:,.1f} MB in the table"
     left = [
@@ -139,5 +142,21 @@ def lines_of(facts: Mapping[str, Any], meta: Mapping[str, Any], lossy: bool) -> 
             f"{', '.join(dict.fromkeys(left))}; say with --as-of when the tables were frozen, or "
             "--log-features keep"
         )
-    if queries["largest"] > 10_000:
-        yield "warning: LightGBM refuses requests of more than 10,000 rows"
+    yield from _refused(facts)
+
+
+def _refused(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What ``rank-train`` will not take of this table."""
+    from penstock.workloads.recsys.readers.rows import MOST_LABELS, MOST_ROWS_OF_A_QUERY
+
+    if facts["queries"]["largest"] > MOST_ROWS_OF_A_QUERY:
+        yield f"warning: LightGBM refuses requests of more than {MOST_ROWS_OF_A_QUERY:,} rows"
+    label = facts.get("label")  # not told by folders that were begun before
+    if label and label["min"] is not None:
+        whole = label["integer"] and label["min"] >= 0 and label["max"] < MOST_LABELS
+        if not whole:
+            yield (
+                f"warning: rank-train takes labels that are whole numbers from 0 to {MOST_LABELS - 1}; "
+                f"here they go from {label['min']:g} to {label['max']:g}"
+                + ("" if label["integer"] else ", and not all are whole")
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,7 +129,9 @@ def _shares(text: str) -> tuple[float, float]:
         text_share, vector_share = map(float, text.split(","))
     except ValueError:
         raise UsageError(f"--weights {text!r}: two numbers were expected, as in 0.6,0.4") from None
-    if not (0 < text_share < float("inf") and 0 < vector_share < float("inf")):
+    if not math.isfinite(text_share + vector_share):
+        raise UsageError(f"--weights {text!r}: both, and their sum, must be finite numbers, as in 0.6,0.4")
+    if not (text_share > 0 and vector_share > 0):
         raise UsageError(f"--weights {text!r}: both must be above 0; for one alone leave the other out")
     whole = text_share + vector_share
     return text_share / whole, vector_share / whole

@@ -10,6 +10,7 @@ import click
 import penstock
 from penstock import foreign
 from penstock.errors import BadInput
+from penstock.workloads.recsys.shared.words import plural
 from penstock.workloads.recsys.similar.asked import Asked
 
 if TYPE_CHECKING:
@@ -148,8 +149,9 @@ class Stages:
             )  # fmt: skip
         broken = stored.facts["not_finite"]
         if broken:
-            what = "count as 0 there" if zeros else "count as having none"
-            _warn(f"{broken:,} vectors have values that are null, NaN or infinite, and {what}")
+            what = "counted as 0 there" if zeros else "counted as having none"
+            vectors = plural(broken, "vector")
+            _warn(f"{vectors} with values that are null, NaN or infinite: {what}")
         return stored
 
     def _search(self, rows: Mapping[str, penstock.Stored], count: int) -> penstock.Stored:
@@ -157,7 +159,8 @@ class Stages:
 
         wanted = self._asked.wanted(count)
         if self._asked.top_k > wanted.most and count > 1:
-            click.echo(f"--top-k {self._asked.top_k:,}: there are {count - 1:,} other items", err=True)
+            others = plural(count - 1, "other item")
+            click.echo(f"--top-k {self._asked.top_k:,}: each has {others}", err=True)
         blocks = -(-count // jobs.BLOCK)
         inputs: dict[str, Any] = dict(rows)
         probes = 0
@@ -217,7 +220,9 @@ class Stages:
         self._run.publish(written)
         facts = written.facts
         click.echo(
-            f"{facts['neighbors']:,} neighbours of {count:,} items; {facts['without']:,} have none", err=True
+            f"{plural(facts['neighbors'], 'neighbour')} of {plural(count, 'item')}; "
+            f"without any: {facts['without']:,}",
+            err=True,
         )
 
 

@@ -16,6 +16,7 @@ from penstock.budget import format_size
 from penstock.errors import CannotFit, UsageError
 from penstock.workloads.recsys.readers.table import RankingTable, open_table
 from penstock.workloads.recsys.shared.peak import Training, what_fits
+from penstock.workloads.recsys.shared.words import plural
 from penstock.workloads.recsys.training.growing import Growing, grow_trees, make_bins, merge_blocks
 from penstock.workloads.recsys.training.results import draw_curve, write_importance
 from penstock.workloads.recsys.training.sampling import choose_rows
@@ -150,7 +151,8 @@ class Stages:
                 err=True,
             )
         if facts["without_time"]:
-            click.echo(f"{facts['without_time']:,} queries have no time, and are left out", err=True)
+            queries = plural(facts["without_time"], "query", "queries")
+            click.echo(f"{queries} without a time: left out", err=True)
         sample = self._sample.facts
         if sample["most"] is not None:
             click.echo(
