@@ -43,12 +43,12 @@ def is_kept(source: str | Path, function: str) -> bool:
     try:
         stamps = _stamps(file)
         version = metadata.version("numba").encode()
-        folders = _folders(file)
+        places = folders(file)
     except (OSError, metadata.PackageNotFoundError, RuntimeError):  # the last: nobody's home
         return False
     python = f"py{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
     name = f"{file.stem}.{function}-"
-    for folder in folders:
+    for folder in places:
         for index in _indices(folder, name, f".{python}.nbi"):
             kept = index.with_name(f"{index.name.removesuffix('.nbi')}.1.nbc")
             try:
@@ -66,7 +66,7 @@ def _stamps(file: Path) -> tuple[bytes, ...]:
     return digest.digest(), digest.hexdigest().encode(), struct.pack(">d", file.stat().st_mtime)
 
 
-def _folders(file: Path) -> tuple[Path, ...]:
+def folders(file: Path) -> tuple[Path, ...]:
     """Where numba may keep the code of a file."""
     parent = hashlib.sha1(str(file.parent).encode(), usedforsecurity=False).hexdigest()
     hashed = f"{file.parent.name}_{parent}"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.workloads.codons import kernel, summary
+from penstock.workloads.codons import scanning, summary
 
 DATA = Path(__file__).parent / "data"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "organelles.fa.gz"
@@ -29,10 +29,10 @@ def scanned(text, start=0, stop=None, chunk=1 << 18, salt=0, limit=ALL):
     """The summary of a stretch of a file's text, read in chunks."""
     stop = len(text) if stop is None else stop
     bytes_ = np.frombuffer(text, np.uint8)
-    scan = kernel.begin(3, at_start=start == 0)
+    scan = scanning.begin(3, at_start=start == 0)
     for at in range(start, stop, chunk):
-        kernel.scan(bytes_[at : min(at + chunk, stop)], at, *scan, salt, limit)
-    kernel.settle(*scan)
+        scanning.scan(bytes_[at : min(at + chunk, stop)], at, *scan, salt, limit)
+    scanning.settle(*scan)
     return scan[-1]
 
 
@@ -208,11 +208,11 @@ def test_a_digit_in_a_header_is_nothing_bad_wherever_it_is_cut():
 
 def test_the_windows_are_folded_before_they_overflow():
     text = b">a\n" + b"A" * 30_000
-    scan = kernel.begin(0, at_start=True)
-    scan[0][kernel.WINDOWS] = (1 << 31) - 100
-    kernel.scan(np.frombuffer(text, np.uint8), 0, *scan, 0, ALL)
-    assert scan[0][kernel.WINDOWS] < 1 << 31
-    kernel.settle(*scan)
+    scan = scanning.begin(0, at_start=True)
+    scan[0][scanning.WINDOWS] = (1 << 31) - 100
+    scanning.scan(np.frombuffer(text, np.uint8), 0, *scan, 0, ALL)
+    assert scan[0][scanning.WINDOWS] < 1 << 31
+    scanning.settle(*scan)
     assert table(summary.end_file(scan[-1]), "+", 0)["AAA"] == 10_000
 
 

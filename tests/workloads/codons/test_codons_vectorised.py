@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.workloads.codons import kernel, summary, vectorised
+from penstock.workloads.codons import scanning, summary, vectorised
 
 DATA = Path(__file__).parent / "data"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "organelles.fa.gz"
@@ -40,10 +40,10 @@ TEXTS = st.builds(
 
 
 def compiled(text, origin, *, at_start, salt, limit):
-    scan = kernel.begin(3, at_start=at_start)
-    kernel.scan(np.frombuffer(text, np.uint8), origin, *scan, np.uint64(salt), np.uint64(limit))
+    scan = scanning.begin(3, at_start=at_start)
+    scanning.scan(np.frombuffer(text, np.uint8), origin, *scan, np.uint64(salt), np.uint64(limit))
     if not scan[-1][summary.BAD]:
-        kernel.settle(*scan)
+        scanning.settle(*scan)
     return scan[-1]
 
 
@@ -111,14 +111,14 @@ def test_rows_have_the_summary_of_the_compiled_kernel(rows, first, together):
     text = np.frombuffer("".join(rows).encode(), np.uint8)
     offsets = np.cumsum([0, *map(len, rows)])
     text.flags.writeable = offsets.flags.writeable = False
-    scan = kernel.begin(0, at_start=True)
-    kernel.scan_rows(text, offsets, first, *scan, np.uint64(9), np.uint64(ALL // 2))
+    scan = scanning.begin(0, at_start=True)
+    scanning.scan_rows(text, offsets, first, *scan, np.uint64(9), np.uint64(ALL // 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectorised, "_ROWS", together)
         found, bad = vectorised.scan_rows(text, offsets, first, salt=9, limit=ALL // 2)
     if scan[-1][summary.BAD]:
         assert bad == scan[-1][summary.BAD] - 1 - first
     else:
-        kernel.settle(*scan)
+        scanning.settle(*scan)
         assert bad is None
         np.testing.assert_array_equal(found, summary.end_file(scan[-1]))

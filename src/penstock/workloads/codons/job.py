@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from penstock import compiling
 from penstock.errors import BadInput
 from penstock.sequences import wrong
-from penstock.sequences.inputs import Rows, bad_row, locked, sequences
+from penstock.sequences.inputs import Rows, bad_row, sequences
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sequences.wrong import is_protein, protein_error
 from penstock.sources.fasta import Block
+from penstock.workloads.codons import scanning
 from penstock.workloads.codons import summary as s
 
 
@@ -40,7 +39,7 @@ class CountCodons:
 
     def warming(self) -> str:
         """A note to print before code is compiled; empty if none will be."""
-        return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
+        return scanning.scan.note() if self.compiled else ""
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
@@ -48,14 +47,10 @@ class CountCodons:
             from penstock.workloads.codons import vectorised  # noqa: F401
 
             return
-        from penstock.workloads.codons import kernel
-
-        scan = kernel.begin(0, at_start=True)
-        kernel.settle(*scan)
+        scanning.scan.load()
+        scanning.settle.load()
         if self.rows:
-            kernel.scan_rows(
-                locked(b"", np.uint8), locked(bytes(8), np.int64), 0, *scan, np.uint64(0), np.uint64(0)
-            )
+            scanning.scan_rows.load()
 
     def __call__(self, item: Block | Rows) -> s.Vector:
         """Count.
@@ -97,15 +92,13 @@ class CountCodons:
                 yield total, origin, piece
                 origin += len(piece)
             return
-        from penstock.workloads.codons import kernel
-
-        scan = kernel.begin(block.file, at_start=block.begins)
+        scan = scanning.begin(block.file, at_start=block.begins)
         out: s.Vector = scan[-1]
         for piece in block:
-            kernel.scan(np.frombuffer(piece, np.uint8), origin, *scan, np.uint64(salt), np.uint64(self.limit))
+            scanning.scan(np.frombuffer(piece, np.uint8), origin, *scan, salt, self.limit)
             yield out, origin, piece
             origin += len(piece)
-        kernel.settle(*scan)
+        scanning.settle(*scan)
         yield out, origin, piece
 
     def _rows(self, rows: Rows) -> s.Vector:
@@ -125,14 +118,12 @@ class CountCodons:
             from penstock.workloads.codons import vectorised
 
             return vectorised.scan_rows(text, offsets, row, salt=salt, limit=self.limit)
-        from penstock.workloads.codons import kernel
-
-        scan = kernel.begin(0, at_start=True)
+        scan = scanning.begin(0, at_start=True)
         out: s.Vector = scan[-1]
-        kernel.scan_rows(text, offsets, row, *scan, np.uint64(salt), np.uint64(self.limit))
+        scanning.scan_rows(text, offsets, row, *scan, salt, self.limit)
         if out[s.BAD]:
             return out, int(out[s.BAD]) - 1 - row
-        kernel.settle(*scan)
+        scanning.settle(*scan)
         return s.end_file(out), None
 
 

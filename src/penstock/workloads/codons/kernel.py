@@ -6,8 +6,7 @@ mask, and what lies between them is copied together, so line width, case and lin
 nothing. Eight bases at a time give two windows of five, which hold the codons of all three phases;
 windows are folded into codons when a record ends.
 
-numba keeps the compiled code by this file's date: touch it after a change in ``summary``'s layout or in
-``vectors``.
+What it begins with and keeps between chunks is told by ``scanning``, by which it is called.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -18,23 +17,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 from penstock.sequences.vectors import copy, eight, equal, lowest, not_bases, unowned
 from penstock.workloads.codons import summary as s
-
-BUFFER = 8192
-"""Bases of one record put together before they are counted."""
-
-# ------------------------------------------------------------------ state between chunks
-MODE, SLOT, FILLED, BEFORE, FIRST, LAST, LETTERS, TOUCHED, WINDOWS, OPENED = 0, 1, 2, 3, 4, 7, 9, 13, 14, 15
-STATE = 16
-"""
-MODE as in ``summary``; SLOT what the current fragment is; FILLED bases in the buffer and BEFORE
-the positions of the fragment before them; FIRST, LAST, LETTERS as in a fragment; TOUCHED whether the
-fragment has counts of its own already; WINDOWS counted since they were folded; OPENED records.
-"""
-_LINE, _HEAD, _TAIL, _NO_RECORD = 0, 1, 2, 3
+from penstock.workloads.codons.scanning import (
+    BEFORE, BUFFER, FILLED, FIRST, HEAD, LAST, LETTERS, LINE, MODE, NO_RECORD, OPENED, SCRATCH, SLOT, TAIL,
+    TOUCHED, WINDOWS,
+)  # fmt: skip
 
 # Bytes that are no base.
 _BLANK, _N, _BAD = 0, 1, 5
@@ -220,14 +210,14 @@ def _bad(out, offset, kind):
 @_inner
 def _open_record(state, bases, windows, singles, out, offset, kept):
     """A header begins: what was open ends."""
-    if state[SLOT] == _NO_RECORD and state[BEFORE] + state[FILLED] > 0:
+    if state[SLOT] == NO_RECORD and state[BEFORE] + state[FILLED] > 0:
         _bad(out, offset, s.BAD_TEXT)
-    if state[SLOT] == _HEAD:
+    if state[SLOT] == HEAD:
         _close_fragment(state, bases, windows, singles, out, s.HEAD)
         out[s.CUT] = 1
     else:
         _close_record(state, bases, windows, singles, out)
-    state[SLOT] = _TAIL
+    state[SLOT] = TAIL
     state[OPENED] += 1
     state[MODE] = s.IN_HEADER
     out[s.OPEN] = 1
@@ -255,9 +245,9 @@ def _skip_line(text, start, stop, origin, state, out):
 def _odd_letters(state, bases, windows, singles, out, byte, count, offset):
     """One or more of a letter that is no base: each holds a position, or is wrong."""
     kind = _KINDS[byte]
-    if kind == _BAD or state[SLOT] == _NO_RECORD:
-        if state[SLOT] != _LINE:
-            _bad(out, offset, s.BAD_TEXT if state[SLOT] == _NO_RECORD else s.BAD_BYTE)
+    if kind == _BAD or state[SLOT] == NO_RECORD:
+        if state[SLOT] != LINE:
+            _bad(out, offset, s.BAD_TEXT if state[SLOT] == NO_RECORD else s.BAD_BYTE)
         elif out[s.LINE + s.OFFENCE] == 0:
             out[s.LINE + s.OFFENCE] = offset + 1
         return
@@ -291,12 +281,12 @@ def _read_lines(text, start, stop, origin, state, bases, windows, singles, out):
             if byte == _LF:
                 following = text[np.uint64(p + done)]
                 ended = done == size or following in (_GT, _SEMICOLON)
-                if state[SLOT] == _LINE:
+                if state[SLOT] == LINE:
                     state[FILLED] = filled
                     _close_fragment(state, bases, windows, singles, out, s.LINE)
                     filled = 0
                     out[s.HAS_NEWLINE] = 1
-                    state[SLOT] = _HEAD
+                    state[SLOT] = HEAD
                     state[MODE] = s.IN_SEQUENCE
                 if ended:
                     state[FILLED] = filled
@@ -349,21 +339,14 @@ def _walk_all(text, start, stop, origin, state, bases, windows, singles, out, sa
     _walk(text, start, safe, origin, state, bases, windows, singles, out, salt, limit)
     if safe == stop:
         return
-    scratch = np.zeros(192, np.uint8)
-    rest = unowned(scratch)
+    rest = bases[SCRATCH:]
     for i in range(stop - safe):
         rest[i] = text[safe + i]
     rest[stop - safe] = _LF  # a carriage return that comes last may have its line feed in the next chunk
     moved = origin + safe
     _walk(rest, 0, stop - safe, moved, state, bases, windows, singles, out, salt, limit)
-    scratch[0] = 0  # it must live until here
 
 
-_ARRAYS = (types.int64[::1], types.uint8[::1], types.uint32[:, ::1], types.int64[:, :, ::1], types.int64[::1])
-_TEXT = types.Array(types.uint8, 1, "C", readonly=True)
-
-
-@_compiled(types.void(_TEXT, types.int64, *_ARRAYS, types.uint64, types.uint64), cache=True, nogil=True)
 def scan(text, origin, state, bases, windows, singles, out, salt, limit):
     """Read the next chunk of a stretch.
 
@@ -376,7 +359,7 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
 
     A byte that cannot be there stops the reading and is named in ``out`` (``BAD``).
     """
-    if len(text) and out[s.MARK] == 0 and state[SLOT] == _LINE:
+    if len(text) and out[s.MARK] == 0 and state[SLOT] == LINE:
         first = text[0]
         out[s.MARK] = s.MARK_OTHER
         if first == _GT:
@@ -391,7 +374,6 @@ def scan(text, origin, state, bases, windows, singles, out, salt, limit):
     )  # fmt: skip
 
 
-@_compiled(cache=True, nogil=True)  # when first used: most runs have no rows
 def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, limit):
     """Scan sequences without headers, each a record.
 
@@ -417,18 +399,17 @@ def scan_rows(text, offsets, row, state, bases, windows, singles, out, salt, lim
             return
 
 
-@_compiled(types.void(*_ARRAYS), cache=True)
 def settle(state, bases, windows, singles, out):
     """End the stretch: complete ``out``."""
-    if state[SLOT] == _NO_RECORD:
+    if state[SLOT] == NO_RECORD:
         if state[BEFORE] + state[FILLED] > 0:
             _bad(out, out[s.ORIGIN], s.BAD_TEXT)
-    elif state[SLOT] == _LINE:
+    elif state[SLOT] == LINE:
         offence = out[s.LINE + s.OFFENCE]
         _close_fragment(state, bases, windows, singles, out, s.LINE)
         out[s.LINE + s.OFFENCE] = offence
     else:
-        _close_fragment(state, bases, windows, singles, out, s.HEAD if state[SLOT] == _HEAD else s.TAIL)
+        _close_fragment(state, bases, windows, singles, out, s.HEAD if state[SLOT] == HEAD else s.TAIL)
     for rest in range(3):
         _fold(windows[rest], singles[rest])
         for phase in range(3):
@@ -436,25 +417,3 @@ def settle(state, bases, windows, singles, out):
                 out[s.CLOSED + rest * 192 + phase * 64 + code] += singles[rest, phase, code]
                 singles[rest, phase, code] = 0
     out[s.MODE] = state[MODE]
-
-
-def begin(file: int, *, at_start: bool) -> tuple[Any, ...]:
-    """State, buffers and summary for a new stretch: ``(state, bases, windows, singles, out)``.
-
-    Args:
-        file: its number, noted in the summary.
-        at_start: the stretch begins its file.
-    """
-    state = np.zeros(STATE, np.int64)
-    state[FIRST:LETTERS] = -1
-    out = s.file_start() if at_start else s.empty()
-    out[s.FILE] = file
-    state[MODE] = out[s.MODE]
-    state[SLOT] = _NO_RECORD if at_start else _LINE
-    return (
-        state,
-        np.zeros(BUFFER + 128, np.uint8),
-        np.zeros((4, 1024), np.uint32),
-        np.zeros((4, 3, 64), np.int64),
-        out,
-    )

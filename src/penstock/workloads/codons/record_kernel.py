@@ -4,7 +4,7 @@ Covers whole texts one after the other with the state carried over: what ``usage
 numbers. Letters between two bytes that are no base are copied together into a buffer, from which codons are
 counted, two with each load. What cannot be there is only noticed, and left to ``usage`` to word.
 
-numba keeps the compiled code by this file's date: touch it after a change in ``vectors``.
+What it begins with and keeps between texts is told by ``record_scanning``, by which it is called.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -15,25 +15,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 from penstock.sequences.vectors import copy, eight, equal, lowest, not_bases, ones, strong_bases, unowned
-
-# ------------------------------------------------------------------ rows and state
-
-CODONS, AMBIGUOUS, DROPPED, LENGTH, STRONG, TELLING, ODD = 64, 65, 66, 67, 68, 69, 70
-"""Columns of a row after the counts of 64 codons; ODD are four, by kind; TELLING are S and W among them."""
-WIDTH = 74
-IN_SEQUENCE, ROW, FILLED, SKIP, SWALLOW, DROP = 0, 1, 2, 3, 4, 5
-STATE = 6
-"""
-IN_SEQUENCE: the text goes on inside a line of letters. ROW: of the record that is open, -1 for none. FILLED:
-letters in the buffer, at most 2 between texts. SKIP: letters to leave out; SWALLOW: letters that an ambiguous
-codon still takes; DROP: the first codon is still to come, and left out.
-"""
-PAD = 128
-"""Bytes behind a text that can be read."""
-_BUFFER = 8192
+from penstock.workloads.codons.record_scanning import (
+    AMBIGUOUS, BUFFER, CODONS, DROP, DROPPED, FILLED, IN_SEQUENCE, LENGTH, ODD, ROW, SKIP, STRONG, SWALLOW,
+    TELLING,
+)  # fmt: skip
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
@@ -109,7 +97,7 @@ def _take_bases(text, start, count, strong, state, bases, row):
             _end_ambiguous(state, row)
     copy(bases, state[FILLED], text, start)
     state[FILLED] += count
-    if state[FILLED] > _BUFFER:
+    if state[FILLED] > BUFFER:
         _flush(state, bases, row)
 
 
@@ -188,17 +176,6 @@ def _take_letters(text, start, size, state, bases, out):
                 _take_odd(kind, state, bases, row)
 
 
-_TEXT = types.Array(types.uint8, 1, "C", readonly=True)
-_ROWS = types.int64[:, ::1]
-
-
-@_compiled(
-    types.int64(
-        _TEXT, types.int64, types.int64, types.int64, types.int64, types.int64[::1], types.uint8[::1], _ROWS,
-        _ROWS,
-    ),
-    cache=True, nogil=True,
-)  # fmt: skip
 def scan(text, start, size, frame, drop, state, bases, out, places):
     """Read ``text[start:size]``; return where it stopped: its end, or a header for which no row is left.
 
@@ -243,10 +220,3 @@ def scan(text, start, size, frame, drop, state, bases, out, places):
     if held[ROW] >= 0:
         _flush(held, buffer, rows[held[ROW]])
     return p
-
-
-def begin() -> tuple[Any, Any]:
-    """State and buffer at the start of a stretch."""
-    state = np.zeros(STATE, np.int64)
-    state[ROW] = -1
-    return state, np.zeros(_BUFFER + 3 * 64, np.uint8)

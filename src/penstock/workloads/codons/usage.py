@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from penstock.errors import BadInput, PenstockError
 from penstock.sequences.wrong import BAD_HEADER, LONGEST_HEADER
+from penstock.workloads.codons import record_scanning as layout
 from penstock.workloads.codons import summary as s
 from penstock.workloads.codons import vectorised as v
 
@@ -292,32 +293,29 @@ class CompiledReader(Reader):
         self, bad: Callable[[int, int, bytes], BadInput], *, frame: int = 0, drop_start: bool = False
     ) -> None:
         super().__init__(bad, frame=frame, drop_start=drop_start)
-        from penstock.workloads.codons import record_kernel
-
-        self._kernel = record_kernel
-        self._state, self._bases = record_kernel.begin()
+        self._state, self._bases = layout.begin()
         self._last: tuple[Ints, bytes, int] | None = None
         """Of the open record: what was counted, its header, and where that begins."""
 
     def _step(self, text: bytes, offset: int, *, line_start: bool) -> Iterator[Counted]:
-        kernel, state, size = self._kernel, self._state, len(text)
-        padded = np.frombuffer(text + bytes(kernel.PAD), np.uint8)
-        state[kernel.IN_SEQUENCE] = not line_start
+        state, size = self._state, len(text)
+        padded = np.frombuffer(text + bytes(layout.PAD), np.uint8)
+        state[layout.IN_SEQUENCE] = not line_start
         at = 0
         while at < size:
-            out = np.zeros((_ROWS + 2, kernel.WIDTH), np.int64)  # what is not written to takes no memory
+            out = np.zeros((_ROWS + 2, layout.WIDTH), np.int64)  # what is not written to takes no memory
             places = np.zeros((len(out), 2), np.int64)
-            state[kernel.ROW] = -1
+            state[layout.ROW] = -1
             if self._last is not None:
-                out[0], state[kernel.ROW] = self._last[0], 0
+                out[0], state[layout.ROW] = self._last[0], 0
             opened = self._last is not None
-            at = kernel.scan(padded, at, size, self._frame, self._drop, state, self._bases, out, places)
+            at = layout.scan(padded, at, size, self._frame, self._drop, state, self._bases, out, places)
             if at < 0:
                 self._letters(text, offset, line_start=line_start, opened=opened)
                 raise PenstockError(
                     f"what is wrong near byte {offset} of the text was seen, and is not there"
                 )
-            yield from self._rows(text, offset, out[: int(state[kernel.ROW]) + 1], places)
+            yield from self._rows(text, offset, out[: int(state[layout.ROW]) + 1], places)
 
     def _rows(self, text: bytes, offset: int, out: Ints, places: Ints) -> Iterator[Counted]:
         """The records that ended, of those with rows; the last one is open."""
@@ -334,12 +332,11 @@ class CompiledReader(Reader):
             yield self._closed(headers[:-1], offsets[:-1], self._named(out[:-1]))
 
     def _named(self, out: Ints) -> dict[str, Ints]:
-        kernel = self._kernel
-        odd, length = out[:, kernel.ODD :], out[:, kernel.LENGTH]
+        odd, length = out[:, layout.ODD :], out[:, layout.LENGTH]
         return {
-            "counts": out[:, :64], "codons": out[:, kernel.CODONS], "ambiguous": out[:, kernel.AMBIGUOUS],
-            "dropped": out[:, kernel.DROPPED], "length": length, "strong": out[:, kernel.STRONG],
-            "odd": odd, "known": length - odd.sum(axis=1) + out[:, kernel.TELLING],
+            "counts": out[:, :64], "codons": out[:, layout.CODONS], "ambiguous": out[:, layout.AMBIGUOUS],
+            "dropped": out[:, layout.DROPPED], "length": length, "strong": out[:, layout.STRONG],
+            "odd": odd, "known": length - odd.sum(axis=1) + out[:, layout.TELLING],
         }  # fmt: skip
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock import compiling
 from penstock.errors import BadInput
 from penstock.sequences.inputs import NAMES, Rows, bad_row, sequences
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.sources.fasta import Block
-from penstock.workloads.codons import rows, summary
+from penstock.workloads.codons import record_scanning, rows, summary
 from penstock.workloads.codons.code_map import CodeMap
 from penstock.workloads.codons.usage import SUMMED, CompiledReader, Counted, Ints, Reader, gathered
 
@@ -89,14 +87,12 @@ class CountRecords:
 
     def warming(self) -> str:
         """A note to print before code is compiled; empty if none will be."""
-        kernel = Path(__file__).with_name("record_kernel.py")
-        return compiling.note(kernel, "scan") if self.compiled else ""
+        return record_scanning.scan.note() if self.compiled else ""
 
     def warm(self) -> None:
         """Load what counts and what builds rows, once for all workers."""
         if self.compiled:
-            for _ in CompiledReader(_unexpected).read([(0, b">")]):
-                pass
+            record_scanning.scan.load()
         if self.by_record or self.by_file:
             import pyarrow  # noqa: F401
 
@@ -178,10 +174,6 @@ class CountRecords:
     def numbers(self) -> list[int]:
         """All genetic codes that a record may have, ascending."""
         return self.codes.codes
-
-
-def _unexpected(at: int, kind: int, text: bytes) -> BadInput:
-    return BadInput(f"byte {at} of nothing: {kind}, {text!r}")
 
 
 def sampled(item: Block | Rows, counted: Counted, index: Ints, seed: int, limit: int) -> NDArray[np.bool_]:

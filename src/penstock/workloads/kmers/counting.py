@@ -5,21 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import penstock
-from penstock import compiling
 from penstock.errors import BadInput
 from penstock.hashing import mixed
 from penstock.sequences import wrong
 from penstock.sequences.inputs import Rows, as_fasta, bad_row
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sources.fasta import Block
-from penstock.workloads.kmers import reading, words
+from penstock.workloads.kmers import reading, scanning, words
 from penstock.workloads.kmers.dense import DENSE_K
 
 if TYPE_CHECKING:
@@ -69,19 +67,19 @@ class CountWords:
     limit: int = EVERY
     compiled: bool = False
 
+    def __penstock_key__(self) -> dict[str, Any]:
+        """What tells it from another: not by what code it counts, so that a run goes on with either."""
+        return {name: value for name, value in vars(self).items() if name != "compiled"}
+
     def warming(self) -> str:
         """A note to print before code is compiled; empty if none will be."""
-        return compiling.note(Path(__file__).with_name("kernel.py"), "scan") if self.compiled else ""
+        return scanning.scan.note() if self.compiled else ""
 
     def warm(self) -> None:
         """Load the compiled code, once for all workers."""
-        reader = self._reader(0, EVERY)
-        if self.k <= TABLE_K:
-            reader.count(b">", 0, np.zeros(4**self.k, np.uint32))
-        else:
-            for _ in reader.words(b">", 0):
-                pass
-        reader.finish()
+        if self.compiled:
+            scanning.scan.load()
+            scanning.finish.load()
 
     def __call__(self, item: Block | Rows) -> dict[str, Any]:
         """Count.

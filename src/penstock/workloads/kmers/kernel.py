@@ -3,7 +3,7 @@
 The text is looked at 64 bytes at a time: the bytes that are no base are a bit mask, and what lies
 between them is a run of bases, so line width and case cost nothing.
 
-numba keeps the compiled code by this file's date: touch it after a change in ``vectors`` or ``words``.
+What it begins with and keeps between pieces is told by ``scanning``, by which it is called.
 """
 
 # What numba compiles has no types that a checker could follow.
@@ -14,16 +14,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 from penstock.sequences.vectors import lowest, not_bases, unowned
 from penstock.workloads.kmers import words as w
+from penstock.workloads.kmers.scanning import (
+    AT_LINE_START, BAD, BASES, FILLED, IN_HEADER, IN_SEQUENCE, KEPT, KIND, LENGTH, LETTERS, MODE, OPEN,
+    RECORDS, RUN, SHORT, WINDOWS,
+)  # fmt: skip
 
-# ------------------------------------------------------------------ state between pieces
-MODE, KEPT, OPEN, RUN, LENGTH, FILLED, BAD, KIND, LEDGER = 0, 1, 2, 3, 4, 5, 6, 7, 8
-STATE = LEDGER + 8
-IN_SEQUENCE, AT_LINE_START, IN_HEADER = 0, 1, 2
-RECORDS, BASES, WINDOWS, SHORT, LETTERS = LEDGER, LEDGER + 1, LEDGER + 2, LEDGER + 3, LEDGER + 4
 _NEVER = -(1 << 62)
 """A run of so many bases never becomes a word: what is left out is read, but not counted."""
 
@@ -138,16 +137,6 @@ def _letter(state, byte, offset):
         state[RUN] = 0
 
 
-_ARRAYS = (types.int64[::1], types.uint64[::1], types.uint32[::1], types.uint64[::1])
-_TEXT = types.Array(types.uint8, 1, "C", readonly=True)
-
-
-@_compiled(
-    types.int64(
-        _TEXT, types.int64, types.int64, types.int64, types.boolean, *_ARRAYS, types.uint64, types.uint64
-    ),
-    cache=True, nogil=True,
-)  # fmt: skip
 def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit):
     """Read ``text[start:]``; return where it stopped: at its end, at a bad byte, or as ``out`` is full.
 
@@ -155,7 +144,7 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
         text: uint8; a line end and the byte behind it are never parted between two pieces.
         start: where to go on in it.
         origin: offset of its first byte in the file's text.
-        k, canonical: as in ``words``.
+        k, canonical: as in ``words``; the second is 0 or 1.
         state: int64, zeros at first, with ``MODE`` ``AT_LINE_START``; changed.
         code: uint64 of 2, the word so far and its reverse complement; changed.
         table: uint32 of 4**k; the counts of words are added. Empty: words are listed.
@@ -224,7 +213,6 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
     return p
 
 
-@_compiled(types.void(types.int64[::1], types.int64), cache=True, nogil=True)
 def finish(state, k):
     """End the text, and with it its last record."""
     close_record(state, k)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from penstock.errors import PenstockError
 from penstock.hashing import mixed
 from penstock.sequences import wrong
-from penstock.workloads.kmers import words
+from penstock.workloads.kmers import scanning, words
 
 RECORDS, BASES, WINDOWS, SHORT, LETTERS = 0, 1, 2, 3, 4
 """The ledger: int64; then four counts of letters that are no base: N, other IUPAC and X, gaps, protein."""
@@ -145,13 +145,10 @@ class Compiled:
     """Reads pieces of FASTA text with the compiled kernel; as :class:`Plain`."""
 
     def __init__(self, k: int, canonical: bool, salt: int, limit: int) -> None:
-        from penstock.workloads.kmers import kernel
-
-        self._kernel = kernel
         self._k, self._canonical = k, canonical
-        self._salt, self._limit = np.uint64(salt % 2**64), np.uint64(limit)
-        self._state = np.zeros(kernel.STATE, np.int64)
-        self._state[kernel.MODE] = kernel.AT_LINE_START
+        self._salt, self._limit = salt % 2**64, limit
+        self._state = np.zeros(scanning.STATE, np.int64)
+        self._state[scanning.MODE] = scanning.AT_LINE_START
         self._code = np.zeros(2, np.uint64)
         self._none = np.zeros(0, np.uint32)
 
@@ -161,8 +158,8 @@ class Compiled:
         out = np.empty(_LISTED, np.uint64)
         while at < len(text):
             at = self._scan(text, at, origin, self._none, out)
-            filled = int(self._state[self._kernel.FILLED])
-            self._state[self._kernel.FILLED] = 0
+            filled = int(self._state[scanning.FILLED])
+            self._state[scanning.FILLED] = 0
             yield out[:filled]
 
     def count(self, text: bytes, origin: int, table: NDArray[np.uint32]) -> None:
@@ -171,15 +168,14 @@ class Compiled:
 
     def finish(self) -> NDArray[np.int64]:
         """End the text; returns the ledger."""
-        self._kernel.finish(self._state, self._k)
-        ledger: NDArray[np.int64] = self._state[self._kernel.LEDGER :]
+        scanning.finish(self._state, self._k)
+        ledger: NDArray[np.int64] = self._state[scanning.LEDGER :]
         return ledger
 
     def _scan(self, text: bytes, at: int, origin: int, table: Any, out: Any) -> int:
-        kernel = self._kernel
         array = np.frombuffer(text, np.uint8)
         array.flags.writeable = False
-        stopped = kernel.scan(
+        stopped = scanning.scan(
             array,
             at,
             origin,
@@ -192,6 +188,6 @@ class Compiled:
             self._salt,
             self._limit,
         )
-        if self._state[kernel.BAD]:
-            raise BadByte(int(self._state[kernel.BAD]) - 1, int(self._state[kernel.KIND]))
+        if self._state[scanning.BAD]:
+            raise BadByte(int(self._state[scanning.BAD]) - 1, int(self._state[scanning.KIND]))
         return int(stopped)
