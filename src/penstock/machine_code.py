@@ -67,8 +67,16 @@ class Function:
         self._entry: Any = None
         self._by_numba: Any = None
 
-    def __call__(self, *given: Any) -> int | None:
-        """Call it.
+    def __repr__(self) -> str:
+        return f"{self._module}.{self._name}"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its code is at hand."""
+        return self._entry is not None or self._by_numba is not None
+
+    def __call__(self, *given: Any) -> int:
+        """Call it; 0 where it returns nothing.
 
         Raises:
             TypeError: an argument is not what it should be.
@@ -80,18 +88,18 @@ class Function:
                 for kind, value in zip(self._kinds, given, strict=True)
             ]
             found = self._by_numba(*numbers)
-            return int(found) if self._returns else None
+            return int(found) if self._returns else 0
         flat: list[int] = []
         for kind, value in zip(self._kinds, given, strict=True):
             flat += _fields(kind, value) if kind.ndim else [int(value)]
         result, error = ctypes.c_int64(), ctypes.c_void_p()
         if self._entry(ctypes.byref(result), ctypes.byref(error), *flat):
-            raise PenstockError(f"{self._module}.{self._name} failed, which compiled code of ours never does")
-        return result.value if self._returns else None
+            raise PenstockError(f"{self} failed, which compiled code of ours never does")
+        return result.value if self._returns else 0
 
     def note(self) -> str:
         """What to say before it is compiled: empty if its code is kept. Loads nothing."""
-        if self._entry is not None or self._by_numba is not None:
+        if self.loaded:
             return ""
         begins = f"{self._stem()}."
         for folder in compiling.folders(self._file()):
@@ -104,7 +112,7 @@ class Function:
 
     def load(self) -> None:
         """Have the code at hand, compiled if it is not kept."""
-        if self._entry is not None or self._by_numba is not None:
+        if self.loaded:
             return
         kept = f"{self._stem()}.{_processor()}.o"
         folders = compiling.folders(self._file())

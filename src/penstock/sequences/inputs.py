@@ -22,8 +22,10 @@ COLUMN = "sequence"
 NAMES = ("description", "seq_id", "id", "name")
 """Columns that may name a sequence, the first that there is before the others."""
 _RUN = 4 << 20
-_SMALL = 48 << 20
+_SMALL = 8 << 20
 """Bytes of text for whose counting no compiled code is loaded (see ``benchmarks/codons/start.py``)."""
+_LARGE = 48 << 20
+"""Bytes of text whose counting without compiled code takes seconds."""
 _INFLATED = 4
 """Bytes of text that a compressed byte is taken for: packed nucleotides are two to three bits each."""
 
@@ -156,6 +158,11 @@ class Inputs:
     def small(self) -> bool:
         """Whether counting takes less than loading compiled code would, judged by the files alone."""
         return self.text <= _SMALL
+
+    @property
+    def large(self) -> bool:
+        """Whether counting without compiled code takes long; of the files alone."""
+        return self.text > _LARGE
 
 
 def open_inputs(

@@ -30,6 +30,7 @@ from penstock.workloads.codons import (
     vectorised,
 )
 from penstock.workloads.codons.coding import CountCoding
+from penstock.workloads.codons.job import CountCodons
 from penstock.workloads.codons.summary import CODONS
 from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
 
@@ -187,6 +188,18 @@ def test_a_table_of_records_does_not_depend_on_whether_code_is_compiled(tmp_path
     assert len(names) > 3
     for name in names:
         assert (tmp_path / "runTrue" / name).read_bytes() == (tmp_path / "runFalse" / name).read_bytes()
+
+
+def test_a_folder_of_pooled_codons_goes_on_whether_code_is_compiled_or_not():
+    keys = [function_key(CountCodons(compiled=each)) for each in (False, True)]
+    assert keys[0] == keys[1] != function_key(CountCodons(seed=1))
+
+
+@pytest.mark.parametrize("name", ["reference", "compare", "column"])
+def test_an_option_given_as_nothing_is_an_error_and_not_left_out(tmp_path, name):
+    (tmp_path / "a.fa").write_text(">a\nATGAAA\n")
+    with pytest.raises(UsageError, match=f"--{name} is empty"):
+        Codons().plan("1GiB", inputs=[str(tmp_path / "a.fa")], **{name: ""})
 
 
 @pytest.mark.parametrize("kind", [CountRecords, CountCoding])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from waiting import LIMIT, until
 import penstock
 from penstock.cli import main
 from penstock.errors import BadInput
+from penstock.record.job_key import function_key
 from penstock.testing import SinkSuite
 from penstock.workloads.codons import Codons
 from penstock.workloads.kmers import Kmers, words
+from penstock.workloads.kmers.counting import CountWords
 from penstock.workloads.kmers.dense import Dense
 from penstock.workloads.kmers.joining import JoinRuns
 from penstock.workloads.kmers.reading import BadByte, Compiled, Plain
@@ -322,6 +325,34 @@ def test_words_and_numbers_are_each_others_reverse(numbers, k):
     assert (
         words.codes_of_words([back(word) for word in found]) == words.reverse_complements(codes, k).tolist()
     )
+
+
+def test_a_folder_goes_on_whether_code_is_compiled_or_not():
+    keys = [function_key(CountWords(6, compiled=each)) for each in (False, True)]
+    assert keys[0] == keys[1] != function_key(CountWords(6, canonical=True))
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.text("ACGTacgtuN-", max_size=99), max_size=3),
+    st.sampled_from([60, 80, 10_000]), st.integers(1, 8), st.lists(st.integers(0, 20_000), max_size=3),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_long_runs_of_bases_are_counted_as_numpy_does(odd, width, k, cuts, seed):
+    """More than are put together, and every length of what is left of them."""
+    bases = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(seed).integers(0, 4, 9000 + seed % 70)]
+    sequence = bases.tobytes().decode() + "N".join(odd)
+    lines = [sequence[at : at + width] for at in range(0, len(sequence), width)]
+    text = "\n".join([">a", *lines, ""]).encode()
+    edges = sorted({0, len(text), *(at for at in cuts if 0 < at < len(text) and text[at - 1] != 10)})
+    found = []
+    for kind in (Plain, Compiled):
+        reader = kind(k, False, 0, EVERY)
+        table = np.zeros(4**k, np.uint32)
+        for low, high in pairwise(edges):
+            reader.count(text[low:high], low, table)
+        found.append((table.tolist(), reader.finish().tolist()))
+    assert found[0] == found[1]
 
 
 def test_small_inputs_load_no_compiled_code(tmp_path):

@@ -249,10 +249,11 @@ def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
 
     from penstock.workloads.codons.job import CountCodons, JoinSummaries
 
-    if not inputs.small and find_spec("numba") is None:
+    numba = find_spec("numba") is not None
+    if inputs.large and not numba:
         raise MissingExtra("counting the codons of so much text", "numba", "codons")
     chosen = {} if limit is None else {"seed": seed, "limit": limit}
-    function = CountCodons(**chosen, rows=bool(inputs.parquet), compiled=not inputs.small)
+    function = CountCodons(**chosen, rows=bool(inputs.parquet), compiled=numba and not inputs.small)
     return penstock.Job(source=inputs.source, function=function, into=JoinSummaries())
 
 

@@ -31,6 +31,9 @@ def asked_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(asked: Mapping[str, Any]) -> None:
     """Raise UsageError where options do not go together."""
+    for name in ("reference", "compare", "column"):
+        if asked[name] is not None and not str(asked[name]).strip():
+            raise UsageError(f"--{name} is empty: name what it is to be, or leave it out")
     reading = (asked["frame"], asked["strand"])
     if asked["drop_start"] and reading != ("0", "forward"):
         raise UsageError(

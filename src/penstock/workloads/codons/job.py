@@ -37,6 +37,10 @@ class CountCodons:
     rows: bool = False
     compiled: bool = True
 
+    def __penstock_key__(self) -> dict[str, Any]:
+        """What tells it from another: not by what code it counts, so that a run goes on with either."""
+        return {name: value for name, value in vars(self).items() if name != "compiled"}
+
     def warming(self) -> str:
         """A note to print before code is compiled; empty if none will be."""
         return scanning.scan.note() if self.compiled else ""

@@ -22,8 +22,22 @@ from numba import njit
 from penstock.sequences.vectors import copy, eight, equal, lowest, not_bases, unowned
 from penstock.workloads.codons import summary as s
 from penstock.workloads.codons.scanning import (
-    BEFORE, BUFFER, FILLED, FIRST, HEAD, LAST, LETTERS, LINE, MODE, NO_RECORD, OPENED, SCRATCH, SLOT, TAIL,
-    TOUCHED, WINDOWS,
+    BEFORE,
+    BUFFER,
+    FILLED,
+    FIRST,
+    HEAD,
+    LAST,
+    LETTERS,
+    LINE,
+    MODE,
+    NO_RECORD,
+    OPENED,
+    SCRATCH,
+    SLOT,
+    TAIL,
+    TOUCHED,
+    WINDOWS,
 )  # fmt: skip
 
 # Bytes that are no base.

@@ -19,7 +19,19 @@ from numba import njit
 
 from penstock.sequences.vectors import copy, eight, equal, lowest, not_bases, ones, strong_bases, unowned
 from penstock.workloads.codons.record_scanning import (
-    AMBIGUOUS, BUFFER, CODONS, DROP, DROPPED, FILLED, IN_SEQUENCE, LENGTH, ODD, ROW, SKIP, STRONG, SWALLOW,
+    AMBIGUOUS,
+    BUFFER,
+    CODONS,
+    DROP,
+    DROPPED,
+    FILLED,
+    IN_SEQUENCE,
+    LENGTH,
+    ODD,
+    ROW,
+    SKIP,
+    STRONG,
+    SWALLOW,
     TELLING,
 )  # fmt: skip
 

@@ -109,7 +109,7 @@ class CountWords:
         kind = reading.Compiled if self.compiled else reading.Plain
         return kind(self.k, self.canonical and self.k > TABLE_K, salt, limit)
 
-    def _texts(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes, int]]:
+    def _texts(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes | memoryview, int]]:
         """(piece of text, its offset in the file)."""
         if isinstance(item, Rows):
             limit = np.uint64(self.limit)
@@ -118,13 +118,13 @@ class CountWords:
             return
         at = item.offset
         for piece in item:
-            yield bytes(piece), at
+            yield piece, at
             at += len(piece)
 
-    def _pieces(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes, int]]:
+    def _pieces(self, item: Block | Rows, salt: int) -> Iterator[tuple[memoryview, int]]:
         """The same in pieces of bounded size; a line end and the byte behind it are not parted."""
-        for text, origin in self._texts(item, salt):
-            low = 0
+        for given, origin in self._texts(item, salt):
+            text, low = memoryview(given), 0
             while low < len(text):
                 high = min(low + _PIECE, len(text))
                 while high < len(text) and text[high - 1] in b"\r\n":
@@ -146,7 +146,7 @@ class CountWords:
                     return bad_row(item, row)
         return bad_row(item, 0)
 
-    def _runs(self, reader: Any, texts: Iterator[tuple[bytes, int]]) -> Any:
+    def _runs(self, reader: Any, texts: Iterator[tuple[memoryview, int]]) -> Any:
         runs = _Runs(np.uint32 if self.k <= 16 else np.uint64, counted=self.k <= DENSE_K)
         for text, origin in texts:
             for found in reader.words(text, origin):

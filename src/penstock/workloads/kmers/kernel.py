@@ -16,11 +16,26 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from penstock.sequences.vectors import lowest, not_bases, unowned
+from penstock.sequences.vectors import copy, eight, lowest, not_bases, unowned
 from penstock.workloads.kmers import words as w
 from penstock.workloads.kmers.scanning import (
-    AT_LINE_START, BAD, BASES, FILLED, IN_HEADER, IN_SEQUENCE, KEPT, KIND, LENGTH, LETTERS, MODE, OPEN,
-    RECORDS, RUN, SHORT, WINDOWS,
+    AT_LINE_START,
+    BAD,
+    BASES,
+    BUFFER,
+    FILLED,
+    IN_HEADER,
+    IN_SEQUENCE,
+    KEPT,
+    KIND,
+    LENGTH,
+    LETTERS,
+    MODE,
+    OPEN,
+    RECORDS,
+    RUN,
+    SHORT,
+    WINDOWS,
 )  # fmt: skip
 
 _NEVER = -(1 << 62)
@@ -71,19 +86,51 @@ def _bad(state, offset, kind):
 
 
 @_inner
-def _count(text, start, stop, state, code, k, mask, table):
-    """Count the words that end in a run of bases."""
-    run, word = state[RUN], code[0]
-    i = np.uint64(start)
-    end = np.uint64(stop)
-    while i < end:
-        x = (text[i] >> 1) & 3
-        word = ((word << np.uint64(2)) | np.uint64(x ^ (x >> 1))) & mask
-        run += 1
-        if run >= k:
-            table[word] += np.uint32(1)
-        i += np.uint64(1)
-    state[RUN], code[0] = run, word
+def _eight(text, at):
+    """Eight bases as 16 bits, two each, the first highest."""
+    x = (eight(text, at) >> np.uint64(1)) & np.uint64(0x0303030303030303)
+    x ^= (x >> np.uint64(1)) & np.uint64(0x0101010101010101)
+    pairs = np.uint64(0x0003000300030003)
+    x = ((x & pairs) << np.uint64(2)) | ((x >> np.uint64(8)) & pairs)
+    fours = np.uint64(0x0000000F0000000F)
+    x = ((x & fours) << np.uint64(4)) | ((x >> np.uint64(16)) & fours)
+    return ((x & np.uint64(0xFF)) << np.uint64(8)) | (x >> np.uint64(32))
+
+
+@_inner
+def _count(bases, state, code, k, mask, table):
+    """Count the words that end among the bases put together, eight with each load; none are left there."""
+    run, word, filled = state[RUN], code[0], state[FILLED]
+    i = 0
+    while i < filled and (run < k - 1 or i + 8 > filled):  # the first ones, or all of a few
+        n = min(8, filled - i)
+        word, run = _count_few(bases, i, n, word, run, k, mask, table)
+        i += n
+    run += (filled - i) // 8 * 8
+    while i + 8 <= filled:
+        word = (word << np.uint64(16)) | _eight(bases, i)
+        table[(word >> np.uint64(14)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(12)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(10)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(8)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(6)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(4)) & mask] += np.uint32(1)
+        table[(word >> np.uint64(2)) & mask] += np.uint32(1)
+        table[word & mask] += np.uint32(1)
+        i += 8
+    if i < filled:
+        word, run = _count_few(bases, i, filled - i, word, run, k, mask, table)
+    state[RUN], code[0], state[FILLED] = run, word, 0
+
+
+@_inner
+def _count_few(bases, at, n, word, run, k, mask, table):
+    """Count the words that end in ``n`` of eight bases."""
+    word = (word << np.uint64(2 * n)) | (_eight(bases, at) >> np.uint64(16 - 2 * n))
+    run += n
+    for back in range(min(n, run - k + 1)):
+        table[(word >> np.uint64(2 * back)) & mask] += np.uint32(1)
+    return word, run
 
 
 @_inner
@@ -137,7 +184,7 @@ def _letter(state, byte, offset):
         state[RUN] = 0
 
 
-def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit):
+def scan(text, start, origin, k, canonical, state, code, table, bases, out, salt, limit):
     """Read ``text[start:]``; return where it stopped: at its end, at a bad byte, or as ``out`` is full.
 
     Args:
@@ -148,17 +195,13 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
         state: int64, zeros at first, with ``MODE`` ``AT_LINE_START``; changed.
         code: uint64 of 2, the word so far and its reverse complement; changed.
         table: uint32 of 4**k; the counts of words are added. Empty: words are listed.
-        out: uint64; takes the words; ``state[FILLED]`` of them are there.
+        bases: uint8 of BUFFER + 128; what is put together before it is counted.
+        out: uint64; takes the words that are listed; ``state[FILLED]`` of them are there.
         salt, limit: uint64; a record whose header is at ``offset`` counts if
             ``mixed(salt + offset) <= limit``.
     """
-    view, held, words, counts, listed = (
-        unowned(text),
-        unowned(state),
-        unowned(code),
-        unowned(table),
-        unowned(out),
-    )
+    view, held, words = unowned(text), unowned(state), unowned(code)
+    counts, buffer, listed = unowned(table), unowned(bases), unowned(out)
     mask = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - 2 * k)
     dense = len(table) > 0
     p, stop = start, len(text)
@@ -169,6 +212,8 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
         if held[MODE] == AT_LINE_START:
             held[MODE] = IN_SEQUENCE
             if view[p] == _GT:
+                if dense:
+                    _count(buffer, held, words, k, mask, counts)
                 close_record(held, k)
                 held[OPEN] = 1
                 held[KEPT] = _mixed(salt + np.uint64(origin + p)) <= limit
@@ -178,8 +223,10 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
             continue
         if not dense and held[FILLED] + 64 > len(out):
             return p
+        if dense and held[FILLED] > BUFFER - 64:
+            _count(buffer, held, words, k, mask, counts)
         size = 64
-        if p + 64 <= stop:
+        if p + 128 <= stop:
             odd = not_bases(view, p)
         else:
             size = 1
@@ -194,10 +241,14 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
                     break
                 if held[KEPT]:
                     held[LENGTH] += at - done
-                    if dense:
-                        _count(view, p + done, p + at, held, words, k, mask, counts)
-                    else:
+                    if not dense:
                         _list(view, p + done, p + at, held, words, k, mask, listed, canonical)
+                    elif size == 64:
+                        copy(buffer, held[FILLED], view, p + done)
+                        held[FILLED] += at - done
+                    else:
+                        buffer[held[FILLED]] = view[p]
+                        held[FILLED] += 1
             done = at
             if at < size:
                 byte = view[p + at]
@@ -208,8 +259,12 @@ def scan(text, start, origin, k, canonical, state, code, table, out, salt, limit
                         held[MODE] = AT_LINE_START
                         ended = True
                 elif _LETTERS_OF[byte] != _BLANK:
+                    if dense:
+                        _count(buffer, held, words, k, mask, counts)
                     _letter(held, byte, origin + p + at)
         p += done
+    if dense:
+        _count(buffer, held, words, k, mask, counts)
     return p
 
 

@@ -50,18 +50,20 @@ class Plain:
         self._length = 0
         self._tail = np.zeros(0, np.uint8)
 
-    def words(self, text: bytes, origin: int) -> Iterator[NDArray[Any]]:
+    def words(self, text: bytes | memoryview, origin: int) -> Iterator[NDArray[Any]]:
         """The words of the next piece.
 
         Raises:
             BadByte: a byte that cannot be there.
         """
         if text:
-            letters = np.concatenate([self._tail, np.frombuffer(self._letters(text, origin), np.uint8)])
+            letters = np.concatenate(
+                [self._tail, np.frombuffer(self._letters(bytes(text), origin), np.uint8)]
+            )
             yield words.codes_of(letters, self._k, self._canonical)
             self._tail = letters[max(len(letters) - self._k + 1, 0) :]
 
-    def count(self, text: bytes, origin: int, table: NDArray[np.uint32]) -> None:
+    def count(self, text: bytes | memoryview, origin: int, table: NDArray[np.uint32]) -> None:
         """Add the words of the next piece to a table."""
         for found in self.words(text, origin):
             table += np.bincount(found, minlength=len(table)).astype(np.uint32)
@@ -150,9 +152,10 @@ class Compiled:
         self._state = np.zeros(scanning.STATE, np.int64)
         self._state[scanning.MODE] = scanning.AT_LINE_START
         self._code = np.zeros(2, np.uint64)
+        self._bases = np.zeros(scanning.BUFFER + 128, np.uint8)
         self._none = np.zeros(0, np.uint32)
 
-    def words(self, text: bytes, origin: int) -> Iterator[NDArray[Any]]:
+    def words(self, text: bytes | memoryview, origin: int) -> Iterator[NDArray[Any]]:
         """The words of the next piece, in arrays that are valid until the next call."""
         at = 0
         out = np.empty(_LISTED, np.uint64)
@@ -162,7 +165,7 @@ class Compiled:
             self._state[scanning.FILLED] = 0
             yield out[:filled]
 
-    def count(self, text: bytes, origin: int, table: NDArray[np.uint32]) -> None:
+    def count(self, text: bytes | memoryview, origin: int, table: NDArray[np.uint32]) -> None:
         """Add the words of the next piece to a table."""
         self._scan(text, 0, origin, table, np.zeros(0, np.uint64))
 
@@ -172,7 +175,7 @@ class Compiled:
         ledger: NDArray[np.int64] = self._state[scanning.LEDGER :]
         return ledger
 
-    def _scan(self, text: bytes, at: int, origin: int, table: Any, out: Any) -> int:
+    def _scan(self, text: bytes | memoryview, at: int, origin: int, table: Any, out: Any) -> int:
         array = np.frombuffer(text, np.uint8)
         array.flags.writeable = False
         stopped = scanning.scan(
@@ -184,6 +187,7 @@ class Compiled:
             self._state,
             self._code,
             table,
+            self._bases,
             out,
             self._salt,
             self._limit,

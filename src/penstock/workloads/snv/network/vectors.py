@@ -8,7 +8,7 @@ A row of sums is kept in registers while rows of weights are added to it, and si
 
 from __future__ import annotations
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
