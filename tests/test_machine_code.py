@@ -84,10 +84,19 @@ def test_what_needs_memory_of_numba_is_left_to_it(toy):
     assert toy("allocates")[:4] == ["", *ANSWER, False]
 
 
-def test_an_older_llvmlite_leaves_it_to_numba(toy, monkeypatch):
+def without_new_passes(monkeypatch):
     import llvmlite.binding as llvm
 
     monkeypatch.delattr(llvm, "create_new_module_pass_manager")
+
+
+def with_other_insides(monkeypatch):
+    monkeypatch.setattr("penstock.machine_code._object_of", lambda compiled, symbol: compiled.library.gone)
+
+
+@pytest.mark.parametrize("change", [without_new_passes, with_other_insides])
+def test_another_numba_or_llvmlite_leaves_it_to_numba(toy, monkeypatch, change):
+    change(monkeypatch)
     monkeypatch.syspath_prepend(str(toy.folder))
     total = Function("toy", "total", ARGUMENTS, returns="int64")
     into = np.zeros((2, 3), np.int64)

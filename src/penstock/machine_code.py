@@ -159,7 +159,10 @@ class Function:
         if compiling.is_kept(self._file(), self._name) or not hasattr(llvm, "create_new_module_pass_manager"):
             return None, by_numba(function)
         dispatcher = njit(signature, nogil=True)(function)
-        code = _object_of(dispatcher.overloads[tuple(arguments)], self._symbol())
+        try:
+            code = _object_of(dispatcher.overloads[tuple(arguments)], self._symbol())
+        except Exception:  # it is had from what numba calls private: another version may have no such thing
+            code = None
         return code, by_numba(function) if code is None else None
 
 
