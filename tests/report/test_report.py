@@ -341,6 +341,16 @@ def test_a_report_says_what_to_ask_for_and_what_more_memory_would_buy():
     assert "--memory=1536m" in planned_run().as_text("docker")
 
 
+def test_what_one_of_several_nodes_needed_is_not_what_to_ask_for():
+    sizes = {"reserved": MiB, "footprint": MiB, "projected": 9 * MiB, "enough": 10 * MiB}
+    plan = ev.Planned(at=1.0, workers=2, call=1, batch=1, **sizes)
+    read = ev.NodeRead(at=1.0, node="n1", used=47 * MiB, budget=150 * MiB, origin="one share of two")
+    assert tally_of(started(budget=300 * MiB), plan, ended(peak=8 * MiB)).report().next_time("docker")
+    report = tally_of(started(budget=300 * MiB), plan, read, ended(peak=8 * MiB)).report()
+    assert report.next_time("docker") == []
+    assert (report.peak, report.budget) == (47 * MiB, 150 * MiB)
+
+
 @pytest.mark.parametrize("changes", [{"seconds": 5.0}, {"most_workers": 2}, {"done": 50}])
 def test_more_memory_is_not_praised_where_it_would_buy_little(changes):
     assert len(planned_run(**changes).next_time("k8s")) == 1

@@ -136,7 +136,7 @@ class Tally:
         self.seconds = self.cpu = self.waited_seconds = 0.0
         self.set_aside: dict[int, SetAside] = {}
         self.set_aside_total = 0
-        self._started = False
+        self._started = self._on_nodes = False
         self._open: tuple[float, float] | None = None
         """When the run of this stage that has not ended began, and when it was last heard of."""
 
@@ -153,6 +153,7 @@ class Tally:
                 self.memory.add_up(event)
             case ev.NodeRead():
                 self.memory.read(event.used, event.budget, event.origin)
+                self._on_nodes = True
             case ev.BatchDone():
                 self.done += event.stop - event.start
             case ev.ItemSetAside():
@@ -237,7 +238,7 @@ class Tally:
             reserved=self.reserved,
             projected=self.projected,
             workers=plan.workers,
-            enough=plan.enough,
+            enough=0 if self._on_nodes else plan.enough,  # a node's is not what to ask for next time
             most_workers=plan.most_workers,
             enough_for_most=plan.enough_for_most,
             why=plan.why,
