@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -237,6 +238,20 @@ def test_a_journal_that_is_gone_is_missed(staged, tmp_path):
     folder = shutil.copytree(staged, tmp_path / "run")
     (folder / ".penstock" / "total" / "journal").unlink()
     assert faults(folder) == [".penstock/total/journal: expected the stage's journal, found no such file"]
+
+
+def test_one_that_died_between_two_stages_is_not_finished(staged, tmp_path):
+    folder = shutil.copytree(staged, tmp_path / "run")
+    shutil.rmtree(folder / ".penstock" / "total")
+    events = folder / ".penstock" / "events.jsonl"
+    kept = [each for each in events.read_text().splitlines() if json.loads(each).get("stage") != "total"]
+    events.write_text("".join(f"{each}\n" for each in kept))
+    assert penstock.verify(folder).ok  # as far as can be told: its last owner gave the folder back
+    owner = {"host": socket.gethostname(), "boot": "before", "pid": 77, "since": "2026-01-01 00:00:00"}
+    (folder / ".penstock" / "lock").write_text(json.dumps(owner))
+    found = penstock.verify(folder)
+    assert [fault.unfinished for fault in found.faults] == [True]
+    assert "NOT FINISHED .penstock: expected the end of the run, found it died after the stage" in str(found)
 
 
 def test_a_run_that_was_resumed_and_moved_holds(tmp_path):

@@ -180,6 +180,10 @@ def verify(folder: str | Path) -> Verification:
     faults += [fault for stage in found for fault in stage.faults]
     if not found:
         faults.append(Fault(layout.STATE, "a stage with a journal", "none was begun"))
+    died = postmortem.of_run(folder)
+    if died is not None and died.between and died.stage and not faults:
+        said = f"it died after the stage {died.stage} had ended; only the same command knows of another one"
+        faults.append(Fault(layout.STATE, "the end of the run", said, unfinished=True))
     beside = [name for check in checks for name in check.beside]
     if not any(check.at_top for check in checks):
         beside += [_told(folder, path) for path in _entries(folder) if path.name not in names]
@@ -188,7 +192,7 @@ def verify(folder: str | Path) -> Verification:
         stages=found,
         faults=tuple(faults),
         running=holder if running else None,
-        died=postmortem.of_run(folder),
+        died=died,
         beside=tuple(sorted(beside)[:_NAMED]),
     )
 
