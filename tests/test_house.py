@@ -14,12 +14,12 @@ LINES, FUNCTION, ATTRIBUTES, PARAMETERS = 400, 50, 20, 7
 
 LONG_FILES = {
     # A kernel.
-    "workloads/codons/kernel.py": 460,
+    "workloads/codons/kernel.py": 433,
 }
 LONG_FUNCTIONS = {
     # Kernels.
     "workloads/superres/kernel.py add_plane": 66,
-    "workloads/kmers/kernel.py scan": 60,
+    "workloads/kmers/kernel.py scan": 67,
     "workloads/snv/network/sparse.py _forward": 54,
     "workloads/snv/kernel/filters.py _depth": 53,
 }
