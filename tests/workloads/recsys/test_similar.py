@@ -302,7 +302,7 @@ def test_items_without_text_or_vector_have_no_neighbours(tmp_path, capsys):
     vectors = np.array([[1, 0], [0, 0], [np.nan, 1], [np.inf, 1], [1, 1]])
     path = vector_table(tmp_path / "items.parquet", vectors, dataset_id=range(5))
     assert set(scores_of(run_similar(tmp_path / "run", items=path, vectors="image*"))) == {(0, 4), (4, 0)}
-    assert "2 vectors have values that are null, NaN or infinite" in capsys.readouterr().err
+    assert "2 vectors with values that are null, NaN or infinite" in capsys.readouterr().err
     original = run_similar(tmp_path / "original", items=path, vectors="image*", compat="upstream")
     assert (2, 4) in scores_of(original)  # [0, 1] there
     texts = write_items(tmp_path / "texts.parquet", dataset_id=range(3), tag=pa.array(["", None, "a a"]))
