@@ -1,5 +1,7 @@
 """A private run on nodes: what is told and kept of it quotes nothing, as on one machine."""
 
+import sys
+
 import jobs
 import pytest
 
@@ -35,6 +37,7 @@ def test_what_a_module_says_when_a_node_imports_it_is_told_of_no_private_run(tmp
         f"    raise ValueError('{jobs.SECRET} is missing')\ndef function(item):\n    return item\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "penstock.clusters.node", raising=False)  # of another test
     import strict
 
     for private in (False, True):
