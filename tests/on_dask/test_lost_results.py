@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import until
 
 from penstock.abc import NodeLost
 from penstock.clusters import dask_errands, dask_worker
@@ -83,8 +83,7 @@ def test_a_lease_is_passed_on_once_however_often_it_is_asked_for(monkeypatch):
     ]
     for each in asking:
         each.start()
-    while not node.passed:
-        time.sleep(0.001)
+    until(lambda: node.passed)
     with node.changed:
         node.returned[1] = b"lines"
         node.changed.notify_all()
