@@ -2,8 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from waiting import until
 
 from penstock.abc import Node, NodeLost, NodeOptions
 from penstock.clusters.local import LocalNodes
@@ -51,6 +55,31 @@ def test_nothing_is_heard_of_nodes_of_an_earlier_job_nor_of_one_that_was_given_u
     assert cluster.wait(0.0) == []
     assert cluster.nodes() == {}
     cluster.close()
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from penstock.abc import NodeOptions
+from penstock.clusters.far import Far, Hello
+gone = Path(sys.argv[1])
+options = NodeOptions(
+    drafts=gone, budget=2 << 30, requested="auto", workers=None, call=None, memory=None, threads=None,
+    stall=600.0, timeout=None, set_aside=False, umask=0o022, log=None, held=0,
+)
+node = Far(Hello("token", gone / "job", "", options, "auto", 1, None), print)
+print(node.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_node_that_waits_for_its_folder_ends_with_its_parent(tmp_path):
+    script = [sys.executable, "-c", PARENT, str(tmp_path / "gone")]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as parent:
+        node = int(parent.stdout.readline())
+        parent.kill()
+    # In a second or so; it would wait for the folder for a minute.
+    until(lambda: not Path(f"/proc/{node}").exists(), seconds=40)
 
 
 @pytest.mark.parametrize("where", ["", "0", "two", "-1", "65", "²"])

@@ -7,6 +7,7 @@ to the log. It ends when these close, so it never outlives whoever started it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -42,6 +43,7 @@ from penstock.record import journal
 from penstock.record.job_key import module_code
 
 _BEAT_SECONDS = 5.0
+_UNBORN_SECONDS = 0.5
 _SEEN_SECONDS = 60.0
 """In which a folder shows a file that was made on another host."""
 _LINES = 16 << 20
@@ -83,6 +85,12 @@ class Line:
         if not data:
             raise EOFError
         return list(self._unpacker.feed(data))
+
+    def is_cut(self) -> bool:
+        """Whether nobody is there any more; told without reading."""
+        poll = select.poll()
+        poll.register(self._in, 0)
+        return bool(poll.poll(0))
 
 
 @dataclass
@@ -315,15 +323,10 @@ def _budget_of(hello: Hello) -> Budget:
 
 def _describe(setup: Setup, hello: Hello, budget: Budget, cores: int) -> Node:
     """This node, as its parent knows it."""
-    warming = "" if setup.private else _warming(setup.function)
+    ask = getattr(setup.function, "warming", None)  # of its first items here: another host compiled others
+    warming = str(ask()) if callable(ask) and not setup.private else ""
     log = hello.log.name if hello.log is not None else ""
     return Node(socket.gethostname(), budget.bytes, budget.origin, cores, warming=warming, log=log)
-
-
-def _warming(function: Any) -> str:
-    """What the job's function says of its first items here: another host has compiled other things."""
-    ask = getattr(function, "warming", None)
-    return str(ask()) if callable(ask) else ""
 
 
 def _read(job: Path, told: str, own: Path) -> bytes:
@@ -371,13 +374,24 @@ def main(incoming: int, outgoing: int) -> None:
             came = line.hear()
         threading.Thread(target=_beat, args=(line,), name="penstock-beat", daemon=True).start()
         try:
-            Engine(line, came[0]).work()
+            born = threading.Event()
+            threading.Thread(target=_leave_unborn, args=(line, born), daemon=True).start()
+            engine = Engine(line, came[0])
+            born.set()
+            engine.work()
         except HostUnsuited as error:
             line.say(Refused(str(error)))
         except Exception as error:
             line.say(Broken(type(error).__name__, str(error)))
     sys.stderr.flush()
     os._exit(0)
+
+
+def _leave_unborn(line: Line, born: threading.Event) -> None:
+    """End this process if its parent is gone before the engine can hear that."""
+    while not born.wait(_UNBORN_SECONDS):
+        if line.is_cut():
+            os._exit(0)
 
 
 def _beat(line: Line) -> None:
