@@ -190,6 +190,8 @@ def test_only_regular_files_are_opened(tmp_path):
     for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
         with pytest.raises(OSError, match="regular"):
             foreign.opened(path)
+        with pytest.raises(OSError, match="no regular file"):
+            foreign.read_start(path, 10)
 
 
 def test_parts_lie_in_their_folder(tmp_path):

@@ -101,6 +101,21 @@ def test_progressive_films_are_the_same_picture():
     assert read_header(progressive).memory > 3 * 900 * 760 // 2
 
 
+def test_filling_and_markers_without_a_length_are_skipped():
+    data = coded(film(), quality=95)
+    odd = data[:2] + b"\xff\xff\xff\x01" + b"\xff\xd0" + data[2:]
+    assert read_header(odd) == read_header(data)
+    assert (read_header(data).height, read_header(data).width) == film().shape
+
+
+def test_a_header_is_whole_or_it_is_none():
+    data = coded(film(), quality=95)
+    found = [read_header(data[:length]) for length in range(2, 1000)]
+    assert found[0] is None
+    assert {*found} == {None, read_header(data)}
+    assert found == sorted(found, key=lambda each: each is not None)
+
+
 def test_junk_behind_the_end_is_not_looked_at():
     data = coded(film(), quality=95)
     assert np.array_equal(draw(data + b"junk" * 1000, Drawing()).image, draw(data, Drawing()).image)

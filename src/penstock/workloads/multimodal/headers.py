@@ -6,7 +6,7 @@ read; everything else is no picture here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_PIXELS = 64_000_000
 """Four times the largest films; what is larger is refused, however much memory there is."""
@@ -16,6 +16,8 @@ _LINES = 2_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of JPEG that tell the size."""
 _ALONE = {0x01, *range(0xD0, 0xD8)}
 """Markers of JPEG without a length."""
 
@@ -32,8 +34,7 @@ class BadImage(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The header of a picture.
 
     Attributes:
@@ -98,23 +99,22 @@ def _png(start: bytes) -> Header | None:
 
 
 def _jpeg(start: bytes) -> Header | None:
-    at = 2
-    while at + 4 <= len(start):
+    at, end = 2, len(start)
+    while at + 4 <= end:
         if start[at] != 0xFF:
             raise BadImage("image_damaged")
         marker = start[at + 1]
+        if marker in _SIZES:
+            if at + 10 > end:
+                return None
+            height, width = start[at + 5] << 8 | start[at + 6], start[at + 7] << 8 | start[at + 8]
+            return Header("JPEG", width, height, start[at + 9], start[at + 4], marker in _PROGRESSIVE)
         if marker == 0xFF:  # filling
             at += 1
-            continue
-        if marker in _ALONE:
+        elif marker in _ALONE:
             at += 2
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if at + 10 > len(start):
-                return None
-            height, width = (int.from_bytes(start[at + n : at + n + 2], "big") for n in (5, 7))
-            return Header("JPEG", width, height, start[at + 9], start[at + 4], marker in _PROGRESSIVE)
-        if marker in (0xD9, 0xDA):  # the end, or pixels, before any size was told
+        elif marker in (0xD9, 0xDA):  # the end, or pixels, before any size was told
             raise BadImage("image_damaged")
-        at += 2 + int.from_bytes(start[at + 2 : at + 4], "big")
+        else:
+            at += 2 + (start[at + 2] << 8 | start[at + 3])
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -60,18 +60,16 @@ class Drawing:
     mask: str = "none"
 
 
-def open_image(path: str, *, buffering: int = -1) -> BinaryIO:
-    """Open a film for reading, local or remote; all reads go through here.
+def read_start(path: str, most: int) -> tuple[int, bytes]:
+    """The size of a film and its first bytes.
 
     Raises:
         BadImage: it is not there, or cannot be read.
     """
     try:
-        return foreign.opened(path, buffering=buffering)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadImage("image_missing") from None
-    except OSError:
-        raise BadImage("image_unreadable") from None
+        return foreign.read_start(path, most)
+    except OSError as error:
+        raise _unread(error) from None
 
 
 def read_image(path: str) -> bytes:
@@ -80,14 +78,19 @@ def read_image(path: str) -> bytes:
     Raises:
         BadImage: it is not there, cannot be read, or is too large for a film.
     """
-    with open_image(path) as file:
-        try:
+    try:
+        with foreign.opened(path) as file:
             data = file.read(MOST_BYTES + 1)
-        except OSError:
-            raise BadImage("image_unreadable") from None
+    except OSError as error:
+        raise _unread(error) from None
     if len(data) > MOST_BYTES:
         raise BadImage("image_too_large")
     return data
+
+
+def _unread(error: OSError) -> BadImage:
+    missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return BadImage("image_missing" if missing else "image_unreadable")
 
 
 def draw(data: bytes, how: Drawing) -> Drawn:

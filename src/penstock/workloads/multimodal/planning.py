@@ -7,7 +7,6 @@ number. What cannot be made shrinks its shard and moves no other record.
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from penstock.errors import BadInput
 from penstock.workloads.multimodal import csvs, layout
 from penstock.workloads.multimodal.elsewhere import Elsewhere
 from penstock.workloads.multimodal.headers import BadImage, read_header
-from penstock.workloads.multimodal.images import open_image
+from penstock.workloads.multimodal.images import read_start
 from penstock.workloads.multimodal.splits import (
     SPLITS,
-    keyed,
+    keyed_all,
     official_people,
     plan_splits,
     study_keys,
@@ -128,7 +127,7 @@ def plan_records(
     Raises:
         BadInput: the official table tears people apart.
     """
-    found = _look_elsewhere(records, films) if isinstance(films, Elsewhere) else _look(records, films)
+    found = _look_elsewhere(records, films) if isinstance(films, Elsewhere) else look_at_films(records, films)
     counted = np.bincount(found.reason, minlength=len(found.reasons)).tolist()
     skipped = Counter(dict(zip(found.reasons[1:], counted[1:], strict=True)))
     there = np.flatnonzero(found.reason == 0)
@@ -192,18 +191,21 @@ def paths_of(table: pa.Table) -> list[str]:
     return [layout.film_path(*each) for each in zip(*columns, strict=True)]
 
 
-def _look(records: pa.Table, films: Path) -> Found:
-    """Bytes of each film and what decoding takes; one that is not there is told now, other faults later."""
-    found = _found(records.num_rows, [""])
-    starts = range(0, records.num_rows, _ROWS)
-    paths = itertools.chain.from_iterable(paths_of(records.slice(start, _ROWS)) for start in starts)
-    for at, path in enumerate(paths):
-        try:
-            found.bytes[at], found.memory[at] = _look_at(f"{films}/{path}")
-        except BadImage as error:
-            if error.reason not in found.reasons:
-                found.reasons.append(error.reason)
-            found.reason[at] = found.reasons.index(error.reason)
+def look_at_films(records: pa.Table, films: Path) -> Found:
+    """Bytes of each film and what decoding takes; one that is not there is told now, other faults later.
+
+    Args:
+        records: see ``joining.join``.
+        films: what their paths begin in.
+    """
+    found, reasons = _found(records.num_rows, [""]), {"": 0}
+    for start in range(0, records.num_rows, _ROWS):
+        looked = [_look_at(f"{films}/{path}") for path in paths_of(records.slice(start, _ROWS))]
+        part = slice(start, start + len(looked))
+        sizes, memory, why = zip(*looked, strict=True)
+        found.bytes[part], found.memory[part] = sizes, memory
+        found.reason[part] = [reasons.setdefault(each, len(reasons)) for each in why]
+    found.reasons = list(reasons)
     return found
 
 
@@ -222,18 +224,20 @@ def _found(count: int, reasons: list[str]) -> Found:
     return Found(np.zeros(count, np.int8), np.zeros(count, np.int64), np.zeros(count, np.int64), reasons)
 
 
-def _look_at(path: str) -> tuple[int, int]:
-    with open_image(path, buffering=0) as file:  # of 10^5 films: a read, and nothing else
-        size, start = os.fstat(file.fileno()).st_size, b""
-        for most in (_START, _MORE):
-            try:
-                start += file.read(most)
-                header = read_header(start)
-            except (BadImage, OSError):
-                return size, 0
-            if header is not None:
-                return size, header.memory + size
-        return size, _UNKNOWN_MEMORY
+def _look_at(path: str) -> tuple[int, int, str]:
+    """Bytes, what decoding takes, and the reason why the film is left out."""
+    for most in (_START, _MORE):
+        try:
+            size, start = read_start(path, most)
+        except BadImage as error:
+            return 0, 0, error.reason
+        try:
+            header = read_header(start)
+        except BadImage:  # told when the film is decoded
+            return size, 0, ""
+        if header is not None:
+            return size, header.memory + size, ""
+    return size, _UNKNOWN_MEMORY, ""
 
 
 def _keys(records: pa.Table, there: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
@@ -242,7 +246,7 @@ def _keys(records: pa.Table, there: NDArray[np.int64], seed: int) -> NDArray[np.
     every = np.empty(records.num_rows, np.uint64)
     for start in range(0, records.num_rows, _ROWS):
         part = names.slice(start, _ROWS).to_pylist()
-        every[start : start + len(part)] = [keyed(seed, each) for each in part]
+        every[start : start + len(part)] = keyed_all(seed, part)
     return every[there]
 
 
@@ -283,7 +287,7 @@ def _official_rows(path: Path) -> Iterator[tuple[int, int, str]]:
 
 def _by_record(rows: NDArray[np.int64], rules: SplitRules) -> NDArray[np.int8]:
     """As published: 70, 15 and the rest of the records, whoever they are of; but always the same ones."""
-    keys = np.array([keyed(rules.seed, f"record:{row}") for row in rows.tolist()], np.uint64)
+    keys = keyed_all(rules.seed, (f"record:{row}" for row in rows.tolist()))
     train, val = int(len(keys) * rules.ratios[0] / 100), int(len(keys) * rules.ratios[1] / 100)
     found = np.full(len(keys), SPLITS.index("test"), np.int8)
     order = np.argsort(keys, kind="stable")

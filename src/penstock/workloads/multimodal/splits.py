@@ -30,6 +30,17 @@ def keyed(seed: int, key: object) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big")
 
 
+def keyed_all(seed: int, keys: Iterable[object]) -> NDArray[np.uint64]:
+    """``keyed`` of each of these."""
+    start = hashlib.sha256(f"{seed}:".encode())
+    digests = bytearray()
+    for key in keys:
+        each = start.copy()
+        each.update(f"{key}".encode())
+        digests += each.digest()[:8]
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
 def parse_ratios(text: str) -> tuple[float, float, float]:
     """``"70,15,15"`` as percents of train, val and test.
 
@@ -125,7 +136,7 @@ def _by_hash(subjects: Iterable[int], ratios: tuple[float, float, float], seed: 
 def _by_quota(subjects: Sequence[int], ratios: tuple[float, float, float], seed: int) -> dict[int, str]:
     """A person goes where the middle of their records lies, people in the order of the hash."""
     people, records = np.unique(np.asarray(subjects, np.int64), return_counts=True)
-    keys = np.array([keyed(seed, person) for person in people.tolist()], np.uint64)
+    keys = keyed_all(seed, people.tolist())
     order = np.argsort(keys, kind="stable")
     middle = (np.cumsum(records[order]) - records[order] / 2) / max(len(subjects), 1)
     pairs = zip(people[order].tolist(), middle.tolist(), strict=True)
