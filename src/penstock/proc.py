@@ -213,8 +213,12 @@ def held(pid: int, root: Path = SYSTEM) -> int:
 
 def held_apart(pid: int, root: Path = SYSTEM) -> tuple[int, int]:
     """(anonymous, shared) bytes in a process; zeros when it is gone."""
-    values = fields(text(root / "proc" / str(pid) / "status"))
-    return values.get("RssAnon", 0), values.get("RssShmem", 0)
+    try:
+        with open(f"{root}/proc/{pid}/status", "rb", buffering=0) as file:
+            status = file.read()
+    except OSError:
+        return 0, 0
+    return 1024 * (find(status, b"RssAnon:") or 0), 1024 * (find(status, b"RssShmem:") or 0)
 
 
 def image(pid: int, root: Path = SYSTEM) -> bytes:

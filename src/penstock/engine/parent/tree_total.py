@@ -17,10 +17,10 @@ from penstock.engine.decide import governor
 from penstock.engine.parent.options import Host
 from penstock.engine.parent.worker_memory import WorkerMemory
 
-_CALM = 0.02
-"""Seconds between readings when nothing can run out soon."""
-_LOOK_EVERY = 0.1
-"""Then, seconds between readings of the ceilings and of the backend."""
+_SHORT = 2
+"""Memory is short below so many headrooms."""
+_LOOK_EVERY = 5
+"""While it is not, the ceilings and the backend are read once in so many readings of the workers."""
 _KILLS = 64
 """Rises of the kernel's count of kills that are remembered."""
 
@@ -86,8 +86,8 @@ class TreeTotal:
 
     def look_around(self, now: float) -> None:
         """Read what others hold: every time when memory is short, now and then when it is plentiful."""
-        plenty = governor.interval(self.free, self._budget.bytes) >= _CALM
-        if self.ceilings and plenty and now - self._looked < _LOOK_EVERY:
+        turn = governor.interval(self.free, self._budget.bytes)
+        if self.ceilings and not self._short() and now - self._looked < _LOOK_EVERY * turn:
             return
         self._looked = now
         self.ceilings, self._just_looked = self._gauge.read(), True
@@ -143,8 +143,11 @@ class TreeTotal:
         if self._just_looked:
             self.used_then, self._just_looked = self.used, False
         self.free = discover.free(self.ceilings, self._budget.bytes, self.used, self.used_then)
-        self._powers.tell_short(self.free < 2 * governor.headroom(self._budget.bytes))
+        self._powers.tell_short(self._short())
         self._remember(self.used + rise, workers)
+
+    def _short(self) -> bool:
+        return self.free < _SHORT * governor.headroom(self._budget.bytes)
 
     def _rise(self, total: int, readings: Mapping[int, Reading]) -> int:
         """By how much the sum was higher between two readings, as far as what the workers did explains it."""
