@@ -129,6 +129,7 @@ class Worker:
         self._idle = 0
         self._warm = False
         self._settled = 0
+        self._kept = 0
         self._modules = frozenset(sys.modules)
         self._fence = Fence(self._meter)
         self._caller = self._make_caller(setup.function)
@@ -220,7 +221,7 @@ class Worker:
         finally:
             self._fence.lift()
             set_share(None)
-        retained = give_back(self._above_idle)
+        retained = self._give_back()
         return m.Done(
             stop=batch.stop,
             receipts=receipts,
@@ -362,7 +363,7 @@ class Worker:
         self._note[note.ITEM] = -1
         forget_frames(error)
         with suppress(OSError, ValueError):
-            give_back(self._above_idle)
+            self._give_back()
         return failed
 
     def _cause_of(self, error: BaseException, otherwise: str) -> str:
@@ -385,6 +386,11 @@ class Worker:
             return self.fitness.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
         hidden = self._setup.private and not foreign.is_a(error, (JournalDamaged, ResultsDamaged))
         return "" if hidden else message_of(error)
+
+    def _give_back(self) -> int:
+        """Release free memory; the bytes above idle that are still held."""
+        retained, self._kept = give_back(self._above_idle, self._kept)
+        return retained
 
     def _above_idle(self) -> int:
         return self._meter.held() - self._idle

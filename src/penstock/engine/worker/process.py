@@ -45,18 +45,21 @@ def set_fence(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def give_back(held: Callable[[], int]) -> int:
-    """Release free memory to the system.
+def give_back(held: Callable[[], int], kept: int) -> tuple[int, int]:
+    """Release free memory to the system, where that is worth it.
 
     Args:
         held: bytes that this process holds above what it held when it was idle.
+        kept: of these, bytes that a collection could not release, such as a library that a call imported: the
+            next one would look at all of it again. 0 at first.
 
     Returns:
-        What it still holds of them, in bytes.
+        What it still holds in bytes, and what ``kept`` is from now on.
     """
-    before = held()
-    if before <= _TRIM_ABOVE:
-        return max(before, 0)
+    before = max(held(), 0)
+    kept = min(kept, before)
+    if before - kept <= _TRIM_ABOVE:
+        return before, kept
     gc.collect()
     release = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
     if release is not None:
@@ -65,7 +68,8 @@ def give_back(held: Callable[[], int]) -> int:
         _libc().malloc_trim(0)  # glibc only
     except (AttributeError, OSError):
         pass
-    return max(held(), 0)
+    after = max(held(), 0)
+    return after, after
 
 
 def imported_since(modules: Collection[str]) -> tuple[str, ...]:
