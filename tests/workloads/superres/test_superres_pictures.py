@@ -39,7 +39,8 @@ def panels_of(path):
 
 
 def colours(panel):
-    return len(np.unique((panel.reshape(-1, 3) * 255).astype(int), axis=0))
+    red, green, blue = (panel.reshape(-1, 3) * 255).astype(int).T
+    return len(np.unique((red << 16) + (green << 8) + blue))  # numbers are sorted ten times as fast as rows
 
 
 def run(folder, base, *, backend="inline", workers=None, budget="1GiB", set_aside=False, **options):
