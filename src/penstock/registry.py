@@ -10,13 +10,11 @@ from __future__ import annotations
 import functools
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from penstock import foreign
+from penstock import entry_points, foreign
+from penstock.entry_points import Entry
 from penstock.errors import MissingExtra, PenstockBug, PenstockError, PluginError, UnknownPlugin
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 KINDS = ("source", "sink", "reducer", "backend", "limit", "workload", "cluster")
 """What can be plugged in; the entry point group of ``"sink"`` is ``penstock.sinks``."""
@@ -49,7 +47,7 @@ def load(kind: str, name: str) -> Any:
         raise UnknownPlugin(kind, name, known)
     entry, *rivals = known[name]
     if rivals:
-        owners = ", ".join(sorted(f"{claim.value} of {_owner(claim)}" for claim in known[name]))
+        owners = ", ".join(sorted(f"{claim.value} of {claim.package}" for claim in known[name]))
         raise PluginError(f"the {kind} {name!r} is claimed twice: {owners}; uninstall one of them")
     try:
         loaded: Any = import_module(entry.module)
@@ -58,7 +56,7 @@ def load(kind: str, name: str) -> Any:
         return loaded
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        ours = _owner(entry) == "penstock" and missing != "penstock"
+        ours = entry.package == "penstock" and missing != "penstock"
         extra = _extra(missing, name) if ours else None
         if extra is not None:
             raise MissingExtra(f"the {kind} {name!r}", _package(missing), extra) from error
@@ -97,7 +95,7 @@ def owner(kind: str, name: str) -> str:
     known = _entries(kind)
     if name not in known:
         raise UnknownPlugin(kind, name, known)
-    return _owner(known[name][0])
+    return known[name][0].package
 
 
 def family(kind: str, name: str) -> str:
@@ -130,11 +128,11 @@ def name_of(kind: str, place: str) -> str | None:
 def raised_by(error: BaseException) -> str:
     """The foreign plug-in in whose code an exception was raised, in words; empty if it was ours."""
     theirs = {
-        claim.module.partition(".")[0]: f"the {kind} {name!r} ({claim.value}, from {_owner(claim)})"
+        claim.module.partition(".")[0]: f"the {kind} {name!r} ({claim.value}, from {claim.package})"
         for kind in KINDS
         for name, claims in _entries(kind).items()
         for claim in claims
-        if _owner(claim) != "penstock"
+        if claim.package != "penstock"
     }
     found, frames = "", foreign.frames_of(error)
     while frames is not None:  # the innermost that is of either decides: libraries are used by both
@@ -145,7 +143,7 @@ def raised_by(error: BaseException) -> str:
     return found
 
 
-def _entries(kind: str) -> dict[str, list[EntryPoint]]:
+def _entries(kind: str) -> dict[str, list[Entry]]:
     """Name -> the different entry points of one kind that claim it."""
     if kind not in KINDS:
         raise PenstockBug(f"no such kind of plug-in: {kind!r}")
@@ -153,24 +151,16 @@ def _entries(kind: str) -> dict[str, list[EntryPoint]]:
 
 
 @functools.cache
-def _scan() -> dict[str, dict[str, list[EntryPoint]]]:
+def _scan() -> dict[str, dict[str, list[Entry]]]:
     """All of them by kind: whatever is asked for, every installed package must be looked at."""
-    from importlib.metadata import entry_points
-
-    installed = entry_points()
-    found: dict[str, dict[str, list[EntryPoint]]] = {}
-    for kind in KINDS:
-        claimed = found[kind] = {}
-        for entry in installed.select(group=f"penstock.{kind}s"):
-            claims = claimed.setdefault(entry.name, [])
-            # A package may be listed twice (an editable install beside a built one): the same claim.
-            if all(entry.value != claim.value for claim in claims):
-                claims.append(entry)
+    kinds = {f"penstock.{kind}s": kind for kind in KINDS}
+    found: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
+    for entry in entry_points.installed(kinds):
+        claims = found[kinds[entry.group]].setdefault(entry.name, [])
+        # A package may be listed twice (an editable install beside a built one): the same claim.
+        if all(entry.value != claim.value for claim in claims):
+            claims.append(entry)
     return found
-
-
-def _owner(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "an unknown package"
 
 
 def _package(module: str) -> str:
@@ -197,11 +187,11 @@ def _normal(package: str) -> str:
 
 def _known_as(kind: str, name: str) -> str:
     entry = _entries(kind)[name][0]
-    return f"{entry.value}, from {_owner(entry)}"
+    return f"{entry.value}, from {entry.package}"
 
 
-def _unusable(kind: str, name: str, entry: EntryPoint, error: BaseException) -> PluginError:
+def _unusable(kind: str, name: str, entry: Entry, error: BaseException) -> PluginError:
     return PluginError(
-        f"the {kind} {name!r} ({entry.value}, from {_owner(entry)}) cannot be imported: "
-        f"{foreign.reason_of(error)}; reinstall or update {_owner(entry)}"
+        f"the {kind} {name!r} ({entry.value}, from {entry.package}) cannot be imported: "
+        f"{foreign.reason_of(error)}; reinstall or update {entry.package}"
     )
