@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from penstock.engine.decide.tasks import Task
+from penstock.quick import dataclass
 
 
 @dataclass(slots=True)

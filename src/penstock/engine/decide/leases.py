@@ -20,9 +20,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, KeysView, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from penstock.intervals import Intervals
+from penstock.quick import dataclass
 
 OPEN = 2
 """Leases that a node has at a time, so that it never waits for the next."""
