@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 INDEX, GROUPS, COMMON = "partitions.txt", "partitions.npy", "_common_metadata"
 _READ_ROWS = 65_536
+_READ_BYTES = 8 << 20
+_FOOTERS = 2 << 20
+"""Serialised bytes of the footers that are kept; read, they are some ten times as large."""
 _SALT = np.uint64(0x5041525453)
 
 
@@ -107,6 +110,20 @@ class Partitioned:
                 yield self.folder / name, filled
             first += int(rounds) * self._parts
 
+    def footer(self, path: Path) -> Any:
+        """The footer of a file, which is kept while there is room for it: every partition asks for it."""
+        import pyarrow.parquet as pq
+
+        if (found := self._footers.get(path)) is None:
+            found = pq.read_metadata(path)
+            if sum(each.serialized_size for each in self._footers.values()) < _FOOTERS:
+                self._footers[path] = found
+        return found
+
+    @cached_property
+    def _footers(self) -> dict[Path, Any]:
+        return {}
+
     @cached_property
     def _index(self) -> list[str]:
         return (self.folder / INDEX).read_text(encoding="utf-8").splitlines()
@@ -132,7 +149,8 @@ class Partitioned:
 class Partition:
     """All rows whose keys share one hash: an iterable of tables, in the order of the items.
 
-    A table has at most 65,536 rows, so that memory holds no partition unless the function does.
+    A table has at most 65,536 rows, and about 8 MiB where rows are wide, so that memory holds no partition
+    unless the function does.
     """
 
     whole: Partitioned
@@ -153,9 +171,12 @@ class Partition:
         import pyarrow.parquet as pq
 
         schema = self.schema
+        wide = int(self.whole.bytes[self.number]) // max(self.rows, 1)
+        at_once = min(max(_READ_BYTES // max(wide, 1), 1), _READ_ROWS)
         for path, groups in self.whole.groups(self.number):
-            with pq.ParquetFile(path, buffer_size=1 << 18, pre_buffer=False) as file:
-                for piece in file.iter_batches(_READ_ROWS, row_groups=groups, use_threads=False):
+            footer = self.whole.footer(path)
+            with pq.ParquetFile(path, metadata=footer, buffer_size=1 << 18, pre_buffer=False) as file:
+                for piece in file.iter_batches(at_once, row_groups=groups, use_threads=False):
                     yield pa.Table.from_batches([piece]).select(schema.names).cast(schema)
 
     def table(self) -> pa.Table:

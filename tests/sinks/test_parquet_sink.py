@@ -11,7 +11,7 @@ from penstock.abc import Batch, SetAside
 from penstock.errors import CannotKeep, UsageError
 from penstock.sinks import Parquet
 from penstock.sinks import rows as rows_module
-from penstock.sinks.rows import row_bytes
+from penstock.sinks.rows import row_bytes, table_bytes
 from penstock.testing import SinkSuite
 
 
@@ -260,6 +260,24 @@ def test_bytes_of_rows(column, expected):
     assert row_bytes(table).tolist() == expected
     assert row_bytes(table.slice(1)).tolist() == expected[1:]
     assert row_bytes(pa.concat_tables([table, table.slice(2)])).tolist() == [*expected, expected[2]]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([1, None, 3], pa.int32()), 12),
+        (pa.array([True, None, False]), 3),
+        (pa.array(["a", "", "bcd"]), 16),
+        (pa.array([b"a", b"", b"bcd"], pa.large_binary()), 16),
+        (pa.array(["", None, "abc"]), None),
+        (pa.array([[1, 2], None, []], pa.list_(pa.int64())), None),
+    ],
+)
+def test_bytes_of_a_table_are_those_of_its_rows_where_they_are_told_at_once(column, expected):
+    table = pa.table({"a": column, "b": column})
+    for each in (table, table.slice(1), table.slice(0, 0), pa.concat_tables([table, table.slice(2)])):
+        assert table_bytes(each) in (None, row_bytes(each).sum())
+    assert table_bytes(table) == (None if expected is None else 2 * expected)
 
 
 # ------------------------------------------------------------------ what may be returned

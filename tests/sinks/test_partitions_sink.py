@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.abc import Batch, SetAside
-from penstock.errors import CannotKeep, UsageError
+from penstock.errors import CannotKeep, ResultsDamaged, UsageError
 from penstock.hashing import hashes, hashes_of_rows
 from penstock.partitioned import partition_of, range_of
 from penstock.sinks import Partitions
@@ -134,6 +134,15 @@ def test_mistakes_are_named(tmp_path):
         kept(Partitions(by="b", parts=2), tmp_path / "one", [{"a": 1}])
     with pytest.raises(TypeError, match=r"column 'a': values of type list<.*> have no hash"):
         kept(Partitions(by="a", parts=2), tmp_path / "two", [{"a": [1]}])
+
+
+def test_a_file_that_cannot_be_read_at_the_end_is_said_to_be_damaged(tmp_path):
+    sink, batch = Partitions(by="a", parts=2, schema=pa.schema([("a", pa.int64())])), Batch(0, 1)
+    receipt = sink.write(batch, iter([{"a": 1}]), tmp_path)
+    (path,) = tmp_path.glob("split-*")
+    path.write_bytes(path.read_bytes()[:-9] + b"\0" * 9)
+    with pytest.raises(ResultsDamaged, match="as kept"):
+        sink.close([(batch, receipt)], tmp_path)
 
 
 def test_files_that_do_not_agree_are_refused(tmp_path):

@@ -53,6 +53,28 @@ def test_an_empty_partition_has_columns(tmp_path):
     assert empty.table().schema.names == ["key", "value"]
 
 
+def test_tables_of_wide_rows_are_short(tmp_path):
+    sink, batch = Partitions(by="key", parts=1, compression=None), Batch(0, 1)
+    table = pa.table({"key": range(40), "value": [bytes([row]) * (1 << 20) for row in range(40)]})
+    sink.close([(batch, sink.write(batch, iter([table]), tmp_path))], tmp_path)
+    (partition,) = PartitionItems(tmp_path).read(0, 1)
+    found = list(partition)
+    assert max(each.num_rows for each in found) <= 8
+    assert pa.concat_tables(found).equals(table)
+
+
+@pytest.mark.parametrize("room", [0, 1, 1 << 20])
+def test_footers_that_are_kept_change_nothing(tmp_path, monkeypatch, room):
+    monkeypatch.setattr("penstock.partitioned._FOOTERS", room)
+    keep(tmp_path, range(20))
+    source = PartitionItems(tmp_path)
+    for _ in range(2):
+        rows = [row for part in source.read(0, 5) for row in part.table().to_pylist()]
+        assert Counter(row["value"] for row in rows) == Counter(
+            n + item for n in range(20) for item in range(3)
+        )
+
+
 # ------------------------------------------------------------------ a group-by and a join, in runs
 
 

@@ -125,6 +125,7 @@ class Partitions:
             CannotKeep: a column has types in two files that do not agree.
             ResultsDamaged: a file that is read is not what was kept.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         made = (COMMON, INDEX, GROUPS)
@@ -140,7 +141,11 @@ class Partitions:
             with files.atomic(folder / INDEX) as draft, open(draft, "w", encoding="utf-8") as index:
                 index.write(f"{self.parts}\n")
                 for part in listed_parts(listed):
-                    footer = pq.read_metadata(check(part, folder))
+                    try:  # the engine saw that it stands as it was kept
+                        footer = pq.read_metadata(folder / part.name)
+                    except (OSError, pa.ArrowException):
+                        check(part, folder)
+                        raise
                     for number in range(footer.num_row_groups):
                         group = footer.row_group(number)
                         told.extend((group.num_rows, group.total_byte_size if group.num_rows else 0))

@@ -251,6 +251,14 @@ class RowGroups:
 
     def add(self, table: pa.Table) -> None:
         """Take a table's rows; write the row groups that are full."""
+        size = table_bytes(table)
+        if size is not None and self._bytes + size < self._full and self._rows + table.num_rows <= self._most:
+            self._rows += table.num_rows
+            self._bytes += size
+            self._hold(table)
+            if self._rows == self._most:
+                self._flush()
+            return
         ends = np.cumsum(row_bytes(table))
         at = 0
         while at < table.num_rows:
@@ -289,6 +297,20 @@ class RowGroups:
         self._writer.write_table(group, row_group_size=self._most)
 
 
+def table_bytes(table: pa.Table) -> int | None:
+    """The sum of ``row_bytes``, where it is told without a look at the rows."""
+    total = 0
+    for column in table.columns:
+        if pa.types.is_primitive(column.type):
+            total += table.num_rows * max(column.type.bit_width // 8, 1)
+        elif _is_text(column.type) and not column.null_count:
+            borders = [_offsets(chunk) for chunk in column.chunks if len(chunk)]
+            total += sum(int(each[-1]) - int(each[0]) for each in borders) + 4 * table.num_rows
+        else:
+            return None
+    return total
+
+
 def row_bytes(table: pa.Table) -> np.ndarray:
     """The bytes of each row in memory, as int64: a function of its values alone, not of its buffers."""
     total = np.zeros(table.num_rows, np.int64)
@@ -315,6 +337,8 @@ def _widths(values: pa.Array) -> np.ndarray:
             widths += _widths(child)
         return widths
     if _is_text(kind):
+        if not values.null_count:
+            return np.diff(_offsets(values)).astype(np.int64) + 4
         return _filled(pc.binary_length(values)) + 4
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner: np.ndarray = np.cumsum(np.append(0, _widths(values.flatten())))
@@ -326,6 +350,13 @@ def _widths(values: pa.Array) -> np.ndarray:
     except ValueError:  # maps, unions, views: rare, and counted as small
         width = 64
     return np.full(count, width, np.int64)
+
+
+def _offsets(values: pa.Array) -> np.ndarray:
+    """Where each text begins and the last one ends."""
+    wide = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    offsets = np.frombuffer(values.buffers()[1] or b"", np.int64 if wide else np.int32)
+    return offsets[values.offset : values.offset + len(values) + 1]
 
 
 def _is_text(kind: pa.DataType) -> bool:

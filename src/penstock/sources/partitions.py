@@ -15,8 +15,8 @@ from penstock.stored import Stored
 class Partitions:
     """Partitions kept by :class:`penstock.sinks.Partitions`; an item is one of them, an iterable of tables.
 
-    The tables come in the order of the items that gave their rows, at most 65,536 rows at a time, so that a
-    function that needs no more than that holds no partition. ``item.table()`` is all of it.
+    The tables come in the order of the items that gave their rows, at most 65,536 rows and about 8 MiB at a
+    time, so that a function that needs no more than that holds no partition. ``item.table()`` is all of it.
 
     Args:
         stored: the stage, or the folder that its sink keeps.
