@@ -107,6 +107,19 @@ def eight(typing: Any, text: Any, at: Any) -> Any:
 
 
 @intrinsic
+def put_eight(typing: Any, to: Any, at: Any, number: Any) -> Any:
+    """Store a number as eight bytes, the lowest first."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(
+            args[2], _pointer(context, builder, signature.args[0], args[0], args[1], _WORD), align=1
+        )
+        return context.get_dummy_value()
+
+    return types.none(to, types.intp, types.uint64), generate
+
+
+@intrinsic
 def lowest(typing: Any, mask: Any) -> Any:
     """Index of the lowest set bit; 64 for none."""
 

@@ -27,7 +27,8 @@ from penstock.workloads.codons import Codons
 from penstock.workloads.kmers import Kmers, words
 from penstock.workloads.kmers.counting import CountWords
 from penstock.workloads.kmers.dense import Dense
-from penstock.workloads.kmers.joining import JoinRuns
+from penstock.workloads.kmers.joining import JoinBlocks
+from penstock.workloads.kmers.packing import Blocks, rows_of
 from penstock.workloads.kmers.reading import BadByte, Compiled, Plain
 from penstock.workloads.sequences import Sequences
 
@@ -177,11 +178,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch)
     path = tmp_path / "a.fa"
     path.write_bytes(text_of(FILES["syn300.fa"]))
     run(tmp_path / "whole", path, k=17)
-    before = JoinRuns.__call__
-    monkeypatch.setattr(JoinRuns, "__call__", lambda self, partition: 1 / 0)
+    before = JoinBlocks.__call__
+    monkeypatch.setattr(JoinBlocks, "__call__", lambda self, partition: 1 / 0)
     with pytest.raises(penstock.errors.RunFailed):
         run(tmp_path / "run", path, k=17)
-    monkeypatch.setattr(JoinRuns, "__call__", before)
+    monkeypatch.setattr(JoinBlocks, "__call__", before)
     found, _ = run(tmp_path / "run", path, k=17)
     assert result_bytes(tmp_path / "run") == result_bytes(tmp_path / "whole")
     assert found == slowly(path.read_bytes(), 17)
@@ -223,6 +224,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
 
 def test_a_record_larger_than_a_run_is_counted_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("penstock.workloads.kmers.counting.RUN", 1000)
+    monkeypatch.setattr("penstock.workloads.kmers.counting.IN_MEMORY", 9000)
     for k in (9, 14):
         found, _ = run(tmp_path / f"run{k}", EXAMPLE, k=k)
         assert found == slowly(text_of(EXAMPLE), k)
@@ -257,21 +259,76 @@ def test_one_large_record_is_counted_inside_a_small_budget(tmp_path, k):
     assert told["counted"] == told["windows"] == 5_000_000 - int(k) + 1
 
 
+NUMBERS = st.lists(st.integers(0, 4**31 - 1) | st.integers(0, 9), max_size=60)
+
+
+def test_bytes_do_not_depend_on_what_code_counts(tmp_path, monkeypatch):
+    for compiled in (False, True):
+        monkeypatch.setattr("penstock.workloads.kmers._compiled", lambda inputs, which=compiled: which)
+        run(tmp_path / str(compiled), FILES["syn300.fa"], k=21)
+    made = [
+        {each.name: each.read_bytes() for each in (tmp_path / str(compiled) / "count").rglob("*.parquet")}
+        for compiled in (False, True)
+    ]
+    assert made[0] == made[1]
+    assert len(made[0]) > 0
+    assert result_bytes(tmp_path / "False") == result_bytes(tmp_path / "True")
+
+
+def test_one_word_that_is_most_of_the_input_is_counted_without_holding_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b">a\n" + b"A" * 5000 + b"CCGT" * 9 + b"\n>b\n" + b"A" * 3000 + b"\n")
+    monkeypatch.setattr("penstock.workloads.kmers.counting.RUN", 512)
+    monkeypatch.setattr("penstock.workloads.kmers.counting.IN_MEMORY", 9000)
+    most = 1000
+    monkeypatch.setattr("penstock.workloads.kmers.joining.MOST", most)
+    monkeypatch.setattr(JoinBlocks.__init__, "__defaults__", (1, most))
+    found, _ = run(tmp_path / "run", path, k=15)
+    assert found == slowly(path.read_bytes(), 15)
+    assert found["A" * 15] == 5000 - 14 + 3000 - 14
+
+
 @settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_a_partition_larger_than_memory_is_joined_in_shares(data):
+@given(data=st.data(), compiled=st.booleans())
+def test_a_partition_larger_than_memory_is_joined_in_shares(data, compiled):
     codes = data.draw(st.lists(st.integers(0, 4**14 - 1) | st.integers(7, 9), min_size=1, max_size=300))
-    kinds = pa.schema([("kmer", pa.uint64())])
-    tables = [pa.table([codes[at : at + 50]], schema=kinds) for at in range(0, len(codes), 50)]
+    blocks = Blocks(14, 1, compiled)
+    tables = [blocks.packed(np.array(codes[at : at + 50], np.uint64)) for at in range(0, len(codes), 50)]
+    for least in (1, 3):
+        expected = {code: n for code, n in Counter(codes).items() if n >= least}
+        for most in (1, 7, 10_000):
+            table = JoinBlocks(blocks, least, most)(tables).read_all()
+            assert words.codes_of_words(table["kmer"].to_pylist()) == sorted(expected)
+            assert table["count"].to_pylist() == [expected[code] for code in sorted(expected)]
 
-    class Partition(list):
-        rows = len(codes)
 
-    expected = Counter(codes)
-    for most in (1, 7, 10_000):
-        table = JoinRuns(14, 1, most)(Partition(tables)).read_all()
-        assert words.codes_of_words(table["kmer"].to_pylist()) == sorted(expected)
-        assert table["count"].to_pylist() == [expected[code] for code in sorted(expected)]
+@settings(deadline=None)
+@given(k=st.integers(13, 31), bits=st.integers(1, 10), numbers=NUMBERS)
+def test_words_are_packed_in_the_same_bytes_with_and_without_compiled_code(k, bits, numbers):
+    codes = np.array([number % 4**k for number in numbers], np.uint64)
+    numpy, compiled = (Blocks(k, bits, each) for each in (False, True))
+    packed = numpy.packed(codes)
+    assert packed.equals(compiled.packed(codes))
+    assert packed["part"].to_pylist() == sorted({int(code) >> (2 * k - bits) for code in codes})
+    for each in (numpy, compiled):
+        found = np.concatenate([np.zeros(0, np.uint64), *each.unpacked(packed)])
+        order = np.argsort(codes >> np.uint64(2 * k - bits), kind="stable")
+        assert found.tolist() == codes[order].tolist()
+
+
+@settings(deadline=None)
+@given(k=st.integers(13, 31), numbers=NUMBERS, least=st.integers(1, 3))
+def test_rows_are_the_same_with_and_without_compiled_code(k, numbers, least):
+    codes = np.array([number % 4**k for number in numbers], np.uint64)
+    counts = sorted((code, n) for code, n in Counter(codes.tolist()).items() if n >= least)
+    for compiled in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("penstock.workloads.kmers.packing.ROWS", 7)
+            tables = list(rows_of(codes.copy(), k, least, compiled=compiled))
+        assert all(0 < each.num_rows <= 7 for each in tables)
+        names = [name for each in tables for name in each["kmer"].to_pylist()]
+        found = [n for each in tables for n in each["count"].to_pylist()]
+        assert list(zip(words.codes_of_words(names), found, strict=True)) == counts
 
 
 # ------------------------------------------------------------------ the two ways of reading

@@ -1,12 +1,12 @@
 """Counts of all k-mers of sequences of any size, exact, from FASTA or Parquet.
 
 Up to k = 12 there is room for the counts of all words: each item gives its own, and they are added up.
-Beyond that the words themselves are put apart: an item's words are sorted in runs, the runs lie apart by
-ranges of words (the sink ``Partitions``), and each partition is counted in the order of words.
+Beyond that the words themselves are put apart by ranges, packed in blocks (the sink ``Partitions``), and each
+partition is sorted and counted by itself.
 
     FASTA, .gz, .zst ... -> whole records -\\             up to 12: Dense -------------\\
                                              CountWords                                 kmers.parquet
-    Parquet (sequence)   -> runs of rows --/              beyond: Partitions -> JoinRuns /
+    Parquet (sequence)   -> runs of rows --/              beyond: Partitions -> JoinBlocks /
 
 Rules: case does not matter, U is T, blanks and line ends are dropped, every other letter holds a position; a
 word is of A, C, G and T alone and never reaches over the end of its record. The ledger balances:
@@ -30,6 +30,7 @@ from penstock.workload_options import read_options
 
 if TYPE_CHECKING:
     from penstock.sequences.inputs import Inputs
+    from penstock.workloads.kmers.packing import Blocks
 
 _LONGEST = 31
 
@@ -104,7 +105,8 @@ class Kmers:
             run.publish(counted, "counts/kmers.parquet")
             words, room = counted, "counts"
         else:
-            words, room = run.stage("kmers.parquet", _joining(counted, asked)), ""
+            blocks = _blocks(inputs, asked["k"])
+            words, room = run.stage("kmers.parquet", _joining(counted, asked, blocks)), ""
         step = run.step(
             short.STEP, _Summarise(asked["top"], room), inputs={"words": words, "told": told}, threads=1
         )
@@ -130,44 +132,58 @@ def _choose(run: penstock.Run, asked: Mapping[str, Any]) -> int:
     return choose(run, open_asked(asked).source, asked["sample"], asked["seed"])
 
 
+def _compiled(inputs: Inputs) -> bool:
+    return not inputs.small and find_spec("numba") is not None
+
+
+def _blocks(inputs: Inputs, k: int) -> Blocks:
+    """How words beyond k = 12 are packed: in partitions of one to two million words, were they even."""
+    from penstock.workloads.kmers.packing import Blocks
+
+    bits = (inputs.text >> 21).bit_length()
+    return Blocks(k, min(max(bits, 1), 10), compiled=_compiled(inputs))
+
+
 def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
     from penstock.budget import MiB
     from penstock.sinks import Partitions
-    from penstock.workloads.kmers.counting import CountWords, word_schema
+    from penstock.workloads.kmers.counting import CountWords
     from penstock.workloads.kmers.dense import DENSE_K, Dense
 
     k, canonical = asked["k"], asked["canonical"]
-    chosen = {} if limit is None else {"seed": asked["seed"], "limit": limit}
-    compiled = not inputs.small and find_spec("numba") is not None
-    function = CountWords(k, canonical, compiled=compiled, **chosen)
+    how: dict[str, Any] = {"compiled": _compiled(inputs)}
+    if limit is not None:
+        how |= {"seed": asked["seed"], "limit": limit}
     counts: Any
     if k <= DENSE_K:
         counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
     else:
-        parts = Partitions.parts_for(8 * max(inputs.text, 1), "8MiB")
+        how["blocks"] = blocks = _blocks(inputs, k)
         # Row groups are rounds times parts: a small file may have many rounds, of a large one they are few.
         at_once = min(max(inputs.text // 8, 8 * MiB), 64 * MiB)
         counts = Partitions(
-            by="kmer", parts=parts, bits=2 * k, compression=None, schema=word_schema(), at_once=at_once
-        )
+            by="part", parts=2**blocks.bits, bits=blocks.bits, compression=None, schema=blocks.schema(),
+            at_once=at_once,
+        )  # fmt: skip
     return penstock.Job(
         source=inputs.source,
-        function=function,
+        function=CountWords(k, canonical, **how),
         into={"counts": counts, "ledger": penstock.reducers.Sum()},
         threads=1,
     )
 
 
-def _joining(counted: penstock.Stored, asked: Mapping[str, Any]) -> penstock.Job:
+def _joining(counted: penstock.Stored, asked: Mapping[str, Any], blocks: Blocks) -> penstock.Job:
     from penstock.sinks import Parquet
-    from penstock.workloads.kmers.joining import JoinRuns
+    from penstock.workloads.kmers.joining import JoinBlocks
+    from penstock.workloads.kmers.packing import ROWS
     from penstock.workloads.kmers.table import STATISTICS, schema
 
     return penstock.Job(
         source=penstock.sources.Partitions(counted, "counts"),
-        function=JoinRuns(asked["k"], asked["min_count"]),
+        function=JoinBlocks(blocks, asked["min_count"]),
         into=Parquet(
-            grain=1, rows=1 << 19, compression="snappy", schema=schema(), encoding={"kmer": "plain"},
+            grain=1, rows=ROWS, compression="snappy", schema=schema(), encoding={"*": "plain"},
             statistics=STATISTICS,
         ),
         threads=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from penstock.sequences import wrong
 from penstock.sequences.inputs import Rows, as_fasta, bad_row
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sources.fasta import Block
-from penstock.workloads.kmers import reading, scanning, words
-from penstock.workloads.kmers.dense import DENSE_K
+from penstock.workloads.kmers import packing, reading, scanning, words
+from penstock.workloads.kmers.packing import Blocks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 TABLE_K = 8
 """The longest k whose table of all words is an item's result: 512 KiB."""
 RUN = 1 << 19
-"""Words that are sorted together: with all that goes with it about 25 MiB."""
+"""Words that are sorted, or put apart, together: with all that goes with it about 25 MiB."""
+IN_MEMORY = 24 << 20
+"""Bytes of runs that are not written to a file: those of an item, but for large records. The sink is to hold
+as many together anyway."""
 _PIECE = 1 << 20
 """Bytes of text that are read at once: NumPy takes some thirty bytes for each."""
 
@@ -35,14 +38,8 @@ def run_schema() -> pa.Schema:
     """The schema of sorted runs with counts."""
     import pyarrow as pa
 
-    return word_schema().append(pa.field("count", pa.uint32(), nullable=False))
-
-
-def word_schema() -> pa.Schema:
-    """The schema of sorted runs of words that are too many to be counted before partitioning."""
-    import pyarrow as pa
-
-    return pa.schema([pa.field("kmer", pa.uint64(), nullable=False)])
+    columns = (("kmer", pa.uint64()), ("count", pa.uint32()))
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,10 @@ class CountWords:
         seed: of the sample.
         limit: records whose number is above it are left out; see ``sampling``.
         compiled: by the compiled kernel.
+        blocks: how words are packed that are too many to be counted before they are partitioned.
 
     Returns ``counts``, uint32 of ``4**k`` (not folded, where canonical) up to k = 8, else the rows of
-    sorted runs (k-mer, count), beyond k = 12 without counts, most of which would be 1; and ``ledger``, int64
-    as in ``reading``.
+    sorted runs (k-mer, count), or of blocks; and ``ledger``, int64 as in ``reading``.
     """
 
     k: int
@@ -66,6 +63,7 @@ class CountWords:
     seed: int = 0
     limit: int = EVERY
     compiled: bool = False
+    blocks: Blocks | None = None
 
     def __penstock_key__(self) -> dict[str, Any]:
         """What tells it from another: not by what code it counts, so that a run goes on with either."""
@@ -80,6 +78,8 @@ class CountWords:
         if self.compiled:
             scanning.scan.load()
             scanning.finish.load()
+            if self.blocks is not None:
+                packing.load()
 
     def __call__(self, item: Block | Rows) -> dict[str, Any]:
         """Count.
@@ -147,27 +147,35 @@ class CountWords:
         return bad_row(item, 0)
 
     def _runs(self, reader: Any, texts: Iterator[tuple[memoryview, int]]) -> Any:
-        runs = _Runs(np.uint32 if self.k <= 16 else np.uint64, counted=self.k <= DENSE_K)
+        runs = _Runs(_tallied, np.uint32) if self.blocks is None else _Runs(self.blocks.packed, np.uint64)
         for text, origin in texts:
             for found in reader.words(text, origin):
                 runs.add(found)
         return runs.close()
 
 
+def _tallied(held: NDArray[Any]) -> pa.Table:
+    """A run's words, sorted, with their numbers."""
+    import pyarrow as pa
+
+    codes, counts = words.tally(held)
+    return pa.table([codes.astype(np.uint64), counts.astype(np.uint32)], schema=run_schema())
+
+
 class _Runs:
-    """Sorted runs of words; the first is in memory, those behind it are in a file without a name.
+    """Runs of words as tables; the first are in memory, those behind them are in a file without a name.
 
     Args:
+        table_of: makes the table of a run; may change what it is given.
         kind: the type that holds a word.
-        counted: equal words of a run are one row, with their number.
     """
 
-    def __init__(self, kind: type[np.uint32] | type[np.uint64], *, counted: bool) -> None:
-        self._counted = counted
-        self._schema = run_schema() if counted else word_schema()
+    def __init__(self, table_of: Callable[[NDArray[Any]], pa.Table], kind: type[np.generic]) -> None:
+        self._table_of = table_of
         self._buffer = np.empty(RUN, kind)
         self._held = 0
-        self._first: pa.Table = None
+        self._first: list[pa.Table] = []
+        self._bytes = 0
         self._spilled: Any = None
         self._writer: Any = None
 
@@ -183,46 +191,40 @@ class _Runs:
                 self._flush()
 
     def close(self) -> Any:
-        """A table, or a reader of tables."""
+        """A reader of tables, or None where there are no words."""
         import pyarrow as pa
 
-        self._flush()
+        if self._held:
+            self._flush()
         self._buffer = np.empty(0, self._buffer.dtype)  # the sink is to have its room
-        if self._first is None:
-            return self._schema.empty_table()
-        if self._writer is None:
-            return self._first
-        self._writer.close()
-        return pa.RecordBatchReader.from_batches(self._schema, _batches(self._first, self._spilled))
+        if not self._first:
+            return None
+        if self._writer is not None:
+            self._writer.close()
+        return pa.RecordBatchReader.from_batches(self._first[0].schema, _batches(self._first, self._spilled))
 
     def _flush(self) -> None:
         import pyarrow as pa
 
-        if not self._held:
-            return
-        held = self._buffer[: self._held]
+        run = self._table_of(self._buffer[: self._held])
         self._held = 0
-        if self._counted:
-            codes, counts = words.tally(held)
-            columns = [codes.astype(np.uint64), counts.astype(np.uint32)]
-        else:
-            held.sort()
-            columns = [held.astype(np.uint64)]
-        run = pa.table(columns, schema=self._schema)
-        if self._first is None:
-            self._first = run
+        if not self._first or (self._writer is None and self._bytes + run.nbytes <= IN_MEMORY):
+            self._first.append(run)
+            self._bytes += run.nbytes
             return
         if self._writer is None:
             self._spilled = tempfile.TemporaryFile(dir=penstock.share().folder)  # noqa: SIM115 - read later
-            self._writer = pa.ipc.new_stream(self._spilled, self._schema)
+            self._writer = pa.ipc.new_stream(self._spilled, run.schema)
         self._writer.write_table(run)
 
 
-def _batches(first: pa.Table, spilled: Any) -> Iterator[Any]:
-    """The runs in memory and in the file; it has no name, and is there as long as this is."""
+def _batches(first: list[pa.Table], spilled: Any) -> Iterator[Any]:
+    """The runs in memory, which are let go of, and in the file, which is there as long as this is."""
     import pyarrow as pa
 
-    with spilled:
-        yield from first.to_batches()
-        spilled.seek(0)
-        yield from pa.ipc.open_stream(spilled)
+    while first:
+        yield from first.pop(0).to_batches()
+    if spilled is not None:
+        with spilled:
+            spilled.seek(0)
+            yield from pa.ipc.open_stream(spilled)

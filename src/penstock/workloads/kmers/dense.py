@@ -48,7 +48,7 @@ class Dense:
         """Write the sum over a batch, in the narrowest type that holds it."""
         total = _Total(4**self.k)
         for result in results:
-            if not isinstance(result, SetAside):
+            if not isinstance(result, SetAside | None):
                 _add(total, result)
         most = int(total.counts.max())
         kind = next(kind for kind in (np.uint8, np.uint16, np.uint32, np.int64) if most <= np.iinfo(kind).max)

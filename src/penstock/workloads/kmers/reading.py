@@ -154,11 +154,14 @@ class Compiled:
         self._code = np.zeros(2, np.uint64)
         self._bases = np.zeros(scanning.BUFFER + 128, np.uint8)
         self._none = np.zeros(0, np.uint32)
+        self._listed = np.zeros(0, np.uint64)
 
     def words(self, text: bytes | memoryview, origin: int) -> Iterator[NDArray[Any]]:
         """The words of the next piece, in arrays that are valid until the next call."""
         at = 0
-        out = np.empty(_LISTED, np.uint64)
+        if not len(self._listed):
+            self._listed = np.empty(_LISTED, np.uint64)
+        out = self._listed
         while at < len(text):
             at = self._scan(text, at, origin, self._none, out)
             filled = int(self._state[scanning.FILLED])

@@ -28,11 +28,15 @@ def schema() -> pa.Schema:
 
 def rows(codes: NDArray[Any], counts: NDArray[np.int64], k: int) -> pa.Table:
     """Rows of the result; at most a few million."""
+    return of_text(words.text_of(codes, k), counts, k)
+
+
+def of_text(text: NDArray[np.uint8], counts: NDArray[np.int64], k: int) -> pa.Table:
+    """The same, of the words' letters, ``k`` for each."""
     import pyarrow as pa
 
-    offsets = np.arange(len(codes) + 1, dtype=np.int32) * np.int32(k)
-    text = pa.py_buffer(words.text_of(codes, k))
-    texts = pa.StringArray.from_buffers(len(codes), pa.py_buffer(offsets), text)
+    offsets = np.arange(len(counts) + 1, dtype=np.int32) * np.int32(k)
+    texts = pa.StringArray.from_buffers(len(counts), pa.py_buffer(offsets), pa.py_buffer(text))
     return pa.table([texts, pa.array(counts, pa.int64())], schema=schema())
 
 
