@@ -262,16 +262,19 @@ def test_one_large_record_is_counted_inside_a_small_budget(tmp_path, k):
 NUMBERS = st.lists(st.integers(0, 4**31 - 1) | st.integers(0, 9), max_size=60)
 
 
-def test_bytes_do_not_depend_on_what_code_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("k", "canonical"), [(8, True), (9, True), (10, False), (12, True), (21, False)])
+def test_bytes_do_not_depend_on_what_code_counts(tmp_path, monkeypatch, k, canonical):
+    made = []
     for compiled in (False, True):
+        folder = tmp_path / str(compiled)
         monkeypatch.setattr("penstock.workloads.kmers._compiled", lambda inputs, which=compiled: which)
-        run(tmp_path / str(compiled), FILES["syn300.fa"], k=21)
-    made = [
-        {each.name: each.read_bytes() for each in (tmp_path / str(compiled) / "count").rglob("*.parquet")}
-        for compiled in (False, True)
-    ]
+        if not compiled:
+            monkeypatch.setattr("penstock.workloads.kmers.scanning.add._entry", None)
+        run(folder, FILES["syn300.fa"], k=k, canonical=canonical)
+        monkeypatch.undo()
+        made.append({each.name: each.read_bytes() for each in (folder / "count").rglob("split*")})
     assert made[0] == made[1]
-    assert len(made[0]) > 0
+    assert bool(made[0]) == (k > 12)
     assert result_bytes(tmp_path / "False") == result_bytes(tmp_path / "True")
 
 

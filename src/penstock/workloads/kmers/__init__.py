@@ -147,7 +147,7 @@ def _blocks(inputs: Inputs, k: int) -> Blocks:
 def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock.Job:
     from penstock.budget import MiB
     from penstock.sinks import Partitions
-    from penstock.workloads.kmers.counting import CountWords
+    from penstock.workloads.kmers.counting import TABLE_K, CountWords
     from penstock.workloads.kmers.dense import DENSE_K, Dense
 
     k, canonical = asked["k"], asked["canonical"]
@@ -156,7 +156,7 @@ def _counting(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> pe
         how |= {"seed": asked["seed"], "limit": limit}
     counts: Any
     if k <= DENSE_K:
-        counts = Dense(k, fold=canonical and k <= 8, min_count=asked["min_count"])
+        counts = Dense(k, fold=canonical and k <= TABLE_K, min_count=asked["min_count"])
     else:
         how["blocks"] = blocks = _blocks(inputs, k)
         # Row groups are rounds times parts: a small file may have many rounds, of a large one they are few.

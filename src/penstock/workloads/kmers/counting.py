@@ -1,4 +1,4 @@
-"""The function that counts an item's k-mers: as a dense table of all words, or as sorted runs."""
+"""The function that counts an item's k-mers: as a dense table of all words, or as runs of words."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from penstock.workloads.kmers.packing import Blocks
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE_K = 8
-"""The longest k whose table of all words is an item's result: 512 KiB."""
+TABLE_K = 11
+"""The longest k whose table of all words is an item's result: 16 MiB."""
+_PLAIN_TABLE_K = 8
+"""The same where NumPy counts: a table is looked through once for each piece, so a large one costs more."""
 RUN = 1 << 19
 """Words that are sorted, or put apart, together: with all that goes with it about 25 MiB."""
 IN_MEMORY = 24 << 20
@@ -32,14 +34,6 @@ IN_MEMORY = 24 << 20
 as many together anyway."""
 _PIECE = 1 << 20
 """Bytes of text that are read at once: NumPy takes some thirty bytes for each."""
-
-
-def run_schema() -> pa.Schema:
-    """The schema of sorted runs with counts."""
-    import pyarrow as pa
-
-    columns = (("kmer", pa.uint64()), ("count", pa.uint32()))
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
 
 
 @dataclass(frozen=True)
@@ -54,8 +48,8 @@ class CountWords:
         compiled: by the compiled kernel.
         blocks: how words are packed that are too many to be counted before they are partitioned.
 
-    Returns ``counts``, uint32 of ``4**k`` (not folded, where canonical) up to k = 8, else the rows of
-    sorted runs (k-mer, count), or of blocks; and ``ledger``, int64 as in ``reading``.
+    Returns ``counts``, uint32 of ``4**k`` (not folded, where canonical) up to k = 11 or 8, else the words
+    of runs, or their blocks; and ``ledger``, int64 as in ``reading``.
     """
 
     k: int
@@ -78,6 +72,7 @@ class CountWords:
         if self.compiled:
             scanning.scan.load()
             scanning.finish.load()
+            scanning.add.load()
             if self.blocks is not None:
                 packing.load()
 
@@ -91,7 +86,7 @@ class CountWords:
         reader = self._reader(salt, EVERY if isinstance(item, Rows) else self.limit)
         counts: Any
         try:
-            if self.k <= TABLE_K:
+            if self._is_table:
                 counts = np.zeros(4**self.k, np.uint32)
                 for text, origin in self._pieces(item, salt):
                     reader.count(text, origin, counts)
@@ -105,9 +100,13 @@ class CountWords:
             raise wrong.protein_error(protein, bases, item.name if isinstance(item, Rows) else item.path)
         return {"counts": counts, "ledger": ledger.copy()}
 
+    @property
+    def _is_table(self) -> bool:
+        return self.k <= (TABLE_K if self.compiled else _PLAIN_TABLE_K)
+
     def _reader(self, salt: int, limit: int) -> reading.Plain | reading.Compiled:
         kind = reading.Compiled if self.compiled else reading.Plain
-        return kind(self.k, self.canonical and self.k > TABLE_K, salt, limit)
+        return kind(self.k, self.canonical and not self._is_table, salt, limit)
 
     def _texts(self, item: Block | Rows, salt: int) -> Iterator[tuple[bytes | memoryview, int]]:
         """(piece of text, its offset in the file)."""
@@ -147,19 +146,18 @@ class CountWords:
         return bad_row(item, 0)
 
     def _runs(self, reader: Any, texts: Iterator[tuple[memoryview, int]]) -> Any:
-        runs = _Runs(_tallied, np.uint32) if self.blocks is None else _Runs(self.blocks.packed, np.uint64)
+        runs = _Runs(_listed, np.uint32) if self.blocks is None else _Runs(self.blocks.packed, np.uint64)
         for text, origin in texts:
             for found in reader.words(text, origin):
                 runs.add(found)
         return runs.close()
 
 
-def _tallied(held: NDArray[Any]) -> pa.Table:
-    """A run's words, sorted, with their numbers."""
+def _listed(held: NDArray[np.uint32]) -> pa.Table:
+    """A run's words as they are."""
     import pyarrow as pa
 
-    codes, counts = words.tally(held)
-    return pa.table([codes.astype(np.uint64), counts.astype(np.uint32)], schema=run_schema())
+    return pa.table({"kmer": held.copy()})
 
 
 class _Runs:

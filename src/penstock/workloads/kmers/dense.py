@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from penstock import files
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.workloads.kmers import words
+from penstock.workloads.kmers import scanning, words
 from penstock.workloads.kmers.table import Writer
 
 DENSE_K = 12
@@ -30,7 +30,7 @@ class Dense:
 
     Args:
         k: bases of a word, at most 12.
-        fold: add the counts of a word and its reverse complement.
+        fold: add the counts of a word and its reverse complement, as far as that was not done before.
         min_count: words that are there less often are left out.
     """
 
@@ -110,10 +110,15 @@ class _Total:
 
 
 def _add(total: _Total, result: Any) -> None:
+    """Add what an item gave: a table, or words."""
     if isinstance(result, np.ndarray):
         total.add(result)
         return
-    for batch in result.to_batches() if hasattr(result, "to_batches") else result:
-        codes, counts = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("kmer", "count"))
-        total.expect(int(counts.sum(dtype=np.int64)))
-        np.add.at(total.counts, codes.astype(np.intp), counts.astype(total.counts.dtype))
+    for batch in result:
+        found = batch.column("kmer").to_numpy()
+        total.expect(len(found))
+        if scanning.add.loaded and total.counts.dtype == np.uint32:
+            scanning.add(found, total.counts)
+        else:
+            codes, counts = words.tally(found.copy())
+            total.counts[codes] += counts.astype(total.counts.dtype)

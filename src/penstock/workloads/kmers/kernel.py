@@ -272,3 +272,10 @@ def finish(state, k):
     """End the text, and with it its last record."""
     close_record(state, k)
     state[OPEN] = 0
+
+
+def add(words, table):
+    """Add to a table of all words, uint32, the number of each of some, uint32."""
+    given, counts = unowned(words), unowned(table)
+    for i in range(len(words)):
+        counts[np.intp(given[i])] += np.uint32(1)

@@ -28,3 +28,4 @@ scan = Function(
     needs=_NEEDS,
 )  # fmt: skip
 finish = Function(_KERNEL, "finish", ["int64[::1]", "int64"], needs=_NEEDS)
+add = Function(_KERNEL, "add", ["const uint32[::1]", "uint32[::1]"], needs=_NEEDS)
