@@ -82,7 +82,7 @@ def test_a_disk_that_is_full_loses_no_span(tmp_path, monkeypatch):
         begun.append(path)
         if len(begun) > 2:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write_part(path, *rest)
+        return write_part(path, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(table, "write_part", full)

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock import files
 from penstock.workloads.recsys.ranking import looked_up, thrift
+from penstock.workloads.recsys.ranking.few_values import open_few_values, write_few_values
 from penstock.workloads.recsys.ranking.looked_up import LookedUp, write_part
 
 HOW = {"compression": "lz4", "use_dictionary": ["id"], "write_statistics": ["row"]}
 
 
-def written(path, rows, found, values, compression="lz4"):
+def written(path, rows, found, values, compression="lz4", few=None):
     """A part with two own columns and those of ``values`` at the rows ``found``, in an order of its own."""
     names = [f"f{number}" for number in range(len(values))]
     schema = pa.schema(
@@ -28,7 +30,9 @@ def written(path, rows, found, values, compression="lz4"):
         {"id": [f"r{number // 3}" for number in range(rows)], "row": np.arange(rows)},
         schema=pa.schema([schema.field("id"), schema.field("row")]),
     )
-    write_part(path, own, [LookedUp(names, values, found)], schema, HOW | {"compression": compression})
+    looked = [LookedUp(names, values, found, few)]
+    proof = write_part(path, own, looked, schema, HOW | {"compression": compression})
+    assert proof == files.proof(path)
     return names, schema
 
 
@@ -58,6 +62,72 @@ def test_every_reader_sees_plain_columns(tmp_path, rows, different, each, compre
         )
     statistics = pq.read_metadata(path).row_group(0).column(len(names) + 1).statistics
     assert (statistics.min, statistics.max) == (0, rows - 1)
+
+
+FEW = [1, 2, 3, 4, 5, 16, 17, 256, 257, 4000]
+"""How many values a column has: both sides of each width of a code, and of what counts as few."""
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+@pytest.mark.parametrize("rows", [1, 7, 8, 1000, 70_001])
+def test_columns_of_few_values_are_what_they_were(tmp_path, rows, compression):
+    draw = np.random.default_rng(rows)
+    values = np.stack([draw.permutation(np.arange(4000) % count) for count in FEW]).astype(np.float32)
+    values[1] = np.where(values[1] > 0, np.nan, -0.0)
+    write_few_values(tmp_path, values)
+    few = open_few_values(tmp_path)
+    assert list(few.counts.values()) == FEW[:8]
+    found = draw.integers(0, 4000, rows)
+    names, _ = written(tmp_path / "coded.parquet", rows, found, values, compression, few)
+    coded = pq.read_table(tmp_path / "coded.parquet")
+    with duckdb.connect() as db:
+        told = db.execute(f"SELECT * FROM '{tmp_path}/coded.parquet' ORDER BY row").fetchnumpy()
+    for name, column in zip(names, values, strict=True):
+        bits = column[found].view(np.uint32)
+        assert np.array_equal(coded[name].to_numpy().view(np.uint32), bits), name
+        assert np.array_equal(np.asarray(told[name]).view(np.uint32), bits), name
+
+
+def test_columns_of_few_values_take_the_bits_that_they_need(tmp_path):
+    draw = np.random.default_rng(3)
+    values = np.stack([draw.permutation(np.arange(4000) % count) for count in (2, 200, 4000)])
+    values = values.astype(np.float32)
+    write_few_values(tmp_path, values)
+    found = draw.integers(0, 4000, 60_000)
+    names, _ = written(tmp_path / "coded.parquet", len(found), found, values, None, open_few_values(tmp_path))
+    group = pq.read_metadata(tmp_path / "coded.parquet").row_group(0)
+    sizes = [group.column(1 + number).total_compressed_size for number in range(len(names))]
+    assert sizes[0] < 60_000 / 8 + 100
+    assert sizes[1] < 60_000 + 4 * 200 + 100
+    assert 60_000 * 12 / 8 < sizes[2] < 60_000 * 12 / 8 + 4 * 4000 + 100
+
+
+def test_a_user_with_many_rows_keeps_runs_where_they_are_shorter(tmp_path):
+    values = (np.arange(2000) % 200).astype(np.float32)[None]
+    write_few_values(tmp_path, values)
+    found = np.repeat(np.arange(100), 1000)
+    written(tmp_path / "runs", len(found), found, values, None, open_few_values(tmp_path))
+    assert pq.read_metadata(tmp_path / "runs").row_group(0).column(1).total_compressed_size < 2000
+    np.testing.assert_array_equal(pq.read_table(tmp_path / "runs")["f0"].to_numpy(), values[0][found])
+
+
+def test_a_table_without_such_columns_has_none(tmp_path):
+    assert open_few_values(tmp_path) is None
+    write_few_values(tmp_path, np.random.default_rng(1).random((3, 5000)).astype(np.float32))
+    assert open_few_values(tmp_path).counts == {}
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=40), st.integers(1, 7))
+def test_codes_do_not_depend_on_how_many_rows_are_looked_at_at_once(tmp_path_factory, values, batch):
+    found = []
+    for first in (1024, batch):
+        folder = tmp_path_factory.mktemp("few")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("penstock.workloads.recsys.ranking.few_values._FIRST", first)
+            patch.setattr("penstock.workloads.recsys.ranking.few_values._BATCH", batch)
+            write_few_values(folder, np.array([values], np.float32))
+        found.append([path.read_bytes() for path in sorted(folder.iterdir())])
+    assert found[0] == found[1]
 
 
 def test_duckdb_reads_them_too(tmp_path):

@@ -101,3 +101,24 @@ def _read(data, width, count):
             found += [int.from_bytes(data[at : at + size], "little")] * (head >> 1)
         at += size
     return found[:count]
+
+
+@given(st.lists(st.integers(0, 255), max_size=40), st.sampled_from([1, 2, 4, 8]))
+def test_narrow_numbers_are_packed_as_wide_ones_are(numbers, width):
+    """Beside bits that are packed one by one."""
+    small = np.array(numbers, np.uint8) & np.uint8((1 << width) - 1)
+    groups = -(-len(small) // 8)
+    filled = np.append(small, np.zeros(8 * groups - len(small), np.uint8))
+    bits = np.unpackbits(filled[:, None], axis=1, bitorder="little")[:, :width]
+    plain = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    assert as_bits(small, width)[1 if groups < 64 else 2 :] == plain
+    assert as_bits(small.astype(np.int64), width) == as_bits(small, width)
+
+
+@given(st.lists(st.integers(-300, 300), min_size=1, max_size=60), st.sampled_from([np.int32, np.int64]))
+def test_categories_are_numbered_as_any_integers(numbers, kind):
+    values = np.array(numbers, kind)
+    found = Numbered.of_any(values)
+    assert found.different.dtype == kind
+    assert np.array_equal(found.different, np.unique(values))
+    assert np.array_equal(found.different[found.numbers], values)

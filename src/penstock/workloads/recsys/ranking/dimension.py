@@ -13,6 +13,7 @@ import numpy as np
 
 import penstock
 from penstock.errors import BadInput
+from penstock.workloads.recsys.ranking.few_values import FewValues, open_few_values, write_few_values
 from penstock.workloads.recsys.shared.tables import floats_of, is_rounded, keys_of, numbers_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def write_dimension(
         values[features - 1, :count] = 1
         values[features - 1, count] = 0
     values.flush()
+    write_few_values(folder, values)
     numbers = np.concatenate(keys) if keys else np.zeros(0, np.int64)
     twice = _index(folder, numbers, np.flatnonzero(there), count)
     if twice and duplicates == "error":
@@ -110,6 +112,7 @@ class Looked:
     keys: NDArray[Any]
     where: NDArray[np.int64]
     dense: NDArray[np.int64] | None
+    few: FewValues | None
 
     def rows(self, ids: Any) -> NDArray[np.int64]:
         """The row of each id; one past the last for unknown or null ids.
@@ -157,4 +160,5 @@ def open_dimension(folder: Path) -> Looked:
         return np.load(folder / name, mmap_mode="r", allow_pickle=False)
 
     dense = mapped("dense.npy") if (folder / "dense.npy").is_file() else None
-    return Looked(mapped("values.npy"), mapped("keys.npy"), mapped("where.npy"), dense)
+    few = open_few_values(folder)
+    return Looked(mapped("values.npy"), mapped("keys.npy"), mapped("where.npy"), dense, few)

@@ -169,7 +169,7 @@ class Gather:
     def _looked_up(self, table: Any, dimension: Dimension, folder: Path) -> LookedUp:
         looked = open_dimension(folder)
         ids = keys_of(table.column(dimension.by), f"column {dimension.by}", self.rules.file)
-        return LookedUp(dimension.names, looked.values, looked.rows(ids))
+        return LookedUp(dimension.names, looked.values, looked.rows(ids), looked.few)
 
     def _numbers(self, table: Any, name: str) -> NDArray[np.int32]:
         import pyarrow as pa

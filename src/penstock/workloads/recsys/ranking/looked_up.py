@@ -3,7 +3,8 @@
 All features of an item are looked up by one number a row. Parquet can keep such a column as a dictionary (the
 values of the items that come up) and numbers into it, and the numbers are the same for all features: they
 are encoded and compressed once, and written for each. So nothing is gathered, hashed or encoded value by
-value, as a general writer must, and readers see plain columns of float32.
+value, as a general writer must, and readers see plain columns of float32. Columns of few values have shorter
+numbers of their own, see ``few_values``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.proven_writer import ProvenWriter
 from penstock.workloads.recsys.ranking import pages as p
 from penstock.workloads.recsys.ranking import thrift as t
+from penstock.workloads.recsys.ranking.few_values import FewValues
 from penstock.workloads.recsys.ranking.own_columns import add_column
 from penstock.workloads.recsys.ranking.pages import Numbered, RowGroup
 
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC = b"PAR1"
-_AT_ONCE = 1 << 20
-"""Bytes that are written at once: pages and their headers are small, and each call costs."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,31 @@ class LookedUp:
         names: of the columns.
         values: float32 (columns, rows of the table that was looked up); more columns than names are left.
         rows: int64: the row that was found, for each row of the result.
+        few: those of ``values`` that have few values; None where it is not known.
     """
 
     names: Sequence[str]
     values: NDArray[np.float32]
     rows: NDArray[np.int64]
+    few: FewValues | None = None
 
     def write(self, group: RowGroup) -> None:
-        """Write all columns, as dictionaries that share their indices where that pays off."""
+        """Write all columns: with codes of their own, with indices that they share, or plain."""
         values: NDArray[np.float32] = np.asarray(self.values)  # a map is slower by the slice
         found = Numbered.of(self.rows, values.shape[1])
-        page, count = found.page(), len(found.different)
-        if 4 * count + len(page) > p.WORTH * 4 * max(len(self.rows), 1):
-            for name, column in zip(self.names, values, strict=False):
-                group.add(name, p.FLOAT, [group.data(_stored(column, self.rows), p.PLAIN)])
-            return
-        shared = group.data(page, p.DICTIONARY)
-        for name, column in zip(self.names, values, strict=False):
-            own = group.dictionary(_stored(column, found.different), count)
-            group.add(name, p.FLOAT, [own, shared])
+        page, count, rows = found.page(), len(found.different), len(self.rows)
+        shared, size = None, 4 * rows
+        if 4 * count + len(page) <= p.WORTH * 4 * max(rows, 1):
+            shared, size = group.data(page, p.DICTIONARY), 4 * count + len(page)
+        for number, (name, column) in enumerate(zip(self.names, values, strict=False)):
+            coded = None if self.few is None else self.few.size(number, rows)
+            if self.few is not None and coded is not None and coded < size:
+                pages = self.few.pages(group, number, self.rows)
+            elif shared is not None:
+                pages = [group.dictionary(_stored(column, found.different), count), shared]
+            else:
+                pages = [group.data(_stored(column, self.rows), p.PLAIN)]
+            group.add(name, p.FLOAT, pages)
 
 
 def _stored(column: NDArray[np.float32], rows: NDArray[np.int64]) -> bytes:
@@ -65,8 +72,8 @@ def _stored(column: NDArray[np.float32], rows: NDArray[np.int64]) -> bytes:
 
 def write_part(
     path: Path, own: pa.Table, looked_up: Sequence[LookedUp], schema: pa.Schema, how: Mapping[str, Any]
-) -> None:
-    """Write one row group.
+) -> tuple[int, str]:
+    """Write one row group; returns the file's size and digest.
 
     Args:
         path: of the file.
@@ -75,7 +82,7 @@ def write_part(
         schema: of the file; columns that were looked up are float32 and never null.
         how: options as those of pyarrow's writer for ``own``, with ``compression``.
     """
-    with open(path, "wb", buffering=_AT_ONCE) as file:
+    with ProvenWriter(path) as file:
         file.write(_MAGIC)
         group = RowGroup(file, len(_MAGIC), own.num_rows, how["compression"])
         others = [
@@ -87,10 +94,11 @@ def write_part(
         for each in looked_up:
             each.write(group)
         footer = _footer(schema, group)
-        file.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)
+        file.write(footer, len(footer).to_bytes(4, "little"), _MAGIC)
+        return file.proof()
 
 
-def _add_by_pyarrow(group: RowGroup, file: BinaryIO, own: pa.Table, how: Mapping[str, Any]) -> None:
+def _add_by_pyarrow(group: RowGroup, file: ProvenWriter, own: pa.Table, how: Mapping[str, Any]) -> None:
     """Write columns of any type, as pyarrow does."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -46,8 +46,9 @@ def add_column(group: RowGroup, field: pa.Field, column: Any, how: Mapping[str, 
     coded = field.name in (how.get("use_dictionary") or ()) and some
     wanted = field.name in (how.get("write_statistics") or ())
     if kind == p.BYTE_ARRAY:
-        statistics = _text_statistics(values, nulls) if wanted else b""
-        group.add(field.name, kind, _text_pages(group, values, before, coded), statistics)
+        starts = starts_of(values)  # each text that comes up is the first of a run
+        statistics = _text_statistics(values.take(starts), nulls) if wanted else b""
+        group.add(field.name, kind, _text_pages(group, values, starts, before, coded), statistics)
         return True
     numbers = values.to_numpy(zero_copy_only=False)
     statistics = _number_statistics(numbers, nulls) if wanted else b""
@@ -81,9 +82,10 @@ def _number_pages(
     return [group.data(before + _stored(numbers), p.PLAIN)]
 
 
-def _text_pages(group: RowGroup, values: Any, before: bytes, coded: bool) -> list[p.Page]:
+def _text_pages(
+    group: RowGroup, values: Any, starts: NDArray[np.int64], before: bytes, coded: bool
+) -> list[p.Page]:
     if coded:
-        starts = starts_of(values)
         found = values.take(starts).dictionary_encode()
         numbers = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         runs = np.diff(np.append(starts, len(values)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from penstock.workloads.recsys.ranking import thrift as t
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from penstock.proven_writer import ProvenWriter
 
 INT32, INT64, FLOAT, BYTE_ARRAY = 1, 2, 4, 6
 """Types of values."""
@@ -56,10 +58,22 @@ class Numbered:
         if not len(values):
             return cls(values, np.zeros(0, np.int64))
         low, high = values.min(), int(values.max())
+        if high - int(low) < 1 << 8:
+            return cls._of_few((values - low).astype(np.uint8), low)
         if high - int(low) >= 1 << 62:  # their differences would not fit
             return cls(*np.unique(values, return_inverse=True))
         found = cls.of((values - low).astype(np.int64, copy=False), high - int(low) + 1)
         return cls(found.different.astype(values.dtype) + low, found.numbers)
+
+    @classmethod
+    def _of_few(cls, offsets: NDArray[np.uint8], low: np.integer[Any]) -> Numbered:
+        """From integers as their distance from the least of them: categories."""
+        different = np.flatnonzero(np.bincount(offsets))
+        if different[-1] >= len(different):  # there are gaps
+            number = np.zeros(1 << 8, np.uint8)
+            number[different] = np.arange(len(different))
+            offsets = np.take(number, offsets)
+        return cls(different.astype(low.dtype) + low, offsets)
 
     def page(self) -> bytes:
         """The indices as a data page: the bit width, then run-length or bit-packed runs."""
@@ -99,6 +113,8 @@ def as_runs(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
 
 def as_bits(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
     """One bit-packed run, lowest bit first, padded to groups of eight numbers."""
+    if width in (1, 2, 4, 8):
+        return as_few_bits(numbers.astype(np.uint8, copy=False), width)
     groups = (len(numbers) + 7) // 8
     filled = np.zeros(groups * 8, np.uint64)
     filled[: len(numbers)] = numbers
@@ -118,6 +134,25 @@ def as_bits(numbers: NDArray[np.integer[Any]], width: int) -> bytes:
         out[:, 0] |= words[:, 1] << np.uint64(4 * width)
         out[:, 1] = words[:, 1] >> np.uint64(64 - 4 * width)
     return head + out.view(np.uint8)[:, : 2 * width][:, :width].tobytes()
+
+
+def as_few_bits(numbers: NDArray[np.uint8], width: int) -> bytes:
+    """The same for numbers of 1, 2, 4 or 8 bits, none of which crosses a byte."""
+    groups = (len(numbers) + 7) // 8
+    head = t.varint(groups << 1 | 1)
+    if len(numbers) < groups * 8:
+        numbers = np.append(numbers, np.zeros(groups * 8 - len(numbers), np.uint8))
+    if width == 8:
+        return head + numbers.tobytes()
+    if width == 1:
+        return head + np.packbits(numbers, bitorder="little").tobytes()
+    # Two or four numbers are one word, and end in its lowest byte.
+    words = np.ascontiguousarray(numbers).view("<u2" if width == 4 else "<u4")
+    packed = words | words >> (8 - width)
+    if width == 2:
+        packed |= packed >> 12
+    body: bytes = packed.astype(np.uint8).tobytes()
+    return head + body
 
 
 def levels(there: NDArray[np.bool_] | None, rows: int) -> bytes:
@@ -158,25 +193,27 @@ class Page:
         header, data: its bytes.
         size: bytes of it before they were compressed, the header included.
         encoding: of its values.
+        codec: how it is compressed; one for all pages of a column.
     """
 
     header: bytes
     data: bytes
     size: int
     encoding: int
+    codec: int
 
 
 class RowGroup:
     """Writes the column chunks of one row group, in any order.
 
     Args:
-        file: open for writing.
+        file: to be written to.
         at: bytes that are in it.
         rows: of the group.
         compression: ``"lz4"``, ``"zstd"`` or None.
     """
 
-    def __init__(self, file: BinaryIO, at: int, rows: int, compression: str | None) -> None:
+    def __init__(self, file: ProvenWriter, at: int, rows: int, compression: str | None) -> None:
         self._file = file
         self.at = at
         self.rows = rows
@@ -184,23 +221,26 @@ class RowGroup:
         self._size = 0
         self._chunks: dict[str, bytes] = {}
 
-    def data(self, body: bytes, encoding: int) -> Page:
-        """Write a page with the values of all rows."""
+    def data(self, body: bytes, encoding: int, *, compressed: bool = True) -> Page:
+        """A page with the values of all rows."""
         header = t.number(1, t.I32, self.rows) + t.number(1, t.I32, encoding) + _LEVELS
-        return self._page(_DATA_PAGE, 5, header, body, encoding)
+        return self._page(_DATA_PAGE, 5, header, body, encoding, compressed)
 
-    def dictionary(self, body: bytes, count: int) -> Page:
-        """Write a page with the distinct values."""
+    def dictionary(self, body: bytes, count: int, *, compressed: bool = True) -> Page:
+        """A page with the distinct values."""
         header = t.number(1, t.I32, count) + t.number(1, t.I32, PLAIN)
-        return self._page(_DICTIONARY_PAGE, 7, header, body, PLAIN)
+        return self._page(_DICTIONARY_PAGE, 7, header, body, PLAIN, compressed)
 
-    def _page(self, kind: int, field: int, fields: bytes, body: bytes, encoding: int) -> Page:
+    def _page(
+        self, kind: int, field: int, fields: bytes, body: bytes, encoding: int, compressed: bool
+    ) -> Page:
         import pyarrow as pa
 
-        data = pa.compress(body, codec=self._name, asbytes=True) if self._name else body
+        codec, name = (self._codec, self._name) if compressed else _CODECS[None]
+        data = pa.compress(body, codec=name, asbytes=True) if name else body
         sizes = t.number(1, t.I32, len(body)) + t.number(1, t.I32, len(data))
         header = t.number(1, t.I32, kind) + sizes + t.begin(field - 3) + fields + t.END + t.END
-        return Page(header, data, len(header) + len(body), encoding)
+        return Page(header, data, len(header) + len(body), encoding, codec)
 
     def add(self, name: str, kind: int, pages: Sequence[Page], statistics: bytes = b"") -> None:
         """Write a column: a dictionary page, if there is one, and a data page.
@@ -212,12 +252,11 @@ class RowGroup:
             statistics: of :func:`statistics`.
         """
         for page in pages:
-            self._file.write(page.header)
-            self._file.write(page.data)
+            self._file.write(page.header, page.data)
         sizes = [len(page.header) + len(page.data) for page in pages]
         whole, used = sum(page.size for page in pages), sum(sizes)
         first, self.at = self.at, self.at + used
-        meta = _begun(name, kind, self._codec, pages[-1].encoding)
+        meta = _begun(name, kind, pages[-1].codec, pages[-1].encoding)
         meta += t.number(1, t.I64, self.rows) + t.number(1, t.I64, whole) + t.number(1, t.I64, used)
         meta += t.number(2, t.I64, self.at - sizes[-1])
         if len(pages) > 1:

@@ -68,8 +68,8 @@ class RankingTable:
             rows, about = result
             if rows.own.num_rows:
                 with penstock.atomic(table) as draft:
-                    write_part(draft, rows.own, rows.looked_up, self.schema, self._how(rows.own))
-                parts.append(Part(table.name, *proof(table)))
+                    proven = write_part(draft, rows.own, rows.looked_up, self.schema, self._how(rows.own))
+                parts.append(Part(table.name, *proven))
             with penstock.atomic(path) as draft, open(draft, "wb") as file:
                 np.savez(file, **about)
             parts.append(Part(path.name, *proof(path)))
