@@ -239,7 +239,7 @@ def test_labels_of_another_code_are_refused_and_not_taken_for_blanks(tmp_path, c
     """A blank is an absent finding by default: all targets would be 0, and nothing would say so."""
     plain = ["1.0"] * 14
     table = labels_table(tmp_path / "c.csv.gz", plain, [*plain[:13], code], [code, *plain[:12], code])
-    with pytest.raises(BadInput, match=r"Atelectasis in 1 rows, Support Devices in 2 rows") as caught:
+    with pytest.raises(BadInput, match=r"Atelectasis in 1 row, Support Devices in 2 rows") as caught:
         labels.read_labels(table, np.array([50000001]))
     assert "c.csv.gz" in str(caught.value)
     if code.isalpha():
@@ -299,7 +299,7 @@ def test_whom_the_official_table_does_not_name():
 
 
 def test_an_official_table_that_tears_people_apart_is_refused():
-    with pytest.raises(BadInput, match="1 people in two splits"):
+    with pytest.raises(BadInput, match="1 person in two splits"):
         splits.official_people([(1, 1, "train"), (1, 2, "test"), (2, 3, "validate")])
     with pytest.raises(BadInput, match="another word"):
         splits.official_people([(1, 1, "holdout")])

@@ -58,7 +58,7 @@ def test_vectors_are_planned_though_there_is_nothing_to_count(tmp_path):
     np.lib.format.open_memmap(tmp_path / "v.npy", "w+", np.float32, shape).flush()
     told = planned("similar", "--matrix", str(tmp_path / "v.npy"))
     assert "32.00 TFLOP" in told
-    assert "at most 100,000,000 neighbours are written, and never held" in told
+    assert "written and never held: at most 100,000,000 neighbours" in told
     (plan,) = Similar().plan("1GiB", matrix=[str(tmp_path / "v.npy")])
     assert plan.projected < 300 << 20
     values = json.loads(planned("similar", "--matrix", str(tmp_path / "v.npy"), "--json"))["plans"]

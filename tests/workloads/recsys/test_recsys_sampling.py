@@ -328,7 +328,7 @@ def test_duplicate_keys_multiply_no_rows_and_can_be_an_error(tmp_path, tables, c
     assert table.num_rows == pq.read_metadata(tables["samples"]).num_rows
     prices = table.column("price").to_numpy()[table.column("dataset_id").to_numpy() == 1]
     assert set(prices) == {5.0}
-    assert "--items has 1 rows of keys that were there before" in capsys.readouterr().err
+    assert "--items has 1 row with a key that was there before" in capsys.readouterr().err
     with pytest.raises(PenstockError, match=r"holds 1 keys more than once.*--duplicates"):
         bad(tmp_path, tables, items=twice, duplicates="error")
 

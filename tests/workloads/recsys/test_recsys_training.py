@@ -510,10 +510,7 @@ def test_features_that_say_nothing_are_named(tmp_path, capsys):
     table = edit(make(tmp_path / "table"), change)
     told = train(tmp_path / "run", table, trees=2)
     assert told["unused"] == ["f001", "f002"]
-    assert (
-        "2 features have one value, or none, in all rows, and are not used: f001, f002"
-        in capsys.readouterr().err
-    )
+    assert "not used, for one value or none in all rows: 2 features, f001, f002" in capsys.readouterr().err
     importance = pq.read_table(tmp_path / "run/importance.parquet").to_pylist()
     assert {row["feature"] for row in importance if row["unused"]} == {"f001", "f002"}
 

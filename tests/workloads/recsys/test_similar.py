@@ -265,9 +265,9 @@ def test_the_first_row_of_an_id_counts(tmp_path, capsys):
     table = run_similar(tmp_path / "run", items=path, vectors="image*")
     assert scores_of(table) == {(1, 3): pytest.approx(0.5**0.5), (3, 1): pytest.approx(0.5**0.5)}
     said = capsys.readouterr().err
-    assert "2 of 5 rows have no id" in said
-    assert "1 of 5 rows have an id that an earlier row has" in said
-    with pytest.raises(BadInput, match="1 of 5 rows have an id that an earlier row has"):
+    assert "2 of 5 rows, without an id" in said
+    assert "1 of 5 rows, with the id of an earlier row" in said
+    with pytest.raises(BadInput, match="1 of 5 rows repeat the id of an earlier one"):
         run_similar(tmp_path / "other", items=path, vectors="image*", duplicates="error")
 
 

@@ -157,7 +157,7 @@ def test_gaps_of_two_contigs_are_no_neighbours(tmp_path):
     assert gaps([2000]) == gaps(())
     assert gaps([25, 1075, 900]) == [0] * 8
     assert gaps([9, 1991]) == gaps(())
-    with pytest.raises(BadInput, match="has 2 contigs of 1150 bases together, and the last position"):
+    with pytest.raises(BadInput, match="has 2 contigs of 1,150 bases together, and the last position"):
         gaps([50, 1100])
 
 

@@ -255,8 +255,8 @@ def empty(path, header, voxels):
 
 BAD = [
     ("A", expert_with_more_planes, r"shape is \(16, 18, 16\)"),
-    ("A", nan_voxel, r"voxel \(3, 4, 5\): 1 voxels .* nan"),
-    ("HR", infinite_voxel, r"voxel \(3, 4, 5\): 1 voxels .* inf"),
+    ("A", nan_voxel, r"voxel \(3, 4, 5\): 1 voxel .* nan"),
+    ("HR", infinite_voxel, r"voxel \(3, 4, 5\): 1 voxel .* inf"),
     ("B", too_large, r"voxel \(1, 2, 3\): 2 voxels .* inf"),
     ("A", flipped, r"affine puts a corner 15\.000 mm"),
     ("A", four_dimensions, r"shape is \(16, 18, 14, 2\); one 3D volume"),

@@ -458,7 +458,7 @@ def test_scans_of_a_person_are_in_one_fold(tmp_path, capsys):
     with pytest.raises(UsageError, match="4 folds of 3 people"):
         manifest.split(SCANS, 4, 1, people)
     options.warn_of_people(2, *next(fold for fold in apart if manifest.shared_people(*fold)))
-    assert "people seem to be learnt from and tested" in capsys.readouterr().err
+    assert "learnt from and tested seems to be" in capsys.readouterr().err
 
 
 def test_names_that_are_no_visits_are_people_of_their_own():

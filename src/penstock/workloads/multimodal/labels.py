@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from penstock.errors import BadInput, UsageError
+from penstock.plurals import plural
 from penstock.workloads.multimodal import csvs
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_labels(path: Path, study: NDArray[np.int64]) -> NDArray[np.int8]:
             plain = np.isin(numbers, (-1.0, 0.0, 1.0))
             odd[name] += _filled(batch.column(name), ~plain)
             values[at[rows], column] = np.where(plain, numbers, BLANK).astype(np.int8)[rows]
-    if named := [f"{name} in {count:,} rows" for name, count in odd.items() if count]:
+    if named := [f"{name} in {plural(count, 'row')}" for name, count in odd.items() if count]:
         raise BadInput(
             f"holds labels that are neither 1, 0 or -1 nor blank: {', '.join(named)}; other codes are to be "
             "written as these first",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from penstock.errors import BadInput, UsageError
+from penstock.plurals import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +119,8 @@ def official_people(
             studies.append(subject << _ID_BITS | study)
     if torn:
         raise BadInput(
-            f"the table of the official split has {len(torn)} people in two splits: use --split quota",
+            f"the table of the official split has {plural(len(torn), 'person', 'people')} in two splits: use "
+            "--split quota",
             quotes_nothing=True,
         )
     return people, np.unique(np.frombuffer(studies, np.int64))

@@ -15,6 +15,7 @@ import numpy as np
 
 from penstock import files
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.workloads.snv.reading.arrays import Array, open_arrays, small
 from penstock.workloads.snv.reading.chunked import STATISTICS
 from penstock.workloads.snv.reading.rows import Rows, open_rows
@@ -226,7 +227,10 @@ def open_table(path: str, coverage: str) -> Table:
 
 def _integers(array: Array, axes: Sequence[str]) -> Array:
     if len(array.shape) != len(axes):
-        raise BadInput(f"has {len(array.shape)} axes; ({', '.join(axes)}) were expected", file=array.label)
+        raise BadInput(
+            f"has {plural(len(array.shape), 'axis', 'axes')}; ({', '.join(axes)}) were expected",
+            file=array.label,
+        )
     if np.dtype(array.dtype).kind not in "iu":
         raise BadInput(f"holds {np.dtype(array.dtype)}; whole numbers were expected", file=array.label)
     return array

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.workloads.snv import bits as b
 from penstock.workloads.snv.reading.arrays import Array
 
@@ -109,8 +110,8 @@ def _ends(contigs: Sequence[int], p: Array) -> NDArray[np.int64]:
     last = int(p.map()[-1]) if p.shape[0] else 0
     if len(ends) and last > ends[-1]:
         raise BadInput(
-            f"has {len(ends)} contigs of {ends[-1]} bases together, and the last position of the table is "
-            f"{last}: are they of another genome?",
+            f"has {plural(len(ends), 'contig')} of {plural(int(ends[-1]), 'base')} together, and the last "
+            f"position of the table is {last}: are they of another genome?",
             file="--contigs",
         )
     return ends

@@ -17,6 +17,7 @@ from typing import Any
 
 from penstock.errors import BadInput, UsageError
 from penstock.files import is_file, is_folder
+from penstock.plurals import plural
 from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.volumes import compare_grids
 
@@ -178,8 +179,8 @@ def split(
     people = sorted(of_person)
     count = len(people)
     if not 1 <= folds <= count:
-        whom = "people" if groups else "complete patients"
-        raise UsageError(f"{folds} folds of {count} {whom}: each fold needs at least one")
+        whom = ("person", "people") if groups else ("complete patient",)
+        raise UsageError(f"{plural(folds, 'fold')} of {plural(count, *whom)}: each fold needs at least one")
     random.Random(seed).shuffle(people)
     made, start = [], 0
     for fold in range(folds):
@@ -220,7 +221,7 @@ def groups_of(patients: Sequence[str], group: str | None) -> dict[str, str] | No
         people = {pid: match[1 if pattern.groups else 0] for pid, match in found.items() if match is not None}
     if strangers := [pid for pid in patients if not people.get(pid)]:
         raise BadInput(
-            f"says of {len(strangers)} of {len(patients)} scans not whose they are, {strangers[0]} "
+            f"says of {len(strangers)} of {plural(len(patients), 'scan')} not whose they are, {strangers[0]} "
             f"among them",
             file=f"--group {group}",
         )

@@ -10,6 +10,7 @@ import click
 
 from penstock import foreign
 from penstock.errors import MissingExtra, UsageError
+from penstock.plurals import plural
 
 _SWEPT = ("lambda_edge", "lambda_grad", "ridge", "tau")
 UPSTREAM: dict[str, Any] = {
@@ -144,9 +145,9 @@ def warn_of_people(fold: int, train: Iterable[str], test: Iterable[str]) -> None
 
     if shared := shared_people(train, test):
         foreign.warn(
-            f"fold {fold}: {len(shared)} people seem to be learnt from and tested, by the names of "
-            f"their scans ({foreign.line(', '.join(shared[:3]))} ...): the error will look smaller than "
-            f"it is. superres-manifest --group keeps people together",
+            f"fold {fold}: learnt from and tested seems to be {plural(len(shared), 'person', 'people')}, by "
+            f"the names of scans ({foreign.line(', '.join(shared[:3]))} ...): the error will look smaller "
+            f"than it is. superres-manifest --group keeps people together",
         )
 
 
@@ -162,7 +163,7 @@ def warn_of_places(shape: tuple[int, int, int], affines: Sequence[tuple[Any, int
     apart = [(corners_apart(shape, each, affines[0][0]), n) for each, n in affines[1:]]
     if others := sum(n for far, n in apart if far > SAME_HEAD):
         foreign.warn(
-            f"--same-grid index: {others} of {sum(n for _, n in affines)} patients lie up to "
+            f"--same-grid index: of {plural(sum(n for _, n in affines), 'patient')} {others} lie up to "
             f"{max(far for far, _ in apart):.3g} mm from where the others do, by their affines: a region is "
             "then not one place of a head",
         )

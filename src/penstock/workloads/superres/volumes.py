@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.workloads.superres.headers import (
     Header,
     header_like,
@@ -151,7 +152,7 @@ class Planes:
     def _not_finite(self, plane: NDArray[np.float32], finite: NDArray[np.bool_]) -> BadInput:
         j, i = (int(at[0]) for at in np.nonzero(~finite))
         return BadInput(
-            f"{int((~finite).sum())} voxels of plane {self._next} are not finite, the first is "
+            f"{plural(int((~finite).sum()), 'voxel')} of plane {self._next} not finite, the first is "
             f"{plane[j, i]}; where these are the background, say --nan background",
             file=self.path,
             place=f"voxel ({i}, {j}, {self._next})",

@@ -23,10 +23,10 @@ import click
 import penstock
 from penstock import foreign
 from penstock.budget import MiB
+from penstock.plurals import plural
 from penstock.workload_options import read_options
 from penstock.workloads.recsys import environment
 from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
-from penstock.workloads.recsys.shared.words import plural
 
 _ROWS = 1 << 18
 """Rows of a file of the first stage."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock.plurals import plural
 from penstock.workloads.recsys.ranking.given import Asked
 from penstock.workloads.recsys.ranking.given_tables import Tables
 from penstock.workloads.recsys.ranking.queries import PASS
@@ -35,7 +36,7 @@ def _stages(asked: Asked, tables: Tables) -> Iterator[Stage]:
         count = len(tables.looked_up[each.name])
         yield Stage(
             f"ranking-{each.name.replace('_', '-')}", SHORT + _KEY * count,
-            f"{count:,} keys; {len(each.names)} features are written to a file that is mapped",
+            f"{plural(count, 'key')}; {plural(len(each.names), 'feature')} in a file that is mapped",
         )  # fmt: skip
     if asked.max_samples and asked.sample_by != "request":
         most = rows if isinstance(asked.max_samples, str) else min(asked.max_samples, rows)
@@ -45,12 +46,12 @@ def _stages(asked: Asked, tables: Tables) -> Iterator[Stage]:
         yield Stage("ranking-sort", SHORT + LEAST, "DuckDB sorts on disk, with what memory there is")
     requests = min(rows, PASS)
     yield Stage(
-        "ranking-queries", SHORT + 24 * requests, f"{requests:,} requests at most are compared at once"
+        "ranking-queries", SHORT + 24 * requests, f"at most {plural(requests, 'request')} compared at once"
     )
     span = min(tables.rows_of_span(), rows)
     cells = len(tables.columns.needed()) + len(tables.columns.categorical)
     yield Stage(
         "table", SHORT + span * _CELL * cells,
-        f"{span:,} rows at a time; features are looked up in mapped files",
+        f"{plural(span, 'row')} at a time; features are looked up in mapped files",
     )  # fmt: skip
     yield Stage("ranking-meta", SHORT + 64 * min(rows, 1 << 20), "rows of each item, added up")

@@ -14,6 +14,7 @@ import numpy as np
 import penstock
 from penstock import foreign
 from penstock.budget import format_size
+from penstock.plurals import plural
 from penstock.workloads.recsys.ranking import columns as c
 from penstock.workloads.recsys.ranking.clicks import Attribution, time_column, write_clicks
 from penstock.workloads.recsys.ranking.dimension import write_dimension
@@ -89,7 +90,7 @@ class Stages:
             ),
         )  # fmt: skip
         if table.missing:
-            foreign.warn(f"{len(table.missing)} spans of the samples were set aside")
+            foreign.warn(f"set aside: {plural(len(table.missing), 'span')} of the samples")
         order = "samples" if stage is None else "request"
         metadata = self._meta(
             counts, texts, looked, seed, queries.facts["queries"], order, len(table.missing)
@@ -205,7 +206,7 @@ class Stages:
         )  # fmt: skip
         if twice := stored.facts["duplicates"]:
             foreign.warn(
-                f"{dimension.option} has {twice:,} rows of keys that were there before: the first "
+                f"{dimension.option} has {plural(twice, 'row')} with a key that was there before: the first "
                 "row of each counts",
             )
         return stored

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from penstock.plurals import plural
 from penstock.workloads.recsys.ranking import columns as c
-from penstock.workloads.recsys.shared.words import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +80,8 @@ def meta_of(
 def tables_told(tables: Mapping[str, ParquetRows]) -> dict[str, str]:
     """The size of each table."""
     return {
-        name: f"{len(rows):,} rows of {len(rows.schema.names):,} columns" for name, rows in tables.items()
+        name: f"{plural(len(rows), 'row')} of {plural(len(rows.schema.names), 'column')}"
+        for name, rows in tables.items()
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from penstock import foreign
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.workloads.recsys.readers.table import RankingTable, RowGroup, open_table
 
 if TYPE_CHECKING:
@@ -140,8 +141,9 @@ class TrainingRows:
         if len(long):
             number = int(long[0])
             raise BadInput(
-                f"query {foreign.line(self.request_of(number))} has {int(self.table.sizes[number]):,} rows, "
-                f"and LightGBM takes {MOST_ROWS_OF_A_QUERY:,} of one query"
+                f"query {foreign.line(self.request_of(number))} has "
+                f"{plural(int(self.table.sizes[number]), 'row')}, and LightGBM takes "
+                f"{MOST_ROWS_OF_A_QUERY:,} of one query"
                 + (f"; {len(long) - 1:,} more are as long" if len(long) > 1 else "")
                 + ". Leave such requests out of the samples, or split them by page, and make the table anew",
                 file=self.table.folder / "groups.npy",

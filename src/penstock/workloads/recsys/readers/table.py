@@ -18,6 +18,7 @@ import numpy as np
 
 from penstock import foreign
 from penstock.errors import BadInput
+from penstock.plurals import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -286,8 +287,8 @@ def _check_sizes(table: RankingTable) -> None:
     ):
         if count != table.rows:
             raise BadInput(
-                f"is of {count:,} rows, and the parts of the table have {table.rows:,}: they do not belong "
-                "together. Make the table anew with penstock run ranking",
+                f"is of {plural(count, 'row')}, and the parts of the table have {table.rows:,}: they do not "
+                "belong together. Make the table anew with penstock run ranking",
                 file=table.folder / name,
             )
     if int(table.sizes.min()) < 1:

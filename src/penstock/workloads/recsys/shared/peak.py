@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from penstock.budget import GiB, MiB, format_size
 from penstock.errors import BadInput, UsageError
+from penstock.plurals import plural
 from penstock.workloads.recsys.shared.later import Reckoned
 
 BASE = 115 * MiB
@@ -130,8 +131,8 @@ def limit(max_samples: int | str, memory: int, like: Training) -> int | None:
         needed = format_size(replace(like, rows=1).peak)
         raise BadInput(
             f"--max-samples auto: no row fits into {format_size(memory)} for one worker, since one takes "
-            f"{needed} with row groups of {like.row_group:,} rows of {like.features:,} features: raise the "
-            "budget, or lower --bin-sample"
+            f"{needed} with row groups of {plural(like.row_group, 'row')} of "
+            f"{plural(like.features, 'feature')}: raise the budget, or lower --bin-sample"
         )
     return found
 

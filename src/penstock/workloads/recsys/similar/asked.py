@@ -12,6 +12,7 @@ import click
 
 from penstock import foreign
 from penstock.errors import BadInput, MissingExtra, UsageError
+from penstock.plurals import plural
 from penstock.workloads.recsys import environment
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class Asked:
             else:
                 raise UsageError(f"--matrix {path}: one .npz, one .npy, or one of each was expected")
         if len(set(rows.values())) > 1:
-            sizes = " and ".join(f"{foreign.line(path)} has {count:,} rows" for path, count in rows.items())
+            sizes = " and ".join(
+                f"{foreign.line(path)} has {plural(count, 'row')}" for path, count in rows.items()
+            )
             raise BadInput(f"{sizes}: both have a row for each item")
         if self.text:
             raise UsageError("--text names columns of --items; a matrix has none")

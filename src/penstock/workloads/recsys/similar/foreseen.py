@@ -7,6 +7,7 @@ from typing import Any
 
 import penstock
 from penstock.budget import MiB, format_size
+from penstock.plurals import plural
 from penstock.workloads.recsys.shared.later import SHORT, LaterPlan, Stage
 from penstock.workloads.recsys.similar.asked import Asked
 from penstock.workloads.recsys.similar.matrices import open_dense, sparse_shape
@@ -42,16 +43,20 @@ def _shape(asked: Asked) -> tuple[int, int]:
 
 def _stages(asked: Asked, items: int, width: int, terms: int) -> Iterator[Stage]:
     if asked.items is not None:
-        yield Stage("similar-order", SHORT + 48 * items, f"{items:,} ids are sorted")
+        yield Stage("similar-order", SHORT + 48 * items, f"{plural(items, 'id')}, sorted")
     if terms:
-        yield Stage("similar-weights", SHORT + 400 * terms, f"{terms:,} terms, and the texts of a batch")
+        yield Stage(
+            "similar-weights", SHORT + 400 * terms, f"{plural(terms, 'term')}, and the texts of a batch"
+        )
     if width:
         yield Stage("similar-vectors", SHORT + 8192 * 24 * width, "8,192 vectors at a time")
     most = max(min(asked.top_k, items - 1), 1)
     sample = min(_SAMPLE, items)
     candidates = _QUERIES * 16 * (4 * most + 256)
     takes = _COMPILED + 4 * _QUERIES * sample + candidates + 4 * sample * width + items + 24 * terms
-    yield Stage("similar-blocks", takes, f"{_QUERIES} items at a time, with {most:,} neighbours of each")
+    yield Stage(
+        "similar-blocks", takes, f"{_QUERIES} items at a time, with {plural(most, 'neighbour')} of each"
+    )
     yield Stage("similar-neighbors", SHORT + 40 * _QUERIES * most + 32 * items, "the table, block by block")
 
 
@@ -60,4 +65,4 @@ def _notes(asked: Asked, items: int, width: int) -> Iterator[str]:
     if width:
         mapped, compared = format_size(items * width * 8), 2 * items * items * width / 1e12
         yield f"vectors: {mapped} in mapped files; {compared:,.2f} TFLOP to compare all with all"
-    yield f"at most {items * most:,} neighbours are written, and never held"
+    yield f"written and never held: at most {plural(items * most, 'neighbour')}"

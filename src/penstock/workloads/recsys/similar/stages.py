@@ -10,7 +10,7 @@ import click
 import penstock
 from penstock import foreign
 from penstock.errors import BadInput
-from penstock.workloads.recsys.shared.words import plural
+from penstock.plurals import plural
 from penstock.workloads.recsys.similar.asked import Asked
 
 if TYPE_CHECKING:
@@ -77,16 +77,16 @@ class Stages:
         place = f"column {asked.key}"
         if facts["duplicates"] and asked.duplicates == "error":
             raise BadInput(
-                f"{facts['duplicates']:,} of {facts['rows']:,} rows have an id that an earlier row has: "
+                f"{facts['duplicates']:,} of {plural(facts['rows'], 'row')} repeat the id of an earlier one: "
                 "--duplicates first takes the first of each",
                 file=asked.items, place=place,
             )  # fmt: skip
         for number, what in (
-            (facts["without_id"], "have no id"),
-            (facts["duplicates"], "have an id that an earlier row has"),
+            (facts["without_id"], "without an id"),
+            (facts["duplicates"], "with the id of an earlier row"),
         ):
             if number:
-                _warn(f"{number:,} of {facts['rows']:,} rows {what}, and are left out")
+                _warn(f"left out: {number:,} of {plural(facts['rows'], 'row')}, {what}")
         return ordered
 
     def _table_seen(self, columns: Sequence[str]) -> dict[str, str]:

@@ -14,9 +14,9 @@ import penstock
 from penstock import foreign
 from penstock.budget import format_size
 from penstock.errors import CannotFit, UsageError
+from penstock.plurals import plural
 from penstock.workloads.recsys.readers.table import RankingTable, open_table
 from penstock.workloads.recsys.shared.peak import Training, what_fits
-from penstock.workloads.recsys.shared.words import plural
 from penstock.workloads.recsys.training.growing import Growing, grow_trees, make_bins, merge_blocks
 from penstock.workloads.recsys.training.results import draw_curve, write_importance
 from penstock.workloads.recsys.training.sampling import choose_rows
@@ -156,7 +156,7 @@ class Stages:
         sample = self._sample.facts
         if sample["most"] is not None:
             click.echo(
-                f"learning from {sample['rows']:,} of {sample['of_rows']:,} rows (--max-samples "
+                f"learning from {sample['rows']:,} of {plural(sample['of_rows'], 'row')} (--max-samples "
                 f"{asked.max_samples})", err=True,
             )  # fmt: skip
 
@@ -169,8 +169,8 @@ class Stages:
         budget = self._run.try_out(trial).budget
         if planned.needed > budget:
             raise CannotFit(
-                f"training on {planned.rows:,} rows of {planned.features} features is planned to take "
-                f"{format_size(planned.peak)} (bins {format_size(planned.bins_peak)}, trees "
+                f"training on {plural(planned.rows, 'row')} of {plural(planned.features, 'feature')} is "
+                f"planned to take {format_size(planned.peak)} (bins {format_size(planned.bins_peak)}, trees "
                 f"{format_size(planned.trees_peak)}, test {format_size(planned.test_peak)}), and with "
                 f"what is kept free a budget of {format_size(planned.needed)}; it is {format_size(budget)}: "
                 f"{what_fits(budget, planned)}",
@@ -290,13 +290,13 @@ class Stages:
             self._run.publish(drawn, "curve.png")
         if model.trees < asked.trees:
             click.echo(
-                f"training ended with {model.trees:,} of {asked.trees:,} trees: no split of {model.rows:,} "
-                "rows gains anything any more", err=True,
+                f"training ended with {model.trees:,} of {plural(asked.trees, 'tree')}: no split of "
+                f"{plural(model.rows, 'row')} gains anything any more", err=True,
             )  # fmt: skip
         if model.unused:
             names = ", ".join(model.unused[:5]) + (" ..." if len(model.unused) > 5 else "")
             click.echo(
-                f"{len(model.unused)} features have one value, or none, in all rows, and are not used: "
+                f"not used, for one value or none in all rows: {plural(len(model.unused), 'feature')}, "
                 f"{foreign.line(names)}", err=True,
             )  # fmt: skip
         self._write("metrics.json", {
