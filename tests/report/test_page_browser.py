@@ -32,8 +32,8 @@ def browser():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", RUNS)
-def test_the_page_opens_from_a_file(name, scheme, browser, tmp_path):
-    path = write_page(tmp_path, RUNS[name]())
+def test_the_page_opens_from_a_file(name, scheme, browser, drawn):
+    path = drawn(name)
     page = browser.new_page(color_scheme=scheme, viewport={"width": 1240, "height": 900})
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
@@ -62,8 +62,8 @@ def test_the_page_opens_from_a_file(name, scheme, browser, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stages", "on_nodes", "resumed"])
-def test_the_page_fits_a_narrow_screen(name, browser, tmp_path):
-    path = write_page(tmp_path, RUNS[name]())
+def test_the_page_fits_a_narrow_screen(name, browser, drawn):
+    path = drawn(name)
     page = browser.new_page(viewport={"width": 400, "height": 800})
     page.goto(path.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

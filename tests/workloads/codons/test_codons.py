@@ -372,6 +372,7 @@ def test_what_is_no_nucleotide_fasta_is_refused(tmp_path, name):
     assert not (tmp_path / "run" / "codons.parquet").exists()
     # Wherever the blocks are cut: known in a block, or when its neighbours are known.
     if match not in ("no sequences", "carriage return"):
+        (tmp_path / "bad.fa").write_text(text[:3000], newline="")  # a longer text is only more of the same
         for block in (1, 5, 16):
             assert refused(tmp_path / "bad.fa", block)
 

@@ -11,15 +11,21 @@ SMALL = {"split": "quota", "window": "24h", "image_size": 32, "shard_size": "32k
 
 
 def run(
-    folder, root, *, workers=1, budget="1GiB", observers=(), set_aside=False, retry_set_aside=False, **options
-):
+    folder, root, *, workers=1, budget="1GiB", observers=(), set_aside=False, retry_set_aside=False,
+    backend="local", **options,
+):  # fmt: skip
     """A whole run; the manifest."""
     with penstock.Run(
         folder, private=True, workers=workers, budget=budget, observers=observers, set_aside=set_aside,
-        retry_set_aside=retry_set_aside,
+        retry_set_aside=retry_set_aside, backend=backend,
     ) as opened:  # fmt: skip
         Multimodal().run(opened, root=str(root), **(SMALL | options))
     return json.loads((folder / "manifest.json").read_text())
+
+
+def run_here(folder, root, **options):
+    """A whole run in this process: quicker, for what does not depend on workers."""
+    return run(folder, root, backend="inline", **options)
 
 
 def published(folder):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from runs import SMALL, SPLITS, published, rows_of, run
+from runs import SMALL, SPLITS, published, rows_of, run, run_here
 
 import penstock
 from penstock.errors import BadInput, DiskFull, JobChanged, SourceChanged, UsageError
@@ -164,7 +164,7 @@ def test_labels_at_random_leave_every_byte_of_text_as_it_is(first, sample, tmp_p
         for line in lines
     ]
     path.write_bytes(gzip.compress("\n".join([head, *other, ""]).encode()))
-    run(tmp_path / "run", root)
+    run_here(tmp_path / "run", root)
     labels = 0
     for (_, _, one), (_, _, two) in zip(records_of(first), records_of(tmp_path / "run"), strict=True):
         labels += one["facts"].pop("labels") != two["facts"].pop("labels")
@@ -184,7 +184,7 @@ def test_what_is_missing_in_notes_tells_no_label(first):
 
 
 def test_as_published_the_text_is_that_of_the_oracle(sample, oracle, tmp_path):
-    manifest = run(
+    manifest = run_here(
         tmp_path / "run", sample, compat="upstream", split=None, leakage_filter="aggressive", mask="none"
     )
     assert "depends on the labels" in manifest["warnings"][0]
@@ -205,7 +205,7 @@ def test_as_published_the_text_is_that_of_the_oracle(sample, oracle, tmp_path):
     ids=str,
 )  # fmt: skip
 def test_other_ways_to_keep_records_hold_the_same(first, sample, tmp_path, options):
-    run(tmp_path / "run", sample, **options)
+    run_here(tmp_path / "run", sample, **options)
     ours = {record["key"]: record for _, _, record in records_of(tmp_path / "run")}
     for _, _, record in records_of(first):
         other = ours[record["key"]]
@@ -224,13 +224,13 @@ def test_other_ways_to_keep_records_hold_the_same(first, sample, tmp_path, optio
 
 
 def test_jpeg_loses_little(first, sample, tmp_path):
-    run(tmp_path / "run", sample, image="jpeg")
+    run_here(tmp_path / "run", sample, image="jpeg")
     for (_, _, one), (_, _, two) in zip(records_of(first), records_of(tmp_path / "run"), strict=True):
         assert np.abs(one["image"].astype(int) - two["image"]).mean() < 3
 
 
 def test_ids_only_when_they_are_asked_for(sample, tmp_path):
-    run(tmp_path / "run", sample, log_ids=True)
+    run_here(tmp_path / "run", sample, log_ids=True)
     with open(tmp_path / "run/failures.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(row["dicom_id"] and row["subject_id"] and row["study_id"] for row in rows)
@@ -238,7 +238,7 @@ def test_ids_only_when_they_are_asked_for(sample, tmp_path):
 
 def test_a_split_may_be_empty_and_a_shard_of_nothing_is_not_there(sample, oracle, tmp_path):
     """All in train, a shard a record: those that fail have no file, and the numbers of the others stay."""
-    manifest = run(tmp_path / "run", sample, ratios="100,0,0", shard_size="1kB")
+    manifest = run_here(tmp_path / "run", sample, ratios="100,0,0", shard_size="1kB")
     assert manifest["records"]["test"] == {
         "records": 0, "patients": 0, "shards": 0, "film_bytes": 0, "written": 0
     }  # fmt: skip
@@ -253,7 +253,7 @@ def test_nobody_joins(tree, tmp_path):
     stays = tree / "mimic-iv-ed/2.2/ed/edstays.csv.gz"
     header = gzip.decompress(stays.read_bytes()).splitlines(keepends=True)[0]
     stays.write_bytes(gzip.compress(header))
-    manifest = run(tmp_path / "run", tree, window=None)
+    manifest = run_here(tmp_path / "run", tree, window=None)
     assert manifest["joined"] == 0
     assert rows_of(manifest) == manifest["rows"]
     assert not list((tmp_path / "run").rglob("*.tar"))
@@ -320,7 +320,7 @@ def test_a_film_that_is_replaced_between_two_runs_is_named_by_its_shard(tree, tm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", tree, observers=[stop])
+        run_here(tmp_path / "run", tree, observers=[stop])
     shard = min((tmp_path / "run/train").glob("train-*.tar"))
     facts = next(read_shard(shard))["facts"]
     film = layout.find(str(tree)).films / layout.film_path(
@@ -328,28 +328,28 @@ def test_a_film_that_is_replaced_between_two_runs_is_named_by_its_shard(tree, tm
     )
     film.write_bytes(film.read_bytes() + b"changed")
     with pytest.raises((SourceChanged, JobChanged), match=rf"train-00000, record {facts['row']}\b"):
-        run(tmp_path / "run", tree)
+        run_here(tmp_path / "run", tree)
 
 
 def test_other_options_are_another_run(first, sample, tmp_path):
     shutil.copytree(first, tmp_path / "run")
     with pytest.raises(JobChanged):
-        run(tmp_path / "run", sample, leakage_filter="aggressive")
+        run_here(tmp_path / "run", sample, leakage_filter="aggressive")
 
 
 def test_a_table_that_changed_is_named(tree, tmp_path):
-    run(tmp_path / "run", tree)
+    run_here(tmp_path / "run", tree)
     path = tree / "mimic-iv-ed/2.2/ed/triage.csv.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"\n"))
     with pytest.raises(JobChanged, match=rf"'tables' changed \({path}\)\. All of it is done: put back"):
-        run(tmp_path / "run", tree)
+        run_here(tmp_path / "run", tree)
 
 
 def test_contact_sheets_may_be_asked_for_later(first, sample, tmp_path):
     """They show what is there, and nothing that is there depends on them."""
     shutil.copytree(first, tmp_path / "run")
-    run(tmp_path / "run", sample, picture="png")
-    run(tmp_path / "both", sample, picture="png")
+    run_here(tmp_path / "run", sample, picture="png")
+    run_here(tmp_path / "both", sample, picture="png")
     for split in SPLITS:
         sheet = tmp_path / "run" / f"contact-{split}.png"
         assert sheet.read_bytes() == (tmp_path / "both" / sheet.name).read_bytes()
@@ -397,7 +397,7 @@ def test_options_that_make_no_sense(sample, tmp_path, options, message):
 
 def test_a_view_that_no_film_has_is_no_run_of_nothing(sample, tmp_path):
     with pytest.raises(penstock.BadInput, match=r"no film has a view of --views XX; there are .*PA \("):
-        run(tmp_path / "run", sample, views="xx")
+        run_here(tmp_path / "run", sample, views="xx")
 
 
 def test_pickles_of_the_published_program_are_never_read(tmp_path):
