@@ -11,7 +11,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snv_runs import coverage, digests, positions, run, small_table, tensor
+from snv_runs import coverage, digests, positions, rows_of, run, small_table, tensor
 from test_snv_kernel import random_weights
 
 import penstock
@@ -123,10 +123,20 @@ def test_streams_in_lockstep_give_any_rows_in_any_order(tmp_path_factory, seed, 
         assert np.array_equal(quals.read(wanted), values[:, wanted, 0].T[None])
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A run over the small table as it is usually saved, to which others are compared; its folder."""
+    folder = tmp_path_factory.mktemp("first")
+    np.savez_compressed(folder / "cmt.npz", **small_table())
+    given = {"table": str(folder / "cmt.npz"), "coverage": coverage(folder / "cov.npz", (40,) * 12)}
+    run(folder / "run", tensor=True, **given)
+    return folder / "run"
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("scratch", ["auto", "never"])
-def test_zarr_is_read(version, scratch, small, tmp_path):
-    rows, _ = run(tmp_path / "first", tensor=True, **small())
+def test_zarr_is_read(version, scratch, first, tmp_path):
+    rows = rows_of(first)
     group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=version)
     for name, values in small_table().items():
         chunks = tuple(min(n, c) for n, c in zip(values.shape, (5, 17, 7), strict=False))
@@ -141,8 +151,8 @@ def test_zarr_is_read(version, scratch, small, tmp_path):
     # Workers open it for themselves.
     again, _ = run(tmp_path / "zarr", backend="local", tensor=True, **given)
     assert positions(again, again["kept"]) == positions(rows, rows["kept"])
-    assert np.array_equal(tensor(tmp_path / "zarr"), tensor(tmp_path / "first"))
-    assert digests(tmp_path / "zarr") == digests(tmp_path / "first")
+    assert np.array_equal(tensor(tmp_path / "zarr"), tensor(first))
+    assert digests(tmp_path / "zarr") == digests(first)
 
 
 class Trap:
@@ -156,8 +166,8 @@ class Trap:
 
 
 @pytest.mark.parametrize("layout", ["npz", "stored", "npy", "zarr"])
-def test_python_objects_that_nobody_needs_are_let_be(layout, small, tmp_path):
-    expected, _ = run(tmp_path / "first", **small())
+def test_python_objects_that_nobody_needs_are_let_be(layout, first, tmp_path):
+    expected = rows_of(first)
     table, trap = tmp_path / f"odd.{layout}", tmp_path / "unpickled"
     members = small_table() | {"notes": np.array([Trap(trap)], object)}
     if layout == "npy":
@@ -178,7 +188,7 @@ def test_python_objects_that_nobody_needs_are_let_be(layout, small, tmp_path):
         (np.savez_compressed if layout == "npz" else np.savez)(table, **members)
         table = next(tmp_path.glob("odd.*"))
     trap.unlink(missing_ok=True)
-    rows, _ = run(tmp_path / "run", table=str(table), coverage=str(tmp_path / "cov.npz"))
+    rows, _ = run(tmp_path / "run", table=str(table), coverage=coverage(tmp_path / "cov.npz", (40,) * 12))
     assert positions(rows, rows["kept"]) == positions(expected, expected["kept"])
     assert not trap.exists()
 
@@ -223,8 +233,7 @@ def test_a_zarr_filter_that_unpickles_is_refused(small, tmp_path):
         run(tmp_path / "run", **given | {"table": str(tmp_path / "cmt.zarr")})
 
 
-def test_zarr_in_chunks_of_samples_is_read_sample_by_sample(small, tmp_path, monkeypatch):
-    run(tmp_path / "first", tensor=True, **small())
+def test_zarr_in_chunks_of_samples_is_read_sample_by_sample(first, tmp_path, monkeypatch):
     group = zarr.open_group(tmp_path / "cmt.zarr", mode="w", zarr_format=2)
     for name, values in small_table().items():
         chunks = (2, *values.shape[1:]) if values.ndim > 1 else values.shape
@@ -235,7 +244,7 @@ def test_zarr_in_chunks_of_samples_is_read_sample_by_sample(small, tmp_path, mon
     monkeypatch.setattr(chunked, "_AT_ONCE", 4000)  # so that a chunk holds more positions than a step
     assert chunked.Chunked(str(tmp_path / "cmt.zarr" / "counts")).by_sample
     run(tmp_path / "zarr", tensor=True, **given)
-    assert digests(tmp_path / "zarr") == digests(tmp_path / "first")
+    assert digests(tmp_path / "zarr") == digests(first)
     group["quals"][7, 8] = 3
     with pytest.raises(penstock.PenstockError, match=r"sample 7, position 8.*holds 3.*signs"):
         run(tmp_path / "bad", **given)
