@@ -108,7 +108,8 @@ class RowRuns:
 
     def name(self, item: int) -> str:
         """The first row's name."""
-        return f"{self._rows.name(self._firsts[item])} and {self._count(item) - 1} more"
+        more = self._count(item) - 1
+        return self._rows.name(self._firsts[item]) + (f" and {more:,} more" if more else "")
 
     def starts(self) -> Sequence[int]:
         """The first run of each file: rows are decoded sequentially."""

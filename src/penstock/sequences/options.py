@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.errors import MissingExtra
+from penstock.plurals import plural
 
 if TYPE_CHECKING:
     from penstock.sequences.inputs import Inputs
@@ -83,11 +84,12 @@ def warnings_of(asked: Mapping[str, Any], *, records: int, letters: int, protein
     warnings = []
     if protein:
         warnings.append(
-            f"{protein} of {letters} letters are of proteins alone (E, F, I, L, P, Q ...), which no codon "
-            "and no k-mer has. Is there protein in the input?"
+            f"{protein:,} of {plural(letters, 'letter')} {'is' if protein == 1 else 'are'} of proteins alone "
+            "(E, F, I, L, P, Q ...), which no codon and no k-mer has. Is there protein in the input?"
         )
     if asked["sample"] and records < asked["sample"]:
         warnings.append(
-            f"there are only {records} records, so that the sample of {asked['sample']} is all of them"
+            f"there {'is' if records == 1 else 'are'} only {plural(records, 'record')}: the sample of "
+            f"{asked['sample']:,} is all of them"
         )
     return warnings

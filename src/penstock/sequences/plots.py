@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import penstock
+from penstock.plurals import plural
 from penstock.sequences.histograms import BASES, RECORDS, CountRecords
 from penstock.sequences.sampling import EVERY
 
@@ -44,12 +45,11 @@ class DrawAll:
         from penstock.sequences import pictures
 
         count, bases = int(records[RECORDS]), int(records[BASES])
-        caption = f"{count:,} record{'' if count == 1 else 's'}, {bases:,} letters"
+        caption = f"{plural(count, 'record')}, {plural(bases, 'letter')}"
         pictures.save(partial(pictures.of_records, records, caption), folder, "records")
         for name, rows in _readings(usage).items():
-            title = (
-                f"Codon usage: {sum(row['count'] for row in rows):,} codons of {caption.partition(',')[0]}"
-            )
+            codons = plural(sum(row["count"] for row in rows), "codon")
+            title = f"Codon usage: {codons} of {plural(count, 'record')}"
             where = f"strand {rows[0]['strand']}, frame {rows[0]['frame']}"
             where += f", genetic code {rows[0]['code']}" if "code" in rows[0] else ""
             pictures.save(partial(pictures.codon_usage, rows, f"{title} ({where})"), folder, name)

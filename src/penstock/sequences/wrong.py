@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.sources.fasta import Block, Fasta, line_of
 
 BAD_BYTE, BAD_TEXT, BAD_RETURN, BAD_HEADER = 1, 2, 3, 4
@@ -116,8 +117,9 @@ def is_protein(protein: int, letters: int) -> bool:
 
 def protein_error(protein: int, letters: int, file: str | Path | None) -> BadInput:
     """The error for a protein file."""
+    what = "is an amino acid" if protein == 1 else "are amino acids"
     return BadInput(
-        f"{protein} of {letters} letters are amino acids that no nucleotide code has (E, F, I, L, P, Q ...): "
-        "this is protein, and nucleotides were expected",
+        f"{protein:,} of {plural(letters, 'letter')} {what} "
+        "that no nucleotide code has (E, F, I, L, P, Q ...): this is protein, and nucleotides were expected",
         file=file,
     )

@@ -152,7 +152,7 @@ def test_what_is_left_out_is_counted_by_reason_and_codes_are_told_apart(tmp_path
         "features": 7, "read": 3, "partial": 1, "excepted": 0,
         "left_out": {"pseudo": 1, "order": 1, "remote": 1, "outside": 1},
     }  # fmt: skip
-    assert "of 7 coding sequences 4 were left out: 1 (pseudo)" in told["warnings"][-1]
+    assert "4 of 7 coding sequences were left out: 1 (pseudo)" in told["warnings"][-1]
     assert {row["id"]: row["genetic_code"] for row in table(tmp_path / "run")} == {"a": 4, "b": 2, "g": 2}
     rows = pq.read_table(tmp_path / "run" / "codons.parquet").to_pylist()
     for row in rows:
@@ -171,7 +171,7 @@ def test_what_is_left_out_is_counted_by_reason_and_codes_are_told_apart(tmp_path
         (lambda text: text.replace("gene=x", "transl_table=7"), "number 7"),
         (lambda text: text + "what\n", "outside a record"),
         (lambda text: text.replace("       61 ", "      121 "), r"'121', and 61 follows the 60 letters"),
-        (lambda text: text.replace("at\n//", "a\n//"), "has 71 letters, .* tells 72 bp"),
+        (lambda text: text.replace("at\n//", "a\n//"), "has 71 letters, .* says 72 bp"),
         (lambda text: text.replace("72 bp", "71 BP"), "a.gb, .*'LOCUS       X 71 BP' has 72 letters"),
         (lambda text: text.replace("aaaccc", "aaacc", 1), "'61', and 60 follows the 59 letters"),
         (lambda text: "".join(text.splitlines(True)[:-2]) + "//\n", "has 60 letters"),
@@ -313,8 +313,8 @@ def test_coding_sequences_of_sequences_that_are_not_there_are_counted_and_named(
         assert (found["features"], found["read"], found["left_out"]) == (9, 1, {"no such sequence": 8})
         assert found["absent"] == {"sequences": 7, "first": ["2", "x0", "x1", "x2", "x3"]}
         assert told["warnings"][-2:] == [
-            "of 9 coding sequences 8 were left out: 8 (no such sequence)",
-            "7 sequences that CDS lines name are those of no FASTA record that was read: '2', 'x0', 'x1', "
+            "8 of 9 coding sequences were left out: 8 (no such sequence)",
+            "7 sequences named in CDS lines are in no FASTA record that was read: '2', 'x0', 'x1', "
             "'x2', 'x3' and 2 more. The first column of GFF3 must be the first word of a FASTA header",
         ]
 
@@ -333,7 +333,7 @@ def test_records_of_one_id_are_refused_where_coding_sequences_are_in_them(tmp_pa
         (tmp_path / "both.fa").write_text(one.read_text() + two.read_text())
         folder = tmp_path / f"run{number}"
         for _ in range(2):
-            with pytest.raises(BadInput, match=r"^1 ids .*\('chr1'\)|both.fa: 1 ids .*\('chr1'\)"):
+            with pytest.raises(BadInput, match=r"^1 id .*\('chr1'\)|both.fa: 1 id .*\('chr1'\)"):
                 run(folder, *files, annotation, cds=True, **options)
         assert not (folder / "files.parquet").exists()
 
@@ -357,9 +357,9 @@ def test_gff3_files_are_read_apart_and_one_that_is_given_again_as_a_copy_counts_
     (tmp_path / "c.gff").write_text(gff_of([("chr1", [(19, 24)], "+", "")]))  # of the id of another
     names = [tmp_path / name for name in ("a.fa", "a.gff", "b.gff", "c.gff")]
     told = run(tmp_path / "run", *names, per_record=True)
-    assert told["coding_sequences"]["left_out"] == {"told twice": 1}
+    assert told["coding_sequences"]["left_out"] == {"annotated twice": 1}
     assert sorted(row["length"] for row in table(tmp_path / "run")) == [6, 9, 18]
-    assert told["warnings"][-1] == "of 4 coding sequences 1 were left out: 1 (told twice)"
+    assert told["warnings"][-1] == "1 of 4 coding sequences was left out: 1 (annotated twice)"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -446,7 +446,9 @@ def test_files_that_do_not_go_together_are_named(tmp_path):
     ):
         with pytest.raises(penstock.PenstockError, match=match):
             run(tmp_path / "-".join(["run", *names]), *(tmp_path / name for name in names), **options)
-    with pytest.raises(BadInput, match="are GenBank, of which"):
+    with pytest.raises(
+        BadInput, match="1 file of GenBank, whose coding sequences are counted, and 1 file of another"
+    ):
         run(tmp_path / "both", tmp_path / "a.fa", PLASMID)
     for options in ({"frame": "all"}, {"strand": "both"}, {"sample": 2}, {"genetic_code": "map"}):
         (tmp_path / "map").write_text("*\t1\n")

@@ -476,7 +476,7 @@ def test_records_of_one_id_are_warned_of_and_kept_apart(tmp_path, monkeypatch, t
     told = run(tmp_path / "run", tmp_path / "a.fa", tmp_path / "b.fa", per_record=True)
     assert told["duplicate_ids"]["records"] == 3
     assert told["duplicate_ids"]["first"] == ["a", "b"]
-    assert "3 records have the id of another one before them" in told["warnings"][-1]
+    assert "3 records have the id of an earlier one" in told["warnings"][-1]
     ids = [(row["ordinal"], row["id"]) for row in table(tmp_path / "run")]
     assert ids == list(enumerate(["a", "b", "a", "", "a", "c", "b"]))
 

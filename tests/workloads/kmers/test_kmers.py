@@ -513,3 +513,14 @@ class TestDense(SinkSuite):
         total = sum(kept, np.zeros(16, np.uint32)).tolist()
         names = [a + b for a in "ACGT" for b in "ACGT"]
         return [{"kmer": name, "count": n} for name, n in zip(names, total, strict=True) if n]
+
+
+def test_one_record_is_told_of_as_one(tmp_path):
+    path = tmp_path / "a.fa"
+    path.write_bytes(b">a\n" + b"ACGT" * 50 + b"E\n")
+    for number, workload in enumerate([Kmers(), Codons(), Sequences()]):
+        with penstock.Run(tmp_path / f"run{number}", budget="1GiB", backend="inline") as opened:
+            workload.run(opened, inputs=[str(path)], sample=3)
+        told = "".join(json.loads((tmp_path / f"run{number}" / "summary.json").read_text())["warnings"])
+        assert "1 of 201 letters is of proteins alone" in told
+        assert "there is only 1 record: the sample of 3 is all of them" in told

@@ -30,6 +30,7 @@ import click
 
 import penstock
 from penstock.errors import BadInput, MissingExtra, UsageError
+from penstock.plurals import plural
 from penstock.sequences.options import DEFAULTS, open_asked, with_inputs
 from penstock.workload_options import read_options
 from penstock.workloads.codons import code_map
@@ -86,7 +87,7 @@ def _codes(context: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--per-file", is_flag=True, help="Also a table of all files, files.parquet.")
 @click.option(
     "--reference", type=click.Path(), metavar="FILE",
-    help="Coding sequences of highly expressed genes, by which the CAI is told.",
+    help="Coding sequences of highly expressed genes, from which the CAI is computed.",
 )  # fmt: skip
 @click.option(
     "--format", type=click.Choice(["cusp", "codonw"]),
@@ -301,8 +302,9 @@ def _count_records(
         if count:
             more["duplicate_ids"] = {"records": count, "first": names}
             more["warnings"] = [
-                f"{count} records have the id of another one before them ({', '.join(names)} ...): their "
-                "rows are kept apart by ordinal and file"
+                f"{plural(count, 'record')} {'has' if count == 1 else 'have'} the id of an earlier one "
+                f"({', '.join(names)}{' ...' if count > len(names) else ''}): rows are kept apart by "
+                "ordinal and file"
             ]
     if asked["compare"]:
         tables["comparison"], more["comparison"] = by_record.compare(stored.open("moments"), sums, asked)
@@ -313,7 +315,8 @@ def _without_code(unmatched: Mapping[str, Any], asked: Mapping[str, Any]) -> str
     records, first = unmatched["records"], unmatched["first"]
     more = " and others" if records > len(first) else ""
     return (
-        f"{records} records fit no line of {asked['genetic_code']} and are in no table of codons: "
+        f"{plural(records, 'record')} {'fits' if records == 1 else 'fit'} no line of {asked['genetic_code']} "
+        f"and {'is' if records == 1 else 'are'} in no table of codons: "
         f"{', '.join(first)}{more}. A last line with * and a number takes all the others"
     )
 

@@ -119,7 +119,7 @@ class GenBank:
         if told and read and int(told[1]) != read:
             raise self._bad(
                 at,
-                f"the record {shown(locus)} has {read} letters, and its line LOCUS tells {int(told[1])} bp: "
+                f"the record {shown(locus)} has {read} letters, and its line LOCUS says {int(told[1])} bp: "
                 "letters are missing or too many",
             )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import penstock
 from penstock.errors import BadInput, UsageError
+from penstock.plurals import plural
 from penstock.sources import Fasta
 from penstock.sources.fasta import Block
 from penstock.workloads.codons import genetic_codes
@@ -234,9 +235,9 @@ def _refuse_twice(met: Ints, annotation: penstock.Stored, files: Files) -> None:
         return
     names = (name for name, runs in _ids(str(annotation.folder)) if runs[0][0] in twice)
     raise BadInput(
-        f"{len(twice)} ids that CDS lines name are each that of several FASTA records "
-        f"({_list(names, len(twice))}): which of them is meant cannot be told, and all would be counted. "
-        "Give each id once",
+        f"{plural(len(twice), 'id')} named in CDS lines {'belongs' if len(twice) == 1 else 'belong each'} to "
+        f"several FASTA records ({_list(names, len(twice))}): nothing says which one is meant, and all would "
+        "be counted. Give each id once",
         file=(files.fasta or files.gff)[0] if len(files.fasta or files.gff) == 1 else None,
     )
 
@@ -250,15 +251,17 @@ def warnings_of(told: Mapping[str, Any]) -> list[str]:
     """Warnings about what was left out."""
     if not told["left_out"]:
         return []
-    reasons = ", ".join(f"{count} ({reason})" for reason, count in told["left_out"].items())
+    reasons = ", ".join(f"{count:,} ({reason})" for reason, count in told["left_out"].items())
+    left_out = sum(told["left_out"].values())
     said = [
-        f"of {told['features']} coding sequences {sum(told['left_out'].values())} were left out: {reasons}"
+        f"{left_out:,} of {plural(told['features'], 'coding sequence')} {'was' if left_out == 1 else 'were'} "
+        f"left out: {reasons}"
     ]
     if "absent" in told:
         count = told["absent"]["sequences"]
         said.append(
-            f"{count} sequences that CDS lines name are those of no FASTA record that was read: "
-            f"{_list(told['absent']['first'], count)}. The first column of GFF3 must be the first word of a "
-            "FASTA header"
+            f"{plural(count, 'sequence')} named in CDS lines {'is' if count == 1 else 'are'} in no FASTA "
+            f"record that was read: {_list(told['absent']['first'], count)}. The first column of GFF3 must "
+            "be the first word of a FASTA header"
         )
     return said

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-REASONS = ("pseudo", "order", "no strand", "told twice", "remote", "outside", "no sequence")
+REASONS = ("pseudo", "order", "no strand", "annotated twice", "remote", "outside", "no sequence")
 """Why a coding sequence is left out: a pseudogene; parts whose joining or border is not told (``order``,
 ``a^b``, ``(a.b)..c``; a line of GFF3 that comes twice); no strand; told by a GFF3 file before already; a part
 in another record; a part beyond the sequence's end; a record without its sequence."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock.errors import BadInput
+from penstock.plurals import plural
 from penstock.sequences.given import check_files
 from penstock.sequences.inputs import Inputs, block_of, text_of
 from penstock.sources import Fasta, FastaRecords
@@ -52,8 +53,9 @@ def find(paths: Sequence[str], *, wanted: bool) -> Files | None:
     check_files([*found.genbank, *found.fasta, *found.gff], annotated=True)
     if found.genbank and (found.fasta or found.gff):
         raise BadInput(
-            f"{len(found.genbank)} files are GenBank, of which the coding sequences are counted, and "
-            f"{len(found.fasta) + len(found.gff)} are not: count them in runs apart",
+            f"{plural(len(found.genbank), 'file')} of GenBank, whose coding sequences are counted, and "
+            f"{plural(len(found.fasta) + len(found.gff), 'file')} of another format are given: count them in "
+            "runs apart",
             file=found.genbank[0],
         )
     if found.fasta and not found.gff:

@@ -146,7 +146,7 @@ class Annotated:
             if found:
                 before = {(cds.name, cds.parts) for cds in found}
                 own = [
-                    replace(cds, reason=cds.reason or "told twice")
+                    replace(cds, reason=cds.reason or "annotated twice")
                     if (cds.name, cds.parts) in before
                     else cds
                     for cds in own

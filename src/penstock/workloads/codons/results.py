@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.plurals import plural
 from penstock.sequences.options import sample_of, warnings_of
 from penstock.workloads.codons import genetic_codes, indices
 from penstock.workloads.codons import summary as s
@@ -141,9 +142,10 @@ def _of_letters(totals: Totals, asked: Mapping[str, Any]) -> list[str]:
     told = []
     gaps = totals.letters["gap"]
     if gaps > _GAPS * totals.bases:
+        what = "is a gap or stop" if gaps == 1 else "are gaps or stops"
         told.append(
-            f"{gaps} of {totals.bases} letters are gaps or stops ('-', '.', '*'): the input looks "
-            "aligned. They hold their positions; remove them to count codons across them"
+            f"{gaps:,} of {plural(totals.bases, 'letter')} {what} ('-', '.', '*'): the input looks aligned. "
+            "They hold their positions; remove them to count codons across them"
         )
     protein = totals.letters["protein"]
     return told + warnings_of(asked, records=totals.records, letters=totals.bases, protein=protein)
@@ -158,16 +160,18 @@ def _of_reading(ledgers: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) 
         if best is not None and best["internal_stops"] > _STOPS * best["codons"]:
             share = best["internal_stops"] / best["codons"]
             of = f"genetic code {code}, " if asked["by_code"] else ""
+            what = "is a stop" if best["internal_stops"] == 1 else "are stops"
             told.append(
-                f"{best['internal_stops']} of {best['codons']} codons ({share:.1%}) are stops inside records "
-                f"({of}strand {best['strand']}, frame {best['frame']}): this is not coding sequence in this "
-                "frame, so neither counts nor RSCU are codon usage. Give coding sequences, or read them as "
-                "counts of triplets"
+                f"{best['internal_stops']:,} of {plural(best['codons'], 'codon')} ({share:.1%}) {what} "
+                f"inside records ({of}strand {best['strand']}, frame {best['frame']}): this is not coding "
+                "sequence in this frame, so neither counts nor RSCU are codon usage. Give coding sequences, "
+                "or read them as counts of triplets"
             )
         if own and (dual := genetic_codes.dual(code)):
             skipped = "; --skip-stops leaves none of them out" if asked["skip_stops"] else ""
+            what = "is a stop and an amino acid" if len(dual) == 1 else "are stops and amino acids"
             told.append(
-                f"in genetic code {code} {', '.join(sorted(dual))} are stops and amino acids; "
-                f"they are counted as amino acids (column dual){skipped}"
+                f"in genetic code {code} {', '.join(sorted(dual))} {what}, counted as amino acids "
+                f"(column dual){skipped}"
             )
     return told
