@@ -491,3 +491,12 @@ def test_which_ids_are_named_does_not_depend_on_the_process(monkeypatch, togethe
     for salt in range(5):
         monkeypatch.setattr(by_record, "hash", lambda name, salt=salt: hash((name, salt)), raising=False)
         assert by_record.duplicates(found, len(names)) == (7, ["n7", "n3", "n9"])
+
+
+@given(
+    st.lists(st.binary(max_size=12).map(lambda text: text.replace(b"\n", b" ")) | st.just("gén è".encode()))
+)
+def test_names_do_not_depend_on_the_headers_beside_them(headers):
+    assert rows.names_of(headers) == [each for header in headers for each in rows.names_of([header])]
+    for name, text in rows.names_of(headers):
+        assert name == (text.split() or [""])[0]

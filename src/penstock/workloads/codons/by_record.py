@@ -22,6 +22,8 @@ from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, Firs
 
 _GRAIN = 8
 """Items a part of the tables: some 32 MiB of text."""
+_ROWS = 1 << 14
+"""Rows of a row group: 11 MB, of which writing takes some four times as much."""
 _HASHES = 2_000_000
 _NAMED = 3
 """Ids that several records have that are named, of the first _OFTEN records that repeat one."""
@@ -67,7 +69,7 @@ def job(
     if asked["per_record"]:
         columns = rows.schema(by_record=True, cai=reference is not None)
         into["records"] = penstock.sinks.Parquet(
-            grain=_GRAIN, schema=columns, statistics=["id", "ordinal", "file"]
+            grain=_GRAIN, rows=_ROWS, schema=columns, statistics=["id", "ordinal", "file"]
         )
     if asked["per_file"]:
         into["files"] = penstock.sinks.Parquet(grain=_GRAIN, schema=rows.file_sums())

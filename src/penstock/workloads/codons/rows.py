@@ -122,11 +122,17 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
 
 def names_of(headers: Iterable[bytes]) -> list[tuple[str, str]]:
     """The id of each header, which is its first word, and the whole header."""
-    found = []
-    for header in headers:
-        try:
-            text = header.decode().strip()
-        except UnicodeDecodeError:
-            text = header.decode("latin-1").strip()
-        found.append((text.split(None, 1)[0] if text else "", text))
-    return found
+    held = list(headers)
+    try:
+        texts = b"\n".join(held).decode().split("\n") if held else []
+    except UnicodeDecodeError:
+        texts = [_decoded(header) for header in held]
+    texts = [text.strip() for text in texts]
+    return [(text.split(None, 1)[0] if text else "", text) for text in texts]
+
+
+def _decoded(header: bytes) -> str:
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")

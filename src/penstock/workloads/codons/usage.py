@@ -31,8 +31,8 @@ _LEFT_OUT = 64
 """Instead of a codon's code: it is not counted."""
 _SHORT = 4096
 """Letters of a segment, on average, up to which all are looked at together."""
-_ROWS = 2048
-"""Records that are counted together at most by compiled code: a MiB of rows."""
+_ROWS = 4096
+"""Records that are counted together at most by compiled code: two MiB of rows."""
 _LONG_LINE = 256 << 10
 """So much of a line that has no end is looked at at once."""
 

@@ -24,7 +24,7 @@ Bad = Callable[[int, int, bytes], BadInput]
 WIDTH = 64 + len(SUMMED)
 MOMENTS = 129
 """Second moments, of records with x of a codon and n of all: sums of x^2 and of x n by codon, and of n^2."""
-_TOGETHER = 1024
+_TOGETHER = 4096
 """Records of which the indices are reckoned together: long ones come one or two at a time."""
 NAMED = 10
 """Records without a genetic code that are named."""
