@@ -1,5 +1,6 @@
 """What sources and sinks answer when the parent asks: a line that names those that fail, or talk nonsense."""
 
+import inspect
 import math
 from types import SimpleNamespace
 
@@ -280,3 +281,21 @@ def test_a_backend_is_told_that_memory_is_short_where_it_asks_for_it():
 def test_a_source_that_is_none_is_told_what_it_lacks_and_nothing_else():
     with pytest.raises(UsageError, match=r"source is a range, which has no read, fingerprint; .*Range"):
         penstock.Job(source=range(3), function=abs)
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "said"),
+    [
+        ((range(3), abs), {}, r"Job takes its arguments by name, and 2 came without one: write Job\(source="),
+        ((), {"sorce": range(3), "function": abs}, "Job has no argument sorce: did you mean source"),
+        ((), {"x\x1b[2J": 3}, r"Job has no argument x\S+: there are source, function, into"),
+        ((), {"function": abs}, r"Job needs source: write Job\(source=..., function=...\)"),
+        ((), {}, "Job needs source and function"),
+    ],
+)
+def test_a_call_that_makes_no_job_is_told_by_the_name_that_users_know(positional, named, said):
+    with pytest.raises(TypeError, match=said) as told:
+        penstock.Job(*positional, **named)
+    assert "JobSpec" not in str(told.value)
+    assert "\x1b" not in str(told.value)
+    assert list(inspect.signature(penstock.Job).parameters)[:3] == ["source", "function", "into"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
-from penstock import display
+from penstock import display, foreign
 from penstock.abc import Observer, Source
 from penstock.engine.decide.plan import Plan
 from penstock.errors import SetAside
@@ -96,6 +97,13 @@ class Job(JobSpec, Generic[Result]):
             **options: Unpack[JobKeywords],
         ) -> None: ...
         def __init__(self, **options: Any) -> None: ...
+
+    else:
+
+        @functools.wraps(JobSpec.__init__)
+        def __init__(self, *positional, **options):
+            _check_arguments(positional, options)
+            super().__init__(**options)
 
     def plan(
         self, *, budget: str | int = "auto", workers: int | None = None, call: int | None = None
@@ -303,6 +311,30 @@ def run(
         retry_set_aside=retry_set_aside, history=history, progress=progress, output=output,
         observers=observers, backend=backend, cluster=cluster, wait=wait,
     )  # fmt: skip
+
+
+def _check_arguments(positional: Sequence[object], named: Mapping[str, object]) -> None:
+    """Refuse what a call of ``Job`` cannot mean; Python would name a class that nobody knows.
+
+    Raises:
+        TypeError: as for any function.
+    """
+    if positional:
+        raise TypeError(
+            f"Job takes its arguments by name, and {len(positional)} came without one: write "
+            "Job(source=..., function=...), or penstock.run(function, items)"
+        )
+    from difflib import get_close_matches
+
+    known = JobSpec.__dataclass_fields__
+    for name in named:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            said = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"Job has no argument {foreign.line(name)}: {said}")
+    missing = [name for name in ("source", "function") if name not in named]
+    if missing:
+        raise TypeError(f"Job needs {' and '.join(missing)}: write Job(source=..., function=...)")
 
 
 def as_source(items: Any) -> Any:
