@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -87,8 +88,14 @@ def may_pass(number: int) -> bool:
 
 def reason(number: int) -> str:
     """The meaning of an error number, in words."""
-    why = _PASSING.get(number) or _LASTING.get(number)
+    why = _why(number)
     return f"{os.strerror(number)}{f': {why}' if why else ''}"
+
+
+def _why(number: int) -> str | None:
+    if number == errno.EMFILE:
+        return f"{_PASSING[number]}, {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,} now"
+    return _PASSING.get(number) or _LASTING.get(number)
 
 
 _ADVICE = "What is journaled is kept: see to it, then run the same command again."
@@ -105,7 +112,7 @@ def failure(number: int, place: str | os.PathLike[str], advice: str = _ADVICE) -
     named = foreign.line(os.fspath(place))
     if number in _FULL:
         return _full(number, Path(place))
-    why = _PASSING.get(number) or _LASTING.get(number)
+    why = _why(number)
     if number in _GONE:
         why = "the folder was removed, or renamed"
     word = errno.errorcode.get(number, str(number))

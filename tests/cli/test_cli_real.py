@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -105,6 +106,18 @@ def test_what_cannot_fit_is_3_and_the_message_says_what_would(folder):
     assert (small.returncode, small.stdout) == (3, "")
     assert "NoBudget" in small.stderr
     assert "smallest budget" in small.stderr
+
+
+def test_where_too_few_files_may_be_opened_the_number_is_told_and_the_command_that_goes_on(folder):
+    def forbid():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    few = penstock(folder, "run", "mine.py:squares", "--into", "r", "--budget", "1GiB", preexec_fn=forbid)
+    assert (few.returncode, few.stdout) == (1, "")
+    assert "ulimit -n says how many may be, 40 now" in few.stderr
+    assert few.stderr.endswith("to go on: penstock resume r\n"), few.stderr
+    resumed = penstock(folder, "resume", "r", "--budget", "1GiB")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def test_an_item_that_is_too_large_is_3_and_named(folder):

@@ -23,7 +23,7 @@ from penstock.backends.frames import Unpacker, pack
 from penstock.backends.notes import Notes
 from penstock.backends.processes import Helper, WorkerTree, end_sessions
 from penstock.backends.server import END_SECONDS, ForkServer, Loaded
-from penstock.errors import PenstockError
+from penstock.errors import RunFailed
 from penstock.peaks import HugePages
 from penstock.proc import held
 from penstock.quick import dataclass
@@ -97,7 +97,7 @@ class Local:
                 raise  # of a file: told as what it is by whoever knows whose it is
             self._server_lost()
             why = storage.reason(error.errno or 0)
-            raise PenstockError(
+            raise RunFailed(
                 f"no workers can be started: {why}. See to it, then do the same again: what a run folder "
                 "holds is kept."
             ) from error

@@ -27,7 +27,7 @@ from penstock.backends.enclosure import Enclosure
 from penstock.backends.marks import VARIABLE, new_run, of_server
 from penstock.backends.processes import cpu_seconds
 from penstock.backends.silence import Silence, Silent
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, RunFailed
 from penstock.proc import TRACKER_SECONDS
 from penstock.quick import dataclass
 
@@ -129,7 +129,7 @@ class ForkServer:
             lost: called where it is found gone, or silent: drops it and its workers.
 
         Raises:
-            PenstockError: the job cannot be loaded; loading it hangs; no server answers.
+            RunFailed: the job cannot be loaded; loading it hangs; no server answers.
             OSError: no process can be started.
         """
         for _ in range(_LOADS):
@@ -140,7 +140,7 @@ class ForkServer:
                 return
             except Silent:  # another one is started
                 lost()
-        raise PenstockError(
+        raise RunFailed(
             f"the fork server did not answer, {_LOADS} times: somebody stops it, or there is no CPU for it. "
             f"{'' if loaded.log is None else f'See {loaded.log}. '}Do the same again when it is there."
         )
@@ -212,7 +212,7 @@ class ForkServer:
                 raise Silent
             if over:
                 self._process.kill()
-                raise PenstockError(
+                raise RunFailed(
                     f"loading the job hung: the fork server used no CPU for {patience:.0f} s while it "
                     "imported the function's module; does that wait for something when it is imported?"
                 )
@@ -220,7 +220,7 @@ class ForkServer:
         with suppress(ConnectionError):  # it ended before it had heard all that was said to it
             word = self.listen()
         if word is None:
-            raise PenstockError(
+            raise RunFailed(
                 "the fork server ended while it loaded the job: a module that the function imports "
                 "crashes, or there is no memory for it; see workers.log in the run folder"
             )
@@ -369,7 +369,7 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.sock
         raise
 
 
-class _LoadFailed(PenstockError):
+class _LoadFailed(RunFailed):
     """The job could not be loaded in the fork server."""
 
     def __init__(self, name: str, message: str, text: str) -> None:
