@@ -163,7 +163,7 @@ def warn_of_places(shape: tuple[int, int, int], affines: Sequence[tuple[Any, int
     apart = [(corners_apart(shape, each, affines[0][0]), n) for each, n in affines[1:]]
     if others := sum(n for far, n in apart if far > SAME_HEAD):
         foreign.warn(
-            f"--same-grid index: of {plural(sum(n for _, n in affines), 'patient')} {others} lie up to "
+            f"--same-grid index: {others} of {plural(sum(n for _, n in affines), 'patient')} lie up to "
             f"{max(far for far, _ in apart):.3g} mm from where the others do, by their affines: a region is "
             "then not one place of a head",
         )
