@@ -92,9 +92,17 @@ class Budget:
     """True when going over it would kill this process too."""
     per_process: int | None = None
     """The tightest limit on one process alone, if there is one."""
+    shares: int = 1
+    """It is one of so many equal shares of what was asked for."""
+    beside: int = 0
+    """Bytes of what was asked for that are in no share."""
 
     def __str__(self) -> str:
         return f"{format_size(self.bytes)} ({self.origin})"
+
+    def to_ask_for(self, needed: int) -> int:
+        """Bytes to ask for, so that this budget has as many as are needed."""
+        return needed * self.shares + self.beside
 
 
 class BudgetInForce:

@@ -17,13 +17,13 @@ import penstock
 from penstock import event_lines
 from penstock import events as ev
 from penstock.abc import Lease, Returned
+from penstock.budget import MiB
 from penstock.clusters.far import Hello
 from penstock.clusters.local import LocalNodes
-from penstock.clusters.node import _budget_of
 from penstock.engine.decide.footprint import Observation
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Reserved
-from penstock.errors import CannotFit, RunFailed, UnknownPlugin, UsageError
+from penstock.errors import NoBudget, RunFailed, UnknownPlugin, UsageError
 from penstock.reducers import Sum
 from penstock.sources import Range
 
@@ -190,11 +190,16 @@ def test_a_node_begins_with_what_others_learnt_and_tells_what_it_learns(tmp_path
     assert kept["observations"] == cluster.told[-1]["observations"]
 
 
-def test_nodes_too_small_for_anything_are_refused(tmp_path):
-    with pytest.raises(CannotFit, match="budget"):
-        penstock.Job(source=Range(6), function=str, into="collect").run(
-            tmp_path / "run", budget="200MiB", cluster="local:8"
-        )
+@pytest.mark.parametrize("budget", ["100MiB", "150MiB"])
+def test_nodes_too_small_for_anything_are_refused_and_the_budget_that_would_do_is_that_of_the_whole(
+    budget, tmp_path
+):
+    job = penstock.Job(source=Range(6), function=str, into="collect")
+    with pytest.raises(NoBudget, match=r"one share of .*The smallest budget that would do is") as told:
+        job.run(tmp_path / "run", budget=budget, cluster="local:2")
+    assert told.value.needed > 120 * MiB
+    # A little more: what a process holds before any item is not the same each time.
+    assert job.run(tmp_path / "run", budget=told.value.needed + 16 * MiB, cluster="local:2").done == 6
 
 
 def test_what_makes_no_sense_is_refused_before_a_folder_is_made(tmp_path):
@@ -223,6 +228,9 @@ def test_a_node_that_imports_other_code_than_the_run_began_with_is_refused(tmp_p
 
 
 def test_a_budget_that_the_parent_set_is_called_by_its_share_of_the_whole(tmp_path):
-    hello = Hello("token", tmp_path, "", None, 64 << 20, 1, None, origin="one share of 128 MiB, local:2")
-    assert str(_budget_of(hello)) == "64.0 MiB (one share of 128 MiB, local:2)"
-    assert "one share" not in str(_budget_of(replace(hello, budget=1 << 60)))  # this machine has less
+    hello = Hello("token", tmp_path, "", None, 60 * MiB, 1, None, "one share of 128 MiB, local:2", 2, 8 * MiB)
+    assert str(hello.budget_here()) == "60.0 MiB (one share of 128 MiB, local:2)"
+    assert hello.budget_here().to_ask_for(100 * MiB) == 208 * MiB
+    larger = replace(hello, budget=1 << 60).budget_here()  # this machine has less
+    assert "one share" not in str(larger)
+    assert larger.to_ask_for(100 * MiB) == 100 * MiB

@@ -10,13 +10,23 @@ import pytest
 
 import penstock.errors as errors
 from penstock import storage
+from penstock.abc import Node
 from penstock.budget import Budget, GiB, MiB
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Reserved, room
 from penstock.engine.decide.tasks import Cause, Failure, Reason, Verdict
 from penstock.engine.worker.exceptions import qualified
-from penstock.errors import BadInput, CannotFit, CannotKeep, DiskFull, FunctionRaised, NoBudget, SetAside
+from penstock.errors import (
+    BadInput,
+    CannotFit,
+    CannotKeep,
+    DiskFull,
+    FunctionRaised,
+    ItemTooLarge,
+    NoBudget,
+    SetAside,
+)
 
 BUDGET = Budget(2 * GiB, "as asked for")
 RESERVED = Reserved(parent=100 * MiB, backend=50 * MiB, worker=20 * MiB)
@@ -260,6 +270,27 @@ def test_of_what_is_all_there_is_nothing_else_is_left_to_finish():
     error = explain.failure_of([aside("memory", 0)], 1, BUDGET, RESERVED, hopeless=False)
     assert "item 'item-0' needs more than" in str(error)
     assert "set_aside" not in str(error)
+
+
+@pytest.mark.parametrize("shares", [1, 2, 7])
+def test_the_budget_that_would_do_is_that_of_the_whole_where_this_one_is_a_share(shares):
+    def share(asked):
+        return Budget((asked - 9 * MiB) // shares, "a share", shares=shares, beside=9 * MiB)
+
+    small = share(450 * MiB)
+    with pytest.raises(NoBudget) as told:
+        explain.check_budget(small, Reserved(300 * MiB, 100 * MiB, 50 * MiB))
+    explain.check_budget(share(told.value.needed), Reserved(300 * MiB, 100 * MiB, 50 * MiB))
+    with pytest.raises(ItemTooLarge) as told:
+        explain.check_stated(GiB, room(small.bytes, RESERVED, 1), small, RESERVED)
+    room_there = room(share(told.value.needed).bytes, RESERVED, 1)
+    explain.check_stated(GiB, room_there, share(told.value.needed), RESERVED)
+    node = Node("a host", small.bytes, "a share", 1, alone=20 * MiB, shares=shares, beside=9 * MiB)
+    budget, reserved = explain.room_on(node)
+    assert room(budget.bytes, reserved, 1) == node.alone
+    error = explain.failure_of([aside("memory", 0)], 2, BUDGET, RESERVED, hopeless=False, on=node)
+    assert "a share" in str(error)
+    assert room(share(error.needed).bytes, reserved, 1) >= aside("memory", 0).needed
 
 
 @pytest.mark.parametrize("reason", ["memory", "raised", "died", "stalled"])

@@ -11,7 +11,7 @@ from penstock.engine.decide.footprint import Observation
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Reserved
 from penstock.engine.parent.interrupts import Interrupt
-from penstock.errors import RunFailed
+from penstock.errors import ItemTooLarge, RunFailed
 from penstock.testing import FakeClock, FakeCluster, FakeNode, lead
 
 NODES = st.builds(
@@ -50,6 +50,16 @@ def test_nothing_is_lost_and_nothing_counted_twice(nodes, items, grain):
     check(led, items)
     # Its place does not decide: an item that the largest node can do is never set aside.
     assert led.aside == {} or max(node.alone for node in nodes) == 1
+
+
+def test_a_run_that_fails_for_memory_says_what_the_largest_node_has():
+    clock = FakeClock()
+    nodes = [FakeNode(alone=1 << 20), FakeNode(alone=5 << 20), FakeNode(alone=2 << 20)]
+    led = lead(FakeCluster(nodes, clock, needs=lambda item: (item == 3) << 30), 20, clock, set_aside=False)
+    with pytest.raises(ItemTooLarge, match=r"alone may use 5.0 MiB \(budget 4.0 GiB, a script") as told:
+        led.lead.run()
+    assert told.value.needed > 5 << 30  # what is taken on that node, and more than the item
+    check(led, 20)
 
 
 def test_what_a_node_tells_after_it_was_given_up_does_not_count():

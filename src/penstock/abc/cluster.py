@@ -62,6 +62,10 @@ class Node:
     """Why its first items will take a while, as the job's function says there; of a private job nothing."""
     log: str = ""
     """Name of the file, beside ``NodeOptions.log``, that has what its workers print."""
+    shares: int = 1
+    """The budget is one of so many equal shares of the one that was asked for."""
+    beside: int = 0
+    """Bytes of that one that are in no share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ class Broken:
     kind: str
     """Name of the class in :mod:`penstock.errors`, or of another."""
     message: str
+    needed: int | None = None
+    """Bytes of the smallest budget that would do, where it was too small and that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from penstock import discover
 from penstock.abc import NodeLost, NodeOptions
 from penstock.backends.frames import Unpacker, pack
+from penstock.budget import Budget
 
 _SILENT = 60.0
 """Seconds after which a node that does not beat is given up."""
@@ -43,6 +45,16 @@ class Hello:
     """What its workers print."""
     origin: str = ""
     """Who set the budget, where that is not found on its host."""
+    shares: int = 1
+    beside: int = 0
+    """Where the budget is a share of another: see :class:`penstock.budget.Budget`."""
+
+    def budget_here(self) -> Budget:
+        """The budget of a node on this host, in the parent's words for its origin unless a limit is lower."""
+        found = discover.discover(self.budget).budget
+        if not self.origin or found.bytes != self.budget:
+            return found
+        return replace(found, origin=self.origin, shares=self.shares, beside=self.beside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from penstock import discover
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Told
-from penstock.budget import format_size
+from penstock.budget import MiB, format_size
 from penstock.clusters.far import Far, Hello, Parcel, new_token
 from penstock.errors import UsageError
 from penstock.version import __version__
@@ -40,13 +40,15 @@ class LocalNodes:
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
         """Start the nodes. Each gets its share of the budget, less what this process takes."""
-        share = max(options.budget - options.held, 0) // self._count
+        share = max((options.budget - options.held) // self._count, MiB)  # less is refused in other words
         cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(options.budget)}, local:{self._count}"
         heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
         for _ in range(self._count):
             token = new_token(options)
-            hello = Hello(token, job, digest, options, share, cores, options.log, origin=origin)
+            hello = Hello(
+                token, job, digest, options, share, cores, options.log, origin, self._count, options.held
+            )
 
             def said(message: Any, token: str = token, heard: queue.Queue[tuple[str, Any]] = heard) -> None:
                 heard.put((token, message))

@@ -133,7 +133,7 @@ class Engine:
         options = hello.options
         os.umask(options.umask)
         setup = _load_job(hello)
-        budget = _budget_of(hello)
+        budget = hello.budget_here()
         cores = hello.cores or discover.cpus()
         workers = min(options.workers or cores, cores)
         self._backend = _open_backend(setup, hello, workers, cores)
@@ -314,19 +314,13 @@ def _open_backend(setup: Setup, hello: Hello, workers: int, cores: int) -> Any:
     return backend
 
 
-def _budget_of(hello: Hello) -> Budget:
-    """The budget of this node, in the parent's words for its origin unless a limit here is lower."""
-    found = discover.discover(hello.budget).budget
-    as_told = hello.origin and found.bytes == hello.budget
-    return replace(found, origin=hello.origin) if as_told else found
-
-
 def _describe(setup: Setup, hello: Hello, budget: Budget, cores: int) -> Node:
     """This node, as its parent knows it."""
     ask = getattr(setup.function, "warming", None)  # of its first items here: another host compiled others
     warming = str(ask()) if callable(ask) and not setup.private else ""
     log = hello.log.name if hello.log is not None else ""
-    return Node(socket.gethostname(), budget.bytes, budget.origin, cores, warming=warming, log=log)
+    host, shares = socket.gethostname(), {"shares": budget.shares, "beside": budget.beside}
+    return Node(host, budget.bytes, budget.origin, cores, warming=warming, log=log, **shares)
 
 
 def _read(job: Path, told: str, own: Path) -> bytes:
@@ -382,7 +376,7 @@ def main(incoming: int, outgoing: int) -> None:
         except HostUnsuited as error:
             line.say(Refused(str(error)))
         except Exception as error:
-            line.say(Broken(type(error).__name__, str(error)))
+            line.say(Broken(type(error).__name__, str(error), getattr(error, "needed", None)))
     sys.stderr.flush()
     os._exit(0)
 

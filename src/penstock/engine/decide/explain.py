@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from penstock import errors, foreign, storage
-from penstock.abc import SetAside
+from penstock.abc import Node, SetAside
 from penstock.budget import Budget, MiB, format_size
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Reserved, room
@@ -132,7 +132,7 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     if room(budget.bytes, reserved, 1) > headroom(budget.bytes) / 2:
         return
     # The headroom is at most an eighth of the budget, and at half of it again the governor stops everybody.
-    needed = -(-int((reserved.total(1) + 8 * MiB) * 16 / 13) // MiB) * MiB
+    needed = budget.to_ask_for(-(-int((reserved.total(1) + 8 * MiB) * 16 / 13) // MiB) * MiB)
     raise NoBudget(
         f"a budget of {budget} is too small. Before any item {format_size(reserved.total(1))} are taken "
         f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, "
@@ -167,6 +167,7 @@ def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reser
     needed = memory + reserved.total(1)
     while room(needed, reserved, 1, kills_group=budget.kills_group) < memory:
         needed += MiB
+    needed = budget.to_ask_for(needed)
     raise ItemTooLarge(
         f"{said}. The smallest budget that would do is {format_size(needed)}; or state less, or make a call "
         "smaller.",
@@ -293,7 +294,7 @@ _HOPELESS = (
 
 def failure_of(
     aside: Sequence[SetAside], items: int, budget: Budget, reserved: Reserved, *, hopeless: bool,
-    step: str = "",
+    step: str = "", on: Node | None = None,
 ) -> PenstockError:  # fmt: skip
     """The error for these items: the first decides its class, the message names the first few.
 
@@ -304,7 +305,10 @@ def failure_of(
         reserved: what was taken before any item.
         hopeless: whether the run stopped early because everything failed.
         step: the name of the step whose only item it was.
+        on: the largest of the nodes that worked, whose budget counts then.
     """
+    if on is not None:
+        budget, reserved = room_on(on)
     first = min(aside, key=lambda each: each.item)
     same = [each for each in aside if each.reason == first.reason]
     names = [foreign.line(each.name, 200) for each in sorted(same, key=lambda each: each.item)[:_NAMED]]
@@ -330,6 +334,12 @@ def failure_of(
     return error
 
 
+def room_on(node: Node) -> tuple[Budget, Reserved]:
+    """The budget of a node, and what of it is taken before any item."""
+    budget = Budget(node.budget, node.origin, shares=node.shares, beside=node.beside)
+    return budget, Reserved(max(node.budget - headroom(node.budget) - node.alone, 0), 0, 0)
+
+
 def _too_large(
     who: str, held: int, budget: Budget, reserved: Reserved, rest: str, *, whole: bool
 ) -> ItemTooLarge:
@@ -338,7 +348,7 @@ def _too_large(
     taken = budget.bytes - alone
     # Under a budget of B the headroom is at most an eighth of it.
     # What it held when it was ended is a lower bound: half as much again saves trying many budgets.
-    needed = int((held * 1.5 + reserved.total(1)) + max(headroom(budget.bytes), 0.06 * held))
+    needed = budget.to_ask_for(int(held * 1.5 + reserved.total(1) + max(headroom(budget.bytes), 0.06 * held)))
     ways = "" if whole else ", split the item, or pass set_aside=True to finish the rest"
     return ItemTooLarge(
         f"{who} needs more than {format_size(held)}; one worker alone may use "

@@ -226,7 +226,7 @@ class FailedBatches:
             raise self.error(hopeless=why == "hopeless")
 
     def error(self, *, hopeless: bool = False) -> PenstockError:
-        """The error of a run that has set aside more than it may."""
+        """The error of a run that has set aside more than it may: of nodes, in terms of the largest."""
         stage = self._stage
         is_step = getattr(stage.setup.function, "is_step", False)
         return explain.failure_of(
@@ -236,4 +236,5 @@ class FailedBatches:
             stage.admission.reserved(),
             hopeless=hopeless,
             step=stage.setup.folder.name if is_step else "",
+            on=stage.largest_node,
         )

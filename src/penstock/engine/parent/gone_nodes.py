@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock import errors
 from penstock.abc import Broken, NodeLost, Refused
-from penstock.errors import PenstockError, RunFailed
+from penstock.errors import CannotFit, PenstockError, RunFailed
 
 _SHOWN = 12
 """Reasons that an error quotes, at most."""
@@ -39,10 +39,12 @@ class GoneNodes:
         reasons = list(dict.fromkeys(reversed(every)))[:_SHOWN][::-1]
         if (more := len(set(every)) - len(reasons)) > 0:
             reasons.append(f"and {more} more")
-        kinds = [told.kind for _, told in self._reasons if isinstance(told, Broken)]
+        broken = [told for _, told in self._reasons if isinstance(told, Broken)]
         message = f"{what}. " + "; ".join(reasons) if reasons else what
         message = f"{message}. What was done is kept: the same command again goes on."
-        kind = _ours(kinds[-1]) if kinds else None
+        kind = _ours(broken[-1].kind) if broken else None
+        if kind is not None and issubclass(kind, CannotFit):
+            return kind(message, needed=broken[-1].needed)
         return (kind or RunFailed)(message)
 
 
@@ -61,4 +63,4 @@ def quoting_nothing(told: Broken) -> Broken:
 def _ours(kind: str) -> type[PenstockError] | None:
     """The class of errors that say in our own words why a run ended; None for any other name."""
     found = getattr(errors, kind, None)
-    return found if isinstance(found, type) and issubclass(found, RunFailed | errors.CannotFit) else None
+    return found if isinstance(found, type) and issubclass(found, RunFailed | CannotFit) else None

@@ -137,6 +137,8 @@ class Lead:
             self._expect()
         self._ledger.commit()
         self._learning.keep()
+        if self._stage.aside.too_many:
+            raise self._failures.error()
 
     def _listen(self, patience: float) -> None:
         happened = self._cluster.wait(patience)
@@ -164,6 +166,9 @@ class Lead:
         for token, node in there.items():
             if self.nodes.meet(token, node):
                 self.leases.join(token, node.alone)
+                largest = self._stage.largest_node
+                if largest is None or node.alone > largest.alone:
+                    self._stage.largest_node = node
                 self._learning.join(token)
                 if node.warming and not self._said_warming:  # of the first that says so: hundreds may
                     self._said_warming = True

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from penstock import asking
-from penstock.abc import Backend, Sequential
+from penstock.abc import Backend, Node, Sequential
 from penstock.budget import BudgetInForce
 from penstock.engine import messages as m
 from penstock.engine.decide.estimate import Estimate
@@ -57,6 +57,8 @@ class Stage:
         self.powers = asking.BackendPowers(backend)
         if not self.powers.governs:  # the only worker is this process itself
             options = replace(options, governs=False, wishes=replace(options.wishes, workers=1))
+        self.largest_node: Node | None = None
+        """Of the nodes, the one on which a call has most room; None where items are worked here."""
         self.options = options
         self.backend = backend
         self.gauge = host.gauge
