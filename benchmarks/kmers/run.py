@@ -1,6 +1,6 @@
 """k-mer counts of one file by Penstock, KMC and jellyfish: CPU, wall time, memory, and the same answer.
 
-    python benchmarks/kmers/run.py --mb 200 --k 6 [--k 21] [--budget 800MiB] [--folder DIR]
+    python benchmarks/kmers/run.py --mb 200 --k 6 [--k 21] [--budget 800MiB] [--without TOOL] [--folder DIR]
 
 Makes the input (seeded), runs each tool in a process of its own and prints a table.
 All count every word of the forward strand; the number of different words is compared. CPU is of the whole
@@ -21,6 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "codons"))
 
 from run import Measured, made, measure
+
+TOOLS = ("penstock", "kmc", "jellyfish")
 
 
 def ours(path: Path, k: int, budget: str, folder: Path) -> tuple[Measured, int]:
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=200)
     parser.add_argument("--k", type=int, action="append")
     parser.add_argument("--budget", default="800MiB")
+    parser.add_argument("--without", action="append", default=[], choices=TOOLS[1:])
     parser.add_argument("--folder", type=Path, help="where the input is kept for the next time")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="kmers-"))
@@ -63,20 +66,20 @@ def main() -> None:
     try:
         path = made(folder, given.mb)
         for k in given.k or [6, 21]:
-            table(path, k, given.budget)
+            table(path, k, given.budget, [name for name in TOOLS if name not in given.without])
     finally:
         if given.folder is None:
             shutil.rmtree(folder)
 
 
-def table(path: Path, k: int, budget: str) -> None:
-    """Run all tools for one k."""
+def table(path: Path, k: int, budget: str, tools: list[str]) -> None:
+    """Run these tools for one k."""
     print(
         f"k = {k}, {path.stat().st_size / 1e6:,.0f} MB\n"
         f"{'tool':<12}{'CPU s':>8}{'wall s':>8}{'MiB':>8}{'words':>14}"
     )
     answers = set()
-    for name in ("penstock", "kmc", "jellyfish"):
+    for name in tools:
         if name != "penstock" and shutil.which(name) is None:
             print(f"{name:<12}not installed: apt-get install {name}")
             continue
