@@ -42,7 +42,7 @@ def test_no_docstring_has_what_a_terminal_obeys():
     found = {
         (path.relative_to(OURS).as_posix(), letter)
         for path in OURS.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         for letter in (ast.get_docstring(node, clean=False) or "").replace("\n", "")
         if not letter.isprintable()
