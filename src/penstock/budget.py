@@ -7,10 +7,10 @@ Does not read anything from the machine: that is what the limits do (``penstock.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from penstock.errors import UsageError
-from penstock.quick import dataclass
 
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock import temporary
 from penstock.budget import GiB
-from penstock.quick import dataclass
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from penstock import layout, values
 from penstock.asking import Asking
 from penstock.errors import UsageError
 from penstock.outputs import is_reducer
-from penstock.quick import dataclass
 
 
 @dataclass(frozen=True)

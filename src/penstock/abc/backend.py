@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.peaks import Mark
-from penstock.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ kept. The parent is the only writer of the journal, and decides who has which it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from penstock.errors import SetAside
 from penstock.events import Event
-from penstock.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from penstock.backends.server import END_SECONDS, ForkServer, Loaded
 from penstock.errors import RunFailed
 from penstock.peaks import HugePages
 from penstock.proc import held
-from penstock.quick import dataclass
 
 
 @dataclass

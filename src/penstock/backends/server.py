@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from penstock.backends.processes import cpu_seconds
 from penstock.backends.silence import Silence, Silent
 from penstock.errors import PenstockError, RunFailed
 from penstock.proc import TRACKER_SECONDS
-from penstock.quick import dataclass
 
 # Not by json: a script may have changed how that writes, for the whole process.
 _BOOT = (

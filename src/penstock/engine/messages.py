@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Receipt, SetAside
 from penstock.peaks import Mark
-from penstock.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,6 @@ from penstock.groups import systemd
 from penstock.groups.files import PATIENCE, GroupFiles, pids
 from penstock.groups.member import Member
 from penstock.groups.run import RunGroup, name, sweep, until
-from penstock.quick import dataclass
 
 VARIABLE = "PENSTOCK_GROUPS"
 """Environment variable that says whether to make groups: ``auto`` (or empty), or ``none``."""

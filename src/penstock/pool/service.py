@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock import discover, forks
@@ -36,7 +36,6 @@ from penstock.pool.calls import Arrivals, Call, Calls, Invoke
 from penstock.pool.futures import fail, fulfil
 from penstock.pool.pickling import Sender, pack
 from penstock.pool.spool import File, Folder
-from penstock.quick import dataclass
 from penstock.record import journal
 from penstock.sinks.collect import Collect
 from penstock.warned import warn

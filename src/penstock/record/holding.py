@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from penstock.foreign import line
 from penstock.identity import UNSEEN
-from penstock.quick import dataclass
 
 SILENT = 60.0
 """Seconds of our own clock after which a counter that did not move is that of a dead holder."""

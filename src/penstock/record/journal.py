@@ -27,7 +27,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -37,7 +37,6 @@ from penstock.abc import Batch, Closed, Part, Receipt, SetAside
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 from penstock.intervals import Intervals
-from penstock.quick import dataclass
 from penstock.record.entries import close_of
 from penstock.record.journal_schema import check
 

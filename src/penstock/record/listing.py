@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 from penstock import asking, foreign
 from penstock.abc import Fingerprinted, Source
 from penstock.files import atomic, discard
-from penstock.quick import dataclass
 
 _FEW = 100
 """So many files are told in the key itself."""

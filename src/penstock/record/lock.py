@@ -19,14 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from penstock import layout
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
 from penstock.identity import started
-from penstock.quick import dataclass
 from penstock.record import holding, lock_file
 from penstock.record.holding import LockEntry, LockSilence, ThisMachine, life_of
 from penstock.record.lock_file import FoundLock, Holder, holder_in

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from penstock.errors import CannotResume
 from penstock.foreign import line
 from penstock.intervals import Intervals
 from penstock.plurals import plural
-from penstock.quick import dataclass
 from penstock.record import journal
 from penstock.record.lock_file import Holder, holder_of
 

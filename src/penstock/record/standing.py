@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from penstock.abc import Closed, Part
 from penstock.errors import ResultsDamaged
 from penstock.intervals import Intervals
 from penstock.plurals import plural
-from penstock.quick import dataclass
 from penstock.record import journal
 
 _SMALL = 64 << 20

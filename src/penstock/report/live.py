@@ -7,12 +7,12 @@ clock, whichever it is.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from penstock import events as ev
 from penstock.budget import format_size
 from penstock.durations import format_seconds
 from penstock.plurals import plural
-from penstock.quick import dataclass
 
 _FAILURES = 5
 """The last failures that are remembered."""

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
@@ -21,7 +21,6 @@ from penstock.durations import format_seconds
 from penstock.errors import SetAside
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
-from penstock.quick import dataclass
 from penstock.report.heavy import NamedCall, as_json, top
 from penstock.report.schema import OUTCOMES, SCHEMA, checked
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import discover
 from penstock.abc import Event
 from penstock.engine.parent.interrupts import Interrupts
 from penstock.observers import Observers
-from penstock.quick import dataclass
 from penstock.record.folder import RunFolder
 from penstock.report.report import Report
 from penstock.report.tally import Tally

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from penstock.engine.decide.estimate import Wishes
 from penstock.engine.worker.main import Setup
 from penstock.errors import UnknownPlugin, UsageError
 from penstock.outputs import is_reducer
-from penstock.quick import dataclass
 from penstock.record.job_key import job_key
 from penstock.record.listing import Listing
 from penstock.stored import Stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock import asking, discover, foreign, layout, values
@@ -15,7 +15,6 @@ from penstock.engine.worker.writing import Keeper
 from penstock.errors import CannotFit, PenstockError, RunFailed, RunTakenOver
 from penstock.files import atomic, discard
 from penstock.outputs import is_reducer
-from penstock.quick import dataclass
 from penstock.record import entries, journal
 from penstock.record.job_key import digest_of
 from penstock.record.listing import Listing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +13,6 @@ from penstock import files, values
 from penstock.abc import Batch, Closed, Receipt, SetAside
 from penstock.budget import format_size, parse_size
 from penstock.errors import CannotKeep, UsageError
-from penstock.quick import dataclass
 from penstock.sinks.parts import check, kept, sweep
 
 _INLINE = 64 << 10

@@ -10,12 +10,12 @@ import hashlib
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from penstock.budget import format_size
 from penstock.errors import PenstockBug, UsageError
-from penstock.quick import dataclass
 
 CARGO = 1 << 20
 """Bytes that the items of one batch should take at most when pickled."""

@@ -7,6 +7,7 @@ memory that is reserved. Pure but for the source's ``sizes``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -23,7 +24,6 @@ from penstock.engine.decide.plan import Plan, Reserved, Sizing
 from penstock.engine.decide.recall import Recall
 from penstock.engine.messages import MeasuredCall
 from penstock.plurals import plural
-from penstock.quick import dataclass
 
 _AGAIN = 8
 """After so many calls it is weighed anew how many a batch may have."""

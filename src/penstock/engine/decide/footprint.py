@@ -19,10 +19,10 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from penstock.budget import MiB
 from penstock.engine.decide.futures import PeakRatios
-from penstock.quick import dataclass
 
 _KEPT = 256
 """Observations kept for the fit: enough for a 1/257 miss rate, cheap to refit."""

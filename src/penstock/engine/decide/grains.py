@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from penstock.engine.decide.tasks import Task
-from penstock.quick import dataclass
 
 
 @dataclass(slots=True)

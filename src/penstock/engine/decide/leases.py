@@ -20,10 +20,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, KeysView, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock.intervals import Intervals
-from penstock.quick import dataclass
 
 OPEN = 2
 """Leases that a node has at a time, so that it never waits for the next."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from penstock.budget import MiB, format_size
 from penstock.durations import format_seconds
@@ -16,7 +17,6 @@ from penstock.engine.decide.futures import Weighed
 from penstock.engine.decide.governor import headroom
 from penstock.foreign import in_html, line
 from penstock.plurals import plural
-from penstock.quick import dataclass
 
 _CALL_SECONDS = 0.5
 """A batched call longer than this gains nothing from being longer."""

@@ -18,12 +18,11 @@ grain, and then the grain's items go one by one; a grain that dies without any i
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from penstock.engine.decide.grains import Grains
 from penstock.engine.decide.tasks import Failure, Reason, Suspicion, Task, Verdict
 from penstock.errors import WorkerDied
-from penstock.quick import dataclass
 
 _KILLS = 10
 _LAST_ALONE = 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from penstock import asking
 from penstock.abc import Carried
@@ -23,7 +24,6 @@ from penstock.engine.decide.tasks import Task
 from penstock.engine.parent.options import Options
 from penstock.engine.parent.workers import Workers, WorkerState
 from penstock.engine.worker.main import Setup
-from penstock.quick import dataclass
 
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from penstock import worker_note as note
 from penstock.abc import Backend, Reading
@@ -25,7 +25,6 @@ from penstock.engine.parent.tree_total import MemorySample, TreeTotal
 from penstock.engine.parent.worker_memory import WorkerMemory
 from penstock.errors import PenstockBug
 from penstock.patience import Patience
-from penstock.quick import dataclass
 
 _IO_EVERY = 1.0
 """Seconds between looks at the I/O of a worker that uses no CPU."""

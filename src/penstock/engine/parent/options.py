@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import discover
 from penstock.budget import Budget
@@ -13,7 +13,6 @@ from penstock.engine.decide.learnt import Learnt
 from penstock.engine.parent.clock import Clock
 from penstock.errors import UsageError
 from penstock.meter import Meter
-from penstock.quick import dataclass
 
 
 @dataclass(frozen=True)

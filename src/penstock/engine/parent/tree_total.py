@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import asking, discover
 from penstock.abc import Backend, Ceiling, Reading
@@ -16,7 +16,6 @@ from penstock.budget import BudgetInForce
 from penstock.engine.decide import governor
 from penstock.engine.parent.options import Host
 from penstock.engine.parent.worker_memory import WorkerMemory
-from penstock.quick import dataclass
 
 _SHORT = 2
 """Memory is short below so many headrooms."""

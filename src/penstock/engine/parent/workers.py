@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import asking
 from penstock import worker_note as note
@@ -17,7 +17,6 @@ from penstock.engine.decide.tasks import Failure, Given, Task
 from penstock.engine.parent.clock import Clock
 from penstock.engine.parent.governor_thread import GovernorThread
 from penstock.errors import WorkerDied
-from penstock.quick import dataclass
 
 _LEAST_FENCE = 1 * GiB
 _MOVED = 0.02

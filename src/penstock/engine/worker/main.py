@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from penstock.engine.worker.process import give_back, imported_since, limit_thre
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
-from penstock.quick import dataclass
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
