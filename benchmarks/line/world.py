@@ -189,7 +189,6 @@ class World:
             self.estimate,
             self.crew,
             BudgetInForce(budget),
-            results=lambda: 0,
         )
         join = getattr(self.admission, "join", None)
         if join is not None:

@@ -1,8 +1,10 @@
 """Functions of every kind, from programs of every kind, and results that cannot be kept."""
 
 import functools
+import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -261,3 +263,35 @@ def test_the_words_of_the_command_line_are_the_same_in_workers(tmp_path):
     """
     out, _ = finished(python(write(tmp_path, "script.py", script), "one", "two", cwd=tmp_path))
     assert out == "True ['one', 'two']\n"
+
+
+def unloads(item):
+    for name in [name for name in sys.modules if name.split(".")[0] == "penstock"]:
+        del sys.modules[name]
+    return answer(item)
+
+
+def reloads(item):
+    if item == 7:
+        for module in [sys.modules[name] for name in sys.modules if name.startswith("penstock.engine")]:
+            importlib.reload(module)
+    return answer(item)
+
+
+@pytest.mark.parametrize("function", [unloads, reloads])
+def test_modules_of_ours_that_a_function_unloads_or_loads_again(function):
+    """Classes of messages are found by their names: else an answer would be no message, and be waited for."""
+    report = run(function, 12, set_aside=True)
+    assert [result for item, result in enumerate(report.result) if item != 7] == [
+        answer(item) for item in range(12) if item != 7
+    ]
+    assert [each.item for each in report.set_aside] in ([], [7])
+
+
+def test_a_function_that_makes_errors_of_warnings_leaves_nothing_to_warn_of(capfd):
+    def strict(item):
+        warnings.simplefilter("error")
+        return answer(item)
+
+    assert run(strict, 12).set_aside == ()
+    assert "ResourceWarning" not in "".join(capfd.readouterr())

@@ -307,9 +307,3 @@ def test_no_budget_names_one_that_would_do(taken):
     with pytest.raises(NoBudget, match="smallest budget") as told:
         explain.check_budget(Budget(taken, "as asked for"), reserved)
     explain.check_budget(Budget(told.value.needed, "as asked for"), reserved)
-
-
-def test_weight_of_results():
-    assert explain.weight([]) == 0
-    assert explain.weight(None) == 0
-    assert 1000 * 1000 <= explain.weight([b"x" * 1000] * 1000) <= 1.2 * 1000 * 1000

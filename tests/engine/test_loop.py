@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from penstock import discover
 from penstock import events as ev
 from penstock.abc import SetAside
 from penstock.budget import GiB, MiB
-from penstock.engine.messages import Leave, Work
+from penstock.engine.messages import Done, Leave, Work
 from penstock.errors import (
     CannotKeep,
     DiskFull,
@@ -56,6 +57,27 @@ def everything_but(run, items, *missing):
     assert kept == [item for item in range(items) if item not in missing]
     assert sorted(run.aside) == sorted(missing)
     assert run.backend.alive == []
+
+
+class Babbling(FakeBackend):
+    """Workers whose answer to the first batch is no message."""
+
+    def wait(self, timeout):
+        told = super().wait(timeout)
+        for place, each in enumerate(told):
+            if isinstance(getattr(each, "content", None), Done) and not self.babbled:
+                self.babbled = True
+                told[place] = replace(each, content=object())
+        return told
+
+    babbled = False
+
+
+def test_a_worker_that_answers_with_what_is_no_message_is_replaced():
+    """It is not waited for: nothing else would come from it."""
+    run = simulate(Babbling(), 300, GiB)
+    everything_but(run, 300)
+    assert [event.why for event in run.events_of(ev.WorkerEnded)][:1] == ["unfit"]
 
 
 def test_everything_is_done_and_no_process_was_started():

@@ -387,6 +387,31 @@ def fail(schedule, task, cause, item=-1, call=(-1, -1), held=100, reserved=50):
     return schedule.fail(0, Failure(cause, item, call, held, reserved))
 
 
+@pytest.mark.parametrize("cause", ["kernel", "governor"])
+def test_a_batch_that_dies_while_its_results_are_kept_is_halved(cause):
+    """Not the last of its calls is too much, but what all gave: one call less would be no help."""
+    schedule = Schedule(8)
+    schedule.give(0, schedule.propose(0, 8))
+    schedule.fail(0, Failure(cause, -1, (7, 8), held=100, reserved=50, keeping=True))
+    first = schedule.propose(0, 8)
+    schedule.give(0, first)
+    second = schedule.propose(1, 8)
+    assert [(each.start, each.stop, each.alone) for each in (first, second)] == [
+        (0, 4, False),
+        (4, 8, False),
+    ]
+
+
+def test_an_item_whose_own_result_is_too_much_to_keep_is_blamed():
+    schedule = Schedule(1)
+    for _ in range(2):
+        schedule.give(0, schedule.propose(0, 1))
+        failure = Failure("governor", -1, (0, 1), held=100, reserved=50, keeping=True)
+        verdict = schedule.fail(0, failure)
+    assert verdict is not None
+    assert verdict.reason == "memory"
+
+
 @pytest.mark.parametrize("cause", ["memory", "kernel", "governor"])
 def test_out_of_memory_halves_the_call_then_isolates_then_drains_then_gives_up(cause):
     schedule = Schedule(8)

@@ -228,8 +228,11 @@ class Server:
             self._control.close()
             os.close(self._wake)
             words = self._notes[slot * self._words : (slot + 1) * self._words]
-            # Never closed: the number may be another file's in the end.
-            self._job.serve(Channel(socket.socket(fileno=connection)), words)
+            channel = Channel(socket.socket(fileno=connection))
+            try:
+                self._job.serve(channel, words)
+            finally:
+                channel.detach()
             likeness.leave()
             code = 0
         except SystemExit as told:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +81,8 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._here = forks.Here()
+        self._modules = {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "penstock"}
+        """Ours: a function may unload modules, and classes of messages are found by their names."""
 
     def fileno(self) -> int:
         """The descriptor of the socket."""
@@ -88,7 +91,14 @@ class Channel:
     def send(self, message: Any) -> None:
         """Send a whole message; in a forked child of this process it exits instead."""
         self._here.stay()
-        self._connection.sendall(pack(message))
+        sys.modules.update(self._modules)
+        body = packed(message)
+        self._connection.sendall(_LENGTH.pack(len(body)))
+        self._connection.sendall(body)  # by itself: put together it would be there twice
+
+    def detach(self) -> None:
+        """Let go of the descriptor without closing it: the number may be another file's by now."""
+        self._connection.detach()
 
     def receive(self) -> Any:
         """Wait for a message.

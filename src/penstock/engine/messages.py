@@ -34,6 +34,8 @@ class Work:
     """Whether to look after each item if it left the process fit for the next."""
     keep: bool = True
     """False: a trial; results are thrown away."""
+    results: int = 0
+    """Cut it when its results weigh more: they go up together; 0: no limit."""
     apart: int = 0
     """The batch's number, where each result is laid down at once and items may be had back; else 0."""
     cargo: Any = None
@@ -156,6 +158,16 @@ class Failed:
     """The file that an OSError names."""
     errno: int = errno.ENOSPC
     """The number of the OSError that ``"disk"`` tells of."""
+
+
+def not_understood(content: object) -> Failed:
+    """What it means that a worker sent this, which is no message: its process cannot go on.
+
+    A class of ours that was made anew in the worker arrives as another class of that name.
+    """
+    kind = type(content).__name__
+    why = f"answered with a {kind} that is not ours: did the function reload modules of penstock?"
+    return Failed("unfit", -1, (0, 0), 0, "", why)
 
 
 def not_taken(kind: str, message: str) -> str:

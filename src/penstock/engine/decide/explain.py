@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import builtins
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from penstock import errors, foreign, storage
 from penstock.abc import Node, SetAside
@@ -205,6 +204,43 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
     )
 
 
+def results_too_large(kept: int, items: int, held: int, budget: Budget) -> CannotFit:
+    """The error for results that are collected in this process and leave no call any room.
+
+    Args:
+        kept: items whose results are here.
+        items: of the stage.
+        held: bytes that they take.
+        budget: in force.
+    """
+    return CannotFit(
+        f"{results_in_all(kept, items, held)}, and leave no call room in the budget of "
+        f"{format_size(budget.bytes)} ({budget.origin}). {_WHERE_ELSE}",
+        needed=held * items // max(kept, 1) + 2 * headroom(budget.bytes),
+    )
+
+
+def results_in_all(kept: int, items: int, held: int) -> str:
+    """What collected results take, and would take in all."""
+    return (
+        f"the results of {plural(kept, 'item')} take {format_size(held)} in this process, all "
+        f"{items:,} would take about {format_size(held * items // max(kept, 1))}"
+    )
+
+
+def results_will_not_fit(kept: int, items: int, held: int, budget: Budget) -> str:
+    """What is said as soon as collected results are expected to take more than there is."""
+    return (
+        f"{results_in_all(kept, items, held)}: more than the budget of {format_size(budget.bytes)}. "
+        f"{_WHERE_ELSE}"
+    )
+
+
+_WHERE_ELSE = (
+    "Give the run a folder, where results go to files; or return less from each call, or raise the budget."
+)
+
+
 def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = None) -> PenstockError:
     """The error for a worker's report that no retry can fix."""
     if failed.cause == "load" and task is not None:
@@ -259,15 +295,6 @@ def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFa
         f"the worker that should {what} the results died {times} times: {why}. Everything done is kept. "
         f"{advice} the same command again."
     )
-
-
-def weight(results: Any) -> int:
-    """Estimated bytes of a list of results in this process, from a sample."""
-    if not results:
-        return 0
-    some = results[:: max(len(results) // 16, 1)]
-    each = sum(sys.getsizeof(result) + getattr(result, "nbytes", 0) for result in some) / len(some)
-    return int(each * len(results)) + 8 * len(results)
 
 
 def _caused(error: _Error, failed: Failed) -> _Error:
@@ -349,11 +376,12 @@ def _too_large(
     # Under a budget of B the headroom is at most an eighth of it.
     # What it held when it was ended is a lower bound: half as much again saves trying many budgets.
     needed = budget.to_ask_for(int(held * 1.5 + reserved.total(1) + max(headroom(budget.bytes), 0.06 * held)))
+    results = f", with {format_size(reserved.results)} of results so far" if reserved.results else ""
     ways = "" if whole else ", split the item, or pass set_aside=True to finish the rest"
     return ItemTooLarge(
         f"{who} needs more than {format_size(held)}; one worker alone may use "
         f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
-        f"{format_size(taken)}). It was ended before it had all it asked for, so how much is not known: "
-        f"try a budget of {format_size(needed)} or more{ways}.{rest}",
+        f"{format_size(taken)}{results}). It was ended before it had all it asked for, so how much is not "
+        f"known: try a budget of {format_size(needed)} or more{ways}.{rest}",
         needed=needed,
     )

@@ -11,8 +11,9 @@ Each step is recorded in the task's history:
     stalled         as crashed; over ``timeout=``: once more, then set aside
 A call that may not be made smaller (``batched=256``) is not set aside for one of its items: its parts
 are tried, their results thrown away, until the item is found; then the call is made without it.
-Only the item or call that was executing is blamed. Where none was, the batch is halved down to a
-grain, and then the grain's items go one by one; a grain that dies without any is a failed run.
+Only the item or call that was executing is blamed. Where none was, or results were being kept that are too
+much, the batch is halved down to a grain, and then the grain's items go one by one; a grain that dies without
+any is a failed run.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Ladder:
         evicted = failure.cause == "governor" and failure.held <= failure.reserved
         if task.alone and blamed is not None and not evicted:
             return self._give_up(task, blamed, "memory", failure)
+        if failure.keeping and not evicted and not self.grains.is_one(task):
+            return self._halved(task)  # its results are what is too much, and not the last call
         evictions = task.evictions + 1
         if task.alone or evicted:
             # Ended to free memory, or before any item: not proven guilty, but granted more next time.

@@ -83,6 +83,8 @@ class Failure:
     """What it was admitted with."""
     detail: str = ""
     """``"signal 11 (SIGSEGV)"``, ``"exit code 3"``."""
+    keeping: bool = False
+    """Whether no item was worked just then: results were kept, or sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ ones hold leaves plenty of room: probing is working.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock import asking
@@ -31,6 +30,7 @@ _EXPLORE_LEAST = 16 * MiB
 _PATIENCE = 10.0
 """Seconds that a batch waits for memory which others hold, before it is tried in what there is."""
 _CARGO = 1 * MiB
+_TOGETHER = 16 * MiB
 _FENCE = 1 * GiB
 """A fence tighter than this hangs numba and fails Parquet's threads."""
 _DEEP = 4
@@ -86,7 +86,6 @@ class Admission:
         options: how its stage is run.
         schedule, estimate, crew: of the stage.
         budget: in force.
-        results: tells the bytes that collected results will still take in this process.
     """
 
     def __init__(
@@ -97,16 +96,15 @@ class Admission:
         estimate: Estimate,
         crew: Workers,
         budget: BudgetInForce,
-        results: Callable[[], int],
     ) -> None:
         self._options = options
         self._cargo = setup.source if isinstance(setup.source, Carried) else None
         self._fixed_call = setup.fixed_call
+        self._travel = setup.results_travel
         self._schedule = schedule
         self._estimate = estimate
         self._crew = crew
         self._budget = budget
-        self._results = results
         self._began = crew.clock()
         self.most_items = options.most_items
         """A worker that was given so many is replaced."""
@@ -120,6 +118,8 @@ class Admission:
         self.plan: Plan | None = None
         self.kept = 0
         """Items kept in this run."""
+        self.collected = 0
+        """Bytes of their results, where these are collected in this process."""
 
     # ------------------------------------------------------------------ the arithmetic
 
@@ -128,39 +128,57 @@ class Admission:
         """The budget in force."""
         return self._budget.now
 
-    def reserved(self) -> Reserved:
-        """What is taken before any item."""
+    def reserved(self, *, to_come: bool = True) -> Reserved:
+        """What is taken before any item.
+
+        Args:
+            to_come: with what collected results are expected to take in the end. It is a projection from
+                those that came: fewer calls run at once because of it, but never none.
+        """
+        parent = self._crew.memory.parent
+        here = min(self.collected, parent)
         return Reserved(
-            parent=self._crew.memory.parent,
+            parent=parent - here,
             backend=self._crew.memory.backend_held,
             worker=self._crew.idle_own,
-            results=self._results(),
+            results=here + (self._results_to_come() if to_come else 0),
             others=self._crew.memory.shared,
         )
+
+    def _results_to_come(self) -> int:
+        """Bytes that collected results will still take in this process, as it is going."""
+        left = self._estimate.items - self.kept
+        return self.collected * max(left, 0) // self.kept if self.kept else 0
 
     def make_plan(self) -> Plan:
         """The plan at this moment."""
         self.plan = self._estimate.plan(self.budget, self.reserved())
         return self.plan
 
-    def room(self) -> int:
+    def room(self, *, to_come: bool = True) -> int:
         """Bytes that calls may take together beside the present workers."""
-        room = planning.room(
-            self.budget.bytes, self.reserved(), len(self._crew), kills_group=self.budget.kills_group
-        )
+        reserved, group = self.reserved(to_come=to_come), self.budget.kills_group
+        room = planning.room(self.budget.bytes, reserved, len(self._crew), kills_group=group)
         # What others took under a ceiling meanwhile is not ours to plan with.
         held = sum(self._crew.held(worker) for worker in self._crew)
         return min(room, self._crew.memory.free - headroom(self.budget.bytes) + held)
 
     def spare(self) -> int:
         """Bytes for a single worker's call if no other runs."""
-        alone = planning.room(self.budget.bytes, self.reserved(), 1, kills_group=self.budget.kills_group)
+        reserved, group = self.reserved(to_come=False), self.budget.kills_group
+        alone = planning.room(self.budget.bytes, reserved, 1, kills_group=group)
         return alone if self.budget.per_process is None else min(alone, self.budget.per_process)
 
     def retainable(self) -> int:
         """Bytes that a worker may retain from batch to batch before it is recycled."""
         workers = self.plan.workers if self.plan else 1
         return max(32 * MiB, self.budget.bytes // (2 * workers + 2))
+
+    def results_at_once(self) -> int:
+        """Bytes of results that may travel together: on their way they are there several times."""
+        if self._options.endless or not self._travel:
+            return 0
+        return min(headroom(self.budget.bytes) // 4, _TOGETHER)
 
     def fence(self, task: Task) -> int:
         """Bytes of private memory that a batch may map beyond what is mapped; 0: unlimited."""
@@ -296,6 +314,8 @@ class Admission:
         if not self._options.governs:
             return False
         usual = self.spare() + self.reserved().others
+        if self.collected > usual:  # nobody frees what results take
+            return False
         if room >= 0.9 * usual or need <= room:
             self._short_since = math.inf
             return False
@@ -327,6 +347,7 @@ class Admission:
         if running:
             return need
         # Somebody always runs; what it takes beyond the room, the governor sees.
+        room = self.room(to_come=False)
         if self._short(need or room, room, now):
             return None
         return min(need, room) if need else room

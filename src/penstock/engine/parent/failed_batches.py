@@ -174,6 +174,8 @@ class FailedBatches:
 
     def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:
         stage, options = self._stage, self._stage.options
+        if verdict.reason == "memory" and (error := stage.results_too_large()) is not None:
+            raise error
         sentence = explain.sentence(
             verdict,
             failure,
@@ -233,7 +235,7 @@ class FailedBatches:
             list(stage.aside),
             stage.setup.items,
             stage.admission.budget,
-            stage.admission.reserved(),
+            stage.admission.reserved(to_come=False),
             hopeless=hopeless,
             step=stage.setup.folder.name if is_step else "",
             on=stage.largest_node,

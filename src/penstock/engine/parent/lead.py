@@ -246,7 +246,7 @@ class Lead:
         for each in line.get("aside", ()):
             self._put_aside(SetAside(**each))
         if self._results is not None:
-            line = self._results.take(line)
+            line = self._results.take_line(line)
         self._ledger.keep(line)
 
     def _set_aside(self, line: Mapping[str, Any], heavier: tuple[tuple[int, int], ...]) -> None:

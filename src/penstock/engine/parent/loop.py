@@ -21,8 +21,10 @@ from penstock.engine.parent.admission import EXPLORE_SECONDS, Offer
 from penstock.engine.parent.announcing import PlanAnnouncer
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.interrupts import Interrupt
+from penstock.engine.parent.no_room import NoRoom
 from penstock.engine.parent.overdue import Overdue
 from penstock.engine.parent.periodic import Periodic
+from penstock.engine.parent.results_here import ResultsHere
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
 from penstock.errors import RunTakenOver
@@ -35,8 +37,6 @@ _IDLE_TURN = 5.0
 """The same while there is nothing to do."""
 _GRACE = 3.0
 """Seconds that running batches get to end at a good place after an interrupt."""
-_CROWDED = 5.0
-"""Seconds that this process may hold so much that nothing can run."""
 
 
 class Loop:
@@ -63,7 +63,7 @@ class Loop:
         self._awake = awake
         self._failures = FailedBatches(stage)
         self._periodic = Periodic(stage, beat)
-        self._collect = collect
+        self._results = None if collect is None else ResultsHere(stage, collect)
         self._overdue = Overdue(stage, collect) if collect is not None and stage.options.endless else None
         self._interrupts = interrupts
         self._ledger = stage.ledger
@@ -78,7 +78,7 @@ class Loop:
         self._schedule = stage.schedule
         self._admission = stage.admission
         self._batches = 0
-        self._no_room_since = math.inf
+        self._no_room = NoRoom(stage)
 
     # ------------------------------------------------------------------ the whole
 
@@ -114,7 +114,7 @@ class Loop:
         self._ledger.write(entries.opened(reducers))
 
     def _do(self, chore: m.Chore) -> Any:
-        return self.stage.chores.do(chore, turn=self.poll, no_room=lambda: self._wait_for_room(self._clock()))
+        return self.stage.chores.do(chore, turn=self.poll, no_room=lambda: self._no_room.last(self._clock()))
 
     def serve(self, take_in: Callable[[], bool]) -> None:
         """Work on items that keep coming.
@@ -175,12 +175,12 @@ class Loop:
         if self._options.governs:
             self._watch.turn()
             self._watch.check()
-            explain.check_budget(self._admission.budget, self._admission.reserved())
+            explain.check_budget(self._admission.budget, self._admission.reserved(to_come=False))
             explain.check_stated(
                 self._options.wishes.memory,
                 self._admission.spare(),
                 self._admission.budget,
-                self._admission.reserved(),
+                self._admission.reserved(to_come=False),
             )
             self._periodic.run_due()
 
@@ -224,9 +224,9 @@ class Loop:
         self._admission.waiting.look(now)
         if not self._watch.admit or self.stage.crowded:
             self._admission.lack()
-            self._wait_for_room(now)
+            self._no_room.last(now)
             return
-        self._no_room_since = math.inf
+        self._no_room.end()
         if self._admission.held(now):
             return
         plan = self._admission.make_plan()
@@ -250,21 +250,6 @@ class Loop:
                 return
         if self._admission.another_worker(plan, now):
             self._crew.start()
-
-    def _wait_for_room(self, now: float) -> None:
-        """There is no room to start anything. Where nothing runs that could give some, not for ever.
-
-        Nobody can pause or kill this process, nor others: what they hold may be freed, so it is
-        waited for a while, and then the run ends before the kernel must end it.
-        """
-        if self._crew.running:
-            self._no_room_since = math.inf
-            return
-        self._no_room_since = min(self._no_room_since, now)
-        reserved, budget = self._admission.reserved(), self._admission.budget
-        ours = reserved.parent > budget.bytes / 2
-        if now - self._no_room_since > (_CROWDED if ours else self._options.stall):
-            raise explain.crowded(reserved.parent if ours else 0, self._watch.memory.free, budget)
 
     def _give(self, worker: WorkerState, offer: Offer, now: float) -> None:
         task, source = offer.task, self._setup.source
@@ -299,6 +284,7 @@ class Loop:
                 attempt=task.attempt,
                 wary=task.wary,
                 keep=not searching,
+                results=self._admission.results_at_once(),
                 apart=worker.batch if worker.apart else 0,
                 cargo=asking.carry(source, task.start, task.stop) if self._carried else None,
             ),
@@ -329,6 +315,8 @@ class Loop:
                 self.stage.chores.done(worker, each.content)
             elif isinstance(each.content, m.Failed):
                 self._failures.failed(worker, each.content)
+            else:
+                self._failures.failed(worker, m.not_understood(each.content))
 
     def _done(self, worker: WorkerState, done: m.Done) -> None:
         estimate = self.stage.estimate
@@ -374,10 +362,10 @@ class Loop:
         aside = self.stage.aside.among(start, done.stop)
         self._admission.kept += done.stop - start - told - len(aside)
         receipts: Mapping[str, Collection[tuple[int, int, Receipt]]] = done.receipts
-        if self._collect is not None:
+        if self._results is not None:
             for first, _, receipt in done.receipts[""]:
-                self.stage.collected += explain.weight(receipt.value)
-                self._collect(first + told, receipt.value[told:])
+                self._results.take(first, receipt.value, told)
+            self._results.look_ahead()
             receipts = {}
         self._ledger.keep(entries.kept(start, done.stop, receipts, aside))
 

@@ -39,7 +39,7 @@ def try_out(loop: Loop, setup: Setup, *, threads: int) -> Plan:
                     call, probes = larger, stage.estimate.probes(2)
         if stage.estimate.died and not stage.estimate.recall.tried:
             raise explain.none_fits(
-                stage.estimate.died_holding, stage.admission.budget, stage.admission.reserved()
+                stage.estimate.died_holding, stage.admission.budget, stage.admission.reserved(to_come=False)
             )
         return stage.admission.make_plan()
 

@@ -1,4 +1,4 @@
-"""Results of nodes that come to this process, in a run whose results are wanted here."""
+"""Results that come to this process, in a run whose results are wanted here."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from penstock import events as ev
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.engine.parent.stage import Stage
+from penstock.engine.weight import weight
 from penstock.meter import Meter
+from penstock.warned import warn
 
 _CHECK_EVERY = 0.2
+_ENOUGH = 20
+"""Items whose results tell what those of all will take, unless half of all are fewer."""
 
 
 class ResultsHere:
-    """Takes the results out of the lines that nodes return, as long as there is memory for them.
+    """Hands on the results that come, weighs them, and sees what all will take.
 
     Args:
         stage: counts what they weigh.
@@ -27,25 +32,46 @@ class ResultsHere:
         self._collect = collect
         self._held = Meter().held
         self._checked = -math.inf
+        self._warned = False
 
-    def take(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take the results of a kept batch; the line without them.
+    def take(self, first: int, results: list[Any], came: int = 0) -> None:
+        """Take the results of items from ``first`` on, of which so many came before."""
+        if not self._stage.options.endless:  # there they are taken away again
+            self._stage.admission.collected += weight(results)
+        self._collect(first + came, results[came:])
+
+    def look_ahead(self) -> None:
+        """Say, once, that the results of all items will not fit."""
+        stage = self._stage
+        kept, items, budget = stage.admission.kept, stage.setup.items, stage.budget.now
+        held = stage.admission.collected
+        if self._warned or kept < min(_ENOUGH, items / 2):
+            return
+        if held * items > budget.bytes * kept:
+            self._warned = True
+            said = explain.results_will_not_fit(kept, items, held, budget)
+            stage.ledger.say(ev.ResultsTooLarge, message=said)
+            warn(said)
+
+    def take_line(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the results out of the line of a node's kept batch; the line without them.
 
         Raises:
             CannotFit: they leave too little of the budget.
         """
         for start, _, _, value in line.get("receipts", {}).get("", ()):
-            self._stage.collected += explain.weight(value)
-            self._collect(start, value)
+            self.take(start, value)
         self._check_room()
         return {name: value for name, value in line.items() if name != "receipts"}
 
     def _check_room(self) -> None:
         """There may be too many: nobody else could end this process before the kernel does."""
-        now = self._stage.clock()
+        stage, now = self._stage, self._stage.clock()
         if now - self._checked < _CHECK_EVERY:
             return
         self._checked = now
-        budget, held = self._stage.budget.now, self._held()
+        budget, held = stage.budget.now, self._held()
         if budget.bytes - held < headroom(budget.bytes) / 2:
+            if (error := stage.results_too_large()) is not None:
+                raise error
             raise explain.crowded(held, max(budget.bytes - held, 0), budget)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import weakref
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from penstock import asking
 from penstock.abc import Backend, Node, Sequential
 from penstock.budget import BudgetInForce
 from penstock.engine import messages as m
+from penstock.engine.decide import explain
 from penstock.engine.decide.estimate import Estimate
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.schedule import Schedule
@@ -24,6 +23,7 @@ from penstock.engine.parent.set_aside import SetAsideItems, sample
 from penstock.engine.parent.workers import Workers
 from penstock.engine.worker.exceptions import item_name
 from penstock.engine.worker.main import Setup
+from penstock.errors import CannotFit
 from penstock.record import journal
 
 
@@ -63,8 +63,6 @@ class Stage:
         self.backend = backend
         self.gauge = host.gauge
         self.ledger = ledger
-        self.collected = 0
-        """Bytes of the results that came to this process."""
         self.estimate = Estimate(
             setup.source,
             batched=setup.batched,
@@ -79,11 +77,7 @@ class Stage:
         self.watch = GovernorThread(backend, host, self.budget, options)
         self.crew = Workers(backend, self.watch, clock, self.schedule.running)
         self.chores = OpenClose(backend, self.crew, self.watch, clock)
-        # Not a method of ours: in a circle the files under /proc would stay open until a collection.
-        results = partial(_results_to_come, weakref.proxy(self))
-        self.admission = Admission(
-            setup, options, self.schedule, self.estimate, self.crew, self.budget, results
-        )
+        self.admission = Admission(setup, options, self.schedule, self.estimate, self.crew, self.budget)
 
     def item_name(self, item: int) -> str:
         """An item's name in journal, events and messages."""
@@ -112,6 +106,15 @@ class Stage:
         """Whether this process itself holds so much that no worker fits."""
         return self.options.governs and self.admission.spare() <= 0
 
+    def results_too_large(self) -> CannotFit | None:
+        """The error that collected results leave no call enough room, if they are what takes it."""
+        admission = self.admission
+        if admission.collected <= abs(admission.spare()):
+            return None
+        return explain.results_too_large(
+            admission.kept, self.setup.items, admission.collected, admission.budget
+        )
+
     def learnt(self) -> Learnt | None:
         """Measurements for a later run; None if nothing was measured, or nothing was kept.
 
@@ -119,21 +122,12 @@ class Stage:
         """
         if not self.estimate.recall.measured or not self.admission.kept:
             return None
-        reserved = self.admission.reserved()
-        parent = max(reserved.parent - self.collected, 0)
-        return self.estimate.learnt(replace(reserved, parent=parent, results=self.collected))
+        return self.estimate.learnt(self.admission.reserved(to_come=False))
 
     def extend(self, items: int) -> None:
         """Take a number of items that has grown."""
         self.schedule.extend(items)
         self.estimate.items = items
-
-
-def _results_to_come(stage: Stage) -> int:
-    """Bytes that collected results will still take in this process, as it is going."""
-    if not stage.admission.kept or stage.options.endless:
-        return 0
-    return int(stage.collected * (stage.setup.items / stage.admission.kept - 1))
 
 
 def _schedule(setup: Setup, past: journal.Past, estimate: Estimate) -> Schedule:

@@ -260,11 +260,11 @@ def diagnose(
         kernel_kills: the kernel's count now; it rises before the death is told.
     """
     item, a, b = death.noted
-    item = max(item, -1)
+    item, keeping = max(item, -1), item == note.KEEPING
     reserved = worker.reserved
 
     def failure(cause: str, detail: str = "") -> Failure:
-        return Failure(cause, item, (a, b), held, reserved, detail)  # type: ignore[arg-type]
+        return Failure(cause, item, (a, b), held, reserved, detail, keeping)  # type: ignore[arg-type]
 
     if worker.leaving:
         return failure("dropped", worker.leaving)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import MutableSequence
+from collections.abc import MutableSequence, Sequence
+from typing import Any
 
 from penstock.engine import messages as m
 from penstock.engine.apart import Apart
+from penstock.engine.weight import weight
 
 _MOST_CALLS = 64
 """Measured calls are thinned out above so many."""
@@ -30,6 +32,8 @@ class WorkedBatch:
         """Behind the last item that was worked."""
         self.held = 0
         """Bytes above idle when the last call ended."""
+        self._results = 0
+        """Estimated bytes of its results so far, where they go up."""
         self.slowest: m.MeasuredCall | None = None
 
     def add(self, call: m.MeasuredCall) -> None:
@@ -51,6 +55,15 @@ class WorkedBatch:
     def seconds(self) -> float:
         """Wall seconds since it began."""
         return time.perf_counter() - self._began
+
+    def weigh(self, results: Sequence[Any]) -> None:
+        """Count what results weigh that go up together."""
+        if self.work.results:
+            self._results += weight(results)
+
+    def is_heavy(self) -> bool:
+        """Whether its results are as heavy as may go up together."""
+        return self._results > self.work.results
 
     def is_late(self) -> bool:
         """Whether it has lasted longer than intended."""

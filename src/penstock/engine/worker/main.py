@@ -36,6 +36,7 @@ from penstock.engine.worker.process import give_back, imported_since, limit_thre
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
+from penstock.outputs import is_reducer
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -64,6 +65,11 @@ class Setup:
     durable: bool = True
     drafts: Path | None = None
     """The owner's folder for drafts; None where there is none, and a draft lies beside what it will be."""
+
+    @property
+    def results_travel(self) -> bool:
+        """Whether results go up in messages: those of a run without a folder that are not folded."""
+        return not self.durable and not any(is_reducer(output) for output in self.outputs.values())
 
     def warm(self) -> None:
         """Preload what all workers share; called once in the fork server, before any fork."""
@@ -287,6 +293,7 @@ class Worker:
             for part in self._measured(batch, start, stop, worked):
                 if batch.apart is not None:  # it may have ended before its last item
                     batch.stop = at = part[1]
+                batch.weigh(part[2])
                 yield part
             if batch.apart is not None and batch.apart.ended:
                 return
@@ -295,7 +302,8 @@ class Worker:
 
     def _cut(self, batch: WorkedBatch) -> bool:
         grown = batch.held - self._settled
-        return grown > batch.work.memory or self._note[note.CUT] != 0 or batch.is_late()
+        full = grown > batch.work.memory or batch.is_heavy()
+        return full or self._note[note.CUT] != 0 or batch.is_late()
 
     def _measured(
         self,

@@ -1,0 +1,51 @@
+"""No room to start anything: how long this may last."""
+
+from __future__ import annotations
+
+import math
+
+from penstock.engine.decide import explain
+from penstock.engine.parent.stage import Stage
+
+_CROWDED = 5.0
+"""Seconds that this process may hold so much that nothing can run."""
+_LAGGING = 1.0
+"""The same where it is collected results, which nobody takes away; readings lag behind."""
+
+
+class NoRoom:
+    """There is no room to start anything. Where nothing runs that could give some, not for ever.
+
+    Nobody can pause or kill this process, nor others: what they hold may be freed, so it is waited for a
+    while, and then the run ends before the kernel must end it.
+
+    Args:
+        stage: that would start something.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._since = math.inf
+
+    def end(self) -> None:
+        """There is room."""
+        self._since = math.inf
+
+    def last(self, now: float) -> None:
+        """There is none at this moment.
+
+        Raises:
+            CannotFit: it has lasted too long.
+        """
+        stage = self._stage
+        if stage.crew.running:
+            self._since = math.inf
+            return
+        self._since = min(self._since, now)
+        waited, budget = now - self._since, stage.admission.budget
+        if stage.crowded and waited > _LAGGING and (error := stage.results_too_large()) is not None:
+            raise error
+        parent = stage.admission.reserved().parent
+        ours = parent > budget.bytes / 2
+        if waited > (_CROWDED if ours else stage.options.stall):
+            raise explain.crowded(parent if ours else 0, stage.watch.memory.free, budget)
