@@ -1,5 +1,7 @@
 """Sizes as people write and read them."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from penstock.errors import UsageError
     [
         ("12GiB", 12 * GiB), ("12 GiB", 12 * GiB), ("  1.5gib ", 3 * GiB // 2), ("16G", 16 * GiB),
         ("16GB", 16 * 10**9), ("800MB", 800 * 10**6), ("64k", 64 * KiB), ("64kB", 64_000),
-        ("1T", TiB), ("2TB", 2 * 10**12), ("7B", 7), (4096, 4096),
+        ("1T", TiB), ("2TB", 2 * 10**12), ("7B", 7), (4096, 4096), (2e9, 2 * 10**9),
     ],
 )  # fmt: skip
 def test_reads(text, size):
@@ -33,6 +35,13 @@ def test_reads(text, size):
         ("0.1B", "must be positive"),
         (0, "must be positive"),
         (-5, "must be positive"),
+        (math.nan, "must be positive"),
+        (math.inf, "must be positive"),
+        (10**400, "below 8 EiB"),
+        (None, "a text such as '4GiB', or a number of bytes, not None"),
+        (True, "a text such as"),
+        (b"1GiB", "a text such as"),
+        ([], "a text such as"),
     ],
 )
 def test_refuses(text, words):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.errors import UsageError
+from penstock.foreign import shown
 
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -20,22 +21,25 @@ _UNITS = {
     # A bare letter is what SLURM, docker and the JVM write, and they mean powers of two.
     "K": KiB, "M": MiB, "G": GiB, "T": TiB,
 }  # fmt: skip
+_MOST = 1 << 63
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
-def parse_size(text: str | int) -> int:
+def parse_size(text: str | float) -> int:
     """Read a size such as ``"12GiB"`` into bytes.
 
     ``GB`` is 10^9, ``GiB`` is 2^30, and a bare ``16G`` means GiB, as in SLURM and docker.
-    An int is taken as bytes (from Python only: on the command line a bare number is refused).
+    A number is taken as bytes (from Python only: on the command line a bare number is refused).
 
     Raises:
-        UsageError: no unit, an unknown unit, or nothing left.
+        UsageError: no text and no number, no unit, an unknown unit, or nothing left.
     """
-    if isinstance(text, int):
-        if text <= 0:
-            raise UsageError(f"a size must be positive, not {text}")
-        return text
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        if not 0 < text < _MOST:  # not NaN either
+            raise UsageError(f"a size must be positive, and below 8 EiB, not {shown(text, 60)}")
+        return int(text)
+    if not isinstance(text, str):
+        raise UsageError(f"a size is a text such as '4GiB', or a number of bytes, not {shown(text, 60)}")
     match = _SIZE.fullmatch(text)
     if match is None:
         hint = f"; write {text.strip()}MiB or {text.strip()}GiB" if text.strip().isdigit() else ""

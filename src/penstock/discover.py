@@ -60,7 +60,7 @@ def discover(
         UsageError: the request cannot be read, or is a number too small to be meant as bytes.
         NoBudget: others hold all of it.
     """
-    if isinstance(requested, int) and 0 < requested < MiB:
+    if isinstance(requested, int | float) and requested is not True and 0 < requested < MiB:
         raise UsageError(
             f"budget={requested} would be {requested} bytes: write a size, such as '{requested}GiB'; "
             f"for a number of workers, workers={requested}"
@@ -223,7 +223,7 @@ def _share(requested: str | int) -> float | None:
 
 
 def _text(requested: str | int) -> str:
-    return format_size(requested) if isinstance(requested, int) else requested
+    return requested if isinstance(requested, str) else format_size(requested)
 
 
 def free(ceilings: Iterable[Ceiling], budget: int, ours: int, then: int | None = None) -> int:

@@ -27,7 +27,10 @@ def parse_duration(value: str | float, what: str = "a duration") -> float:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{what} is a {type(value).__name__}; give seconds, or a text such as 30s or 10min")
-    seconds = _seconds(value, what) if isinstance(value, str) else float(value)
+    try:
+        seconds = _seconds(value, what) if isinstance(value, str) else float(value)
+    except OverflowError:
+        raise UsageError(f"{what} must be a number of seconds, not one of {len(str(value))} digits") from None
     if not seconds > 0:
         raise UsageError(f"{what} must be positive, not {value}")
     return seconds

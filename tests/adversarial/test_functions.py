@@ -163,7 +163,7 @@ def test_a_step_without_use_for_threads_needs_no_new_server(tmp_path, monkeypatc
     assert (one["told"], one["libraries"]) == (1, "1")
     assert two["server"] == one["server"]
     assert (every["told"], every["libraries"]) == (cores, str(cores))
-    with pytest.raises(penstock.errors.UsageError, match="threads must be at least 1"):
+    with pytest.raises(penstock.errors.UsageError, match="threads must be a number of at least 1, not 0"):
         penstock.Job(source=Range(5), function=answer, threads=0)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from penstock import discover, display, foreign, forks, layout, storage
+from penstock import discover, display, forks, layout, storage
 from penstock import events as ev
 from penstock.abc import Observer
 from penstock.durations import parse_duration
@@ -29,6 +29,7 @@ from penstock.record.publishing import publish
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 from penstock.runs import on_nodes
+from penstock.runs.checks import how_many, positive, switch
 from penstock.runs.context import RunContext, RunOptions
 from penstock.runs.execution import Execution
 from penstock.runs.resuming import resume
@@ -98,12 +99,12 @@ class Run:
         options = RunOptions(
             budget=budget,
             workers=discover.most_workers(workers),
-            call=_positive("call", call),
-            set_aside=_how_many(set_aside),
-            accept_changes=_switch("accept_changes", accept_changes),
-            retry_set_aside=_switch("retry_set_aside", retry_set_aside),
-            private=_switch("private", private),
-            history=_switch("history", history),
+            call=positive("call", call),
+            set_aside=how_many("set_aside", set_aside),
+            accept_changes=switch("accept_changes", accept_changes),
+            retry_set_aside=switch("retry_set_aside", retry_set_aside),
+            private=switch("private", private),
+            history=switch("history", history),
             wait=parse_duration(wait, "wait"),
         )
         self._here = forks.Here()
@@ -280,29 +281,3 @@ class Run:
             message = died.sentence("the run before this one")
             event = ev.RunDied(at=time.time(), stage=died.stage, died=died.at, message=message)
             self._context.emit(event, Tally())
-
-
-def _how_many(set_aside: bool | int) -> bool | int:
-    """How many items may be set aside.
-
-    Raises:
-        UsageError: no number of items, nor a bool.
-    """
-    if not isinstance(set_aside, int) or set_aside < 0:
-        raise UsageError(
-            f"set_aside must be True, False or a number of items, not {foreign.shown(set_aside, 60)}"
-        )
-    return set_aside
-
-
-def _switch(name: str, value: bool) -> bool:
-    """An option that is on or off; a word such as ``"no"`` would be on."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} must be True or False, not {foreign.shown(value, 60)}")
-    return value
-
-
-def _positive(name: str, value: int | None) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise UsageError(f"{name} must be a number of at least 1, not {foreign.shown(value, 60)}")
-    return value

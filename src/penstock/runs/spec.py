@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import asking, registry
+from penstock import asking, foreign, registry
 from penstock.abc import Sink, Source
 from penstock.budget import MiB, format_size, parse_size
 from penstock.durations import parse_duration
@@ -18,6 +18,7 @@ from penstock.errors import UnknownPlugin, UsageError
 from penstock.outputs import is_reducer
 from penstock.record.job_key import job_key
 from penstock.record.listing import Listing
+from penstock.runs import checks
 from penstock.stored import Stored
 
 _LARGEST_FUNCTION = 16 * MiB
@@ -57,10 +58,11 @@ class JobSpec:
             )
         if not callable(self.function):
             raise UsageError(f"function is a {type(self.function).__name__}, which cannot be called")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"threads must be at least 1, not {self.threads}")
-        if not isinstance(self.batched, bool) and self.batched < 1:
-            raise UsageError(f"batched must be True, False or a number of items, not {self.batched}")
+        checks.positive("threads", self.threads)
+        checks.how_many("batched", self.batched, least=1)
+        checks.named("inputs", self.inputs)
+        if not isinstance(self.seed, int):
+            raise UsageError(f"seed must be a whole number, not {foreign.shown(self.seed, 60)}")
         _ = self.timeout_seconds, self.stall_seconds, self.wishes(None, None)
 
     def key(self, listing: Listing | None = None) -> dict[str, Any]:

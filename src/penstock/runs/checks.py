@@ -1,0 +1,41 @@
+"""Options of a job or a run, looked at when they are given: a value of a wrong type is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock import foreign
+from penstock.errors import UsageError
+
+_MOST = 2**63
+
+
+def switch(name: str, value: bool) -> bool:
+    """An option that is on or off; a word such as ``"no"`` would be on."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be True or False, not {foreign.shown(value, 60)}")
+    return value
+
+
+def positive(name: str, value: int | None) -> int | None:
+    """A number of at least 1, or None."""
+    if value is not None and not (isinstance(value, int) and 1 <= value < _MOST):
+        raise UsageError(f"{name} must be a number of at least 1, not {foreign.shown(value, 60)}")
+    return value
+
+
+def how_many(name: str, value: bool | int, *, least: int = 0) -> bool | int:
+    """All or none of the items, or a number of them."""
+    if not isinstance(value, bool) and not (isinstance(value, int) and least <= value < _MOST):
+        raise UsageError(f"{name} must be True, False or a number of items, not {foreign.shown(value, 60)}")
+    return value
+
+
+def named(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Objects by the names of the arguments that they are."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UsageError(
+            f"{name} must be a dict from names of arguments to their values, not {foreign.shown(value, 60)}"
+        )
+    return value
