@@ -30,7 +30,7 @@ _KINDS: dict[str, type[ev.Event]] = {
         ev.StageStarted, ev.Planned, ev.BudgetChanged, ev.CallsWait, ev.WorkerStarted, ev.WorkerEnded,
         ev.WorkerPaused, ev.WorkerResumed, ev.BatchStarted, ev.BatchDone, ev.BatchFailed, ev.ItemSetAside,
         ev.MemoryRead, ev.StageEnded, ev.RunDied, ev.Looking, ev.Recalled, ev.TakenBack, ev.CommandStarted,
-        ev.ProcessSeen, ev.KernelKill, ev.NodeJoined, ev.NodeLeft, ev.NodeRead, ev.ResultsTooLarge,
+        ev.ProcessSeen, ev.KernelKill, ev.NodeJoined, ev.NodeLeft, ev.NodeRead,
     )
 }  # fmt: skip
 

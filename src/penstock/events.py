@@ -352,15 +352,6 @@ class Recalled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultsTooLarge(Event):
-    """Results collected in this process will take more than the budget, if all are as those so far."""
-
-    kind: ClassVar[str] = "results_too_large"
-    message: str
-    """What they take, what all will, and what helps."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack(Event):
     """Kept files are missing or have changed: their items no longer count as done."""
 

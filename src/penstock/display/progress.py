@@ -103,7 +103,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _worth_saying(self, event: ev.Event) -> str:
         """A line of its own: for a death before this run, and for what -v or -vv asks to hear."""
-        if isinstance(event, ev.RunDied | ev.Looking | ev.Recalled | ev.TakenBack | ev.ResultsTooLarge):
+        if isinstance(event, ev.RunDied | ev.Looking | ev.Recalled | ev.TakenBack):
             return event.message
         if isinstance(event, ev.StageStarted):
             return self._beginning(event)

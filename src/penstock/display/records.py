@@ -27,7 +27,7 @@ def level_of(event: ev.Event) -> int:
             return logging.INFO if event.outcome == "done" else logging.ERROR
         case ev.BatchFailed() | ev.ItemSetAside() | ev.RunDied() | ev.TakenBack() | ev.KernelKill():
             return logging.WARNING
-        case ev.CallsWait() | ev.BudgetChanged() | ev.ResultsTooLarge():
+        case ev.CallsWait() | ev.BudgetChanged():
             return logging.WARNING
         case ev.WorkerEnded() if event.why not in ("done", "interrupted", "evicted", "recycled"):
             return logging.WARNING
@@ -59,7 +59,5 @@ def message_of(event: ev.Event) -> str:
             why = f": {event.message}" if event.message else ""
             return f"{stage}{event.outcome}, {event.done:,} done{aside}, peak {format_size(event.peak)}{why}"
         case ev.RunDied() | ev.Looking() | ev.Recalled() | ev.TakenBack() | ev.KernelKill():
-            return f"{stage}{event.message}"
-        case ev.ResultsTooLarge():
             return f"{stage}{event.message}"
     return f"{stage}{event_lines.to_line(event)}"

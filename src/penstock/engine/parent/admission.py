@@ -30,7 +30,6 @@ _EXPLORE_LEAST = 16 * MiB
 _PATIENCE = 10.0
 """Seconds that a batch waits for memory which others hold, before it is tried in what there is."""
 _CARGO = 1 * MiB
-_TOGETHER = 16 * MiB
 _FENCE = 1 * GiB
 """A fence tighter than this hangs numba and fails Parquet's threads."""
 _DEEP = 4
@@ -100,7 +99,6 @@ class Admission:
         self._options = options
         self._cargo = setup.source if isinstance(setup.source, Carried) else None
         self._fixed_call = setup.fixed_call
-        self._travel = setup.results_travel
         self._schedule = schedule
         self._estimate = estimate
         self._crew = crew
@@ -173,12 +171,6 @@ class Admission:
         """Bytes that a worker may retain from batch to batch before it is recycled."""
         workers = self.plan.workers if self.plan else 1
         return max(32 * MiB, self.budget.bytes // (2 * workers + 2))
-
-    def results_at_once(self) -> int:
-        """Bytes of results that may travel together: on their way they are there several times."""
-        if self._options.endless or not self._travel:
-            return 0
-        return min(headroom(self.budget.bytes) // 4, _TOGETHER)
 
     def fence(self, task: Task) -> int:
         """Bytes of private memory that a batch may map beyond what is mapped; 0: unlimited."""

@@ -24,7 +24,7 @@ from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.no_room import NoRoom
 from penstock.engine.parent.overdue import Overdue
 from penstock.engine.parent.periodic import Periodic
-from penstock.engine.parent.results_here import ResultsHere
+from penstock.engine.parent.results_here import ResultsHere, results_at_once
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
 from penstock.errors import RunTakenOver
@@ -284,7 +284,7 @@ class Loop:
                 attempt=task.attempt,
                 wary=task.wary,
                 keep=not searching,
-                results=self._admission.results_at_once(),
+                results=results_at_once(self._setup, self._options, self._admission.budget.bytes),
                 apart=worker.batch if worker.apart else 0,
                 cargo=asking.carry(source, task.start, task.stop) if self._carried else None,
             ),

@@ -6,17 +6,31 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock import events as ev
+from penstock.budget import MiB
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
+from penstock.engine.parent.options import Options
 from penstock.engine.parent.stage import Stage
 from penstock.engine.weight import weight
+from penstock.engine.worker.main import Setup
 from penstock.meter import Meter
+from penstock.outputs import is_reducer
 from penstock.warned import warn
 
+_TOGETHER = 16 * MiB
 _CHECK_EVERY = 0.2
 _ENOUGH = 20
 """Items whose results tell what those of all will take, unless half of all are fewer."""
+
+
+def results_at_once(setup: Setup, options: Options, budget: int) -> int:
+    """Bytes of results that may go up together: on their way they are there several times, at both ends.
+
+    0 where results stay with the worker, are folded there, or are those of an executor, which go one by one.
+    """
+    if setup.durable or options.endless or any(is_reducer(output) for output in setup.outputs.values()):
+        return 0
+    return min(headroom(budget) // 4, _TOGETHER)
 
 
 class ResultsHere:
@@ -49,9 +63,7 @@ class ResultsHere:
             return
         if held * items > budget.bytes * kept:
             self._warned = True
-            said = explain.results_will_not_fit(kept, items, held, budget)
-            stage.ledger.say(ev.ResultsTooLarge, message=said)
-            warn(said)
+            warn(explain.results_will_not_fit(kept, items, held, budget))
 
     def take_line(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take the results out of the line of a node's kept batch; the line without them.

@@ -36,7 +36,6 @@ from penstock.engine.worker.process import give_back, imported_since, limit_thre
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
-from penstock.outputs import is_reducer
 from penstock.sharing import Share, set_share
 from penstock.stored import open_input
 
@@ -65,11 +64,6 @@ class Setup:
     durable: bool = True
     drafts: Path | None = None
     """The owner's folder for drafts; None where there is none, and a draft lies beside what it will be."""
-
-    @property
-    def results_travel(self) -> bool:
-        """Whether results go up in messages: those of a run without a folder that are not folded."""
-        return not self.durable and not any(is_reducer(output) for output in self.outputs.values())
 
     def warm(self) -> None:
         """Preload what all workers share; called once in the fork server, before any fork."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock import foreign
 from penstock.errors import BadInput
+from penstock.foreign_arrays import load_npz
 from penstock.workloads.superres.moments import Moments, Statistics, Total, statistics_of
 from penstock.workloads.superres.settings import Settings, grid_of
 
@@ -102,7 +102,7 @@ class Weights:
             BadInput: it is something else.
         """
         try:
-            return cls.of(foreign.load_npz(path, needed=_ARRAYS))
+            return cls.of(load_npz(path, needed=_ARRAYS))
         except FileNotFoundError:
             raise BadInput("no such file", file=path) from None
         except MemoryError:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock import foreign
 from penstock.errors import BadInput
+from penstock.foreign_arrays import load_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def _read_zip(path: str) -> dict[str, NDArray[Any]]:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if not pickles:
-            return foreign.load_npz(path, _MOST, needed=SHAPES)
+            return load_npz(path, _MOST, needed=SHAPES)
         root = pickles[0].removesuffix("data.pkl")
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in names else b"little"
         if order != b"little":

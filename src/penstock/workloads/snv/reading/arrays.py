@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from penstock import foreign
 from penstock.errors import BadInput
 from penstock.files import is_folder
+from penstock.foreign_arrays import npy_header
 from penstock.workloads.snv.reading.chunked import Chunked
 from penstock.workloads.snv.reading.inflating import Inflater
 
@@ -227,7 +227,7 @@ def _described_member(path: str, entry: zipfile.ZipInfo) -> Array:
 def _described(path: str, name: str, file: BinaryIO | Any, *, offset: int) -> Array:
     label = f"{path}, {name}" if name else path
     try:
-        shape, fortran, dtype = foreign.npy_header(file)
+        shape, fortran, dtype = npy_header(file)
     except ValueError as error:
         raise BadInput(f"is no NumPy array: {error}", file=label) from error
     if dtype.hasobject:
