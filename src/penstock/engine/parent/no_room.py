@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from penstock.engine.decide import explain
+from penstock.engine.decide.governor import headroom
 from penstock.engine.parent.stage import Stage
 
 _CROWDED = 5.0
@@ -43,9 +44,12 @@ class NoRoom:
             return
         self._since = min(self._since, now)
         waited, budget = now - self._since, stage.admission.budget
-        if stage.crowded and waited > _LAGGING and (error := stage.results_too_large()) is not None:
+        # Where the budget leaves more than that, it is others who hold it.
+        full = stage.admission.spare() < headroom(budget.bytes)
+        if full and waited > _LAGGING and (error := stage.results_too_large()) is not None:
             raise error
-        parent = stage.admission.reserved().parent
+        reserved = stage.admission.reserved(to_come=False)
+        parent = reserved.parent + reserved.results
         ours = parent > budget.bytes / 2
         if waited > (_CROWDED if ours else stage.options.stall):
             raise explain.crowded(parent if ours else 0, stage.watch.memory.free, budget)

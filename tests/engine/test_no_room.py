@@ -1,0 +1,74 @@
+"""How long it lasts that there is room for nothing, and who is said to hold it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from penstock.budget import Budget, GiB, MiB
+from penstock.engine.decide import explain
+from penstock.engine.decide.plan import Reserved
+from penstock.engine.parent.no_room import NoRoom
+from penstock.errors import CannotFit
+
+BUDGET = Budget(GiB, "a script")
+
+
+def stage(*, parent=50 * MiB, results=0, spare=0, running=()):
+    def results_too_large():
+        return explain.results_too_large(10, 100, results, BUDGET) if results > abs(spare) else None
+
+    admission = SimpleNamespace(
+        budget=BUDGET,
+        spare=lambda: spare,
+        reserved=lambda *, to_come: Reserved(parent, 20 * MiB, 4 * MiB, results=results),
+    )
+    return SimpleNamespace(
+        admission=admission,
+        crew=SimpleNamespace(running=running),
+        options=SimpleNamespace(stall=600.0),
+        results_too_large=results_too_large,
+        watch=SimpleNamespace(memory=SimpleNamespace(free=10 * MiB)),
+    )
+
+
+def ends_after(made, most=1000):
+    """Seconds, and what is said."""
+    no_room = NoRoom(made)
+    for now in range(most):
+        try:
+            no_room.last(float(now))
+        except CannotFit as error:
+            return now, str(error)
+    return most, ""
+
+
+@pytest.mark.parametrize("spare", [-100 * MiB, 0, 20 * MiB])
+def test_results_that_fill_the_budget_are_not_waited_for(spare):
+    """Also where a little is spare, so little that the governor admits nothing."""
+    seconds, said = ends_after(stage(results=800 * MiB, spare=spare))
+    assert seconds == 2
+    assert said.startswith("the results of 10 items take 800 MiB in this process")
+
+
+def test_what_this_process_holds_otherwise_is_waited_for_a_moment():
+    seconds, said = ends_after(stage(parent=900 * MiB, spare=-10 * MiB))
+    assert seconds == 6
+    assert said.startswith("this process itself holds 900 MiB")
+
+
+@pytest.mark.parametrize("results", [0, 400 * MiB])
+def test_what_others_hold_is_waited_for_as_long_as_a_worker_may_stall(results):
+    seconds, said = ends_after(stage(results=results, spare=300 * MiB))
+    assert seconds == 601
+    assert said.startswith("other processes hold so much")
+
+
+def test_nothing_ends_while_somebody_works():
+    assert ends_after(stage(results=800 * MiB, running=("one",))) == (1000, "")
+
+
+def test_room_in_between_begins_it_anew():
+    no_room = NoRoom(stage(results=800 * MiB))
+    for now in range(100):
+        no_room.last(float(now))
+        no_room.end()
