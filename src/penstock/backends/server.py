@@ -167,7 +167,7 @@ class ForkServer:
                 return
             if what == "failed":
                 name, message, text = argument
-                raise _LoadFailed(name, message, text)
+                raise _not_loaded(name, message, text)
             other(what, argument)
 
     def say(self, what: str, argument: Any, descriptors: Sequence[int] = ()) -> None:
@@ -369,11 +369,9 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.sock
         raise
 
 
-class _LoadFailed(RunFailed):
-    """The job could not be loaded in the fork server."""
-
-    def __init__(self, name: str, message: str, text: str) -> None:
-        super().__init__(
-            f"the job cannot be loaded in a worker: {name}: {message}. A worker finds modules through the "
-            f"same sys.path as this process; it does not see names that exist only here.\n{text}"
-        )
+def _not_loaded(name: str, message: str, text: str) -> RunFailed:
+    """The error of a job that could not be loaded in the fork server."""
+    return RunFailed(
+        f"the job cannot be loaded in a worker: {name}: {message}. A worker finds modules through the "
+        f"same sys.path as this process; it does not see names that exist only here.\n{text}"
+    )
