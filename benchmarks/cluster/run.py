@@ -3,7 +3,8 @@
     python benchmarks/cluster/run.py
 
 ``--nodes``, ``--items`` and ``--leases`` make the scripts smaller, ``--parts`` leaves some out. Only
-``beside`` starts processes of nodes; the others are the real deciding code on nodes that are a script.
+``lent`` and ``beside`` start processes of nodes; the others are the real deciding code on nodes that are a
+script.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from statistics import median
 from typing import Any
 
 import beside
+import lent
 import scale
 
-PARTS = ("scale", "leases", "beside")
+PARTS = ("scale", "leases", "lent", "beside")
 
 
 def main() -> None:
@@ -33,6 +35,8 @@ def main() -> None:
         # Leases of a minute of 10 nodes, which neither die nor are slow: only their number grows.
         items = int(options.leases * 60 * scale.WORKERS)
         _scripts("leases", [scale.World(10, items // times, 1.0, 0, 0) for times in (10, 1)], options)
+    if "lent" in options.parts:
+        _lent(options)
     if "beside" in options.parts:
         _beside(options)
 
@@ -67,6 +71,13 @@ def _scripts(part: str, worlds: Sequence[scale.World], options: argparse.Namespa
         ]  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
         _keep(options, {"part": part, **asdict(world), **asdict(seen)})
+
+
+def _lent(options: argparse.Namespace) -> None:
+    print("\n| real nodes | leases | CPU ms of the parent a lease |\n|---|--:|--:|")
+    for name, cost in lent.costs().items():
+        print(f"| {name} | {cost.leases} | {1000 * cost.cpu / cost.leases:.1f} |", flush=True)
+        _keep(options, {"part": "lent", "cluster": name, **asdict(cost)})
 
 
 def _beside(options: argparse.Namespace) -> None:
