@@ -1,10 +1,22 @@
 """Results that come to the leading process: they are of its memory, and nobody can take it back."""
 
+import gc
+import os
+
 import pytest
 from programs import beside
 
 import penstock
 from penstock.budget import MiB
+from penstock.engine.worker.process import release_unused
+from penstock.proc import held
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays():
+    """What these take is no longer held when the next test begins, in whatever file."""
+    yield
+    release_unused()
 
 
 def first_is_large(item):
@@ -45,3 +57,25 @@ def test_results_that_cannot_fit_are_told_of_early_and_by_what_they_are(function
         pytest.warns(RuntimeWarning, match=rf"all {items:,} would take about .*more than the budget"),
     ):
         penstock.run(function, range(items), budget=beside(230), workers=2)
+
+
+def test_results_of_a_run_that_failed_are_given_back_without_a_collection():
+    gc.collect()
+    gc.disable()
+    release_unused()
+    before = held(os.getpid())
+    try:
+        with pytest.warns(RuntimeWarning, match="more than the budget"):
+            _fail()
+        release_unused()
+        assert held(os.getpid()) - before < 40 * MiB
+    finally:
+        gc.enable()
+
+
+def _fail():
+    try:
+        penstock.run(one_mib, range(1000), budget=beside(230), workers=2)
+    except penstock.CannotFit:
+        return
+    raise AssertionError("it fits")

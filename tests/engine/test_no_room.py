@@ -14,9 +14,6 @@ BUDGET = Budget(GiB, "a script")
 
 
 def stage(*, parent=50 * MiB, results=0, spare=0, running=()):
-    def results_too_large():
-        return explain.results_too_large(10, 100, results, BUDGET) if results > abs(spare) else None
-
     admission = SimpleNamespace(
         budget=BUDGET,
         spare=lambda: spare,
@@ -26,7 +23,8 @@ def stage(*, parent=50 * MiB, results=0, spare=0, running=()):
         admission=admission,
         crew=SimpleNamespace(running=running),
         options=SimpleNamespace(stall=600.0),
-        results_too_large=results_too_large,
+        crowded_by_results=results > abs(spare),
+        results_too_large=lambda: explain.results_too_large(10, 100, results, BUDGET),
         watch=SimpleNamespace(memory=SimpleNamespace(free=10 * MiB)),
     )
 

@@ -23,7 +23,7 @@ from penstock.engine.parent.loop import Loop
 from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.probes import try_out
 from penstock.engine.parent.stage import Stage
-from penstock.engine.worker.process import THREAD_VARIABLES
+from penstock.engine.worker.process import THREAD_VARIABLES, release_unused
 from penstock.errors import PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, made_with, standing
 from penstock.report.tally import Tally
@@ -89,6 +89,7 @@ class Execution:
             self._tell_warming(current)
             self._report_start(current)
             if current.items:
+                release_unused()  # what results of an earlier run took is not taken before any item
                 self._open_backend(current)
                 self._work_items(current, book)
             else:

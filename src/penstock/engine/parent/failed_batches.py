@@ -174,8 +174,8 @@ class FailedBatches:
 
     def _set_aside(self, verdict: Verdict, failure: Failure, failed: m.Failed | None) -> None:
         stage, options = self._stage, self._stage.options
-        if verdict.reason == "memory" and (error := stage.results_too_large()) is not None:
-            raise error
+        if verdict.reason == "memory" and stage.crowded_by_results:
+            raise stage.results_too_large()
         sentence = explain.sentence(
             verdict,
             failure,

@@ -46,8 +46,8 @@ class NoRoom:
         waited, budget = now - self._since, stage.admission.budget
         # Where the budget leaves more than that, it is others who hold it.
         full = stage.admission.spare() < headroom(budget.bytes)
-        if full and waited > _LAGGING and (error := stage.results_too_large()) is not None:
-            raise error
+        if full and waited > _LAGGING and stage.crowded_by_results:
+            raise stage.results_too_large()
         reserved = stage.admission.reserved(to_come=False)
         parent = reserved.parent + reserved.results
         ours = parent > budget.bytes / 2

@@ -84,6 +84,6 @@ class ResultsHere:
         self._checked = now
         budget, held = stage.budget.now, self._held()
         if budget.bytes - held < headroom(budget.bytes) / 2:
-            if (error := stage.results_too_large()) is not None:
-                raise error
+            if stage.crowded_by_results:
+                raise stage.results_too_large()
             raise explain.crowded(held, max(budget.bytes - held, 0), budget)

@@ -106,11 +106,14 @@ class Stage:
         """Whether this process itself holds so much that no worker fits."""
         return self.options.governs and self.admission.spare() <= 0
 
-    def results_too_large(self) -> CannotFit | None:
-        """The error that collected results leave no call enough room, if they are what takes it."""
+    @property
+    def crowded_by_results(self) -> bool:
+        """Whether it is collected results that leave no call enough room."""
+        return self.admission.collected > abs(self.admission.spare())
+
+    def results_too_large(self) -> CannotFit:
+        """The error of that. Raise it at once: a frame that it passes and that holds it makes a circle."""
         admission = self.admission
-        if admission.collected <= abs(admission.spare()):
-            return None
         return explain.results_too_large(
             admission.kept, self.setup.items, admission.collected, admission.budget
         )

@@ -61,6 +61,13 @@ def give_back(held: Callable[[], int], kept: int) -> tuple[int, int]:
     if before - kept <= _TRIM_ABOVE:
         return before, kept
     gc.collect()
+    release_unused()
+    after = max(held(), 0)
+    return after, after
+
+
+def release_unused() -> None:
+    """Return to the system what this process has freed and its allocators keep for later."""
     release = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
     if release is not None:
         release().release_unused()
@@ -68,8 +75,6 @@ def give_back(held: Callable[[], int], kept: int) -> tuple[int, int]:
         _libc().malloc_trim(0)  # glibc only
     except (AttributeError, OSError):
         pass
-    after = max(held(), 0)
-    return after, after
 
 
 def imported_since(modules: Collection[str]) -> tuple[str, ...]:
