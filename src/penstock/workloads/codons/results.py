@@ -168,10 +168,13 @@ def _of_reading(ledgers: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) 
                 "or read them as counts of triplets"
             )
         if own and (dual := genetic_codes.dual(code)):
-            skipped = "; --skip-stops leaves none of them out" if asked["skip_stops"] else ""
-            what = "is a stop and an amino acid" if len(dual) == 1 else "are stops and amino acids"
+            one = len(dual) == 1
+            what = "is a stop and an amino acid" if one else "are stops and amino acids"
+            counted = "an amino acid" if one else "amino acids"
+            left = "does not leave it out" if one else "leaves none of them out"
+            skipped = f"; --skip-stops {left}" if asked["skip_stops"] else ""
             told.append(
-                f"in genetic code {code} {', '.join(sorted(dual))} {what}, counted as amino acids "
+                f"in genetic code {code} {', '.join(sorted(dual))} {what}, counted as {counted} "
                 f"(column dual){skipped}"
             )
     return told
