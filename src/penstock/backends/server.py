@@ -129,7 +129,7 @@ class ForkServer:
             lost: called where it is found gone, or silent: drops it and its workers.
 
         Raises:
-            RunFailed: the job cannot be loaded; loading it hangs; no server answers.
+            PenstockError: the job cannot be loaded; loading it hangs; no server answers.
             OSError: no process can be started.
         """
         for _ in range(_LOADS):
@@ -369,9 +369,12 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.sock
         raise
 
 
-def _not_loaded(name: str, message: str, text: str) -> RunFailed:
-    """The error of a job that could not be loaded in the fork server."""
-    return RunFailed(
+def _not_loaded(name: str, message: str, text: str) -> PenstockError:
+    """The error of a job that could not be loaded in the fork server.
+
+    No ``RunFailed``, whose words are all ours and are kept of a private run too: it quotes the job's own.
+    """
+    return PenstockError(
         f"the job cannot be loaded in a worker: {name}: {message}. A worker finds modules through the "
         f"same sys.path as this process; it does not see names that exist only here.\n{text}"
     )
