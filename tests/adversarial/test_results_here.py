@@ -31,6 +31,17 @@ def as_list(item):
     return [str(item) * 1000 for _ in range(100)]
 
 
+class Holder:
+    """Says nothing of what it holds."""
+
+    def __init__(self, data):
+        self.data = data
+
+
+def deep(item):
+    return {"a": {"b": {"c": [Holder(str(item) * MiB)]}}}
+
+
 def test_with_a_folder_they_go_to_files(tmp_path):
     report = penstock.run(one_mib, range(20), tmp_path / "run", budget=beside(100), workers=2)
     assert report.outcome == "done"
@@ -50,7 +61,7 @@ def test_results_that_nearly_fill_the_budget_go_up_few_at_a_time():
     assert report.peak <= budget
 
 
-@pytest.mark.parametrize(("function", "items"), [(one_mib, 1000), (as_list, 5000)])
+@pytest.mark.parametrize(("function", "items"), [(one_mib, 1000), (as_list, 5000), (deep, 1000)])
 def test_results_that_cannot_fit_are_told_of_early_and_by_what_they_are(function, items):
     with (
         pytest.raises(penstock.CannotFit, match=r"the results of [\d,]+ items take .*Give the run a folder"),
@@ -79,3 +90,11 @@ def _fail():
     except penstock.CannotFit:
         return
     raise AssertionError("it fits")
+
+
+def test_nodes_results_that_cannot_fit_are_told_of_early_too():
+    with (
+        pytest.raises(penstock.CannotFit, match=r"the results of [\d,]+ items take .*Give the run a folder"),
+        pytest.warns(RuntimeWarning, match=r"all 1,000 would take about .*more than the budget"),
+    ):
+        penstock.run(one_mib, range(1000), budget=beside(230), cluster="local:1")

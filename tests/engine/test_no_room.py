@@ -13,7 +13,7 @@ from penstock.errors import CannotFit
 BUDGET = Budget(GiB, "a script")
 
 
-def stage(*, parent=50 * MiB, results=0, spare=0, running=()):
+def stage(*, parent=50 * MiB, results=0, spare=0, running=(), endless=False):
     admission = SimpleNamespace(
         budget=BUDGET,
         spare=lambda: spare,
@@ -22,7 +22,7 @@ def stage(*, parent=50 * MiB, results=0, spare=0, running=()):
     return SimpleNamespace(
         admission=admission,
         crew=SimpleNamespace(running=running),
-        options=SimpleNamespace(stall=600.0),
+        options=SimpleNamespace(stall=600.0, endless=endless),
         crowded_by_results=results > abs(spare),
         results_too_large=lambda: explain.results_too_large(10, 100, results, BUDGET),
         watch=SimpleNamespace(memory=SimpleNamespace(free=10 * MiB)),
@@ -52,6 +52,12 @@ def test_what_this_process_holds_otherwise_is_waited_for_a_moment():
     seconds, said = ends_after(stage(parent=900 * MiB, spare=-10 * MiB))
     assert seconds == 6
     assert said.startswith("this process itself holds 900 MiB")
+    assert "as_completed" not in said  # there is nothing of the kind in a run
+
+
+def test_an_executor_says_how_results_are_taken_away():
+    _, said = ends_after(stage(parent=900 * MiB, spare=-10 * MiB, endless=True))
+    assert "Take them one by one (map, as_completed" in said
 
 
 @pytest.mark.parametrize("results", [0, 400 * MiB])

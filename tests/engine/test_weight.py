@@ -1,5 +1,8 @@
 """What results weigh."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -15,6 +18,31 @@ class Shy:
 
 class Braggart:
     nbytes = "1 TiB"
+
+
+class Holder:
+    """Says nothing of what its fields take."""
+
+    def __init__(self):
+        self.data = bytes(10_000)
+
+
+@dataclass(slots=True)
+class Slotted:
+    data: bytes
+    more: bytes = b""
+
+
+class Named(NamedTuple):
+    data: bytes
+
+
+class Lying(list):
+    def __len__(self):
+        return 10**12
+
+    def __iter__(self):
+        raise RuntimeError("no")
 
 
 class Trap:
@@ -35,6 +63,12 @@ class Trap:
         (np.zeros(1000), 8000, 9000),
         ([Shy(), Trap()], 0, 1000),
         ([Braggart()], 0, 1000),
+        ([{"a": {"b": {"c": [{"d": bytes(10_000)}]}}}] * 10, 100_000, 120_000),
+        ([Holder()] * 10, 100_000, 110_000),
+        ([Slotted(bytes(10_000))] * 10, 100_000, 110_000),
+        ([Named(bytes(10_000))] * 10, 100_000, 110_000),
+        ([Lying([1, 2])], 0, 1000),
+        ([Holder], 0, 10_000),
         ([b"x" * 1_000_000, *range(999)], 1_000_000, 100_000_000),
     ],
 )

@@ -180,13 +180,14 @@ def none_fits(held: int, budget: Budget, reserved: Reserved) -> ItemTooLarge:
     return _too_large(who, held, budget, reserved, "", whole=False)
 
 
-def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
+def crowded(parent: int, free: int, budget: Budget, *, gathers: bool = True) -> CannotFit:
     """The error when nothing could run for a while for lack of memory.
 
     Args:
         parent: bytes that this process holds; 0 when it is others who hold too much.
         free: bytes left under the budget and every ceiling.
         budget: in force.
+        gathers: whether results come one by one and are taken away, as with an executor.
     """
     size = f"{format_size(budget.bytes)} ({budget.origin})"
     if not parent:
@@ -195,11 +196,15 @@ def crowded(parent: int, free: int, budget: Budget) -> CannotFit:
             f"{size}, and "
             "nothing could run. What is done is kept: run the same command again when they have ended."
         )
+    why = (
+        ": results are gathered here faster than they are used. Take them one by one (map, as_completed, "
+        "return_as='generator'), write them to files, or raise the budget."
+        if gathers
+        else f". Hold less in it; if these are results: {_WHERE_ELSE[0].lower()}{_WHERE_ELSE[1:]}"
+    )
     return CannotFit(
         f"this process itself holds {format_size(parent)} of the budget of {size}, so no worker has "
-        "room: results "
-        "are gathered here faster than they are used. Take them one by one (map, as_completed, "
-        "return_as='generator'), write them to files, or raise the budget.",
+        f"room{why}",
         needed=2 * parent,
     )
 

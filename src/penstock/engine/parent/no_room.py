@@ -52,4 +52,5 @@ class NoRoom:
         parent = reserved.parent + reserved.results
         ours = parent > budget.bytes / 2
         if waited > (_CROWDED if ours else stage.options.stall):
-            raise explain.crowded(parent if ours else 0, stage.watch.memory.free, budget)
+            free, gathers = stage.watch.memory.free, stage.options.endless
+            raise explain.crowded(parent if ours else 0, free, budget, gathers=gathers)

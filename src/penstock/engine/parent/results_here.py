@@ -73,6 +73,8 @@ class ResultsHere:
         """
         for start, _, _, value in line.get("receipts", {}).get("", ()):
             self.take(start, value)
+            self._stage.admission.kept += len(value)
+        self.look_ahead()
         self._check_room()
         return {name: value for name, value in line.items() if name != "receipts"}
 
@@ -84,6 +86,6 @@ class ResultsHere:
         self._checked = now
         budget, held = stage.budget.now, self._held()
         if budget.bytes - held < headroom(budget.bytes) / 2:
-            if stage.crowded_by_results:
+            if stage.admission.collected > held / 2:
                 raise stage.results_too_large()
-            raise explain.crowded(held, max(budget.bytes - held, 0), budget)
+            raise explain.crowded(held, max(budget.bytes - held, 0), budget, gathers=False)
