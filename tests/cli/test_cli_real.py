@@ -147,12 +147,17 @@ def test_an_item_that_is_too_large_is_3_and_named(folder):
         (["run", "mine.py", "--into", "r"], 4, "has 4 jobs: say which, as mine.py:broken"),
         (["plan", "bad.py"], 4, "bad.py, line 2: cannot be imported"),
         (["plan", "empty.py"], 4, "has no penstock.Job"),
+        (["plan", "refused.py"], 4, "refused.py, line 3: cannot be imported: TypeError: Job takes"),
+        (["plan", "imports.py"], 4, "wrong.py, line 2: cannot be imported: SyntaxError"),
     ],
 )
 def test_a_mistake_is_said_in_one_line(words, code, says, folder):
     (folder / "bad.py").write_text("x = 1\nx / 0\n")
     (folder / "json.py").write_text("job = 1\n")
     (folder / "empty.py").touch()
+    (folder / "refused.py").write_text("import penstock\n\njob = penstock.Job(str, 3)\n")
+    (folder / "imports.py").write_text("import wrong\n")
+    (folder / "wrong.py").write_text("x = 1\ny = (\n")
     result = penstock(folder, *words)
     assert (result.returncode, result.stdout) == (code, "")
     assert says in result.stderr.replace("\n  ", " ")

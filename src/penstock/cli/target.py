@@ -164,20 +164,24 @@ def _import(name: str, folder: str) -> Any:
 
 
 def _line(error: BaseException) -> str | None:
-    """The line of the user's file at which an import failed."""
+    """The file and line at which an import failed; where one of our calls refused, that of the call."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}"
+        return f"{Path(error.filename or '?').name}, line {error.lineno}"
     trace, place = error.__traceback__, None
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if (
             not name.startswith("<frozen")
             and not name.endswith("importlib/__init__.py")
-            and trace.tb_frame.f_globals.get("__name__") != __name__
+            and not _is_ours(trace.tb_frame.f_globals.get("__name__", ""))
         ):
             place = f"{Path(name).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == __name__.split(".")[0]
 
 
 # --------------------------------------------------------------------------- command.json
