@@ -101,7 +101,7 @@ class DaskLink:
             workers=[address], allow_other_workers=False, pure=False, retries=0,
         )  # fmt: skip
         try:
-            packed = await self.client.gather(future, asynchronous=True)
+            packed = await future  # a gather that is given up leaves an error for asyncio to print
         finally:
             await self.client.cancel([future], asynchronous=True, force=True)
         return pickle.loads(packed) if packed is not None else None
