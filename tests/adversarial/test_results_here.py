@@ -90,11 +90,3 @@ def _fail():
     except penstock.CannotFit:
         return
     raise AssertionError("it fits")
-
-
-def test_nodes_results_that_cannot_fit_are_told_of_early_too():
-    with (
-        pytest.raises(penstock.CannotFit, match=r"the results of [\d,]+ items take .*Give the run a folder"),
-        pytest.warns(RuntimeWarning, match=r"all 1,000 would take about .*more than the budget"),
-    ):
-        penstock.run(one_mib, range(1000), budget=beside(230), cluster="local:1")

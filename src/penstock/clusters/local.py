@@ -22,6 +22,9 @@ from penstock.clusters.far import Far, Hello, Parcel, new_token
 from penstock.errors import UsageError
 from penstock.version import __version__
 
+_AT_ONCE = 1 * MiB
+"""Packed bytes of messages that are heard at once."""
+
 
 class LocalNodes:
     """Nodes on this machine.
@@ -70,11 +73,12 @@ class LocalNodes:
             self._far[node].send(message)
 
     def wait(self, timeout: float) -> list[tuple[str, Told]]:
-        """The messages of nodes."""
-        heard = []
+        """The messages of nodes; of large ones few at once, as they are larger once they are unpacked."""
+        heard: list[tuple[str, Any]] = []
+        size = 0
         try:
             heard.append(self._said.get(timeout=timeout))
-            while True:
+            while (size := size + len(getattr(heard[-1][1], "packed", b""))) < _AT_ONCE:
                 heard.append(self._said.get_nowait())
         except queue.Empty:
             pass

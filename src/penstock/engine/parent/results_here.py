@@ -46,6 +46,7 @@ class ResultsHere:
         self._collect = collect
         self._held = Meter().held
         self._checked = -math.inf
+        self._before = self._held()
         self._warned = False
 
     def take(self, first: int, results: list[Any], came: int = 0) -> None:
@@ -86,6 +87,7 @@ class ResultsHere:
         self._checked = now
         budget, held = stage.budget.now, self._held()
         if budget.bytes - held < headroom(budget.bytes) / 2:
-            if stage.admission.collected > held / 2:
+            # What came in meanwhile are results too, those that are still on their way.
+            if held - self._before > budget.bytes / 4:
                 raise stage.results_too_large()
             raise explain.crowded(held, max(budget.bytes - held, 0), budget, gathers=False)
