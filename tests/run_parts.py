@@ -10,8 +10,10 @@ Parts need not be kept apart because the kernel kills in them: a worker that it 
 of the worker's own control group. Where none can be made, no test has it kill.
 """
 
+import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,10 +88,15 @@ def lanes():
 
 
 class Running:
-    """One part, while it runs."""
+    """One part, while it runs.
+
+    The folders of its tests are its own: in the one that pytest has for all, each pytest that ends removes
+    what others left, and two that do so at once warn of each other, which fails a part.
+    """
 
     def __init__(self, part, places, options):
         self.part, self.output = part, tempfile.TemporaryFile()  # noqa: SIM115 (shown at the end)
+        self.folder = tempfile.mkdtemp(prefix="tests-")
         self.began, self.took = time.monotonic(), "not ended"
         command = [
             sys.executable,
@@ -102,7 +109,12 @@ class Running:
             *map(str, places),
         ]
         self.process = subprocess.Popen(
-            command, cwd=HERE.parent, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT
+            command,
+            cwd=HERE.parent,
+            env={**os.environ, "PYTEST_DEBUG_TEMPROOT": self.folder},
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
         )
 
     def ended(self):
@@ -114,7 +126,9 @@ class Running:
         return True
 
     def show(self):
-        """Pass on what it said; pytest's closing line of it."""
+        """Pass on what it said; pytest's closing line of it. What it wrote is kept where it failed."""
+        if self.process.returncode == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.output.seek(0)
         text = self.output.read().decode(errors="replace")
         self.output.close()

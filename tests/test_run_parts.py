@@ -1,7 +1,9 @@
 """What runs the parts: all of them are run, some at a time, and one that fails fails the whole."""
 
 import re
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +64,20 @@ def test_what_is_short_and_needs_no_process_of_its_own_shares_one(tmp_path, monk
     assert counts == {"passed": 7, "failed": 1}
     assert failed == ["tests/together (exit code 1)"]
     assert "folder/test_d.py::test_no" in capfd.readouterr().out
+
+
+def test_the_folders_of_a_part_are_its_own_and_stay_only_where_it_fails(tmp_path, monkeypatch, capfd):
+    """Else each pytest that ends removes what the others left, all at once, and warns of the others."""
+    says = "def test_it(tmp_path):\n    print('folder', tmp_path)\n    assert {}\n"
+    for name, right in (("test_a.py", 0), ("test_b.py", 0), ("test_c.py", 1)):
+        put(tmp_path, name, OWN + says.format(right))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert len(run(tmp_path, monkeypatch)[1]) == 2
+    told = re.findall(r"^folder (\S+)", capfd.readouterr().out, re.MULTILINE)
+    left = list((tmp_path / "temporary").iterdir())
+    assert len(left) == 2
+    assert sorted(Path(each).is_relative_to(folder) for each in told for folder in left) == [0, 0, 1, 1]
 
 
 def test_a_part_without_a_single_test_fails(tmp_path, monkeypatch):
