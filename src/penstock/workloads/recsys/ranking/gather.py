@@ -209,9 +209,8 @@ class Gather:
     ) -> dict[str, Any]:  # fmt: skip
         starts = np.flatnonzero(np.append(True, query[1:] != query[:-1])) if len(query) else np.zeros(0, int)
         items, counts = np.unique(hashes(columns[DATASET], IDENTITY), return_counts=True)
-        ends = (
-            [labels.min(), labels.max(), (labels > 0).sum(), (labels % 1 != 0).sum()] if len(labels) else []
-        )
+        odd = (labels != np.floor(labels)).sum()
+        ends = [labels.min(), labels.max(), (labels > 0).sum(), odd] if len(labels) else []
         return {
             "query": query[starts],
             "groups": np.diff(np.append(starts, len(query))).astype(np.int32),

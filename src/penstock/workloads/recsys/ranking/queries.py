@@ -63,8 +63,8 @@ class Runs:
                 part["hash"][(((part["hash"] >> np.uint64(32)) * np.uint64(passes)) >> np.uint64(32)) == turn]
                 for part in self
             ]
-            together = np.concatenate(chosen) if chosen else np.zeros(0, np.uint64)
-            if len(np.unique(together)) < len(together):
+            together = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.uint64)
+            if (together[1:] == together[:-1]).any():
                 return False
         return True
 

@@ -41,8 +41,10 @@ class SurveySpan:
     datasets: bool = True
 
     def warm(self) -> None:
-        """Load Arrow once for the workers of all stages."""
+        """Load once what the workers of all stages need; NumPy loads ``ma`` when it is first asked for."""
+        import numpy.ma  # noqa: F401
         import pyarrow.compute
+        import pyarrow.dataset
         import pyarrow.parquet  # noqa: F401
 
         import penstock.sinks.rows  # noqa: F401

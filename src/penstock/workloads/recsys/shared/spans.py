@@ -14,6 +14,9 @@ import penstock
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_STRETCHES, _SPANS = 8, 8
+"""Stretches of a table, at least, where it has so many spans; and spans of a stretch, at most."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -63,6 +66,10 @@ class Spans:
         for number in range(start, stop):
             first, last = int(self.borders[number]), int(self.borders[number + 1])
             yield Span(number, first, self.rows.read(first, last))
+
+    def starts(self) -> list[int]:
+        """Every few spans: one worker reads on where another would decode a row group from its beginning."""
+        return list(range(0, len(self), min(max(len(self) // _STRETCHES, 1), _SPANS)))
 
     def sizes(self, start: int, stop: int) -> list[int]:
         """Uncompressed bytes of the chosen columns, assuming equal rows."""
