@@ -1,17 +1,23 @@
 """The cluster ``local:N`` does what every cluster must."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from waiting import until
 
-from penstock.abc import Node, NodeLost, NodeOptions
-from penstock.clusters.local import LocalNodes
+from penstock.abc import Node, NodeLost, NodeOptions, Returned
+from penstock.budget import MiB
+from penstock.clusters.far import Parcel, BudgetShare
+from penstock.clusters.local import LocalNodes, SharedBudget
 from penstock.errors import UsageError
+from penstock.meter import Meter
 from penstock.testing import ClusterSuite
 
 
@@ -36,24 +42,74 @@ class Silent:
     join = close
 
 
+def options_of(drafts, held=0):
+    return NodeOptions(
+        drafts=drafts, budget=2 << 30, requested="auto", workers=None, call=None, memory=None, threads=None,
+        stall=600.0, timeout=None, set_aside=False, umask=0o022, log=None, held=held,
+    )  # fmt: skip
+
+
 def test_nothing_is_heard_of_nodes_of_an_earlier_job_nor_of_one_that_was_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("penstock.clusters.local.Far", Silent)
     monkeypatch.setattr(Silent, "kill", lambda self, why: None, raising=False)
-    options = NodeOptions(
-        drafts=tmp_path, budget=2 << 30, requested="auto", workers=None, call=None, memory=None, threads=None,
-        stall=600.0, timeout=None, set_aside=False, umask=0o022, log=None, held=0,
-    )  # fmt: skip
     cluster = LocalNodes("1")
-    cluster.open(tmp_path / "job", "", options)
+    cluster.open(tmp_path / "job", "", options_of(tmp_path))
     before = Silent.last
     cluster.close()
-    cluster.open(tmp_path / "job", "", options)
+    cluster.open(tmp_path / "job", "", options_of(tmp_path))
     before.said(NodeLost("its program ended with exit code 0"))
     assert cluster.wait(0.0) == []
     cluster.end(Silent.last.token)
     Silent.last.said(Node("here", 1 << 30, "given", 1))
     assert cluster.wait(0.0) == []
     assert cluster.nodes() == {}
+    cluster.close()
+
+
+def test_what_this_process_takes_more_the_nodes_have_less():
+    """On one machine a share is of one budget: results that are collected here are of it too."""
+    shared = SharedBudget(2, 600 * MiB, 100 * MiB, 40 * MiB)
+    assert shared.share() == BudgetShare(250 * MiB, 100 * MiB)
+    assert not shared.follow(45 * MiB)
+    assert not shared.follow(65 * MiB)  # what it may grow by
+    assert shared.follow(170 * MiB)
+    assert shared.share() == BudgetShare(200 * MiB, 200 * MiB)
+    assert shared.follow(40 * MiB)  # it was given back
+    assert shared.share() == BudgetShare(250 * MiB, 100 * MiB)
+    assert shared.follow(5000 * MiB)
+    assert shared.share().bytes == MiB
+
+
+@given(st.lists(st.integers(0, 2000), max_size=20), st.integers(1, 64))
+def test_shares_and_what_this_process_holds_are_never_more_than_the_budget(held, count):
+    shared = SharedBudget(count, 1000 * MiB, 90 * MiB, 20 * MiB)
+    for each in held:
+        shared.follow(each * MiB)
+        share = shared.share().bytes
+        assert share == MiB or count * share + each * MiB <= 1000 * MiB
+
+
+def test_a_node_that_is_ready_late_is_told_what_its_share_is_by_then(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr("penstock.clusters.local.Far", Silent)
+    monkeypatch.setattr(
+        Silent, "send", lambda self, message: sent.append((self.token, message)), raising=False
+    )
+    holds = [50 * MiB]
+    monkeypatch.setattr(Meter, "held", lambda self: holds[0])
+    cluster = LocalNodes("2")
+    cluster.open(tmp_path / "job", "", options_of(tmp_path, held=100 * MiB))
+    first, second = cluster._far
+    node = Node("here", 1 << 30, "given", 1)
+    cluster._far[first].said(node)
+    cluster.wait(0.0)
+    holds[0] = 300 * MiB
+    cluster._far[first].said(Parcel(1, pickle.dumps(Returned(1, ()))))
+    cluster.wait(0.0)
+    cluster._far[second].said(node)
+    cluster.wait(0.0)
+    less = BudgetShare((2048 - 325) * MiB // 2, 325 * MiB)
+    assert sent == [(first, BudgetShare((2048 - 100) * MiB // 2, 100 * MiB)), (first, less), (second, less)]
     cluster.close()
 
 

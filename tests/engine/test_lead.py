@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import events as ev
+from penstock.budget import GiB, MiB
 from penstock.engine.decide.footprint import Observation
+from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Reserved
 from penstock.engine.parent.interrupts import Interrupt
@@ -272,3 +274,24 @@ def test_a_node_a_little_slower_than_it_was_gives_nothing_back():
     check(led, 400_000)
     sizes = [stop - start for start, stop in led.kept]
     assert sum(size < 100 for size in sizes) < len(sizes) / 10
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 40])
+def test_results_on_their_way_here_are_bounded_by_the_leases_that_are_open(nodes):
+    """Whoever leads has a budget of its own; each node has two leases, and may return both at once."""
+    clock = FakeClock()
+    taken = []
+    cluster = FakeCluster([FakeNode() for _ in range(nodes)], clock)
+    led = lead(cluster, 2000, clock, collect=lambda first, results: taken.append(first))
+    led.lead.run()
+    assert sorted(taken) == list(range(2000))
+    last = cluster.sent[-1][1]
+    assert 2 * nodes * last.most_bytes <= headroom(4 * GiB) / 4
+    assert last.most_bytes >= min(MiB // 2, 16 * MiB)
+
+
+def test_lines_that_tell_of_files_are_bounded_alike_for_any_number_of_nodes():
+    clock = FakeClock()
+    cluster = FakeCluster([FakeNode() for _ in range(40)], clock)
+    lead(cluster, 2000, clock).lead.run()
+    assert {lease.most_bytes for _, lease in cluster.sent} == {16 * MiB}

@@ -1,5 +1,6 @@
 """How long it lasts that there is room for nothing, and who is said to hold it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,17 @@ def test_what_others_hold_is_waited_for_as_long_as_a_worker_may_stall(results):
     seconds, said = ends_after(stage(results=results, spare=300 * MiB))
     assert seconds == 601
     assert said.startswith("other processes hold so much")
+
+
+def test_a_share_that_shrank_is_not_waited_for_long():
+    """Whoever shares the budget took results, which nobody gives back."""
+    made = stage(spare=-10 * MiB)
+    no_room = NoRoom(made)
+    made.admission.budget = replace(BUDGET, bytes=80 * MiB, beside=900 * MiB)
+    no_room.last(0.0)
+    no_room.last(5.0)
+    with pytest.raises(CannotFit):
+        no_room.last(5.1)
 
 
 def test_nothing_ends_while_somebody_works():

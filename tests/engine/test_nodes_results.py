@@ -1,10 +1,11 @@
 """Results that nodes return to a run that wants them in this process."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from penstock.budget import Budget, MiB
+from penstock.budget import Budget, BudgetInForce, MiB
 from penstock.engine.decide import explain
 from penstock.engine.parent.results_here import ResultsHere
 from penstock.errors import CannotFit
@@ -16,7 +17,7 @@ def stage(items=1000):
     made = SimpleNamespace(
         admission=SimpleNamespace(kept=0, collected=0),
         setup=SimpleNamespace(items=items),
-        budget=SimpleNamespace(now=BUDGET),
+        budget=BudgetInForce(BUDGET),
         options=SimpleNamespace(endless=False),
         clock=lambda: 1000.0 + made.admission.kept,
     )
@@ -59,3 +60,13 @@ def test_what_this_process_held_before_is_not_blamed_on_results(monkeypatch):
     monkeypatch.setattr(here, "_held", lambda: BUDGET.bytes)
     with pytest.raises(CannotFit, match="this process itself holds"):
         here.take_line(line(0, ["x"] * 10))
+
+
+@pytest.mark.parametrize("taken", [30, 100])
+def test_what_finds_no_room_on_a_node_beside_many_results_is_their_fault(taken, monkeypatch):
+    """Its own fault it is where they are few."""
+    here = ResultsHere(stage(), lambda first, results: None)
+    monkeypatch.setattr(here, "_before", 0)
+    monkeypatch.setattr(here, "_held", lambda: taken * MiB)
+    with pytest.raises(CannotFit, match=r"the results of") if taken > 64 else nullcontext():
+        here.blame()

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from penstock.budget import MiB
+from penstock.engine.messages import Work
 from penstock.engine.weight import weight
+from penstock.engine.worker.batch import WorkedBatch
 
 
 class Shy:
@@ -80,3 +83,41 @@ def test_weight_of_a_list_that_holds_itself():
     circle = []
     circle.append(circle)
     assert weight(circle) < 1000
+
+
+def batch_of(results, call=64, each=0.0):
+    work = Work(
+        0,
+        1000,
+        (),
+        call=call,
+        seconds=60.0,
+        memory=MiB,
+        fence=0,
+        granted=0,
+        threads=1,
+        attempt=0,
+        results=results,
+    )
+    return WorkedBatch(work, [], each)
+
+
+def test_a_call_has_as_many_items_as_may_go_up_together():
+    batch = batch_of(10 * MiB)
+    assert batch.most_items() == 1  # nothing is known yet
+    batch.stop = 1
+    batch.weigh([bytes(MiB)])
+    assert batch.most_items() == 8  # each is a little more than a MiB
+    batch.stop = 9
+    batch.weigh([bytes(MiB)] * 8)
+    assert not batch.is_heavy()
+    assert batch.most_items() == 1
+    after = batch_of(10 * MiB, each=batch.each)
+    assert after.most_items() == 9
+    assert batch_of(10 * MiB, each=28.0).most_items() == 64
+
+
+def test_results_that_stay_with_the_worker_shorten_no_call():
+    batch = batch_of(0)
+    batch.weigh([bytes(MiB)])
+    assert batch.most_items() == 64

@@ -99,6 +99,9 @@ class Lease:
     """The items themselves, of a source that carries them."""
     learnt: Mapping[str, Any] | None = None
     """With the first lease of a node: numbers of what calls took elsewhere, to begin with."""
+    most_bytes: int = 16 << 20
+    """Bytes of what it gives back after which no more of it is begun: the leases that are open bound what is
+    on its way up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,15 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetShare:
+    """Down: the node's budget is another now, as whoever shares it with the node takes more or less of it."""
+
+    bytes: int
+    beside: int
+    """See :class:`penstock.budget.Budget`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """Up: a pickled Returned: those who pass it on need not know the classes inside."""
 

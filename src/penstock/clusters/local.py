@@ -6,10 +6,12 @@ less overhead.
 
 from __future__ import annotations
 
+import math
 import pickle
 import platform
 import queue
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +20,54 @@ from typing import Any
 from penstock import discover
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Told
 from penstock.budget import MiB, format_size
-from penstock.clusters.far import Far, Hello, Parcel, new_token
+from penstock.clusters.far import Far, Hello, Parcel, BudgetShare, new_token
+from penstock.engine.worker.process import release_unused
 from penstock.errors import UsageError
+from penstock.meter import Meter
 from penstock.version import __version__
 
 _AT_ONCE = 1 * MiB
 """Packed bytes of messages that are heard at once."""
+_GROWN = 8 * MiB
+"""By so much this process may have grown until the nodes' shares are found again."""
+_LOOK_SECONDS = 0.1
+"""Between looks at what it holds, while it takes results."""
+
+
+class SharedBudget:
+    """The budget of one machine, of which nodes have equal shares.
+
+    Args:
+        count: of nodes.
+        budget: of all.
+        beside: bytes of it that are in no share; what this process may grow by is among them.
+        held: bytes that this process holds.
+    """
+
+    def __init__(self, count: int, budget: int, beside: int, held: int) -> None:
+        self._count = count
+        self._budget = budget
+        self._least = self._beside = beside
+        self._held = self._began = held
+
+    def share(self) -> BudgetShare:
+        """The share of each node."""
+        least = max((self._budget - self._beside) // self._count, MiB)  # less is refused in other words
+        return BudgetShare(least, self._beside)
+
+    def grew(self, held: int) -> bool:
+        """Whether this process holds much more than when the shares were found."""
+        return held >= self._held + _GROWN
+
+    def follow(self, held: int) -> bool:
+        """Take what this process holds now; whether the shares are others."""
+        if not self.grew(held) and held > self._held - _GROWN:
+            return False
+        before, self._held = self._beside, held
+        # As at the start, what it may grow by is kept free, or half as much where it did grow.
+        spare = (self._least - self._began) // 2
+        self._beside = max(self._least, held + spare)
+        return self._beside != before
 
 
 class LocalNodes:
@@ -40,10 +84,15 @@ class LocalNodes:
         self._far: dict[str, Far] = {}
         self._ready: dict[str, Node] = {}
         self._said: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._held = Meter().held
+        self._shared = SharedBudget(self._count, 0, 0, 0)
+        self._looked = -math.inf
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
         """Start the nodes. Each gets its share of the budget, less what this process takes."""
-        share = max((options.budget - options.held) // self._count, MiB)  # less is refused in other words
+        self._shared = SharedBudget(self._count, options.budget, options.held, self._held())
+        self._looked = -math.inf
+        share = self._shared.share().bytes
         cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(options.budget)}, local:{self._count}"
         heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
@@ -87,13 +136,29 @@ class LocalNodes:
             if isinstance(message, Node):
                 if token in self._far:  # else it was given up meanwhile
                     self._ready[token] = message
+                    self._far[token].send(self._shared.share())
             elif isinstance(message, Parcel):
                 told.append((token, pickle.loads(message.packed)))
             elif message is not None:
                 if isinstance(message, NodeLost):
                     self._forget(token)
                 told.append((token, message))
+        if size:
+            self._share_anew()
         return told
+
+    def _share_anew(self) -> None:
+        """Results that this process takes are no longer there for the nodes."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        if self._shared.grew(self._held()):
+            release_unused()  # results pass through buffers, which allocators keep for later
+        if self._shared.follow(self._held()):
+            share = self._shared.share()
+            for token in self._ready:
+                self._far[token].send(share)
 
     def end(self, node: str) -> None:
         """Kill a node."""

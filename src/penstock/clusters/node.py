@@ -7,7 +7,6 @@ to the log. It ends when these close, so it never outlives whoever started it.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import sys
@@ -23,10 +22,11 @@ from typing import Any
 from penstock import discover, drafts, registry, storage
 from penstock import events as ev
 from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Refused, Returned, Sequential
-from penstock.backends.frames import Unpacker, pack, packed
+from penstock.backends.frames import pack, packed
 from penstock.budget import Budget
 from penstock.clusters.delivered import Delivered, delivered
-from penstock.clusters.far import Beat, Hello, HostUnsuited, Parcel
+from penstock.clusters.far import Hello, HostUnsuited, Parcel, BudgetShare
+from penstock.clusters.line import Line, beat, leave_unborn
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import from_json
 from penstock.engine.parent.interrupts import Interrupt
@@ -42,12 +42,8 @@ from penstock.intervals import Intervals
 from penstock.record import journal
 from penstock.record.job_key import module_code
 
-_BEAT_SECONDS = 5.0
-_UNBORN_SECONDS = 0.5
 _SEEN_SECONDS = 60.0
 """In which a folder shows a file that was made on another host."""
-_LINES = 16 << 20
-"""Bytes of a lease's lines after which no more of it is begun."""
 _END_SECONDS = 15.0
 _NO_MORE = (ev.MemoryRead, ev.ItemSetAside, ev.BudgetChanged)
 """Not passed on: what is held goes as one number, and the parent counts what is set aside itself."""
@@ -58,39 +54,6 @@ class Wish:
 
     number = 0
     grace = 3.0
-
-
-class Line:
-    """The two descriptors to the parent; several threads may write."""
-
-    def __init__(self, incoming: int, outgoing: int) -> None:
-        self._in, self._out = incoming, outgoing
-        self._lock = threading.Lock()
-        self._unpacker = Unpacker()
-
-    def say(self, message: Any) -> None:
-        """Send a message; dropped if the parent is gone."""
-        view = memoryview(pack(message))
-        with self._lock, suppress(OSError):
-            while view:
-                view = view[os.write(self._out, view) :]
-
-    def hear(self) -> list[Any]:
-        """Wait for messages.
-
-        Raises:
-            EOFError: nobody is there.
-        """
-        data = os.read(self._in, 1 << 20)
-        if not data:
-            raise EOFError
-        return list(self._unpacker.feed(data))
-
-    def is_cut(self) -> bool:
-        """Whether nobody is there any more; told without reading."""
-        poll = select.poll()
-        poll.register(self._in, 0)
-        return bool(poll.poll(0))
 
 
 @dataclass
@@ -135,7 +98,7 @@ class Engine:
         setup = _load_job(hello)
         budget = hello.budget_here()
         cores = hello.cores or discover.cpus()
-        workers = min(options.workers or cores, cores)
+        workers = self._workers = min(options.workers or cores, cores)
         self._backend = _open_backend(setup, hello, workers, cores)
         if isinstance(setup.source, Carried):
             self._source = delivered(setup.source)
@@ -171,6 +134,8 @@ class Engine:
                 for message in self._line.hear():
                     if isinstance(message, Cut):
                         self._wish.number = signal.SIGINT
+                    elif isinstance(message, BudgetShare):
+                        self._follow(message)
                     else:
                         self._came.append(message)
                 self._backend.wake()
@@ -179,6 +144,12 @@ class Engine:
             self._backend.wake()
             time.sleep(_END_SECONDS)
             os._exit(75)
+
+    def _follow(self, share: BudgetShare) -> None:
+        """Work within a share that is another now; a limit of this host may be lower."""
+        assert self._stage is not None
+        least, asked = min(share.bytes, self._stage.options.budget.bytes), self._stage.budget
+        asked.now = replace(asked.now, bytes=least, beside=share.beside)
 
     # ------------------------------------------------------------------ the loop's thread
 
@@ -204,7 +175,7 @@ class Engine:
             self._line.say(replace(self._node, alone=max(self._stage.admission.spare(), 0)))
         for ticket, held in list(self._open.items()):
             span = held.lease.start, held.lease.stop
-            if now >= held.ends > 0 or held.weight >= _LINES:
+            if now >= held.ends > 0 or held.weight >= held.lease.most_bytes:
                 schedule.take_no_more(*span)
             if not schedule.has(*span):
                 self._return(ticket)
@@ -225,6 +196,7 @@ class Engine:
         for each in lease.without:
             self._stage.aside.items[each.item] = each
             self._stage.schedule.aside.add(each.item)
+        self._stage.most_results = max(lease.most_bytes // self._workers, 1)
         self._open[lease.ticket] = HeldLease(replace(lease, cargo=None, learnt=None))
         self._stage.schedule.lend(lease.start, lease.stop)
 
@@ -366,10 +338,10 @@ def main(incoming: int, outgoing: int) -> None:
         came: list[Any] = []
         while not came:
             came = line.hear()
-        threading.Thread(target=_beat, args=(line,), name="penstock-beat", daemon=True).start()
+        threading.Thread(target=beat, args=(line,), name="penstock-beat", daemon=True).start()
         try:
             born = threading.Event()
-            threading.Thread(target=_leave_unborn, args=(line, born), daemon=True).start()
+            threading.Thread(target=leave_unborn, args=(line, born), daemon=True).start()
             engine = Engine(line, came[0])
             born.set()
             engine.work()
@@ -379,16 +351,3 @@ def main(incoming: int, outgoing: int) -> None:
             line.say(Broken(type(error).__name__, str(error), getattr(error, "needed", None)))
     sys.stderr.flush()
     os._exit(0)
-
-
-def _leave_unborn(line: Line, born: threading.Event) -> None:
-    """End this process if its parent is gone before the engine can hear that."""
-    while not born.wait(_UNBORN_SECONDS):
-        if line.is_cut():
-            os._exit(0)
-
-
-def _beat(line: Line) -> None:
-    while True:
-        time.sleep(_BEAT_SECONDS)
-        line.say(Beat())

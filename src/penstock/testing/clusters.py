@@ -16,6 +16,7 @@ from penstock.budget import MiB
 from penstock.files import digest
 from penstock.reducers import Sum
 from penstock.runs.job import Job
+from penstock.runs.spec import JobSpec
 from penstock.sinks import Collect
 from penstock.sources import Range
 
@@ -30,6 +31,11 @@ def slowly(item: int) -> float:
     return item / 3
 
 
+def largely(item: int) -> bytes:
+    """Another: a result of a tenth of a megabyte an item."""
+    return bytes(100_000)
+
+
 class _Trap:
     """Says so, where it is unpickled."""
 
@@ -38,6 +44,10 @@ class _Trap:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self._file,)
+
+
+_SLOW = Job(source=Range(1000), function=slowly, into=Sum(grain=5))
+_LARGE = Job(source=Range(1000), function=largely)
 
 
 class ClusterSuite:
@@ -68,14 +78,20 @@ class ClusterSuite:
         cluster.close()
         cluster.leave()
 
-    def open(self, cluster: Cluster, folder: Path, *, spoil: bool = False) -> None:
+    def open(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        *,
+        spoil: bool = False,
+        spec: JobSpec = _SLOW,
+        durable: bool = True,
+    ) -> None:
         """Open it with a job of 1,000 items."""
         place = folder / ".penstock" / "drafts" / ("0" * 32)
         place.mkdir(parents=True)
-        spec = Job(source=Range(1000), function=slowly, into=Sum(grain=5))
-        packed = spec.pack(
-            spec.setup(spec.outputs(temporary=False), folder, folder / ".penstock", durable=True)
-        )
+        outputs = spec.outputs(temporary=not durable)
+        packed = spec.pack(spec.setup(outputs, folder, folder / ".penstock", durable=durable))
         job = place / "job"
         job.write_bytes(packed)
         told = digest(job)
@@ -167,6 +183,20 @@ class ClusterSuite:
         while self.left(mark):
             assert time.monotonic() < deadline, "a process of a node is left"
             time.sleep(0.05)
+
+    def test_a_lease_brings_as_many_bytes_as_it_may_and_gives_the_rest_back(
+        self, cluster: Any, tmp_path: Path
+    ) -> None:
+        """So that results do not come faster than they are taken."""
+        self.open(cluster, tmp_path, spec=_LARGE, durable=False)
+        node = self.hear(cluster, lambda: next(iter(cluster.nodes()), None))
+        for ticket in (1, 2):
+            cluster.send(node, Lease(ticket, 500 * ticket - 500, 500 * ticket, 600.0, most_bytes=MiB))
+        self.hear(cluster, lambda: len(self.said(Returned, node)) == 2)
+        for told in self.said(Returned, node):
+            kept = sum(line["kept"][1] - line["kept"][0] for line in told.lines)
+            # What was begun before that is brought too.
+            assert MiB < kept * 100_000 < 3 * MiB
 
     def test_a_job_that_is_not_what_was_packed_is_not_unpickled(self, cluster: Any, tmp_path: Path) -> None:
         """Its digest is compared first."""

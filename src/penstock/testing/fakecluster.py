@@ -315,6 +315,7 @@ def lead(
     book: Book | None = None,
     before: Learnt | None = None,
     keep: Callable[[Learnt], None] | None = None,
+    collect: Callable[[int, list[Any]], None] | None = None,
 ) -> Led:
     """A stage to run on a fake cluster: ``lead(...).lead.run()``.
 
@@ -330,6 +331,7 @@ def lead(
         patience: seconds without a node.
         book: takes the lines of the journal instead of :attr:`Led.lines`.
         before, keep: as for a stage: what earlier runs learnt, and what takes what this one did.
+        collect: takes (first item, results), where these come to this process.
     """
     kept = _Book()
     events: list[Event] = []
@@ -349,7 +351,7 @@ def lead(
         stage,
         cluster,
         folder=_Folder(fence, fenced),
-        collect=None,
+        collect=collect,
         interrupts=interrupts,
         patience=patience,
     )

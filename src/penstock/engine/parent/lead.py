@@ -23,7 +23,7 @@ from penstock.abc import (
     Sequential,
     SetAside,
 )
-from penstock.engine.decide.leases import Leases
+from penstock.engine.decide.leases import OPEN, Leases
 from penstock.engine.decide.sick_nodes import SickNodes
 from penstock.engine.parent.failed_batches import FailedBatches
 from penstock.engine.parent.gone_nodes import Gone, GoneNodes, quoting_nothing, why
@@ -40,6 +40,8 @@ _GRACE = 6.0
 """Seconds that nodes get to give back what they have, after an interrupt."""
 _CARGO = 16 << 20
 """Bytes of a lease's items that travel with it, at most."""
+_LINES = 16 << 20
+"""Bytes of what one lease gives back, by and large, at most."""
 _TELL_AFTER = 3.0
 """Seconds without a node after which it is said what is waited for."""
 
@@ -184,8 +186,15 @@ class Lead:
                     stop = self.leases.shorten(node, lent.ticket, start + fewer).stop
                 cargo = carried.carry(start, stop)
             without = tuple(self._stage.aside.among(start, stop))
-            learnt = self._learning.for_lease(node)
-            self._cluster.send(node, Lease(lent.ticket, start, stop, lent.seconds, without, cargo, learnt))
+            learnt, most = self._learning.for_lease(node), self._most_bytes()
+            lease = Lease(lent.ticket, start, stop, lent.seconds, without, cargo, learnt, most)
+            self._cluster.send(node, lease)
+
+    def _most_bytes(self) -> int:
+        """Bytes that a lease may bring: results that come to this process must fit here on their way."""
+        if self._results is None:
+            return _LINES
+        return min(self._results.on_the_way(OPEN * self.leases.count), _LINES)
 
     def _wind_down(self) -> None:
         """Have the nodes give back what they have; those that do not in time are given up."""
@@ -262,6 +271,8 @@ class Lead:
             self._ledger.keep({**line, "aside": counted})
 
     def _put_aside(self, each: SetAside) -> None:
+        if self._results is not None and each.reason == "memory":
+            self._results.blame()
         if each.item not in self._stage.aside.items:
             self.leases.try_first(self._failures.count(each))
 
@@ -272,6 +283,8 @@ class Lead:
         if not self.leases.lose(node):
             return
         self._cluster.end(node)
+        if self._results is not None and isinstance(told, Broken) and told.kind == "CannotFit":
+            self._results.blame()
         if self._stage.setup.private and isinstance(told, Broken):
             told = quoting_nothing(told)
         reason = f"{told.kind}: {told.message}" if isinstance(told, Broken) else why(told)

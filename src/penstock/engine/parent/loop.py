@@ -284,7 +284,7 @@ class Loop:
                 attempt=task.attempt,
                 wary=task.wary,
                 keep=not searching,
-                results=results_at_once(self._setup, self._options, self._admission.budget.bytes),
+                results=results_at_once(self.stage),
                 apart=worker.batch if worker.apart else 0,
                 cargo=asking.carry(source, task.start, task.stop) if self._carried else None,
             ),

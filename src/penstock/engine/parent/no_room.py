@@ -27,6 +27,7 @@ class NoRoom:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._since = math.inf
+        self._beside = stage.admission.budget.beside
 
     def end(self) -> None:
         """There is room."""
@@ -50,7 +51,8 @@ class NoRoom:
             raise stage.results_too_large()
         reserved = stage.admission.reserved(to_come=False)
         parent = reserved.parent + reserved.results
-        ours = parent > budget.bytes / 2
+        # In a node of this machine: whoever shares the budget with it took results.
+        ours = parent > budget.bytes / 2 or budget.beside > self._beside
         if waited > (_CROWDED if ours else stage.options.stall):
             free, gathers = stage.watch.memory.free, stage.options.endless
             raise explain.crowded(parent if ours else 0, free, budget, gathers=gathers)

@@ -6,31 +6,32 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.budget import MiB
+from penstock.budget import KiB
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
-from penstock.engine.parent.options import Options
 from penstock.engine.parent.stage import Stage
 from penstock.engine.weight import weight
-from penstock.engine.worker.main import Setup
 from penstock.meter import Meter
 from penstock.outputs import is_reducer
 from penstock.warned import warn
 
-_TOGETHER = 16 * MiB
+_LEAST = 64 * KiB
+"""Bytes that a lease may bring, however many are open."""
 _CHECK_EVERY = 0.2
 _ENOUGH = 20
 """Items whose results tell what those of all will take, unless half of all are fewer."""
 
 
-def results_at_once(setup: Setup, options: Options, budget: int) -> int:
+def results_at_once(stage: Stage) -> int:
     """Bytes of results that may go up together: on their way they are there several times, at both ends.
 
     0 where results stay with the worker, are folded there, or are those of an executor, which go one by one.
     """
-    if setup.durable or options.endless or any(is_reducer(output) for output in setup.outputs.values()):
+    setup = stage.setup
+    reduced = any(is_reducer(output) for output in setup.outputs.values())
+    if setup.durable or stage.options.endless or reduced:
         return 0
-    return min(headroom(budget) // 4, _TOGETHER)
+    return min(headroom(stage.budget.bytes) // 4, stage.most_results)
 
 
 class ResultsHere:
@@ -54,6 +55,10 @@ class ResultsHere:
         if not self._stage.options.endless:  # there they are taken away again
             self._stage.admission.collected += weight(results)
         self._collect(first + came, results[came:])
+
+    def on_the_way(self, leases: int) -> int:
+        """Bytes that each lease may bring, where so many are open: all may come at the same moment."""
+        return max(headroom(self._stage.budget.bytes) // 4 // max(leases, 1), _LEAST)
 
     def look_ahead(self) -> None:
         """Say, once, that the results of all items will not fit."""
@@ -87,7 +92,15 @@ class ResultsHere:
         self._checked = now
         budget, held = stage.budget.now, self._held()
         if budget.bytes - held < headroom(budget.bytes) / 2:
-            # What came in meanwhile are results too, those that are still on their way.
-            if held - self._before > budget.bytes / 4:
-                raise stage.results_too_large()
+            self.blame()
             raise explain.crowded(held, max(budget.bytes - held, 0), budget, gathers=False)
+
+    def blame(self) -> None:
+        """Where something does not fit, and results have taken much of the budget, that is why.
+
+        Raises:
+            CannotFit: they have.
+        """
+        # What came in meanwhile are results too, those that are still on their way.
+        if self._held() - self._before > self._stage.budget.bytes / 4:
+            raise self._stage.results_too_large()

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock import asking
 from penstock.abc import Backend, Node, Sequential
-from penstock.budget import BudgetInForce
+from penstock.budget import BudgetInForce, MiB
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.estimate import Estimate
@@ -78,6 +78,8 @@ class Stage:
         self.crew = Workers(backend, self.watch, clock, self.schedule.running)
         self.chores = OpenClose(backend, self.crew, self.watch, clock)
         self.admission = Admission(setup, options, self.schedule, self.estimate, self.crew, self.budget)
+        self.most_results = 16 * MiB
+        """Bytes of results of one batch that whoever they go to can take."""
 
     def item_name(self, item: int) -> str:
         """An item's name in journal, events and messages."""

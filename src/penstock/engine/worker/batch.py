@@ -20,9 +20,10 @@ class WorkedBatch:
     Args:
         work: what the parent asked for.
         words: the worker's note.
+        each: estimated bytes of a result, by the batch before; 0 where there was none.
     """
 
-    def __init__(self, work: m.Work, words: MutableSequence[int]) -> None:
+    def __init__(self, work: m.Work, words: MutableSequence[int], each: float = 0.0) -> None:
         self._began = time.perf_counter()
         self._calls: list[m.MeasuredCall] = []
         self.work = work
@@ -34,6 +35,8 @@ class WorkedBatch:
         """Bytes above idle when the last call ended."""
         self._results = 0
         """Estimated bytes of its results so far, where they go up."""
+        self.each = each
+        """Estimated bytes of a result."""
         self.slowest: m.MeasuredCall | None = None
 
     def add(self, call: m.MeasuredCall) -> None:
@@ -60,6 +63,14 @@ class WorkedBatch:
         """Count what results weigh that go up together."""
         if self.work.results:
             self._results += weight(results)
+            self.each = self._results / max(self.stop - self.work.start, 1)
+
+    def most_items(self) -> int:
+        """Items of the next call: whose results may go up together with those before."""
+        if not self.work.results:
+            return self.work.call
+        left = self.work.results - self._results
+        return max(min(int(left / self.each) if self.each else 1, self.work.call), 1)
 
     def is_heavy(self) -> bool:
         """Whether its results are as heavy as may go up together."""

@@ -84,6 +84,8 @@ class Caller:
         self._folder = folder
         self.first = -1
         """The first item that this process works, where that is of this batch."""
+        self.each_result = 0.0
+        """Estimated bytes of what it gives for an item, where results go up."""
         self._private = private
         self._here = forks.Here()
         self.begin({}, Share(memory=0, threads=1, attempt=0))

@@ -195,7 +195,7 @@ class Worker:
     # ------------------------------------------------------------------ a batch
 
     def _batch(self, work: m.Work) -> m.Done | m.Failed:
-        batch = WorkedBatch(work, self._note)
+        batch = WorkedBatch(work, self._note, self._caller.each_result)
         first = not self._warm
         self._doing = "prepare" if first else self._our_fault
         try:
@@ -221,6 +221,7 @@ class Worker:
         finally:
             self._fence.lift()
             set_share(None)
+            self._caller.each_result = batch.each
         retained = self._give_back()
         return m.Done(
             stop=batch.stop,
@@ -278,7 +279,7 @@ class Worker:
         worked = self._caller.batched if self._setup.batched else self._caller.one_by_one
         fixed = self._setup.fixed_call
         while at < work.stop:
-            stop = min(at + work.call, self._keeper.border(at), work.stop)
+            stop = min(at + (work.call if fixed else batch.most_items()), self._keeper.border(at), work.stop)
             if fixed:  # the same calls whatever the batch: they begin at multiples
                 stop = min(stop, at // fixed * fixed + fixed)
             # Set before the results are handed on: nobody pulls again behind the last of them.
