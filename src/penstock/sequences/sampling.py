@@ -172,7 +172,7 @@ def choose(run: penstock.Run, source: Any, wanted: int, seed: int) -> int:
     while bracket is not None:
         passes += 1
         function = CountNumbers(seed, bracket.low, bracket.width)
-        job = penstock.Job(source=source, function=function, into=AddNumbers())
+        job = penstock.Job(source=source, function=function, into=AddNumbers(), threads=1)
         bins = run.stage(f"sample-{passes}", job).open()
         bracket, limit = narrow(bracket, bins, wanted)
         wanted = limit

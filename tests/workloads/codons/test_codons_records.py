@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,7 @@ import penstock
 from penstock.errors import BadInput, UsageError
 from penstock.record.job_key import function_key
 from penstock.sources import FastaRecords
+from penstock.sources.fasta import Block
 from penstock.testing import ReducerSuite
 from penstock.workloads.codons import (
     Codons,
@@ -248,6 +251,30 @@ def test_items_of_any_size_have_each_record_once_whatever_was_read_before(
         for at in [rng.randrange(len(source)) for _ in range(6)]:
             again = next(source.read(at, at + 1))
             assert (b"".join(again), again.item) == (items[at], at)
+
+
+@given(TEXTS, st.lists(st.integers(0, 60)))
+def test_headers_are_counted_wherever_pieces_end(text, ends):
+    borders = sorted({0, len(text), *(end for end in ends if end < len(text))})
+    pieces = [memoryview(text[start:end]) for start, end in pairwise(borders)]
+    block = Block("a.fa", 0, 0, True, True, iter([*pieces, memoryview(b"")]))
+    assert CountHeaders()(block) == text.count(b"\n>") + text.startswith(b">")
+
+
+def test_the_parent_of_a_small_run_loads_only_what_it_needs(tmp_path):
+    (tmp_path / "a.fa").write_text(">a\nACGTTG\n>a\nACG\n")
+    program = (
+        "import sys; from penstock.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([name for name in ('numpy', 'numpy.ma', 'pyarrow', 'pyarrow.compute', 'pyarrow.dataset', "
+        "'importlib.metadata', 'numba', 'llvmlite') if name in sys.modules])"
+    )
+    args = ["run", "codons", "a.fa", "--per-record", "--into", "run", "--budget", "300MiB", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "['numpy', 'pyarrow']"
+    assert (tmp_path / "run" / "codons.parquet").exists()
 
 
 class TestFirstNames(ReducerSuite):
@@ -482,15 +509,17 @@ def test_records_of_one_id_are_warned_of_and_kept_apart(tmp_path, monkeypatch, t
 
 
 @pytest.mark.parametrize("together", [3, 2_000_000])
-def test_which_ids_are_named_does_not_depend_on_the_process(monkeypatch, together):
+def test_which_ids_are_named_does_not_depend_on_the_process(tmp_path, monkeypatch, together):
     """Hashes of texts are others in each process: a table whose ids hash otherwise stands for one."""
     monkeypatch.setattr(by_record, "_HASHES", together)
     names = [f"n{at}" for at in (5, 1, 9, 3, 7, 7, 3, 3, 9, 1, 5, 8, 8)]
-    found = ds.dataset(pa.table({"id": names}))
-    assert by_record.duplicates(found, len(names)) == (7, ["n7", "n3", "n9"])
+    for first in (0, 8):
+        part = pa.table({"id": names[first : first + 8]})
+        pq.write_table(part, tmp_path / f"part-{first:09d}-{first + 7:09d}.parquet")
+    assert by_record.duplicates(tmp_path, len(names)) == (7, ["n7", "n3", "n9"])
     for salt in range(5):
         monkeypatch.setattr(by_record, "hash", lambda name, salt=salt: hash((name, salt)), raising=False)
-        assert by_record.duplicates(found, len(names)) == (7, ["n7", "n3", "n9"])
+        assert by_record.duplicates(tmp_path, len(names)) == (7, ["n7", "n3", "n9"])
 
 
 @given(

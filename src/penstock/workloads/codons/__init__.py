@@ -255,7 +255,7 @@ def _counting(inputs: Inputs, seed: int, limit: int | None) -> penstock.Job:
         raise MissingExtra("counting the codons of so much text", "numba", "codons")
     chosen = {} if limit is None else {"seed": seed, "limit": limit}
     function = CountCodons(**chosen, rows=bool(inputs.parquet), compiled=numba and not inputs.small)
-    return penstock.Job(source=inputs.source, function=function, into=JoinSummaries())
+    return penstock.Job(source=inputs.source, function=function, into=JoinSummaries(), threads=1)
 
 
 def _reference(run: penstock.Run, path: str) -> NDArray[Any]:
@@ -298,7 +298,7 @@ def _count_records(
         of_cai = None if reference is None else reference.tolist()
         tables |= {"usage": stored, "reference": of_cai, "compat": asked["compat"] == "biopython"}
     if asked["per_record"] and not asked["files"]:
-        count, names = by_record.duplicates(stored.open("records"), int(sums[:, 64].sum()))
+        count, names = by_record.duplicates(stored.folder / "records", int(sums[:, 64].sum()))
         if count:
             more["duplicate_ids"] = {"records": count, "first": names}
             more["warnings"] = [

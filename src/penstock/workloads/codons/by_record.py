@@ -38,7 +38,7 @@ def count(
     firsts = np.zeros(len(inputs.source) + 1, np.int64)
     if asked["per_record"]:  # which numbers them
         function = coding.CountFeatures(bool(asked["files"].genbank)) if asked["files"] else CountHeaders()
-        headers = penstock.Job(source=inputs.source, function=function, inputs=given)
+        headers = penstock.Job(source=inputs.source, function=function, inputs=given, threads=1)
         found = run.stage("headers", headers).open()
         firsts[1:] = np.cumsum([each if isinstance(each, int) else 0 for each in found])
     return run.stage("usage", job(inputs, asked, limit, reference, {"firsts": firsts, **given}))
@@ -73,7 +73,7 @@ def job(
         )
     if asked["per_file"]:
         into["files"] = penstock.sinks.Parquet(grain=_GRAIN, schema=rows.file_sums())
-    return penstock.Job(source=inputs.source, function=function, into=into, inputs=given)
+    return penstock.Job(source=inputs.source, function=function, into=into, inputs=given, threads=1)
 
 
 def write_files(path: Path, found: Any, reference: Sequence[int] | None, *, compat: bool) -> None:
@@ -109,8 +109,12 @@ def _by_file(found: Any) -> Iterator[tuple[str, dict[int, NDArray[np.int64]]]]:
         yield path, sums
 
 
-def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
+def duplicates(folder: Path, records: int) -> tuple[int, list[str]]:
     """How many records repeat the id of an earlier one, and the ids of the first of these.
+
+    Args:
+        folder: of the table ``records`` of the stage ``usage``.
+        records: how many rows it has.
 
     Looks at the ids in several passes, each at those of a part of all hashes, so that memory does not grow
     with records: two million hashes of 64 bits at a time. Hashes differ from process to process; which
@@ -119,7 +123,7 @@ def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
     passes = -(-records // _HASHES) or 1
     count, first = 0, np.zeros(0, np.int64)
     for each in range(passes):
-        chosen = [(hashes[own], at + np.flatnonzero(own)) for at, hashes in _hashes(found)
+        chosen = [(hashes[own], at + np.flatnonzero(own)) for at, hashes in _hashes(folder)
                   for own in [hashes % passes == each]]  # fmt: skip
         if not chosen:
             break
@@ -128,26 +132,30 @@ def duplicates(found: Any, records: int) -> tuple[int, list[str]]:
         again = order[1:][hashes[order][1:] == hashes[order][:-1]]
         count += len(again)
         first = np.sort(np.concatenate((first, np.sort(ordinals[again])[:_OFTEN])))[:_OFTEN]
-    return count, _different(_ids_at(found, first.tolist()))
+    return count, _different(_ids_at(folder, first.tolist()))
 
 
-def _hashes(found: Any) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def _hashes(folder: Path) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Hashes of the ids, some at a time, and the number of the first."""
     at = 0
-    for names in _ids(found):
+    for names in _ids(folder):
         yield at, np.fromiter(map(hash, names), np.int64, len(names))
         at += len(names)
 
 
-def _ids(found: Any) -> Iterator[list[str]]:
-    for batch in found.to_batches(columns=["id"], batch_readahead=1, fragment_readahead=1, use_threads=False):
-        yield batch.column(0).to_pylist()
+def _ids(folder: Path) -> Iterator[list[str]]:
+    import pyarrow.parquet as pq  # as a dataset, whose import takes longer than most tables
+
+    for part in sorted(folder.glob("part-*.parquet")):
+        with pq.ParquetFile(part, pre_buffer=False) as rows:
+            for batch in rows.iter_batches(columns=["id"], use_threads=False):
+                yield batch.column(0).to_pylist()
 
 
-def _ids_at(found: Any, wanted: Sequence[int]) -> Iterator[str]:
+def _ids_at(folder: Path, wanted: Sequence[int]) -> Iterator[str]:
     """The ids of the records of these numbers, which ascend."""
     at, left = 0, list(wanted)
-    for names in _ids(found):
+    for names in _ids(folder):
         while left and left[0] < at + len(names):
             yield names[left.pop(0) - at]
         if not left:

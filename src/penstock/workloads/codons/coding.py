@@ -174,7 +174,7 @@ def annotation_of(run: penstock.Run, files: Files) -> dict[str, penstock.Stored]
     if not files.gff:
         return {}
     # As paths, whose contents are in the key of the step: a changed annotation is refused.
-    stored = run.step("annotation", keep, inputs={"paths": [Path(path) for path in files.gff]})
+    stored = run.step("annotation", keep, inputs={"paths": [Path(path) for path in files.gff]}, threads=1)
     if stored.facts["without"] and not files.fasta:
         raise BadInput(
             "GFF3 without its sequences: name the FASTA file too (there is no line ##FASTA in it)",
@@ -222,7 +222,8 @@ def told_of(
         met = usage.open("met")
         _refuse_twice(met, stored, files)
         if len(met) < stored.facts["sequences"]:
-            absent = run.step("absent", count_absent, inputs={"annotation": stored, "usage": usage}).facts
+            inputs = {"annotation": stored, "usage": usage}
+            absent = run.step("absent", count_absent, inputs=inputs, threads=1).facts
             told["features"] += absent["features"]
             told["left_out"][ABSENT] = absent["features"]
             told["absent"] = {"sequences": absent["sequences"], "first": absent["first"]}

@@ -93,24 +93,15 @@ def _end_ambiguous(state, row):
 
 
 @_inner
-def _take_bases(text, start, count, strong, state, bases, row):
-    """Letters that are bases, at most 64; ``strong`` is the mask of those that are G or C."""
-    row[LENGTH] += count
-    row[STRONG] += ones(strong)
-    if state[SKIP]:
-        left_out = min(count, state[SKIP])
-        state[SKIP] -= left_out
-        start, count = start + left_out, count - left_out
-    if state[SWALLOW]:
-        taken = min(count, state[SWALLOW])
-        state[SWALLOW] -= taken
-        start, count = start + taken, count - taken
-        if taken and not state[SWALLOW]:
-            _end_ambiguous(state, row)
-    copy(bases, state[FILLED], text, start)
-    state[FILLED] += count
-    if state[FILLED] > BUFFER:
-        _flush(state, bases, row)
+def _leave_out(count, state, row):
+    """How many of the next bases are in no codon of bases: before the frame, or of an ambiguous codon."""
+    left_out = min(count, state[SKIP])
+    state[SKIP] -= left_out
+    taken = min(count - left_out, state[SWALLOW])
+    state[SWALLOW] -= taken
+    if taken and not state[SWALLOW]:
+        _end_ambiguous(state, row)
+    return left_out + taken
 
 
 @_inner
@@ -155,37 +146,47 @@ def _line_end(text, start, size):
 
 @_inner
 def _take_letters(text, start, size, state, bases, out):
-    """Read lines of letters up to 64 bytes far; return how far, -1 for what cannot be there."""
-    count = min(64, size - start)
-    odd, strong = not_bases(text, start), strong_bases(text, start)
-    if count < 64:
-        odd |= _ALL << np.uint64(count)
+    """Read lines of letters up to a header or comment; return how far, -1 for what cannot be there."""
     is_open = state[ROW] >= 0
     row = out[max(state[ROW], 0)]
-    done = 0
-    while True:
-        at = min(lowest(odd), count)
-        if at > done:
-            if not is_open:
-                return -1
-            mask = (strong >> np.uint64(done)) & (_ALL >> np.uint64(64 - (at - done)))
-            _take_bases(text, start + done, at - done, mask, state, bases, row)
-        if at == count:
-            return start + count
-        byte = text[start + at]
-        done = at + 1
-        odd &= odd - _ONE
-        if byte == _LF:
-            following = text[start + done] if start + done < size else np.uint8(_GT)
-            if following in (_GT, _SEMICOLON):
-                state[IN_SEQUENCE] = 0
-                return start + done
-        else:
-            kind = _KINDS[byte]
-            if kind == _BAD or (kind != _BLANK and not is_open):
-                return -1
-            if kind != _BLANK:
-                _take_odd(kind, state, bases, row)
+    p = start
+    while p < size:
+        count = min(64, size - p)
+        odd, strong = not_bases(text, p), strong_bases(text, p)
+        if count < 64:
+            odd |= _ALL << np.uint64(count)
+        done = 0
+        while True:
+            at = min(lowest(odd), count)
+            if at > done:
+                if not is_open:
+                    return -1
+                row[LENGTH] += at - done
+                row[STRONG] += ones((strong >> np.uint64(done)) & (_ALL >> np.uint64(64 - (at - done))))
+                if state[SKIP] or state[SWALLOW]:
+                    done += _leave_out(at - done, state, row)
+                copy(bases, state[FILLED], text, p + done)
+                state[FILLED] += at - done
+                if state[FILLED] > BUFFER:
+                    _flush(state, bases, row)
+            if at == count:
+                break
+            byte = text[p + at]
+            done = at + 1
+            odd &= odd - _ONE
+            if byte == _LF:
+                following = text[p + done] if p + done < size else np.uint8(_GT)
+                if following in (_GT, _SEMICOLON):
+                    state[IN_SEQUENCE] = 0
+                    return p + done
+            else:
+                kind = _KINDS[byte]
+                if kind == _BAD or (kind != _BLANK and not is_open):
+                    return -1
+                if kind != _BLANK:
+                    _take_odd(kind, state, bases, row)
+        p += count
+    return p
 
 
 def scan(text, start, size, frame, drop, state, bases, out, places):

@@ -62,7 +62,7 @@ def numbers(
         found[name] = sums[name]
     floats = {name: np.full(len(counts), np.nan) for name in ("gc3s", "nc", "nc_weighted", "cai")}
     stops = np.zeros(len(counts), np.int64)
-    for code in np.unique(codes[codes > 0]).tolist():
+    for code in set(codes[codes > 0].tolist()):
         at = codes == code
         own = counts[at]
         floats["gc3s"][at] = indices.gc3s(own, code)
@@ -104,7 +104,7 @@ def of_file(path: str, by_code: Mapping[int, Ints], reference: Ints | None, *, c
 def _table(found: dict[str, Any], codes: Ints, kind: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    found["genetic_code"] = pa.array(codes, pa.int64(), mask=codes == 0).cast(pa.int16())
+    found["genetic_code"] = pa.array(codes.astype(np.int16), mask=codes == 0)
     found["stops"] = pa.array(found["stops"], mask=codes == 0)
     arrays = [_column(found[each.name], each.type) for each in kind]
     return pa.Table.from_arrays(arrays, schema=kind)

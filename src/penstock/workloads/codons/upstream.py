@@ -84,7 +84,7 @@ def job(inputs: Inputs, asked: Mapping[str, Any], limit: int | None) -> penstock
     """The job that counts."""
     chosen = EVERY if limit is None else limit
     function = CountTriplets(int(asked["frame"]), asked["skip_n"], asked["seed"], chosen)
-    return penstock.Job(source=inputs.source, function=function, into=penstock.reducers.Count())
+    return penstock.Job(source=inputs.source, function=function, into=penstock.reducers.Count(), threads=1)
 
 
 def table(counts: Mapping[str, int], *, min_count: int, skip_stops: bool) -> list[dict[str, Any]]:

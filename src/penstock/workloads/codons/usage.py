@@ -294,6 +294,8 @@ class CompiledReader(Reader):
     ) -> None:
         super().__init__(bad, frame=frame, drop_start=drop_start)
         self._state, self._bases = layout.begin()
+        self._out = np.zeros((_ROWS + 2, layout.WIDTH), np.int64)  # what is not written to takes no memory
+        self._places = np.zeros((len(self._out), 2), np.int64)
         self._last: tuple[Ints, bytes, int] | None = None
         """Of the open record: what was counted, its header, and where that begins."""
 
@@ -303,8 +305,7 @@ class CompiledReader(Reader):
         state[layout.IN_SEQUENCE] = not line_start
         at = 0
         while at < size:
-            out = np.zeros((_ROWS + 2, layout.WIDTH), np.int64)  # what is not written to takes no memory
-            places = np.zeros((len(out), 2), np.int64)
+            out, places = self._out, self._places
             state[layout.ROW] = -1
             if self._last is not None:
                 out[0], state[layout.ROW] = self._last[0], 0
@@ -315,7 +316,9 @@ class CompiledReader(Reader):
                 raise PenstockError(
                     f"what is wrong near byte {offset} of the text was seen, and is not there"
                 )
-            yield from self._rows(text, offset, out[: int(state[layout.ROW]) + 1], places)
+            rows = out[: int(state[layout.ROW]) + 1].copy()
+            out[: len(rows)] = 0
+            yield from self._rows(text, offset, rows, places)
 
     def _rows(self, text: bytes, offset: int, out: Ints, places: Ints) -> Iterator[Counted]:
         """The records that ended, of those with rows; the last one is open."""

@@ -26,6 +26,7 @@ MOMENTS = 129
 """Second moments, of records with x of a codon and n of all: sums of x^2 and of x n by codon, and of n^2."""
 _TOGETHER = 4096
 """Records of which the indices are reckoned together: long ones come one or two at a time."""
+_GT, _LF = b">\n"
 NAMED = 10
 """Records without a genetic code that are named."""
 
@@ -38,10 +39,15 @@ class CountHeaders:
         """Count header lines."""
         if isinstance(item, Rows):
             return int(item.table.num_rows)
-        found, last = 0, b"\n"
-        for _, piece in item.placed():
-            found += piece.count(b"\n>") + (last == b"\n" and piece.startswith(b">"))
-            last = piece[-1:]
+        found, last = 0, np.uint8(_LF)
+        for piece in filter(len, item):
+            text = np.frombuffer(piece, np.uint8)
+            places = np.flatnonzero(text == _GT)  # some ten times as fast as bytes.count
+            before = text[places - 1] == _LF
+            if len(places) and places[0] == 0:
+                before[0] = last == _LF
+            found += int(before.sum())
+            last = text[-1]
         return found
 
 
@@ -218,7 +224,7 @@ def _as_text(item: Rows, starts: list[int]) -> Iterator[tuple[int, bytes]]:
 
 def _add(sums: Ints, counted: Counted, group: Ints) -> None:
     """Add records to the sums of their genetic codes."""
-    for each in np.unique(group):
+    for each in set(group.tolist()):
         own = counted if (whole := group == each).all() else counted.chosen(whole)
         sums[each, :64] += own.counts.sum(axis=0)
         sums[each, 64] += len(own)
