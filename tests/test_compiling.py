@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+import pytest
 
 import penstock
 from penstock import compiling
@@ -140,3 +143,19 @@ def test_what_a_function_says_comes_before_its_stage_and_only_where_work_is_left
     assert kinds == []
     kinds, _ = said(Path(tmp_path) / "private", private=True)
     assert kinds == [ev.StageStarted]
+
+
+def test_versions_are_those_of_the_metadata(tmp_path, monkeypatch):
+    for package in ("numba", "llvmlite", "numpy"):
+        assert compiling.version_of(package) == metadata.version(package)
+    with pytest.raises(ModuleNotFoundError):
+        compiling.version_of("nobody_has_this")
+    # Where its folder is not the only one, or elsewhere, the metadata are asked.
+    (tmp_path / "twice").mkdir()
+    (tmp_path / "twice" / "__init__.py").touch()
+    for version in ("1.0", "2.0"):
+        told = tmp_path / f"twice-{version}.dist-info"
+        told.mkdir()
+        (told / "METADATA").write_text(f"Name: twice\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert compiling.version_of("twice") == metadata.version("twice")

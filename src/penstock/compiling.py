@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 ONCE = "compiling this stage's kernel once; later runs on this machine start at once"
@@ -42,9 +42,9 @@ def is_kept(source: str | Path, function: str) -> bool:
     file = Path(source).absolute()  # as numba has it: links are not followed
     try:
         stamps = _stamps(file)
-        version = metadata.version("numba").encode()
+        version = version_of("numba").encode()
         places = folders(file)
-    except (OSError, metadata.PackageNotFoundError, RuntimeError):  # the last: nobody's home
+    except (OSError, ModuleNotFoundError, RuntimeError):  # the last: nobody's home
         return False
     python = f"py{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
     name = f"{file.stem}.{function}-"
@@ -58,6 +58,27 @@ def is_kept(source: str | Path, function: str) -> bool:
             if version in held and any(stamp in held for stamp in stamps) and kept.is_file():
                 return True
     return False
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package, from the name of the folder that its metadata lie in.
+
+    ``importlib.metadata``, which is asked where there is no such folder beside it, takes as long to import as
+    compiled code to load.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    found = find_spec(package)
+    if found is not None and found.origin is not None:
+        begins, ends = f"{package}-", ".dist-info"
+        names = [name for name in os.listdir(Path(found.origin).parents[1]) if name.endswith(ends)]
+        versions = [name[len(begins) : -len(ends)] for name in names if name.startswith(begins)]
+        if len(versions) == 1:
+            return versions[0]
+    from importlib import metadata
+
+    return metadata.version(package)
 
 
 def _stamps(file: Path) -> tuple[bytes, ...]:

@@ -16,7 +16,7 @@ import ctypes
 import hashlib
 import os
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,7 +137,7 @@ class Function:
         """The name of its file, but for the processor."""
         key = hashlib.sha256(_FORMAT + sys.version.encode() + repr((self._kinds, self._returns)).encode())
         for package in ("numba", "llvmlite", "numpy"):
-            key.update(metadata.version(package).encode())
+            key.update(compiling.version_of(package).encode())
         for module in (self._module, *self._needs, __name__):
             key.update(hashlib.sha256(_file_of(module).read_bytes()).digest())
         return f"{self._file().stem}.{self._name}-{key.hexdigest()[:24]}"

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.abc import SetAside
@@ -117,6 +116,8 @@ def _from_dicts(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.T
 
 
 def _from_table(table: pa.Table, schema: pa.Schema | None, *, given: bool) -> pa.Table:
+    if schema is not None and table.schema.equals(schema, check_metadata=True):
+        return table
     table = _decoded(table)
     if schema is None:
         return table
@@ -291,7 +292,7 @@ class RowGroups:
         for field in self._schema:
             if not field.nullable and group.column(field.name).null_count:
                 raise TypeError(f"column {field.name!r} is not nullable, and has nulls")
-        self._write(group.cast(self._schema))
+        self._write(pa.Table.from_arrays(group.columns, schema=self._schema))
 
     def _write(self, group: pa.Table) -> None:
         self._writer.write_table(group, row_group_size=self._most)
@@ -339,10 +340,10 @@ def _widths(values: pa.Array) -> np.ndarray:
     if _is_text(kind):
         if not values.null_count:
             return np.diff(_offsets(values)).astype(np.int64) + 4
-        return _filled(pc.binary_length(values)) + 4
+        return _lengths("binary_length", values) + 4
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner: np.ndarray = np.cumsum(np.append(0, _widths(values.flatten())))
-        borders = np.cumsum(np.append(0, _filled(pc.list_value_length(values))))
+        borders = np.cumsum(np.append(0, _lengths("list_value_length", values)))
         lengths: np.ndarray = inner[borders[1:]] - inner[borders[:-1]] + 4
         return lengths
     try:
@@ -366,6 +367,10 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _filled(lengths: Any) -> np.ndarray:
-    filled: np.ndarray = lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+def _lengths(function: str, values: pa.Array) -> np.ndarray:
+    import pyarrow.compute as pc  # takes as long as all of pyarrow, and is seldom needed
+
+    filled: np.ndarray = (
+        getattr(pc, function)(values).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
     return filled

@@ -327,7 +327,7 @@ class Loop:
         estimate.learn(done.calls, done.stop - start, done.seconds, first=done.first, seen=seen)
         worker.warm = worker.warm or bool(done.calls)
         self._crew.fence(worker, self._admission.budget.bytes)
-        if done.imported:
+        if done.imported and (self._schedule.left or self._options.endless):  # else no worker comes later
             self.stage.powers.preload(done.imported)
         if worker.trial is not None:
             worker.trial = None
