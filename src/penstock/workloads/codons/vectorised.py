@@ -288,8 +288,10 @@ def count(codes: Codes, odd: Places, begins: Places, group: Places, groups: int)
     edges = np.append(-(-begins // 3), windows).clip(0, windows)
     key += np.repeat(group * 1024, np.diff(edges))
     odd = np.append(odd, [len(codes), len(codes) + 1])
-    near = np.unique(np.concatenate((odd // 3, (odd - 2) // 3)))
-    near = near[(near >= 0) & (near < windows)]
+    near = np.concatenate((odd // 3, (odd - 2) // 3))
+    is_near = np.zeros(windows, bool)
+    is_near[near[(near >= 0) & (near < windows)]] = True
+    near = np.flatnonzero(is_near)  # not np.unique, which imports numpy.ma: longer than a small count takes
     key[near] = groups * 1024
     found = np.bincount(key, minlength=groups * 1024)[: groups * 1024].reshape(groups, 1024)
     counts = np.zeros((groups, 3, 64), np.int64)
