@@ -14,7 +14,7 @@ from waiting import until
 
 from penstock.abc import Node, NodeLost, NodeOptions, Returned
 from penstock.budget import MiB
-from penstock.clusters.far import Parcel, BudgetShare
+from penstock.clusters.far import BudgetShare, Parcel
 from penstock.clusters.local import LocalNodes, SharedBudget
 from penstock.errors import UsageError
 from penstock.meter import Meter
