@@ -262,3 +262,12 @@ class HeavyFinish:
 
 def answers_of(items):
     return [answer(item) for item in items]
+
+
+def append(state, text):
+    return state + text
+
+
+def much_text(item):
+    """Of some items; of the others a letter."""
+    return "x" * (2 << 20 if 50 <= item < 100 else 1)

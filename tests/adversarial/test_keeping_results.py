@@ -1,7 +1,18 @@
 """Sinks and reducers that are slow, hang, or take the memory themselves."""
 
 import pytest
-from functions import HeavyFinish, answers_of, count, hanging_finish, join, nothing, slow_count, slow_finish
+from functions import (
+    HeavyFinish,
+    answers_of,
+    append,
+    count,
+    hanging_finish,
+    join,
+    much_text,
+    nothing,
+    slow_count,
+    slow_finish,
+)
 from programs import Told, beside
 
 import penstock
@@ -52,3 +63,20 @@ def test_following_the_advice_on_an_item_that_is_too_large_ends_in_success():
     assert report.done == 10
     assert advised == sorted(set(advised))
     assert budget < beside(450)  # and it was not told too much
+
+
+@pytest.mark.parametrize("set_aside", [False, True])
+def test_a_grain_whose_state_does_not_fit_is_to_blame_and_none_of_its_items(set_aside):
+    """Each was tried and given up alone, for minutes, as if it were too large."""
+    job = {"into": Fold(append, "", append, grain=50), "budget": beside(90), "observers": [told := Told()]}
+    if set_aside:
+        report = penstock.run(much_text, range(150), set_aside=True, **job)
+        assert [each.item for each in report.set_aside] == [*range(50, 100)]
+        assert "what the calls for items 50 to 99 leave behind" in report.set_aside[0].message
+        assert report.result == "x" * 100
+    else:
+        with pytest.raises(
+            penstock.CannotFit, match="items 50 to 99 leave behind, which are kept as one"
+        ):
+            penstock.run(much_text, range(150), **job)
+    assert len(told.of("batch_failed")) <= 6

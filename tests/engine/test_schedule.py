@@ -413,6 +413,36 @@ def test_an_item_whose_own_result_is_too_much_to_keep_is_blamed():
 
 
 @pytest.mark.parametrize("cause", ["memory", "kernel", "governor"])
+def test_what_earlier_items_left_behind_is_no_fault_of_the_one_that_is_worked(cause):
+    """A reducer's state, say: of several grains half are tried; a grain is given up as a whole."""
+    schedule = Schedule(12, 6)
+
+    def fails(task, item):
+        schedule.give(0, task)
+        failure = Failure(cause, item, (item, item + 1), held=100, reserved=50, left=101)
+        return schedule.fail(0, failure)
+
+    assert fails(schedule.propose(0, 12), 4) is None
+    task = schedule.propose(0, 12)
+    assert (task.start, task.stop, task.alone) == (0, 6, False)
+    assert fails(task, 5) is None
+    while not (task := schedule.propose(0, 12)).alone:
+        schedule.give(0, task)
+        schedule.finish(0, task.stop)
+    verdict = fails(task, 3)
+    assert (verdict.items, verdict.reason, verdict.of_grain) == (tuple(range(6)), "memory", True)
+
+
+def test_who_takes_more_than_all_before_it_left_behind_is_blamed():
+    schedule = Schedule(6, 6)
+    for _ in range(2):
+        schedule.give(0, schedule.propose(0, 6))
+        verdict = schedule.fail(0, Failure("governor", 3, (3, 4), held=100, reserved=50, left=99))
+    assert verdict.items == (3,)
+    assert not verdict.of_grain
+
+
+@pytest.mark.parametrize("cause", ["memory", "kernel", "governor"])
 def test_out_of_memory_halves_the_call_then_isolates_then_drains_then_gives_up(cause):
     schedule = Schedule(8)
     calls = []

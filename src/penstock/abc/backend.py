@@ -60,6 +60,8 @@ class Death:
     kernel_killed: bool | None = field(default=None, compare=False)
     """Whether the kernel took a process of it for memory since it was last sent something; None where
     that is not told."""
+    left: int = 0
+    """What its note said as :data:`penstock.worker_note.LEFT`; 0 where that is not told."""
 
 
 class Backend(Protocol):

@@ -219,7 +219,7 @@ class Local:
     def _reap(self, worker: int, status: int, why: str = "") -> None:
         entry = self._workers[worker]
         self._collect(worker, entry)  # what it said before it died counts
-        noted = self.noted(worker)
+        noted, left = self.noted(worker), self._notes.left(entry.slot)
         for_memory = None
         if (enclosure := self._server.enclosure) is not None:
             for_memory = enclosure.kernel_killed(worker)  # told no more once the group is gone
@@ -243,6 +243,7 @@ class Local:
                 noted,
                 why,
                 for_memory,
+                left,
             )
         )
 

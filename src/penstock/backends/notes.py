@@ -40,6 +40,10 @@ class Notes:
         at = slot * self._words
         return self._all[at + note.ITEM], self._all[at + note.CALL_START], self._all[at + note.CALL_STOP]
 
+    def left(self, slot: int) -> int:
+        """Bytes, as :data:`penstock.worker_note.LEFT` has them."""
+        return self._all[slot * self._words + note.LEFT]
+
     def early(self, slot: int) -> tuple[int, bytes]:
         """The number of a worker's current batch, and its results so far."""
         at = slot * self._words

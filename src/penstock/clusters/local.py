@@ -20,7 +20,7 @@ from typing import Any
 from penstock import discover
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Told
 from penstock.budget import MiB, format_size
-from penstock.clusters.far import Far, Hello, Parcel, BudgetShare, new_token
+from penstock.clusters.far import BudgetShare, Far, Hello, Parcel, new_token
 from penstock.engine.worker.process import release_unused
 from penstock.errors import UsageError
 from penstock.meter import Meter

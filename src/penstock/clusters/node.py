@@ -25,7 +25,7 @@ from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Refused, Retu
 from penstock.backends.frames import pack, packed
 from penstock.budget import Budget
 from penstock.clusters.delivered import Delivered, delivered
-from penstock.clusters.far import Hello, HostUnsuited, Parcel, BudgetShare
+from penstock.clusters.far import BudgetShare, Hello, HostUnsuited, Parcel
 from penstock.clusters.line import Line, beat, leave_unborn
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import from_json

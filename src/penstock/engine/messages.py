@@ -158,6 +158,8 @@ class Failed:
     """The file that an OSError names."""
     errno: int = errno.ENOSPC
     """The number of the OSError that ``"disk"`` tells of."""
+    left: int = 0
+    """As :data:`penstock.worker_note.LEFT`."""
 
 
 def not_understood(content: object) -> Failed:

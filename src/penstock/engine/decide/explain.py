@@ -13,6 +13,7 @@ from penstock.budget import Budget, MiB, format_size
 from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.plan import Reserved, room
 from penstock.engine.decide.tasks import Failure, Task, Verdict
+from penstock.engine.decide.too_large import of_a_grain, room_on, too_large
 from penstock.engine.messages import Failed, not_taken
 from penstock.errors import (
     BadInput,
@@ -81,7 +82,7 @@ def sentence(
     why = _why(verdict, failure, failed, alone, budget, timeout, stall)
     suspicion = verdict.suspicion
     if suspicion is None:
-        return why
+        return f"{of_a_grain(verdict.items)} {why}" if verdict.of_grain else why
     a, b = suspicion.call
     call = f"the call of items {a:,} to {b - 1:,}, which batched= keeps whole,"
     if len(verdict.items) > 1:
@@ -177,7 +178,7 @@ def check_stated(memory: int | None, alone: int, budget: Budget, reserved: Reser
 def none_fits(held: int, budget: Budget, reserved: Reserved) -> ItemTooLarge:
     """The error for a plan in which every probe ran out of memory, holding up to ``held``."""
     who = "every call that was tried ran out of memory: one of them"
-    return _too_large(who, held, budget, reserved, "", whole=False)
+    return too_large(who, held, budget, reserved, "", whole=False)
 
 
 def crowded(parent: int, free: int, budget: Budget, *, gathers: bool = True) -> CannotFit:
@@ -350,7 +351,7 @@ def failure_of(
     rest = f" ({len(aside):,} of {items:,} items were set aside: {named}{more}.)" if len(aside) > 1 else ""
     if first.reason == "memory":
         who = f"the step {step!r}" if step else f"item {first.name!r}"
-        return _too_large(who, first.needed, budget, reserved, rest + tail, whole=items == 1)
+        return too_large(who, first.needed, budget, reserved, rest + tail, whole=items == 1)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)
     if first.error == "penstock.errors.CannotFit":  # a step's own judgement of its budget
@@ -364,29 +365,3 @@ def failure_of(
         message = first.message.removeprefix(f"raised {first.error.rsplit('.', 1)[-1]}: ")
         error.__cause__ = stand_in(first.error, message, first.traceback)
     return error
-
-
-def room_on(node: Node) -> tuple[Budget, Reserved]:
-    """The budget of a node, and what of it is taken before any item."""
-    budget = Budget(node.budget, node.origin, shares=node.shares, beside=node.beside)
-    return budget, Reserved(max(node.budget - headroom(node.budget) - node.alone, 0), 0, 0)
-
-
-def _too_large(
-    who: str, held: int, budget: Budget, reserved: Reserved, rest: str, *, whole: bool
-) -> ItemTooLarge:
-    """The error for what did not fit; ``whole`` where it was all there was, so that nothing else is left."""
-    alone = room(budget.bytes, reserved, 1)
-    taken = budget.bytes - alone
-    # Under a budget of B the headroom is at most an eighth of it.
-    # What it held when it was ended is a lower bound: half as much again saves trying many budgets.
-    needed = budget.to_ask_for(int(held * 1.5 + reserved.total(1) + max(headroom(budget.bytes), 0.06 * held)))
-    results = f", with {format_size(reserved.results)} of results so far" if reserved.results else ""
-    ways = "" if whole else ", split the item, or pass set_aside=True to finish the rest"
-    return ItemTooLarge(
-        f"{who} needs more than {format_size(held)}; one worker alone may use "
-        f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}; reserved and headroom "
-        f"{format_size(taken)}{results}). It was ended before it had all it asked for, so how much is not "
-        f"known: try a budget of {format_size(needed)} or more{ways}.{rest}",
-        needed=needed,
-    )

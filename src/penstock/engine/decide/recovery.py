@@ -11,9 +11,10 @@ Each step is recorded in the task's history:
     stalled         as crashed; over ``timeout=``: once more, then set aside
 A call that may not be made smaller (``batched=256``) is not set aside for one of its items: its parts
 are tried, their results thrown away, until the item is found; then the call is made without it.
-Only the item or call that was executing is blamed. Where none was, or results were being kept that are too
-much, the batch is halved down to a grain, and then the grain's items go one by one; a grain that dies without
-any is a failed run.
+Only the item or call that was executing is blamed. Where none was, the batch is halved down to a grain, and
+then the grain's items go one by one; a grain that dies without any is a failed run. Where what the items
+before left behind (a reducer's state, rows of a part) is more than what the call itself took, it is halved
+too, and a grain is set aside as a whole: no item of it is too large.
 """
 
 from __future__ import annotations
@@ -87,14 +88,17 @@ class Ladder:
     # ------------------------------------------------------------------ the causes
 
     def _out_of_memory(self, task: Task, failure: Failure, blamed: Call | None) -> Recovery:
-        if self._may_split(task, failure):
-            return Recovery((_with_smaller_call(task, failure),))
         # Ended while it held less than it was granted: others took the memory.
         evicted = failure.cause == "governor" and failure.held <= failure.reserved
+        if failure.of_results and not evicted and not self.grains.is_one(task):
+            return self._halved(task)  # its results are what is too much, and not the last call
+        left = sum(item not in self.aside for item in range(task.start, task.stop))
+        if failure.of_results and not evicted and task.alone and left > 1:
+            return self._set_aside(task, (task.start, task.stop), "memory", max(task.attempt, 1))
+        if self._may_split(task, failure):
+            return Recovery((_with_smaller_call(task, failure),))
         if task.alone and blamed is not None and not evicted:
             return self._give_up(task, blamed, "memory", failure)
-        if failure.keeping and not evicted and not self.grains.is_one(task):
-            return self._halved(task)  # its results are what is too much, and not the last call
         evictions = task.evictions + 1
         if task.alone or evicted:
             # Ended to free memory, or before any item: not proven guilty, but granted more next time.

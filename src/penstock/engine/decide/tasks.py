@@ -85,6 +85,13 @@ class Failure:
     """``"signal 11 (SIGSEGV)"``, ``"exit code 3"``."""
     keeping: bool = False
     """Whether no item was worked just then: results were kept, or sent."""
+    left: int = 0
+    """As :data:`penstock.worker_note.LEFT`."""
+
+    @property
+    def of_results(self) -> bool:
+        """Whether what items before left behind took more memory than the call itself."""
+        return self.keeping or 0 < self.held < self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +116,8 @@ class Verdict:
     """How often they were tried."""
     suspicion: Suspicion | None = None
     """The call that they were found in, or which fails though none of its parts does."""
+
+    @property
+    def of_grain(self) -> bool:
+        """Whether it is what a grain's items leave behind that is too much, and none of them."""
+        return self.reason == "memory" and self.suspicion is None and len(self.items) > 1

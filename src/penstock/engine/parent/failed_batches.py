@@ -14,6 +14,7 @@ from penstock.drafts import remove
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.tasks import Failure, Verdict
+from penstock.engine.decide.too_large import grain_too_large
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
 from penstock.errors import PenstockError
@@ -70,7 +71,9 @@ class FailedBatches:
                 raise explain.of_worker(failed, stage.setup.folder, task=worker.task)
             cause: Any = failed.cause if failed.cause in ("memory", "load", "unfit") else "kept"
             held, detail = max(failed.held, seen), failed.message if cause == "unfit" else ""
-            failure = Failure(cause, failed.item, failed.call, held, worker.reserved, detail)
+            failure = Failure(
+                cause, failed.item, failed.call, held, worker.reserved, detail, left=failed.left
+            )
             self._batch_failed(worker, failure, failed)
 
     def _storage_failed(self, worker: WorkerState, failed: m.Failed) -> None:
@@ -176,6 +179,10 @@ class FailedBatches:
         stage, options = self._stage, self._stage.options
         if verdict.reason == "memory" and stage.crowded_by_results:
             raise stage.results_too_large()
+        if verdict.of_grain and options.set_aside is False:
+            # Another grain is another job: nothing that others still did would count for it.
+            reserved = stage.admission.reserved(to_come=False)
+            raise grain_too_large(verdict.items, failure.held, stage.admission.budget, reserved)
         sentence = explain.sentence(
             verdict,
             failure,

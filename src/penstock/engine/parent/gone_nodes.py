@@ -15,15 +15,25 @@ Gone = Broken | Refused | NodeLost
 
 
 class GoneNodes:
-    """The nodes of a stage that are gone, with their reasons."""
+    """The nodes of a stage that are gone, with their reasons.
 
-    def __init__(self) -> None:
+    Args:
+        durable: whether what was done is kept.
+    """
+
+    def __init__(self, *, durable: bool) -> None:
+        self._durable = durable
+        self._tokens: set[str] = set()
         self._reasons: list[tuple[str, Gone]] = []
         self.broken = 0
         """How many of them could not continue."""
 
-    def add(self, name: str, told: Gone) -> None:
-        """Add a node by its display name, which is empty for one that was never ready."""
+    def __contains__(self, token: str) -> bool:
+        return token in self._tokens
+
+    def add(self, token: str, name: str, told: Gone) -> None:
+        """Add a node, with its display name, which is empty for one that was never ready."""
+        self._tokens.add(token)
         self._reasons.append((name, told))
         self.broken += isinstance(told, Broken)
 
@@ -41,7 +51,9 @@ class GoneNodes:
             reasons.append(f"and {more} more")
         broken = [told for _, told in self._reasons if isinstance(told, Broken)]
         message = f"{what}. " + "; ".join(reasons) if reasons else what
-        message = f"{message}. What was done is kept: the same command again goes on."
+        message = (
+            f"{message}. What was done is kept: the same command again goes on." if self._durable else message
+        )
         kind = _ours(broken[-1].kind) if broken else None
         if kind is not None and issubclass(kind, CannotFit):
             return kind(message, needed=broken[-1].needed)

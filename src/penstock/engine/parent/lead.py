@@ -107,7 +107,7 @@ class Lead:
             starts=source.starts() if isinstance(source, Sequential) else None,
         )
         self.nodes = Nodes(stage.ledger, numbers or Numbers())
-        self._departed = GoneNodes()
+        self._departed = GoneNodes(durable=stage.setup.durable)
         self._learning = NodeLearning(stage.options)
         self._said_coming = ""
         self._said_warming = False
@@ -279,9 +279,10 @@ class Lead:
     # ------------------------------------------------------------------ nodes that go
 
     def _gone(self, node: str, told: Gone) -> None:
-        self.leases.join(node)  # it may never have been ready
-        if not self.leases.lose(node):
+        if node in self._departed:  # that it ended, once it was given up
             return
+        self.leases.join(node)  # it may never have been ready
+        self.leases.lose(node)
         self._cluster.end(node)
         if self._results is not None and isinstance(told, Broken) and told.kind == "CannotFit":
             self._results.blame()
@@ -291,7 +292,7 @@ class Lead:
         if self._interrupts.number and isinstance(told, NodeLost):
             reason = ""  # it ends with the run, and nobody works what it had
         self._learning.leave(node)
-        self._departed.add(self.nodes.name(node), told)
+        self._departed.add(node, self.nodes.name(node), told)
         self.nodes.gone(node, reason)
         self._fence_lost()
         if self._departed.too_many_broken:

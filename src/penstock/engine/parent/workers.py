@@ -264,7 +264,7 @@ def diagnose(
     reserved = worker.reserved
 
     def failure(cause: str, detail: str = "") -> Failure:
-        return Failure(cause, item, (a, b), held, reserved, detail, keeping)  # type: ignore[arg-type]
+        return Failure(cause, item, (a, b), held, reserved, detail, keeping, death.left)  # type: ignore[arg-type]
 
     if worker.leaving:
         return failure("dropped", worker.leaving)

@@ -141,15 +141,9 @@ class Worker:
     def _make_caller(self, function: Callable[..., Any]) -> Caller:
         setup = self._setup
         return Caller(
-            function,
-            setup.source,
-            self._note,
-            setup.seed,
-            self._fence,
-            self.fitness,
-            folder=setup.folder,
-            private=setup.private,
-        )
+            function, setup.source, self._note, setup.seed, self._fence, self.fitness,
+            folder=setup.folder, private=setup.private,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ outside in
 
@@ -315,6 +309,7 @@ class Worker:
         if not self._keeper.threaded:  # else other threads are keeping results
             self.fitness.theirs()
         begin = self._meter.reset()
+        words[note.LEFT] = 2 * (begin.held - self._idle) - self._settled if self._warm else 0
         began = time.perf_counter()
         # The results are handed on only when the call has ended: what the sink does with them
         # is measured with the next call.
@@ -357,6 +352,7 @@ class Worker:
             item,
             call=(self._note[note.CALL_START], self._note[note.CALL_STOP]),
             held=held,
+            left=self._note[note.LEFT],
             error=qualified(error),
             message=self._message(cause, error),
             traceback="" if private or foreign.is_a(error, Unfit) else traceback_of(error),
