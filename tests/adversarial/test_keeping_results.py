@@ -75,8 +75,6 @@ def test_a_grain_whose_state_does_not_fit_is_to_blame_and_none_of_its_items(set_
         assert "what the calls for items 50 to 99 leave behind" in report.set_aside[0].message
         assert report.result == "x" * 100
     else:
-        with pytest.raises(
-            penstock.CannotFit, match="items 50 to 99 leave behind, which are kept as one"
-        ):
+        with pytest.raises(penstock.CannotFit, match="items 50 to 99 leave behind, which are kept as one"):
             penstock.run(much_text, range(150), **job)
     assert len(told.of("batch_failed")) <= 6
