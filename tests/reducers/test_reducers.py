@@ -263,3 +263,21 @@ def test_fold_tells_a_change_of_its_functions():
 
 def test_fold_says_what_it_is():
     assert repr(Fold(_append, dict, _join, grain=3)) == "Fold(step=_append, start=dict, merge=_join, grain=3)"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            (0, operator.add, operator.add),
+            r"Fold takes step\(state, result\), not 0: the order is Fold\(step, start",
+        ),
+        ((None, 0, operator.add), r"Fold takes step\(state, result\), not None"),
+        ((_append, _join, _join), r"Fold calls start\(\), which _join cannot be called as"),
+        ((_append, 0, 5), r"Fold takes merge\(left, right\), not 5"),
+        ((_append, 0, None, "list"), r"Fold takes finish\(states\), not 'list'"),
+    ],
+)
+def test_functions_of_a_fold_in_another_order_are_told_at_once(given, said):
+    with pytest.raises(UsageError, match=said):
+        Fold(*given)

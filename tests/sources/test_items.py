@@ -197,3 +197,10 @@ def test_fingerprint_does_not_depend_on_identity_or_hashing():
 def test_fingerprint_takes_any_object():
     assert Items([Colour.RED]).fingerprint() == Items([Colour.RED]).fingerprint()
     assert Items([1, 2]).fingerprint() != Items((1, 2)).fingerprint()
+
+
+@pytest.mark.parametrize("numbers", [10**30, range(0, -(10**30), -3)])
+def test_a_range_that_nobody_could_count_is_refused(numbers):
+    with pytest.raises(UsageError, match="at most 9,223,372,036,854,775,807 numbers"):
+        Range(numbers)
+    assert len(Range(range(0, 3 * sys.maxsize, 3))) == sys.maxsize

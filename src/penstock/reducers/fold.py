@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from penstock.errors import UsageError
+from penstock.foreign import shown
+
+_ORDER = "the order is Fold(step, start, merge, finish)"
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -28,7 +32,8 @@ class Fold:
         grain: items folded on their own; None when ``merge`` is exactly associative.
 
     Raises:
-        UsageError: neither ``merge`` nor ``finish``, a grain under 1, or no grain without ``merge``.
+        UsageError: neither ``merge`` nor ``finish``, a grain under 1, no grain without ``merge``, or what
+            cannot be called so.
     """
 
     # Private, as step, start, merge and finish are its methods; fields, so that they are in the job's key.
@@ -47,6 +52,12 @@ class Fold:
         *,
         grain: int | None = 256,
     ) -> None:
+        functions = {"step(state, result)": step, "merge(left, right)": merge, "finish(states)": finish}
+        for call, function in functions.items():
+            if not callable(function) and (function is not None or function is step):
+                raise UsageError(f"Fold takes {call}, not {shown(function, 60)}: {_ORDER}")
+        if callable(start) and not _takes_nothing(start):
+            raise UsageError(f"Fold calls start(), which {_named(start)} cannot be called as: {_ORDER}")
         if merge is None and finish is None:
             raise UsageError(
                 "Fold needs merge(left, right), which puts the states of neighbouring grains together, "
@@ -99,6 +110,16 @@ class Fold:
         for state in states:
             total = self.merge(total, state)
         return total
+
+
+def _takes_nothing(start: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(start).bind()
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature that could be asked for
+        return True
+    return True
 
 
 def _named(value: Any) -> str:

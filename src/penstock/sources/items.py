@@ -31,7 +31,7 @@ class Range:
         numbers: a ``range``, or n for ``range(n)``.
 
     Raises:
-        UsageError: a negative n, or no range at all.
+        UsageError: a negative n, more numbers than a list could have, or no range at all.
     """
 
     numbers: range
@@ -43,6 +43,8 @@ class Range:
             numbers = range(numbers)
         if not isinstance(numbers, range):
             raise UsageError(f"Range takes a range or a number, not {type(numbers).__name__}")
+        if numbers and (numbers[-1] - numbers[0]) // numbers.step >= sys.maxsize:
+            raise UsageError(f"Range takes at most {sys.maxsize:,} numbers")
         object.__setattr__(self, "numbers", numbers)
 
     def __len__(self) -> int:
