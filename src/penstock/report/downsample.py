@@ -11,7 +11,9 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from penstock.classes import dataclass
 
 
 @dataclass(slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from penstock.classes import dataclass
 from penstock.engine.decide.tasks import Task
 
 
