@@ -1,5 +1,6 @@
 """For every part."""
 
+import gc
 import os
 import sys
 
@@ -22,6 +23,12 @@ os.environ["PENSTOCK_HISTORY"] = "off"
 def pytest_configure():
     """Tests send Ctrl-C: it must not be ignored, wherever they were started from."""
     heed_interrupts()
+
+
+def pytest_collection_finish():
+    """What was imported stays: no collection looks at it again. In one part each took 0.1 to 0.3 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_pycollect_makemodule(module_path):

@@ -100,10 +100,9 @@ def several():
     }
 
 
+# Collect and Arrays are among several; alone they are called as Parquet is.
 JOBS = {
-    "collect": (lambda: Collect(), number),
     "parquet": (lambda: Parquet(grain=25), rows),
-    "arrays": (lambda: Arrays(grain=20), array),
     "files": (lambda: Files(), file),
     "several": (several, everything),
 }
