@@ -105,6 +105,7 @@ class Running:
             "-q",
             "-p",
             "no:cacheprovider",
+            f"--basetemp={self.folder}/0",  # short: the name of a socket has at most 107 characters
             *options,
             *map(str, places),
         ]
