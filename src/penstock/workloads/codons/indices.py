@@ -1,8 +1,9 @@
 """Indices of codon usage from counts of codons: GC by position, Nc, CAI, RSCU. Pure.
 
-Counts are int arrays of shape (n, 64), by code of the codon (see ``summary``). Synonymous are the codons of
-families of at least two sense codons *in the genetic code that is asked for*: M and W are not left out by
-name, and stops always are.
+Counts are int arrays of shape (n, 64), by code of the codon (see ``summary``). They are summed codon by
+codon, which is fastest where those of one lie together in memory (``np.asfortranarray``). Synonymous are the
+codons of families of at least two sense codons *in the genetic code that is asked for*: M and W are not left
+out by name, and stops always are.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _BASE = np.array([[at >> shift & 3 for shift in (0, 2, 4)] for at in range(64)])
-_STRONG = (_BASE & 1).astype(np.int64)
-"""Shape (64, 3): whether each letter of a codon is C or G."""
+_STRONG = [np.flatnonzero(_BASE[:, place] & 1) for place in range(3)]
+"""The codes of codons with a C or G at each position."""
 
 
 @cache
@@ -61,13 +62,15 @@ def share(part: Any, whole: Any) -> Floats:
 
 def gc_by_position(counts: Counts) -> Floats:
     """Shape (n, 3): the share of C and G at each position of the counted codons."""
-    return share(counts @ _STRONG, counts.sum(axis=1, keepdims=True))
+    strong = np.stack([counts.T[codons].sum(axis=0) for codons in _STRONG], axis=1)
+    return share(strong, counts.T.sum(axis=0)[:, None])
 
 
 def gc3s(counts: Counts, code: int) -> Floats:
     """The share of C and G at the third position of synonymous codons (as codonW), shape (n,)."""
-    at = list(synonymous(code))
-    return share(counts[:, at] @ _STRONG[at, 2], counts[:, at].sum(axis=1))
+    codons = list(synonymous(code))
+    strong = [at for at in codons if _BASE[at, 2] & 1]
+    return share(counts.T[strong].sum(axis=0), counts.T[codons].sum(axis=0))
 
 
 def rscu(counts: Counts, code: int) -> Floats:
@@ -91,15 +94,17 @@ def nc(counts: Counts, code: int) -> Floats:
     classes = _classes(code)
     means: dict[int, Floats] = {}
     for size, members in classes.items():
-        each = np.full((len(counts), len(members)), np.nan)
+        each = np.zeros((len(counts), len(members)))
+        known = np.zeros(len(counts), np.int64)
         for column, codons in enumerate(members):
-            x = counts[:, codons].astype(np.float64)
-            n = x.sum(axis=1)
-            squares = share((x * x).sum(axis=1), n * n)
+            x = counts.T[codons].astype(np.float64)
+            n = x.sum(axis=0)
+            squares = share((x * x).sum(axis=0), n * n)
             f = share(n * squares - 1, n - 1)
-            each[:, column] = np.where((n > 1) & (f > 0), f, np.nan)
-        known = ~np.isnan(each)
-        means[size] = share(np.where(known, each, 0).sum(axis=1), known.sum(axis=1))
+            is_known = (n > 1) & (f > 0)
+            each[:, column] = np.where(is_known, f, 0)
+            known += is_known
+        means[size] = share(each.sum(axis=1), known)
     if 3 in means and {2, 4} <= means.keys():
         means[3] = np.where(np.isnan(means[3]), (means[2] + means[4]) / 2, means[3])
     total = np.full(len(counts), float(_singles(code)))
@@ -117,12 +122,12 @@ def nc_weighted(counts: Counts, code: int) -> Floats:
     for members in _classes(code).values():
         seen = weighted = np.zeros(len(counts))
         for codons in members:
-            x = counts[:, codons] + 1.0
-            n = x.sum(axis=1)
+            x = counts.T[codons] + 1.0
+            n = x.sum(axis=0)
             seen = seen + n
-            weighted = weighted + (x * x).sum(axis=1) / n
+            weighted = weighted + (x * x).sum(axis=0) / n
         total += len(members) * seen / weighted
-    return np.where(counts[:, list(sense(code))].sum(axis=1) > 0, total, np.nan)
+    return np.where(counts.T[list(sense(code))].sum(axis=0) > 0, total, np.nan)
 
 
 def weights(reference: Counts, code: int, *, compat: bool = False) -> Floats:

@@ -62,19 +62,20 @@ def numbers(
         found[name] = sums[name]
     floats = {name: np.full(len(counts), np.nan) for name in ("gc3s", "nc", "nc_weighted", "cai")}
     stops = np.zeros(len(counts), np.int64)
+    by_codon = np.asfortranarray(counts)
     for code in set(codes[codes > 0].tolist()):
         at = codes == code
-        own = counts[at]
+        own = by_codon if at.all() else np.asfortranarray(counts[at])
         floats["gc3s"][at] = indices.gc3s(own, code)
         floats["nc"][at] = indices.nc(own, code)
         floats["nc_weighted"][at] = indices.nc_weighted(own, code)
-        stops[at] = own[:, list(indices.families(code).get("*", ()))].sum(axis=1)
+        stops[at] = own.T[list(indices.families(code).get("*", ()))].sum(axis=0)
         if reference is not None:
-            floats["cai"][at] = indices.cai(own, indices.weights(reference, code, compat=compat))
-    by_position = indices.gc_by_position(counts)
+            floats["cai"][at] = indices.cai(counts[at], indices.weights(reference, code, compat=compat))
+    by_position = indices.gc_by_position(by_codon)
     found |= {"stops": stops, "gc": indices.share(sums["strong"], sums["known"])}
     found |= {f"gc{at + 1}": by_position[:, at] for at in range(3)}
-    return found | floats | {CODONS[at]: counts[:, at] for at in range(64)}
+    return found | floats | {CODONS[at]: by_codon[:, at] for at in range(64)}
 
 
 def of_records(
