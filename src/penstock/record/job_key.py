@@ -216,14 +216,14 @@ def input_key(value: Any) -> Any:
         return {"object": type(value).__qualname__, "is": state if _is_json(state) else input_key(state)}
     if type(value) is dict and not all(isinstance(key, str) for key in value):
         return {"pairs": [[input_key(key), input_key(part)] for key, part in value.items()]}
-    if type(value) in (list, tuple, dict) and not _is_json(value):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        return {"parts": {str(key): input_key(part) for key, part in parts}}
     if type(value) in (set, frozenset):  # in the order of its texts: its own differs from process to process
         return {"set": sorted((input_key(part) for part in value), key=repr)}
     try:
         text = values.dumps(value)
     except (TypeError, ValueError):
+        if type(value) in (list, tuple, dict):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            return {"parts": {str(key): input_key(part) for key, part in parts}}
         try:
             import cloudpickle
 

@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock import asking, discover, foreign, layout, registry
 from penstock import events as ev
@@ -28,13 +28,15 @@ from penstock.errors import PenstockError, ResultsDamaged, UsageError
 from penstock.record import journal, made_with, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
-from penstock.runs.on_nodes import OnNodes
 from penstock.runs.remembering import Memory, of_stage
 from penstock.runs.resuming import take_back_damaged
 from penstock.runs.spec import JobSpec
 from penstock.runs.stage_run import StageRun
 from penstock.runs.step import Step
 from penstock.stored import Stored
+
+if TYPE_CHECKING:
+    from penstock.runs.on_nodes import OnNodes
 
 _TIMES = 3
 """How often a stage is worked when parts of it turn out damaged in the end."""
@@ -53,7 +55,7 @@ class Execution:
 
     def __init__(self, context: RunContext, backend: str | Any, cluster: Cluster | None = None) -> None:
         self._context = context
-        self._nodes = OnNodes(context, cluster) if cluster is not None else None
+        self._nodes = _nodes(context, cluster) if cluster is not None else None
         self._name = backend if isinstance(backend, str) else _checked(backend)
         self._backend: Any = None
         self._memory: Memory | None = None
@@ -264,6 +266,12 @@ class Execution:
         ledger = Ledger(book, emit, name, current.state_dir)
         host = Host(context.gauge)
         return Stage(current.setup(), options, self._backend, host, ledger, current.past, name)
+
+
+def _nodes(context: RunContext, cluster: Cluster) -> OnNodes:
+    from penstock.runs.on_nodes import OnNodes  # a tenth of the engine, and few runs have a cluster
+
+    return OnNodes(context, cluster)
 
 
 def _checked(backend: Any) -> Any:
