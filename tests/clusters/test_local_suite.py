@@ -66,6 +66,30 @@ def test_nothing_is_heard_of_nodes_of_an_earlier_job_nor_of_one_that_was_given_u
     cluster.close()
 
 
+def test_in_small_shares_the_first_node_tries_before_the_others_begin(tmp_path, monkeypatch):
+    """All together they took more than there was, before one could say that its share is too small."""
+    begun = []
+    monkeypatch.setattr(
+        "penstock.clusters.local.Far", lambda hello, said: begun.append(Silent(hello, said)) or begun[-1]
+    )
+    monkeypatch.setattr(Silent, "send", lambda self, message: None, raising=False)
+    cluster = LocalNodes("16")
+    cluster.open(tmp_path / "job", "", options_of(tmp_path))
+    assert len(begun) == 1
+    assert cluster.coming() == "16 of 16 begin"
+    begun[0].said(Node("here", 128 << 20, "given", 1))
+    cluster.wait(0.0)
+    assert len(begun) == 16
+    assert cluster.coming() == "15 of 16 begin"
+    cluster.close()
+    begun.clear()
+    cluster.open(tmp_path / "job", "", options_of(tmp_path))
+    begun[0].said(NodeLost("it ended"))
+    cluster.wait(0.0)
+    assert (len(begun), cluster.coming()) == (1, "")
+    cluster.close()
+
+
 def test_what_this_process_takes_more_the_nodes_have_less():
     """On one machine a share is of one budget: results that are collected here are of it too."""
     shared = SharedBudget(2, 600 * MiB, 100 * MiB, 40 * MiB)

@@ -13,7 +13,7 @@ from penstock.engine.decide.governor import headroom
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Reserved
 from penstock.engine.parent.interrupts import Interrupt
-from penstock.errors import ItemTooLarge, RunFailed
+from penstock.errors import CannotKeep, ItemTooLarge, RunFailed
 from penstock.testing import FakeClock, FakeCluster, FakeNode, lead
 
 NODES = st.builds(
@@ -125,6 +125,15 @@ def test_a_node_that_cannot_work_is_left_out_and_three_of_them_are_the_job():
     led = lead(FakeCluster([*broken, FakeNode(born=90.0)], clock), 20, clock)
     with pytest.raises(RunFailed, match="no numba on 2"):
         led.lead.run()
+
+
+def test_the_fault_of_the_job_is_told_as_on_one_machine_and_not_once_a_node():
+    clock = FakeClock()
+    nodes = [FakeNode(broken=f"item {n}: cannot be pickled", kind="CannotKeep") for n in range(2)]
+    led = lead(FakeCluster(nodes, clock), 20, clock)
+    with pytest.raises(CannotKeep) as told:
+        led.lead.run()
+    assert str(told.value) == "item 0: cannot be pickled"
 
 
 @pytest.mark.parametrize("number", [1, 2])

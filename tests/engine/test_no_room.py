@@ -72,11 +72,11 @@ def test_a_share_that_shrank_is_not_waited_for_long():
     """Whoever shares the budget took results, which nobody gives back."""
     made = stage(spare=-10 * MiB)
     no_room = NoRoom(made)
-    made.admission.budget = replace(BUDGET, bytes=80 * MiB, beside=900 * MiB)
+    made.admission.budget = replace(BUDGET, bytes=80 * MiB, beside=900 * MiB, shares=4)
     no_room.last(0.0)
-    no_room.last(5.0)
-    with pytest.raises(CannotFit):
-        no_room.last(5.1)
+    no_room.last(1.0)
+    with pytest.raises(CannotFit, match=r"leads holds 900 MiB .* each of 4 nodes has 80.0 MiB, and no call"):
+        no_room.last(1.1)
 
 
 def test_nothing_ends_while_somebody_works():

@@ -30,10 +30,34 @@ def packed(message: Any) -> bytes:
         return body
 
 
+class _Counter:
+    """A file that only counts what is written."""
+
+    size = 0
+
+    def write(self, data: Any) -> None:
+        self.size += len(memoryview(data).cast("B"))
+
+
+def packed_size(message: Any) -> int:
+    """Bytes of a message once it is pickled, which is not kept."""
+    counter = _Counter()
+    try:
+        pickle.dump(message, counter, protocol=5)
+    except Exception:
+        return len(packed(message))
+    return counter.size
+
+
+def head(body: bytes) -> bytes:
+    """What goes before a pickled message in its frame."""
+    return _LENGTH.pack(len(body))
+
+
 def pack(message: Any) -> bytes:
     """A message as a frame."""
     body = packed(message)
-    return _LENGTH.pack(len(body)) + body
+    return head(body) + body
 
 
 class Unpacker:
@@ -93,7 +117,7 @@ class Channel:
         self._here.stay()
         sys.modules.update(self._modules)
         body = packed(message)
-        self._connection.sendall(_LENGTH.pack(len(body)))
+        self._connection.sendall(head(body))
         self._connection.sendall(body)  # by itself: put together it would be there twice
 
     def detach(self) -> None:

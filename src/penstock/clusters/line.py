@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from penstock.backends.frames import Unpacker, pack
+from penstock.backends.frames import Unpacker, head, packed
 from penstock.clusters.far import Beat
 
 _BEAT_SECONDS = 5.0
@@ -26,10 +26,12 @@ class Line:
 
     def say(self, message: Any) -> None:
         """Send a message; dropped if the parent is gone."""
-        view = memoryview(pack(message))
+        body = packed(message)
         with self._lock, suppress(OSError):
-            while view:
-                view = view[os.write(self._out, view) :]
+            for part in (head(body), body):  # by themselves: put together they would be there twice
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(self._out, view) :]
 
     def hear(self) -> list[Any]:
         """Wait for messages.

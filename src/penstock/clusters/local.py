@@ -12,7 +12,7 @@ import platform
 import queue
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,8 @@ from penstock.version import __version__
 
 _AT_ONCE = 1 * MiB
 """Packed bytes of messages that are heard at once."""
+_AMPLE = 256 * MiB
+"""Bytes of a share in which a node of nearly any job finds room to begin."""
 _GROWN = 8 * MiB
 """By so much this process may have grown until the nodes' shares are found again."""
 _LOOK_SECONDS = 0.1
@@ -87,6 +89,7 @@ class LocalNodes:
         self._held = Meter().held
         self._shared = SharedBudget(self._count, 0, 0, 0)
         self._looked = -math.inf
+        self._later: list[Callable[[], None]] = []
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
         """Start the nodes. Each gets its share of the budget, less what this process takes."""
@@ -96,16 +99,19 @@ class LocalNodes:
         cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(options.budget)}, local:{self._count}"
         heard = self._said = queue.Queue()  # what nodes of the job before still say is put nowhere
-        for _ in range(self._count):
+
+        def begin() -> None:
             token = new_token(options)
             hello = Hello(
                 token, job, digest, options, share, cores, options.log, origin, self._count, options.held
             )
+            self._far[token] = Far(hello, lambda message: heard.put((token, message)))
 
-            def said(message: Any, token: str = token, heard: queue.Queue[tuple[str, Any]] = heard) -> None:
-                heard.put((token, message))
-
-            self._far[token] = Far(hello, said)
+        # In a small share the first node finds out whether it can work, before all take more than there is.
+        at_once = self._count if share >= _AMPLE else 1
+        for _ in range(at_once):
+            begin()
+        self._later = [begin] * (self._count - at_once)
 
     def nodes(self) -> Mapping[str, Node]:
         """The nodes that are ready."""
@@ -113,7 +119,7 @@ class LocalNodes:
 
     def coming(self) -> str:
         """How many nodes are starting."""
-        begin = len(self._far) - len(self._ready)
+        begin = len(self._far) - len(self._ready) + (len(self._later) if self._far else 0)
         return f"{begin} of {self._count} begin" if begin else ""
 
     def send(self, node: str, message: Lease | Cut) -> None:
@@ -137,6 +143,8 @@ class LocalNodes:
                 if token in self._far:  # else it was given up meanwhile
                     self._ready[token] = message
                     self._far[token].send(self._shared.share())
+                    while self._later:
+                        self._later.pop()()
             elif isinstance(message, Parcel):
                 told.append((token, pickle.loads(message.packed)))
             elif message is not None:
@@ -188,6 +196,7 @@ class LocalNodes:
             each.join()
         self._far.clear()
         self._ready.clear()
+        self._later.clear()
 
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
         """The nodes, all on this machine and sharing its memory and cores."""

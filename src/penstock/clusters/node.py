@@ -22,7 +22,8 @@ from typing import Any
 from penstock import discover, drafts, registry, storage
 from penstock import events as ev
 from penstock.abc import Broken, Carried, Cut, Event, Lease, Node, Refused, Returned, Sequential
-from penstock.backends.frames import pack, packed
+from penstock.backends.frames import packed, packed_size
+from penstock.backends.lineage import offer_to_kernel
 from penstock.budget import Budget
 from penstock.clusters.delivered import Delivered, delivered
 from penstock.clusters.far import BudgetShare, Hello, HostUnsuited, Parcel
@@ -45,6 +46,8 @@ from penstock.record.job_key import module_code
 _SEEN_SECONDS = 60.0
 """In which a folder shows a file that was made on another host."""
 _END_SECONDS = 15.0
+_SCORE = 500
+"""How willingly the kernel ends a node: before whoever leads it, and after the node's workers."""
 _NO_MORE = (ev.MemoryRead, ev.ItemSetAside, ev.BudgetChanged)
 """Not passed on: what is held goes as one number, and the parent counts what is set aside itself."""
 
@@ -213,7 +216,9 @@ class Engine:
         used, self._used = self._used, 0
         rate = plan.workers / each if plan and each else 0.0
         told = Returned(ticket, tuple(held.lines), rate, used, cpu, tuple(events), self._news(stage))
-        self._line.say(Parcel(ticket, packed(told)))
+        parcel = Parcel(ticket, packed(told))
+        del held, told  # the results, which are in the parcel now
+        self._line.say(parcel)
 
     def _news(self, stage: Stage) -> Mapping[str, Any] | None:
         """What calls took here; told ever more rarely."""
@@ -231,7 +236,7 @@ class Engine:
             held = self._holder(line["kept"][0] if "kept" in line else line["aside"][0]["item"])
             if held is not None:
                 held.lines.append(line)
-                held.weight += len(pack(line))
+                held.weight += packed_size(line)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, ev.MemoryRead):
@@ -333,6 +338,7 @@ def _check_code(code: Mapping[str, str]) -> None:
 def main(incoming: int, outgoing: int) -> None:
     """Run a node."""
     line = Line(incoming, outgoing)
+    offer_to_kernel(_SCORE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to heed
     with storage.told(Path()), suppress(EOFError):
         came: list[Any] = []

@@ -148,9 +148,10 @@ class Run:
             self._run_folder.leave()
         if isinstance(error, Interrupt):
             stop = KeyboardInterrupt() if error.number == signal.SIGINT else SystemExit(128 + error.number)
-            stop.add_note(
-                f"the run in {self.folder} can be resumed: the same call again goes on where it ended"
-            )
+            if not self._run_folder.temporary:
+                stop.add_note(
+                    f"the run in {self.folder} can be resumed: the same call again goes on where it ended"
+                )
             raise stop from None
 
     def report(self) -> Report:

@@ -66,6 +66,8 @@ class FakeNode:
     """Bytes that a call may use."""
     broken: str = ""
     """Why it cannot work at all; empty where it can."""
+    kind: str = "RunFailed"
+    """The class of the error of that."""
     refused: str = ""
     """Why its host cannot have a node of this job."""
     sick: bool = False
@@ -137,7 +139,7 @@ class FakeCluster:
     def _be_born(self, life: _FakeLife) -> None:
         self._unborn -= 1
         if life.what.broken:
-            self._said.append((life.token, Broken("RunFailed", life.what.broken)))
+            self._said.append((life.token, Broken(life.what.kind, life.what.broken)))
         elif life.what.refused:
             self._said.append((life.token, Refused(life.what.refused)))
         elif life.alive:

@@ -90,6 +90,9 @@ def sentence(
     return f"{why}; found in parts of {call} whose other items are done in the smaller calls beside it"
 
 
+_GAVE_UP = "raised MemoryError"
+
+
 def _why(
     verdict: Verdict,
     failure: Failure,
@@ -103,7 +106,7 @@ def _why(
     if verdict.reason == "memory" and failure.cause == "memory":
         limit = f"; one process may map {format_size(budget.per_process)}" if budget.per_process else ""
         return (
-            f"raised MemoryError while it held {format_size(failure.held)}, alone and unfenced; one "
+            f"{_GAVE_UP} while it held {format_size(failure.held)}, alone and unfenced; one "
             "worker may "
             f"use {format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
         )
@@ -223,6 +226,16 @@ def results_too_large(kept: int, items: int, held: int, budget: Budget) -> Canno
         f"{results_in_all(kept, items, held)}, and leave no call room in the budget of "
         f"{format_size(budget.bytes)} ({budget.origin}). {_WHERE_ELSE}",
         needed=held * items // max(kept, 1) + 2 * headroom(budget.bytes),
+    )
+
+
+def share_too_small(budget: Budget) -> CannotFit:
+    """The error of a node whose share of a budget shrank until no call fits, by what whoever leads took."""
+    each = f"each of {plural(budget.shares, 'node')} has {format_size(budget.bytes)}"
+    return CannotFit(
+        f"the process that leads holds {format_size(budget.beside)} of the budget by now, most of it "
+        f"results, so that {each}, and no call has room. {_WHERE_ELSE} With fewer nodes each has more.",
+        needed=budget.to_ask_for(2 * budget.bytes),
     )
 
 
@@ -351,6 +364,8 @@ def failure_of(
     rest = f" ({len(aside):,} of {items:,} items were set aside: {named}{more}.)" if len(aside) > 1 else ""
     if first.reason == "memory":
         who = f"the step {step!r}" if step else f"item {first.name!r}"
+        if first.message.startswith(_GAVE_UP):
+            return ItemTooLarge(f"{who} {first.message}.{rest}{tail}", needed=first.needed)
         return too_large(who, first.needed, budget, reserved, rest + tail, whole=items == 1)
     if first.error.endswith("BadInput"):
         return BadInput(first.message + rest + tail)

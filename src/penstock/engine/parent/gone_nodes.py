@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from penstock import errors
 from penstock.abc import Broken, NodeLost, Refused
-from penstock.errors import CannotFit, PenstockError, RunFailed
+from penstock.errors import CannotFit, PenstockError, RunFailed, WorkerDied
 
 _SHOWN = 12
 """Reasons that an error quotes, at most."""
 _BROKEN = 3
 """So many nodes that cannot continue: the job is to blame."""
+
+_OF_A_HOST = (RunFailed, WorkerDied)
+"""Errors that may be a host's: another may have another reason, or none."""
 
 Gone = Broken | Refused | NodeLost
 
@@ -43,21 +46,27 @@ class GoneNodes:
         return self.broken >= _BROKEN
 
     def error(self, what: str) -> PenstockError:
-        """Why the run ends: an error of the class that the last broken node named, if one did."""
-        said = [(name, why(told).removesuffix(".")) for name, told in self._reasons]
+        """Why the run ends: an error of the class that the first broken node named, if one did."""
+        broken = [(name, told) for name, told in self._reasons if isinstance(told, Broken)]
+        kind = _ours(broken[0][1].kind) if broken else None
+        if kind is not None and kind not in _OF_A_HOST:
+            # The job is to blame, or its budget: other nodes say the same in other numbers.
+            return _made(kind, broken[0][1].message, broken[0][1])
+        said = [(name, why(told).removesuffix(".")) for name, told in broken or self._reasons]
         every = [f"{name}: {reason}" if name else reason for name, reason in said]
         reasons = list(dict.fromkeys(reversed(every)))[:_SHOWN][::-1]
         if (more := len(set(every)) - len(reasons)) > 0:
             reasons.append(f"and {more} more")
-        broken = [told for _, told in self._reasons if isinstance(told, Broken)]
         message = f"{what}. " + "; ".join(reasons) if reasons else what
-        message = (
-            f"{message}. What was done is kept: the same command again goes on." if self._durable else message
-        )
-        kind = _ours(broken[-1].kind) if broken else None
-        if kind is not None and issubclass(kind, CannotFit):
-            return kind(message, needed=broken[-1].needed)
-        return (kind or RunFailed)(message)
+        if self._durable:
+            message = f"{message}. What was done is kept: the same command again goes on."
+        return _made(kind or RunFailed, message, broken[0][1] if broken else None)
+
+
+def _made(kind: type[PenstockError], message: str, told: Broken | None) -> PenstockError:
+    if issubclass(kind, CannotFit) and told is not None:
+        return kind(message, needed=told.needed)
+    return kind(message)
 
 
 def why(told: Gone) -> str:

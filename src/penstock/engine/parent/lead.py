@@ -32,6 +32,7 @@ from penstock.engine.parent.node_learning import NodeLearning
 from penstock.engine.parent.nodes import Nodes, Numbers
 from penstock.engine.parent.results_here import ResultsHere
 from penstock.engine.parent.stage import Stage
+from penstock.meter import Meter
 from penstock.plurals import plural
 
 _TURN = 0.2
@@ -106,7 +107,7 @@ class Lead:
             done=list(stage.schedule.done),
             starts=source.starts() if isinstance(source, Sequential) else None,
         )
-        self.nodes = Nodes(stage.ledger, numbers or Numbers())
+        self.nodes = Nodes(stage.ledger, numbers or Numbers(), Meter().held)
         self._departed = GoneNodes(durable=stage.setup.durable)
         self._learning = NodeLearning(stage.options)
         self._said_coming = ""

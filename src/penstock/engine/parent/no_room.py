@@ -51,8 +51,9 @@ class NoRoom:
             raise stage.results_too_large()
         reserved = stage.admission.reserved(to_come=False)
         parent = reserved.parent + reserved.results
-        # In a node of this machine: whoever shares the budget with it took results.
-        ours = parent > budget.bytes / 2 or budget.beside > self._beside
+        if budget.beside > self._beside and waited > _LAGGING:
+            raise explain.share_too_small(budget)
+        ours = parent > budget.bytes / 2
         if waited > (_CROWDED if ours else stage.options.stall):
             free, gathers = stage.watch.memory.free, stage.options.endless
             raise explain.crowded(parent if ours else 0, free, budget, gathers=gathers)

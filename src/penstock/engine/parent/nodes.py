@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, KeysView
+from collections.abc import Callable, Collection, Iterator, KeysView
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ class _Known:
     batches: dict[int, int] = dataclasses.field(default_factory=dict)
     """The same of batches that are under way."""
     cpu: float = 0.0
+    used: int = 0
+    """Bytes that it held at most since it told before."""
 
 
 @dataclasses.dataclass
@@ -45,10 +47,12 @@ class Nodes:
     Args:
         ledger: takes the events.
         numbers: the next ones.
+        held: tells what this process holds, in bytes.
     """
 
-    def __init__(self, ledger: Ledger, numbers: Numbers) -> None:
+    def __init__(self, ledger: Ledger, numbers: Numbers, held: Callable[[], int] = lambda: 0) -> None:
         self._ledger = ledger
+        self._held = held
         self._numbers = numbers
         self._known: dict[str, _Known] = {}
         self._batches = 0
@@ -98,6 +102,7 @@ class Nodes:
             self._ledger.say(ev.NodeLeft, node=known.name if known else "", why=why)
         if known:
             known.living.clear()
+            known.used = 0
 
     def report(self, token: str, returned: Returned, counted: Collection[tuple[int, int]]) -> None:
         """Emit the events that a node returned with a lease, once its results are journaled.
@@ -114,6 +119,9 @@ class Nodes:
             self._ledger.say_when_kept(
                 ev.NodeRead, node=known.name, used=returned.used, budget=node.budget, origin=node.origin
             )
+            known.used = returned.used
+            if node.beside:
+                self._tell_whole(node)
         # A node tells of a batch once it is kept, and of its worker's end at once.
         for event in sorted(returned.events, key=lambda event: event.at):
             if isinstance(event, ev.Planned):
@@ -124,6 +132,12 @@ class Nodes:
                 continue
             elif isinstance(event, _PASSED_ON):
                 self._pass_on(event, **self._in_our_numbers(known, event))
+
+    def _tell_whole(self, node: Node) -> None:
+        """Of nodes that share a budget with this process: what all hold, each at the highest it told of."""
+        used = self._held() + sum(each.used for each in self._known.values())
+        free = node.budget * node.shares + node.beside - used
+        self._ledger.say_when_kept(ev.MemoryRead, used=used, workers={}, free=free)
 
     def _pass_on(self, event: Event, **changes: Any) -> None:
         self._ledger.pass_on_when_kept(event, **changes)

@@ -18,6 +18,8 @@ from penstock.warned import warn
 _LEAST = 64 * KiB
 """Bytes that a lease may bring, however many are open."""
 _CHECK_EVERY = 0.2
+_LASTING = 1.0
+"""Seconds that a limit may be nearly reached: nodes below it give way meanwhile, where they can."""
 _ENOUGH = 20
 """Items whose results tell what those of all will take, unless half of all are fewer."""
 
@@ -47,6 +49,7 @@ class ResultsHere:
         self._collect = collect
         self._held = Meter().held
         self._checked = -math.inf
+        self._full_since = math.inf
         self._before = self._held()
         self._warned = False
 
@@ -94,6 +97,14 @@ class ResultsHere:
         if budget.bytes - held < headroom(budget.bytes) / 2:
             self.blame()
             raise explain.crowded(held, max(budget.bytes - held, 0), budget, gathers=False)
+        # Nodes may be below the same limits, of whose budgets this process knows nothing.
+        below = (each for each in stage.gauge.read() if each.scope == "tree")
+        if any(each.bytes - each.used < headroom(budget.bytes) / 2 for each in below):
+            self._full_since = min(self._full_since, now)
+            if now - self._full_since > _LASTING:
+                self.blame()
+        else:
+            self._full_since = math.inf
 
     def blame(self) -> None:
         """Where something does not fit, and results have taken much of the budget, that is why.
@@ -101,6 +112,9 @@ class ResultsHere:
         Raises:
             CannotFit: they have.
         """
-        # What came in meanwhile are results too, those that are still on their way.
-        if self._held() - self._before > self._stage.budget.bytes / 4:
-            raise self._stage.results_too_large()
+        stage, grown = self._stage, self._held() - self._before
+        budget = stage.budget.bytes
+        # On their way results are there several times; what else came in is the user's own.
+        results = stage.admission.collected + headroom(budget)
+        if grown > budget / 4 and results > grown / 2:
+            raise stage.results_too_large()
