@@ -11,13 +11,12 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock import foreign, proc, registry
 from penstock.budget import Budget, Ceiling, MiB, format_size, parse_size
-from penstock.classes import dataclass
 from penstock.errors import NoBudget, UsageError
 from penstock.warned import warn
 

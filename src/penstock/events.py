@@ -8,9 +8,8 @@ An observer is one call: ``observer(event)``. ``at`` is in seconds since the epo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
-
-from penstock.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,11 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import context, reduction
 from typing import Any
 
 from penstock import relinked
-from penstock.classes import dataclass
 
 _ANSWER_SECONDS = 60.0
 _CTYPES = "multiprocessing.sharedctypes"

@@ -14,11 +14,11 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock import handing
-from penstock.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

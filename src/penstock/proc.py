@@ -12,11 +12,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
-
-from penstock.classes import dataclass
 
 SYSTEM = Path("/")
 _OCTAL = re.compile(r"\\([0-7]{3})")

@@ -13,11 +13,11 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock import foreign
-from penstock.classes import dataclass
 
 _MOST = 5
 _LONGEST = 60

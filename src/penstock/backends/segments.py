@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from penstock.classes import dataclass
 
 _TABLE = Path("/proc/sysvipc/shm")
 _IPC_RMID = 0

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from penstock.backends.enclosure import Enclosure
 from penstock.backends.marks import VARIABLE, new_run, of_server
 from penstock.backends.processes import cpu_seconds
 from penstock.backends.silence import Silence, Silent
-from penstock.classes import dataclass
 from penstock.errors import PenstockError, RunFailed
 from penstock.proc import TRACKER_SECONDS
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import click
 
 from penstock import foreign, layout
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.cli import tell
 from penstock.cli.report import from_events
 from penstock.durations import format_seconds

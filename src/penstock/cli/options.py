@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,6 @@ import click
 
 from penstock import advice
 from penstock.budget import parse_size
-from penstock.classes import dataclass
 from penstock.durations import parse_duration
 from penstock.errors import UsageError
 

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ import click
 
 from penstock import foreign, layout, registry
 from penstock.budget import parse_size
-from penstock.classes import dataclass
 from penstock.errors import (
     BadInput,
     CannotResume,

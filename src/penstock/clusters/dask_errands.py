@@ -10,13 +10,12 @@ import asyncio
 import os
 import queue
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import foreign
 from penstock.abc import Node, NodeLost, NodeOptions
-from penstock.classes import dataclass
 from penstock.clusters.dask_link import DaskLink
 from penstock.clusters.dask_places import DaskPlace
 

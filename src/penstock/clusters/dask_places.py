@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock import discover, foreign
 from penstock.abc import NodeOffer
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.version import __version__
 
 _PASSING = 64 << 20

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from distributed.worker import thread_state
 
 from penstock import discover, proc
 from penstock.abc import Broken, Node, NodeLost, Refused
-from penstock.classes import dataclass
 from penstock.clusters.far import Far, Hello, Parcel, Start
 from penstock.errors import PenstockError
 from penstock.version import __version__

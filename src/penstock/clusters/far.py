@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from penstock import discover
 from penstock.abc import NodeLost, NodeOptions
 from penstock.backends.frames import Unpacker, pack
 from penstock.budget import Budget
-from penstock.classes import dataclass
 
 _SILENT = 60.0
 """Seconds after which a node that does not beat is given up."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.abc import Receipt, SetAside
-from penstock.classes import dataclass
 from penstock.peaks import Mark
 
 

@@ -16,12 +16,11 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from penstock import proc
-from penstock.classes import dataclass
 from penstock.errors import UsageError
 from penstock.groups import systemd
 from penstock.groups.files import PATIENCE, GroupFiles, pids

@@ -15,13 +15,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock import discover, forks
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
-from penstock.classes import dataclass
 from penstock.engine.decide import explain
 from penstock.engine.parent.ledger import Ledger
 from penstock.engine.parent.loop import Loop

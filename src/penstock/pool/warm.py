@@ -13,11 +13,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pickle import PicklingError
 from typing import Any, ClassVar
 
 from penstock import discover, handing
-from penstock.classes import dataclass
 from penstock.pool.executor import Executor, new_backend
 from penstock.pool.service import thread_variables
 

@@ -27,14 +27,13 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from penstock import foreign, values
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.classes import dataclass
 from penstock.errors import JournalDamaged, PenstockBug
 from penstock.files import renew
 from penstock.intervals import Intervals

@@ -12,14 +12,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from penstock import asking, foreign
 from penstock.abc import Fingerprinted, Source
-from penstock.classes import dataclass
 from penstock.files import atomic, discard
 
 _FEW = 100

@@ -19,12 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from penstock import layout
-from penstock.classes import dataclass
 from penstock.errors import PenstockError, RunLocked, RunTakenOver
 from penstock.identity import started
 from penstock.record import holding, lock_file

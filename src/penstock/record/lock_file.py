@@ -10,10 +10,10 @@ import errno
 import os
 import socket
 from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
 
 from penstock import foreign, layout
-from penstock.classes import dataclass
 from penstock.identity import boot, namespace, started
 from penstock.record import holding
 from penstock.record.holding import LockEntry, ThisMachine, life_of, read_entry

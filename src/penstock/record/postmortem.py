@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penstock import event_lines, foreign, layout
 from penstock import events as ev
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.errors import CannotResume
 from penstock.foreign import line
 from penstock.intervals import Intervals

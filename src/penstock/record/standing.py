@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from penstock import files, foreign, layout
 from penstock.abc import Closed, Part
-from penstock.classes import dataclass
 from penstock.errors import ResultsDamaged
 from penstock.intervals import Intervals
 from penstock.plurals import plural

@@ -11,9 +11,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import field
-
-from penstock.classes import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)

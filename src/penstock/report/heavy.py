@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from penstock import foreign
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.durations import format_seconds
 from penstock.foreign import line
 

@@ -7,10 +7,10 @@ clock, whichever it is.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from penstock import events as ev
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.durations import format_seconds
 from penstock.plurals import plural
 

@@ -9,9 +9,9 @@ Every text that comes from outside is escaped here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from penstock.budget import GiB, KiB, MiB, TiB
-from penstock.classes import dataclass
 from penstock.foreign import in_html
 
 PLOT = 1000.0

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import events as ev
-from penstock.classes import dataclass
 from penstock.report.downsample import Bar, Bars, Marks, Moment, Pairs, Peaks, Steps
 from penstock.report.tally import Tally
 

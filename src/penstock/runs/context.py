@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import discover
 from penstock.abc import Event
-from penstock.classes import dataclass
 from penstock.engine.parent.interrupts import Interrupts
 from penstock.observers import Observers
 from penstock.record.folder import RunFolder

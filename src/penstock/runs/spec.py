@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import asking, foreign, registry
 from penstock.abc import Sink, Source
 from penstock.budget import MiB, format_size, parse_size
-from penstock.classes import dataclass
 from penstock.durations import parse_duration
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.worker.main import Setup

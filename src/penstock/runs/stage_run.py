@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock import asking, discover, foreign, layout, values
 from penstock.abc import SetAside, Sink
-from penstock.classes import dataclass
 from penstock.engine.parent.loop import Loop
 from penstock.engine.worker.main import Setup
 from penstock.engine.worker.writing import Keeper

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock import layout, values
 from penstock.abc import Batch, Part, Receipt
-from penstock.classes import dataclass
 from penstock.files import atomic, discard, proof
 from penstock.sharing import share
 

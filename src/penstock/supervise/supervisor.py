@@ -10,6 +10,7 @@ import resource
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,7 +18,6 @@ from penstock import advice, discover
 from penstock import events as ev
 from penstock.abc import Observer
 from penstock.budget import Budget
-from penstock.classes import dataclass
 from penstock.supervise import command
 from penstock.supervise.budget_guard import BudgetGuard
 from penstock.supervise.kill_reports import KillReports

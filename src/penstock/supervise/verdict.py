@@ -8,10 +8,10 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.plurals import plural
 
 Scope = Literal["ours", "group", "machine"]

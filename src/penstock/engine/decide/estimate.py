@@ -7,6 +7,7 @@ memory that is reserved. Pure but for the source's ``sizes``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from penstock import asking
 from penstock.abc import Sequential, Sized
 from penstock.budget import Budget
-from penstock.classes import dataclass
 from penstock.engine.decide import futures
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.footprint import Footprint, Observation

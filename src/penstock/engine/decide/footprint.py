@@ -19,9 +19,9 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from penstock.budget import MiB
-from penstock.classes import dataclass
 from penstock.engine.decide.futures import PeakRatios
 
 _KEPT = 256

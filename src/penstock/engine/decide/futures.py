@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import add, itemgetter
 
 from penstock.budget import format_size
-from penstock.classes import dataclass
 
 DRAWS = 64
 """Futures: a share is then told to 1 in 64."""

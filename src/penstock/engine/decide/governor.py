@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from penstock.budget import GiB, MiB
-from penstock.classes import dataclass
 
 _LOCK_SECONDS = 2.0
 """If nobody running uses CPU for so long while somebody is paused, the paused one may hold a lock."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.classes import dataclass
+from dataclasses import dataclass
+
 from penstock.engine.decide.tasks import Task
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from penstock.budget import Budget, format_size
-from penstock.classes import dataclass
 from penstock.engine.decide.estimate import Estimate, Wishes
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.decide.plan import Plan, room

@@ -6,11 +6,10 @@ They come back from files that anybody may have written: what is odd is refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from penstock import foreign
-from penstock.classes import dataclass
 from penstock.engine.decide.footprint import Observation
 from penstock.engine.decide.plan import Reserved
 

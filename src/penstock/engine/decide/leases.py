@@ -20,9 +20,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, KeysView, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from penstock.classes import dataclass
 from penstock.intervals import Intervals
 
 OPEN = 2

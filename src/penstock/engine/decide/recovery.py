@@ -20,9 +20,8 @@ too, and a grain is set aside as a whole: no item of it is too large.
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from penstock.classes import dataclass
 from penstock.engine.decide.grains import Grains
 from penstock.engine.decide.tasks import Failure, Reason, Suspicion, Task, Verdict
 from penstock.errors import WorkerDied

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from penstock.abc import NodeOffer
 from penstock.budget import format_size
-from penstock.classes import dataclass
 from penstock.durations import format_seconds
 from penstock.engine.decide.leases import Leases
 from penstock.engine.decide.plan import Plan

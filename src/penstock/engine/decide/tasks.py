@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
-
-from penstock.classes import dataclass
 
 Reason = Literal["memory", "died", "stalled", "kept"]
 Cause = Literal[

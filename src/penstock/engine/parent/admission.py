@@ -8,11 +8,11 @@ ones hold leaves plenty of room: probing is working.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from penstock import asking
 from penstock.abc import Carried
 from penstock.budget import Budget, BudgetInForce, GiB, MiB
-from penstock.classes import dataclass
 from penstock.engine.decide import plan as planning
 from penstock.engine.decide.estimate import Estimate, Shape
 from penstock.engine.decide.futures import ExpectedBatch

@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from penstock import worker_note as note
 from penstock.abc import Backend, Reading
 from penstock.budget import BudgetInForce, MiB
-from penstock.classes import dataclass
 from penstock.engine.decide import governor
 from penstock.engine.messages import MeasuredCall
 from penstock.engine.parent.clock import Repeated

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import discover
 from penstock.budget import Budget
-from penstock.classes import dataclass
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import Learnt
 from penstock.engine.parent.clock import Clock

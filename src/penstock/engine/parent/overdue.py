@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from penstock import events as ev
-from penstock.classes import dataclass
 from penstock.engine.apart import frames
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState

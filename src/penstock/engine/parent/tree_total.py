@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import asking, discover
 from penstock.abc import Backend, Ceiling, Reading
 from penstock.budget import BudgetInForce
-from penstock.classes import dataclass
 from penstock.engine.decide import governor
 from penstock.engine.parent.options import Host
 from penstock.engine.parent.worker_memory import WorkerMemory

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from penstock.abc import Reading
-from penstock.classes import dataclass
 from penstock.engine.messages import MeasuredCall
 from penstock.peaks import Trail
 

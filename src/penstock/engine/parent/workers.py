@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from penstock import asking
 from penstock import worker_note as note
 from penstock.abc import Backend, Death
 from penstock.budget import GiB
-from penstock.classes import dataclass
 from penstock.engine import messages as m
 from penstock.engine.decide.estimate import Shape
 from penstock.engine.decide.tasks import Failure, Given, Task

@@ -13,14 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import drafts, foreign, forks, layout, proc, storage
 from penstock import worker_note as note
 from penstock.abc import Carried, Expecting, Reducer, Sink
-from penstock.classes import dataclass
 from penstock.engine import messages as m
 from penstock.engine.worker.batch import WorkedBatch
 from penstock.engine.worker.calling import Caller, Fence
