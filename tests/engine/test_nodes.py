@@ -135,3 +135,20 @@ def test_a_node_that_ends_with_an_interrupted_run_is_not_told_as_gone(interrupte
 def keep_its_lease(send):
     """Has nodes not give back what they have when they are asked to."""
     return lambda node, message: send(node, message) if isinstance(message, Lease) else None
+
+
+def test_nodes_that_share_a_budget_with_this_process_are_told_of_as_a_whole():
+    """Their peak is that of all: a budget of what the fullest held would not do."""
+    events = []
+    ledger = Ledger(mock.Mock(spec=["write"]), events.append, "", HERE, clock=FakeClock())
+    nodes = Nodes(ledger, Numbers(), held=lambda: 30)
+    for token in "ab":
+        nodes.meet(token, Node("a host", 100, "a share", 1, 50, shares=2, beside=40))
+    for token, used in (("a", 60), ("b", 70), ("a", 20)):
+        nodes.report(token, Returned(1, (), used=used), set())
+    nodes.gone("b", "killed")
+    nodes.report("a", Returned(2, (), used=25), set())
+    ledger.commit()
+    assert [(each.used, each.free) for each in of(ev.MemoryRead, events)] == [
+        (90, 150), (160, 80), (120, 120), (55, 185),
+    ]  # fmt: skip
