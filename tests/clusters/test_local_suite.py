@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import until
 
-from penstock.abc import Node, NodeLost, NodeOptions, Returned
+from penstock.abc import Broken, Node, NodeLost, NodeOptions, Returned
 from penstock.budget import MiB
 from penstock.clusters.far import BudgetShare, Parcel
 from penstock.clusters.local import LocalNodes, SharedBudget
@@ -84,9 +84,13 @@ def test_in_small_shares_the_first_node_tries_before_the_others_begin(tmp_path, 
     cluster.close()
     begun.clear()
     cluster.open(tmp_path / "job", "", options_of(tmp_path))
-    begun[0].said(NodeLost("it ended"))
+    begun[0].said(NodeLost("it was killed"))
     cluster.wait(0.0)
-    assert (len(begun), cluster.coming()) == (1, "")
+    assert (len(begun), cluster.coming()) == (2, "15 of 16 begin")
+    begun[1].said(Broken("NoBudget", "its share is too small"))
+    begun[1].said(NodeLost("it ended"))
+    cluster.wait(0.0)
+    assert (len(begun), cluster.coming()) == (2, "")
     cluster.close()
 
 
@@ -166,3 +170,14 @@ def test_a_node_that_waits_for_its_folder_ends_with_its_parent(tmp_path):
 def test_a_number_that_is_none_is_refused(where):
     with pytest.raises(UsageError, match="write local:2"):
         LocalNodes(where)
+
+
+def test_what_is_offered_is_what_a_run_would_share_out(monkeypatch):
+    monkeypatch.setattr(Meter, "held", lambda self: 36 * MiB)
+    first, second = LocalNodes("2").survey(None, 300 * MiB, 0.0)
+    assert first == second
+    assert (first.budget, first.why) == (100 * MiB, "")
+    (offer, *_) = LocalNodes("8").survey(None, 300 * MiB, 0.0)
+    assert (offer.budget, offer.why) == (25 * MiB, "a share of 25.0 MiB is too small for a node to begin in")
+    (offer, *_) = LocalNodes("2").survey(None, 10 * MiB, 0.0)
+    assert offer.budget == 0

@@ -24,12 +24,15 @@ from penstock.clusters.far import BudgetShare, Far, Hello, Parcel, new_token
 from penstock.engine.worker.process import release_unused
 from penstock.errors import UsageError
 from penstock.meter import Meter
+from penstock.runs.on_nodes import GROWTH
 from penstock.version import __version__
 
 _AT_ONCE = 1 * MiB
 """Packed bytes of messages that are heard at once."""
 _AMPLE = 256 * MiB
 """Bytes of a share in which a node of nearly any job finds room to begin."""
+_LEAST = 32 * MiB
+"""Bytes that a node's program takes at least."""
 _GROWN = 8 * MiB
 """By so much this process may have grown until the nodes' shares are found again."""
 _LOOK_SECONDS = 0.1
@@ -150,6 +153,10 @@ class LocalNodes:
             elif message is not None:
                 if isinstance(message, NodeLost):
                     self._forget(token)
+                    if self._later:  # it was killed before it could say anything: another tries
+                        self._later.pop()()
+                else:
+                    self._later.clear()
                 told.append((token, message))
         if size:
             self._share_anew()
@@ -201,10 +208,13 @@ class LocalNodes:
     def survey(self, folder: Path | None, requested: str | int, patience: float) -> list[NodeOffer]:
         """The nodes, all on this machine and sharing its memory and cores."""
         found = discover.discover(requested).budget
-        share, cores = found.bytes // self._count, max(discover.cpus() // self._count, 1)
+        share = max(found.bytes - self._held() - GROWTH, 0) // self._count
+        cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
-        offer = NodeOffer(socket.gethostname(), share, origin, cores, __version__, platform.python_version())
-        return [offer] * self._count
+        small = f"a share of {format_size(share)} is too small for a node to begin in"
+        why = small if share < _LEAST else ""
+        host, python = socket.gethostname(), platform.python_version()
+        return [NodeOffer(host, share, origin, cores, __version__, python, why)] * self._count
 
     def leave(self) -> None:
         """Does nothing: nothing else was allocated."""

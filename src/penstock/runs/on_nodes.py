@@ -24,7 +24,7 @@ from penstock.runs.stage_run import StageRun
 _OBJECTS = {"distributed": "dask", "dask_jobqueue": "dask"}
 """Packages whose objects stand for a cluster (a ``distributed.Client``), and the name of ours that takes
 them."""
-_OURS = 64 * MiB
+GROWTH = 64 * MiB
 """Bytes that this process may grow by while it keeps the journal."""
 
 
@@ -145,7 +145,7 @@ class OnNodes:
             set_aside=asked.set_aside is not False,
             umask=umask,
             log=None if job.private else self._context.folder.state_dir / layout.WORKERS_LOG,
-            held=Meter().held() + stage.backend.overhead() + _OURS,
+            held=Meter().held() + stage.backend.overhead() + GROWTH,
             code=self._code_of(current),
         )
 
