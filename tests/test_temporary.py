@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import waiting
@@ -19,6 +21,7 @@ import waiting
 import penstock
 from penstock import identity, temporary
 from penstock.backends import segments
+from penstock.backends.forkserver import Server
 from penstock.backends.segments import Segment, is_left
 
 RUN = """
@@ -226,3 +229,18 @@ def test_every_temporary_folder_of_ours_is_marked():
         if re.search(r"\b(mkdtemp|TemporaryDirectory)\(", path.read_text())
     }
     assert bare == {"temporary.py", "rescue/site/sitecustomize.py"}
+
+
+def test_what_a_killed_process_left_is_removed_though_it_takes_a_moment_to_die(tmp_path, monkeypatch):
+    """Its sockets are closed before it is gone: whoever hears that first was too early."""
+    program = (
+        "import sys\nfrom penstock.temporary import make\nprint(make('penstock-x-', sys.argv[1]))\ninput()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        left = Path(owner.stdout.readline().strip())
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        server = SimpleNamespace(_parent=owner.pid, _parent_began=identity.started(owner.pid))
+        threading.Timer(0.2, owner.kill).start()
+        Server._sweep(server)
+    assert not left.exists()

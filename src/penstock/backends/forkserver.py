@@ -35,6 +35,7 @@ from penstock.backends import likeness, main_script, segments
 from penstock.backends.frames import Channel
 from penstock.backends.lineage import adopt_orphans, die_with_parent, offer_to_kernel
 from penstock.backends.marks import mark_worker, worker_of
+from penstock.identity import started
 from penstock.proc import TRACKER_SECONDS, tracks_resources
 
 SLOTS = 1024
@@ -42,6 +43,8 @@ SLOTS = 1024
 _TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
 _ROUNDS = 50
 """Looks at who is left at the end, 10 ms apart, besides those for trackers."""
+_GONE_SECONDS = 2.0
+"""In which a process that was killed is gone, on the busiest machine."""
 _LOOK_SECONDS = 1.0
 """Between two looks whether the parent is there, while code of the user's runs."""
 
@@ -75,6 +78,7 @@ class Server:
         self._notes = memoryview(notes).cast("q")
         self._words = len(self._notes) // SLOTS
         self._parent = os.getppid()
+        self._parent_began = started(self._parent)
         self._ask = ask
         self._numbers: dict[int, int] = {}
         """By process, the number in the name of each worker."""
@@ -110,8 +114,18 @@ class Server:
         self._end()
         if not self._told_to_end and not _children(os.getpid()):
             segments.remove_left(self._lives)  # of a run that was killed: nobody waits for them
-            for place in dict.fromkeys((tempfile.gettempdir(), "/var/tmp")):
-                temporary.sweep_again(Path(place))
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the temporary folders of a parent that was killed, once it is gone.
+
+        Its end of the socket is closed, and we are another's child, a moment before it is.
+        """
+        until = time.monotonic() + _GONE_SECONDS
+        while started(self._parent) == self._parent_began and time.monotonic() < until:
+            time.sleep(0.005)
+        for place in dict.fromkeys((tempfile.gettempdir(), "/var/tmp")):
+            temporary.sweep_again(Path(place))
 
     def _command(self) -> bool:
         try:
@@ -151,6 +165,7 @@ class Server:
                     for pid in _children(os.getpid()):
                         with suppress(ProcessLookupError):
                             os.kill(pid, signal.SIGKILL)
+                    self._sweep()
                     os._exit(1)
 
         watch = threading.Thread(target=look, daemon=True)
