@@ -16,6 +16,7 @@ from penstock.engine import messages as m
 from penstock.engine.decide import explain
 from penstock.engine.decide.plan import Reserved, room
 from penstock.engine.decide.tasks import Cause, Failure, Reason, Verdict
+from penstock.engine.decide.too_large import grain_too_large
 from penstock.engine.worker.exceptions import qualified
 from penstock.errors import (
     BadInput,
@@ -307,3 +308,17 @@ def test_no_budget_names_one_that_would_do(taken):
     with pytest.raises(NoBudget, match="smallest budget") as told:
         explain.check_budget(Budget(taken, "as asked for"), reserved)
     explain.check_budget(Budget(told.value.needed, "as asked for"), reserved)
+
+
+def test_what_gave_up_itself_is_not_told_a_budget():
+    """It may have asked for more than any machine has: half as much again as it held is no advice."""
+    each = aside("memory", 3, message="raised MemoryError while it held 12.0 MiB")
+    assert str(error_of(each)) == "item 'item-3' raised MemoryError while it held 12.0 MiB."
+    assert "try a budget" not in str(error_of(each))
+
+
+def test_a_grain_that_is_too_large_is_named_with_what_to_do():
+    error = grain_too_large(range(50, 100), 3 * GiB, BUDGET, RESERVED)
+    assert "what the calls for items 50 to 99 leave behind" in str(error)
+    assert "Give the sink or reducer a smaller grain=" in str(error)
+    assert error.needed > 4.5 * GiB
