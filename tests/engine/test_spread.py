@@ -71,7 +71,8 @@ def test_the_verb_says_who_is_there_and_what_they_would_do(mine):
     assert "2 of 2 nodes can work" in told.stdout
     assert "nodes              2   of 2, with" in told.stdout
     (plan,) = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)["plans"]
-    assert [node["budget"] for node in plan["cluster"]["nodes"]] == [GiB // 2] * 2
+    first, second = (node["budget"] for node in plan["cluster"]["nodes"])
+    assert GiB // 4 < first == second < GiB // 2  # this process has its part of it
     assert all(node["workers"] for node in plan["cluster"]["nodes"])
     assert plan["cluster"]["leases"] >= 2
     unknown = CliRunner().invoke(main, ["plan", mine, "--cluster", "nothing:2"])
@@ -80,6 +81,6 @@ def test_the_verb_says_who_is_there_and_what_they_would_do(mine):
 
 
 def test_nodes_that_are_too_small_are_code_3_with_what_would_do(mine):
-    told = CliRunner().invoke(main, ["plan", mine, "--budget", "600MiB", "--cluster", "local:60"])
+    told = CliRunner().invoke(main, ["plan", mine, "--budget", "900MiB", "--cluster", "local:60"])
     assert told.exit_code == 3, told.stderr
     assert "a node needs at least" in told.stdout

@@ -31,8 +31,6 @@ _AT_ONCE = 1 * MiB
 """Packed bytes of messages that are heard at once."""
 _AMPLE = 256 * MiB
 """Bytes of a share in which a node of nearly any job finds room to begin."""
-_LEAST = 32 * MiB
-"""Bytes that a node's program takes at least."""
 _GROWN = 8 * MiB
 """By so much this process may have grown until the nodes' shares are found again."""
 _LOOK_SECONDS = 0.1
@@ -211,8 +209,7 @@ class LocalNodes:
         share = max(found.bytes - self._held() - GROWTH, 0) // self._count
         cores = max(discover.cpus() // self._count, 1)
         origin = f"one share of {format_size(found.bytes)}, local:{self._count}; {found.origin}"
-        small = f"a share of {format_size(share)} is too small for a node to begin in"
-        why = small if share < _LEAST else ""
+        why = "" if share else f"of {format_size(found.bytes)} nothing is left beside this process"
         host, python = socket.gethostname(), platform.python_version()
         return [NodeOffer(host, share, origin, cores, __version__, python, why)] * self._count
 
