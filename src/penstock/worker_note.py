@@ -31,7 +31,8 @@ BATCH = 6
 """The number of the batch that all this is of; written last."""
 LEFT = 7
 """Bytes that the worker held above idle when the call began, where those that earlier items of the batch
-left behind count twice: who is ended with less than this holds more of theirs than of the call's own."""
+left behind count twice (results, or what was loaded or cached since the first call): who is ended with less
+than this may hold more of theirs than of the call's own."""
 MUTE = 213
 """The code with which a worker exits that can speak no more."""
 MUTED = "lacks a descriptor of its own, which was closed or made another file's"

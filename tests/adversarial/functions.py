@@ -271,3 +271,24 @@ def append(state, text):
 def much_text(item):
     """Of some items; of the others a letter."""
     return "x" * (2 << 20 if 50 <= item < 100 else 1)
+
+
+LOADED = []
+
+
+def count_all(state, number):
+    return state + number
+
+
+def late_model(item):
+    """Loads 60 MiB at its fourth call or later; one item takes 200 MiB."""
+    if item % 10 >= 3 and not LOADED:
+        LOADED.append(b"x" * (60 << 20))
+    return min(len(b"x" * (200 << 20 if item == 15 else 1)), 1)
+
+
+def late_memory_error(item):
+    """The same, but of one item it says so."""
+    if item == 15:
+        raise MemoryError("as a corrupt header would have it")
+    return late_model(item)

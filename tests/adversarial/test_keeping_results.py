@@ -6,8 +6,11 @@ from functions import (
     answers_of,
     append,
     count,
+    count_all,
     hanging_finish,
     join,
+    late_memory_error,
+    late_model,
     much_text,
     nothing,
     slow_count,
@@ -77,4 +80,12 @@ def test_a_grain_whose_state_does_not_fit_is_to_blame_and_none_of_its_items(set_
     else:
         with pytest.raises(penstock.CannotFit, match="items 50 to 99 leave behind, which are kept as one"):
             penstock.run(much_text, range(150), **job)
-    assert len(told.of("batch_failed")) <= 6
+    assert len(told.of("batch_failed")) <= 10
+
+
+@pytest.mark.parametrize("large", [late_model, late_memory_error])
+def test_an_item_that_is_too_large_is_blamed_alone_whatever_was_loaded_before_it(large):
+    fold = Fold(count_all, 0, count_all, grain=20)
+    report = penstock.run(large, range(60), into=fold, budget=beside(150), set_aside=True, workers=1)
+    assert [each.item for each in report.set_aside] == [15]
+    assert report.result == 59

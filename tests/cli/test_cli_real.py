@@ -121,11 +121,11 @@ def test_where_too_few_files_may_be_opened_the_number_is_told_and_the_command_th
 
 
 def test_an_item_that_is_too_large_is_3_and_named(folder):
-    large = penstock(folder, "run", "mine.py:large", "--into", "r", "--budget", "200MiB")
+    large = penstock(folder, "run", "mine.py:large", "--into", "r", "--budget", "170MiB")
     assert (large.returncode, large.stdout) == (3, ""), large.stderr
     assert "ItemTooLarge: item '3' needs more than" in large.stderr
     assert "pass --set-aside all" in large.stderr
-    aside = penstock(folder, "resume", "r", "--budget", "200MiB", "--set-aside", "all")
+    aside = penstock(folder, "resume", "r", "--budget", "170MiB", "--set-aside", "all")
     assert aside.returncode == 5, aside.stderr
 
 

@@ -320,5 +320,5 @@ def test_what_gave_up_itself_is_not_told_a_budget():
 def test_a_grain_that_is_too_large_is_named_with_what_to_do():
     error = grain_too_large(range(50, 100), 3 * GiB, BUDGET, RESERVED)
     assert "what the calls for items 50 to 99 leave behind" in str(error)
-    assert "Give the sink or reducer a smaller grain=" in str(error)
+    assert "give the sink or reducer a smaller grain=" in str(error)
     assert error.needed > 4.5 * GiB

@@ -412,9 +412,10 @@ def test_an_item_whose_own_result_is_too_much_to_keep_is_blamed():
     assert verdict.reason == "memory"
 
 
+@pytest.mark.parametrize("by_itself", ["done", "memory", "kernel", "governor"])
 @pytest.mark.parametrize("cause", ["memory", "kernel", "governor"])
-def test_what_earlier_items_left_behind_is_no_fault_of_the_one_that_is_worked(cause):
-    """A reducer's state, say: of several grains half are tried; a grain is given up as a whole."""
+def test_what_earlier_items_left_behind_is_no_fault_of_the_one_that_is_worked(cause, by_itself):
+    """A reducer's state, say: of several grains half are tried, of a grain the item by itself."""
     schedule = Schedule(12, 6)
 
     def fails(task, item):
@@ -429,8 +430,19 @@ def test_what_earlier_items_left_behind_is_no_fault_of_the_one_that_is_worked(ca
     while not (task := schedule.propose(0, 12)).alone:
         schedule.give(0, task)
         schedule.finish(0, task.stop)
-    verdict = fails(task, 3)
-    assert (verdict.items, verdict.reason, verdict.of_grain) == (tuple(range(6)), "memory", True)
+    assert fails(task, 3) is None
+    trial = schedule.propose(0, 12)
+    assert (trial.start, trial.stop, trial.alone) == (3, 4, True)
+    schedule.give(0, trial)
+    if by_itself == "done":
+        verdict = schedule.tried(0, 4)
+        assert (verdict.items, verdict.reason, verdict.of_grain) == (tuple(range(6)), "memory", True)
+    else:
+        verdict = schedule.fail(0, Failure(by_itself, 3, (3, 4), held=100, reserved=50, left=0))
+        assert (verdict.items, verdict.reason, verdict.of_grain) == ((3,), "memory", False)
+    schedule.give(0, schedule.propose(0, 12))
+    schedule.finish(0, 6)
+    assert schedule.finished
 
 
 def test_who_takes_more_than_all_before_it_left_behind_is_blamed():

@@ -81,7 +81,7 @@ def sentence(
     """
     why = _why(verdict, failure, failed, alone, budget, timeout, stall)
     suspicion = verdict.suspicion
-    if suspicion is None:
+    if suspicion is None or suspicion.grain:
         return f"{of_a_grain(verdict.items)} {why}" if verdict.of_grain else why
     a, b = suspicion.call
     call = f"the call of items {a:,} to {b - 1:,}, which batched= keeps whole,"

@@ -14,7 +14,8 @@ are tried, their results thrown away, until the item is found; then the call is 
 Only the item or call that was executing is blamed. Where none was, the batch is halved down to a grain, and
 then the grain's items go one by one; a grain that dies without any is a failed run. Where what the items
 before left behind (a reducer's state, rows of a part) is more than what the call itself took, it is halved
-too, and a grain is set aside as a whole: no item of it is too large.
+too. Of a grain the item that was worked is tried by itself, its result thrown away; where it does not fail,
+the grain is set aside as a whole.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Ladder:
             WorkerDied: a grain fails though all its items are set aside.
         """
         task = replace(task, floor=max(task.floor, failure.held))
+        if task.suspicion is not None and task.suspicion.grain:
+            return self._after_trial(task, task.suspicion, failure)
         blamed = self._blamed(task, failure)
         if failure.cause == "dropped":
             return Recovery((task,))
@@ -82,7 +85,9 @@ class Ladder:
         return self._died(task, failure, blamed)
 
     def convict(self, task: Task, suspicion: Suspicion) -> Recovery:
-        """No part of a suspected call fails by itself, so the call as a whole is to blame."""
+        """No part of a suspected call or grain fails by itself, so it is to blame as a whole."""
+        if suspicion.grain:
+            task = replace(task, start=suspicion.call[0], stop=suspicion.call[1])
         return self._set_aside(task, suspicion.call, suspicion.reason, suspicion.times)
 
     # ------------------------------------------------------------------ the causes
@@ -93,8 +98,8 @@ class Ladder:
         if failure.of_results and not evicted and not self.grains.is_one(task):
             return self._halved(task)  # its results are what is too much, and not the last call
         left = sum(item not in self.aside for item in range(task.start, task.stop))
-        if failure.of_results and not evicted and task.alone and left > 1:
-            return self._set_aside(task, (task.start, task.stop), "memory", max(task.attempt, 1))
+        if failure.of_results and not evicted and task.alone and left > 1 and blamed is not None:
+            return self._try_apart(task, blamed, failure)
         if self._may_split(task, failure):
             return Recovery((_with_smaller_call(task, failure),))
         if task.alone and blamed is not None and not evicted:
@@ -107,6 +112,23 @@ class Ladder:
             floor = int(task.floor * 1.25)
             return Recovery((replace(task, evictions=evictions, floor=floor, alone=evictions >= 2),))
         return Recovery(self._isolated(replace(task, evictions=evictions, alone=True), blamed))
+
+    def _try_apart(self, task: Task, blamed: Call, failure: Failure) -> Recovery:
+        """Work what is blamed by itself, its results thrown away: is it too large, or the grain?"""
+        grain = task.start, task.stop
+        suspicion = Suspicion(grain, "memory", max(task.attempt, 1), failure, grain=True)
+        trial = replace(task, start=blamed[0], stop=blamed[1], evictions=0, suspicion=suspicion)
+        return Recovery((trial,))
+
+    def _after_trial(self, task: Task, suspicion: Suspicion, failure: Failure) -> Recovery:
+        """What was worked by itself failed too: then it is to blame, and not its grain."""
+        if failure.cause in ("dropped", "killed") and task.kills < _KILLS:
+            return Recovery((replace(task, kills=task.kills + (failure.cause == "killed")),))
+        if failure.cause == "governor" and failure.held <= failure.reserved and task.evictions < _EVICTIONS:
+            return Recovery((replace(task, evictions=task.evictions + 1, floor=int(task.floor * 1.25)),))
+        grain = replace(task, start=suspicion.call[0], stop=suspicion.call[1], suspicion=None)
+        memory = failure.cause in ("memory", "governor", "kernel")
+        return self._give_up(grain, (task.start, task.stop), "memory" if memory else "died", failure)
 
     def _killed(self, task: Task, failure: Failure, blamed: Call | None) -> Recovery:
         if task.suspicion is not None and self._may_split(task, failure):

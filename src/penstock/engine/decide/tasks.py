@@ -104,6 +104,8 @@ class Suspicion:
     """How often it failed whole."""
     failure: Failure
     """The last of these times."""
+    grain: bool = False
+    """It is a grain, which what its items leave behind may be too much for; tried is one item by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +121,5 @@ class Verdict:
 
     @property
     def of_grain(self) -> bool:
-        """Whether it is what a grain's items leave behind that is too much, and none of them."""
-        return self.reason == "memory" and self.suspicion is None and len(self.items) > 1
+        """Whether it is what a grain's items leave behind that is too much, and not one of them."""
+        return self.suspicion is not None and self.suspicion.grain and len(self.items) > 1

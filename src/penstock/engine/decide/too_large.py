@@ -12,7 +12,7 @@ from penstock.errors import CannotFit, ItemTooLarge
 
 
 def of_a_grain(items: Sequence[int]) -> str:
-    """Items of which none is too large alone."""
+    """What is said of a grain of which an item that it failed at is not too large by itself."""
     return (
         f"what the calls for items {min(items):,} to {max(items):,} leave behind, which are kept as one "
         "grain of a sink or reducer,"
@@ -33,8 +33,8 @@ def grain_too_large(items: Sequence[int], held: int, budget: Budget, reserved: R
     return CannotFit(
         f"{of_a_grain(items)} needs more than {format_size(held)}; one worker alone may use "
         f"{format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}). "
-        "Give the sink or reducer a smaller grain=, have the function return less, or try a budget of "
-        f"{format_size(needed)} or more.",
+        f"Try a budget of {format_size(needed)} or more; in a job of your own, have the function return "
+        "less, or give the sink or reducer a smaller grain= (and the run another folder).",
         needed=needed,
     )
 

@@ -169,6 +169,8 @@ class FailedBatches:
             held=failure.held,
             message=""
             if verdict is None
+            else "by itself it does not fail: its grain is set aside as a whole"
+            if task.suspicion.grain
             else "made in parts, no part fails: the call is set aside as a whole",
         )
         if verdict is not None:
@@ -179,7 +181,7 @@ class FailedBatches:
         stage, options = self._stage, self._stage.options
         if verdict.reason == "memory" and stage.crowded_by_results:
             raise stage.results_too_large()
-        if verdict.of_grain and options.set_aside is False:
+        if verdict.of_grain and not stage.aside.allows(len(verdict.items)):
             # Another grain is another job: nothing that others still did would count for it.
             reserved = stage.admission.reserved(to_come=False)
             raise grain_too_large(verdict.items, failure.held, stage.admission.budget, reserved)

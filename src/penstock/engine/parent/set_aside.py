@@ -79,6 +79,10 @@ class SetAsideItems:
     def __len__(self) -> int:
         return len(self.items)
 
+    def allows(self, items: int) -> bool:
+        """Whether so many more may be set aside."""
+        return self._allowed is True or len(self.items) + items <= int(self._allowed)
+
     def put(self, each: SetAside) -> tuple[int, ...]:
         """Add an item; returns the items to try next because of it, since they decide.
 
