@@ -59,6 +59,7 @@ def leave_unborn(line: Line, born: threading.Event) -> None:
 
 
 def beat(line: Line) -> None:
+    """Send heartbeats as long as this process lives."""
     while True:
         time.sleep(_BEAT_SECONDS)
         line.say(Beat())
