@@ -64,23 +64,17 @@ def test_what_this_process_held_before_is_not_blamed_on_results(monkeypatch):
         here.take_line(line(0, ["x"] * 10))
 
 
-@pytest.mark.parametrize("taken", [30, 100])
-def test_what_finds_no_room_on_a_node_beside_many_results_is_their_fault(taken, monkeypatch):
-    """Its own fault it is where they are few."""
+@pytest.mark.parametrize(
+    ("held", "collected", "theirs"), [(30, 30, False), (100, 100, True), (200, 20, False)]
+)
+def test_what_finds_no_room_beside_many_results_is_their_fault(held, collected, theirs, monkeypatch):
+    """Not where they are few, nor where the user took the memory meanwhile."""
     here = ResultsHere(made := stage(), lambda first, results: None)
-    made.admission.collected = taken * MiB
+    made.admission.collected = collected * MiB
     monkeypatch.setattr(here, "_before", 0)
-    monkeypatch.setattr(here, "_held", lambda: taken * MiB)
-    with pytest.raises(CannotFit, match=r"the results of") if taken > 64 else nullcontext():
+    monkeypatch.setattr(here, "_held", lambda: held * MiB)
+    with pytest.raises(CannotFit, match=r"the results of") if theirs else nullcontext():
         here.blame()
-
-
-def test_what_the_user_took_meanwhile_is_not_blamed_on_results(monkeypatch):
-    here = ResultsHere(made := stage(), lambda first, results: None)
-    made.admission.collected = 20 * MiB
-    monkeypatch.setattr(here, "_before", 0)
-    monkeypatch.setattr(here, "_held", lambda: 200 * MiB)
-    here.blame()
 
 
 def test_a_limit_that_nodes_are_below_too_ends_it_where_it_stays_reached(monkeypatch):

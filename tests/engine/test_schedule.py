@@ -445,6 +445,24 @@ def test_what_earlier_items_left_behind_is_no_fault_of_the_one_that_is_worked(ca
     assert schedule.finished
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason"), [("crashed", "died"), ("timeout", "stalled"), ("killed", "died")]
+)
+def test_a_trial_that_ends_otherwise_is_a_failure_of_its_grain_like_others(cause, reason):
+    """And each counts, though the grain runs out of memory in between."""
+    schedule = Schedule(6, 6)
+    verdict, trials = None, 0
+    while verdict is None:
+        task = schedule.propose(0, 6)
+        schedule.give(0, task)
+        by_itself = task.suspicion is not None
+        trials += by_itself
+        failure = Failure(cause if by_itself else "governor", 3, (3, 4), held=100, reserved=50, left=101)
+        verdict = schedule.fail(0, failure)
+        assert trials < 20
+    assert (verdict.items, verdict.reason) == ((3,), reason)
+
+
 def test_who_takes_more_than_all_before_it_left_behind_is_blamed():
     schedule = Schedule(6, 6)
     for _ in range(2):

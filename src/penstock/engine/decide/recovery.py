@@ -121,14 +121,13 @@ class Ladder:
         return Recovery((trial,))
 
     def _after_trial(self, task: Task, suspicion: Suspicion, failure: Failure) -> Recovery:
-        """What was worked by itself failed too: then it is to blame, and not its grain."""
-        if failure.cause in ("dropped", "killed") and task.kills < _KILLS:
-            return Recovery((replace(task, kills=task.kills + (failure.cause == "killed")),))
+        """What was worked by itself failed too: of memory, then it is to blame, and not its grain."""
+        grain = replace(task, start=suspicion.call[0], stop=suspicion.call[1], suspicion=None)
+        if failure.cause not in ("memory", "governor", "kernel"):
+            return self.after(grain, failure)
         if failure.cause == "governor" and failure.held <= failure.reserved and task.evictions < _EVICTIONS:
             return Recovery((replace(task, evictions=task.evictions + 1, floor=int(task.floor * 1.25)),))
-        grain = replace(task, start=suspicion.call[0], stop=suspicion.call[1], suspicion=None)
-        memory = failure.cause in ("memory", "governor", "kernel")
-        return self._give_up(grain, (task.start, task.stop), "memory" if memory else "died", failure)
+        return self._give_up(grain, (task.start, task.stop), "memory", failure)
 
     def _killed(self, task: Task, failure: Failure, blamed: Call | None) -> Recovery:
         if task.suspicion is not None and self._may_split(task, failure):
