@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 import traceback
 import weakref
 from concurrent.futures import process
+from contextlib import contextmanager
 from multiprocessing import Manager, current_process, parent_process, shared_memory
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from executor_programs import beside, python
 from waiting import LIMIT, until
 
 import penstock
-from penstock import foreign, script
+from penstock import foreign, groups, script
 from penstock.pool.calls import Call, keep_words
 
 
@@ -414,11 +416,31 @@ if __name__ == "__main__":
 """
 
 
+@contextmanager
+def other_runs_starting():
+    """Runs that start all the time, and sweep what killed runs left."""
+    over = threading.Event()
+
+    def start():
+        while not over.is_set():
+            if (run := groups.find().run) is not None:
+                run.close()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_killed_run_leaves_nothing_in_the_temporary_folder(tmp_path):
     folder = tmp_path / "temporary"
     folder.mkdir()
     command = [str(Path(sys.executable).parent / "penstock"), "exec", "--rescue", "--", sys.executable]
-    python(tmp_path, KILLED, command=command, environ={"TMPDIR": str(folder)})
+    with other_runs_starting():
+        python(tmp_path, KILLED, command=command, environ={"TMPDIR": str(folder)})
     until(lambda: [each.name for each in folder.iterdir() if each.name.startswith("penstock-")] == [])
 
 

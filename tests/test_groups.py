@@ -320,6 +320,41 @@ def test_what_a_dead_run_left_is_ended_and_removed_at_the_next_start(tmp_path, v
     found.run.close()
 
 
+def of_dead_run(machine, server, worker=()):
+    """The fork server's group and a worker's in what a dead run left."""
+    left = leave(machine, inside=worker)
+    machine.files.make(left / "server")
+    (left / "server/cgroup.procs").write_text("".join(f"{each}\n" for each in server))
+    return left
+
+
+def test_a_dead_runs_fork_server_and_trackers_end_by_themselves(tmp_path, monkeypatch):
+    """Killed, they could not remove what else it left: temporary folders, shared memory."""
+    machine = Machine(tmp_path, 1)
+    left = of_dead_run(machine, server=[50001], worker=[50002, 50003])
+    for module in ("run.proc", "member"):
+        monkeypatch.setattr(f"penstock.groups.{module}.tracks_resources", lambda pid: pid == 50003)
+    looks = iter(range(3))
+
+    def sleep(_):
+        if next(looks) == 1:
+            (left / "server/cgroup.procs").write_text("")
+            (left / "w1/cgroup.procs").write_text("")
+
+    monkeypatch.setattr("penstock.groups.run.time.sleep", sleep)
+    assert sweep(machine.home, 1, machine.files, machine.root) == [left.name]
+    killed = [pid for pid, number in machine.files.signals if number == signal.SIGKILL]
+    assert killed == [50002]
+
+
+def test_a_dead_runs_fork_server_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    machine = Machine(tmp_path, 1)
+    left = of_dead_run(machine, server=[50001])
+    monkeypatch.setattr("penstock.groups.run.CLEARING_SECONDS", 0.01)
+    assert sweep(machine.home, 1, machine.files, machine.root) == [left.name]
+    assert machine.files.signals == [(50001, signal.SIGKILL)]
+
+
 def test_a_number_that_another_process_has_now_does_not_save_it(tmp_path):
     machine = Machine(tmp_path, 1)
     left = leave(machine)

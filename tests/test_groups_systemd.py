@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -392,6 +393,10 @@ def test_a_killed_run_leaves_nobody_in_its_scope(login):
         files = Kernel()
         files.top, files.root = root / "sys/fs/cgroup", root
         scope = systemd.Scope("penstock-1-2-3-4", Path({str(login.home)!r}), {login.environ!r}, files, root)
+        server = scope.folder / "penstock-run/server"
+        files.make(server.parent)
+        files.make(server)
+        (server / "cgroup.procs").write_text("50001\\n")
         print(scope.folder, flush=True)
         sys.stdin.read()
     """
@@ -404,6 +409,10 @@ def test_a_killed_run_leaves_nobody_in_its_scope(login):
         (holder,) = login.holders()
         assert Path(f"/proc/{holder}").exists()
         child.send_signal(signal.SIGKILL)
+    server = scope / "penstock-run/server/cgroup.procs"
+    time.sleep(0.5)
+    assert (scope / "cgroup.kill").read_text() == ""  # it removes what else is left
+    server.write_text("")
     until(lambda: not Path(f"/proc/{holder}").exists())
     assert (scope / "cgroup.kill").read_text() == "1\n"
 

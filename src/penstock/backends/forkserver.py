@@ -43,7 +43,9 @@ SLOTS = 1024
 _TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
 _ROUNDS = 50
 """Looks at who is left at the end, 10 ms apart, besides those for trackers."""
-_GONE_SECONDS = 2.0
+_ROUNDS_ALONE = 500
+"""The same where the parent was killed: nobody waits for us."""
+_GONE_SECONDS = 5.0
 """In which a process that was killed is gone, on the busiest machine."""
 _LOOK_SECONDS = 1.0
 """Between two looks whether the parent is there, while code of the user's runs."""
@@ -319,7 +321,7 @@ class Server:
         _leave_trackers()
         # Orphans of orphans come to us one generation at a time.
         rounds, spared = 0, time.monotonic() + TRACKER_SECONDS
-        while rounds < _ROUNDS:
+        while rounds < (_ROUNDS if self._told_to_end else _ROUNDS_ALONE):
             waits = False
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:

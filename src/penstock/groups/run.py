@@ -24,8 +24,12 @@ from penstock.identity import UNSEEN, started
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
 _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
+CLEARING_SECONDS = proc.TRACKER_SECONDS + 5.0
+"""Seconds that a dead run's fork server and resource trackers may take to remove what else it left."""
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
+SERVER = "server"
+"""The name of the fork server's group in its run's."""
 _numbers = itertools.count()
 
 
@@ -58,10 +62,25 @@ def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
 def sweep(
     home: Path, version: Literal[1, 2], files: GroupFiles | None = None, root: Path = proc.SYSTEM
 ) -> list[str]:
-    """Kill and remove what dead runs left in a group; returns the names of what is gone."""
+    """Kill and remove what dead runs left in a group; returns the names of what is gone.
+
+    Their workers go at once. Their fork servers end by themselves, as resource trackers do, and remove what
+    else the run left (temporary folders, shared memory): killed, they cannot.
+    """
     files = files or GroupFiles()
-    left = [folder for folder in files.groups(home) if is_left(folder, root)]
-    return [folder.name for folder in left if until(Member(folder, version, files).end)]
+    left = [Member(folder, version, files) for folder in files.groups(home) if is_left(folder, root)]
+    for run in left:
+        for folder in files.groups(run.folder):
+            if folder.name != SERVER:
+                Member(folder, version, files).kill(trackers=False)
+    until(lambda: not any(_clears_up(run.folder, files) for run in left), CLEARING_SECONDS)
+    return [run.folder.name for run in left if until(run.end)]
+
+
+def _clears_up(run: Path, files: GroupFiles) -> bool:
+    """Whether somebody in a dead run's group ends by himself, having removed what the run left."""
+    served = any(files.inside(run / SERVER))
+    return served or any(pid and proc.tracks_resources(pid) for pid in files.inside(run))
 
 
 def until(done: Callable[[], bool], patience: float = _PATIENCE) -> bool:

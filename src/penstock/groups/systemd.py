@@ -28,6 +28,7 @@ from pathlib import Path
 
 from penstock import foreign, proc
 from penstock.groups.files import GroupFiles
+from penstock.groups.run import CLEARING_SECONDS, SERVER
 
 PATIENCE = 2.0
 """Seconds in which a manager must have made a scope."""
@@ -214,10 +215,17 @@ class Scope:
         holder = self.folder / "holder"
         self._files.make(holder)
         self._files.write(holder / "cgroup.procs", str(self._holder.pid))
-        # When this process ends, however it does: nothing that it left in the scope shall go on.
-        kill = f"echo 1 >{shlex.quote(str(self.folder / 'cgroup.kill'))}"
-        self._tell(f"exec >/dev/null 2>&1\ntrap {shlex.quote(kill)} EXIT\n")
+        # When this process ends, however it does: nothing that it left in the scope shall go on. Its fork
+        # server ends by itself, and removes what else is left; who closes this has ended it before.
+        rest = f"cat {shlex.quote(str(self.folder))}/*/{SERVER}/cgroup.procs | read -r pid"
+        wait = f"n=0; while [ $n -lt {CLEARING_SECONDS * 10:.0f} ] && {rest}; do sleep 0.1; n=$((n+1)); done"
+        self._tell(f"exec >/dev/null 2>&1\ntrap {shlex.quote(f'{wait}; {self._kill}')} EXIT\n")
         _note(self, there=True)
+
+    @property
+    def _kill(self) -> str:
+        """What a shell does to kill everybody in the scope."""
+        return f"echo 1 >{shlex.quote(str(self.folder / 'cgroup.kill'))}"
 
     @property
     def patience(self) -> float:
@@ -233,6 +241,9 @@ class Scope:
     def close(self) -> None:
         """End the holder, and with it the scope and what is left in it; idempotent."""
         _note(self, there=False)
+        if hasattr(self, "folder"):
+            with suppress(OSError, ValueError):
+                self._tell(f"trap {shlex.quote(self._kill)} EXIT\n")
         for stream in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if stream is not None:
                 with suppress(OSError):

@@ -25,7 +25,7 @@ from penstock.errors import UsageError
 from penstock.groups import systemd
 from penstock.groups.files import PATIENCE, GroupFiles, pids
 from penstock.groups.member import Member
-from penstock.groups.run import RunGroup, name, sweep, until
+from penstock.groups.run import SERVER, RunGroup, name, sweep, until
 
 VARIABLE = "PENSTOCK_GROUPS"
 """Environment variable that says whether to make groups: ``auto`` (or empty), or ``none``."""
@@ -159,7 +159,7 @@ def _made(
     way: Way, run: RunGroup, files: GroupFiles, undo: Undo, scope: systemd.Scope | None = None
 ) -> Found:
     """Prove that a child can enter, and that its memory is told."""
-    server = run.member("server")
+    server = run.member(SERVER)
     undo.add(lambda: until(server.end))
     move = [] if scope is None or scope.is_open_to_us else scope.moved_by(server.folder)
     files.visit(server.procs, move, PATIENCE if scope is None else scope.patience)
