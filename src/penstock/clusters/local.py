@@ -44,14 +44,16 @@ class SharedBudget:
         count: of nodes.
         budget: of all.
         beside: bytes of it that are in no share; what this process may grow by is among them.
-        held: bytes that this process holds.
+        held: bytes of them that are held already, by this process and what it started besides nodes.
     """
 
     def __init__(self, count: int, budget: int, beside: int, held: int) -> None:
         self._count = count
         self._budget = budget
-        self._least = self._beside = beside
+        self._beside = beside
         self._held = self._began = held
+        self._spare = beside - held
+        """As at the start, so is kept free at any time: what is on its way, once packed and once unpacked."""
 
     def share(self) -> BudgetShare:
         """The share of each node."""
@@ -59,17 +61,15 @@ class SharedBudget:
         return BudgetShare(least, self._beside)
 
     def grew(self, held: int) -> bool:
-        """Whether this process holds much more than when the shares were found."""
+        """Whether much more is held than when the shares were found."""
         return held >= self._held + _GROWN
 
     def follow(self, held: int) -> bool:
-        """Take what this process holds now; whether the shares are others."""
+        """Take what is held now; whether the shares are others."""
         if not self.grew(held) and held > self._held - _GROWN:
             return False
-        before, self._held = self._beside, held
-        # As at the start, what it may grow by is kept free, or half as much where it did grow.
-        spare = (self._least - self._began) // 2
-        self._beside = max(self._least, held + spare)
+        self._held = held
+        before, self._beside = self._beside, self._spare + max(held, self._began)
         return self._beside != before
 
 
@@ -87,13 +87,16 @@ class LocalNodes:
         self._far: dict[str, Far] = {}
         self._ready: dict[str, Node] = {}
         self._said: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self._held = Meter().held
+        self._held_here = Meter().held
+        self._server = 0
+        """Bytes that this process's own fork server holds."""
         self._shared = SharedBudget(self._count, 0, 0, 0)
         self._looked = -math.inf
         self._later: list[Callable[[], None]] = []
 
     def open(self, job: Path, digest: str, options: NodeOptions) -> None:
         """Start the nodes. Each gets its share of the budget, less what this process takes."""
+        self._server = max(options.held - GROWTH - self._held_here(), 0)
         self._shared = SharedBudget(self._count, options.budget, options.held, self._held())
         self._looked = -math.inf
         share = self._shared.share().bytes
@@ -113,6 +116,10 @@ class LocalNodes:
         for _ in range(at_once):
             begin()
         self._later = [begin] * (self._count - at_once)
+
+    def _held(self) -> int:
+        """Bytes that are held beside the nodes."""
+        return self._held_here() + self._server
 
     def nodes(self) -> Mapping[str, Node]:
         """The nodes that are ready."""
