@@ -135,10 +135,10 @@ def test_the_workloads_kernels_are_kept_so():
     """None of them needs what only numba has: its import would cost more than most of their runs."""
     code = (
         "import sys\n"
-        "from penstock.workloads.codons import record_scanning, scanning\n"
+        "from penstock.workloads.codons import reckoning, record_scanning, scanning\n"
         "from penstock.workloads.kmers import scanning as words\n"
         "for each in (scanning.scan, scanning.settle, scanning.scan_rows, record_scanning.scan, words.scan, "
-        "words.finish):\n"
+        "words.finish, reckoning):\n"
         "    each.load()\n"
         "print('numba' in sys.modules)"
     )

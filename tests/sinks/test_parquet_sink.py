@@ -52,13 +52,23 @@ class TestEncodings(TestTables):
         return Parquet(grain=5, rows=7, encoding={"item": "split", "val*": "plain"}, statistics=["item"])
 
 
+class TestDeltas(TestTables):
+    """The same rows, where integers are written by their differences."""
+
+    def make(self):
+        return Parquet(grain=5, rows=7, encoding={"item": "delta"})
+
+
 def test_each_column_is_encoded_as_the_first_pattern_that_fits_says(tmp_path):
     sink = Parquet(
-        encoding={"f00?": "plain", "f*": "split", "list": "plain"}, statistics=["id"], compression=None
+        encoding={"f00?": "plain", "f*": "split", "list": "plain", "n": "delta"},
+        statistics=["id"],
+        compression=None,
     )
     table = pa.table(
         {
             "id": [1, 2],
+            "n": [7, None],
             "f001": [0.1, 0.2],
             "f01": [0.1, 0.2],
             "list": [[1], [2]],
@@ -74,15 +84,18 @@ def test_each_column_is_encoded_as_the_first_pattern_that_fits_says(tmp_path):
     dictionary = {name for name, each in columns.items() if each.has_dictionary_page}
     assert dictionary == {"id", "deep"}
     assert "BYTE_STREAM_SPLIT" in columns["f01"].encodings
+    assert "DELTA_BINARY_PACKED" in columns["n"].encodings
     assert {name for name, each in columns.items() if each.is_stats_set} == {"id"}
     assert pq.read_table(path).to_pylist() == table.to_pylist()
 
 
 def test_an_encoding_that_a_column_cannot_have_is_named(tmp_path):
-    with pytest.raises(UsageError, match="'delta' is none; known are 'dictionary', 'plain', 'split'"):
-        Parquet(encoding={"*": "delta"})
+    with pytest.raises(UsageError, match="'rle' is none; known are 'dictionary', 'plain', 'split', 'delta'"):
+        Parquet(encoding={"*": "rle"})
     with pytest.raises(TypeError, match="column 'text' is string: only columns of numbers can be split"):
         Parquet(encoding={"*": "split"}).write(Batch(0, 1), iter([{"text": "a"}]), tmp_path)
+    with pytest.raises(TypeError, match="column 'x' is double: only columns of integers have deltas"):
+        Parquet(encoding={"*": "delta"}).write(Batch(0, 1), iter([{"x": 0.5}]), tmp_path)
 
 
 def test_an_option_that_is_new_leaves_the_key_of_older_folders_alone():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from penstock.sinks.rows import RowGroups
 
-ENCODINGS = ("dictionary", "plain", "split")
+ENCODINGS = ("dictionary", "plain", "split", "delta")
 _WHOLE = "results.parquet"
 _NAMES = "part-*.parquet"
 _EMPTY = "empty.parquet"
@@ -49,9 +49,10 @@ class Parquet:
         compression: as Parquet names it: ``"zstd"``, ``"snappy"``, ``"gzip"``, ``"lz4"``, None.
         schema: names and types of the columns; other columns are refused, missing ones are null. A field
             that is declared not nullable takes less to write and to read.
-        encoding: pattern of names of columns (``"f*"``) -> ``"dictionary"``, ``"plain"``, or ``"split"``
-            (BYTE_STREAM_SPLIT, of numbers); the first pattern that fits counts, and a column that none
-            fits has a dictionary. Floats that seldom repeat are written in half the time ``"plain"``.
+        encoding: pattern of names of columns (``"f*"``) -> ``"dictionary"``, ``"plain"``, ``"split"``
+            (BYTE_STREAM_SPLIT, of numbers) or ``"delta"`` (DELTA_BINARY_PACKED, of integers); the first
+            pattern that fits counts, and a column that none fits has a dictionary. Floats that seldom
+            repeat are written in half the time ``"plain"``, and small integers ``"delta"``.
         statistics: whether row groups tell the least and the largest value of each column; or the patterns
             of the columns for which they do.
 

@@ -181,26 +181,29 @@ def written_as(
     """Options of a ParquetWriter for the encoding of columns, see :class:`Parquet`.
 
     Raises:
-        TypeError: a column cannot be split, as it has no numbers.
+        TypeError: a column cannot be split, as it has no numbers, or has no integers and no deltas.
     """
     if not encoding and isinstance(statistics, bool):
         return {"write_statistics": statistics}
-    plain: dict[str, list[str]] = {"dictionary": [], "plain": [], "split": []}
+    plain: dict[str, list[str]] = {"dictionary": [], "plain": [], "split": [], "delta": []}
     told: list[str] = []
     for field in schema:
         leaves = _leaves(field)
         chosen = next(
             (each for name, each in encoding.items() if fnmatchcase(field.name, name)), "dictionary"
         )
-        numbers = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if chosen == "split" and not numbers:
+        integers = pa.types.is_integer(field.type)
+        if chosen == "split" and not (integers or pa.types.is_floating(field.type)):
             raise TypeError(f"column {field.name!r} is {field.type}: only columns of numbers can be split")
+        if chosen == "delta" and not integers:
+            raise TypeError(f"column {field.name!r} is {field.type}: only columns of integers have deltas")
         plain[chosen] += leaves
         if statistics is True or (statistics and any(fnmatchcase(field.name, each) for each in statistics)):
             told += leaves
     return {
         "use_dictionary": plain["dictionary"] or False,
         "use_byte_stream_split": plain["split"] or False,
+        "column_encoding": dict.fromkeys(plain["delta"], "DELTA_BINARY_PACKED") or None,
         "write_statistics": told or False,
     }
 

@@ -228,7 +228,8 @@ class Block:
         """The same pieces, each with its offset in the file's text."""
         at = self.offset
         for piece in self._pieces:
-            yield at, bytes(piece)
+            whole = piece.obj  # where these bytes are all that it views, they need not be copied
+            yield at, whole if type(whole) is bytes and len(whole) == len(piece) else bytes(piece)
             at += len(piece)
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ from penstock.workloads.codons import (
     code_map,
     genetic_codes,
     indices,
+    reckoning,
     rows,
     usage,
     vectorised,
@@ -98,8 +99,8 @@ def counted(pieces, together=3, **options):
     """Rows of what a reader counts, some records of several pieces together."""
     found = []
     for each in usage.gathered(usage.Reader(failing, **options).read(pieces), together):
-        names, codes = rows.names_of(each.headers), np.ones(len(each), np.int64)
-        found += rows.of_records(each, names, "x", np.arange(len(each)), codes, None).to_pylist()
+        codes = np.ones(len(each), np.int64)
+        found += rows.of_records(each, "x", np.arange(len(each)), codes, None).to_pylist()
     return found
 
 
@@ -180,6 +181,24 @@ def test_the_compiled_reader_gives_the_same_and_refuses_the_same(text, cuts, rea
         patch.setattr(usage, "_ROWS", many)  # records that have room together
         found = found_by(usage.CompiledReader, pieces, **options)
     assert found == found_by(usage.Reader, pieces, **options)
+
+
+@given(
+    st.sampled_from(genetic_codes.numbers()),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.05, 0.5, 3, 40, 1e5, 1e9]),
+    st.integers(1, 9),
+)
+@settings(deadline=None, max_examples=150)
+def test_compiled_code_reckons_the_same_indices_to_the_last_bit(code, seed, mean, rows):
+    made = np.random.default_rng(seed)
+    counts = made.poisson(mean, (rows, 64)) * made.integers(0, 2, (rows, 64))
+    mine, stops = reckoning.compiled(counts, code)
+    plain, of_plain = reckoning.plain(counts, code)
+    assert stops.tolist() == of_plain.tolist()
+    assert mine.keys() == plain.keys() == set(reckoning.NAMES)
+    for name, column in plain.items():
+        np.testing.assert_array_equal(mine[name], column, name)
 
 
 def test_a_table_of_records_does_not_depend_on_whether_code_is_compiled(tmp_path, monkeypatch):
@@ -529,3 +548,11 @@ def test_names_do_not_depend_on_the_headers_beside_them(headers):
     assert rows.names_of(headers) == [each for header in headers for each in rows.names_of([header])]
     for name, text in rows.names_of(headers):
         assert name == (text.split() or [""])[0]
+
+
+@given(st.lists(st.text(" \t\r\x1c\x1f!a1|.éｚ\xa0", max_size=9).map(str.encode) | st.just(b"read1 lane 3")))
+def test_ids_and_headers_of_a_table_are_the_names(headers):
+    ids, texts = rows.texts_of(headers)
+    assert list(zip(ids.to_pylist(), texts.to_pylist(), strict=True)) == rows.names_of(headers)
+    ids.validate(full=True)
+    texts.validate(full=True)

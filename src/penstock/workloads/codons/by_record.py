@@ -69,8 +69,9 @@ def job(
     if asked["per_record"]:
         columns = rows.schema(by_record=True, cai=reference is not None)
         into["records"] = penstock.sinks.Parquet(
-            grain=_GRAIN, rows=_ROWS, schema=columns, statistics=["id", "ordinal", "file"]
-        )
+            grain=_GRAIN, rows=_ROWS, schema=columns, encoding=rows.ENCODING,
+            statistics=["id", "ordinal", "file"],
+        )  # fmt: skip
     if asked["per_file"]:
         into["files"] = penstock.sinks.Parquet(grain=_GRAIN, schema=rows.file_sums())
     return penstock.Job(source=inputs.source, function=function, into=into, inputs=given, threads=1)

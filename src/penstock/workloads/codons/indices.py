@@ -9,7 +9,7 @@ out by name, and stops always are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -91,24 +91,22 @@ def nc(counts: Counts, code: int) -> Floats:
     Where no family of three is left, its F is the mean of those of two and four; where another size is
     missing, NaN. Never above the number of sense codons.
     """
-    classes = _classes(code)
     means: dict[int, Floats] = {}
-    for size, members in classes.items():
-        each = np.zeros((len(counts), len(members)))
-        known = np.zeros(len(counts), np.int64)
-        for column, codons in enumerate(members):
+    for size, members in classes(code).items():
+        total, known = np.zeros(len(counts)), np.zeros(len(counts), np.int64)
+        for codons in members:
             x = counts.T[codons].astype(np.float64)
-            n = x.sum(axis=0)
-            squares = share((x * x).sum(axis=0), n * n)
+            n = _summed(x)
+            squares = share(_summed(x * x), n * n)
             f = share(n * squares - 1, n - 1)
             is_known = (n > 1) & (f > 0)
-            each[:, column] = np.where(is_known, f, 0)
+            total += np.where(is_known, f, 0)
             known += is_known
-        means[size] = share(each.sum(axis=1), known)
+        means[size] = share(total, known)
     if 3 in means and {2, 4} <= means.keys():
         means[3] = np.where(np.isnan(means[3]), (means[2] + means[4]) / 2, means[3])
-    total = np.full(len(counts), float(_singles(code)))
-    for size, members in classes.items():
+    total = np.full(len(counts), float(singles(code)))
+    for size, members in classes(code).items():
         total += share(np.full(len(counts), len(members)), np.nan_to_num(means[size]))
     return np.asarray(np.minimum(total, len(sense(code))))
 
@@ -118,16 +116,22 @@ def nc_weighted(counts: Counts, code: int) -> Floats:
 
     With one added to each count, F = sum p^2 of each family; their mean is weighted by the families' counts.
     """
-    total = np.full(len(counts), float(_singles(code)))
-    for members in _classes(code).values():
+    total = np.full(len(counts), float(singles(code)))
+    for members in classes(code).values():
         seen = weighted = np.zeros(len(counts))
         for codons in members:
             x = counts.T[codons] + 1.0
-            n = x.sum(axis=0)
+            n = _summed(x)
             seen = seen + n
-            weighted = weighted + (x * x).sum(axis=0) / n
+            weighted = weighted + _summed(x * x) / n
         total += len(members) * seen / weighted
     return np.where(counts.T[list(sense(code))].sum(axis=0) > 0, total, np.nan)
+
+
+def _summed(rows: NDArray[Any]) -> Floats:
+    """Their sum, one after the other: NumPy's own order depends on how many values a row has."""
+    found: Floats = reduce(np.add, rows)
+    return found
 
 
 def weights(reference: Counts, code: int, *, compat: bool = False) -> Floats:
@@ -160,7 +164,7 @@ def cai(counts: Counts, adaptiveness: Floats) -> Floats:
 
 
 @cache
-def _classes(code: int) -> dict[int, list[list[int]]]:
+def classes(code: int) -> dict[int, list[list[int]]]:
     """Families of sense codons of two and more, by size."""
     found: dict[int, list[list[int]]] = {}
     for amino_acid, codons in families(code).items():
@@ -169,7 +173,8 @@ def _classes(code: int) -> dict[int, list[list[int]]]:
     return dict(sorted(found.items()))
 
 
-def _singles(code: int) -> int:
+def singles(code: int) -> int:
+    """How many amino acids have one codon."""
     return sum(amino_acid != "*" and len(codons) == 1 for amino_acid, codons in families(code).items())
 
 

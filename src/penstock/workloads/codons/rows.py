@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.workloads.codons import indices
+from penstock.workloads.codons import indices, reckoning
 from penstock.workloads.codons.summary import CODONS
 from penstock.workloads.codons.usage import SUMMED, Counted, Ints
 
@@ -20,7 +21,15 @@ _INDICES = ("gc", "gc1", "gc2", "gc3", "gc3s", "nc", "nc_weighted", "cai")
 
 LEDGER = ("codons", "ambiguous", "partial", "skipped", "dropped")
 
+ENCODING = {
+    "id": "plain", "description": "plain", "file": "dictionary", "g*": "dictionary", "nc*": "dictionary",
+    "cai": "dictionary", "*": "delta",
+}  # fmt: skip
+"""How columns of records are written: texts that seldom repeat, shares, of which short records have few, and
+small counts."""
 
+
+@cache
 def schema(*, by_record: bool, cai: bool) -> pa.Schema:
     """The columns of the table of records, or of files."""
     import pyarrow as pa
@@ -46,8 +55,9 @@ def file_sums() -> pa.Schema:
 
 
 def numbers(
-    counts: Ints, sums: Mapping[str, Ints], codes: Ints, reference: Ints | None, *, compat: bool = False
-) -> dict[str, Any]:
+    counts: Ints, sums: Mapping[str, Ints], codes: Ints, reference: Ints | None, *, compat: bool = False,
+    compiled: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """The columns that both tables derive from counts, as arrays; NaN where undefined.
 
     Args:
@@ -56,39 +66,39 @@ def numbers(
         codes: the genetic code of each, shape (n,); 0 for none.
         reference: counts of the reference set of the CAI, shape (64,).
         compat: CAI as Biopython's.
+        compiled: by compiled code; the numbers are the same.
     """
     found: dict[str, Any] = {"length": sums["length"]}
     for name in ("codons", "ambiguous", "partial", "skipped", "dropped"):
         found[name] = sums[name]
-    floats = {name: np.full(len(counts), np.nan) for name in ("gc3s", "nc", "nc_weighted", "cai")}
+    floats = {name: np.full(len(counts), np.nan) for name in (*reckoning.NAMES, "cai")}
     stops = np.zeros(len(counts), np.int64)
-    by_codon = np.asfortranarray(counts)
-    for code in set(codes[codes > 0].tolist()):
+    reckon = reckoning.compiled if compiled else reckoning.plain
+    for code in set(codes.tolist()):
         at = codes == code
-        own = by_codon if at.all() else np.asfortranarray(counts[at])
-        floats["gc3s"][at] = indices.gc3s(own, code)
-        floats["nc"][at] = indices.nc(own, code)
-        floats["nc_weighted"][at] = indices.nc_weighted(own, code)
-        stops[at] = own.T[list(indices.families(code).get("*", ()))].sum(axis=0)
-        if reference is not None:
-            floats["cai"][at] = indices.cai(counts[at], indices.weights(reference, code, compat=compat))
-    by_position = indices.gc_by_position(by_codon)
+        own = counts if at.all() else counts[at]
+        told, ended = reckon(own, code or 1)
+        for name in reckoning.NAMES if code else reckoning.NAMES[:3]:  # these three depend on no code
+            floats[name][at] = told[name]
+        stops[at] = ended if code else 0
+        if code and reference is not None:
+            floats["cai"][at] = indices.cai(own, indices.weights(reference, code, compat=compat))
     found |= {"stops": stops, "gc": indices.share(sums["strong"], sums["known"])}
-    found |= {f"gc{at + 1}": by_position[:, at] for at in range(3)}
+    by_codon = np.asfortranarray(counts)
     return found | floats | {CODONS[at]: by_codon[:, at] for at in range(64)}
 
 
 def of_records(
-    counted: Counted, names: Sequence[tuple[str, str]], path: str, ordinals: Ints, codes: Ints,
-    reference: Ints | None, *, compat: bool = False,
+    counted: Counted, path: str, ordinals: Ints, codes: Ints, reference: Ints | None, *,
+    compat: bool = False, compiled: bool = False,
 ) -> pa.Table:  # fmt: skip
-    """One row per record; ``names`` are ids and headers."""
-    found = {
-        "id": [name for name, _ in names], "description": [text for _, text in names], "ordinal": ordinals,
-        "file": [path] * len(counted),
-    }  # fmt: skip
+    """One row per record; arguments as for :func:`numbers`."""
+    import pyarrow as pa
+
+    ids, texts = texts_of(counted.headers)
+    found = {"id": ids, "description": texts, "ordinal": ordinals, "file": pa.repeat(path, len(counted))}
     sums = {name: getattr(counted, name) for name in ("length", "strong", "known", *LEDGER)}
-    told = numbers(counted.counts, sums, codes, reference, compat=compat)
+    told = numbers(counted.counts, sums, codes, reference, compat=compat, compiled=compiled)
     return _table(found | told, codes, schema(by_record=True, cai=reference is not None))
 
 
@@ -119,6 +129,41 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, np.ndarray):
         values = np.ascontiguousarray(values)
     return pa.array(values, kind, from_pandas=True)
+
+
+_WHITE = np.zeros(256, np.bool_)
+_WHITE[[*range(9, 14), *range(28, 33)]] = True
+"""What ASCII has of blanks, as ``str.split`` knows them."""
+
+
+def texts_of(headers: Sequence[bytes]) -> tuple[pa.Array, pa.Array]:
+    """The ids of headers and the whole headers, as :func:`names_of` tells them, as Arrow arrays."""
+    import pyarrow as pa
+
+    data = b"".join(headers)
+    text = np.frombuffer(data, np.uint8)
+    lengths = np.fromiter(map(len, headers), np.int64, len(headers))
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    white = _WHITE[text]
+    there = lengths > 0
+    if not data.isascii() or white[begins[there]].any() or white[ends[there] - 1].any():
+        names = names_of(headers)
+        ids, texts = zip(*names, strict=True)
+        return pa.array(ids, pa.string()), pa.array(texts, pa.string())
+    places = np.append(np.flatnonzero(white), len(text))
+    lengths = np.minimum(places[np.searchsorted(places, begins)], ends) - begins
+    stops = np.cumsum(lengths)
+    chosen = text[np.arange(lengths.sum()) + np.repeat(begins - (stops - lengths), lengths)]
+    return _strings(stops, chosen), _strings(ends, text)
+
+
+def _strings(ends: Ints, text: Any) -> pa.Array:
+    """Texts that follow one another."""
+    import pyarrow as pa
+
+    offsets = np.append(0, ends).astype(np.int32)
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def names_of(headers: Iterable[bytes]) -> list[tuple[str, str]]:

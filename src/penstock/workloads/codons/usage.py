@@ -27,6 +27,7 @@ SUMMED = (
 )  # fmt: skip
 """What is summed of each genetic code after the counts of its 64 codons."""
 
+_PAD = bytes(layout.PAD)
 _LEFT_OUT = 64
 """Instead of a codon's code: it is not counted."""
 _SHORT = 4096
@@ -157,22 +158,24 @@ class Reader:
         """
         held, offset, inside_line = b"", 0, False
         for at, piece in pieces:
-            text = held + piece
+            text, size = b"".join((held, piece, _PAD)), len(held) + len(piece)
             offset = at - len(held)
             cut = text.rfind(b"\n") + 1
-            if not cut and (inside_line or text[:1] not in (b">", b";")) and len(text) >= _LONG_LINE:
-                cut = len(text)
-            elif not cut and len(text) > LONGEST_HEADER:
+            if not cut and (inside_line or text[:1] not in (b">", b";")) and size >= _LONG_LINE:
+                cut = size
+            elif not cut and size > LONGEST_HEADER:
                 raise self._bad(offset, BAD_HEADER, text[:40])
             if cut:
-                yield from self._step(text[:cut], offset, line_start=not inside_line)
+                yield from self._step(text, cut, offset, line_start=not inside_line)
                 inside_line = not text.endswith(b"\n", 0, cut)
-            held, offset = text[cut:], offset + cut
+            held, offset = text[cut:size], offset + cut
         if held:
-            yield from self._step(held, offset, line_start=not inside_line)
-        yield from self._step(b">", offset + len(held), line_start=True)  # the last one ends
+            yield from self._step(held + _PAD, len(held), offset, line_start=not inside_line)
+        yield from self._step(b">" + _PAD, 1, offset + len(held), line_start=True)  # the last one ends
 
-    def _step(self, text: bytes, offset: int, *, line_start: bool) -> Iterator[Counted]:
+    def _step(self, text: bytes, size: int, offset: int, *, line_start: bool) -> Iterator[Counted]:
+        """Read ``size`` bytes of a text that goes on behind them, by PAD bytes at least."""
+        text = text[:size]
         found, codes = self._letters(text, offset, line_start=line_start, opened=self._open is not None)
         if len(codes):
             yield from self._count(text, offset, found, codes)
@@ -299,9 +302,8 @@ class CompiledReader(Reader):
         self._last: tuple[Ints, bytes, int] | None = None
         """Of the open record: what was counted, its header, and where that begins."""
 
-    def _step(self, text: bytes, offset: int, *, line_start: bool) -> Iterator[Counted]:
-        state, size = self._state, len(text)
-        padded = np.frombuffer(text + bytes(layout.PAD), np.uint8)
+    def _step(self, text: bytes, size: int, offset: int, *, line_start: bool) -> Iterator[Counted]:
+        state, padded = self._state, np.frombuffer(text, np.uint8)
         state[layout.IN_SEQUENCE] = not line_start
         at = 0
         while at < size:
@@ -312,7 +314,7 @@ class CompiledReader(Reader):
             opened = self._last is not None
             at = layout.scan(padded, at, size, self._frame, self._drop, state, self._bases, out, places)
             if at < 0:
-                self._letters(text, offset, line_start=line_start, opened=opened)
+                self._letters(text[:size], offset, line_start=line_start, opened=opened)
                 raise PenstockError(
                     f"what is wrong near byte {offset} of the text was seen, and is not there"
                 )
@@ -325,8 +327,10 @@ class CompiledReader(Reader):
         if not len(out):
             return
         low = 0 if self._last is None else 1
-        pairs = places[low : len(out)].tolist()
-        headers = [text[start + 1 : end].rstrip(b"\r") for start, end in pairs]
+        starts, ends = places[low : len(out)].T.tolist()
+        headers = [text[start + 1 : end] for start, end in zip(starts, ends, strict=True)]
+        if b"\r" in text:
+            headers = [header.rstrip(b"\r") for header in headers]
         offsets = places[low : len(out), 0] + offset
         if self._last is not None:
             headers, offsets = [self._last[1], *headers], np.append(self._last[2], offsets)

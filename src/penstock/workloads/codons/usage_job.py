@@ -15,7 +15,7 @@ from penstock.sequences.inputs import NAMES, Rows, bad_row, sequences
 from penstock.sequences.sampling import EVERY, salt_of
 from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.sources.fasta import Block
-from penstock.workloads.codons import record_scanning, rows, summary
+from penstock.workloads.codons import reckoning, record_scanning, rows, summary
 from penstock.workloads.codons.code_map import CodeMap
 from penstock.workloads.codons.usage import SUMMED, CompiledReader, Counted, Ints, Reader, gathered
 
@@ -93,12 +93,16 @@ class CountRecords:
 
     def warming(self) -> str:
         """A note to print before code is compiled; empty if none will be."""
-        return record_scanning.scan.note() if self.compiled else ""
+        if not self.compiled:
+            return ""
+        return record_scanning.scan.note() or (reckoning.note() if self.by_record else "")
 
     def warm(self) -> None:
         """Load what counts and what builds rows, once for all workers."""
         if self.compiled:
             record_scanning.scan.load()
+            if self.by_record:
+                reckoning.load()
         if self.by_record or self.by_file:
             import pyarrow  # noqa: F401
 
@@ -136,7 +140,7 @@ class CountRecords:
             if self.limit != EVERY:
                 kept = sampled(item, counted, ordinals - firsts[number], self.seed, self.limit)
                 counted, ordinals = counted.chosen(kept), ordinals[kept]
-            names = rows.names_of(counted.headers) if self.by_record or self.codes.lines else []
+            names = rows.names_of(counted.headers) if self.codes.lines else []
             codes = self.codes_of(counted, names, given)
             _add(sums, counted, np.searchsorted([0, *numbers], codes))
             if self.moments:
@@ -145,8 +149,9 @@ class CountRecords:
             unmatched += [names[at][0] for at in without]
             if self.by_record:
                 table = rows.of_records(
-                    counted, names, item.path, ordinals, codes, reference, compat=self.compat
-                )
+                    counted, item.path, ordinals, codes, reference, compat=self.compat,
+                    compiled=self.compiled,
+                )  # fmt: skip
                 tables.append(table)
         protein, length = (int(sums[:, 64 + SUMMED.index(name)].sum()) for name in ("protein", "length"))
         if is_protein(protein, length):
