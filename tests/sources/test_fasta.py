@@ -279,3 +279,10 @@ def test_lines_are_counted_from_one(tmp_path):
     for name, compress in COMPRESS.items():
         (tmp_path / name).write_bytes(compress(b"\xef\xbb\xbf>a\nAC\n\nGT\n"))
         assert [line_of(str(tmp_path / name), at) for at in (0, 3, 6, 9, 10, 12)] == [1, 1, 2, 3, 4, 4]
+
+
+def test_a_block_may_be_said_as_a_text(tmp_path):
+    (tmp_path / "a.fa").write_bytes(b">a\n" + b"ACGT\n" * 600)
+    assert len(Fasta(tmp_path / "a.fa", block="1KiB")) == len(Fasta(tmp_path / "a.fa", block=1024)) == 3
+    with pytest.raises(UsageError, match="unit"):
+        Fasta(tmp_path / "a.fa", block="many")

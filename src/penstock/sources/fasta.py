@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import BinaryIO
 
-from penstock.budget import MiB
+from penstock.budget import MiB, parse_size
 from penstock.errors import BadInput, UsageError
 from penstock.sources.bgzf import group_blocks, is_bgzf
 from penstock.sources.fastq import FastqInflater, line_in_fastq
@@ -34,7 +34,7 @@ class Fasta:
 
     Args:
         paths: one or more paths or glob patterns; files come in this order.
-        block: bytes of a block, in the file as it is stored.
+        block: bytes of a block, in the file as it is stored; or a text such as ``"1MiB"``.
         fingerprint: how a changed file is told, as for :class:`~penstock.sources.Files`.
         fastq: the files are FASTQ, four lines a record: the text is FASTA made of it, without the
             qualities. Such a file is a stream that cannot be entered in the middle.
@@ -49,10 +49,11 @@ class Fasta:
         self,
         paths: AnyPath | Iterable[AnyPath],
         *,
-        block: int = 4 * MiB,
+        block: int | str = 4 * MiB,
         fingerprint: Fingerprint = "auto",
         fastq: bool = False,
     ) -> None:
+        block = parse_size(block) if isinstance(block, str) else block
         if block < 1:
             raise UsageError(f"Fasta(block={block}): a block has at least one byte")
         self._paths = find_files(paths)

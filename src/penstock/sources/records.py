@@ -31,8 +31,8 @@ class FastaRecords(Fasta):
     """
 
     def __init__(
-        self, paths: AnyPath | Iterable[AnyPath], *, block: int = 4 * MiB, fingerprint: Fingerprint = "auto",
-        fastq: bool = False, mark: str = ">",
+        self, paths: AnyPath | Iterable[AnyPath], *, block: int | str = 4 * MiB,
+        fingerprint: Fingerprint = "auto", fastq: bool = False, mark: str = ">",
     ) -> None:  # fmt: skip
         super().__init__(paths, block=block, fingerprint=fingerprint, fastq=fastq)
         self._header = b"\n" + mark.encode()

@@ -198,7 +198,7 @@ def crowded(parent: int, free: int, budget: Budget, *, gathers: bool = True) -> 
         return CannotFit(
             f"other processes hold so much that only {format_size(free)} are free under the budget of "
             f"{size}, and "
-            "nothing could run. What is done is kept: run the same command again when they have ended."
+            "nothing could run. Run the same command again when they have ended."
         )
     why = (
         ": results are gathered here faster than they are used. Take them one by one (map, as_completed, "
@@ -311,8 +311,8 @@ def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFa
     else:
         why = failure.detail or failure.cause
     return WorkerDied(
-        f"the worker that should {what} the results died {times} times: {why}. Everything done is kept. "
-        f"{advice} the same command again."
+        f"the worker that should {what} the results died {times} times: {why}. {advice} the same "
+        "command again."
     )
 
 

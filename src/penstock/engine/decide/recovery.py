@@ -210,7 +210,7 @@ class Ladder:
             raise WorkerDied(
                 f"the worker that should keep items {task.start} to {task.stop} {why} again and again, "
                 "though none of them is worked any more: the sink or reducer may be at fault; see "
-                "workers.log in the run folder. Everything done is kept."
+                "workers.log in the run folder."
             )
         return self._give_up(task, (left, left + 1), reason, failure)
 

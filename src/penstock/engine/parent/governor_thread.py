@@ -211,8 +211,7 @@ class GovernorThread:
         if self.error is not None:
             raise PenstockBug(
                 f"the governor, which keeps the run inside its budget, failed: {type(self.error).__name__}: "
-                f"{self.error}. Every worker was stopped; everything done is kept, and the same command goes "
-                "on. Please report this with the run's events.jsonl."
+                f"{self.error}. Every worker was stopped. Please report this with the run's events.jsonl."
             ) from self.error
         if self._turns is None or self._turned != self._looked_for:
             self._looked_for = self._turned
@@ -221,7 +220,7 @@ class GovernorThread:
             raise PenstockBug(
                 f"the governor, which keeps the run inside its budget, has not ended a turn for {_HUNG:.0f} "
                 "s: a memory limit that cannot be read, or a process that cannot be looked at, holds it up. "
-                "Every worker was stopped; everything done is kept, and the same command goes on."
+                "Every worker was stopped."
             )
 
     # ------------------------------------------------------------------ its turns
