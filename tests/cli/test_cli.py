@@ -584,3 +584,17 @@ def test_a_name_that_no_file_can_have_is_told_without_a_traceback(runner, words)
     assert "File name too long" in result.stderr
     assert result.exit_code == 4
     assert "Traceback" not in result.stderr
+
+
+def test_numpy_has_one_thread_where_a_workload_of_ours_runs_and_workers_are_not_told_so():
+    code = (
+        "import os, sys; os.environ.pop('OPENBLAS_NUM_THREADS', None)\n"
+        "from penstock.cli import run\n"
+        "assert 'numpy' not in sys.modules\n"
+        "run._import_numpy()\n"
+        "import threadpoolctl\n"
+        "threads = [pool['num_threads'] for pool in threadpoolctl.threadpool_info()]\n"
+        "print(threads, 'OPENBLAS_NUM_THREADS' in os.environ)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[1] False\n"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from penstock.display.progress import Progress
 from penstock.errors import CannotFit, PluginError, RunFailed
 from penstock.report.report import Report
 from penstock.workload_options import refuse_odd_numbers
+
+_THREADS = "OPENBLAS_NUM_THREADS"
+"""Read by NumPy at its import."""
 
 
 class Targets(click.Group):
@@ -203,10 +208,26 @@ def _run(found: Target, folder: Path, asked: CliOptions, observers: tuple[Observ
     import penstock
 
     workload = found.workload()
+    if type(workload).__module__.startswith("penstock."):  # others may not need NumPy here
+        _import_numpy()
     private = bool(getattr(workload, "private", False))
     with penstock.Run(folder, **asked.for_run(), private=private, observers=observers) as run:
         workload.run(run, **found.options)
     return run.report()
+
+
+def _import_numpy() -> None:
+    """Import NumPy with one thread: more would wait busily at first, 30 ms each, and get nothing to do.
+
+    A workload reckons little in this process; workers have threads of their own.
+    """
+    if "numpy" in sys.modules or _THREADS in os.environ or find_spec("numpy") is None:
+        return
+    os.environ[_THREADS] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ[_THREADS]
 
 
 def _tell_resume(folder: Path) -> None:
