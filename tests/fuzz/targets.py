@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 import scipy.sparse as sp
+from PIL import Image
 
 from penstock import event_lines, values
 from penstock.budget import Budget
@@ -40,6 +41,8 @@ from penstock.sources.fasta import Fasta
 from penstock.workloads.codons import code_map
 from penstock.workloads.codons.annotated import GenBank
 from penstock.workloads.codons.gff3 import PLACES, Annotated, keep_lines
+from penstock.workloads.multimodal.headers import BadImage, read_header
+from penstock.workloads.multimodal.images import Drawing, draw
 from penstock.workloads.recsys.similar import matrices
 from penstock.workloads.snv.network.weights import SHAPES, load_weights
 from penstock.workloads.snv.reading.arrays import open_arrays, small
@@ -438,6 +441,36 @@ def _annotations() -> list[bytes]:
     return [genbank, gff + gff.replace(b"-\t1", b"+\t0"), b"# codes\na*\t2\nb\t11\n"]
 
 
+def read_image(data: bytes) -> None:
+    """A film of JPEG or PNG: its header from however few bytes, and its small square."""
+    found = None
+    for most in (len(data) // 2, len(data)):
+        with suppress(BadImage):
+            found = read_header(data[:most])
+            assert found is None or 0 < found.memory < 1 << 30
+    if found is not None and found.memory > _ENOUGH:
+        return
+    for how in (Drawing(size=16), Drawing(size=16, exact=True, fit="pad")):
+        with suppress(BadImage):
+            assert draw(data, how).image.shape == (16, 16)
+
+
+def _images() -> list[bytes]:
+    grey = Image.fromarray(np.arange(40 * 48, dtype=np.uint8).reshape(40, 48))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    found = []
+    for picture, kind, options in (
+        (grey, "JPEG", {"exif": turned}), (grey.convert("RGB"), "JPEG", {"progressive": True}),
+        (grey.convert("CMYK"), "JPEG", {}), (grey, "PNG", {}), (grey.convert("I;16"), "PNG", {}),
+        (grey.convert("P"), "PNG", {"transparency": 3}),
+    ):  # fmt: skip
+        sink = io.BytesIO()
+        picture.save(sink, kind, **options)
+        found.append(sink.getvalue())
+    return found
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "journal": (read_journal, _journals),
     "events": (read_events, _events),
@@ -449,6 +482,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = 
     "annotation": (read_annotation, _annotations),
     "npz": (read_npz, _npz),
     "nifti": (read_nifti, _nifti),
+    "image": (read_image, _images),
     "weights": (read_weights, _weights),
     "sparse": (read_sparse, _sparse),
     "vectors": (read_vectors, _vectors),

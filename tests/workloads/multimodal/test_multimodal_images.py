@@ -212,6 +212,21 @@ def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded():
     assert reason(bytes(data)) == "image_too_large"
 
 
+@pytest.mark.parametrize(("channels", "bits"), [(0, 8), (2, 8), (255, 8), (3, 0), (3, 12), (3, 255)])
+def test_what_no_decoder_takes_is_damaged_and_neither_weightless_nor_too_heavy(channels, bits):
+    """Films are planned by their headers: a broken one must not be set aside for want of memory."""
+    data = bytearray(coded(film(300, 200), progressive=True))
+    start = data.index(b"\xff\xc2")
+    data[start + 4], data[start + 9] = bits, channels
+    with pytest.raises(BadImage, match="image_damaged"):
+        read_header(bytes(data))
+    if channels == 3:
+        grey = bytearray(coded(film(60, 40), "PNG"))
+        grey[24] = bits
+        with pytest.raises(BadImage, match="image_damaged"):
+            read_header(bytes(grey))
+
+
 def test_flipped_bytes_are_a_picture_or_a_reason_and_never_a_crash():
     rng = np.random.default_rng(3)
     data = coded(film(300, 200), quality=90)

@@ -15,6 +15,9 @@ _LINES = 2_000_000
 """About what a decoder takes that works line by line."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_BITS = {"JPEG": (8,), "PNG": (1, 2, 4, 8, 16)}
+_CHANNELS = {"JPEG": (1, 3, 4), "PNG": (1, 2, 3, 4)}
+"""What a decoder takes: nothing else may weigh nothing, or so much that a broken film lacks memory."""
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG that tell the size."""
@@ -68,7 +71,7 @@ def read_header(start: bytes) -> Header | None:
         start: its first bytes, all of them where it is short.
 
     Raises:
-        BadImage: it is empty, something else, or too large.
+        BadImage: it is empty, something else, damaged, or too large.
     """
     if not start:
         raise BadImage("image_empty")
@@ -81,7 +84,8 @@ def read_header(start: bytes) -> Header | None:
     else:
         raise BadImage("image_not_image")
     if found is not None:
-        if not found.width or not found.height:
+        known = found.bits in _BITS[found.kind] and found.channels in _CHANNELS[found.kind]
+        if not known or not found.width or not found.height:
             raise BadImage("image_damaged")
         if found.width * found.height > MOST_PIXELS:
             raise BadImage("image_too_large")
