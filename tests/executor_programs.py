@@ -1,7 +1,9 @@
-"""Functions that workers call, and scripts of their own, for the tests of executors and pools."""
+"""Functions that workers call, and scripts of their own, for the tests of executors and pools.
+
+Each of their fork servers imports this: what only one of them needs, that one imports.
+"""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,7 +13,6 @@ import time
 import uuid
 from pathlib import Path
 
-import numpy as np
 from waiting import LIMIT, MARK, left_behind, until
 
 from penstock.proc import held
@@ -451,12 +452,3 @@ def nests_loky(told, dies):
             file.write(f"{os.getpid()} {len(names)} {len(entries)}\n")
         if dies and Path(told).read_text().count("\n") == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def seed_both(number):
-    random.seed(number)
-    np.random.seed(number)
-
-
-def draw_both(_):
-    return random.random(), np.random.random()

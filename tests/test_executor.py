@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from multiprocessing import get_context
 from pathlib import Path
 
+import drawing
 import executor_programs as programs
 import pytest
 from executor_programs import MiB, beside, left_of, python
@@ -585,8 +586,8 @@ def test_an_executor_in_a_fork_of_its_owner_removes_nothing(tmp_path):
 
 def test_what_an_initializer_seeds_is_seeded_for_the_calls_of_its_worker():
     def drawn(make):
-        with make(1, initializer=programs.seed_both, initargs=(7,)) as pool:
-            return list(pool.map(programs.draw_both, range(30)))
+        with make(1, initializer=drawing.seed_both, initargs=(7,)) as pool:
+            return list(pool.map(drawing.draw_both, range(30)))
 
     expected = drawn(lambda *words, **more: ProcessPoolExecutor(*words, mp_context=FORKSERVER, **more))
     assert len(set(expected)) == 30
@@ -597,5 +598,5 @@ def test_no_two_executors_draw_the_same():
     drawn = set()
     for _ in range(2):
         with ours() as pool:
-            drawn |= set(pool.map(programs.draw_both, range(5)))
+            drawn |= set(pool.map(drawing.draw_both, range(5)))
     assert len(drawn) == 10

@@ -4,94 +4,38 @@ import json
 import shutil
 import socket
 import time
-from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
+from verified_functions import (
+    Quiet,
+    array,
+    both,
+    file,
+    large,
+    nearly,
+    none_of_the_first,
+    number,
+    plus,
+    row,
+    sort,
+    tree,
+)
 from waiting import LIMIT
 
 import penstock
 from penstock import event_lines, reducers, sinks
 from penstock import events as ev
-from penstock.abc import Part, Receipt
+from penstock.abc import Receipt
 from penstock.cli import main
-from penstock.files import digest, proof
+from penstock.files import proof
 from penstock.record import entries, journal
 from penstock.record.lock import RunLock
 from penstock.sources import Range
 
 BUDGET = "400MiB"
 ITEMS = 23
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quiet:
-    """A stranger's sink, which says nothing when it is closed."""
-
-    grain: int = 5
-
-    def open(self, folder, items):
-        """Nothing to prepare."""
-
-    def write(self, batch, results, folder):
-        path = folder / f"lines-{batch.start}.txt"
-        path.write_text("".join(f"{result}\n" for result in results))
-        return Receipt(parts=(Part(path.name, path.stat().st_size, digest(path)),))
-
-    def close(self, receipts, folder):
-        (folder / "index.txt").write_text("made at close, not told")
-        return "whatever"
-
-    def result(self, folder):
-        return folder
-
-
-def number(item):
-    return item
-
-
-def row(item):
-    return {"item": item, "half": item / 2}
-
-
-def array(item):
-    return np.full(3, item, np.int16)
-
-
-def file(item):
-    path = penstock.share().folder / f"{item}.txt"
-    path.write_text("x" * item)
-    return path
-
-
-def tree(item):
-    folder = penstock.share().folder / "tree"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "a.txt").write_text(str(item))
-    (folder / "b.txt").write_text("b")
-    return folder
-
-
-def large(item):
-    return np.full(20_000, item)
-
-
-def both(item):
-    return {"rows": {"item": item}, "sum": item}
-
-
-def nearly(item):
-    if item in (3, 4, 17):
-        raise ValueError("not this one")
-    return item
-
-
-def none_of_the_first(item):
-    if item < 10:
-        raise ValueError("not these")
-    return {"item": item}
 
 
 KINDS = {
@@ -197,17 +141,6 @@ def staged(tmp_path_factory):
     pipeline()
     pipeline()  # and once more: all is finished
     return folder
-
-
-def sort(folder, rows):
-    (folder / "deep").mkdir()
-    (folder / "deep" / "order.txt").write_text("\n".join(map(str, rows.to_table()["item"].to_pylist())))
-    (folder / "first.txt").write_text("0")
-    return {"first": 0}
-
-
-def plus(item, first):
-    return item + int((first / "first.txt").read_text())
 
 
 def test_stages_steps_and_what_a_workload_wrote(staged):
@@ -549,6 +482,6 @@ def test_the_jobs_code_is_not_imported(run):
     code = (
         "import sys, penstock; assert penstock.verify(sys.argv[1]).ok; "
         "odd = [name for name in sys.modules if name.startswith(('penstock.sinks', 'penstock.sources', "
-        "'penstock.workloads', 'pyarrow', 'numpy', 'test_verify'))]; assert not odd, odd"
+        "'penstock.workloads', 'pyarrow', 'numpy', 'verified_functions'))]; assert not odd, odd"
     )
     subprocess.run([sys.executable, "-c", code, str(run("parquet"))], check=True, timeout=LIMIT)
