@@ -1,12 +1,13 @@
 """The ranking table: `penstock run ranking` beside DuckDB, polars, pandas, pyarrow, in a hard memory group.
 
     python benchmarks/recsys/join.py [--rows 2000000] [--groups 512MiB,1GiB] [--peers duckdb,pandas]
-        [--ours plain,fast,sort] [--unsorted]
+        [--ours plain,fast,sort] [--unsorted] [--floor]
 
 Makes the tables of a log (seeded: 87 features of 50,000 items, 12 of 200,000 users), joins them in every way
 that is installed, and prints CPU seconds, the highest anonymous + shared memory of the group (read every
 20 ms), bytes written, and who was killed; then the same, sorted by request and position. The values of
-DuckDB's table are compared with those of ours, column by column. Needs root, for the groups.
+DuckDB's table are compared with those of ours, column by column. ``--floor``: pyarrow alone reads our table
+and writes it again, with dictionaries and lz4 as ours are, and plain. Needs root, for the groups.
 """
 
 from __future__ import annotations
@@ -175,7 +176,25 @@ def pyarrow(folder: Path, out: Path, sort: bool) -> None:
     )
 
 
+def again(folder: Path, out: Path, sort: bool) -> None:
+    """Our table read and written once more, encoded as it is: nothing is joined, counted or proven."""
+    _write_again(folder, out, compression="lz4", use_dictionary=True)
+
+
+def again_plain(folder: Path, out: Path, sort: bool) -> None:
+    """The same without dictionaries and compression: what Parquet can be written with in the least time."""
+    _write_again(folder, out, compression=None, use_dictionary=False)
+
+
+def _write_again(folder: Path, out: Path, **how: Any) -> None:
+    parts = sorted(folder.glob("table/part-*"))
+    with pq.ParquetWriter(out, pq.read_schema(parts[0]), write_statistics=False, **how) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part, use_threads=False))
+
+
 PEERS = {each.__name__: each for each in (duckdb, polars, pandas, pyarrow)}
+FLOORS = {each.__name__: each for each in (again, again_plain)}
 
 
 def in_group(command: list[str], limit: int) -> dict[str, Any]:
@@ -229,6 +248,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--ours", default="plain,fast,sort", help="ways of penstock, of these three")
     parser.add_argument("--unsorted", action="store_true", help="leave the peers' sorted tables out")
+    parser.add_argument("--floor", action="store_true", help="also read and write the table by pyarrow alone")
     parser.add_argument("--folder", type=Path, help="where the tables are kept")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peer", help=argparse.SUPPRESS)
@@ -236,7 +256,7 @@ def main() -> None:
     parser.add_argument("--sort", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
-        PEERS[given.peer](given.folder, given.out, given.sort)
+        {**PEERS, **FLOORS}[given.peer](given.folder, given.out, given.sort)
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as made:
         folder = given.folder or Path(made)
@@ -261,6 +281,8 @@ def compare(given: argparse.Namespace, folder: Path, made: Path) -> None:
             for sort in ((False,) if given.unsorted else (False, True))
             for name in peers
         ]
+        if given.floor:
+            ways += [(name.replace("_", ", "), peer(name, made / "ours", out, sort=False)) for name in FLOORS]
         for name, command in ways:
             shutil.rmtree(out, ignore_errors=True)
             out.unlink(missing_ok=True)
