@@ -1,5 +1,6 @@
 """The files of a source in the key: few of them whole, many by digests with all of them beside it."""
 
+import gc
 import json
 import os
 from dataclasses import dataclass
@@ -142,6 +143,20 @@ def test_a_changed_file_is_named_and_only_one_of_items_done_stands_in_the_way(tm
     (tmp_path / "in" / "scan-017.txt").write_text("another, of an item that is done")
     with pytest.raises(SourceChanged, match=r"scan-017.txt has 32 bytes, it had 17\."):
         run(tmp_path, Files(pattern))
+
+
+def lists_of(count):
+    return [each for each in gc.get_objects() if type(each) is Listing and len(each.files) == count]
+
+
+def test_nobody_holds_the_list_while_the_items_are_worked(tmp_path):
+    make(tmp_path / "in", 137)
+    source = Files(str(tmp_path / "in" / "*"))
+    before = Listing.of(source)
+    assert lists_of(137) == [before], "it is seen where it is held"
+    del before
+    report = penstock.run(lambda path: len(lists_of(137)), source, tmp_path / "run", backend="inline")
+    assert list(report.result) == [0] * 137
 
 
 def test_one_file_more_does_not_change_how_all_are_told(tmp_path):

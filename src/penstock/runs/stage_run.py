@@ -122,6 +122,7 @@ class StageRun:
             book.write({"change": self.key})
             self.listing.clear(self.state_dir)
         book.write({"budget": self.found.budget.bytes})
+        self.listing = Listing()  # of 10^5 files 50 MB, which nobody asks for any more
 
     def make_nothing(self, book: journal.Journal) -> Any:
         """An empty, valid result for a source without items, made here as there is no data."""
