@@ -32,12 +32,13 @@ class Machines:
     def edge(self, number):
         here = ThisMachine(f"host{number}", f"boot{number}", "pid:[1]")
         return Edge(here=lambda: here, started=lambda pid: "1",
-                    clock=lambda: self.now, sleep=self.sleep, say=lambda line: None, beats=False)  # fmt: skip
+                    clock=lambda: self.now, sleep=lambda seconds: self.sleep(seconds, number), say=lambda line: None, beats=False)  # fmt: skip
 
-    def sleep(self, seconds):
+    def sleep(self, seconds, number):
         self.now += seconds
-        for owner in self.owners:
-            if owner is not None and not owner.suspended:
+        for other, owner in enumerate(self.owners):
+            # Whoever sleeps holds what its own heartbeat waits for.
+            if owner is not None and not owner.suspended and other != number:
                 with contextlib.suppress(RunTakenOver):
                     owner.run.owner.beat()
 
