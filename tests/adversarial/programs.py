@@ -11,7 +11,6 @@ from waiting import LIMIT, read_bytes
 
 import penstock
 from penstock.budget import MiB
-from penstock.engine.decide.governor import headroom
 from penstock.proc import held
 from penstock.testing.misfortune import answer
 
@@ -46,9 +45,7 @@ def run(function, items, *, mib=200, told=None, **options):
     )
     whole(report, items)
     if not any(each.reason == "memory" for each in report.set_aside):
-        # What is too large is killed only when it is seen, which on a busy machine may be a moment late.
-        late = headroom(budget) if report.failures.get("governor") else 0
-        assert report.peak <= budget + late, "over the budget"
+        assert report.peak <= budget, "over the budget"
     return report
 
 

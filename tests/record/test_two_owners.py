@@ -31,8 +31,14 @@ class Machines:
 
     def edge(self, number):
         here = ThisMachine(f"host{number}", f"boot{number}", "pid:[1]")
-        return Edge(here=lambda: here, started=lambda pid: "1",
-                    clock=lambda: self.now, sleep=lambda seconds: self.sleep(seconds, number), say=lambda line: None, beats=False)  # fmt: skip
+        return Edge(
+            here=lambda: here,
+            started=lambda pid: "1",
+            clock=lambda: self.now,
+            sleep=lambda seconds: self.sleep(seconds, number),
+            say=lambda line: None,
+            beats=False,
+        )
 
     def sleep(self, seconds, number):
         self.now += seconds

@@ -31,6 +31,8 @@ _CORES = 4
 """So many fill memory at that rate together: more of them share its bandwidth."""
 _TURNS = 64
 """How many turns tell how late the next one may be."""
+_SELDOM = 20
+"""One turn in so many is the latest that is reckoned with."""
 
 
 def headroom(budget: int) -> int:
@@ -49,20 +51,24 @@ class Lateness:
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=_TURNS)
-        self.usual = 0.0
-        """Seconds, in the median."""
+        self.expected = 0.0
+        """Seconds that the next turn may be late: the median, or half of what one turn in twenty is.
+
+        A late turn may use up the whole headroom, as long as the usual one leaves half of it.
+        """
 
     def note(self, seconds: float) -> None:
         """A turn came so much later than planned, or took so long."""
         self._last.append(max(seconds, 0.0))
-        self.usual = sorted(self._last)[len(self._last) // 2]
+        late = sorted(self._last)
+        self.expected = max(late[len(late) // 2], late[len(late) * (_SELDOM - 1) // _SELDOM] / 2)
 
 
 def is_punctual(late: float, cores: int, budget: int) -> bool:
     """Whether calls that take too much together are paused before they exceed the budget. Pure.
 
     Args:
-        late: seconds by which a turn of the governor usually comes late.
+        late: seconds by which the governor's next turn may come late.
         cores: on which memory can be filled meanwhile.
         budget: in bytes.
     """

@@ -146,8 +146,8 @@ class Workers:
 
     @property
     def late(self) -> float:
-        """Seconds by which the governor's turns usually come late."""
-        return self._watch.lateness.usual
+        """Seconds by which the governor's next turn may come late."""
+        return self._watch.lateness.expected
 
     def held(self, worker: WorkerState) -> int:
         """Bytes above idle that a worker holds now."""
