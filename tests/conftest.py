@@ -14,6 +14,8 @@ sys.dont_write_bytecode = False
 # Threads of OpenMP that wait for each other keep their cores busy, which other parts need: with it LightGBM's
 # tests took half as much CPU again. What they compute is the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# So do those of OpenBLAS after 2**4 cycles instead of 2**26: each import of NumPy or SciPy starts some.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 # A pytest that a test starts loads no plugin that is there by chance, as this one does not (pyproject.toml).
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 # What a test's functions took is no other test's, and nothing for the cache of whoever runs them.

@@ -4,6 +4,7 @@ import heapq
 import math
 import random
 from collections.abc import Iterator
+from functools import cache
 
 from penstock import events as ev
 from penstock.budget import GiB, MiB
@@ -168,9 +169,10 @@ def usual():
     return Stage(batches=90)
 
 
+@cache
 def huge():
-    """10^5 batches of eight workers, with trouble all the time."""
-    return Stage(batches=100_000, workers=8, seconds=3.0, set_aside=400, readings=1.0, budget=8 * GiB)
+    """10^5 batches of eight workers, with trouble all the time; made once, as that takes seconds."""
+    return tuple(Stage(batches=100_000, workers=8, seconds=3.0, set_aside=400, readings=1.0, budget=8 * GiB))
 
 
 def crowded():
