@@ -17,7 +17,7 @@ from penstock.errors import UsageError
 from penstock.sequences.inputs import Inputs
 from penstock.sequences.sampling import EVERY
 from penstock.workloads.codons import coding, rows, summary
-from penstock.workloads.codons.usage import SUMMED
+from penstock.workloads.codons.summary import SUMMED
 from penstock.workloads.codons.usage_job import CountHeaders, CountRecords, FirstNames
 
 _GRAIN = 8

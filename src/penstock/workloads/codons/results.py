@@ -13,7 +13,6 @@ from penstock.sequences.options import sample_of, warnings_of
 from penstock.workloads.codons import genetic_codes, indices
 from penstock.workloads.codons import summary as s
 from penstock.workloads.codons.tables import Row, codon_rows
-from penstock.workloads.codons.usage import SUMMED
 
 STRANDS = {"forward": "+", "both": "+-"}
 _GAPS = 0.01
@@ -71,11 +70,11 @@ def of_sums(sums: s.Vector, codes: Sequence[int], frame: int) -> tuple[list[Read
     """The readings of records that have codes of their own; those without one are in no reading."""
     found = []
     for code, row in zip(codes, sums[1:], strict=True):
-        told = dict(zip(SUMMED, row[64:].tolist(), strict=True))
+        told = dict(zip(s.SUMMED, row[64:].tolist(), strict=True))
         if told["records"]:
             ledger = {name: told[name] for name in _SHARES}
             found.append(Reading(code, "+", frame, told["records"], row[:64], ledger))
-    whole = dict(zip(SUMMED, sums[:, 64:].sum(axis=0).tolist(), strict=True))
+    whole = dict(zip(s.SUMMED, sums[:, 64:].sum(axis=0).tolist(), strict=True))
     letters = {name: whole[name] for name in ("n", "iupac", "gap", "protein")}
     return found, Totals(whole["records"], whole["length"], letters)
 

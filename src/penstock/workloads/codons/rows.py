@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.workloads.codons import indices, reckoning
-from penstock.workloads.codons.summary import CODONS
-from penstock.workloads.codons.usage import SUMMED, Counted, Ints
+from penstock.workloads.codons.summary import CODONS, SUMMED
+from penstock.workloads.codons.usage import Counted, Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa

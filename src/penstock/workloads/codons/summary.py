@@ -216,6 +216,11 @@ _CODES = np.arange(64)
 _REVERSED = (_CODES & 3 ^ 2) << 4 | (_CODES >> 2 & 3 ^ 2) << 2 | (_CODES >> 4 ^ 2)
 CODONS = tuple("".join("ACTG"[code >> shift & 3] for shift in (0, 2, 4)) for code in range(64))
 """The codon of each code."""
+SUMMED = (
+    "records", "codons", "ambiguous", "partial", "skipped", "dropped", "length", "strong", "known", "n",
+    "iupac", "gap", "protein",
+)  # fmt: skip
+"""What is summed of each genetic code after the counts of its 64 codons."""
 
 
 def frames(summary: Vector, strand: str) -> Vector:

@@ -21,12 +21,6 @@ from penstock.workloads.codons import vectorised as v
 
 Ints = NDArray[np.int64]
 
-SUMMED = (
-    "records", "codons", "ambiguous", "partial", "skipped", "dropped", "length", "strong", "known", "n",
-    "iupac", "gap", "protein",
-)  # fmt: skip
-"""What is summed of each genetic code after the counts of its 64 codons."""
-
 _PAD = bytes(layout.PAD)
 _LEFT_OUT = 64
 """Instead of a codon's code: it is not counted."""

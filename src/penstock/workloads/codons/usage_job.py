@@ -17,7 +17,8 @@ from penstock.sequences.wrong import bad_byte, is_protein, protein_error
 from penstock.sources.fasta import Block
 from penstock.workloads.codons import reckoning, record_scanning, rows, summary
 from penstock.workloads.codons.code_map import CodeMap
-from penstock.workloads.codons.usage import SUMMED, CompiledReader, Counted, Ints, Reader, gathered
+from penstock.workloads.codons.summary import SUMMED
+from penstock.workloads.codons.usage import CompiledReader, Counted, Ints, Reader, gathered
 
 Bad = Callable[[int, int, bytes], BadInput]
 
