@@ -221,14 +221,22 @@ os._exit(0)
 """
 
 
-def test_a_spike_after_the_last_reading_is_told_by_the_end():
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_a_spike_after_the_last_reading_is_told_by_the_end(between):
+    """So it is where readings come between the end and its being told, which find nobody."""
     with watched(SPIKE) as (watch, child):
         assert steps(watch, child) == ""
         before = watch.used
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        for _ in range(between):
+            watch.read()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         watch.ended(child.pid, None, usage.ru_maxrss << 10, usage.ru_minflt + usage.ru_majflt)
     assert 98 * MiB < watch.peak - before < 110 * MiB
+    (gone,) = watch.gone
+    assert gone.reaped
+    assert gone.most > 98 * MiB
 
 
 @pytest.mark.parametrize(

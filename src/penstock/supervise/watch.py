@@ -106,7 +106,7 @@ class TreeMemory:
     def _list(self, now: float) -> None:
         """Read each process, and whose the shared memory is."""
         for process in self.tree.read(now):
-            self.gone.note(process, now)
+            self.gone.note(process, self.used, now)
         self._shared.read(self.tree, short=self._is_short())
         if self._listing.is_due(now):
             self._listing.done(now)
@@ -198,9 +198,10 @@ class TreeMemory:
             faults: the page faults of all of these.
         """
         now = time.time()
-        process = self.tree.processes.pop(pid, None)
+        process, used = self.tree.processes.pop(pid, None), self.used
+        if process is None:  # a reading came between its end and this
+            process, used = self.gone.reap(pid, signal)
         if process is None:
-            self.gone.reap(pid, signal)
             return
         # Its last rise came after its last reading. Of the others only the last reading is known.
         # What a child of its own held was counted as the child's.
@@ -208,7 +209,7 @@ class TreeMemory:
         top = max(process.highest, process.memory + rise)
         self.gone.append(Gone(pid, process.command, process.held, process.seen, now, signal, True, top))
         if rise:
-            self._raise_peak(self.used + rise, now)
+            self._raise_peak(used + rise, now)
 
     def count_kills(self, now: float | None = None) -> float:
         """Read the ceilings and their kernel-kill counters; returns the CPU seconds that it took."""
@@ -290,19 +291,37 @@ class GoneProcesses(deque[Gone]):
 
     def __init__(self) -> None:
         super().__init__(maxlen=64)
+        self._unreaped: dict[int, tuple[Process, int]] = {}
 
-    def note(self, process: Process, now: float) -> None:
-        """A process was found gone."""
+    def note(self, process: Process, used: int, now: float) -> None:
+        """A process was found gone.
+
+        Args:
+            process: as it was last read.
+            used: bytes that the tree held then.
+            now: in seconds since the epoch.
+        """
+        self._unreaped.pop(process.pid, None)
+        self._unreaped[process.pid] = process, used
+        if len(self._unreaped) > 64:  # those of others are reaped by them
+            del self._unreaped[next(iter(self._unreaped))]
         if process.highest >= _SMALL:
             self.append(
                 Gone(process.pid, process.command, process.held, process.seen, now, most=process.highest)
             )
 
-    def reap(self, pid: int, signal: int | None) -> None:
-        """A child found gone earlier was reaped: its exit status is known now."""
-        for place, gone in enumerate(self):
-            if gone.pid == pid and not gone.reaped:
-                self[place] = replace(gone, signal=signal, reaped=True)
+    def reap(self, pid: int, signal: int | None) -> tuple[Process | None, int]:
+        """A child was reaped: if it was found gone before, it, and what the tree held when it was last read.
+
+        What was noted of it is taken back: its end is known now.
+        """
+        process, used = self._unreaped.pop(pid, (None, 0))
+        for gone in [each for each in self if each.pid == pid and not each.reaped]:
+            if process is None:
+                self[self.index(gone)] = replace(gone, signal=signal, reaped=True)
+            else:
+                self.remove(gone)
+        return process, used
 
 
 def _left(ceiling: Ceiling, used: int) -> int:
