@@ -347,12 +347,16 @@ def test_a_dead_runs_fork_server_and_trackers_end_by_themselves(tmp_path, monkey
     assert killed == [50002]
 
 
-def test_a_dead_runs_fork_server_that_does_not_end_is_killed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_dead_runs_fork_server_that_does_not_end_is_killed(tmp_path, monkeypatch, capsys, stopped):
     machine = Machine(tmp_path, 1)
     left = of_dead_run(machine, server=[50001])
+    machine.put("proc/50001/stat", f"50001 (python) {'T' if stopped else 'S'} 1 1 1")
     monkeypatch.setattr("penstock.groups.run.CLEARING_SECONDS", 0.01)
+    monkeypatch.setattr("penstock.groups.run._SAID_AFTER", 0.01)
     assert sweep(machine.home, 1, machine.files, machine.root) == [left.name]
     assert machine.files.signals == [(50001, signal.SIGKILL)]
+    assert ("waiting, 0 s at most, until what killed runs left" in capsys.readouterr().err) is not stopped
 
 
 def test_a_number_that_another_process_has_now_does_not_save_it(tmp_path):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -19,13 +20,15 @@ from penstock import proc
 from penstock.groups.files import GroupFiles
 from penstock.groups.member import Member
 from penstock.groups.reader import GroupReader
-from penstock.identity import UNSEEN, started
+from penstock.identity import UNSEEN, after_command, started
 
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
 _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
 CLEARING_SECONDS = proc.TRACKER_SECONDS + 5.0
 """Seconds that a dead run's fork server and resource trackers may take to remove what else it left."""
+_SAID_AFTER = 0.5
+"""Seconds after which somebody who waits for them is told so."""
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
 SERVER = "server"
@@ -73,23 +76,45 @@ def sweep(
         for folder in files.groups(run.folder):
             if folder.name != SERVER:
                 Member(folder, version, files).kill(trackers=False)
-    until(lambda: not any(_clears_up(run.folder, files) for run in left), CLEARING_SECONDS)
+    _await_clearing([run.folder for run in left], files, root)
     return [run.folder.name for run in left if until(run.end)]
 
 
-def _clears_up(run: Path, files: GroupFiles) -> bool:
-    """Whether somebody in a dead run's group ends by himself, having removed what the run left."""
-    served = any(files.inside(run / SERVER))
+def _await_clearing(runs: Sequence[Path], files: GroupFiles, root: Path) -> None:
+    """Wait for those who end by themselves, and say so where they take long."""
+
+    def cleared() -> bool:
+        return not any(_clears_up(run, files, root) for run in runs)
+
+    if runs and not until(cleared, _SAID_AFTER):
+        print(
+            f"penstock: waiting, {CLEARING_SECONDS:.0f} s at most, until what killed runs left here is removed",
+            file=sys.stderr,
+        )
+        until(cleared, CLEARING_SECONDS, pause=0.05)
+
+
+def _clears_up(run: Path, files: GroupFiles, root: Path) -> bool:
+    """Whether somebody in a dead run's group ends by himself, having removed what the run left.
+
+    Not who is stopped: of him nothing is to be expected.
+    """
+    served = any(pid and _goes_on(pid, root) for pid in files.inside(run / SERVER))
     return served or any(pid and proc.tracks_resources(pid) for pid in files.inside(run))
 
 
-def until(done: Callable[[], bool], patience: float = _PATIENCE) -> bool:
-    """Retry for so many seconds; returns whether it succeeded."""
+def _goes_on(pid: int, root: Path) -> bool:
+    stat = proc.text(root / f"proc/{pid}/stat").encode()
+    return not stat or after_command(stat)[:1] not in (b"T", b"t", b"Z", b"X")
+
+
+def until(done: Callable[[], bool], patience: float = _PATIENCE, *, pause: float = 0.002) -> bool:
+    """Retry for so many seconds, with such a pause; returns whether it succeeded."""
     deadline = time.monotonic() + patience
     while not done():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.002)
+        time.sleep(pause)
     return True
 
 
