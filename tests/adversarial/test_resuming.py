@@ -411,3 +411,18 @@ def test_what_a_killed_run_left_in_its_scratch_is_gone_before_the_next_begins(tm
     (left / "half").write_bytes(bytes(1000))
     with penstock.Run(tmp_path / "run", budget=beside(150)):
         assert not left.exists()
+
+
+def always_raises(item):
+    raise ValueError(f"no {item}")
+
+
+@pytest.mark.parametrize("how", [{}, {"set_aside": True}])
+def test_a_function_that_was_mended_goes_on_where_nothing_is_kept(tmp_path, how):
+    """Nothing could be mixed with it, so nobody is asked."""
+    with pytest.raises(penstock.RunFailed, match="set aside"):
+        penstock.run(always_raises, range(30), tmp_path / "run")
+    report = penstock.run(str, range(30), tmp_path / "run", **how)
+    assert list(report.result) == list(map(str, range(30)))
+    with pytest.raises(penstock.JobChanged, match="holds 30 finished items"):
+        penstock.run(abs, range(30), tmp_path / "run")

@@ -49,7 +49,7 @@ def compare(
     changed = differences(past.job, key)
     if changed and not accept:
         raise JobChanged(
-            f"{folder} holds {len(past.done):,} finished items of a job that is not this one: "
+            f"{folder} holds {past.kept:,} finished items of a job that is not this one: "
             f"{'; '.join(changed)}. {_ways(past, key)}"
         )
     stale = [] if accept else _stale(past, key["source"], state_dir or folder, listing)
@@ -58,21 +58,33 @@ def compare(
             f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
         )
         raise SourceChanged(
-            f"inputs of finished items in {folder} have changed: {names}. Put them back, choose "
-            "another folder, "
-            "or pass accept_changes=True (--accept-changes) to keep what is done."
+            f"inputs of finished items in {folder} have changed: {names}. {_ways_back(past, key)}"
         )
     return True
 
 
 def _ways(past: Past, key: Mapping[str, Any]) -> str:
     """What to do about a change: where all is done, there is no rest that could be done the new way."""
-    if past.closed and len(past.done) >= key["source"]["items"]:
+    if _is_finished(past, key):
         return "All of it is done: put back what was there, or choose another folder."
     return (
         "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
         "(--accept-changes) to keep what is done and do the rest the new way."
     )
+
+
+def _ways_back(past: Past, key: Mapping[str, Any]) -> str:
+    """The same, about changed inputs."""
+    if _is_finished(past, key):
+        return "All of it is done: put them back, or choose another folder."
+    return (
+        "Put them back, choose another folder, or pass accept_changes=True (--accept-changes) to keep what "
+        "is done."
+    )
+
+
+def _is_finished(past: Past, key: Mapping[str, Any]) -> bool:
+    return past.closed and len(past.done) >= int(key["source"]["items"])
 
 
 def _stale(past: Past, now: Mapping[str, Any], state_dir: Path, listing: Listing | None) -> list[str]:

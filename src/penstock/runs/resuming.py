@@ -56,12 +56,15 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     if past.job and past.job.get("source") != key["source"]:
         listing.keep(place.state_dir)  # before a key that needs it is journaled
     past = begin_again(past, key, place.book, folder.owner)
+    # Where nothing is kept no results can be mixed: a function that was mended just goes on.
+    accept = options.accept_changes or (past.kept == 0 and (bool(past.aside) or not past.closed))
     changed = bool(past.job) and compare(
-        past, key, folder.path, accept=options.accept_changes, listing=listing, state_dir=place.state_dir
+        past, key, folder.path, accept=accept, listing=listing, state_dir=place.state_dir
     )
     past = take_back_damaged(context, name, place, past, since)
     if past.aside:
-        ceiling = None if options.tries_all else context.discover().budget.bytes
+        everything = options.tries_all or (changed and past.kept == 0)
+        ceiling = None if everything else context.discover().budget.bytes
         forgive(past, place.book, asking.count(job.source), ceiling, folder.owner)
     _refuse_finished(context, job, past, changed=changed)
     known = key if changed or not past.job else past.job  # of an earlier version, in its words
