@@ -88,7 +88,8 @@ def _await_clearing(runs: Sequence[Path], files: GroupFiles, root: Path) -> None
 
     if runs and not until(cleared, _SAID_AFTER):
         print(
-            f"penstock: waiting, {CLEARING_SECONDS:.0f} s at most, until what killed runs left here is removed",
+            f"penstock: waiting, {CLEARING_SECONDS:.0f} s at most, until what killed runs left here is "
+            "removed",
             file=sys.stderr,
         )
         until(cleared, CLEARING_SECONDS, pause=0.05)
