@@ -286,6 +286,16 @@ def test_stages_together_are_as_bad_as_the_worst_and_as_tight_as_the_tightest():
     assert Report.of_stages([finished_before, survey]).budget == 100
 
 
+def test_steps_are_in_neither_count_of_items_and_not_in_the_plan():
+    """They are of one item each, which nobody counts, and nothing is planned for them."""
+    stage = Report(stage="work", items=17, done=17, resumed_from=17, projected=9 * MiB)
+    step = Report(stage="tables", items=1, done=1, resumed_from=1)
+    whole = str(Report.of_stages([stage, step]))
+    assert "17 of 17 items, 17 from before" in whole
+    assert "by the plan, without the steps" in whole
+    assert "by the plan\n" in str(Report.of_stages([stage, stage]))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -290,7 +290,8 @@ class Report(Generic[Result_co]):
         yield "budget", format_size(self.budget), line(self.origin)
         yield "reserved", format_size(self.reserved), "before any item"
         if self.projected:
-            yield "projected", format_size(self.projected), "by the plan"
+            steps = any(each.items == 1 and not each.projected for each in self.stages)
+            yield "projected", format_size(self.projected), "by the plan" + ", without the steps" * steps
         if self.why:
             yield "why", "", line(self.why)
         left = "headroom" if self.headroom >= 0 else "OVER the budget by"
@@ -341,8 +342,8 @@ class Report(Generic[Result_co]):
             parts.append(f"{done:,} of {items:,} items")
         if self.set_aside_total:
             parts.append(f"{self.set_aside_total:,} set aside")
-        if self.resumed_from:
-            parts.append(f"{self.resumed_from:,} from before")
+        if before := sum(each.resumed_from for each in counted):
+            parts.append(f"{before:,} from before")
         parts.append(format_seconds(self.seconds))
         ended = self.outcome not in ("running", "died")  # CPU is told at the end
         if ended and self.cpu and self.seconds >= 1:
