@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 from functions import Tell
 from programs import Told, answers, beside, run, server_of, workers_of
-from waiting import read_bytes
+from waiting import LIMIT, read_bytes
 
 import penstock
 from penstock.budget import MiB
@@ -59,7 +59,7 @@ def test_every_way_to_die_fails_the_run_with_its_own_error():
     for function, error in (
         (mf.Crash(signal.SIGSEGV, (6,)), penstock.errors.WorkerDied),
         (mf.Raise((6,)), penstock.errors.FunctionRaised),
-        (mf.Spike(400 * MiB, (6,)), penstock.errors.ItemTooLarge),
+        (mf.Spike(400 * MiB, (6,), LIMIT), penstock.errors.ItemTooLarge),
         (mf.BusyLoop((6,)), penstock.errors.Stalled),
         (mf.Unkeepable((6,)), penstock.errors.CannotKeep),
     ):
@@ -84,7 +84,7 @@ def test_all_items_failing_stops_after_a_sample_and_says_so():
 
 
 @pytest.mark.parametrize(
-    "how", [mf.Raise, lambda items: mf.Exit(1, items), lambda items: mf.Spike(400 * MiB, items)]
+    "how", [mf.Raise, lambda items: mf.Exit(1, items), lambda items: mf.Spike(400 * MiB, items, LIMIT)]
 )
 def test_the_first_of_the_items_fail_and_all_others_are_done(how):
     first = range(20) if how is mf.Raise else range(6)

@@ -58,7 +58,7 @@ def test_following_the_advice_on_an_item_that_is_too_large_ends_in_success():
     budget, advised = beside(150), []
     for _ in range(6):
         try:
-            report = penstock.run(Spike(200 * MiB, (3,), 0.05), 10, budget=budget)
+            report = penstock.run(Spike(200 * MiB, (3,), 0.5), 10, budget=budget)
             break
         except penstock.errors.ItemTooLarge as error:
             advised.append(error.needed)

@@ -16,6 +16,7 @@ from functions import (
     reserve_without_touching,
 )
 from programs import Told, answers, beside, run
+from waiting import LIMIT
 
 import penstock
 from penstock.budget import MiB
@@ -87,7 +88,7 @@ def test_results_that_are_collected_are_reserved_for():
 
 
 def test_an_item_that_is_too_large_is_named_with_numbers_and_the_others_are_done():
-    function = mf.Spike(300 * MiB, (7,), 0.1)
+    function = mf.Spike(300 * MiB, (7,), LIMIT)  # however late it is seen
     budget = beside(150)
     with pytest.raises(penstock.errors.ItemTooLarge, match=r"item '7' needs more than [\d.]+ MiB") as caught:
         penstock.run(function, 40, budget=budget)
@@ -112,7 +113,7 @@ def test_as_many_may_be_set_aside_as_was_said(tmp_path):
 
 
 def test_a_larger_budget_retries_what_was_set_aside_for_memory(tmp_path):
-    job = penstock.Job(source=Range(20), function=mf.Spike(150 * MiB, (4, 11), 0.05))
+    job = penstock.Job(source=Range(20), function=mf.Spike(150 * MiB, (4, 11), 0.5))
     small = job.run(tmp_path / "r", budget=beside(150), set_aside=True)
     assert [each.item for each in small.set_aside] == [4, 11]
     same = job.run(tmp_path / "r", budget=small.budget, set_aside=True, observers=[told := Told()])
