@@ -179,3 +179,31 @@ class Slow:
         if not self.event.is_set():
             self.event.wait(LIMIT)
         return key
+
+
+def test_what_is_waited_for_is_begun_once():
+    """Begun by a thread too, while its consumer waited for room, it was counted twice for ever."""
+    begun, go = threading.Semaphore(0), threading.Event()
+    loaded = []
+
+    def load(key):
+        loaded.append(key)
+        if key == "first":
+            begun.release()
+            assert go.wait(LIMIT)
+        return key
+
+    ahead = Prefetcher(load, fetch=1, bound=20)
+    ahead.expect([("first", 15)])
+    assert begun.acquire(timeout=LIMIT)
+    ahead.expect([("second", 8)])  # there is no room for it yet
+    had = []
+    consumer = threading.Thread(target=lambda: had.append(ahead.get("second")))
+    consumer.start()
+    until(lambda: ahead._changed._waiters)  # for room
+    go.set()
+    consumer.join(LIMIT)
+    settled(ahead)
+    assert had == ["second"]
+    assert loaded == ["first", "second"]
+    assert ahead.bytes == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from penstock import forks
@@ -92,6 +93,8 @@ class Prefetcher(Generic[K, V]):
                 self._coming.popleft()  # it was left out
             slot = self._slots.get(key)
             if slot is None:
+                with suppress(ValueError):
+                    self._coming.remove(key)  # no thread may begin it as well, while room is made here
                 slot = self._make_room(key, self._size.get(key, max(size, 0)))
                 mine = True
             else:
