@@ -54,7 +54,7 @@ def test_where_all_is_done_there_is_no_rest_to_do_the_new_way():
     with pytest.raises(JobChanged, match="put back what was there, or choose another folder") as told:
         compare(past, OLD | {"inputs": {"table": 1}}, "runs/x", accept=False)
     assert "accept" not in str(told.value)
-    with pytest.raises(SourceChanged, match="All of it is done: put them back, or choose") as told:
+    with pytest.raises(SourceChanged, match="All of it is done: put back what was there, or") as told:
         compare(past, key({"b": "4:1:y"}, {"b": [0, 10]}), "runs/x", accept=False)
     assert "accept" not in str(told.value)
 

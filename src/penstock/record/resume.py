@@ -19,6 +19,14 @@ from penstock.record.public_names import as_named_now
 _NAMED = 5
 _GROWN = 1.02
 """A budget larger by this factor is worth another try of what was too large."""
+_MIXED = (
+    "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
+    "(--accept-changes) to keep what is done and do the rest the new way."
+)
+_STALE = (
+    "Put them back, choose another folder, or pass accept_changes=True (--accept-changes) to keep what is "
+    "done."
+)
 
 
 def compare(
@@ -50,7 +58,7 @@ def compare(
     if changed and not accept:
         raise JobChanged(
             f"{folder} holds {past.kept:,} finished items of a job that is not this one: "
-            f"{'; '.join(changed)}. {_ways(past, key)}"
+            f"{'; '.join(changed)}. {_ways(past, key, _MIXED)}"
         )
     stale = [] if accept else _stale(past, key["source"], state_dir or folder, listing)
     if stale:
@@ -58,33 +66,16 @@ def compare(
             f"; and {len(stale) - _NAMED} more" if len(stale) > _NAMED else ""
         )
         raise SourceChanged(
-            f"inputs of finished items in {folder} have changed: {names}. {_ways_back(past, key)}"
+            f"inputs of finished items in {folder} have changed: {names}. {_ways(past, key, _STALE)}"
         )
     return True
 
 
-def _ways(past: Past, key: Mapping[str, Any]) -> str:
+def _ways(past: Past, key: Mapping[str, Any], otherwise: str) -> str:
     """What to do about a change: where all is done, there is no rest that could be done the new way."""
-    if _is_finished(past, key):
+    if past.closed and len(past.done) >= key["source"]["items"]:
         return "All of it is done: put back what was there, or choose another folder."
-    return (
-        "Going on would mix results of both. Choose another folder, or pass accept_changes=True "
-        "(--accept-changes) to keep what is done and do the rest the new way."
-    )
-
-
-def _ways_back(past: Past, key: Mapping[str, Any]) -> str:
-    """The same, about changed inputs."""
-    if _is_finished(past, key):
-        return "All of it is done: put them back, or choose another folder."
-    return (
-        "Put them back, choose another folder, or pass accept_changes=True (--accept-changes) to keep what "
-        "is done."
-    )
-
-
-def _is_finished(past: Past, key: Mapping[str, Any]) -> bool:
-    return past.closed and len(past.done) >= int(key["source"]["items"])
+    return otherwise
 
 
 def _stale(past: Past, now: Mapping[str, Any], state_dir: Path, listing: Listing | None) -> list[str]:
