@@ -46,7 +46,7 @@ _ROUNDS = 50
 _ROUNDS_ALONE = 500
 """The same where the parent was killed: nobody waits for us."""
 _GONE_SECONDS = 5.0
-"""In which a process that was killed is gone, on the busiest machine."""
+"""In which a process that was killed is gone, also on a busy machine."""
 _LOOK_SECONDS = 1.0
 """Between two looks whether the parent is there, while code of the user's runs."""
 
