@@ -57,6 +57,12 @@ def journals(state: Path) -> list[Path]:
     return sorted(state.glob(f"*/{JOURNAL}"))
 
 
+def is_begun(state: Path) -> bool:
+    """Whether a stage was ever begun in a run: a call that is wrong ends before it."""
+    events = state / EVENTS
+    return bool(journals(state)) or (events.is_file() and events.stat().st_size > 0)
+
+
 def result_name(output: str) -> str:
     """File name of a reducer's result in its stage's folder; the only one of a stage has no name."""
     return f"result-{output}.json" if output else "result.json"

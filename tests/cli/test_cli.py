@@ -286,6 +286,11 @@ def test_a_run_that_failed_before_its_first_stage_can_be_tried_again(told, runne
     told.error = errors.BadInput("no such column")
     assert runner.invoke(main, command).exit_code == 4
     assert "nothing was begun" in runner.invoke(main, ["resume", str(tmp_path / "r")]).stderr
+    for verb in (["report"], ["verify"], ["watch", "--no-wait"]):
+        told_of_none = runner.invoke(main, [*verb, str(tmp_path / "r")])
+        assert (told_of_none.exit_code, told_of_none.stdout) == (2, ""), verb
+        assert "nothing was begun" in told_of_none.stderr
+    assert "not begun" in runner.invoke(main, ["ls", str(tmp_path)]).stdout
     told.error, told.events = None, tiny()
     assert runner.invoke(main, command).exit_code == 0
 

@@ -17,7 +17,7 @@ import click
 from penstock import advice, event_lines, foreign, layout
 from penstock.budget import format_size
 from penstock.cli import options, tell, with_flags
-from penstock.cli.target import no_run, path_of
+from penstock.cli.target import check_begun, path_of
 from penstock.durations import format_seconds
 from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import as_cell, within
@@ -48,9 +48,7 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
     With --csv: first and last item, how many of them are kept, peak in bytes, seconds, attempts and
     outcome of each batch, and a row for each item set aside, for tables of your own.
     """
-    events = folder / layout.STATE / layout.EVENTS
-    if not events.is_file():
-        raise UsageError(no_run(folder))
+    events = events_of(folder)
     if as_csv and as_json:
         raise UsageError("--csv and --json are two ways to say it: give one of them")
     if as_csv:
@@ -80,6 +78,19 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
     drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
+
+
+def events_of(folder: Path) -> Path:
+    """The event log of a run folder.
+
+    Raises:
+        UsageError: the folder holds no run, nothing was begun in it, or the log is gone.
+    """
+    check_begun(folder)
+    events = folder / layout.STATE / layout.EVENTS
+    if not events.is_file():
+        raise UsageError(f"{events} is gone, and reports are made from it; penstock verify reads the results")
+    return events
 
 
 def _command(folder: Path) -> dict[str, Any] | None:

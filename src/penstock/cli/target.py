@@ -348,7 +348,19 @@ def no_run(folder: Path) -> str:
     """The message for a folder that should hold a run and does not."""
     if not folder.is_dir():
         return f"{folder} is not there, or is no folder; expected the folder of a run"
+    if (folder / layout.STATE).is_dir():
+        return f"nothing was begun in {folder}: start it with penstock run ... --into {folder}"
     return f"{folder} holds no run: nothing of one is in {folder / layout.STATE}"
+
+
+def check_begun(folder: Path) -> None:
+    """Check that there is a run to tell of.
+
+    Raises:
+        UsageError: the folder holds none, or nothing was begun in it.
+    """
+    if not layout.is_begun(folder / layout.STATE):
+        raise UsageError(no_run(folder))
 
 
 def read(folder: Path) -> Target:
@@ -362,7 +374,7 @@ def read(folder: Path) -> Target:
     if not (folder / layout.STATE).is_dir():
         raise UsageError(no_run(folder))
     if not path_of(folder).exists() and not _holds_items(folder):
-        raise CannotResume(f"nothing was begun in {folder}: start it with penstock run ... --into {folder}")
+        raise CannotResume(no_run(folder))
     if not path_of(folder).exists():
         raise CannotResume(
             f"{folder} was made by a script: run your script again, with the same folder, to go on"

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from penstock import layout
 from penstock.cli import tell
-from penstock.cli.target import no_run
-from penstock.errors import UsageError
+from penstock.cli.target import check_begun
 from penstock.record.verify import verify as verify_folder
 
 
@@ -23,8 +21,7 @@ def verify(folder: Path, as_json: bool) -> None:
     items, no part without a receipt, peak against budget. Exit code 0 only if everything holds, 1 with
     each fault named, 2 for a folder that is not a run. Changes nothing, and needs none of your code.
     """
-    if not (folder / layout.STATE).is_dir():
-        raise UsageError(no_run(folder))
+    check_begun(folder)
     found = verify_folder(folder)
     tell(found.to_json() if as_json else str(found))
     click.get_current_context().exit(0 if found.ok else 1)

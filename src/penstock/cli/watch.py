@@ -13,10 +13,10 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from penstock import events as ev
-from penstock import foreign, layout
+from penstock import foreign
 from penstock.cli import tell
-from penstock.cli.report import from_events
-from penstock.cli.target import no_run
+from penstock.cli.report import events_of, from_events
+from penstock.cli.target import check_begun
 from penstock.display.screen import screen
 from penstock.errors import UsageError
 from penstock.record import postmortem
@@ -52,8 +52,8 @@ def watch(folder: Path, wait: bool, page: bool, port: int) -> None:
     from elsewhere use `ssh -L 8000:127.0.0.1:PORT`. Exits with the run's own code
     (5 if items were set aside, also for a run with --exit-zero).
     """
-    if not wait and not (folder / layout.STATE).is_dir():
-        raise UsageError(no_run(folder))
+    if not wait and not LockWatch(folder).is_held():
+        check_begun(folder)
     if not folder.absolute().parent.is_dir():
         raise UsageError(f"{folder.parent} is not there, so no run can begin in {folder}")
     with ExitStack() as stack:
@@ -207,9 +207,7 @@ class Screen(AbstractContextManager["Screen"]):
 
 def _report(folder: Path) -> Report:
     """What became of it."""
-    if not (folder / layout.STATE / layout.EVENTS).is_file():
-        raise UsageError(no_run(folder))
-    stages = from_events(folder, folder / layout.STATE / layout.EVENTS, postmortem.of_run(folder))
+    stages = from_events(folder, events_of(folder), postmortem.of_run(folder))
     return stages[0] if len(stages) == 1 else Report.of_stages(stages, folder=folder)
 
 
