@@ -33,7 +33,8 @@ class Listed:
 
     path: Path
     outcome: str
-    """As of a report; ``"unknown"`` where there is none that can be read and nobody runs there."""
+    """As of a report; where there is none that can be read and nobody runs there ``"unknown"``, or
+    ``"not begun"``."""
     at: float
     """When it was last written to, in seconds since the epoch."""
     report: Report | None
@@ -58,7 +59,8 @@ class Listed:
         told = self.report
         if told is None:
             return foreign.line(str(self.path)), self.outcome, "", "", "", "", when
-        items = f"{told.done:,} of {told.items:,}"
+        done, of = sum(each.done for each in told.counted), sum(each.items for each in told.counted)
+        items = f"{done:,} of {of:,}"
         items += f", {told.set_aside_total:,} set aside" if told.set_aside_total else ""
         if self.command:
             items = ""
@@ -129,7 +131,7 @@ def listed(path: Path) -> Listed:
     try:
         report = Report.from_json(foreign.read_text(path / layout.REPORT, _REPORT_BYTES))
     except (OSError, ValueError, TypeError):
-        return Listed(path, "unknown", at, None)
+        return Listed(path, "unknown" if layout.is_begun(state) else "not begun", at, None)
     return Listed(path, report.outcome, at, report)
 
 

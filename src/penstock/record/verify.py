@@ -108,7 +108,8 @@ class Verification:
     def __str__(self) -> str:
         lines = [f"{line(stage.stage) or 'run'}: {stage}" for stage in self.stages]
         if len(self.stages) > 1:
-            total = _sums(self.stages)
+            # As in a report: a stage of one item, as each step is, has none that anybody counts.
+            total = _sums(tuple(stage for stage in self.stages if stage.items != 1) or self.stages)
             aside = f", {total['set_aside']:,} set aside" if total["set_aside"] else ""
             lines.append(f"in all: {total['done']:,} of {total['items']:,} items kept{aside}")
         if self.beside:

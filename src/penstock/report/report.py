@@ -329,14 +329,18 @@ class Report(Generic[Result_co]):
         if self.folder is not None:
             yield "folder", "", line(str(self.folder))
 
+    @property
+    def counted(self) -> Sequence[Report]:
+        """The stages whose items are told: one of one item, as each step is, has none that anybody counts."""
+        return [stage for stage in self.stages if stage.items != 1] or [self]
+
     def progress(self) -> str:
         """One line: how many items, set aside, from before, in what time."""
         parts = []
         if self.stages:
             ended = sum(stage.outcome == "done" for stage in self.stages)
             parts.append(f"{ended:,} of {plural(len(self.stages), 'stage')}")
-        # A stage of one item, as each step is one, is no item that anybody counts.
-        counted = [stage for stage in self.stages if stage.items != 1] or [self]
+        counted = self.counted
         if not self.stages or counted != [self]:
             done, items = sum(each.done for each in counted), sum(each.items for each in counted)
             parts.append(f"{done:,} of {items:,} items")
