@@ -38,8 +38,10 @@ def shown(value: object) -> str:
 
 
 def main(folder: str) -> int:
-    """Show the tables at the top of a run folder; the state folder below ``.penstock`` is left out."""
+    """Show the tables in a run folder, each once; the state folder ``.penstock`` is left out."""
     tables = sorted(path for path in Path(folder).rglob("*.parquet") if ".penstock" not in path.parts)
+    # What a run publishes at the top is a second name of a stage's file.
+    tables = sorted({path.stat().st_ino: path for path in reversed(tables)}.values())
     console = Console(markup=False, highlight=False, emoji=False)
     for path in tables[:4]:
         show(path, console)

@@ -51,3 +51,13 @@ def test_no_value_is_cut_or_obeyed(width, show, tmp_path):
     assert [line.split() for line in lines] == [
         ["[red]" + "x" * 100 + "\\x1b[2J", "1234567890123", "0.1235"]
     ] * 8
+
+
+def test_a_table_with_two_names_is_shown_once(show, tmp_path, capsys):
+    (tmp_path / "tables").mkdir()
+    for name in ("b", "c"):
+        pq.write_table(pa.table({name: [1]}), tmp_path / "tables" / f"{name}.parquet")
+    (tmp_path / "a.parquet").hardlink_to(tmp_path / "tables" / "c.parquet")
+    assert show.main(str(tmp_path)) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.endswith("rows")]
+    assert [Path(title.split(":")[0]).name for title in titles] == ["a.parquet", "b.parquet"]
