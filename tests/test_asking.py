@@ -1,5 +1,6 @@
 """What sources and sinks answer when the parent asks: a line that names those that fail, or talk nonsense."""
 
+import functools
 import inspect
 import math
 from types import SimpleNamespace
@@ -281,6 +282,29 @@ def test_a_backend_is_told_that_memory_is_short_where_it_asks_for_it():
 def test_a_source_that_is_none_is_told_what_it_lacks_and_nothing_else():
     with pytest.raises(UsageError, match=r"source is a range, which has no read, fingerprint; .*Range"):
         penstock.Job(source=range(3), function=abs)
+
+
+async def _later(item):
+    """What nobody awaits."""
+
+
+class _Later:
+    async def __call__(self, item):
+        """What nobody awaits."""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (3, "function is a int, which cannot be called"),
+        (_later, "async def"), (_Later(), "async def"), (functools.partial(_later, 1), "async def"),
+    ],
+)  # fmt: skip
+def test_a_function_that_no_worker_can_call_is_refused_before_any_does(function, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        penstock.Job(source=penstock.sources.Range(3), function=function)
+    with penstock.Run(tmp_path, backend="inline") as run, pytest.raises(UsageError, match=said):
+        run.step("one", function)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
                 f"the environment variable {WORKERS_VARIABLE} is {text!r}: a number of workers was expected"
             )
         stated = int(text)
-    if not isinstance(stated, int) or stated < 1:
+    if not isinstance(stated, int) or isinstance(stated, bool) or stated < 1:
         raise UsageError(f"workers must be a number of at least 1, not {foreign.shown(stated, 60)}")
     return stated
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from typing import Any
 
 from penstock import foreign
@@ -20,8 +22,24 @@ def switch(name: str, value: bool) -> bool:
 
 def positive(name: str, value: int | None) -> int | None:
     """A number of at least 1, or None."""
-    if value is not None and not (isinstance(value, int) and 1 <= value < _MOST):
+    if value is not None and not (type(value) is not bool and isinstance(value, int) and 1 <= value < _MOST):
         raise UsageError(f"{name} must be a number of at least 1, not {foreign.shown(value, 60)}")
+    return value
+
+
+def called(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that works when it is called; a coroutine function only makes what nobody awaits."""
+    if not callable(value):
+        raise UsageError(f"{name} is a {type(value).__name__}, which cannot be called")
+    inner = value
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    if getattr(code, "co_flags", 0) & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        raise UsageError(
+            f"{name} is an async def, and workers await nothing: give a function that calls "
+            "asyncio.run(...) for each item"
+        )
     return value
 
 

@@ -29,7 +29,7 @@ from penstock.record.publishing import publish
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 from penstock.runs import on_nodes
-from penstock.runs.checks import how_many, positive, switch
+from penstock.runs.checks import called, how_many, positive, switch
 from penstock.runs.context import RunContext, RunOptions
 from penstock.runs.execution import Execution
 from penstock.runs.resuming import resume
@@ -201,7 +201,7 @@ class Run:
             name,
             JobSpec(
                 source=Range(1),
-                function=Step(function),
+                function=Step(called("function", function)),
                 into=StepFolder(),
                 inputs=inputs or {},
                 memory=memory,

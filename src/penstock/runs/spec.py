@@ -56,8 +56,7 @@ class JobSpec:
                 f"source is a {type(self.source).__name__}, whose items travel with their batch: it "
                 f"needs weigh, carry and load, and has only {', '.join(powers)}"
             )
-        if not callable(self.function):
-            raise UsageError(f"function is a {type(self.function).__name__}, which cannot be called")
+        checks.called("function", self.function)
         checks.positive("threads", self.threads)
         checks.how_many("batched", self.batched, least=1)
         checks.named("inputs", self.inputs)

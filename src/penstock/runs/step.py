@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from penstock import layout, values
 from penstock.abc import Batch, Part, Receipt
-from penstock.files import atomic, discard, proof
+from penstock.files import atomic, discard, proof, walk
 from penstock.sharing import share
 
 
@@ -56,9 +56,9 @@ class StepFolder:
                 return Receipt()
             made, facts = result
             (Path(made) / layout.FACTS).write_text(values.dumps(facts))
-            for root, _, names in os.walk(made):
-                for name in names:
-                    descriptor = os.open(Path(root) / name, os.O_RDONLY)
+            for path in walk(Path(made)):
+                if path.is_file() and not path.is_symlink():  # a pipe would be waited for
+                    descriptor = os.open(path, os.O_RDONLY)
                     os.fsync(descriptor)
                     os.close(descriptor)
             with atomic(folder) as draft:
