@@ -267,11 +267,16 @@ def read_json(path: Path, most: int = _GiB) -> Any:
 
 def read_text(path: Path, most: int = _GiB) -> str:
     """The text in a regular file; raises as :func:`read_json`."""
+    return read_bytes(path, most).decode(errors="replace")
+
+
+def read_bytes(path: Path, most: int = _GiB) -> bytes:
+    """The content of a regular file; raises as :func:`read_json`."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise ValueError(f"{size:,} bytes, where at most {most:,} are read")
-        return file.read(most).decode(errors="replace")
+        return file.read(most)
 
 
 # --------------------------------------------------------------------------- files

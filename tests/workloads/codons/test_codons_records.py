@@ -447,6 +447,8 @@ def test_a_table_of_codes_that_is_none_is_named(tmp_path, text, match):
     assert all(part in str(caught.value) for part in match.split(".*"))
     with pytest.raises(UsageError, match="neither a number"):
         code_map.parse(str(tmp_path / "none.tsv"))
+    with pytest.raises(UsageError, match="no regular file"):
+        code_map.parse("/dev/null")
 
 
 def test_the_first_line_that_fits_counts():

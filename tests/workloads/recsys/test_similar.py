@@ -319,6 +319,8 @@ def bad_tables(tmp_path):
     lists = write_items(
         tmp_path / "lists.parquet", dataset_id=[1, 2], v0=[[1.0], [1.0, 2.0]], v1=[[1.0], [2.0]]
     )
+    for name in ("device.npy", "device.npz"):
+        (tmp_path / name).symlink_to("/dev/null")
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))
     np.save(tmp_path / "three.npy", np.zeros((3, 2)))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
@@ -359,6 +361,8 @@ def bad_tables(tmp_path):
         ("csc.npz", {}, "is in the format 'csc': save it as matrix.tocsr"),
         ("other.npz", {}, "holds no format.npy"),
         ("cut.npz", {}, "no .npz archive, or cut off"),
+        ("device.npy", {}, "no regular file"),
+        ("device.npz", {}, "no regular file"),
         ("wild.npz", {}, "row 1: column 7 of 2"),
         ("back.npz", {}, "its indptr does not ascend"),
         ("good.parquet?", {}, "one .npz, one .npy, or one of each"),

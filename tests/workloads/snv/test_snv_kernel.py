@@ -271,3 +271,6 @@ def test_weights_that_are_none(tmp_path):
             load_weights(str(tmp_path / name))
     with pytest.raises(BadInput, match="cannot be read"):
         load_weights(str(tmp_path / "absent.pt"))
+    for read in (load_weights, open_arrays):
+        with pytest.raises(BadInput, match="cannot be read: no regular file"):
+            read("/dev/null")

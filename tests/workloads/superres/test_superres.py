@@ -31,7 +31,7 @@ from penstock.testing import SourceSuite
 from penstock.workloads.superres import Superres, summary
 from penstock.workloads.superres.headers import read_header
 from penstock.workloads.superres.making import SuperresManifest
-from penstock.workloads.superres.manifest import read_manifest, split
+from penstock.workloads.superres.manifest import groups_of, read_manifest, split
 from penstock.workloads.superres.moments import take_moments
 from penstock.workloads.superres.new import SuperresBlend
 from penstock.workloads.superres.patients import Patient, Patients
@@ -347,13 +347,24 @@ def test_missing_files_are_all_named_before_any_work(cohort, tmp_path):
         ('{"folds": [' + ", ".join(['{"train": {}, "test": {"P0": {"A": {}}}}'] * 2) + "]}", "two folds"),
         ('{"folds": [{"train": []}]}', 'needs "train" and "test"'),
         ('{"folds": []}', "is no manifest"),
-        ("[1", "is no manifest"),
+        ("[1", r"m.json, line 1, column 3: is no manifest, as it is no JSON \(Expecting ',' delimiter\)"),
+        (">a\nACGT\n", r"line 1, column 1: is no manifest, as it is no JSON .* superres-manifest writes it"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_is_none(tmp_path, text, said):
     (tmp_path / "m.json").write_text(text)
     with pytest.raises(BadInput, match=said):
         read_manifest(tmp_path / "m.json", root=tmp_path, spacing="3mm", pulse="t1c")
+
+
+def test_neither_a_device_nor_bytes_are_read_as_text(tmp_path):
+    with pytest.raises(BadInput, match="cannot be read: no regular file"):
+        read_manifest("/dev/null", root=tmp_path, spacing="3mm", pulse="t1c")
+    (tmp_path / "people.csv").write_bytes(b"P0,anna\n\xff\xfe,\n")
+    with pytest.raises(BadInput, match=r"people.csv: cannot be read as lines of SCAN,PERSON: 'utf-8' codec"):
+        groups_of(["P0"], str(tmp_path / "people.csv"))
+    (tmp_path / "people.csv").write_bytes(b"\xef\xbb\xbfP0,anna\r\n")
+    assert groups_of(["P0"], str(tmp_path / "people.csv")) == {"P0": "anna"}
 
 
 # ------------------------------------------------------------------ volumes

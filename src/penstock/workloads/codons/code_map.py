@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from penstock import foreign
 from penstock.errors import BadInput, UsageError
 from penstock.workloads.codons import genetic_codes
 
@@ -73,7 +74,7 @@ def parse(option: str) -> CodeMap:
         genetic_codes.translation(number)
         return CodeMap(default=number)
     try:
-        with open(option, "rb") as file:
+        with foreign.opened(option) as file:  # no pipe: it is read again by a run that goes on
             raw = file.read(_MOST + 1)
     except OSError as error:
         raise UsageError(

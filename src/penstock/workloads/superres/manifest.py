@@ -7,6 +7,7 @@ ENTRY = {EXPERT: {SPACING: {PULSE: PATH}}, ..., "HR": {SPACING: {PULSE: PATH}}}
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 import re
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock import foreign
 from penstock.errors import BadInput, UsageError
 from penstock.files import is_file, is_folder
 from penstock.plurals import plural
@@ -24,6 +26,7 @@ from penstock.workloads.superres.volumes import compare_grids
 TRUTH = "HR"
 _NOT_EXPERTS = (TRUTH, "LR")
 _SHOWN = 20
+_WANTED = '{"folds": [...]} was expected, as penstock run superres-manifest writes it'
 
 Paths = tuple[str, ...]
 
@@ -208,8 +211,7 @@ def groups_of(patients: Sequence[str], group: str | None) -> dict[str, str] | No
     if group is None:
         return None
     if is_file(group):
-        with open(group, encoding="utf-8", newline="") as file:
-            people = {row[0].strip(): row[1].strip() for row in csv.reader(file) if len(row) >= 2}
+        people = _people_in(group)
     else:
         try:
             pattern = re.compile(group)
@@ -226,6 +228,16 @@ def groups_of(patients: Sequence[str], group: str | None) -> dict[str, str] | No
             file=f"--group {group}",
         )
     return {pid: people[pid] for pid in patients}
+
+
+def _people_in(file: str) -> dict[str, str]:
+    """The person of each scan in a file of lines ``SCAN,PERSON``."""
+    try:
+        text = foreign.read_bytes(Path(file)).decode("utf-8-sig")
+        return {row[0].strip(): row[1].strip() for row in csv.reader(io.StringIO(text, "")) if len(row) >= 2}
+    except (OSError, ValueError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"cannot be read as lines of SCAN,PERSON: {why}", file=file) from error
 
 
 _VISIT = re.compile(
@@ -262,14 +274,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _load(path: str | Path) -> list[Any]:
     try:
-        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_once)
+        content = json.loads(foreign.read_bytes(Path(path)), object_pairs_hook=_once)
     except FileNotFoundError:
         raise BadInput("no such file", file=path) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"is no manifest: {error}", file=path) from error
+    except OSError as error:  # a pipe or a device among them: a run that goes on reads it again
+        raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise BadInput(
+            f"is no manifest, as it is no JSON ({error.msg}): {_WANTED}", file=path, place=place
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"is no manifest ({error}): {_WANTED}", file=path) from error
     folds = content.get("folds") if isinstance(content, dict) else None
     if not isinstance(folds, list) or not folds:
-        raise BadInput('is no manifest: {"folds": [...]} was expected', file=path)
+        raise BadInput(f"is no manifest: {_WANTED}", file=path)
     return folds
 
 

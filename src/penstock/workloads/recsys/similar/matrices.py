@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock import foreign
 from penstock.errors import BadInput
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def open_dense(path: str) -> Any:
         BadInput: no ``.npy`` file, cut off, or no matrix of numbers.
     """
     try:
+        foreign.opened(path).close()  # no pipe and no device: NumPy would wait, or read for ever
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise BadInput("no such file", file=path) from error
@@ -67,7 +69,7 @@ def sparse_shape(path: str) -> tuple[int, int]:
         BadInput: no archive that ``scipy.sparse.save_npz`` writes, or not in CSR.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with foreign.opened(path) as file, zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
             missing = [name for name in _MEMBERS if f"{name}.npy" not in names]
             if missing:

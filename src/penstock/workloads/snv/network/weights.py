@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.foreign_arrays import load_npz
 
@@ -47,7 +48,7 @@ def load_weights(path: str) -> dict[str, NDArray[np.float32]]:
     """
     try:
         size = Path(path).stat().st_size
-        with open(path, "rb") as file:
+        with foreign.opened(path) as file:
             start = file.read(9)
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from penstock import foreign
 from penstock.errors import BadInput
 from penstock.files import is_folder
 from penstock.foreign_arrays import npy_header
@@ -164,7 +165,7 @@ def open_arrays(path: str) -> Arrays:
             return Arrays(found)
         raise BadInput("is a folder with neither a Zarr group nor .npy files in it", file=path)
     try:
-        with open(path, "rb") as file:
+        with foreign.opened(path) as file:
             start = file.read(6)
     except OSError as error:
         raise BadInput(f"cannot be read: {error.strerror}", file=path) from error
