@@ -126,6 +126,10 @@ def _why(
     return f"lost its worker {times}: {what}"
 
 
+_A_CALL = 8 * MiB
+"""Bytes that a call takes at least, as far as anybody can say who has seen none."""
+
+
 def check_budget(budget: Budget, reserved: Reserved) -> None:
     """Refuse a budget in which nothing fits beside the reserved memory.
 
@@ -135,13 +139,12 @@ def check_budget(budget: Budget, reserved: Reserved) -> None:
     if room(budget.bytes, reserved, 1) > headroom(budget.bytes) / 2:
         return
     # The headroom is at most an eighth of the budget, and at half of it again the governor stops everybody.
-    needed = budget.to_ask_for(-(-int((reserved.total(1) + 8 * MiB) * 16 / 13) // MiB) * MiB)
+    needed = budget.to_ask_for(-(-int((reserved.total(1) + _A_CALL) * 16 / 13) // MiB) * MiB)
     raise NoBudget(
         f"a budget of {budget} is too small. Before any item {format_size(reserved.total(1))} are taken "
-        f"(this process {format_size(reserved.parent)}, fork server {format_size(reserved.backend)}, "
-        "one idle "
-        f"worker {format_size(reserved.worker)}) and {format_size(headroom(budget.bytes))} are kept free. "
-        f"The smallest budget that would do is {format_size(needed)}.",
+        f"({reserved.parts(1)}) and {format_size(headroom(budget.bytes))} are kept free. The smallest budget "
+        f"that would do is {format_size(needed)}: {format_size(_A_CALL)} for a call beside them, and more "
+        "kept free.",
         needed=needed,
     )
 

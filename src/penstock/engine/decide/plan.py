@@ -52,6 +52,20 @@ class Reserved:
         """Reserved bytes including so many idle workers."""
         return self.parent + self.backend + self.results + self.others + workers * self.worker
 
+    def parts(self, workers: int) -> str:
+        """The summands of :meth:`total`, for people."""
+        told = {
+            "this process": self.parent,
+            f"{plural(workers, 'idle worker')} x": self.worker,
+            "fork server": self.backend,
+            "results": self.results,
+            "shared files": self.others,
+        }
+        always = list(told)[:2]
+        return " + ".join(
+            f"{what} {format_size(size)}" for what, size in told.items() if size or what in always
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -142,14 +156,6 @@ class Plan:
     def rows(self, *, verbose: bool = False) -> list[tuple[str, str, str]]:
         """(word, number, where it comes from) as printed; ``verbose``: always say why not more workers."""
         reserved = self.reserved
-        parts = [f"this process {format_size(reserved.parent)}"]
-        parts.append(f"{plural(self.workers, 'idle worker')} x {format_size(reserved.worker)}")
-        if reserved.backend:
-            parts.append(f"fork server {format_size(reserved.backend)}")
-        if reserved.results:
-            parts.append(f"results {format_size(reserved.results)}")
-        if reserved.others:
-            parts.append(f"shared files {format_size(reserved.others)}")
         timing = (
             f", batches of about {format_seconds(self.batch * self.seconds_per_item)}"
             if self.seconds_per_item
@@ -158,7 +164,7 @@ class Plan:
         why = self.why or (f"{self.workers}, not more: {self._enough_workers()}" if verbose else "")
         rows = [
             ("budget", format_size(self.budget), self.origin),
-            ("reserved", format_size(reserved.total(self.workers)), " + ".join(parts)),
+            ("reserved", format_size(reserved.total(self.workers)), reserved.parts(self.workers)),
             self._footprint(),
             ("plan", "", f"{_workers(self.workers)}, calls of {_items(self.call)}{timing}"),
             *([("why", "", why)] if why else []),
