@@ -1,10 +1,31 @@
-"""How long something has been waited for, counting only time in which this process was awake."""
+"""How long something has been waited for, and how long to wait at a time."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+
+_SLICE = 1.0
+"""Seconds of one wait of :func:`slices`."""
+
+
+def slices(timeout: float | None = None) -> Iterator[float]:
+    """Seconds to wait for a lock at a time, once at least, until they are ``timeout``; None for no end.
+
+    Python acts on a signal when its main thread runs again. Of one that comes just before that thread begins
+    to wait for a lock, or that the kernel gives to another thread, the wait does not hear: it must end by
+    itself, or Ctrl-C does nothing until what is waited for has come.
+    """
+    until = math.inf if timeout is None else time.monotonic() + timeout
+    left = until - time.monotonic()
+    yield max(min(left, _SLICE), 0.0)
+    while (left := until - time.monotonic()) > 0:
+        yield min(left, _SLICE)
+
 
 class Patience:
-    """Counts the seconds of a wait from look to look, at most ``step`` for each.
+    """Counts the seconds of a wait in which this process was awake, from look to look, at most ``step`` each.
 
     A process that was stopped, or whose machine slept, wakes up to clocks that have gone on: what did not
     answer meanwhile could not, and is given its time again.

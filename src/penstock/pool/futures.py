@@ -13,9 +13,13 @@ from penstock.budget import BudgetInForce
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.meter import Meter
+from penstock.patience import slices
 from penstock.pool.calls import Call
 from penstock.pool.spool import File, load
 from penstock.warned import warn
+
+_COMING = ("PENDING", "RUNNING")
+"""States of a future that waits for its result."""
 
 
 class CallFuture(Future[Any]):
@@ -37,8 +41,7 @@ class CallFuture(Future[Any]):
             RuntimeError: it is not there yet, and this is a child that was forked meanwhile.
             BaseException: what the call raised, or why it could not be done.
         """
-        self._check_coming()
-        result = super().result(timeout)
+        result = super().result(self._wait(timeout))
         if not isinstance(result, File):
             return result
         value = self._loaded() if self._loaded is not None else None
@@ -51,13 +54,22 @@ class CallFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's exception; None if it returned. Raises as :meth:`result`."""
+        return super().exception(self._wait(timeout))
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Wait in slices; returns for how long the future itself may wait then."""
         self._check_coming()
-        return super().exception(timeout)
+        with self._condition:
+            for seconds in slices(timeout):
+                if self._state not in _COMING:
+                    return None
+                self._condition.wait(seconds)
+        return 0.0
 
     def _check_coming(self) -> None:
         """A child that somebody forked has no thread that would bring the result."""
         # Without the future's lock, which another thread may have held at the fork.
-        if self._state in ("PENDING", "RUNNING") and (why := self._here.refusal("the call")):
+        if self._state in _COMING and (why := self._here.refusal("the call")):
             raise RuntimeError(why)
 
     def _check_room(self, size: int) -> None:

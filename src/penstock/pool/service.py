@@ -32,6 +32,7 @@ from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
 from penstock.observers import Observers
+from penstock.patience import slices
 from penstock.pool.calls import Arrivals, Call, Calls, Invoke
 from penstock.pool.futures import fail, fulfil
 from penstock.pool.pickling import Sender, pack
@@ -113,7 +114,7 @@ class Service:
         self._thread = threading.Thread(target=self._serve, name="penstock-executor", daemon=True)
         self._thread.start()
         try:
-            self._started.wait()
+            any(self._started.wait(seconds) for seconds in slices())
         except BaseException:  # Ctrl-C
             self.abandon()
             raise
@@ -266,7 +267,10 @@ class Service:
     def join(self) -> None:
         """Wait for the end."""
         if not self.here.left() and self._thread is not threading.current_thread():
-            self._thread.join()
+            for seconds in slices():
+                self._thread.join(seconds)
+                if not self._thread.is_alive():
+                    break
 
     def _wake(self) -> None:
         if not self._ended:

@@ -8,10 +8,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from multiprocessing.pool import Pool as _StandardPool
 from typing import Any
 
+from penstock.patience import slices
 from penstock.pool.calls import UNSENT
 from penstock.pool.executor import Executor
 from penstock.rescue.process_pool import Begin, least, like_worker
@@ -256,12 +258,15 @@ class Unordered(Results):
             raise StopIteration
         if len(self._ahead) == 1 and self._ahead.broken is not None:
             return _result(self._ahead.first())
-        try:
-            future = self._done.get(timeout=timeout)
-        except queue.Empty:
-            raise multiprocessing.TimeoutError from None
+        future = self._next_done(timeout)
         self._ahead.take(future)
         return _result(future)
+
+    def _next_done(self, timeout: float | None) -> Any:
+        for seconds in slices(timeout):
+            with suppress(queue.Empty):
+                return self._done.get(timeout=seconds)
+        raise multiprocessing.TimeoutError
 
 
 def _result(future: Future[Any]) -> Any:
@@ -280,7 +285,7 @@ def _result(future: Future[Any]) -> Any:
 def _done(future: Future[Any], timeout: float | None) -> bool:
     from concurrent.futures import wait
 
-    return bool(wait([future], timeout).done)
+    return any(wait([future], seconds).done for seconds in slices(timeout))
 
 
 class Result:
@@ -364,7 +369,7 @@ class Result:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all calls are done, or until the timeout."""
-        self._told.wait(timeout)
+        any(self._told.wait(seconds) for seconds in slices(timeout))
 
     def get(self, timeout: float | None = None) -> Any:
         """The value; raises what a call raised, or ``multiprocessing.TimeoutError``."""
