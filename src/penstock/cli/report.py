@@ -17,7 +17,7 @@ import click
 from penstock import advice, event_lines, foreign, layout
 from penstock.budget import format_size
 from penstock.cli import options, tell, with_flags
-from penstock.cli.target import check_begun, path_of
+from penstock.cli.target import no_run, path_of
 from penstock.durations import format_seconds
 from penstock.errors import CannotResume, SetAside, UsageError
 from penstock.foreign import as_cell, within
@@ -78,6 +78,16 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
     drawn = folder / layout.PAGE
     if not as_json and drawn.exists():
         tell(f"page: {drawn}", err=True)
+
+
+def check_begun(folder: Path) -> None:
+    """Check that there is a run to tell of.
+
+    Raises:
+        UsageError: the folder holds none, or nothing was begun in it.
+    """
+    if not layout.is_begun(folder / layout.STATE):
+        raise UsageError(no_run(folder))
 
 
 def events_of(folder: Path) -> Path:

@@ -353,16 +353,6 @@ def no_run(folder: Path) -> str:
     return f"{folder} holds no run: nothing of one is in {folder / layout.STATE}"
 
 
-def check_begun(folder: Path) -> None:
-    """Check that there is a run to tell of.
-
-    Raises:
-        UsageError: the folder holds none, or nothing was begun in it.
-    """
-    if not layout.is_begun(folder / layout.STATE):
-        raise UsageError(no_run(folder))
-
-
 def read(folder: Path) -> Target:
     """Rebuild the target of a run folder.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from penstock.cli import tell
-from penstock.cli.target import check_begun
+from penstock.cli.report import check_begun
 from penstock.record.verify import verify as verify_folder
 
 

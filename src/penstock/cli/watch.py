@@ -15,8 +15,7 @@ import click
 from penstock import events as ev
 from penstock import foreign
 from penstock.cli import tell
-from penstock.cli.report import events_of, from_events
-from penstock.cli.target import check_begun
+from penstock.cli.report import check_begun, events_of, from_events
 from penstock.display.screen import screen
 from penstock.errors import UsageError
 from penstock.record import postmortem
