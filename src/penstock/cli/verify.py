@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from penstock import layout
 from penstock.cli import tell
-from penstock.cli.report import check_begun
+from penstock.cli.target import no_run
+from penstock.errors import UsageError
 from penstock.record.verify import verify as verify_folder
 
 
@@ -21,7 +23,8 @@ def verify(folder: Path, as_json: bool) -> None:
     items, no part without a receipt, peak against budget. Exit code 0 only if everything holds, 1 with
     each fault named, 2 for a folder that is not a run. Changes nothing, and needs none of your code.
     """
-    check_begun(folder)
+    if not (folder / layout.STATE).is_dir():
+        raise UsageError(no_run(folder))
     found = verify_folder(folder)
     tell(found.to_json() if as_json else str(found))
     click.get_current_context().exit(0 if found.ok else 1)

@@ -156,7 +156,7 @@ def verify(folder: str | Path) -> Verification:
     Every file is read once, as a stream; it takes as long as the disk needs for that.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: the folder holds no run, or nothing was begun in it.
     """
     folder = Path(folder).absolute()
     state_dir = folder / layout.STATE
@@ -164,8 +164,9 @@ def verify(folder: str | Path) -> Verification:
         raise UsageError(f"{folder} is the record of a supervised command: it keeps no results to verify")
     path = state_dir / layout.EVENTS
     stages = _stages(state_dir)
-    if not path.is_file() and not stages:
-        raise UsageError(f"{folder} holds no run: nothing of one is in {state_dir}")
+    if not layout.is_begun(state_dir):
+        none = "nothing was begun in" if state_dir.is_dir() else "there is no run in"
+        raise UsageError(f"{none} {folder}")
     tallies = _tallies(path)
     holder = holder_of(state_dir)
     faults = [] if path.is_file() else [Fault(_told(folder, path), "the events of the run", "no such file")]
