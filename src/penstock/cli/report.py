@@ -48,9 +48,9 @@ def report(folder: Path, system: str | None, as_json: bool, as_csv: bool, page: 
     With --csv: first and last item, how many of them are kept, peak in bytes, seconds, attempts and
     outcome of each batch, and a row for each item set aside, for tables of your own.
     """
-    events = events_of(folder)
     if as_csv and as_json:
         raise UsageError("--csv and --json are two ways to say it: give one of them")
+    events = events_of(folder)
     if as_csv:
         _print_rows(events)
         return
