@@ -68,6 +68,33 @@ def test_what_a_process_that_is_gone_left_is_removed(place):
     assert not temporary.is_left(made)
 
 
+def test_a_folder_is_marked_as_long_as_anything_of_it_is_there(place, monkeypatch):
+    """So that wherever a kill comes, the next run knows whose it was."""
+    unmarked = []
+
+    def look(folder):
+        unmarked.extend(each for each in place.iterdir() if not (each / ".owner").exists())
+
+    monkeypatch.setattr(temporary, "sweep", look)
+    made = temporary.make("penstock-", place)
+    assert unmarked == [], "while others are looked at"
+    (made / "sub").mkdir()
+    for name in ("a", "z", "sub/b"):
+        (made / name).touch()
+    order = []
+    unlink = os.unlink
+
+    def tell(path, **options):
+        order.append(Path(path).name)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", tell)
+    temporary.remove(made)
+    assert not made.exists()
+    assert sorted(order[:-1]) == ["a", "b", "z"]
+    assert order[-1] == ".owner"
+
+
 def test_what_may_be_somebodys_stays(place):
     alive = temporary.make("penstock-", place)
     temporary.sweep.cache_clear()

@@ -44,14 +44,26 @@ def folder(prefix: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
 
 
 def own(path: Path) -> None:
-    """Mark a folder as this process's."""
-    sweep(path.parent)
+    """Mark a folder as this process's; removes our leftovers beside it."""
     with suppress(OSError):  # a full disk: who uses the folder is told
         (path / _OWNER).write_text(_JSON.encode(_here(os.getpid())))
+    sweep(path.parent)  # later, as it takes a while: of what is not marked nobody can tell whose it is
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, its mark last: when a kill leaves a part of it, that is still known to be ours."""
+    with suppress(OSError), os.scandir(path) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != _OWNER:
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108 - pathlib may be gone at the interpreter's end
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @functools.cache
@@ -65,7 +77,7 @@ def sweep_again(where: Path) -> None:
     with suppress(OSError), os.scandir(where) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and is_left(Path(entry.path)):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                remove(Path(entry.path))
 
 
 def is_left(path: Path) -> bool:

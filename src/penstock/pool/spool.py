@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import tempfile
 import weakref
 from contextlib import suppress
@@ -82,7 +81,7 @@ class File:
 
 def _remove(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork of it
-        shutil.rmtree(folder, ignore_errors=True)
+        temporary.remove(folder)
 
 
 def _unlink(name: str, owner: int) -> None:

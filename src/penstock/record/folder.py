@@ -290,7 +290,7 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
         if self.temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
+            temporary.remove(self.path)
         self._restore_umask()
 
     def _clear_scratch(self) -> None:
