@@ -186,6 +186,14 @@ class Peak:
         self.last = reading
         return most
 
+    def reset(self) -> None:
+        """The mark was reset just after the last reading: it stands at what was resident then.
+
+        A spike may bring it back to where it stood, which would look as if nothing had happened.
+        """
+        self.last = self.last._replace(mark=self.last.held + self.last.files)
+        self._since = self.last.held
+
 
 class Trail:
     """A process's readings during a batch, from which the peak of a single call can be derived.

@@ -107,6 +107,21 @@ def test_readings_in_between_are_never_too_low_where_files_stay_during_a_tick(be
         assert peak.best <= highest
         if peak.hidden:
             state = state.reset()
+            peak.reset()
+
+
+def test_a_spike_back_to_where_the_mark_stood_before_it_was_reset_is_seen():
+    state = run(State(), [("take", 6240), ("map", 6947)])
+    peak = Peak(State().now(), PAGE)
+    peak.feed(state.step("unmap", 6947).now())
+    assert peak.hidden
+    peak.reset()
+    low = state.step("unmap", 6947).reset().step("give", 8416)
+    for missing in (0, 100):  # pages; where a mark is a little lower it was not seen to have been reset
+        spike = low.step("take", state.mark // PAGE - low.held // PAGE - missing).step("give", 5000)
+        again = Peak(peak.last, PAGE)
+        again.feed(spike.now())
+        assert again.best == spike.mark == state.mark - missing * PAGE
 
 
 def test_a_mapping_explains_the_mark():

@@ -123,6 +123,7 @@ class WorkerTree:
         before, self._before_reset = self._before_reset, None
         if before is not None and before.at > self._peak.last.at:
             most = self._peak.feed(before)
+            self._peak.reset()
         return max(most, self._peak.feed(mark))
 
     def slow(self) -> Callable[[], None] | None:
