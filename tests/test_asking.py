@@ -323,3 +323,29 @@ def test_a_call_that_makes_no_job_is_told_by_the_name_that_users_know(positional
     assert "JobSpec" not in str(told.value)
     assert "\x1b" not in str(told.value)
     assert list(inspect.signature(penstock.Job).parameters)[:3] == ["source", "function", "into"]
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_a_source_whose_items_change_while_a_run_begins_has_those_of_its_key(tmp_path, change):
+    """As one that counts what lies in a folder, or the rows of a table that others write to."""
+
+    class Moving(penstock.sources.Range):
+        def __init__(self, after):
+            super().__init__(6)
+            self.looks, self.after = 0, after
+
+        def __len__(self):
+            self.looks += 1
+            return 6 if self.looks <= self.after else 6 + change
+
+        def read(self, start, stop):
+            return range(start, stop)
+
+    steady = Moving(10**9)
+    penstock.run(str, steady, tmp_path / "steady", backend="inline")
+    assert steady.looks > 2
+    for after in range(steady.looks + 1):
+        report = penstock.run(str, Moving(after), tmp_path / str(after), backend="inline")
+        checked = penstock.verify(tmp_path / str(after))
+        assert checked.ok, str(checked)
+        assert report.items == report.done == len(report.result)

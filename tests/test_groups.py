@@ -393,6 +393,24 @@ def test_a_run_of_another_namespace_is_left_alone(tmp_path):
     assert left.exists()
 
 
+def test_a_run_of_another_time_namespace_is_left_alone(tmp_path):
+    """There its process, which lives, began at another time than is told here."""
+    machine = Machine(tmp_path, 1)
+    machine.alive(4242, 7777)
+    left = leave(machine, inside=[50001])
+    assert is_left(left, machine.root)
+    machine.put("proc/self/ns/time", "")
+    assert sweep(machine.home, 1, machine.files, machine.root) == []
+    assert left.exists()
+
+
+def test_where_numbers_cannot_be_told_no_run_is_left(tmp_path):
+    machine = Machine(tmp_path, 1)
+    left = leave(machine, where=0)
+    (machine.root / "proc/self/ns/pid").unlink()
+    assert not is_left(left, machine.root)
+
+
 def test_a_folder_of_another_user_is_left_alone(tmp_path, monkeypatch):
     machine = Machine(tmp_path, 1)
     left = leave(machine)

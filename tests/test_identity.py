@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock import identity
+from penstock.groups import run
 
 
 def test_a_process_is_told_by_when_it_began_until_it_ends():
@@ -38,6 +39,27 @@ def test_a_process_that_proc_hides_is_not_taken_for_gone(monkeypatch, error):
 @pytest.mark.parametrize("number", [(1 << 22) + 1, 0, -1, 1 << 70])
 def test_a_number_without_a_process_is_nobody(number):
     assert identity.started(number) == ""
+
+
+def test_in_another_time_namespace_the_same_number_and_start_are_not_the_same_process(tmp_path):
+    """There ``/proc`` tells of each process that it began at another time, so that it seems gone."""
+    names = tmp_path / "proc/self/ns"
+    names.mkdir(parents=True)
+    (names / "pid").symlink_to("pid:[7]")
+    assert identity.namespace(tmp_path) == "pid:[7]"  # a kernel that has no such namespaces
+    (names / "time").touch()
+    other = (names / "time").stat().st_ino
+    assert identity.time_namespace(tmp_path) == other > 0
+    assert identity.namespace(tmp_path) == f"pid:[7] time:[{other}]"
+
+
+def test_where_proc_is_that_of_other_namespaces_nobody_is_taken_for_dead_by_it(monkeypatch):
+    """As after ``unshare --pid`` alone: our number there is another process's, which may outlive us."""
+    assert identity.namespace()
+    assert run.namespace()
+    monkeypatch.setattr(os, "getpid", lambda: 3)
+    assert identity.namespace() == ""
+    assert run.namespace() == 0
 
 
 # --------------------------------------------------------------------------- signals

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import penstock
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 
 NOT_OPTIONS = ("function", "items", "folder", "into", "observers", "backend")
 OPTIONS = [name for name in inspect.signature(penstock.run).parameters if name not in NOT_OPTIONS]
@@ -34,3 +34,66 @@ def test_no_option_of_a_run_ends_in_an_error_that_is_not_ours(option):
 
 TAKE_MOST = ("progress", "output", "cluster")
 """What anything may be, or is looked up by name."""
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("budget", DIGITS + "GiB"), ("memory", "9" * 400 + "GiB"),
+        ("workers", lambda: 10**5000), ("seed", lambda: 10**5000),
+        ("cluster", "local:" + DIGITS), ("cluster", "local:\xb2"), ("timeout", lambda: 10**5000),
+    ],
+)  # fmt: skip
+def test_a_number_too_large_for_anything_is_refused_in_a_sentence(option, value):
+    with pytest.raises(UsageError) as told:
+        penstock.run(str, 3, **{"budget": "2GiB", option: value() if callable(value) else value})
+    assert len(str(told.value)) < 400
+
+
+@pytest.mark.parametrize("text", [DIGITS, "\xb2", "4.5", "-1"])
+def test_a_number_of_workers_in_the_environment_is_read_or_refused_by_its_name(monkeypatch, text):
+    monkeypatch.setenv("PENSTOCK_WORKERS", text)
+    with pytest.raises(UsageError, match="the environment variable PENSTOCK_WORKERS is"):
+        penstock.run(str, 3, backend="inline")
+
+
+NO_NAMES = (
+    "a/b",
+    "..",
+    ".",
+    "a\0b",
+    "x" * 300,
+    "report.json",
+    "report.html",
+    ".penstock",
+    3,
+    None,
+    b"x",
+    ("a",),
+)
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: repr(name)[:12].replace("\\", ""))
+def test_what_names_no_folder_is_no_name_of_a_stage_or_an_output(tmp_path, name):
+    """An output of such a name was a mistake of ours; a stage of such a name left no report."""
+    with pytest.raises(UsageError, match=r"an output .* cannot be called"):
+        penstock.run(abs, 3, tmp_path / "job", into={name: "collect", "b": "collect"}, backend="inline")
+    job = penstock.Job(source=penstock.sources.Range(3), function=abs)
+    with (
+        penstock.Run(tmp_path / "run", backend="inline") as run,
+        pytest.raises(UsageError, match="a stage cannot be called"),
+    ):
+        run.stage(name, job)
+
+
+def test_results_that_nothing_is_written_of_are_refused_in_a_run_folder(tmp_path):
+    with pytest.raises(UsageError, match="a run folder would keep no results"):
+        penstock.run(abs, 3, tmp_path, into=penstock.sinks.Collect(anything=True), backend="inline")
+
+
+def test_a_switch_of_a_sink_is_true_or_false():
+    with pytest.raises(UsageError, match="one_file=1"):
+        penstock.sinks.Parquet(one_file=1)

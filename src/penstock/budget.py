@@ -49,10 +49,10 @@ def parse_size(text: str | float) -> int:
         raise UsageError(
             f"cannot read the size {text!r}: unknown unit {match[2]!r}; known: GiB, MiB, KiB, GB, MB, kB, B"
         )
-    size = int(float(match[1]) * _UNITS[unit])
-    if size <= 0:
-        raise UsageError(f"a size must be positive, not {text!r}")
-    return size
+    size = float(match[1]) * _UNITS[unit]
+    if not 1 <= size < _MOST:
+        raise UsageError(f"a size must be positive, and below 8 EiB, not {shown(text, 60)}")
+    return int(size)
 
 
 def format_size(size: float) -> str:

@@ -87,12 +87,14 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
         text = (os.environ if environ is None else environ).get(WORKERS_VARIABLE, "").strip()
         if not text:
             return None
-        if not text.isdigit():
+        found = foreign.whole(text)
+        if found is None:
             raise UsageError(
-                f"the environment variable {WORKERS_VARIABLE} is {text!r}: a number of workers was expected"
+                f"the environment variable {WORKERS_VARIABLE} is {foreign.shown(text, 60)}: a number of "
+                "workers was expected"
             )
-        stated = int(text)
-    if not isinstance(stated, int) or isinstance(stated, bool) or stated < 1:
+        stated = found
+    if not isinstance(stated, int) or isinstance(stated, bool) or not 1 <= stated < 1 << 63:
         raise UsageError(f"workers must be a number of at least 1, not {foreign.shown(stated, 60)}")
     return stated
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from penstock.errors import UsageError
+from penstock.foreign import shown
 
 _UNITS = {
     "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0,
@@ -30,7 +31,7 @@ def parse_duration(value: str | float, what: str = "a duration") -> float:
     try:
         seconds = _seconds(value, what) if isinstance(value, str) else float(value)
     except OverflowError:
-        raise UsageError(f"{what} must be a number of seconds, not one of {len(str(value))} digits") from None
+        raise UsageError(f"{what} must be a number of seconds, and {shown(value, 60)} is too large") from None
     if not seconds > 0:
         raise UsageError(f"{what} must be positive, not {value}")
     return seconds

@@ -250,6 +250,14 @@ def is_count(value: object) -> bool:
     return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
+def whole(text: str) -> int | None:
+    """The number that a text of digits means; None for any other text, and for one of 19 digits or more.
+
+    ``int()`` refuses what ``isdigit()`` takes for a digit, and texts of more than 4,300.
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
 def is_number(value: object) -> bool:
     """Whether it is a finite number."""
     return is_count(value) or (type(value) is float and -(2.0**63) < value < 2.0**63)

@@ -1,7 +1,8 @@
 """Process identity: pids are reused, after a reboot and within one boot too.
 
-What tells a process from every other: the boot, the namespace its number counts in, and when it began. Who
-signals a process that is not its own child looks once more whose it is, while nobody else can get its number.
+What tells a process from every other: the boot, the namespaces its number and its clock count in, and when
+it began. Who signals a process that is not its own child looks once more whose it is, while nobody else can
+get its number.
 Covers Linux; elsewhere nothing is told, and nothing raises.
 """
 
@@ -16,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 SYSTEM = Path("/")
+_FIRST_TIMES = 0xEFFF_FFFA
+"""The number that Linux gives to the first time namespace."""
 UNSEEN = "unseen"
 """Instead of a start time: there is a process of that number, and ``/proc`` does not show it to us."""
 
@@ -28,11 +31,33 @@ def boot() -> str:
     return ""
 
 
-def namespace() -> str:
-    """The PID namespace, whose processes are visible from here; empty if unknown."""
+def namespace(root: Path = SYSTEM) -> str:
+    """Whose processes are visible from here, by numbers and start times that mean the same; empty if unknown.
+
+    The PID namespace; and the time namespace where it is not the first one: in another one the same process
+    is told to have started at another time, so that a living one would be taken for one that is gone. Where
+    ``/proc`` is that of other namespaces (``unshare --pid`` alone), its numbers are not those used here.
+    """
     with suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
+        if not is_own_proc(root):
+            return ""
+        processes = str((root / "proc/self/ns/pid").readlink())
+        times = time_namespace(root)
+        return f"{processes} time:[{times}]" if times else processes
     return ""
+
+
+def is_own_proc(root: Path = SYSTEM) -> bool:
+    """Whether ``/proc`` has the numbers that this process uses; always for one that a test made up."""
+    return root != SYSTEM or (root / "proc/self").readlink().name == str(os.getpid())
+
+
+def time_namespace(root: Path = SYSTEM) -> int:
+    """The number of the time namespace; 0 for the first one, which most processes are in, and if unknown."""
+    with suppress(OSError):
+        number = (root / "proc/self/ns/time").stat().st_ino
+        return 0 if number == _FIRST_TIMES else number
+    return 0
 
 
 def started(pid: int | str, root: Path = SYSTEM) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 STATE = ".penstock"
 EVENTS, WORKERS_LOG = "events.jsonl", "workers.log"
 COMMAND, EXEC = "command.json", "exec.json"
-LOCK, OWNER = "lock", "owner"
+LOCK, GUARD, OWNER = "lock", "lock.guard", "owner"
 DRAFTS, SCRATCH, STATES = "drafts", "scratch", "states"
 DESCRIBED, MADE_WITH = "described.json", "made_with.json"
 LEARNT = "learnt.json"
@@ -37,7 +37,7 @@ FACTS = ".facts.json"
 """Inside the folder that a step made."""
 OURS = frozenset({STATE, PAGE, REPORT})
 """At the top of a run folder, and of no stage."""
-RESERVED = frozenset({DRAFTS, LOCK, OWNER, EVENTS, WORKERS_LOG, COMMAND, DESCRIBED, MADE_WITH})
+RESERVED = frozenset({DRAFTS, LOCK, GUARD, OWNER, EVENTS, WORKERS_LOG, COMMAND, EXEC, DESCRIBED, MADE_WITH})
 """In the state folder, so that no stage can be called so."""
 JOB = "job"
 

@@ -390,6 +390,7 @@ THERE = Part("there", 3, "a digest")
         (Receipt((Part("there", 4, "x"),)), "expected 4 bytes, as kept, found 3 bytes"),
         (Receipt((Part("/etc/hostname", 3, "x"),)), "a Part with a plain name inside its folder"),
         (Receipt((Part("../there", 3, "x"),)), "a Part with a plain name inside its folder"),
+        (Receipt((Part("there", 3, "x"),)), "expected the digest x, as kept, found"),
         (Receipt((Part("there", "3", "x"),)), "a Part with a plain name inside its folder"),
         (Receipt((Part("there", 3, b"x"),)), "a Part with a plain name inside its folder"),
         (Receipt(("there",)), "a Part with a plain name inside its folder"),
@@ -409,13 +410,85 @@ def test_what_a_sink_tells_must_be_so_before_it_is_journaled(tmp_path, receipt, 
 
 def test_what_is_so_is_taken(tmp_path):
     (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "there").write_bytes(b"abc")
+    right = Part("there", *proof(tmp_path / "kept" / "there"))
     for value in ({"value": [np.arange(3)]}, np.zeros(64 << 10, np.uint8), ["x" * 64] * 1000):
-        receipt = Receipt((THERE,), value)
+        receipt = Receipt((right,), value)
         ((start, stop, kept),) = keeper(tmp_path, Tells(receipt)).keep(stream(0, 3, 3), 0, 3, {})[""]
         assert (start, stop) == (0, 3)
         assert kept.parts == receipt.parts
         assert kept.value is receipt.value
         assert abs(kept.touched - (tmp_path / "kept" / "there").stat().st_ctime_ns // 1000) <= 1
+
+
+@pytest.mark.parametrize("name", [".", "report.json", "report.html", ".penstock/command.json"])
+def test_no_part_has_the_name_of_a_file_of_the_engines(tmp_path, name):
+    """At the top of a run folder: the report would be written over it, or it over the command."""
+    state_dir = tmp_path / ".penstock/job"
+    state_dir.mkdir(parents=True)
+    top = Keeper({"": Tells(Receipt((Part(name, 3, "x"),)))}, tmp_path, state_dir, batched=False)
+    with pytest.raises(ValueError, match="the engine keeps something of that name"):
+        top.keep(stream(0, 3, 3), 0, 3, {})
+
+
+@dataclass
+class Changing:
+    """A file for each batch, of which its close does something."""
+
+    deed: object
+    grain: int = 2
+
+    def open(self, folder, items):
+        pass
+
+    def write(self, batch, results, folder):
+        path = folder / f"part-{batch.start}"
+        path.write_text(str(list(results)))
+        return Receipt((Part(path.name, *proof(path)),))
+
+    def close(self, receipts, folder):
+        return self.deed([folder / part.name for _, receipt in receipts for part in receipt.parts])
+
+    def result(self, folder):
+        return None
+
+
+def rewritten(paths):
+    paths[1].write_text(paths[1].read_text()[::-1])
+
+
+def replaced(paths):
+    for path in paths:
+        path.unlink()
+    return Closed((), True, "part-*")
+
+
+@pytest.mark.parametrize(
+    ("deed", "says"),
+    [
+        (rewritten, "changed a part that was kept .*part-2: expected the digest"),
+        (lambda paths: paths[0].unlink(), "changed a part that was kept .*part-0: .* found no such file"),
+        (lambda paths: Closed((), 1, "part-*"), "gave a Closed with replaced=1 and"),
+        (lambda paths: Closed((), False, None), "pattern=None: True or False, and a text, were expected"),
+        (lambda paths: None, ""),
+        (replaced, ""),
+    ],
+)
+def test_a_close_leaves_the_parts_as_they_were_kept_or_says_what_replaces_them(tmp_path, deed, says):
+    """Else the run would be told as done, and the next look at it find damage."""
+    keep = keeper(tmp_path, Changing(deed))
+    keep.open(4)
+    book = journal.Journal(tmp_path / "journal", durable=False)
+    for start in (0, 2):
+        book.write(
+            entry_of(start, start + 2, keep.keep(stream(start, start + 2, 2), start, start + 2, {}), [])
+        )
+    book.close()
+    if says:
+        with pytest.raises((TypeError, ValueError), match=says):
+            keep.close(tmp_path / "journal", durable=False)
+    else:
+        keep.close(tmp_path / "journal", durable=False)
 
 
 def test_what_a_sink_tells_at_the_end_must_be_so(tmp_path):

@@ -12,6 +12,8 @@ import pytest
 import penstock
 from penstock.errors import UsageError
 from penstock.events import StageEnded
+from penstock.record.described import described
+from penstock.supervise.record import CommandRecord
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"call": 0}])
@@ -83,6 +85,53 @@ def test_a_run_folder_with_pipes_and_devices_in_it_hangs_nobody(name, kind, tmp_
         assert penstock.run(abs, 3, tmp_path / "run", budget="400MiB", workers=1).result == [0, 1, 2]
     with contextlib.suppress(penstock.PenstockError):
         penstock.verify(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "workers.log", "job/journal", "job/trial"])
+def test_nothing_is_written_through_a_link_in_a_run_folder(name, tmp_path):
+    """What a run appends to its journal and logs, or cuts off them, would be a file of yours elsewhere."""
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    mine = tmp_path / "mine"
+    mine.write_text("without an end")
+    path = tmp_path / "run/.penstock" / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(mine)
+    with pytest.raises(penstock.CannotResume, match="is a link, so no run made it"):
+        penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    assert mine.read_text() == "without an end"
+
+
+def test_nothing_is_cleared_away_through_a_link_in_a_run_folder(tmp_path):
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    mine = tmp_path / "work/scratch/mine"
+    mine.mkdir(parents=True)
+    (tmp_path / "run/.penstock/stage").symlink_to(tmp_path / "work")
+    with pytest.raises(penstock.CannotResume, match="is a link, so no run made it"):
+        penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    assert mine.is_dir()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_record_of_a_command_is_written_to_no_link_and_no_pipe(kind, tmp_path):
+    state = tmp_path / "run/.penstock"
+    state.mkdir(parents=True)
+    (state / "exec.json").write_text("{}")
+    mine = tmp_path / "mine"
+    mine.touch()
+    os.mkfifo(state / "events.jsonl") if kind == "pipe" else (state / "events.jsonl").symlink_to(mine)
+    with pytest.raises(penstock.CannotResume, match="so no run made it"), CommandRecord(tmp_path / "run"):
+        pass
+    assert mine.read_bytes() == b""
+
+
+@pytest.mark.parametrize("damage", ["pipe", "endless", "deep"])
+def test_a_description_from_anywhere_is_read_without_waiting_and_in_bounded_depth(damage, tmp_path):
+    path = tmp_path / "described.json"
+    if damage == "deep":
+        path.write_text("[" * 60_000)
+    else:
+        os.mkfifo(path) if damage == "pipe" else path.symlink_to("/dev/zero")
+    assert described(tmp_path) == {}
 
 
 REFUSED = {

@@ -183,3 +183,18 @@ def test_outside_a_worker_the_temporary_folder_counts(tmp_path, tmp_path_factory
 def test_a_grain_has_items():
     with pytest.raises(UsageError, match=r"at least one item"):
         Files(grain=0)
+
+
+def test_a_name_may_hold_any_byte_but_a_line_break(tmp_path):
+    """Of a file that a tool has written: no text at all, or with a carriage return."""
+    sink, names = Files(), [os.fsdecode(b"\xff.dat"), "a\rb", "a\x85b", "\x1b[31m", " "]
+
+    def results():
+        for name in names:
+            yield write(name, "whole")
+
+    receipt = sink.write(Batch(0, 5), results(), tmp_path)
+    sink.close([(Batch(0, 5), receipt)], tmp_path)
+    kept = sink.result(tmp_path)
+    assert [path.name.partition("-")[2] for path in kept] == names
+    assert [path.read_text() for path in kept] == ["whole"] * 5

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from penstock import advice
+from penstock import advice, foreign
 from penstock.budget import parse_size
 from penstock.durations import parse_duration
 from penstock.errors import UsageError
@@ -44,8 +44,8 @@ def _number_or_all(_ctx: click.Context, _param: click.Parameter, value: str | No
         return False
     if value == "all":
         return True
-    if value.isdigit():
-        return int(value)
+    if (number := foreign.whole(value)) is not None:
+        return number
     raise click.BadParameter(f"{value!r} is neither a number of items nor 'all'")
 
 

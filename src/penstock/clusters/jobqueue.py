@@ -50,7 +50,7 @@ class BatchNodes(DaskNodes):
 
     def __init__(self, where: str = "") -> None:
         count, *told = where.split(",")
-        if not count.isdecimal() or not 1 <= int(count) <= _MOST:
+        if not 1 <= (foreign.whole(count) or 0) <= _MOST:
             raise UsageError(
                 f"{self.kind}:{foreign.line(count)} is no number of jobs from 1 to {_MOST:,}: write "
                 f"{self.kind}:4,memory=64GiB,cores=16"
@@ -77,7 +77,7 @@ class BatchNodes(DaskNodes):
             if name == "memory":
                 made["memory"] = f"{parse_size(value)}B"
             elif name == "cores":
-                if not value.isdecimal() or int(value) < 1:
+                if not foreign.whole(value):
                     raise UsageError(f"{self.kind}: cores={foreign.line(value)} is no number of cores")
                 made["cores"] = int(value)
             elif name == "partition":

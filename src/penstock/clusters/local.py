@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from penstock import discover
+from penstock import discover, foreign
 from penstock.abc import Cut, Lease, Node, NodeLost, NodeOffer, NodeOptions, Told
 from penstock.budget import MiB, format_size
 from penstock.clusters.far import BudgetShare, Far, Hello, Parcel, new_token
@@ -81,8 +81,8 @@ class LocalNodes:
     """
 
     def __init__(self, where: str = "2") -> None:
-        if not where.isdecimal() or not 1 <= int(where) <= 64:
-            raise UsageError(f"local:{where} is no number of nodes from 1 to 64: write local:2")
+        if not 1 <= (foreign.whole(where) or 0) <= 64:
+            raise UsageError(f"local:{foreign.line(where, 60)} is no number of nodes, 1 to 64: write local:2")
         self._count = int(where)
         self._far: dict[str, Far] = {}
         self._ready: dict[str, Node] = {}

@@ -20,7 +20,7 @@ from penstock import proc
 from penstock.groups.files import GroupFiles
 from penstock.groups.member import Member
 from penstock.groups.reader import GroupReader
-from penstock.identity import UNSEEN, after_command, started
+from penstock.identity import UNSEEN, after_command, is_own_proc, started, time_namespace
 
 _NAME = re.compile(r"penstock-(\d+)-(\d+)-(\d+)-\d+")
 _PATIENCE = 1.0
@@ -37,9 +37,11 @@ _numbers = itertools.count()
 
 
 def namespace(root: Path = proc.SYSTEM) -> int:
-    """The PID namespace in which our pids count; 0 if unknown."""
+    """The namespaces in which our pids and their start times count, as one number; 0 if unknown."""
     with suppress(OSError):
-        return (root / "proc/self/ns/pid").stat().st_ino
+        if not is_own_proc(root):
+            return 0
+        return (root / "proc/self/ns/pid").stat().st_ino | time_namespace(root) << 32
     return 0
 
 
@@ -59,7 +61,7 @@ def is_left(folder: Path, root: Path = proc.SYSTEM) -> bool:
     except OSError:
         return False
     # In another namespace that number is somebody else's.
-    return ours and where == namespace(root) and started(pid, root) not in (str(start), UNSEEN)
+    return ours and where == namespace(root) != 0 and started(pid, root) not in (str(start), UNSEEN)
 
 
 def sweep(

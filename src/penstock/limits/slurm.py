@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from penstock import foreign
 from penstock.budget import Ceiling, MiB, parse_size
 from penstock.errors import UsageError
 from penstock.proc import SYSTEM
@@ -73,8 +74,8 @@ def _lsf(environ: Mapping[str, str]) -> tuple[int, str]:
 def _size(value: str, unit: int) -> int:
     """A bare number times ``unit``, or a number with its own unit; 0 for anything else."""
     value = value.strip()
-    if value.isdigit():
-        return int(value) * unit
+    if (number := foreign.whole(value)) is not None:
+        return number * unit
     try:
         return parse_size(value)
     except UsageError:

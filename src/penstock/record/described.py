@@ -28,8 +28,7 @@ def describe(state: Path, told: Mapping[str, object]) -> None:
 def described(state: Path) -> dict[str, str]:
     """The description, safe to print; empty if there is none, or if it cannot be read."""
     try:
-        with open(state / layout.DESCRIBED, "rb") as file:
-            found = json.loads(file.read(_MOST))
+        found = foreign.read_json(state / layout.DESCRIBED, _MOST)
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):

@@ -17,7 +17,7 @@ from penstock.abc import Event
 from penstock.errors import CannotResume, JournalDamaged, PenstockError, RunTakenOver, UsageError
 from penstock.files import atomic, renew
 from penstock.plurals import plural
-from penstock.record import journal, postmortem
+from penstock.record import journal, postmortem, state_folder
 from penstock.record.lock import Edge, RunLock
 from penstock.report.report import Report
 from penstock.warned import warn
@@ -84,7 +84,7 @@ class RunFolder:
         if not self.temporary:
             self._check()
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        self._see_what_lies_there()
+        state_folder.check(self.state_dir)
         try:
             self._take()
             if told := discover.in_memory(self.path):
@@ -94,20 +94,6 @@ class RunFolder:
         except BaseException:
             self.leave()
             raise
-
-    def _see_what_lies_there(self) -> None:
-        """Pipes and devices would have us wait, or read for ever: the folder may come from anywhere.
-
-        Raises:
-            CannotResume: there is one.
-        """
-        with os.scandir(self.state_dir) as entries:
-            odd = [each.path for each in entries if not each.is_dir() and not each.is_file()]
-        if odd:
-            raise CannotResume(
-                f"{foreign.line(min(odd))} is neither file nor folder, so no run made it: "
-                "remove it, then try again"
-            )
 
     def _take(self) -> None:
         """Become its one owner; whoever was it before and lives can write nothing more."""

@@ -206,7 +206,7 @@ class RunLock:
         """Nobody else on this machine judges the lock meanwhile; given back when this process dies."""
         # Without waiting, should it be a pipe that nobody reads.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self._path.with_name(layout.LOCK + ".guard"), flags, 0o666)
+        descriptor = os.open(self._path.with_name(layout.GUARD), flags, 0o666)
         with open(descriptor, "rb+", buffering=0) as file:
             until = self._edge.clock() + _GUARD_SECONDS
             with suppress(OSError):  # a file system without such locks

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from penstock import foreign
 from penstock.errors import JobChanged, SourceChanged
 from penstock.record.job_key import differences, holes_before
 from penstock.record.journal import Journal, Owner, Past, batches_of, read
@@ -122,10 +123,11 @@ def _kept_of(past: Past, start: int, stop: int) -> int:
 def _how(was: str, now: str) -> str:
     """In words, what differs between two fingerprints of a file."""
     old, new = was.split(":"), now.split(":")
-    if len(old) != 3 or len(new) != 3 or not (old[0].isdecimal() and new[0].isdecimal()):
+    sizes = [size for text in (old[0], new[0]) if (size := foreign.whole(text)) is not None]
+    if len(old) != 3 or len(new) != 3 or len(sizes) != 2:
         return "is not what it was"
     if old[0] != new[0]:
-        return f"has {int(new[0]):,} bytes, it had {int(old[0]):,}"
+        return f"has {sizes[1]:,} bytes, it had {sizes[0]:,}"
     return "was written again with other content" if old[2] != new[2] else "was written again (same size)"
 
 

@@ -160,6 +160,7 @@ def _strangers(folder: Path, pattern: str, known: set[str]) -> list[str]:
             entry.name
             for entry in entries
             if entry.name not in known
+            and entry.name not in layout.OURS
             and (fnmatch(entry.name, pattern) or fnmatch(entry.name, f".{pattern}.*.tmp"))
         ]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from typing import Any
 
-from penstock import foreign
+from penstock import foreign, layout
 from penstock.errors import UsageError
 
 _MOST = 2**63
+_LONGEST = 200
+"""Bytes of a name that becomes part of a file's."""
 
 
 def switch(name: str, value: bool) -> bool:
@@ -48,6 +51,23 @@ def how_many(name: str, value: bool | int, *, least: int = 0) -> bool | int:
     if not isinstance(value, bool) and not (isinstance(value, int) and least <= value < _MOST):
         raise UsageError(f"{name} must be True, False or a number of items, not {foreign.shown(value, 60)}")
     return value
+
+
+def folder_name(what: str, name: object) -> str:
+    """A name of a stage or an output, which becomes that of a folder in the run folder.
+
+    Args:
+        what: what it names: ``"a stage"``.
+        name: a plain word.
+    """
+    plain = isinstance(name, str) and foreign.is_plain(name) and "/" not in name and name != "."
+    if not isinstance(name, str) or not plain or len(os.fsencode(name)) > _LONGEST:
+        raise UsageError(f"{what} cannot be called {foreign.shown(name, 100)}: a plain word names a folder")
+    if name in layout.OURS:
+        raise UsageError(
+            f"{what} cannot be called {name!r}: the engine keeps something of that name in the run folder"
+        )
+    return name
 
 
 def named(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:

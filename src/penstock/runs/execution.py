@@ -228,7 +228,7 @@ class Execution:
                 registry.make("backend", self._name) if isinstance(self._name, str) else self._name
             )
         source = current.job.source
-        stretches = items = asking.count(source)
+        stretches = items = current.items
         if isinstance(source, Sequential):
             stretches = len(asking.starts(source, items))
         one_worker = self._context.options.workers == 1 or stretches == 1

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock import layout
+from penstock import foreign, layout
 from penstock.engine.decide.learnt import Learnt, from_json
 from penstock.record import history
 from penstock.record.job_key import digest_of
@@ -116,7 +116,7 @@ def _by_size(value: Any) -> Any:
         if "stage" in value:
             return "a stage"
         if "file" in value and "is" in value:
-            size = str(value["is"]).partition(":")[0]
-            return f"a file of 2^{int(size).bit_length()}" if size.isdecimal() else "a folder"
+            size = foreign.whole(str(value["is"]).partition(":")[0])
+            return "a folder" if size is None else f"a file of 2^{size.bit_length()}"
         return {name: _by_size(each) for name, each in value.items()}
     return [_by_size(each) for each in value] if isinstance(value, list | tuple) else value

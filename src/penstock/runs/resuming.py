@@ -53,6 +53,7 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
         folder.owner.outnumber(past.owner)
     listing = _list_files(context, name, job, past.job.get("source"))
     key = job.key(listing)
+    items = key["source"]["items"]
     if past.job and past.job.get("source") != key["source"]:
         listing.keep(place.state_dir)  # before a key that needs it is journaled
     past = begin_again(past, key, place.book, folder.owner)
@@ -65,15 +66,15 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     if past.aside:
         everything = options.tries_all or (changed and past.kept == 0)
         ceiling = None if everything else context.discover().budget.bytes
-        forgive(past, place.book, asking.count(job.source), ceiling, folder.owner)
-    _refuse_finished(context, job, past, changed=changed)
+        forgive(past, place.book, items, ceiling, folder.owner)
+    _refuse_finished(context, items, past, changed=changed)
     known = key if changed or not past.job else past.job  # of an earlier version, in its words
     stored = _stored(context, name, place, job, key, digest_of(known))
     # Changed without anything accepted: there are more items, or other files of items set aside.
-    more = changed and (options.accept_changes or len(past.done) < asking.count(job.source))
+    more = changed and (options.accept_changes or len(past.done) < items)
     if past.closed and not more:
         stored = replace(stored, key=digest_of(past.job))
-        return finished(stored, past, asking.count(job.source), folder.path)
+        return finished(stored, past, items, folder.path)
     found = context.discover()
     again = max(kept - past.kept, 0)
     return StageRun(
@@ -157,14 +158,14 @@ def _pulse(context: RunContext) -> Callable[[], None]:
     return pulse
 
 
-def _refuse_finished(context: RunContext, job: JobSpec, past: journal.Past, *, changed: bool) -> None:
+def _refuse_finished(context: RunContext, items: int, past: journal.Past, *, changed: bool) -> None:
     """A finished stage has nothing that could be done in a changed way.
 
     Raises:
         JobChanged: it is finished, and a change is to be accepted.
     """
     accepted = changed and context.options.accept_changes
-    if accepted and len(past.done) >= asking.count(job.source) and past.closed:
+    if accepted and len(past.done) >= items and past.closed:
         raise JobChanged(
             f"{context.folder.path} is finished: every item was done the old way, so nothing is left to do "
             "the new way. Choose another folder."

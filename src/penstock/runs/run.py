@@ -29,7 +29,7 @@ from penstock.record.publishing import publish
 from penstock.report.report import Report
 from penstock.report.tally import Tally
 from penstock.runs import on_nodes
-from penstock.runs.checks import called, how_many, positive, switch
+from penstock.runs.checks import called, folder_name, how_many, positive, switch
 from penstock.runs.context import RunContext, RunOptions
 from penstock.runs.execution import Execution
 from penstock.runs.resuming import resume
@@ -170,7 +170,7 @@ class Run:
         Raises:
             PenstockError: see :mod:`penstock.errors`.
         """
-        if not name or name.startswith(".") or "/" in name:
+        if folder_name("a stage", name).startswith("."):
             raise UsageError(f"a stage cannot be called {name!r}: a plain word names a folder")
         if name in layout.RESERVED:
             raise UsageError(f"a stage cannot be called {name!r}: the engine keeps something of that name")

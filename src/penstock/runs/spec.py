@@ -22,6 +22,8 @@ from penstock.runs import checks
 from penstock.stored import Stored
 
 _LARGEST_FUNCTION = 16 * MiB
+_LONGEST_SEED = 4096
+"""Bits: more than any generator takes, and still a number that can be printed."""
 _LARGEST_SOURCE = 256 * MiB
 """Some ten million paths: a source holds where its items are, for as many as there are."""
 
@@ -60,7 +62,7 @@ class JobSpec:
         checks.positive("threads", self.threads)
         checks.how_many("batched", self.batched, least=1)
         checks.named("inputs", self.inputs)
-        if not isinstance(self.seed, int):
+        if not isinstance(self.seed, int) or self.seed.bit_length() > _LONGEST_SEED:
             raise UsageError(f"seed must be a whole number, not {foreign.shown(self.seed, 60)}")
         _ = self.timeout_seconds, self.stall_seconds, self.wishes(None, None)
 
@@ -89,9 +91,18 @@ class JobSpec:
         if isinstance(self.into, Mapping):
             if not self.into:
                 raise UsageError("into={} names no sink: give at least one")
-            outputs = {str(name): _output(output) for name, output in self.into.items()}
+            # An empty name is that of a single one, and may stand beside others.
+            outputs = {
+                name if name == "" else checks.folder_name("an output (into=)", name): _output(output)
+                for name, output in self.into.items()
+            }
         else:
             outputs = {"": _output(self.into)}
+        if not temporary and any(getattr(output, "anything", False) is True for output in outputs.values()):
+            raise UsageError(
+                "Collect(anything=True) writes nothing, so a run folder would keep no results: leave it "
+                "out, or give the run no folder"
+            )
         if temporary:
             outputs = {
                 name: _for_temporary(output, single=len(outputs) == 1) for name, output in outputs.items()

@@ -60,8 +60,8 @@ class StageRun:
 
     @property
     def items(self) -> int:
-        """The number of items."""
-        return asking.count(self.job.source)
+        """The number of items: as journaled, though more may have come into the source since."""
+        return int(self.key["source"]["items"]) if self.key else asking.count(self.job.source)
 
     @property
     def aside(self) -> Mapping[int, SetAside]:
@@ -105,7 +105,7 @@ class StageRun:
     def setup(self) -> Setup:
         """The job, as workers receive it."""
         made = self.job.setup(self.stored.outputs, self.stored.folder, self.state_dir, durable=self.durable)
-        return replace(made, drafts=self.drafts)
+        return replace(made, drafts=self.drafts, items=self.items)
 
     def collect(self) -> Callable[[int, list[Any]], None] | None:
         """Takes results that travel to this process; None if none do."""

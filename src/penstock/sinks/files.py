@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from penstock import files, foreign
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
@@ -69,7 +69,7 @@ class Files:
         """List the names of all files in ``files.txt``, and remove leftovers of earlier attempts."""
         names: set[str] = set()
         sweep(folder, _LISTING)
-        with files.atomic(folder / _LISTING) as draft, open(draft, "w", encoding="utf-8") as listing:
+        with files.atomic(folder / _LISTING) as draft, _open(draft, "w") as listing:
             for _, receipt in receipts:
                 listing.writelines(f"{part.name}\n" for part in receipt.parts)
                 names.update(part.name for part in receipt.parts)
@@ -78,8 +78,13 @@ class Files:
 
     def result(self, folder: Path) -> list[Path]:
         """The paths of the kept files, in item order."""
-        with open(folder / _LISTING, encoding="utf-8") as listing:
+        with _open(folder / _LISTING, "r") as listing:
             return [folder / line.rstrip("\n") for line in listing]
+
+
+def _open(path: Path, mode: str) -> IO[str]:
+    """A list of names, which may hold any byte but a line break: no text at all, or a carriage return."""
+    return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def _paths(item: int, result: Any) -> list[Path]:

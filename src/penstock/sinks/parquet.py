@@ -76,6 +76,8 @@ class Parquet:
     def __post_init__(self) -> None:
         if self.grain < 1 or self.rows < 1:
             raise UsageError(f"Parquet(grain={self.grain}, rows={self.rows}): both must be at least 1")
+        if not isinstance(self.one_file, bool):
+            raise UsageError(f"Parquet(one_file={self.one_file!r}): True or False was expected")
         known = ("zstd", "snappy", "gzip", "lz4", "brotli", None)
         if self.compression not in known:
             raise UsageError(

@@ -17,7 +17,7 @@ from penstock import event_lines, layout
 from penstock import events as ev
 from penstock.errors import RunTakenOver, UsageError
 from penstock.files import atomic, renew
-from penstock.record import made_with
+from penstock.record import made_with, state_folder
 from penstock.record.lock import RunLock
 
 SCHEMA = 1
@@ -28,6 +28,7 @@ class CommandRecord:
 
     Raises:
         UsageError: the folder is a job's.
+        CannotResume: there is a link, a pipe or a device in it.
         RunLocked: another process uses it.
         OSError: it cannot be written.
     """
@@ -44,6 +45,7 @@ class CommandRecord:
         if self._state_dir.exists() and not (self._state_dir / layout.EXEC).exists():
             raise UsageError(f"{self.folder} is the run folder of a job; choose another for the command")
         self._state_dir.mkdir(parents=True, exist_ok=True)
+        state_folder.check(self._state_dir)
         self._lock = RunLock(self._state_dir)
         if self._lock.taken:
             renew(self._state_dir / layout.EVENTS)

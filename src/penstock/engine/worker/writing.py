@@ -18,6 +18,7 @@ from penstock import foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.budget import format_size
 from penstock.engine.worker.feeding import Entry, Feed, GrainEntries, OutputPlace, one_each
+from penstock.errors import ResultsDamaged
 from penstock.files import atomic, differs, digest, last_touched, proof, prove
 from penstock.outputs import is_reducer
 from penstock.record import journal, journal_schema
@@ -51,6 +52,8 @@ class Keeper:
         self._state_dir = state_dir
         self._batched = batched
         # Asked once: in Python 3.11 a protocol takes 30 us to look at an object.
+        self._proved: set[str] = set()
+        """Outputs of which a part was read again: one that tells a wrong digest does so of all."""
         self._reducers = frozenset(name for name, output in outputs.items() if is_reducer(output))
         self._here = forks.Here()
         self._grains = [output.grain for output in outputs.values() if output.grain]
@@ -122,11 +125,42 @@ class Keeper:
                 answer = cast(Sink, output).close(_standing(receipts, folder), folder)
                 # A stranger's sink may return whatever it likes, and always could.
                 told[name] = answer if isinstance(answer, Closed) else None
-                for part in answer.parts if isinstance(answer, Closed) else ():
-                    _believe(Receipt((part,)), output, folder, method="close")
+                self._believe_close(told[name], journal.receipts(journal_path, name), output, folder)
         return (None if durable else made), told
 
+    def _believe_close(
+        self, told: Closed | None, receipts: Iterable[tuple[Batch, Receipt]], output: Any, folder: Path
+    ) -> None:
+        """See that what a sink tells of its close can be journaled, and that it left the parts as they were.
+
+        Raises:
+            TypeError, ValueError: it cannot, or did not.
+        """
+        name = foreign.kind_of(output)
+        if told is not None:
+            if type(told.replaced) is not bool or not isinstance(told.pattern, str):
+                raise TypeError(
+                    f"close() of {name} gave a Closed with replaced={foreign.shown(told.replaced, 60)} and "
+                    f"pattern={foreign.shown(told.pattern, 60)}: True or False, and a text, were expected"
+                )
+            for part in told.parts:
+                _believe(Receipt((part,)), output, folder, method="close", top=self._is_top(folder))
+            if told.replaced:
+                return
+        try:
+            for _ in _standing(receipts, folder):
+                pass
+        except ResultsDamaged as error:
+            raise ValueError(
+                f"close() of {name} changed a part that was kept ({error}): write another file, or say with "
+                "Closed(parts, replaced=True) what stands for the parts"
+            ) from error
+
     # ------------------------------------------------------------------ one output
+
+    def _is_top(self, folder: Path) -> bool:
+        """Whether a sink's folder is the run folder itself, where files of the engine's lie too."""
+        return self._state_dir.parent == folder / layout.STATE
 
     def _folder_of(self, name: str) -> Path:
         return self._folder / name if name else self._folder
@@ -158,7 +192,10 @@ class Keeper:
                 self._here.stay()
                 for _ in results:  # a sink that stopped early still gets the whole grain worked
                     pass
-                _believe(receipt, output, folder, end - at)
+                _believe(receipt, output, folder, end - at, top=self._is_top(folder))
+                if receipt.parts and name not in self._proved:
+                    _prove_first(receipt.parts[0], output, folder)
+                    self._proved.add(name)
                 receipt = _timed(receipt, folder)
             kept.append((at, segment.at, receipt))
             at = segment.at
@@ -268,7 +305,9 @@ class Keeper:
             ) from error
 
 
-def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: str = "write") -> None:
+def _believe(
+    receipt: Any, output: Any, folder: Path, items: int = 0, method: str = "write", *, top: bool = False
+) -> None:
     """See that what a sink tells can be journaled and stands: else every later reader would refuse it.
 
     Args:
@@ -277,6 +316,7 @@ def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: st
         folder: where its parts lie.
         items: of the batch; a few bytes for each may be told, of those that are missing, say.
         method: of the sink, that told it.
+        top: whether the parts lie beside files of the engine's.
 
     Raises:
         TypeError, ValueError: it cannot, or does not.
@@ -292,6 +332,11 @@ def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: st
             raise ValueError(
                 f"{method}() of {name} told of the part {foreign.shown(told, 200)}: a Part with a plain name "
                 "inside its folder, its bytes and its digest was expected"
+            )
+        if top and (part.name == "." or part.name.split("/")[0] in layout.OURS):
+            raise ValueError(
+                f"{method}() of {name} told of the part {foreign.shown(part.name, 200)}, and in a run folder "
+                "the engine keeps something of that name: choose another"
             )
         if odd := differs(folder / part.name, part.bytes, part.digest, since=math.inf):
             raise ValueError(
@@ -309,6 +354,19 @@ def _believe(receipt: Any, output: Any, folder: Path, items: int = 0, method: st
             f"{method}() of {name} gave a receipt whose value takes {format_size(size)} as text: up to "
             f"{format_size(INLINE)} of value travel in a receipt, which the parent journals and keeps in "
             "memory; write what is larger into a part"
+        )
+
+
+def _prove_first(part: Part, output: Any, folder: Path) -> None:
+    """Read a part again: its digest is what every later reader goes by.
+
+    Raises:
+        ValueError: it is that of something else.
+    """
+    if odd := differs(folder / part.name, part.bytes, part.digest):
+        raise ValueError(
+            f"write() of {foreign.kind_of(output)} told of the part {foreign.line(part.name, 200)}: expected "
+            f"{odd[0]}, found {odd[1]}; penstock.files.digest gives the digest of a file"
         )
 
 
