@@ -1,8 +1,9 @@
-"""How long something has been waited for, and how long to wait at a time."""
+"""How long something has been waited for, how long to wait at a time, and where nothing may be waited for."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 
@@ -22,6 +23,22 @@ def slices(timeout: float | None = None) -> Iterator[float]:
     yield max(min(left, _SLICE), 0.0)
     while (left := until - time.monotonic()) > 0:
         yield min(left, _SLICE)
+
+
+class Unwaiting(threading.Thread):
+    """A thread of ours in which nobody may wait for workers, since these may wait for it.
+
+    Python collects garbage on whichever thread comes to it: so the finalizer of somebody's object, that shuts
+    an executor down and waits for its end, may be run in the midst of the governor's turn.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+
+
+def may_wait() -> bool:
+    """Whether this thread may wait for workers."""
+    return not isinstance(threading.current_thread(), Unwaiting)
 
 
 class Patience:

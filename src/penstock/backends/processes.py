@@ -13,6 +13,7 @@ from pathlib import Path
 
 from penstock.abc import Reading
 from penstock.identity import after_command, began, send
+from penstock.patience import Unwaiting
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
 from penstock.proc import descendants, held_apart, image, same_memory, share, tracks_resources
 
@@ -250,11 +251,11 @@ class Forked:
         return [sum(held_apart(pid)) >> 20 for pid in (self._pid, *self._sizes)]
 
 
-class Helper(threading.Thread):
+class Helper(Unwaiting):
     """Does slow work beside the governor's thread, which must not block."""
 
     def __init__(self) -> None:
-        super().__init__(name="penstock-helper", daemon=True)
+        super().__init__("penstock-helper")
         self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def ask(self, what: Callable[[], None]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import threading
 from collections.abc import Callable
+
+from penstock.patience import Unwaiting
 
 _FOLDER = b"/dev/shm"
 _IN_MOVED_TO, _IN_CREATE = 0x80, 0x100
-_REST = 0.002
-"""Seconds between two tellings, at least."""
+_REST = 2
+"""Milliseconds between two tellings, at least."""
 
 
 class Sentinel:
@@ -29,20 +30,21 @@ class Sentinel:
         self._tell = tell
         self._events = _watch(_FOLDER)
         self._wake = -1
-        self._thread: threading.Thread | None = None
+        self._thread: _Watcher | None = None
         if self._events >= 0:
             try:
                 self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             except OSError:
                 os.close(self._events)
                 raise
-            self._thread = threading.Thread(target=self._run, name="penstock-sentinel", daemon=True)
+            self._thread = _Watcher(self._run)
             self._thread.start()
 
     def _run(self) -> None:
-        ear = select.poll()
+        ear, rest = select.poll(), select.poll()  # select() takes no descriptor over 1,023
         for descriptor in (self._events, self._wake):
             ear.register(descriptor, select.POLLIN)
+        rest.register(self._wake, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in ear.poll()}
             if self._wake in ready:
@@ -52,7 +54,7 @@ class Sentinel:
             except BlockingIOError:
                 continue
             self._tell()
-            select.select([self._wake], [], [], _REST)
+            rest.poll(_REST)
 
     def close(self) -> None:
         """Stop watching."""
@@ -63,6 +65,15 @@ class Sentinel:
         thread.join()
         for descriptor in (self._events, self._wake):
             os.close(descriptor)
+
+
+class _Watcher(Unwaiting):
+    def __init__(self, run: Callable[[], None]) -> None:
+        super().__init__("penstock-sentinel")
+        self._run = run
+
+    def run(self) -> None:
+        self._run()
 
 
 def _watch(folder: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from penstock.budget import MiB
@@ -44,11 +45,31 @@ class Ahead:
         self._a_few = a_few
         self._more = True
         self._futures: dict[Any, None] = {}  # in order
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._reads = False
         self._fill()
 
-    def _fill(self) -> None:
+    @contextmanager
+    def _reading(self) -> Iterator[bool]:
+        """One reads the arguments at a time; whether that is us.
+
+        Not where they themselves ask for more, or what comes in between does, a signal's handler or a
+        finalizer: they shut the executor down, say. Who waited for itself there would wait for ever.
+        """
         with self._lock:
+            if self._reads:
+                yield False
+                return
+            self._reads = True
+            try:
+                yield True
+            finally:
+                self._reads = False
+
+    def _fill(self) -> None:
+        with self._reading() as may_read:
+            if not may_read:
+                return
             waiting = sum(future.weight for future in list(self._futures))
             while self._more and len(self._futures) < self._most:
                 if waiting >= AHEAD_BYTES and len(self._futures) >= self._a_few:
@@ -57,8 +78,8 @@ class Ahead:
 
     def read_all(self) -> None:
         """Submit all the rest; nothing more can be submitted afterwards."""
-        with self._lock:
-            while self._more:
+        with self._reading() as may_read:
+            while may_read and self._more:
                 self._submit_next()
 
     def _submit_next(self) -> int:

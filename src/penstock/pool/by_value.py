@@ -34,7 +34,7 @@ class Bindings:
     def __init__(self) -> None:
         # Held, so that no other object can come to have the place, and so the identity, of one.
         self._bound: dict[str, tuple[Any, int]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler, or a finalizer, may send too
 
     def numbers(self, bound: Mapping[str, Any]) -> dict[str, int]:
         """The numbers of these globals."""

@@ -13,7 +13,7 @@ from penstock.budget import BudgetInForce
 from penstock.engine.decide import explain
 from penstock.engine.decide.governor import headroom
 from penstock.meter import Meter
-from penstock.patience import slices
+from penstock.patience import may_wait, slices
 from penstock.pool.calls import Call
 from penstock.pool.spool import File, load
 from penstock.warned import warn
@@ -71,6 +71,8 @@ class CallFuture(Future[Any]):
         # Without the future's lock, which another thread may have held at the fork.
         if self._state in _COMING and (why := self._here.refusal("the call")):
             raise RuntimeError(why)
+        if self._state in _COMING and not may_wait():
+            raise RuntimeError("a finalizer, run by a thread that calls wait for, cannot wait for a call")
 
     def _check_room(self, size: int) -> None:
         """Nobody could end this process before the kernel does."""
@@ -90,8 +92,8 @@ def fail(call: Call, error: BaseException) -> None:
 class _Callbacks:
     """While a future's callbacks are called: what they raise is told, and ends no engine.
 
-    ``concurrent.futures`` tells an Exception itself; ``sys.exit()`` in one would end this thread, and with it
-    every other call.
+    ``concurrent.futures`` tells an Exception itself; ``sys.exit()`` in one, or asyncio's CancelledError,
+    would end this thread, and with it every other call.
     """
 
     def __enter__(self) -> None:
@@ -100,7 +102,7 @@ class _Callbacks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if error is None or not foreign.is_a(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+        if error is None or foreign.is_a(error, Exception):
             return False
         warn(f"a callback of a call raised {foreign.reason_of(error)}; the executor goes on")
         return True

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock import discover, forks
+from penstock import discover, foreign, forks
 from penstock.abc import Event, Observer, SetAside
 from penstock.budget import Budget, BudgetInForce, format_size
 from penstock.engine.decide import explain
@@ -32,7 +32,7 @@ from penstock.errors import PenstockBug
 from penstock.events import CallsWait
 from penstock.meter import Meter
 from penstock.observers import Observers
-from penstock.patience import slices
+from penstock.patience import may_wait, slices
 from penstock.pool.calls import Arrivals, Call, Calls, Invoke
 from penstock.pool.futures import fail, fulfil
 from penstock.pool.pickling import Sender, pack
@@ -265,8 +265,8 @@ class Service:
         self.join()
 
     def join(self) -> None:
-        """Wait for the end."""
-        if not self.here.left() and self._thread is not threading.current_thread():
+        """Wait for the end, where this thread may."""
+        if not self.here.left() and self._thread is not threading.current_thread() and may_wait():
             for seconds in slices():
                 self._thread.join(seconds)
                 if not self._thread.is_alive():
@@ -287,8 +287,11 @@ class Service:
             with self._lock:
                 self._closed = self._ended = True
                 left = [*self._came.take()[0], *self._calls.left()]
-            if not self._asked.keep_backend:
-                self._backend.close()
+            try:
+                if not self._asked.keep_backend:
+                    self._backend.close()
+            except BaseException as error:  # who waits for a call, or for the end, must be told all the same
+                warn(f"the executor's backend could not be closed: {foreign.reason_of(error)}")
             if self._stop.number:
                 self._broken = None
             self._started.set()

@@ -49,7 +49,7 @@ class Shelf:
     ) -> None:
         self._make = make
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may give back in the midst of it
         self._waiting: Warm | None = None
         self._timer: threading.Timer | None = None
         self._rings = 0.0
@@ -111,7 +111,7 @@ class Shelf:
 
     def forget(self) -> None:
         """In a fork of this process: the waiting executor is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting = self._timer = None
 
     def _ring(self, seconds: float) -> None:

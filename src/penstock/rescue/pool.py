@@ -305,7 +305,7 @@ class Result:
         self._left = len(futures)
         self._told = threading.Event()
         """All is done, and the callback has run: as the original has it, before anybody who waits goes on."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._value: Any = None
         self._error: BaseException | None = None
         self._taken = False

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from penstock.patience import Unwaiting
+
 _NUDGED = 0.02
 """Seconds from which a wait between two steps can be cut short."""
 
@@ -55,9 +57,9 @@ class Clock:
         return thread
 
 
-class _Thread(threading.Thread):
+class _Thread(Unwaiting):
     def __init__(self, step: Callable[[], float | None], name: str) -> None:
-        super().__init__(name=name, daemon=True)
+        super().__init__(name)
         self._step = step
         self._nudge = threading.Event()
         self._ended = False
