@@ -15,7 +15,6 @@ import math
 import mmap
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
@@ -64,7 +63,8 @@ def main(descriptor: int, notes: int, ask: int) -> None:
     offer_to_kernel(900)
     adopt_orphans()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        with suppress(AttributeError):  # None where our parent has closed its own
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     # Libraries keep threads that were started while loading; they do not survive a fork, and
     # their authors handle that (pthread_atfork) or their users are told by the log.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
@@ -96,14 +96,21 @@ class Server:
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._wake_by = wake
+        self._hear_of_children()
+
+    def _hear_of_children(self) -> None:
+        """Be told of each child's end, whatever our parent or code of the user's has set: a module's may be
+        ``signal(SIGCHLD, SIG_IGN)``, after which the kernel tells nobody how a worker ended."""
+        signal.set_wakeup_fd(self._wake_by, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
     def serve(self) -> None:
         """Serve requests until the end."""
         while os.getppid() == self._parent:
-            ready = select.select([self._control.fileno(), self._wake], [], [], 1.0)[0]
+            ready = likeness.readable(self._control, self._wake, milliseconds=1000)
             if self._wake in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wake, 4096)
@@ -177,6 +184,7 @@ class Server:
         finally:
             over.set()
             watch.join()
+            self._hear_of_children()
 
     def _load(self, descriptor: int) -> None:
         self._job = None
@@ -207,8 +215,7 @@ class Server:
         gc.freeze()
 
     def _fork(self, slot: int, connection: int, entrance: int = -1) -> bool:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         server = os.getpid()
         number = likeness.number_of(self._numbers.values())
         try:
@@ -259,9 +266,7 @@ class Server:
         except BaseException:
             traceback.print_exc()
         finally:
-            with suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
+            _flush()
             os._exit(code)
 
     def _reap(self) -> None:
@@ -335,7 +340,7 @@ class Server:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             rounds += not waits
-            select.select([], [], [], 0.01)
+            time.sleep(0.01)
 
 
 def _leave_trackers() -> None:
@@ -346,6 +351,13 @@ def _leave_trackers() -> None:
         if isinstance(descriptor, int):
             with suppress(OSError):
                 os.close(descriptor)
+
+
+def _flush() -> None:
+    """What was printed is not printed again by who is forked; whatever has become of the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
 
 
 def _close(*descriptors: int) -> None:

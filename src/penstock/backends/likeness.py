@@ -118,9 +118,9 @@ def answer(at: socket.socket) -> bool:
     return True
 
 
-def readable(*sockets: socket.socket, milliseconds: int) -> set[int]:
+def readable(*ears: socket.socket | int, milliseconds: int) -> set[int]:
     """The descriptors that can be read from within a timeout."""
     poll = select.poll()  # select() takes no descriptor over 1,023
-    for each in sockets:
+    for each in ears:
         poll.register(each, select.POLLIN)
     return {descriptor for descriptor, _ in poll.poll(milliseconds)}

@@ -22,7 +22,7 @@ from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import Unpacker, pack
 from penstock.backends.notes import Notes
 from penstock.backends.processes import Helper, WorkerTree, end_sessions
-from penstock.backends.server import END_SECONDS, ForkServer, Loaded
+from penstock.backends.server import END_SECONDS, ForkServer, Loaded, take_closed_streams
 from penstock.errors import RunFailed
 from penstock.peaks import HugePages
 from penstock.proc import held
@@ -50,11 +50,12 @@ class Local:
 
     def __init__(self) -> None:
         self._here = forks.Here()
+        take_closed_streams()
         with ExitStack() as opened:  # all or none: there may be no descriptor left for one of them
             self._selector = opened.enter_context(closing(selectors.DefaultSelector()))
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             opened.callback(os.close, self._wake)
-            self._selector.register(self._wake, selectors.EVENT_READ, None)
+            self._selector.register(self._wake, selectors.EVENT_READ)
             self._notes = opened.enter_context(closing(Notes(SLOTS)))
             self._huge = HugePages()
             self._opened = opened.pop_all()
@@ -95,10 +96,9 @@ class Local:
             if error.filename is not None and error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise  # of a file: told as what it is by whoever knows whose it is
             self._server_lost()
-            why = storage.reason(error.errno or 0)
             raise RunFailed(
-                f"no workers can be started: {why}. See to it, then do the same again: what a run folder "
-                "holds is kept."
+                f"no workers can be started: {storage.reason(error.errno or 0)}. See to it, then do the "
+                "same again: what a run folder holds is kept."
             ) from error
 
     def _load(self) -> None:

@@ -358,6 +358,19 @@ class ForkServer:
             ear.close()
 
 
+def take_closed_streams() -> None:
+    """Open nothing under the numbers of stdin, stdout and stderr where this process has none (cron, daemons).
+
+    What a library prints there would be written into it, and a process that we start has its own there.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
     """Ours and the server's end of two connections: to speak, and to ask for what is shared; all or none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

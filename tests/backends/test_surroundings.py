@@ -1,0 +1,105 @@
+"""Workers start whatever the process is like that starts them, and whatever a module does to its own."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from penstock.backends.server import take_closed_streams
+from penstock.groups.ways import VARIABLE
+
+PROGRAM = """
+import os, sys
+import penstock
+def twice(number):
+    print("said")
+    return 2 * number
+def work():
+    with penstock.Executor(2) as pool:
+        return list(pool.map(twice, range(9)))
+"""
+
+
+def python(program, tmp_path, *redirected, groups="auto", **options):
+    """Run a program by a shell that closes descriptors; the file that it leaves."""
+    script, told = tmp_path / "program.py", tmp_path / "told"
+    script.write_text(PROGRAM + program)
+    subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {" ".join(redirected)}', sys.executable, script, told],
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, VARIABLE: groups, "PYTHONPATH": os.pathsep.join(sys.path)},
+        **options,
+    )
+    return told.read_text()
+
+
+TELL = """
+open(sys.argv[1], "w").write(repr(work()))
+"""
+
+
+@pytest.mark.parametrize(
+    "closed", [("0<&-", "1>&-", "2>&-"), ("1>&-",), ("2>&-",)], ids=["all", "stdout", "stderr"]
+)
+def test_without_streams(tmp_path, closed):
+    assert python(TELL, tmp_path, *closed) == repr([2 * number for number in range(9)])
+
+
+def test_nothing_of_ours_has_the_number_of_a_stream(tmp_path):
+    """Numbers are given from the lowest on: the first files of ours would have been 0, 1 and 2."""
+    program = """
+from penstock.backends.local import Local
+kept = [os.dup(0)]  # the shell's: so that something can be opened at all
+for number in range(3):
+    os.close(number)
+backend = Local()
+names = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+backend.close()
+open(sys.argv[1], "w").write(repr(names))
+"""
+    assert python(program, tmp_path) == repr(["/dev/null"] * 3)
+    before = len(os.listdir("/proc/self/fd"))
+    take_closed_streams()
+    assert len(os.listdir("/proc/self/fd")) == before, "where none is closed, none is taken"
+
+
+@pytest.mark.parametrize("groups", ["auto", "none"])
+def test_beyond_a_thousand_descriptors(tmp_path, groups):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert most == resource.RLIM_INFINITY or most >= 2048, "too few to try it"
+    program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, {most}))
+kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+{TELL}"""
+    assert python(program, tmp_path, groups=groups) == repr([2 * number for number in range(9)])
+
+
+def test_a_module_that_hears_of_no_child(tmp_path):
+    """``signal(SIGCHLD, SIG_IGN)``, as daemons have it: the kernel would tell nobody how a worker ended."""
+    (tmp_path / "deaf.py").write_text("""
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+signal.set_wakeup_fd(-1)
+def dies_once(place):
+    if not os.path.exists(place):
+        open(place, "w").close()
+        os._exit(3)
+    return 5
+""")
+    program = """
+import time
+import deaf
+with penstock.Executor(1) as pool:
+    began = time.monotonic()
+    answer = pool.submit(deaf.dies_once, sys.argv[1] + ".died").result(200)
+    seconds = time.monotonic() - began
+open(sys.argv[1], "w").write(f"{answer} {seconds}")
+"""
+    answer, seconds = python(program, tmp_path).split()
+    assert answer == "5"
+    assert float(seconds) < 25, "its silence was waited for: 30 s, before another server was started"
