@@ -1,5 +1,6 @@
 """Workers start whatever the process is like that starts them, and whatever a module does to its own."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -7,8 +8,12 @@ import sys
 
 import pytest
 
+import penstock
+from penstock.backends import processes
 from penstock.backends.server import take_closed_streams
+from penstock.errors import WorkerDied
 from penstock.groups.ways import VARIABLE
+from penstock.peaks import HugePages
 
 PROGRAM = """
 import os, sys
@@ -103,3 +108,53 @@ open(sys.argv[1], "w").write(f"{answer} {seconds}")
     answer, seconds = python(program, tmp_path).split()
     assert answer == "5"
     assert float(seconds) < 25, "its silence was waited for: 30 s, before another server was started"
+
+
+@pytest.fixture
+def unwatchable(monkeypatch):
+    """Workers that cannot be looked at, so many of them: no descriptor is left for it."""
+    tried = []
+
+    def make(many):
+        class Tree(processes.WorkerTree):
+            def __init__(self, pid, huge):
+                tried.append(pid)
+                if len(tried) <= many:
+                    raise OSError(errno.EMFILE, "Too many open files")
+                super().__init__(pid, huge)
+
+        monkeypatch.setattr(processes, "WorkerTree", Tree)
+        return tried
+
+    return make
+
+
+def test_a_worker_that_cannot_be_watched_does_not_work(unwatchable):
+    """It used to: with nobody to read its memory, to pause or to kill it."""
+    tried = unwatchable(2)
+    with penstock.Executor(1) as pool:
+        assert pool.submit(os.getpid).result() == tried[2]
+    for pid in tried:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_where_none_can_be_watched_that_is_said(unwatchable):
+    unwatchable(1000)
+    with pytest.raises(WorkerDied, match="its process cannot be watched: Too many open files"):
+        penstock.Executor(1)
+
+
+def test_who_is_watched_in_part_leaves_nothing_open(monkeypatch):
+    before, opened = len(os.listdir("/proc/self/fd")), os.open
+
+    def refuse(path, *args, **options):
+        if str(path).endswith("children"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        processes.WorkerTree(os.getpid(), HugePages())
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -12,37 +12,19 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock import forks, storage
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
-from penstock.backends.frames import Unpacker, pack
+from penstock.backends.frames import pack
 from penstock.backends.notes import Notes
-from penstock.backends.processes import Helper, WorkerTree, end_sessions
+from penstock.backends.processes import Helper, LocalWorker, end_sessions
 from penstock.backends.server import END_SECONDS, ForkServer, Loaded, take_closed_streams
 from penstock.errors import RunFailed
 from penstock.peaks import HugePages
 from penstock.proc import held
-
-
-@dataclass
-class _Worker:
-    slot: int
-    connection: socket.socket
-    incoming: Unpacker = field(default_factory=Unpacker)
-    outgoing: bytearray = field(default_factory=bytearray)
-    tree: WorkerTree | None = None
-    doomed: bool = False
-    owed: bool = True
-    """Whether the server owes an answer: that it is born, or that it is dead."""
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, once it is known."""
-        return None if self.tree is None else self.tree.pid
 
 
 class Local:
@@ -61,7 +43,7 @@ class Local:
             self._opened = opened.pop_all()
         # Guards the table of workers: the governor's thread reads, pauses and kills too.
         self._lock = threading.RLock()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, LocalWorker] = {}
         self._slots: dict[int, int] = {}
         self._free_slots = deque(range(SLOTS))
         self._next = 1
@@ -117,7 +99,7 @@ class Local:
         worker = self._next
         self._next += 1
         with theirs, self._lock:
-            self._workers[worker] = _Worker(slot, ours)
+            self._workers[worker] = LocalWorker(slot, ours)
             self._slots[slot] = worker
             enclosure = self._server.enclosure
             entrance = None if enclosure is None else enclosure.entrance(worker)
@@ -138,7 +120,7 @@ class Local:
                 entry.outgoing += pack(content)
                 self._flush(worker, entry)
 
-    def _flush(self, worker: int, entry: _Worker) -> None:
+    def _flush(self, worker: int, entry: LocalWorker) -> None:
         with suppress(BlockingIOError, OSError):
             while entry.outgoing:
                 sent = entry.connection.send(entry.outgoing)
@@ -188,23 +170,25 @@ class Local:
     def _take_word(self, what: str, argument: Any) -> None:
         self._server.silence.renew()
         if what == "born":
-            slot, pid = argument
-            entry = self._workers[self._slots[slot]]
-            entry.owed = entry.doomed
-            with suppress(OSError), self._lock:  # it may be gone already: its death follows
-                entry.tree = WorkerTree(pid, self._huge)
-                if entry.doomed:
-                    entry.tree.send(signal.SIGKILL)
-            # Only now is it heard: whoever gives it work can read its memory, pause it and kill it.
-            self._selector.register(entry.connection, selectors.EVENT_READ, self._slots[slot])
-            self._flush(self._slots[slot], entry)
+            self._welcome(*argument)
         elif what == "died":
             slot, _, status, cpu = argument
             self._cpu += cpu
-            self._reap(self._slots[slot], status)
+            self._reap(self._slots[slot], status, self._workers[self._slots[slot]].unwatched)
         elif what == "unborn":
             slot, why = argument
             self._reap(self._slots[slot], int(signal.SIGKILL), f"no process could be started: {why}")
+
+    def _welcome(self, slot: int, pid: int) -> None:
+        worker = self._slots[slot]
+        entry = self._workers[worker]
+        with self._lock:
+            entry.watch(pid, self._huge)
+        if entry.unwatched:
+            return
+        # Only now is it heard: whoever gives it work can read its memory, pause it and kill it.
+        self._selector.register(entry.connection, selectors.EVENT_READ, worker)
+        self._flush(worker, entry)
 
     def _server_lost(self) -> None:
         """Without the server no status is told: its workers were killed with it, their children not."""
@@ -247,7 +231,7 @@ class Local:
             )
         )
 
-    def _collect(self, worker: int, entry: _Worker) -> None:
+    def _collect(self, worker: int, entry: LocalWorker) -> None:
         while True:
             try:
                 data = entry.connection.recv(1 << 18)

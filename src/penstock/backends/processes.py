@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.abc import Reading
+from penstock.backends.frames import Unpacker
 from penstock.identity import after_command, began, send
 from penstock.patience import Unwaiting
 from penstock.peaks import HugePages, Mark, Peak, fault_size, fields, resident, take
@@ -37,12 +40,15 @@ class WorkerTree:
 
     def __init__(self, pid: int, huge: HugePages) -> None:
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
-        self.began = began(pid)
-        self._files = {
-            name: os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            for name in ("status", "stat", f"task/{pid}/children")
-        }
+        with ExitStack() as opened:  # all or none
+            self._pidfd = os.pidfd_open(pid)
+            opened.callback(os.close, self._pidfd)
+            self.began = began(pid)
+            self._files: dict[str, int] = {}
+            for name in ("status", "stat", f"task/{pid}/children"):
+                self._files[name] = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                opened.callback(os.close, self._files[name])
+            opened.pop_all()
         self._clear = -1
         with suppress(OSError):
             self._clear = os.open(f"/proc/{pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
@@ -156,6 +162,48 @@ class WorkerTree:
             lines = _slurp(f"/proc/{self.pid}/io").splitlines()
             return sum(int(line.split()[1]) for line in lines[:2])
         return 0
+
+
+@dataclass
+class LocalWorker:
+    """A worker as its parent knows it, from the moment that it is asked for."""
+
+    slot: int
+    connection: socket.socket
+    incoming: Unpacker = field(default_factory=Unpacker)
+    outgoing: bytearray = field(default_factory=bytearray)
+    tree: WorkerTree | None = None
+    doomed: bool = False
+    owed: bool = True
+    """Whether the server owes an answer: that it is born, or that it is dead."""
+    unwatched: str = ""
+    """Why nobody can look at its process, where it is there: then it must not work."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, once it is known."""
+        return None if self.tree is None else self.tree.pid
+
+    def watch(self, pid: int, huge: HugePages) -> None:
+        """It is born. Kills it where it cannot be watched: nobody could keep it inside the budget.
+
+        Args:
+            pid: of its process.
+            huge: the machine's count of huge pages.
+        """
+        self.owed = self.doomed
+        try:
+            self.tree = WorkerTree(pid, huge)
+        except (FileNotFoundError, ProcessLookupError):
+            return  # it is gone already: its death follows
+        except OSError as error:
+            self.unwatched = f"its process cannot be watched: {error.strerror}"
+            self.owed = True
+            with suppress(OSError):  # the server tells of it only when it has heard of its death
+                os.kill(pid, signal.SIGKILL)
+            return
+        if self.doomed:
+            self.tree.send(signal.SIGKILL)
 
 
 class Forked:
