@@ -10,7 +10,7 @@ import pytest
 
 import penstock
 from penstock.backends import processes
-from penstock.backends.server import take_closed_streams
+from penstock.backends.likeness import take_closed_streams
 from penstock.errors import WorkerDied
 from penstock.groups.ways import VARIABLE
 from penstock.peaks import HugePages
@@ -158,3 +158,33 @@ def test_who_is_watched_in_part_leaves_nothing_open(monkeypatch):
         processes.WorkerTree(os.getpid(), HugePages())
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_server_that_is_killed_while_it_loads_is_replaced(tmp_path, always):
+    (tmp_path / "fatal.py").write_text("""
+import os, signal
+if os.environ["OF_THE_TEST"] != str(os.getpid()) and not os.path.exists("killed"):
+    with open("killed.always" if os.path.exists("always") else "killed", "w"):
+        os.kill(os.getpid(), signal.SIGKILL)
+def thrice(number):
+    return 3 * number
+""")
+    if always:
+        (tmp_path / "always").touch()
+    program = """
+os.environ["OF_THE_TEST"] = str(os.getpid())
+import fatal
+try:
+    told = list(penstock.run(fatal.thrice, range(4)).result)
+except penstock.errors.RunFailed as error:
+    told = error
+open(sys.argv[1], "w").write(str(told))
+"""
+    told = python(program, tmp_path)
+    if always:
+        assert "was killed while it loaded the job: there is no memory for it, or somebody kills it" in told
+        assert "(3 times)" in told
+    else:
+        assert told == "[0, 3, 6, 9]"
+        assert (tmp_path / "killed").exists()

@@ -118,6 +118,19 @@ def answer(at: socket.socket) -> bool:
     return True
 
 
+def take_closed_streams() -> None:
+    """Open nothing under the numbers of stdin, stdout and stderr where this process has none (cron, daemons).
+
+    What a library prints there would be written into it, and a process that we start has its own there.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def readable(*ears: socket.socket | int, milliseconds: int) -> set[int]:
     """The descriptors that can be read from within a timeout."""
     poll = select.poll()  # select() takes no descriptor over 1,023

@@ -19,9 +19,10 @@ from penstock import forks, storage
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import pack
+from penstock.backends.likeness import take_closed_streams
 from penstock.backends.notes import Notes
 from penstock.backends.processes import Helper, LocalWorker, end_sessions
-from penstock.backends.server import END_SECONDS, ForkServer, Loaded, take_closed_streams
+from penstock.backends.server import END_SECONDS, ForkServer, Loaded
 from penstock.errors import RunFailed
 from penstock.peaks import HugePages
 from penstock.proc import held

@@ -11,6 +11,7 @@ import marshal
 import os
 import pickle
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -45,6 +46,8 @@ _TOP_SECONDS = 30.0
 """The same while it runs the top of the main script, without which it can do."""
 _LOADS = 3
 """So often a job is loaded where the fork server did not answer."""
+_UNHEARD = "did not answer: somebody stops it, or there is no CPU for it"
+_KILLED = "was killed while it loaded the job: there is no memory for it, or somebody kills it"
 _SEND_SECONDS = struct.pack("ll", 5, 0)
 """Seconds (and microseconds) in which what is said to the fork server has room."""
 
@@ -132,18 +135,18 @@ class ForkServer:
             PenstockError: the job cannot be loaded; loading it hangs; no server answers.
             OSError: no process can be started.
         """
+        see = "" if loaded.log is None else f"See {loaded.log}. "
+        why = _UNHEARD
         for _ in range(_LOADS):
             try:
                 if self._process is not None and not self.runs:
                     lost()  # nobody has noticed yet
                 self._try_to_load(loaded, other)
                 return
-            except Silent:  # another one is started
+            except Silent as silent:  # another one is started
+                why = str(silent) or _UNHEARD
                 lost()
-        raise RunFailed(
-            f"the fork server did not answer, {_LOADS} times: somebody stops it, or there is no CPU for it. "
-            f"{'' if loaded.log is None else f'See {loaded.log}. '}Do the same again when it is there."
-        )
+        raise RunFailed(f"the fork server {why} ({_LOADS} times). {see}See to it, then do the same again.")
 
     def _try_to_load(self, loaded: Loaded, other: Callable[[str, Any], None]) -> None:
         if self._process is None:
@@ -155,10 +158,7 @@ class ForkServer:
             with open(job, "wb", closefd=False) as file:
                 file.write(loaded.setup)
             os.lseek(job, 0, os.SEEK_SET)
-            try:
-                self.say("load", None, [job])
-            except OSError as error:  # it is gone, or takes nothing
-                raise Silent from error
+            self._tell("load", None, [job])
         finally:
             os.close(job)
         while True:
@@ -182,6 +182,13 @@ class ForkServer:
                 socket.send_fds(self._control, [content], descriptors)
             else:
                 self._control.send(content)
+
+    def _tell(self, what: str, argument: Any, descriptors: Sequence[int] = ()) -> None:
+        """The same, where it must answer."""
+        try:
+            self.say(what, argument, descriptors)
+        except OSError as error:  # it is gone, or takes nothing
+            raise Silent from error
 
     def listen(self) -> tuple[str, Any] | None:
         """The next message from it; None where it has ended."""
@@ -220,9 +227,12 @@ class ForkServer:
         with suppress(ConnectionError):  # it ended before it had heard all that was said to it
             word = self.listen()
         if word is None:
+            self._await_end()
+            if self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+                raise Silent(_KILLED)
             raise RunFailed(
                 "the fork server ended while it loaded the job: a module that the function imports "
-                "crashes, or there is no memory for it; see workers.log in the run folder"
+                "crashes; see workers.log, where there is a run folder"
             )
         return word
 
@@ -284,7 +294,7 @@ class ForkServer:
         if self._main is None:
             self._main = main_script.of_this_process()
         try:
-            self.say("begin", (likeness.of_this_process(), *self._main))
+            self._tell("begin", (likeness.of_this_process(), *self._main))
             _, told = self._hear(_TOP_SECONDS if self._main[0] else _LOAD_SECONDS)
         except (OSError, Silent, PenstockError):
             if not self._main[0]:
@@ -340,6 +350,10 @@ class ForkServer:
     def _kill(self) -> None:
         assert self._process is not None
         self._process.kill()
+        self._await_end()
+
+    def _await_end(self) -> None:
+        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):  # in the midst of I/O that does not end
             self._process.wait(END_SECONDS)
 
@@ -356,19 +370,6 @@ class ForkServer:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(ear)
             ear.close()
-
-
-def take_closed_streams() -> None:
-    """Open nothing under the numbers of stdin, stdout and stderr where this process has none (cron, daemons).
-
-    What a library prints there would be written into it, and a process that we start has its own there.
-
-    Raises:
-        OSError: no descriptor is left.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
 
 
 def _sockets() -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
