@@ -1,16 +1,19 @@
 """The user's code that comes back into ours in its midst: finalizers, handlers, callbacks, arguments."""
 
+import ast
 import asyncio
 import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy
 import pytest
 
 import penstock
-from penstock import forks
+from penstock import forks, script
 from penstock.backends.local import Local
 from penstock.backends.processes import Helper
 from penstock.backends.sentinel import Sentinel
@@ -137,6 +140,72 @@ def test_who_is_in_the_midst_of_sending_may_send():
             return bindings.numbers({"name": 5})
 
     assert soon(twice) == {"name": 1}
+
+
+def test_a_child_is_refused_before_any_lock():
+    """Another thread may have held it at the fork: in the child nobody gives it back."""
+    with penstock.Executor(1) as pool:
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            with pool._service._lock, pool._service.sent._lock:
+                held.set()
+                over.wait()
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        told, tells = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for ask in (lambda: pool.map(abs, ARRAYS), lambda: pool.submit(abs, *ARRAYS), lambda: pool.idle):
+                try:
+                    os.write(tells, str(ask())[:20].encode() + b"\n")
+                except RuntimeError as error:
+                    os.write(tells, str(error)[:20].encode() + b"\n")
+            pool.shutdown()
+            os._exit(0)
+        try:
+            soon(lambda: os.waitpid(child, 0))
+        finally:
+            over.set()
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        os.close(tells)
+        with open(told) as file:
+            assert file.read().splitlines() == ["the executor belongs"] * 2 + ["False"]
+
+
+ARRAYS = [numpy.zeros(1 << 18)]
+"""So large that it is sent once for all, under a lock."""
+
+
+def test_a_helper_begins_when_it_can(monkeypatch):
+    """A function may have all threads that there may be: that is no end of the governor."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    helper, told = Helper(), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        helper.ask(told.set)
+    assert not told.is_set()
+    helper.begin()
+    assert told.wait(60)
+    helper.stop()
+
+
+def test_a_script_is_parsed_though_others_parse(monkeypatch):
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch")] * 3
+
+    def fails_first(source):
+        if failures:
+            raise failures.pop()
+        return parse(source)
+
+    monkeypatch.setattr(ast, "parse", fails_first)
+    assert script.has_guard('if __name__ == "__main__":\n    pass\n')
+    assert not failures
 
 
 # --------------------------------------------------------------------------- callbacks, and the end

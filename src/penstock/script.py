@@ -20,6 +20,8 @@ from typing import Any
 from penstock import foreign
 
 _MOST = 5
+_PARSES = 100
+"""So often a text is parsed where other threads parse at the same time."""
 _LONGEST = 60
 _HANDED_ON = frozenset(("os", "sys.path", "sys.argv", "sys.stdout", "sys.stderr", "sys.exit", "time"))
 """What workers have as well, because processes inherit it or we hand it on; or what sets nothing."""
@@ -101,10 +103,14 @@ def _typed(main: Any) -> str:
 
 
 def _tree(source: str) -> ast.Module | None:
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    for _ in range(_PARSES):
+        try:
+            return ast.parse(source)
+        except SystemError:  # before 3.13 Python counts the depth of all threads that parse as one
+            continue
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            break
+    return None
 
 
 def has_guard(source: str) -> bool:

@@ -293,6 +293,7 @@ class Local:
                 for worker, tree in trees.items():
                     if worker in readings:
                         readings[worker] = enclosure.read(worker, readings[worker], tree.pid)
+            self._helper.begin()
             for tree in trees.values():
                 if (what := tree.slow()) is not None:
                     self._helper.ask(what)

@@ -308,9 +308,14 @@ class Helper(Unwaiting):
 
     def ask(self, what: Callable[[], None]) -> None:
         """Do this soon."""
-        if not self.is_alive():
-            self.start()
         self._wanted.put(what)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start, where something is wanted: before, others may have had all threads that there may be."""
+        if not self._wanted.empty() and not self.is_alive():
+            with suppress(RuntimeError):
+                self.start()
 
     def stop(self) -> None:
         """End the thread."""

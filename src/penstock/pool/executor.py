@@ -146,14 +146,14 @@ class Executor(AbstractExecutor):
     @property
     def idle(self) -> bool:
         """Whether all submitted calls are done, and more may be submitted."""
-        return self._service.idle
+        return not self._service.here.left() and self._service.idle
 
     def renew(self) -> bool:
         """Act like a new executor, with warm workers: arrays and globals are sent again.
 
         False where it takes no more calls.
         """
-        return self._service.renew()
+        return not self._service.here.left() and self._service.renew()
 
     def renew_globals(self) -> None:
         """Send the main script's globals again: they may have been mutated."""
@@ -285,6 +285,7 @@ class Executor(AbstractExecutor):
             in_place: whether an error of ``arguments`` comes behind the results of those before it, and
                 is not told.
         """
+        self._service.check_here()  # before any lock, which another thread may have held at the fork
         name, module, sent = name_of(fn), module_of(fn), fn
         with suppress(Exception):  # its futures tell
             sent = send_once(fn, self._service.folder, self._service.sent)
