@@ -102,3 +102,14 @@ def test_a_forked_copy_is_a_memory_of_its_own(monkeypatch, asked):
         os.waitpid(child, 0)
         os.close(here)
     assert not proc.same_memory(child, os.getpid())  # it is gone
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"), [("900 5000000 4\n", 0.00125), ("9 0 0\n", 0.0), ("", 0.0), ("x y z", 0.0)]
+)
+def test_how_long_it_waits_for_a_core_each_time(tmp_path, told, seconds):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/schedstat").write_text(told)
+    assert proc.core_wait(tmp_path) == seconds
+    assert proc.core_wait(tmp_path / "none") == 0
+    assert proc.core_wait() >= 0

@@ -221,6 +221,14 @@ def held_apart(pid: int, root: Path = SYSTEM) -> tuple[int, int]:
     return 1024 * (find(status, b"RssAnon:") or 0), 1024 * (find(status, b"RssShmem:") or 0)
 
 
+def core_wait(root: Path = SYSTEM) -> float:
+    """Seconds that this process's main thread waited for a core each time that it ran, in the mean so far."""
+    told = text(root / "proc/self/schedstat").split()
+    if len(told) != 3 or not all(each.isdigit() for each in told):
+        return 0.0
+    return int(told[1]) / max(int(told[2]), 1) / 1e9
+
+
 def image(pid: int, root: Path = SYSTEM) -> bytes:
     """The location of a process's program: the same in its forks, and in no other process.
 

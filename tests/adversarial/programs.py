@@ -45,7 +45,7 @@ def run(function, items, *, mib=200, told=None, **options):
     )
     whole(report, items)
     if not any(each.reason == "memory" for each in report.set_aside):
-        assert report.peak <= budget, "over the budget"
+        assert report.peak <= budget, f"{(report.peak - budget) / MiB:.1f} MiB over the budget"
     return report
 
 

@@ -200,12 +200,25 @@ def test_the_last_turns_tell_how_late_the_next_may_be():
     for seconds in [-0.01, 0.0, 0.002, 0.003]:
         late.note(seconds)
     assert late.expected == 0.002
-    for _ in range(100):
+    for _ in range(1000):
         late.note(0.03)
     assert late.expected == 0.03
-    for _ in range(100):
+    for _ in range(1000):
         late.note(-1.0)
     assert late.expected == 0
+
+
+def test_until_there_were_turns_enough_the_process_tells():
+    late = Lateness(0.004)
+    assert late.expected == 0.004
+    for _ in range(63):
+        late.note(0.0005)
+        assert late.expected == 0.004
+    late.note(0.02)
+    assert late.expected == 0.0005
+    late = Lateness(0.004)
+    late.note(0.03)
+    assert late.expected == 0.03
 
 
 def test_a_machine_that_is_late_now_and_then_is_late():
@@ -214,7 +227,10 @@ def test_a_machine_that_is_late_now_and_then_is_late():
     for turn in range(200):
         late.note(0.014 if turn % 15 == 0 else 0.0007)
     assert late.expected == pytest.approx(0.014 / 3)
-    for turn in range(200):
+    for _ in range(64):
+        late.note(0.0007)
+    assert late.expected == pytest.approx(0.014 / 3), "a moment without a crowd says little"
+    for turn in range(600):
         late.note(0.014 if turn % 40 == 0 else 0.0007)
     assert late.expected == 0.0007
 

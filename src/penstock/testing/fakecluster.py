@@ -345,7 +345,7 @@ def lead(
     options = Options(budget, budget.bytes, Wishes(workers=1), set_aside=set_aside, before=before, keep=keep)
     ledger = Ledger(book or kept, events.append, "", nowhere, clock=clock)
     backend = FakeBackend(clock=clock)
-    host = Host(discover.Gauge([]), clock, held=lambda: 0)
+    host = Host(discover.Gauge([]), clock, held=lambda: 0, core_wait=lambda: 0.0)
     stage = Stage(setup, options, backend, host, ledger, past or journal.Past())
 
     cluster.begin()

@@ -169,7 +169,7 @@ def simulation(
     events: list[Event] = []
     clock = backend.clock
     ledger = Ledger(book or lines, events.append, "", nowhere, clock=clock)
-    host = Host(discover.Gauge(list(limits)), clock, held=lambda: held)
+    host = Host(discover.Gauge(list(limits)), clock, held=lambda: held, core_wait=lambda: 0.0)
     stage = Stage(setup, options, backend, host, ledger, past or journal.Past())
     parts: list[tuple[int, list[Any]]] = []
     when: dict[int, float] = {}

@@ -29,8 +29,12 @@ _FILL_RATE = 6 * GiB
 """Bytes that one core can touch in a second (measured: 5.7 GiB)."""
 _CORES = 4
 """So many fill memory at that rate together: more of them share its bandwidth."""
-_TURNS = 64
-"""How many turns tell how late the next one may be."""
+_TURNS = 512
+"""How many turns tell how late the next one may be: some seconds, as a crowd comes and goes."""
+_ENOUGH = 64
+"""From so many turns on they alone tell it."""
+_ANEW = 8
+"""It is told anew with each of so many turns."""
 _SELDOM = 20
 """One turn in so many is the latest that is reckoned with."""
 
@@ -47,11 +51,18 @@ def interval(free: int, budget: int) -> float:
 
 
 class Lateness:
-    """How late the governor's last turns came: on a crowded machine it waits for a core, too."""
+    """How late the governor's last turns came: on a crowded machine it waits for a core, too.
 
-    def __init__(self) -> None:
+    Args:
+        before: seconds that this process waited for a core each time, so far: expected at least, until
+            there were enough turns to tell.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
         self._last: deque[float] = deque(maxlen=_TURNS)
-        self.expected = 0.0
+        self._count = 0
+        self.expected = before
         """Seconds that the next turn may be late: the median, or a third of what one turn in twenty is.
 
         Such a turn may use up all the headroom, at two thirds of the rate that is reckoned with: while it
@@ -61,8 +72,13 @@ class Lateness:
     def note(self, seconds: float) -> None:
         """A turn came so much later than planned, or took so long."""
         self._last.append(max(seconds, 0.0))
+        self._count += 1
+        if self._count > _ENOUGH and self._count % _ANEW:
+            return
         late = sorted(self._last)
         self.expected = max(late[len(late) // 2], late[len(late) * (_SELDOM - 1) // _SELDOM] / 3)
+        if self._count < _ENOUGH:
+            self.expected = max(self.expected, self._before)
 
 
 def is_punctual(late: float, cores: int, budget: int) -> bool:

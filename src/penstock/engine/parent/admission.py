@@ -27,6 +27,8 @@ from penstock.engine.worker.main import Setup
 EXPLORE_SECONDS = 0.05
 """Between admissions while nothing is known of the footprint."""
 _EXPLORE_LEAST = 16 * MiB
+_FEW = 4
+"""Calls that say little of those to come."""
 _PATIENCE = 10.0
 """Seconds that a batch waits for memory which others hold, before it is tried in what there is."""
 _CARGO = 1 * MiB
@@ -329,7 +331,7 @@ class Admission:
         if running and self._estimate.recall.stands and self._is_soon(running, now):
             return None
         first = not worker.warm
-        if running and not self._estimate.footprint.known:
+        if running and self._is_unknown():
             return self._explore(worker, running, room, now)
         if running:
             least = max(task.floor, self._crew.held(worker))
@@ -350,6 +352,19 @@ class Admission:
             (other.shape, self._crew.held(other)) for other in running if other.shape is not None
         )
         return self._estimate.recall.unconfirmed and now - self.last < EXPLORE_SECONDS
+
+    def _is_unknown(self) -> bool:
+        """Whether it must be seen what the running ones take before another starts.
+
+        Where the governor comes late, the first few are not believed: the next may be many times as large,
+        and nobody would pause it in time.
+        """
+        footprint = self._estimate.footprint
+        told = self._options.wishes.memory is not None or self._estimate.recall.stands
+        return not footprint.known or (footprint.tried < _FEW and not told and not self._is_punctual(2))
+
+    def _is_punctual(self, cores: int) -> bool:
+        return is_punctual(self._crew.late, cores, self.budget.bytes)
 
     def _explore(self, worker: WorkerState, running: list[WorkerState], room: int, now: float) -> int | None:
         """Bytes to admit a batch with of which nothing is known."""
@@ -379,6 +394,6 @@ class Admission:
     def _never(self, room: int, calls: int) -> float:
         """Bytes that calls must exceed in no future: a late governor cannot pause them before the budget."""
         cores = min(self._estimate.cores, calls)
-        if is_punctual(self._crew.late, cores, self.budget.bytes):
+        if self._is_punctual(cores):
             return math.inf
         return room + headroom(self.budget.bytes)

@@ -77,7 +77,7 @@ class GovernorThread:
         self._turns: Repeated | None = None
         self._turned = clock()
         self._wait = 0.0
-        self.lateness = governor.Lateness()
+        self.lateness = governor.Lateness(host.core_wait())
         """Of its turns while somebody has a batch."""
         self._looked_for = clock()
         self._patience = Patience(_HUNG)

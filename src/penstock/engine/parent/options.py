@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from penstock import discover
+from penstock import discover, proc
 from penstock.budget import Budget
 from penstock.engine.decide.estimate import Wishes
 from penstock.engine.decide.learnt import Learnt
@@ -61,3 +61,5 @@ class Host:
     """That time goes by."""
     held: Callable[[], int] = field(default_factory=lambda: Meter().held)
     """Bytes of this process now."""
+    core_wait: Callable[[], float] = field(default=proc.core_wait)
+    """Seconds that it waited for a core each time, so far."""
