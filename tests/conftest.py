@@ -42,6 +42,14 @@ def pytest_pycollect_makemodule(module_path):
         settings.load_profile("any load")
 
 
+@pytest.fixture
+def worked_here(monkeypatch):
+    """Runs of the command line are worked in this process: for what it reads, says and leaves."""
+    from penstock import Run
+
+    monkeypatch.setitem(Run.__init__.__kwdefaults__, "backend", "inline")
+
+
 def pytest_ignore_collect(collection_path, config):
     """A plain ``pytest`` runs what can share a process; what is named is run, and ``make tests`` runs all."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:

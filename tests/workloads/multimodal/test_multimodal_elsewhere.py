@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from runs import published, run
+from runs import published, run, run_here
 
 import penstock
 from penstock import SourceChanged, UsageError
@@ -82,7 +82,7 @@ def web(folder):
 
 
 def test_shards_are_the_same_from_a_folder_a_store_and_a_server(sample, films, tmp_path):
-    run(tmp_path / "local", sample, cxr=str(films))
+    run_here(tmp_path / "local", sample, cxr=str(films))
     expected = published(tmp_path / "local")
     run(tmp_path / "store", sample, cxr=films.as_uri(), fetch=2)
     assert published(tmp_path / "store") == expected
@@ -98,7 +98,7 @@ def test_shards_are_the_same_from_a_folder_a_store_and_a_server(sample, films, t
 
 
 def test_a_film_that_could_not_be_had_fails_the_run_and_is_had_by_the_next(sample, films, tmp_path):
-    run(tmp_path / "local", sample, cxr=str(films))
+    run_here(tmp_path / "local", sample, cxr=str(films))
     row = pq.read_table(tmp_path / "local/splits.parquet").slice(0, 1).to_pylist()[0]
     with web(films) as (url, _, refused):
         refused.add(row["dicom_id"])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from runs import SPLITS, run
+from runs import SPLITS, run_here
 
 from penstock.errors import BadInput, UsageError
 from penstock.workloads.multimodal import loader, torching
@@ -22,7 +22,7 @@ KEYS = {"image", "text_input_ids", "text_attention_mask", "clinical_features", "
 @pytest.fixture(scope="module")
 def done(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader") / "run"
-    run(folder, sample)
+    run_here(folder, sample)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 from shown_commands import shown_commands
 
@@ -11,6 +12,7 @@ from penstock.cli import main
 PAGES = ("docs/multimodal.md", "src/penstock/workloads/multimodal/README.md")
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_the_commands_of_the_pages_run(sample, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "physionet.org").mkdir()

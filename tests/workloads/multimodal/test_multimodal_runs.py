@@ -381,7 +381,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(sample, tmp_path, mon
         run(tmp_path / "run", sample)
     assert not (tmp_path / "run/train").exists()
     monkeypatch.undo()
-    run(tmp_path / "run", sample)  # the same call again, once there is room
+    run_here(tmp_path / "run", sample)  # the same call again, once there is room
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from click.testing import CliRunner
 from ranking_tables import log
 from shown_commands import shown_commands
@@ -14,6 +15,7 @@ from penstock.cli import main
 PAGES = ("docs/recsys.md", "src/penstock/workloads/recsys/README.md")
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_the_commands_of_the_pages_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANKER_ESTIMATORS", "3")

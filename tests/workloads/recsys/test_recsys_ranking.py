@@ -270,6 +270,7 @@ def test_a_request_of_more_rows_than_a_part_is_cut_and_counted_once(tmp_path):
 # ------------------------------------------------------------------ on the command line
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_the_command_reads_the_variables_of_before_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("MAX_RANKING_SAMPLES", "1000")
     monkeypatch.setenv("SIMILARITY_BATCH_SIZE", "2000")
@@ -298,6 +299,7 @@ def test_the_command_reads_the_variables_of_before_and_says_so(tmp_path, monkeyp
     assert meta["coverage"]["head"] > meta["coverage"]["tail"]
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_a_run_with_relative_paths_is_resumed_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(DATA / "clean")
     tables = ["--samples", "samples.parquet", "--items", "dataset_profile.parquet"]

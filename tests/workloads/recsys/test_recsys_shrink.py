@@ -127,6 +127,7 @@ def test_the_same_bytes_for_any_number_of_workers(tmp_path):
     assert penstock.verify(tmp_path / "two").ok
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_the_command_says_what_was_won_and_lost(tmp_path):
     table = write(
         tmp_path / "t.parquet", user_id=np.arange(100) * 1.0, price=np.arange(100) / 3, id=np.arange(100)

@@ -384,6 +384,7 @@ def test_bad_input_is_named(tmp_path, name, options, said):
 # ------------------------------------------------------------------ the environment
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_variables_of_the_original_are_defaults(tmp_path, monkeypatch):
     given = {"matrix": str(DATA / "dirty" / "embed.npy")}
     monkeypatch.setenv("SIMILARITY_TOP_K", "7")

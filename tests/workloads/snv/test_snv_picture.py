@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from itertools import combinations
 from xml.etree import ElementTree
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -20,6 +20,7 @@ from PIL import Image
 from snv_runs import coverage, run, small_table
 from test_snv_kernel import random_weights
 
+from penstock.cli import main
 from penstock.errors import MissingExtra, UsageError
 from penstock.workloads.snv.results import binned
 from penstock.workloads.snv.results.picture import NAMED, draw
@@ -272,21 +273,16 @@ def test_a_run_draws_both(options, tmp_path):
     assert set(REASONS[1:]) & set(texts) == set(rows["removed_by"]) - {None}  # empty rows are hidden
 
 
+@pytest.mark.usefixtures("worked_here")
 def test_a_picture_is_added_to_a_finished_run(options, tmp_path):
     into = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from penstock.cli import main; sys.exit(main())",
-        "run",
-        "snv",
-    ]
+    command = ["run", "snv"]
     command += [word for name, value in options.items() for word in (f"--{name}", value)]
-    command += ["--into", str(into), "--budget", "400MiB", "--workers", "1"]
-    subprocess.run([*command, "--picture", "png"], check=True, capture_output=True)
+    command += ["--into", str(into), "--budget", "1GiB"]
+    assert CliRunner().invoke(main, [*command, "--picture", "png"]).exit_code == 0
     assert [path.name for path in into.glob("picture.*")] == ["picture.png"]
     more = ["--picture", "png", "--picture", "svg", "--accept-changes"]
-    subprocess.run([*command, *more], check=True, capture_output=True)
+    assert CliRunner().invoke(main, [*command, *more]).exit_code == 0
     expected = run(tmp_path / "inline", picture="svg", **options)[1]
     assert json.loads((into / "summary.json").read_text()) == expected
     assert (into / "picture.svg").read_bytes() == (tmp_path / "inline" / "picture.svg").read_bytes()

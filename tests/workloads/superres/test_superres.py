@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from compiled import check_warm, counted
 from superres_oracle import (
     DATA,
@@ -26,6 +27,7 @@ from superres_oracle import (
 from waiting import LIMIT, until
 
 import penstock
+from penstock.cli import main
 from penstock.errors import BadInput, UsageError
 from penstock.testing import SourceSuite
 from penstock.workloads.superres import Superres, summary
@@ -482,18 +484,18 @@ def test_new_patients_are_blended_without_a_truth(tmp_path):
         SuperresBlend().plan("1GiB", weights=str(tmp_path / "x.npz"), manifest="y")
 
 
-def test_the_command_line_says_what_was_set_aside(cohort, tmp_path):
+@pytest.mark.usefixtures("worked_here")
+def test_the_command_line_says_what_was_set_aside(cohort, monkeypatch):
     base, place = cohort
+    monkeypatch.chdir(base)
     truncated(place("P2", "A"), None, None)
-    command = [PENSTOCK, "run", "superres", "manifest.json", "--patch", "8", "--stride", "4", "--no-maps",
+    command = ["run", "superres", "manifest.json", "--patch", "8", "--stride", "4", "--no-maps",
                "--no-blends", "--into", "run"]  # fmt: skip
-    failed = subprocess.run(command, cwd=base, capture_output=True, text=True, timeout=LIMIT)
-    assert failed.returncode == 4, failed.stderr
-    assert "Traceback" not in failed.stderr
-    done = subprocess.run(
-        [*command, "--set-aside", "all"], cwd=base, capture_output=True, text=True, timeout=LIMIT
-    )
-    assert done.returncode == 5, done.stderr
+    failed = CliRunner().invoke(main, command)
+    assert failed.exit_code == 4, failed.output
+    assert "Traceback" not in failed.output
+    done = CliRunner().invoke(main, [*command, "--set-aside", "all"])
+    assert done.exit_code == 5, done.output
     assert "P2" in (base / "run/metrics.json").read_text()
 
 
@@ -513,6 +515,7 @@ def test_workers_find_all_compiled_code_loaded(options, cohort):
                 opened,
                 manifest=str(tmp_path / "manifest.json"),
                 root=str(tmp_path),
+                fold="1",
                 patch=8,
                 stride=4,
                 **options,

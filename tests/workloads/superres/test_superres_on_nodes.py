@@ -12,6 +12,7 @@ def test_superres_on_nodes_is_the_same_bytes(tmp_path, cohort):
         Superres(),
         manifest=str(base / "manifest.json"),
         root=str(base),
+        fold="1",
         patch=8,
         stride=4,
         maps=False,
