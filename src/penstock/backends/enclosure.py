@@ -22,9 +22,9 @@ _STOCK = 1 << 20
 """What a group is charged with ahead, about: not worth asking whose it is."""
 _BY_PROCESS = (
     "memory is measured by adding up processes and the shared memory that they hold; it cannot see pipes and "
-    "socket buffers, files in memory on their way through a socket or open for less than 2 ms, a process "
-    "without its environment after the fork server's end, and what is started elsewhere for us (systemd-run, "
-    "at, docker)"
+    "socket buffers, files in memory on their way through a socket, open for less than 2 ms or in a mount "
+    "that a function made for itself, a process without its environment after the fork server's end, and "
+    "what is started elsewhere for us (systemd-run, at, docker)"
 )
 
 
@@ -176,7 +176,7 @@ def measure(found: Found) -> str:
     text = (
         f"memory is measured by control groups of our own ({found.way}, {found.run.folder.parent}): one for "
         "the run and one for each worker; it cannot see socket buffers, pipe buffers under 8 MiB, and what "
-        "is started outside of them for us (systemd-run, at, docker)"
+        "is started outside of them for us (systemd-run, at, docker) or moves out as root"
     )
     cpus = os.cpu_count() or 1
     if cpus > _MANY_CPUS:
