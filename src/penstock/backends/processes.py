@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock import storage
 from penstock.abc import Reading
 from penstock.backends.frames import Unpacker
 from penstock.identity import after_command, began, send
@@ -197,7 +198,7 @@ class LocalWorker:
         except (FileNotFoundError, ProcessLookupError):
             return  # it is gone already: its death follows
         except OSError as error:
-            self.unwatched = f"its process cannot be watched: {error.strerror}"
+            self.unwatched = f"its process cannot be watched: {storage.reason(error.errno or 0)}"
             self.owed = True
             with suppress(OSError):  # the server tells of it only when it has heard of its death
                 os.kill(pid, signal.SIGKILL)

@@ -238,12 +238,7 @@ class Workers:
             self._not_before = self.clock() + _BACK_OFF * 2**self._startup_deaths
             self._startup_deaths += 1
             if self._startup_deaths >= _MAX_STARTUP_DEATHS:
-                raise WorkerDied(
-                    f"{_MAX_STARTUP_DEATHS} workers in a row died before they began "
-                    f"({failure.detail or failure.cause}): "
-                    "prepare() or the inputs take too much memory, or crash. See workers.log in the "
-                    "run folder."
-                )
+                raise WorkerDied(_never_began(death, failure))
         return failure
 
 
@@ -287,6 +282,18 @@ def diagnose(
     if death.code == note.MUTE:
         return failure("unfit", note.MUTED)
     return failure("crashed", f"exit code {death.code}")
+
+
+def _never_began(death: Death, failure: Failure) -> str:
+    """What is said of several workers in a row."""
+    if death.why:
+        return f"{_MAX_STARTUP_DEATHS} workers in a row could not be started: {death.why}"
+    return (
+        f"{_MAX_STARTUP_DEATHS} workers in a row died before they began "
+        f"({failure.detail or failure.cause}): "
+        "prepare() or the inputs take too much memory, or crash. See workers.log in the "
+        "run folder."
+    )
 
 
 def _signal_name(number: int) -> str:
