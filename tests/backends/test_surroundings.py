@@ -3,13 +3,17 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from waiting import until
 
 import penstock
 from penstock.backends import processes
+from penstock.backends.forkserver import Server
 from penstock.backends.likeness import take_closed_streams
 from penstock.errors import WorkerDied
 from penstock.groups.ways import VARIABLE
@@ -108,6 +112,31 @@ open(sys.argv[1], "w").write(f"{answer} {seconds}")
     answer, seconds = python(program, tmp_path).split()
     assert answer == "5"
     assert float(seconds) < 25, "its silence was waited for: 30 s, before another server was started"
+
+
+def test_a_worker_that_ended_while_the_kernel_told_nobody_is_missed_all_the_same():
+    """As long as a module that is being imported has SIGCHLD ignored."""
+    server = Server.__new__(Server)
+    said = []
+    server._say = lambda what, argument: said.append((what, argument))
+    server._look_at, server._trackers, server._lives, server._killed = 0.0, {}, {}, {}
+    alive = subprocess.Popen(["sleep", "600"])
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gone = subprocess.Popen(["true"])
+    until(lambda: not Path(f"/proc/{gone.pid}").exists())
+    signal.signal(signal.SIGCHLD, before)
+    server._workers, server._numbers = {gone.pid: 7, alive.pid: 8}, {gone.pid: 1}
+    server._lives = {gone.pid: (0.0, 0.0), alive.pid: (0.0, 0.0)}
+    server._kill_orphans = lambda: None
+    server._reap_unheard(1.0)
+    assert said == [("died", (7, gone.pid, signal.SIGKILL, 0.0))]
+    assert list(server._workers) == [alive.pid]
+    server._reap_unheard(1.5)
+    server._reap_unheard(2.5)
+    assert len(said) == 1
+    alive.kill()
+    alive.wait()
+    gone.wait()
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ class Server:
         self._trackers: dict[int, float] = {}
         """Resource trackers whose worker is gone, and when each is ended."""
         self._told_to_end = False
+        self._look_at = 0.0
         self._job: Any = None
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -115,6 +116,7 @@ class Server:
                 with suppress(BlockingIOError):
                     os.read(self._wake, 4096)
             self._reap()
+            self._reap_unheard(time.monotonic())
             if self._trackers:
                 self._kill_orphans()
             self._tidy()
@@ -279,16 +281,32 @@ class Server:
             if pid == 0:
                 break
             lost = True
-            slot = self._workers.pop(pid, None)
-            self._numbers.pop(pid, None)
-            if pid in self._lives:
-                self._lives[pid] = self._lives[pid][0], time.time()
-            if slot is not None and os.WIFSIGNALED(status):
-                self._killed[pid] = self._lives[pid]
-            if slot is not None:
-                self._say("died", (slot, pid, status, usage.ru_utime + usage.ru_stime))
+            self._ended(pid, status, usage.ru_utime + usage.ru_stime)
         if lost:
             self._kill_orphans()
+
+    def _reap_unheard(self, now: float) -> None:
+        """Workers that ended while a module that is being imported had SIGCHLD ignored: the kernel tells of
+        them no more, not even how they ended."""
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        for pid in list(self._workers):
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                self._ended(pid, int(signal.SIGKILL), 0.0)
+                self._kill_orphans()
+
+    def _ended(self, pid: int, status: int, cpu: float) -> None:
+        slot = self._workers.pop(pid, None)
+        self._numbers.pop(pid, None)
+        if pid in self._lives:
+            self._lives[pid] = self._lives[pid][0], time.time()
+        if slot is not None and os.WIFSIGNALED(status):
+            self._killed[pid] = self._lives[pid]
+        if slot is not None:
+            self._say("died", (slot, pid, status, cpu))
 
     def _tidy(self) -> None:
         """Remove what killed workers left; what their children have mapped goes when these are gone."""
