@@ -1,8 +1,10 @@
 """What a supervised tree holds: all of its memory, none of others', and no mapped file."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from waiting import LIMIT, until
 from penstock.budget import MiB
 from penstock.discover import Gauge
 from penstock.peaks import Mark, Peak
+from penstock.proc import held
+from penstock.supervise.common_pages import CommonPages
 from penstock.supervise.tree import Process, Tree
 from penstock.supervise.watch import TreeMemory
 
@@ -260,3 +264,43 @@ def test_the_kernel_tells_the_peak_of_a_process_or_of_a_child_of_its_own(below, 
     watch.used = watch.peak = 200 * MiB
     watch.ended(process.pid, None, most * MiB, faults)
     assert watch.peak == pytest.approx(peak * MiB, abs=MiB)
+
+
+FAMILY = """
+import os, sys
+kept = bytearray(b"x") * (60 << 20)
+children = []
+for _ in range(3):
+    if (pid := os.fork()) == 0:
+        os.read(0, 1)
+        os._exit(0)
+    children.append(pid)
+print(*children, flush=True)
+input()
+"""
+
+
+def test_children_that_end_before_their_shares_are_read_count_for_nothing():
+    """What they had in common is their parent's alone then: of all together it was once, all the time."""
+    family = subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    children = [int(word) for word in family.stdout.readline().split()]
+    tree = Tree()
+
+    def all_there():
+        list(tree.read(time.time()))
+        return set(children) <= tree.processes.keys()
+
+    until(all_there)
+    common = CommonPages(tree)
+    assert common.may_be()
+    common.read(time.time())
+    assert 55 * MiB < common.apart() < 80 * MiB
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(held(pid) for pid in children))
+    assert tree.anonymous > 230 * MiB, "as it was read last"
+    common.read(time.time())
+    assert 55 * MiB < common.apart() < 80 * MiB
+    family.communicate("\n")

@@ -167,6 +167,8 @@ class Process:
         """
         # Both numbers are of one moment, in which it may have grown since it was read.
         whole, part = proc.share(self.pid)
+        if not whole and not proc.held(self.pid):
+            return self.anonymous  # it has ended since: what it had of these the others have alone now
         return max(whole - part, 0)
 
     def renamed(self) -> bool:
