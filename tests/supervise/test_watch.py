@@ -15,7 +15,7 @@ from waiting import LIMIT, until
 from penstock.budget import MiB
 from penstock.discover import Gauge
 from penstock.peaks import Mark, Peak
-from penstock.proc import held
+from penstock.proc import held, share
 from penstock.supervise.common_pages import CommonPages
 from penstock.supervise.tree import Process, Tree
 from penstock.supervise.watch import TreeMemory
@@ -300,6 +300,8 @@ def test_children_that_end_before_their_shares_are_read_count_for_nothing():
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     until(lambda: not any(held(pid) for pid in children))
+    # They hold nothing a moment before their pages are given back.
+    until(lambda: (told := share(family.pid))[0] - told[1] < MiB)
     assert tree.anonymous > 230 * MiB, "as it was read last"
     common.read(time.time())
     assert 55 * MiB < common.apart() < 80 * MiB
