@@ -93,6 +93,7 @@ class Server:
         """Resource trackers whose worker is gone, and when each is ended."""
         self._told_to_end = False
         self._look_at = 0.0
+        """When it is looked next whether workers ended unheard, by the monotonic clock."""
         self._job: Any = None
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
