@@ -107,7 +107,7 @@ def test_a_final_on_another_disk_has_its_draft_beside_it_and_needs_the_folder_to
 
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_no_rename_succeeds_behind_the_fence(run, as_folder):
-    with pytest.raises(RunTakenOver, match="taken the run folder over"):
+    with pytest.raises(RunTakenOver, match="over, or somebody has removed it"):
         write_late(run, run / "a", as_folder=as_folder)
     assert not (run / "a").exists()
     with pytest.raises(RunTakenOver), files.atomic(run / "a"):

@@ -125,7 +125,9 @@ def _owned(place: Path | None) -> Iterator[None]:
         if place is None or place.is_dir():
             raise
         raise RunTakenOver(
-            f"{place} is gone: another run has taken the run folder over, so this one writes nothing more"
+            f"{place}, where this run prepares what it keeps, is gone: another run has taken the run folder "
+            "over, or somebody has removed it. This run writes nothing more: what it had kept is kept, and "
+            "the same command goes on from there."
         ) from error
 
 
