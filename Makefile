@@ -97,7 +97,8 @@ $(STAMP): requirements.lock pyproject.toml
 $(DOCS_STAMP): requirements-docs.lock pyproject.toml
 	@$(call environment,$(DOCS_VENV),requirements-docs.lock)
 
-# $(1): the folder of the environment; $(2): what it holds.
+# $(1): the folder of the environment; $(2): what it holds. pip would compile on one core; what a package ships
+# that is no Python of this version is passed over, as by pip.
 define environment
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Penstock needs Python 3.11 or later; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
@@ -111,7 +112,8 @@ else \
 		{ echo "this Python cannot make environments: apt-get install python3-venv" >&2; exit 1; }; \
 	set -ex; \
 	$(PYTHON) -m venv $(1); \
-	$(1)/bin/python -m pip install --quiet --require-hashes --requirement $(2); \
+	$(1)/bin/python -m pip install --quiet --no-compile --require-hashes --requirement $(2); \
+	$(1)/bin/python -m compileall -qq -j 0 $(1)/lib || true; \
 	$(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
 fi; \
 touch $(1)/.installed
