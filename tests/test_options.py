@@ -4,6 +4,7 @@ import inspect
 import math
 import warnings
 
+import numpy as np
 import pytest
 
 import penstock
@@ -34,6 +35,23 @@ def test_no_option_of_a_run_ends_in_an_error_that_is_not_ours(option):
 
 TAKE_MOST = ("progress", "output", "cluster")
 """What anything may be, or is looked up by name."""
+
+
+NUMPY = {
+    "workers": 2, "seed": 3, "budget": 2 << 30, "batched": 2, "memory": 30 << 20, "threads": 1, "call": 2,
+    "set_aside": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", NUMPY)
+def test_whole_numbers_of_numpy_are_numbers(option, tmp_path):
+    def work(value):
+        return value if option == "batched" else value + 1
+
+    options = {"budget": "2GiB", "backend": "inline", option: np.int64(NUMPY[option])}
+    report = penstock.run(work, np.int64(6), folder=tmp_path / "run", **options)
+    assert list(report.result) == [*range(6)] if option == "batched" else [*range(1, 7)]
+    assert penstock.run(work, 6, folder=tmp_path / "run", **{**options, option: NUMPY[option]}).done == 6
 
 
 DIGITS = "9" * 5000

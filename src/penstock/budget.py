@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.errors import UsageError
-from penstock.foreign import shown
+from penstock.foreign import as_int, shown
 
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -34,6 +34,7 @@ def parse_size(text: str | float) -> int:
     Raises:
         UsageError: no text and no number, no unit, an unknown unit, or nothing left.
     """
+    text = as_int(text)
     if isinstance(text, int | float) and not isinstance(text, bool):
         if not 0 < text < _MOST:  # not NaN either
             raise UsageError(f"a size must be positive, and below 8 EiB, not {shown(text, 60)}")

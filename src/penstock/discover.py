@@ -60,6 +60,7 @@ def discover(
         UsageError: the request cannot be read, or is a number too small to be meant as bytes.
         NoBudget: others hold all of it.
     """
+    requested = foreign.as_int(requested)
     if isinstance(requested, int | float) and requested is not True and 0 < requested < MiB:
         raise UsageError(
             f"budget={requested} would be {requested} bytes: write a size, such as '{requested}GiB'; "
@@ -94,6 +95,7 @@ def most_workers(stated: int | None, environ: Mapping[str, str] | None = None) -
                 "workers was expected"
             )
         stated = found
+    stated = foreign.as_int(stated)
     if not isinstance(stated, int) or isinstance(stated, bool) or not 1 <= stated < 1 << 63:
         raise UsageError(f"workers must be a number of at least 1, not {foreign.shown(stated, 60)}")
     return stated

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import json
+import numbers
+import operator
 import os
 import re
 import stat
@@ -256,6 +258,12 @@ def whole(text: str) -> int | None:
     ``int()`` refuses what ``isdigit()`` takes for a digit, and texts of more than 4,300.
     """
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+def as_int(value: Any) -> Any:
+    """A whole number of NumPy's, or of another library, as Python's own; anything else as it is."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return operator.index(value) if whole else value
 
 
 def is_number(value: object) -> bool:

@@ -25,6 +25,7 @@ def switch(name: str, value: bool) -> bool:
 
 def positive(name: str, value: int | None) -> int | None:
     """A number of at least 1, or None."""
+    value = foreign.as_int(value)
     if value is not None and not (type(value) is not bool and isinstance(value, int) and 1 <= value < _MOST):
         raise UsageError(f"{name} must be a number of at least 1, not {foreign.shown(value, 60)}")
     return value
@@ -48,6 +49,7 @@ def called(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
 
 def how_many(name: str, value: bool | int, *, least: int = 0) -> bool | int:
     """All or none of the items, or a number of them."""
+    value = foreign.as_int(value)
     if not isinstance(value, bool) and not (isinstance(value, int) and least <= value < _MOST):
         raise UsageError(f"{name} must be True, False or a number of items, not {foreign.shown(value, 60)}")
     return value

@@ -341,6 +341,7 @@ def as_source(items: Any) -> Any:
     """Items as a source: a source is one, a range or number counts, a sequence is carried."""
     from penstock.sources.items import Items, Range
 
+    items = foreign.as_int(items)
     if isinstance(items, range) or (isinstance(items, int) and not isinstance(items, bool)):
         return Range(items)
     return items if isinstance(items, Source) else Items(items)

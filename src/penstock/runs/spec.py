@@ -59,6 +59,8 @@ class JobSpec:
                 f"needs weigh, carry and load, and has only {', '.join(powers)}"
             )
         checks.called("function", self.function)
+        for name in ("threads", "batched", "seed"):
+            object.__setattr__(self, name, foreign.as_int(getattr(self, name)))
         checks.positive("threads", self.threads)
         checks.how_many("batched", self.batched, least=1)
         checks.named("inputs", self.inputs)

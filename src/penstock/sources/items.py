@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from penstock import foreign
 from penstock.budget import format_size
 from penstock.errors import PenstockBug, UsageError
 
@@ -37,6 +38,7 @@ class Range:
     numbers: range
 
     def __init__(self, numbers: range | int) -> None:
+        numbers = foreign.as_int(numbers)
         if isinstance(numbers, int) and not isinstance(numbers, bool):
             if numbers < 0:
                 raise UsageError(f"Range({numbers}): the number of items cannot be negative")
