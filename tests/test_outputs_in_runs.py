@@ -1,5 +1,6 @@
 """Every built-in output in real runs: the same bytes for any number of workers, calls and batches."""
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import penstock
+from penstock.errors import UsageError
 from penstock.reducers import Count, Fold, Sum
-from penstock.sinks import Arrays, Collect, Files, Parquet
+from penstock.sinks import Arrays, Collect, Files, Parquet, Partitions
 from penstock.sources import Chain, Items, ParquetRows, Range
 from penstock.testing.comparing import comparable
 
@@ -123,3 +125,28 @@ def test_tables_in_and_out(tmp_path):
         assert read["length"].to_pylist() == [i % 40 for i in range(3000)]
         seen.append(contents(tmp_path / f"{workers}-{batched}"))
     assert seen[0] == seen[1] == seen[2]
+
+
+def pair(item):
+    return np.array([item, 2 * item])
+
+
+@pytest.mark.parametrize("output", [Arrays, Sum])
+def test_a_grain_may_be_a_number_of_numpys(output, tmp_path):
+    for name, grain in (("ours", 3), ("theirs", np.int64(3))):
+        job = penstock.Job(source=Range(10), function=pair, into=output(grain=grain))
+        assert job.run(tmp_path / name, budget="2GiB", backend="inline").done == 10
+        assert penstock.verify(tmp_path / name).ok
+    journals = [
+        (tmp_path / name / ".penstock" / "job" / "journal").read_text() for name in ("ours", "theirs")
+    ]
+    assert journals[0].count('"kept"') == journals[1].count('"kept"') > 0
+
+
+@pytest.mark.parametrize(
+    "output", [Arrays, Files, Parquet, Sum, functools.partial(Partitions, by="a", parts=2)]
+)
+@pytest.mark.parametrize("grain", [0, 2.5, True, "x", float("nan"), b"1"])
+def test_what_is_no_number_of_items_is_no_grain(output, grain):
+    with pytest.raises(UsageError, match=r"\(grain=.*\): a whole number of at least 1 was expected"):
+        output(grain=grain)

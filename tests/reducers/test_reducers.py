@@ -188,9 +188,9 @@ def test_sum_does_not_overflow_in_the_middle_of_the_range():
 
 @pytest.mark.parametrize("grain", [0, -3])
 def test_grains_have_items(grain):
-    with pytest.raises(UsageError, match=r"at least one item"):
+    with pytest.raises(UsageError, match="at least 1 was expected"):
         Sum(grain=grain)
-    with pytest.raises(UsageError, match=r"at least one item"):
+    with pytest.raises(UsageError, match="at least 1 was expected"):
         Fold(operator.add, 0, operator.add, grain=grain)
 
 

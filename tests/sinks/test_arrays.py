@@ -208,5 +208,5 @@ def test_parts_that_differ_fail_at_close_too(tmp_path):
 
 
 def test_a_grain_has_items():
-    with pytest.raises(UsageError, match="at least one item"):
+    with pytest.raises(UsageError, match="at least 1 was expected"):
         Arrays(grain=0)

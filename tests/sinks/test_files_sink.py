@@ -181,7 +181,7 @@ def test_outside_a_worker_the_temporary_folder_counts(tmp_path, tmp_path_factory
 
 
 def test_a_grain_has_items():
-    with pytest.raises(UsageError, match=r"at least one item"):
+    with pytest.raises(UsageError, match="at least 1 was expected"):
         Files(grain=0)
 
 

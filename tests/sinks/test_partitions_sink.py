@@ -128,7 +128,7 @@ def test_parts_follow_from_bytes():
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UsageError, match="at least one column"):
         Partitions(by=[], parts=2)
-    with pytest.raises(UsageError, match=r"parts=0.*1 to 1,024 parts"):
+    with pytest.raises(UsageError, match=r"parts=0\): a whole number"):
         Partitions(by="a", parts=0)
     with pytest.raises(TypeError, match="the key 'b' is no column; they are a"):
         kept(Partitions(by="b", parts=2), tmp_path / "one", [{"a": 1}])

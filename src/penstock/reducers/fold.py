@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from penstock.errors import UsageError
 from penstock.foreign import shown
+from penstock.outputs import check_many
 
 _ORDER = "the order is Fold(step, start, merge, finish)"
 
@@ -63,8 +64,8 @@ class Fold:
                 "Fold needs merge(left, right), which puts the states of neighbouring grains together, "
                 "or finish(states), which takes them all in order"
             )
-        if grain is not None and grain < 1:
-            raise UsageError(f"Fold(grain={grain}): a grain has at least one item")
+        if grain is not None:
+            check_many(self, grain=grain)
         if grain is None and merge is None:
             raise UsageError("Fold(grain=None) needs merge(left, right): batches are then cut anywhere")
         given = {"grain": grain, "_step": step, "_start": start, "_merge": merge, "_finish": finish}

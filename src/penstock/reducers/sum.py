@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penstock.errors import UsageError
+from penstock.outputs import check_many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Sum:
     grain: int | None = None
 
     def __post_init__(self) -> None:
-        if self.grain is not None and self.grain < 1:
-            raise UsageError(f"Sum(grain={self.grain}): a grain has at least one item")
+        if self.grain is not None:
+            check_many(self, grain=self.grain)
 
     @property
     def order(self) -> Literal["any", "items"]:

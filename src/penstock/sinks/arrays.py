@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from penstock import files
 from penstock.abc import Batch, Closed, Receipt, SetAside
-from penstock.errors import CannotKeep, UsageError
+from penstock.errors import CannotKeep
+from penstock.outputs import check_many
 from penstock.sinks.parts import another, kept, part_name, sweep
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class Arrays:
     fill: float | None = None
 
     def __post_init__(self) -> None:
-        if self.grain < 1:
-            raise UsageError(f"Arrays(grain={self.grain}): a grain has at least one item")
+        check_many(self, grain=self.grain)
 
     def open(self, folder: Path, items: int) -> None:
         """Nothing to prepare."""

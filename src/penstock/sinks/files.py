@@ -13,7 +13,7 @@ from typing import IO, Any, ClassVar
 
 from penstock import files, foreign
 from penstock.abc import Batch, Closed, Part, Receipt, SetAside
-from penstock.errors import UsageError
+from penstock.outputs import check_many
 from penstock.sharing import share
 from penstock.sinks.parts import kept, sweep
 
@@ -47,8 +47,7 @@ class Files:
     grain: int = 1
 
     def __post_init__(self) -> None:
-        if self.grain < 1:
-            raise UsageError(f"Files(grain={self.grain}): a grain has at least one item")
+        check_many(self, grain=self.grain)
 
     def open(self, folder: Path, items: int) -> None:
         """Nothing to prepare."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from penstock import files
 from penstock.abc import Batch, Closed, Part, Receipt
 from penstock.errors import UsageError
+from penstock.outputs import check_many
 from penstock.sinks.parts import check, kept, part_name, sweep
 from penstock.sinks.schemas import COMMON, agreed, compare, list_parts, listed_parts
 
@@ -74,8 +75,7 @@ class Parquet:
     statistics: bool | Sequence[str] = field(default=True, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        if self.grain < 1 or self.rows < 1:
-            raise UsageError(f"Parquet(grain={self.grain}, rows={self.rows}): both must be at least 1")
+        check_many(self, grain=self.grain, rows=self.rows)
         if not isinstance(self.one_file, bool):
             raise UsageError(f"Parquet(one_file={self.one_file!r}): True or False was expected")
         known = ("zstd", "snappy", "gzip", "lz4", "brotli", None)

@@ -15,6 +15,7 @@ from penstock import files
 from penstock.abc import Batch, Closed, Receipt
 from penstock.budget import MiB, parse_size
 from penstock.errors import UsageError
+from penstock.outputs import check_many
 from penstock.partitioned import GROUPS, INDEX, Partitioned, partition_of, range_of
 from penstock.sinks.parts import check, kept, sweep
 from penstock.sinks.schemas import COMMON, agreed, compare, list_parts, listed_parts
@@ -76,11 +77,9 @@ class Partitions:
             )
         if not self.keys:
             raise UsageError("Partitions(by=[]): at least one column is the key")
-        if self.grain < 1 or self.at_once < 1 or not 1 <= self.parts <= _MOST:
-            raise UsageError(
-                f"Partitions(parts={self.parts}, grain={self.grain}, at_once={self.at_once}): there are 1 to "
-                f"{_MOST:,} parts, a grain has at least 1 item, and at least 1 byte is put apart at once"
-            )
+        check_many(self, parts=self.parts, grain=self.grain, at_once=self.at_once)
+        if self.parts > _MOST:
+            raise UsageError(f"Partitions(parts={self.parts}): there are 1 to {_MOST:,} parts")
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from penstock import foreign, forks, layout, values
+from penstock import asking, foreign, forks, layout, values
 from penstock.abc import Batch, Closed, Part, Receipt, Reducer, SetAside, Sink
 from penstock.budget import format_size
 from penstock.engine.worker.feeding import Entry, Feed, GrainEntries, OutputPlace, one_each
@@ -56,7 +56,8 @@ class Keeper:
         # Asked once: in Python 3.11 a protocol takes 30 us to look at an object.
         self._reducers = frozenset(name for name, output in outputs.items() if is_reducer(output))
         self._here = forks.Here()
-        self._grains = [output.grain for output in outputs.values() if output.grain]
+        self._grain_of = {name: asking.grain(output) for name, output in outputs.items()}
+        self._grains = [grain for grain in self._grain_of.values() if grain]
         self._whole = math.lcm(*self._grains) if self._grains else 1
         self.at = -1
         """The item whose result was handed on last; blamed when it cannot be kept."""
@@ -176,9 +177,9 @@ class Keeper:
         place: OutputPlace,
     ) -> tuple[Kept, ...]:
         kept: list[Kept] = []
-        at = start
+        at, grain = start, self._grain_of[name]
         while at < stop:
-            end = min(at // output.grain * output.grain + output.grain, stop) if output.grain else stop
+            end = min(at // grain * grain + grain, stop) if grain else stop
             segment = GrainEntries(stream, at, end)
             if not segment.begun:
                 break
