@@ -293,6 +293,33 @@ def walk(folder: Path) -> Iterator[Path]:
         yield path
 
 
+def settle(folder: Path) -> None:
+    """Make a folder that a function wrote ready to be moved elsewhere, and to survive a power cut.
+
+    Links hold behind the move as they did before: one to something in the folder becomes relative, and a
+    relative one out of it absolute. Pipes and devices, which would be waited for, are left alone.
+    """
+    for path in walk(folder):
+        if path.is_symlink():
+            _settle_link(path, folder)
+        elif path.is_file() or path.is_dir():
+            _sync(path)
+
+
+def _settle_link(link: Path, folder: Path) -> None:
+    given = link.readlink()
+    target = Path(os.path.normpath(link.parent / given))
+    home = next((home for home in (folder, folder.resolve()) if target.is_relative_to(home)), None)
+    if home is None and not given.is_absolute():
+        new = str(target)
+    elif home is not None and given.is_absolute():
+        new = os.path.relpath(target, home / link.parent.relative_to(folder))
+    else:
+        return
+    link.unlink()
+    link.symlink_to(new)
+
+
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """A cheap fingerprint that tells whether a file has changed: ``size:time:digest``.
 

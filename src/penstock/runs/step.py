@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 
 from penstock import layout, values
 from penstock.abc import Batch, Part, Receipt
-from penstock.files import atomic, discard, proof, walk
+from penstock.files import atomic, discard, proof, settle
 from penstock.sharing import share
 
 
@@ -56,11 +55,7 @@ class StepFolder:
                 return Receipt()
             made, facts = result
             (Path(made) / layout.FACTS).write_text(values.dumps(facts))
-            for path in walk(Path(made)):
-                if path.is_file() and not path.is_symlink():  # a pipe would be waited for
-                    descriptor = os.open(path, os.O_RDONLY)
-                    os.fsync(descriptor)
-                    os.close(descriptor)
+            settle(Path(made))
             with atomic(folder) as draft:
                 Path(made).rename(draft)
                 discard(folder)

@@ -142,21 +142,15 @@ def _move(path: Path, draft: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, draft)  # the folder is on another disk
+        if path.is_dir():  # on another disk
+            shutil.copytree(path, draft, symlinks=True)
+            files.settle(draft)
+        else:
+            shutil.copyfile(path, draft)
 
 
 def _move_folder(path: Path, final: Path) -> None:
+    files.settle(path)
     with files.atomic(final) as draft:
         _move(path, draft)
-        for inner in files.walk(draft):
-            _synchronise(inner)
         files.discard(final)  # of an earlier attempt: a folder does not replace one that is not empty
-
-
-def _synchronise(path: Path) -> None:
-    if not path.is_symlink():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
