@@ -18,7 +18,7 @@ import drawing
 import executor_programs as programs
 import pytest
 from executor_programs import MiB, beside, left_of, python
-from waiting import LIMIT, bytes_in, until
+from waiting import LIMIT, bytes_in, said, until
 
 import penstock
 from penstock import events
@@ -281,7 +281,7 @@ def test_forgotten_it_finishes_and_leaves_no_worker(make):
 def test_the_interpreter_finishes_what_was_submitted(pool, tmp_path):
     out = python(tmp_path, programs.EXIT_WITHOUT_SHUTDOWN, pool)
     assert out.returncode == 0, out.stderr
-    assert out.stderr == ""
+    assert said(out.stderr) == ""
     assert sorted(each.name for each in tmp_path.glob("done-*")) == [f"done-{n}" for n in range(6)]
     assert left_of(out) == []
 
@@ -291,19 +291,19 @@ def test_the_interpreter_finishes_what_was_submitted(pool, tmp_path):
 
 def test_a_script_needs_no_guard(tmp_path):
     out = python(tmp_path, programs.NO_GUARD)
-    assert (out.returncode, out.stderr) == (0, "")
+    assert (out.returncode, said(out.stderr)) == (0, "")
     assert out.stdout == "[0, 2, 4] Point(3) True Odd(3) 7\n"
 
 
 @pytest.mark.parametrize("pool", programs.POOLS)
 def test_globals_of_the_main_script_are_one_namespace_in_a_worker(pool, tmp_path):
     out = python(tmp_path, programs.GLOBALS, pool)
-    assert (out.returncode, out.stderr, out.stdout) == (0, "", "ok\n")
+    assert (out.returncode, said(out.stderr), out.stdout) == (0, "", "ok\n")
 
 
 def test_a_global_bound_anew_is_sent_anew(tmp_path):
     out = python(tmp_path, programs.BOUND_ANEW)
-    assert (out.returncode, out.stderr) == (0, "")
+    assert (out.returncode, said(out.stderr)) == (0, "")
     assert out.stdout == "[1, 1] [2, 2] [3, 3] 3 7\n"
 
 

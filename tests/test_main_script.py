@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import pytest
 from executor_programs import left_of, python, start
-from waiting import LIMIT, until
+from waiting import LIMIT, said, until
 
 from penstock import script
 from penstock.pool.by_value import Tabled
@@ -50,7 +50,7 @@ def test_a_program_of_several_files_is_run_where_workers_are_forked_from(form, t
         [sys.executable, *what], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.stdout == "[(50, 0), (50, 3)]\n", done.stderr
-    assert done.stderr == ""
+    assert said(done.stderr) == ""
 
 
 def test_an_installed_package_is_no_script_of_the_users():
@@ -289,7 +289,7 @@ def test_what_a_script_has_written_is_not_emptied_by_its_own_top(tmp_path, first
     )
     assert done.stdout == "['params', '0', '1', '4'] ['input']\n", done.stderr
     assert "what this program has written would be" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(said(done.stderr).splitlines()) == 1
 
 
 CHANGING = """

@@ -9,6 +9,7 @@ import executor_programs as programs
 import pytest
 from executor_programs import MiB, left_of
 from memory_groups import group, needs_groups
+from waiting import said
 
 import penstock
 from penstock import rescue
@@ -59,12 +60,12 @@ if __name__ == "__main__":
 def test_a_process_pool_executor(how, tmp_path):
     about = "'PENSTOCK_RESCUE' in __import__('os').environ"
     out = rescued(tmp_path, FUTURES.format(how=how, about=about, arguments="4"))
-    assert (out.stdout, out.stderr) == ("penstock.rescue.process_pool False\n", "")
+    assert (out.stdout, said(out.stderr)) == ("penstock.rescue.process_pool False\n", "")
 
 
 def test_its_arguments_and_what_is_seen_of_it(tmp_path):
     out = rescued(tmp_path, ARGUMENTS)
-    assert (out.stdout, out.stderr) == ("ok\n", "")
+    assert (out.stdout, said(out.stderr)) == ("ok\n", "")
 
 
 ARGUMENTS = """
@@ -150,7 +151,7 @@ if __name__ == "__main__":
 )
 def test_a_multiprocessing_pool(how, tmp_path):
     out = rescued(tmp_path, how + POOL)
-    assert (out.stdout, out.stderr) == ("ok\n", "")
+    assert (out.stdout, said(out.stderr)) == ("ok\n", "")
 
 
 POOL = """
@@ -284,7 +285,7 @@ def test_workers_and_callbacks_are_as_the_originals(tmp_path):
 
 def test_pools_of_threads_and_derived_pools_are_left_alone(tmp_path):
     out = rescued(tmp_path, OTHERS)
-    assert (out.stdout, out.stderr) == ("ok\n", "")
+    assert (out.stdout, said(out.stderr)) == ("ok\n", "")
 
 
 OTHERS = """
@@ -330,7 +331,7 @@ if __name__ == "__main__":
 
 def test_joblib(tmp_path):
     out = rescued(tmp_path, JOBLIB)
-    assert (out.stdout, out.stderr) == ("ok\n", "")
+    assert (out.stdout, said(out.stderr)) == ("ok\n", "")
 
 
 JOBLIB = """
@@ -366,7 +367,7 @@ def test_a_script_without_pools_notices_nothing(tmp_path):
     print(sys.argv[1:], __name__)
     """
     out = rescued(tmp_path, text, "a", "b")
-    assert (out.stdout, out.stderr) == ("['a', 'b'] __main__\n", "")
+    assert (out.stdout, said(out.stderr)) == ("['a', 'b'] __main__\n", "")
 
 
 def test_a_sitecustomize_of_the_users_own_still_runs(tmp_path):
@@ -409,7 +410,7 @@ def test_workers_write_to_the_scripts_output_and_we_do_not(tmp_path):
             pool.map(print, ["from a worker"])
     """
     out = rescued(tmp_path, text)
-    assert (out.stdout, out.stderr) == ("from a worker\n", "")
+    assert (out.stdout, said(out.stderr)) == ("from a worker\n", "")
 
 
 def test_an_environment_without_us(tmp_path):
@@ -428,7 +429,7 @@ def test_an_environment_without_us(tmp_path):
             print(sum(pool.map(work, range(10))), type(pool).__module__, importlib.util.find_spec("click"))
     """
     out = rescued(tmp_path, text, command=(there / "bin" / "python",))
-    assert (out.stdout, out.stderr) == ("55 penstock.rescue.process_pool None\n", "")
+    assert (out.stdout, said(out.stderr)) == ("55 penstock.rescue.process_pool None\n", "")
 
 
 def test_the_environment_bounds_workers(tmp_path):

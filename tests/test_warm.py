@@ -10,7 +10,7 @@ import joblib
 import pytest
 from executor_programs import beside
 from joblib import Parallel, delayed
-from waiting import until
+from waiting import said, until
 
 import penstock.joblib
 import penstock.pool.warm
@@ -200,7 +200,7 @@ def test_a_global_changed_in_place_is_sent_anew_and_the_end_is_clean(tmp_path):
     from executor_programs import left_of, python
 
     done = python(tmp_path, SCRIPT, "end")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, "")
     assert done.stdout == "[0, 1, 2, 3] [0, 10, 20, 30]\n"
     assert left_of(done) == []
 

@@ -45,6 +45,12 @@ def bytes_in(folder):
     return total
 
 
+def said(errors):
+    """What a program wrote to standard error, but that it waited for what others left on this machine."""
+    lines = errors.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("penstock: waiting, "))
+
+
 def marked(mark):
     """Processes that were started, at whatever remove, with this mark in their environment."""
     found = {}

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from waiting import LIMIT, until
+from waiting import LIMIT, said, until
 
 from penstock import events as ev
 from penstock.budget import MiB
@@ -45,12 +45,12 @@ def test_output_and_input_pass_through_untouched():
     data = bytes(range(256)) * 1000
     done = run("--", "cat", input=data, text=False)
     assert done.stdout == data
-    assert done.stderr.count(b"\n") == 1  # ours: what it needed
+    assert said(done.stderr.decode()).count("\n") == 1  # ours: what it needed
 
 
 def test_the_streams_are_kept_apart():
     done = run("-q", "--", "sh", "-c", "echo out; echo err >&2")
-    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert (done.stdout, said(done.stderr)) == ("out\n", "err\n")
 
 
 def test_options_of_the_command_are_not_ours():

@@ -27,7 +27,7 @@ _PATIENCE = 1.0
 """Seconds that the dead may take to leave a group, where it is waited for."""
 CLEARING_SECONDS = proc.TRACKER_SECONDS + 5.0
 """Seconds that a dead run's fork server and resource trackers may take to remove what else it left."""
-_SAID_AFTER = 0.5
+_SAID_AFTER = 2.0
 """Seconds after which somebody who waits for them is told so."""
 _SHOWN = 1.0
 """Seconds that a group stays in which the kernel took somebody."""
