@@ -37,6 +37,10 @@ MUTE = 213
 """The code with which a worker exits that can speak no more."""
 MUTED = "lacks a descriptor of its own, which was closed or made another file's"
 """Why."""
+NARROW = 214
+"""The code with which a worker exits that has not the memory to tell why it cannot go on."""
+NARROWED = "may have less memory than it began with: a function lowered RLIMIT_AS or RLIMIT_DATA"
+"""Why."""
 
 
 def words(file_size: int, notes: int) -> int:

@@ -1,19 +1,25 @@
 """Functions that take from their process what our part of the work needs: they are named, nobody else is."""
 
 import errno
+import mmap
 import os
 import resource
 import stat
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import penstock
 from penstock import worker_note as note
+from penstock.engine.messages import Ready
 from penstock.engine.worker.fitness import Fitness, Unfit, is_used_up
+from penstock.engine.worker.main import Setup
 from penstock.sinks import Parquet
 from penstock.sources import Range
 
@@ -103,6 +109,27 @@ def test_descriptors_that_are_leaked_item_by_item_cost_workers_and_no_item(funct
     assert report.result == list(range(40))
 
 
+def lowers(item):
+    if item == 5:
+        space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (space + (30 << 20), resource.RLIM_INFINITY))
+    if item > 5:
+        mmap.mmap(-1, 80 << 20).close()  # an OSError where there is no room
+        np.empty(80 << 20, np.uint8)  # a MemoryError
+    return item
+
+
+def lower_all(items):
+    return [lowers(item) for item in items]
+
+
+@LINUX
+@pytest.mark.parametrize("function", [lowers, lower_all])
+def test_a_limit_of_memory_that_an_item_sets_is_no_other_items(function):
+    report = penstock.run(function, 40, batched=function is lower_all, workers=1, budget="500MiB")
+    assert report.result == list(range(40))
+
+
 def no_more(item):
     if item == 5:
         raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
@@ -184,6 +211,41 @@ def test_limits_that_were_lowered_are_named():
     with limited(resource.RLIMIT_FSIZE, 4096):
         assert "files of 4.0 KiB at most" in fitness.lacks()
     assert fitness.lacks() == ""
+
+
+@LINUX
+def test_who_is_short_of_memory_by_a_limit_that_was_there_before_is_excused():
+    fitness = Fitness((0,), own_process=True)
+    fitness.begin()
+    short, other = MemoryError(), ValueError()
+    assert fitness.excuse(short, first=False) is short
+    with limited(resource.RLIMIT_AS, 1 << 46):
+        assert fitness.excuse(short, first=True) is short, "it has set the limit itself"
+        assert fitness.excuse(other, first=False) is other
+        assert str(fitness.excuse(short, first=False)) == note.NARROWED
+        with pytest.raises(Unfit, match="RLIMIT_AS"):
+            fitness.blame(OSError(errno.ENOMEM, "no"), 7, fresh=False)
+        fitness.begin()
+        assert str(fitness.excuse(short, first=True)) == note.NARROWED
+        fitness.prepared()
+        assert fitness.excuse(short, first=False) is short, "the job itself wants it so"
+    assert Fitness((0,), own_process=False).excuse(short, first=False) is short
+
+
+@LINUX
+def test_a_worker_that_has_no_memory_to_say_so_leaves_with_a_code():
+    def answer(message):
+        raise MemoryError
+
+    fitness = Fitness((0,), own_process=True)
+    worker = SimpleNamespace(prepare=lambda: Ready(0, 0, "", 0, 0), answer=answer, fitness=fitness)
+    setup = SimpleNamespace(worker=lambda words, channel: worker)
+    channel = SimpleNamespace(fileno=lambda: 0, send=lambda message: None, receive=lambda: None)
+    with pytest.raises(MemoryError):
+        Setup.serve(setup, channel, [])
+    with limited(resource.RLIMIT_AS, 1 << 46), pytest.raises(SystemExit) as told:
+        Setup.serve(setup, channel, [])
+    assert told.value.code == note.NARROW
 
 
 def test_what_was_used_up_before_an_item_is_not_its_fault():

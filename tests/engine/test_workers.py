@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from penstock import worker_note as note
 from penstock.abc import Death
 from penstock.engine import messages as m
 from penstock.engine.decide.tasks import Cause
@@ -52,6 +53,8 @@ WAYS = {
     "somebody else, politely": (cause_of(death(TERM), kills=2, before=1), "killed"),
     "exit 0": (cause_of(death(code=0)), "crashed"),
     "exit 3": (cause_of(death(code=3)), "crashed"),
+    "it can speak no more": (cause_of(death(code=note.MUTE)), "unfit"),
+    "it has no memory to say why": (cause_of(death(code=note.NARROW)), "unfit"),
 }
 
 
@@ -75,7 +78,7 @@ def test_the_governors_words_are_causes():
     seen = told | {failure.cause for failure, _ in WAYS.values()}
     assert seen <= set(get_args(Cause))
     # Those that only a living worker tells:
-    assert set(get_args(Cause)) - seen == {"memory", "kept", "load", "unfit"}
+    assert set(get_args(Cause)) - seen == {"memory", "kept", "load"}
 
 
 def test_every_combination_has_exactly_one_cause():

@@ -281,6 +281,8 @@ def diagnose(
         return failure("crashed", f"signal {death.signal} ({_signal_name(death.signal)})")
     if death.code == note.MUTE:
         return failure("unfit", note.MUTED)
+    if death.code == note.NARROW:
+        return failure("unfit", note.NARROWED)
     return failure("crashed", f"exit code {death.code}")
 
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from penstock import foreign
 from penstock import worker_note as note
 from penstock.budget import format_size
+from penstock.engine.worker.exceptions import out_of_memory
+from penstock.engine.worker.process import set_fence
 
 _NEEDED = 4
 """Descriptors that our part takes at once, of a draft, what it is proven by and its folder."""
@@ -51,8 +53,39 @@ class Fitness:
         self._largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         self._user = _user()
         self._mask = self._their_mask = _mask()
+        self._memory = _memory_limits()
+        self._began_narrow = False
         self.wary = False
         """Whether each item is looked at when it was worked."""
+
+    def prepared(self) -> None:
+        """What memory this process may have now is what the job itself wants it to have."""
+        self._memory = _memory_limits()
+
+    def begin(self) -> None:
+        """A batch begins: what limit of memory its items find is what it can be made again."""
+        if self._own_process:
+            set_fence(0)
+        self._began_narrow = self.is_narrow()
+
+    def is_narrow(self) -> bool:
+        """Whether a function has lowered what memory this process may have."""
+        return self._own_process and any(map(_less, _memory_limits(), self._memory))
+
+    def excuse(self, error: BaseException, *, first: bool) -> BaseException:
+        """Do not blame an item for a limit of memory that an earlier one has set.
+
+        Args:
+            error: why the batch failed.
+            first: whether it failed with its first call.
+
+        Returns:
+            The error; or instead that this process cannot continue, whoever's doing it is: a function may set
+            such a limit with each item, and none of them is wrong.
+        """
+        if not out_of_memory(error) or not self.is_narrow() or (first and not self._began_narrow):
+            return error
+        return Unfit(note.NARROWED)
 
     def ours(self) -> None:
         """Files are ours from now on: the function's umask does not apply to them."""
@@ -91,6 +124,12 @@ class Fitness:
             return "is another user's now, or looks at another root folder"
         return ""
 
+    def why(self, error: BaseException) -> str:
+        """Why this process cannot continue, which failed with this error; completes "its worker ..."."""
+        if foreign.is_a(error, Unfit):
+            return str(error)
+        return self.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
+
     def check(self, item: int = -1) -> None:
         """Check, once per so many items.
 
@@ -119,6 +158,8 @@ class Fitness:
             return
         if foreign.is_a(error, OSError) and not self.wary and (why := self.lacks()):
             raise Unfit(why)
+        if foreign.is_a(error, OSError) and foreign.number_of(error) == errno.ENOMEM and self.is_narrow():
+            raise Unfit(note.NARROWED)
         if is_used_up(error):
             raise Unfit(
                 f"has used up what one process may have ({foreign.kind_of(error)}: {_why(error)})", item
@@ -162,6 +203,11 @@ def _less(limit: int, before: int) -> bool:
         and limit != resource.RLIM_INFINITY
         and (before == resource.RLIM_INFINITY or limit < before)
     )
+
+
+def _memory_limits() -> tuple[int, int]:
+    """Of RLIMIT_DATA the hard one: the other is our fence."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_DATA)[1]
 
 
 def _user() -> tuple[int, int, int, int]:

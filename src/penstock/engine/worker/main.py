@@ -81,15 +81,20 @@ class Setup:
         worker = self.worker(words, channel.fileno())
         ready = worker.prepare()
         channel.send(ready)
-        while isinstance(ready, m.Ready):
-            answer = worker.answer(channel.receive())
-            if answer is None:
-                return
-            if worker.fitness.is_mute():  # what stands there now may be somebody's file
-                if isinstance(answer, m.Failed):
-                    words[note.ITEM] = answer.item
-                sys.exit(note.MUTE)
-            channel.send(answer)
+        try:
+            while isinstance(ready, m.Ready):
+                answer = worker.answer(channel.receive())
+                if answer is None:
+                    return
+                if worker.fitness.is_mute():  # what stands there now may be somebody's file
+                    if isinstance(answer, m.Failed):
+                        words[note.ITEM] = answer.item
+                    sys.exit(note.MUTE)
+                channel.send(answer)
+        except MemoryError:
+            if worker.fitness.is_narrow():
+                sys.exit(note.NARROW)
+            raise
 
     def worker(self, words: MutableSequence[int], channel: int = -1) -> Worker:
         """A worker for this job, not yet prepared; it answers None when told to exit.
@@ -160,6 +165,7 @@ class Worker:
             if callable(prepare):
                 prepare()
                 self._here.stay()
+            self.fitness.prepared()
         except BaseException as error:
             return self._failure("memory" if out_of_memory(error) else "prepare", -1, error)
         self._idle = self._meter.held()
@@ -204,7 +210,9 @@ class Worker:
                 receipts = {}
                 for _ in stream:
                     pass
-        except BaseException as error:
+        except BaseException as raised:
+            at = max(self._note[note.ITEM], self._note[note.CALL_START])
+            error = self.fitness.excuse(raised, first=at <= work.start)
             cause = self._cause_of(error, self._doing)
             at = max(self._note[note.ITEM], -1) if cause == "memory" else -1
             if foreign.is_a(error, Unfit):
@@ -238,6 +246,7 @@ class Worker:
         self._caller.begin({each.item: each for each in work.without}, share, batch.apart)
         self._caller.first = -1 if self._warm else work.start
         self.fitness.wary = work.wary
+        self.fitness.begin()
         set_share(share)
         if work.threads != self._threads:
             limit_threads(work.threads)
@@ -380,16 +389,11 @@ class Worker:
 
     def _message(self, cause: str, error: BaseException) -> str:
         if cause == "unfit":
-            if foreign.is_a(error, Unfit):
-                return str(error)
-            return self.fitness.lacks() or f"failed in our part of the work ({foreign.kind_of(error)})"
+            return self.fitness.why(error)
         hidden = self._setup.private and not foreign.is_a(error, (JournalDamaged, ResultsDamaged))
         return "" if hidden else message_of(error)
 
     def _give_back(self) -> int:
         """Release free memory; the bytes above idle that are still held."""
-        retained, self._kept = give_back(self._above_idle, self._kept)
+        retained, self._kept = give_back(lambda: self._meter.held() - self._idle, self._kept)
         return retained
-
-    def _above_idle(self) -> int:
-        return self._meter.held() - self._idle

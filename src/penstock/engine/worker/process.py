@@ -38,12 +38,12 @@ def _own_limit() -> tuple[int, int]:
 def set_fence(limit: int) -> None:
     """Refuse private memory beyond ``limit`` bytes mapped (RLIMIT_DATA); 0 lifts the fence.
 
-    Never above the limit that was there before.
+    Never above the limit that was there before, nor above a hard one that a function has set since.
     """
-    soft, hard = _own_limit()
-    if limit and (soft == resource.RLIM_INFINITY or limit < soft):
-        soft = limit
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    most = _own_limit()[0]
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    bounds = [each for each in (limit, most, hard) if each and each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds, default=resource.RLIM_INFINITY), hard))
 
 
 def give_back(held: Callable[[], int], kept: int) -> tuple[int, int]:
