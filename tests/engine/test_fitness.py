@@ -1,12 +1,14 @@
 """Functions that take from their process what our part of the work needs: they are named, nobody else is."""
 
 import errno
+import math
 import mmap
 import os
 import resource
 import stat
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +157,18 @@ def test_a_umask_of_the_function_is_none_of_our_files(tmp_path):
     mask = os.umask(0o077)
     os.umask(mask)
     assert modes == {0o666 & ~mask}
+
+
+@pytest.mark.parametrize("clock", [-1e30, math.nan])
+def test_a_clock_that_a_function_replaced_is_not_told(tmp_path, clock):
+    def turns(item):
+        if item % 4 == 2:
+            time.perf_counter = time.monotonic = time.time = lambda: clock
+        return {"item": item}
+
+    job = penstock.Job(source=Range(8), function=turns, into=Parquet(grain=2))
+    assert job.run(tmp_path / "r", budget="500MiB", workers=1).done == 8
+    assert penstock.verify(tmp_path / "r").ok
 
 
 def full_elsewhere(item):

@@ -324,7 +324,7 @@ class Worker:
         # is measured with the next call.
         results = list(worked(start, stop))
         self._here.stay()
-        seconds = time.perf_counter() - began
+        seconds = max(0.0, time.perf_counter() - began)
         self.fitness.ours()
         if sum(to - at for at, to, _ in results) > stop - start:
             self._doing = "kept"
