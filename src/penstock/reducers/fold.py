@@ -33,8 +33,8 @@ class Fold:
         grain: items folded on their own; None when ``merge`` is exactly associative.
 
     Raises:
-        UsageError: neither ``merge`` nor ``finish``, a grain under 1, no grain without ``merge``, or what
-            cannot be called so.
+        UsageError: neither ``merge`` nor ``finish``, a grain that is no whole number of at least 1, no grain
+            without ``merge``, or what cannot be called so.
     """
 
     # Private, as step, start, merge and finish are its methods; fields, so that they are in the job's key.

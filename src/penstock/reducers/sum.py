@@ -22,7 +22,7 @@ class Sum:
         grain: items that are added up on their own; None takes integers only.
 
     Raises:
-        UsageError: a grain under 1.
+        UsageError: a grain that is no whole number of at least 1.
         TypeError: a result that cannot be added, or floats without a grain.
         ValueError: arrays of different shapes.
         OverflowError: an array's sum past 64 bits.

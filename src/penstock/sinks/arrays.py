@@ -40,7 +40,7 @@ class Arrays:
         fill: the value of items set aside; None for NaN (NaT) where the dtype has it, else 0.
 
     Raises:
-        UsageError: a grain under 1.
+        UsageError: a grain that is no whole number of at least 1.
         TypeError: from ``write``: a result that is no array of numbers or times, or of another shape,
             dtype or set of names than those before, naming its item.
         CannotKeep: from ``close``: parts that differ in shape or dtype.

@@ -36,7 +36,7 @@ class Files:
         grain: items that are kept together; more than 1 only where items are many and small.
 
     Raises:
-        UsageError: a grain under 1.
+        UsageError: a grain that is no whole number of at least 1.
         TypeError: from ``write``: a result that is no path.
         ValueError: from ``write``: a path that is not there or not in the item's folder, or two of
             one item with the same name.

@@ -58,7 +58,7 @@ class Parquet:
             of the columns for which they do.
 
     Raises:
-        UsageError: a grain or rows under 1, or an unknown compression or encoding.
+        UsageError: a grain or rows that are no whole number of at least 1, unknown compression or encoding.
         TypeError: from ``write``: rows that do not fit the schema, nulls in a column that is not nullable
             among them, naming the column.
         CannotKeep: from ``close``: parts that do not agree, naming items and column.
