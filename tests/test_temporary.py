@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,8 @@ from penstock import identity, temporary
 from penstock.backends import segments
 from penstock.backends.forkserver import Server
 from penstock.backends.segments import Segment, is_left
+from penstock.budget import MiB
+from penstock.groups.ways import VARIABLE
 
 RUN = """
 import ctypes, os, sys, tempfile, penstock
@@ -194,6 +197,28 @@ def test_what_a_killed_worker_left_is_gone_while_the_run_goes_on(tmp_path):
         assert kept in there()  # of a worker that ended as it should, to whom it may be of use
     finally:
         ctypes.CDLL(None).shmctl(kept, 0, None)
+
+
+def fills_shared_memory(item, beside=8):
+    """700 MiB in /dev/shm for item 3, a few MiB for others; given back, if it gets there."""
+    block = SharedMemory(create=True, size=(700 if item == 3 else beside) * MiB)
+    for start in range(0, block.size, MiB):
+        block.buf[start : start + MiB] = b"x" * MiB
+    block.close()
+    block.unlink()
+    return item
+
+
+@pytest.mark.parametrize("groups", ["auto", "none"])
+def test_shared_memory_that_killed_calls_held_does_not_stay_in_the_budget(groups, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, groups)
+    before = set(os.listdir("/dev/shm"))
+    job = penstock.Job(source=penstock.sources.Range(12), function=fills_shared_memory)
+    report = job.run(tmp_path / "run", budget="384MiB", workers=2, set_aside=True)
+    assert [each.item for each in report.set_aside] == [3]
+    assert report.result[4:] == list(range(4, 12))
+    assert "files in memory" not in report.set_aside[0].message
+    assert {name for name in os.listdir("/dev/shm") if name.startswith("psm_")} <= before
 
 
 def test_what_belongs_to_a_process_that_proc_hides_stays(place, monkeypatch):

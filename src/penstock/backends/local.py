@@ -19,6 +19,7 @@ from penstock import forks, storage
 from penstock.abc import Death, Message, Reading
 from penstock.backends.forkserver import SLOTS
 from penstock.backends.frames import pack
+from penstock.backends.left_memory import LeftMemory
 from penstock.backends.likeness import take_closed_streams
 from penstock.backends.notes import Notes
 from penstock.backends.processes import Helper, LocalWorker, end_sessions
@@ -55,6 +56,7 @@ class Local:
         self.short = False
         """Whether memory is short: then what is ours is looked for whatever it costs."""
         self._helper = Helper()
+        self._left = LeftMemory()
 
     @property
     def output(self) -> bool:
@@ -118,6 +120,7 @@ class Local:
             if entry is not None:
                 if self._server.enclosure is not None:
                     self._server.enclosure.order(worker, entry.pid)
+                self._left.given(worker)
                 entry.outgoing += pack(content)
                 self._flush(worker, entry)
 
@@ -149,6 +152,7 @@ class Local:
         self._mind_server()
         if self._server.enclosure is not None:
             self._server.enclosure.tidy()
+        self._left.tidy()
         happened = list(self._events)
         self._events.clear()
         return happened
@@ -220,6 +224,7 @@ class Local:
         if entry.tree is not None and (census := self._server.census) is not None:
             census.end(entry.tree.pid)
         killed = os.WIFSIGNALED(status)
+        self._left.gone(worker, killed=killed)
         self._events.append(
             Death(
                 worker,
@@ -361,6 +366,8 @@ class Local:
                 return
             if number == signal.SIGKILL:
                 entry.doomed = entry.owed = True
+            if entry.tree is not None and number != signal.SIGCONT:
+                self._left.look(worker, (entry.tree.pid, *entry.tree.children, *entry.tree.strays))
             enclosure = self._server.enclosure
             in_group = enclosure is not None and enclosure.send(worker, entry.pid, number)
             # A group's kill on v1 may miss who is born meanwhile; the tree's then takes its parent.
@@ -382,5 +389,6 @@ class Local:
         self._server.close()
         for worker in list(self._workers):
             self._reap(worker, int(signal.SIGKILL))
+        self._left.tidy(last=True)
         self._helper.stop()
         self._opened.close()
