@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from penstock import proc
 from penstock.budget import MiB
@@ -140,14 +141,14 @@ def look(shared, *children, short=True):
 
 
 @contextmanager
-def busy_neighbour():
+def busy_neighbour(most=40):
     """Another process of this user that writes files into /dev/shm, and holds a memfd, all the time."""
     program = (
         "import os\nfd = os.memfd_create('n'); os.write(fd, b'x' * (30 << 20))\n"
         "print('up', flush=True)\nname = f'/dev/shm/penstock-test-neighbour-{os.getpid()}'\n"
         "while os.getppid() != 1:\n"
         "    with open(name, 'wb') as file:\n"
-        "        for _ in range(40): file.write(b'x' * (1 << 20)); file.flush()\n"
+        f"        for _ in range({most}): file.write(b'x' * (1 << 20)); file.flush()\n"
         "    os.unlink(name)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -273,7 +274,7 @@ def test_what_lay_there_before_is_not_ours_though_it_is_opened():
 
 def test_looking_costs_little_and_memory_that_is_short_is_worth_more():
     """Beside a neighbour who writes all the time: a budget of CPU, and no more."""
-    with busy_neighbour(), running("nothing") as child:
+    with busy_neighbour(most=10), running("nothing") as child:
         child.until_up()
         shared = Shared()
         look(shared, child)
@@ -287,6 +288,23 @@ def test_looking_costs_little_and_memory_that_is_short_is_worth_more():
         while shared.looks == before:
             look(shared, child, short=True)
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("kind", ["memfd", "mapped_only", "shared_anonymous", "closed"])
+def test_much_is_looked_at_though_nothing_is_left_to_be_spent(kind, tmp_path):
+    """Else a worker holds hundreds of MiB in the meantime, and nobody stops it."""
+    path = f"/dev/shm/penstock-test-{os.getpid()}"
+    with running(kind, path) as child:
+        shared = Shared()
+        held = 0
+
+        def look_again():
+            nonlocal held
+            shared._credit = -10.0
+            held = look(shared, child, short=False).all
+
+        child.until_up(look_again)
+        until(lambda: look_again() or held > (SIZE - 20) * MiB)
 
 
 def test_what_is_heard_of_is_looked_at_before_it_is_closed():

@@ -12,9 +12,9 @@ Each counts once, with the blocks that it takes. A file that had its name before
 even where a process of ours opens it: its memory is counted with what others hold.
 
 Looking through the descriptors of all processes is dear, so it is done when the machine's shared memory
-grew by more than known files explain, and for at most one per cent of a core. What cannot be seen: files
-that were open for less than two turns and never again (one in ``/dev/shm`` wakes a look), files on their
-way through a socket, pipes.
+grew by more than known files explain, and for at most one per cent of a core, unless much grew at once.
+What cannot be seen: files that were open for less than two turns and never again (one in ``/dev/shm`` wakes
+a look), files on their way through a socket, pipes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _GRAIN = 1 << 20
 """Growth of shared memory that is worth a look at whose it is."""
 _SHARE, _CREDIT = 0.01, 0.05
 """Share of one core that looking may take; CPU seconds that may be saved up for it."""
+_MUCH = 16 << 20
+"""Growth that is looked at though nothing is left to be spent: files for at most a tenth of a core."""
+_MUCH_SHARE = 0.1
 _ALL_EVERY = 8
 """At every eighth look known descriptors are looked at as well: they may be others by now."""
 _STATS = 256
@@ -101,6 +104,8 @@ class Shared:
         self._own: dict[Inode, int] = {}
         self._resident = 0
         self._credit, self._last = _CREDIT, time.monotonic()
+        self._rested = self._last
+        """From when on files are looked for again where much grew."""
         self._lock = threading.Lock()
         self.looks = 0
         """How often descriptors were looked through."""
@@ -127,9 +132,11 @@ class Shared:
             there = self._trigger.value()
             # What is not explained by files that we know: new ones of ours, or others'. Little by little too.
             self._at = min(self._at + self._size() - before, there)
-            if (lost or there - self._at > _GRAIN) and may and self._look(processes, whole=lost or short):
+            new, mapped = there - self._at, abs(resident - self._resident)
+            may_look = may or (new > _MUCH and now > self._rested)
+            if (lost or new > _GRAIN) and may_look and self._look(processes, whole=lost or short):
                 self._at = there
-            if abs(resident - self._resident) > _GRAIN and may:
+            if mapped > (_GRAIN if may else _MUCH):  # it is ours for certain, and none of it is known
                 self._look_at_maps(processes, resident)
             return self._held(resident, own)
 
@@ -182,7 +189,9 @@ class Shared:
                 self._look_at(folder + number, owner)
             self._seen[pid] = numbers
         self._look_at_segments(processes)
-        self._credit -= time.thread_time() - begin
+        spent = time.thread_time() - begin
+        self._credit -= spent
+        self._rested = time.monotonic() + spent / _MUCH_SHARE
         return whole
 
     def _look_at(self, path: str, owner: int) -> None:
