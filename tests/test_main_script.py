@@ -53,6 +53,42 @@ def test_a_program_of_several_files_is_run_where_workers_are_forked_from(form, t
     assert said(done.stderr) == ""
 
 
+POOLS = """
+import dataclasses, functools, multiprocessing, penstock
+
+@dataclasses.dataclass
+class Number:
+    value: int
+
+def twice(number):
+    return {result}
+
+def with_a_pool(n):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return [each for each in pool.map(twice, [{argument}])]
+
+class Callable:
+    def __call__(self, n):
+        return with_a_pool(n)
+
+{guard}
+    for function in (with_a_pool, functools.partial(with_a_pool), Callable()):
+        print(penstock.run(function, 2, budget="400MiB").result)
+"""
+
+
+@pytest.mark.parametrize("guard", ['if __name__ == "__main__":', "if True:"], ids=["guarded", "bare"])
+def test_a_pool_inside_the_function_of_a_job_finds_the_scripts_functions(guard, tmp_path):
+    classes = "__name__" in guard  # without it the script is not run in workers, and pickle finds none
+    argument, result = ("Number(n)", "Number(2 * number.value)") if classes else ("n", "2 * number")
+    (tmp_path / "script.py").write_text(POOLS.format(guard=guard, argument=argument, result=result))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    expected = "[[Number(value=0)], [Number(value=2)]]" if classes else "[[0], [2]]"
+    assert done.stdout.splitlines() == [expected] * 3, done.stderr
+
+
 def test_an_installed_package_is_no_script_of_the_users():
     assert script._is_installed(pytest.__file__)
     assert script._is_installed(ast.__file__)

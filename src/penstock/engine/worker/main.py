@@ -32,7 +32,7 @@ from penstock.engine.worker.exceptions import (
     traceback_of,
 )
 from penstock.engine.worker.fitness import Fitness, Unfit
-from penstock.engine.worker.process import give_back, imported_since, limit_threads
+from penstock.engine.worker.process import give_back, imported_since, limit_threads, name_in_script
 from penstock.engine.worker.writing import Keeper
 from penstock.errors import BadInput, JournalDamaged, PenstockBug, ResultsDamaged
 from penstock.meter import Meter, own_pages_apart
@@ -67,6 +67,7 @@ class Setup:
 
     def warm(self) -> None:
         """Preload what all workers share; called once in the fork server, before any fork."""
+        name_in_script(self.function)
         warm = getattr(self.function, "warm", None)
         if callable(warm):
             warm()

@@ -8,7 +8,8 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Collection
-from functools import cache
+from functools import cache, partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from penstock.budget import MiB
@@ -81,6 +82,26 @@ def release_unused() -> None:
 def imported_since(modules: Collection[str]) -> tuple[str, ...]:
     """Large, well-behaved packages imported besides these: worth preloading for later workers."""
     return tuple(name for name in _SHAREABLE if name in sys.modules and name not in modules)
+
+
+def name_in_script(function: object) -> None:
+    """Let the main script's functions be found under their names here, where they came by value.
+
+    Else a pool inside the function cannot send them: pickle looks whether ``__main__`` has the same. Classes
+    likewise, where the script was run here; elsewhere others could not read a result that only names one.
+    """
+    while isinstance(function, partial | MethodType):
+        function = function.func if isinstance(function, partial) else function.__func__
+    main = sys.modules["__main__"]
+    kinds = (FunctionType, type) if main is sys.modules.get("__mp_main__") else (FunctionType,)
+    held = (function, *vars(type(function)).values()) if not isinstance(function, type) else ()
+    for each in held:
+        if not isinstance(each, FunctionType) or each.__module__ != "__main__":
+            continue
+        names = each.__globals__ if each.__globals__ is not vars(main) else {}
+        for name, value in {**names, each.__name__: each}.items():
+            if isinstance(value, kinds) and (value.__module__, value.__qualname__) == ("__main__", name):
+                setattr(main, name, value)
 
 
 def limit_threads(threads: int) -> None:
