@@ -228,16 +228,18 @@ class Workers:
         """Remove a dead worker and return the cause.
 
         Raises:
-            WorkerDied: several in a row died before they began.
+            WorkerDied: several in a row died before they began, and there is none that did.
         """
         del self._workers[worker.number]
         worker.kills_before = max(worker.kills_before, self._watch.kills_before(worker.number))
         why, held = self._watch.gone(worker.number)
         failure = diagnose(worker, death, why, held, kernel_kills)
         if not worker.ready and not worker.leaving:
-            self._not_before = self.clock() + _BACK_OFF * 2**self._startup_deaths
+            tries = min(self._startup_deaths, _MAX_STARTUP_DEATHS)
+            self._not_before = self.clock() + _BACK_OFF * 2**tries
             self._startup_deaths += 1
-            if self._startup_deaths >= _MAX_STARTUP_DEATHS:
+            # Where there is room for some and not for more (descriptors, processes), those go on.
+            if self._startup_deaths >= _MAX_STARTUP_DEATHS and not any(other.ready for other in self):
                 raise WorkerDied(_never_began(death, failure))
         return failure
 
@@ -293,8 +295,8 @@ def _never_began(death: Death, failure: Failure) -> str:
     return (
         f"{_MAX_STARTUP_DEATHS} workers in a row died before they began "
         f"({failure.detail or failure.cause}): "
-        "prepare() or the inputs take too much memory, or crash. See workers.log in the "
-        "run folder."
+        "prepare(), the inputs or an initializer take too much memory, or crash. See what they wrote: it is "
+        "in workers.log, or on stderr where there is no run folder."
     )
 
 
