@@ -209,8 +209,8 @@ class Ladder:
             why = "runs out of memory" if reason == "memory" else "fails"
             raise WorkerDied(
                 f"the worker that should keep items {task.start} to {task.stop} {why} again and again, "
-                "though none of them is worked any more: the sink or reducer may be at fault; see "
-                "workers.log in the run folder."
+                "though none of them is worked any more: the sink or reducer may be at fault; see what it "
+                "wrote, in workers.log or on stderr where there is no run folder."
             )
         return self._give_up(task, (left, left + 1), reason, failure)
 
