@@ -109,12 +109,18 @@ def test_sentence(cause):
         Verdict((3,), REASONS[cause], 3),
         Failure(cause, 3, (3, 4), 3 * GiB, 0, detail),
         failed,
-        int(1.5 * GiB),
+        explain.of_one_worker(int(1.5 * GiB), 0, BUDGET),
         BUDGET,
         2.5,
         600.0,
     )
     assert said.startswith(CAUSES[cause])
+
+
+def test_what_calls_left_in_memory_is_told_of_an_item_that_does_not_fit_beside_it():
+    assert explain.of_one_worker(GiB, 4 * MiB, BUDGET) == "1.0 GiB"
+    told = explain.of_one_worker(GiB, GiB, BUDGET)
+    assert told == "1.0 GiB beside 1.0 GiB of files in memory that calls left"
 
 
 @pytest.mark.parametrize(

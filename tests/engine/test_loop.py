@@ -155,6 +155,18 @@ def test_a_limit_that_looks_lower_for_a_moment_is_not_followed():
     assert run.events_of(ev.BudgetChanged) == []
 
 
+@pytest.mark.parametrize("size", range(40, 320, 20))
+def test_what_others_hold_for_a_while_is_no_items_fault(size):
+    """A little may be free: too little for anybody, whose worker would be ended holding next to nothing."""
+    backend = FakeBackend(lambda item, tries: Deed(10.0, 100 * MiB), clock=coarse())
+    limit = FakeLimit(backend, GiB)
+    backend.clock.after(22.0, lambda: setattr(limit, "size", size * MiB))
+    backend.clock.after(90.0, lambda: setattr(limit, "size", GiB))
+    run = simulate(backend, 20, GiB, limits=[limit], requested=GiB)
+    assert [event.projected for event in run.events_of(ev.BatchStarted) if event.projected < 0] == []
+    everything_but(run, 20)
+
+
 def test_a_limit_that_cannot_be_read_any_more_does_not_move_the_budget():
     backend = FakeBackend(lambda item, tries: Deed(10.0, 20 * MiB), clock=coarse())
     wide, narrow = FakeLimit(backend, 64 * GiB), FakeLimit(backend, GiB)
@@ -455,6 +467,15 @@ def test_workers_that_cannot_be_started_are_tried_again_with_growing_waits():
     assert backend.clock() - began > 1.5
     with pytest.raises(WorkerDied, match=r"5 workers in a row .*the fork failed, as the script says"):
         simulate(FakeBackend(births=lambda number: "unborn"), 25, GiB)
+
+
+def test_workers_that_are_there_go_on_where_no_more_can_be_started():
+    """Descriptors or processes may do for one and not for two."""
+    backend = FakeBackend(
+        lambda item, tries: Deed(2.0), births=lambda number: "ready" if number == 1 else "unborn"
+    )
+    everything_but(simulate(backend, 25, GiB), 25)
+    assert backend.clock() > 50
 
 
 def test_a_worker_that_was_told_to_leave_and_does_not_is_ended():

@@ -14,7 +14,7 @@ from penstock.errors import CannotFit
 BUDGET = Budget(GiB, "a script")
 
 
-def stage(*, parent=50 * MiB, results=0, spare=0, running=(), endless=False):
+def stage(*, parent=50 * MiB, results=0, spare=0, running=(), endless=False, files=0):
     admission = SimpleNamespace(
         budget=BUDGET,
         spare=lambda: spare,
@@ -26,7 +26,9 @@ def stage(*, parent=50 * MiB, results=0, spare=0, running=(), endless=False):
         options=SimpleNamespace(stall=600.0, endless=endless),
         crowded_by_results=results > abs(spare),
         results_too_large=lambda: explain.results_too_large(10, 100, results, BUDGET),
-        watch=SimpleNamespace(memory=SimpleNamespace(free=10 * MiB)),
+        watch=SimpleNamespace(
+            memory=SimpleNamespace(free=10 * MiB, shared=files, used=parent + results + files)
+        ),
     )
 
 
@@ -66,6 +68,15 @@ def test_what_others_hold_is_waited_for_as_long_as_a_worker_may_stall(results):
     seconds, said = ends_after(stage(results=results, spare=300 * MiB))
     assert seconds == 601
     assert said.startswith("other processes hold so much")
+
+
+def test_files_that_calls_left_in_memory_are_named_and_not_waited_for_long():
+    """Nobody frees them by ending."""
+    seconds, said = ends_after(stage(files=900 * MiB, spare=30 * MiB))
+    assert seconds == 6
+    assert said.startswith("files in memory (in /dev/shm or on another tmpfs) hold 900 MiB of the budget")
+    seconds, said = ends_after(stage(files=300 * MiB, spare=30 * MiB))
+    assert (seconds, said[:15]) == (601, "other processes")  # who hold more
 
 
 def test_a_share_that_shrank_is_not_waited_for_long():

@@ -61,11 +61,24 @@ def stand_in(kind: str, message: str, traceback: str) -> BaseException:
     return error
 
 
+def of_one_worker(alone: int, beside: int, budget: Budget) -> str:
+    """What one worker alone may use, and what of the budget it may not for no fault of its own.
+
+    Args:
+        alone: bytes that it may use.
+        beside: bytes of files in memory that no worker holds; told where they are many.
+        budget: in force.
+    """
+    if beside <= headroom(budget.bytes):
+        return format_size(alone)
+    return f"{format_size(alone)} beside {format_size(beside)} of files in memory that calls left"
+
+
 def sentence(
     verdict: Verdict,
     failure: Failure,
     failed: Failed | None,
-    alone: int,
+    alone: str,
     budget: Budget,
     timeout: float | None,
     stall: float,
@@ -75,7 +88,7 @@ def sentence(
     Args:
         verdict, failure: of the schedule.
         failed: what the worker told, if it lived to tell.
-        alone: bytes that one worker alone may use.
+        alone: what one worker alone may use, as :func:`of_one_worker` says it.
         budget: in force.
         timeout, stall: in seconds.
     """
@@ -97,7 +110,7 @@ def _why(
     verdict: Verdict,
     failure: Failure,
     failed: Failed | None,
-    alone: int,
+    alone: str,
     budget: Budget,
     timeout: float | None,
     stall: float,
@@ -108,12 +121,12 @@ def _why(
         return (
             f"{_GAVE_UP} while it held {format_size(failure.held)}, alone and unfenced; one "
             "worker may "
-            f"use {format_size(alone)} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
+            f"use {alone} (budget {format_size(budget.bytes)}, {budget.origin}){limit}"
         )
     if verdict.reason == "memory":
         by_kernel = f"; its worker ended by {failure.detail}" if failure.cause == "kernel" else ""
         return (
-            f"needs more than {format_size(failure.held)}; one worker alone may use {format_size(alone)} "
+            f"needs more than {format_size(failure.held)}; one worker alone may use {alone} "
             f"(budget {format_size(budget.bytes)}, {budget.origin}){by_kernel}"
         )
     if verdict.reason == "kept":
@@ -216,6 +229,23 @@ def crowded(parent: int, free: int, budget: Budget, *, gathers: bool = True) -> 
     )
 
 
+def crowded_by_files(held: int, free: int, budget: Budget) -> CannotFit:
+    """The error when files in memory leave no room, though no call runs.
+
+    Args:
+        held: bytes that they take.
+        free: bytes left under the budget and every ceiling.
+        budget: in force.
+    """
+    return CannotFit(
+        f"files in memory (in /dev/shm or on another tmpfs) hold {format_size(held)} of the budget of "
+        f"{format_size(budget.bytes)} ({budget.origin}), though no call runs; {format_size(free)} are free. "
+        "Calls left them there, or something else holds them open. Have the function remove them or write "
+        "them to a disk, then run the same command again.",
+        needed=budget.bytes + held,
+    )
+
+
 def results_too_large(kept: int, items: int, held: int, budget: Budget) -> CannotFit:
     """The error for results that are collected in this process and leave no call any room.
 
@@ -271,7 +301,7 @@ def of_worker(failed: Failed, folder: Path, item: str = "", task: Task | None = 
     if failed.cause == "disk":
         return storage.failure(failed.errno, failed.file or folder)
     if failed.cause == "prepare":
-        return _as_told("an input or prepare() failed in a worker", failed)
+        return _as_told("an input, prepare() or an initializer failed in a worker", failed)
     named = failed.message.startswith("item ")  # as sinks name it
     what = (
         f"the result of item {foreign.line(item)} cannot be kept: " if failed.item >= 0 and not named else ""
@@ -305,7 +335,7 @@ def _as_told(what: str, failed: Failed) -> PenstockError:
 
 def chore_died(what: str, times: int, failure: Failure, budget: Budget) -> RunFailed:
     """The error for a worker that dies whenever it opens or closes the results."""
-    advice = "See workers.log in the run folder, then run"
+    advice = "See what it wrote (workers.log, or stderr where there is no run folder), then run"
     if failure.cause in ("memory", "governor", "kernel"):
         why = f"out of memory, holding {format_size(failure.held)} (budget {budget})"
         advice = "Raise the budget, then run"

@@ -13,7 +13,7 @@ from penstock.abc import Death, SetAside
 from penstock.drafts import remove
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
-from penstock.engine.decide.tasks import Failure, Verdict
+from penstock.engine.decide.tasks import Failure, Task, Verdict
 from penstock.engine.decide.too_large import grain_too_large
 from penstock.engine.parent.stage import Stage
 from penstock.engine.parent.workers import WorkerState
@@ -21,7 +21,9 @@ from penstock.errors import PenstockError
 from penstock.record import entries
 
 _TRIES = 5
-"""So often a batch is worked again whose results could not be written."""
+"""So often a batch is worked again whose results could not be written, or that others left no room."""
+_SQUEEZED = 0.75
+"""A share of what one worker alone may use: who was ended holding less did not fill it."""
 _BACK_OFF = 0.1
 """Seconds until then; twice as many each time."""
 
@@ -37,6 +39,8 @@ class FailedBatches:
         self._stage = stage
         self._unwritten: dict[int, int] = {}
         """How often batches could not be written, by their first item."""
+        self._squeezed: dict[int, int] = {}
+        """How often batches had no room for what others took, by their first item."""
 
     def failed(self, worker: WorkerState, failed: m.Failed) -> None:
         """A batch or chore failed, and its worker lives.
@@ -130,7 +134,8 @@ class FailedBatches:
         task = worker.task
         assert task is not None
         a, b = failure.call
-        if failure.cause in ("governor", "kernel") and stage.crowded:
+        crowded = failure.cause in ("governor", "kernel") and stage.crowded
+        if crowded or self._is_squeezed(task, failure):
             failure = replace(failure, cause="dropped")  # not its own doing
         if failure.cause in ("memory", "governor", "kernel") and task.start <= a < b <= task.stop:
             stage.estimate.at_least(a, b, failure.held)
@@ -149,6 +154,16 @@ class FailedBatches:
         if verdict is not None:
             self._set_aside(verdict, failure, failed)
             self.stop_if_hopeless()
+
+    def _is_squeezed(self, task: Task, failure: Failure) -> bool:
+        """Whether others took what it was to have: it was alone, and held far less than one worker may."""
+        stage = self._stage
+        may = stage.admission.spare()
+        if failure.cause != "governor" or not task.alone or failure.held > _SQUEEZED * may:
+            return False
+        tries = self._squeezed[task.start] = self._squeezed.get(task.start, 0) + 1
+        stage.too_little = max(stage.too_little, int(failure.held / _SQUEEZED))
+        return tries <= _TRIES
 
     def tried(self, worker: WorkerState, stop: int) -> None:
         """A suspected call was made in parts to find the culprit, and no part failed."""
@@ -189,7 +204,7 @@ class FailedBatches:
             verdict,
             failure,
             failed,
-            stage.admission.spare(),
+            explain.of_one_worker(stage.admission.spare(), stage.watch.memory.shared, stage.admission.budget),
             stage.admission.budget,
             options.timeout,
             options.stall,

@@ -222,7 +222,7 @@ class Loop:
 
     def _admit(self, now: float) -> None:
         self._admission.waiting.look(now)
-        if not self._watch.admit or self.stage.crowded:
+        if not self._watch.admit or self.stage.crowded or self.stage.cramped:
             self._admission.lack()
             self._no_room.last(now)
             return

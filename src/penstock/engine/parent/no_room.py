@@ -51,9 +51,17 @@ class NoRoom:
             raise stage.results_too_large()
         reserved = stage.admission.reserved(to_come=False)
         parent = reserved.parent + reserved.results
+        self._blame_files(waited)
         if budget.beside > self._beside and waited > _LAGGING:
             raise explain.share_too_small(budget)
         ours = parent > budget.bytes / 2
         if waited > (_CROWDED if ours else stage.options.stall):
             free, gathers = stage.watch.memory.free, stage.options.endless
             raise explain.crowded(parent if ours else 0, free, budget, gathers=gathers)
+
+    def _blame_files(self, waited: float) -> None:
+        """Where it is files in memory that leave no room: no process frees them by ending."""
+        memory, budget = self._stage.watch.memory, self._stage.admission.budget
+        others = budget.bytes - memory.free - memory.used
+        if waited > _CROWDED and memory.shared > max(headroom(budget.bytes), others):
+            raise explain.crowded_by_files(memory.shared, memory.free, budget)

@@ -59,6 +59,8 @@ class Stage:
             options = replace(options, governs=False, wishes=replace(options.wishes, workers=1))
         self.largest_node: Node | None = None
         """Of the nodes, the one on which a call has most room; None where items are worked here."""
+        self.too_little = 0
+        """Bytes of room in which a worker was ended for what others held: nothing begins in so much again."""
         self.options = options
         self.backend = backend
         self.gauge = host.gauge
@@ -107,6 +109,13 @@ class Stage:
     def crowded(self) -> bool:
         """Whether this process itself holds so much that no worker fits."""
         return self.options.governs and self.admission.spare() <= 0
+
+    @property
+    def cramped(self) -> bool:
+        """Whether nothing runs, and what others hold leaves no call anything: it would be ended for that."""
+        if not self.options.governs or self.crew.running:
+            return False
+        return self.admission.room(to_come=False) <= min(self.too_little, int(0.9 * self.admission.spare()))
 
     @property
     def crowded_by_results(self) -> bool:

@@ -21,8 +21,25 @@ _SHORT = 2
 """Memory is short below so many headrooms."""
 _LOOK_EVERY = 5
 """While it is not, the ceilings and the backend are read once in so many readings of the workers."""
+_LASTS = 1.0
+"""Seconds after which what no process of ours holds is there to stay."""
 _KILLS = 64
 """Rises of the kernel's count of kills that are remembered."""
+
+
+class Lasting:
+    """The least of a value in the last one to two seconds: what has just ended may take a moment to go."""
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._before = self._least = 0
+
+    def note(self, now: float, value: int) -> int:
+        """Take a value; returns what has lasted."""
+        if now - self._since >= _LASTS:
+            self._since, self._before, self._least = now, self._least, value
+        self._least = min(self._least, value)
+        return min(self._before, self._least)
 
 
 def within(parts: Mapping[int, int], whole: int) -> dict[int, int]:
@@ -68,11 +85,12 @@ class TreeTotal:
         self.backend_held = 0
         """Bytes of the backend beside the workers at the last reading."""
         self.shared = 0
-        """Bytes of shared memory that is ours and no worker's."""
+        """Bytes of shared memory that is ours and no worker's, such as files in memory that calls left."""
+        self._left = Lasting()
         self.ceilings: tuple[Ceiling, ...] = ()
         self.used_then = 0
         """What ours held when the ceilings were read: only the two together tell what others hold."""
-        self._looked = -math.inf
+        self._now = self._looked = -math.inf
         self._just_looked = False
         self._sample: MemorySample | None = None
         self._kernel_kills: deque[tuple[float, int]] = deque(maxlen=_KILLS)
@@ -86,6 +104,7 @@ class TreeTotal:
 
     def look_around(self, now: float) -> None:
         """Read what others hold: every time when memory is short, now and then when it is plentiful."""
+        self._now = now
         turn = governor.interval(self.free, self._budget.bytes)
         if self.ceilings and not self._short() and now - self._looked < _LOOK_EVERY * turn:
             return
@@ -134,6 +153,8 @@ class TreeTotal:
             rise = max((worker.rise for worker in ready), default=0)
         else:
             rise = self._rise(total, readings)
+            left = self._left.note(self._now, total - self.backend_held - sum(workers.values()))
+            self.shared = left if left > governor.headroom(self._budget.bytes) else 0
         if rise and workers:  # of the highest moment, as the sum is
             riser = max(workers, key=lambda number: everybody[number].rise)
             workers[riser] += min(everybody[riser].rise, rise)
