@@ -14,6 +14,7 @@ from penstock.abc import Node
 from penstock.budget import Budget, GiB, MiB
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
+from penstock.engine.decide.files_in_memory import of_one_worker
 from penstock.engine.decide.plan import Reserved, room
 from penstock.engine.decide.tasks import Cause, Failure, Reason, Verdict
 from penstock.engine.decide.too_large import grain_too_large
@@ -109,7 +110,7 @@ def test_sentence(cause):
         Verdict((3,), REASONS[cause], 3),
         Failure(cause, 3, (3, 4), 3 * GiB, 0, detail),
         failed,
-        explain.of_one_worker(int(1.5 * GiB), 0, BUDGET),
+        of_one_worker(int(1.5 * GiB), 0, BUDGET),
         BUDGET,
         2.5,
         600.0,
@@ -118,8 +119,8 @@ def test_sentence(cause):
 
 
 def test_what_calls_left_in_memory_is_told_of_an_item_that_does_not_fit_beside_it():
-    assert explain.of_one_worker(GiB, 4 * MiB, BUDGET) == "1.0 GiB"
-    told = explain.of_one_worker(GiB, GiB, BUDGET)
+    assert of_one_worker(GiB, 4 * MiB, BUDGET) == "1.0 GiB"
+    told = of_one_worker(GiB, GiB, BUDGET)
     assert told == "1.0 GiB beside 1.0 GiB of files in memory that calls left"
 
 

@@ -61,19 +61,6 @@ def stand_in(kind: str, message: str, traceback: str) -> BaseException:
     return error
 
 
-def of_one_worker(alone: int, beside: int, budget: Budget) -> str:
-    """What one worker alone may use, and what of the budget it may not for no fault of its own.
-
-    Args:
-        alone: bytes that it may use.
-        beside: bytes of files in memory that no worker holds; told where they are many.
-        budget: in force.
-    """
-    if beside <= headroom(budget.bytes):
-        return format_size(alone)
-    return f"{format_size(alone)} beside {format_size(beside)} of files in memory that calls left"
-
-
 def sentence(
     verdict: Verdict,
     failure: Failure,
@@ -88,7 +75,7 @@ def sentence(
     Args:
         verdict, failure: of the schedule.
         failed: what the worker told, if it lived to tell.
-        alone: what one worker alone may use, as :func:`of_one_worker` says it.
+        alone: what one worker alone may use, in words.
         budget: in force.
         timeout, stall: in seconds.
     """
@@ -226,23 +213,6 @@ def crowded(parent: int, free: int, budget: Budget, *, gathers: bool = True) -> 
         f"this process itself holds {format_size(parent)} of the budget of {size}, so no worker has "
         f"room{why}",
         needed=2 * parent,
-    )
-
-
-def crowded_by_files(held: int, free: int, budget: Budget) -> CannotFit:
-    """The error when files in memory leave no room, though no call runs.
-
-    Args:
-        held: bytes that they take.
-        free: bytes left under the budget and every ceiling.
-        budget: in force.
-    """
-    return CannotFit(
-        f"files in memory (in /dev/shm or on another tmpfs) hold {format_size(held)} of the budget of "
-        f"{format_size(budget.bytes)} ({budget.origin}), though no call runs; {format_size(free)} are free. "
-        "Calls left them there, or something else holds them open. Have the function remove them or write "
-        "them to a disk, then run the same command again.",
-        needed=budget.bytes + held,
     )
 
 

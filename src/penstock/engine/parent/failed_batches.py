@@ -13,6 +13,7 @@ from penstock.abc import Death, SetAside
 from penstock.drafts import remove
 from penstock.engine import messages as m
 from penstock.engine.decide import explain
+from penstock.engine.decide.files_in_memory import of_one_worker
 from penstock.engine.decide.tasks import Failure, Task, Verdict
 from penstock.engine.decide.too_large import grain_too_large
 from penstock.engine.parent.stage import Stage
@@ -204,7 +205,7 @@ class FailedBatches:
             verdict,
             failure,
             failed,
-            explain.of_one_worker(stage.admission.spare(), stage.watch.memory.shared, stage.admission.budget),
+            of_one_worker(stage.admission.spare(), stage.watch.memory.shared, stage.admission.budget),
             stage.admission.budget,
             options.timeout,
             options.stall,

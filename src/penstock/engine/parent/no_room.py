@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from penstock.engine.decide import explain
+from penstock.engine.decide import explain, files_in_memory
 from penstock.engine.decide.governor import headroom
 from penstock.engine.parent.stage import Stage
 
@@ -64,4 +64,4 @@ class NoRoom:
         memory, budget = self._stage.watch.memory, self._stage.admission.budget
         others = budget.bytes - memory.free - memory.used
         if waited > _CROWDED and memory.shared > max(headroom(budget.bytes), others):
-            raise explain.crowded_by_files(memory.shared, memory.free, budget)
+            raise files_in_memory.crowded(memory.shared, memory.free, budget)
