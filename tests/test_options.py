@@ -10,10 +10,11 @@ import pytest
 import penstock
 from penstock.errors import PenstockError, UsageError
 
-NOT_OPTIONS = ("function", "items", "folder", "into", "observers", "backend")
+NOT_OPTIONS = ("function", "items", "folder", "into", "backend")
 OPTIONS = [name for name in inspect.signature(penstock.run).parameters if name not in NOT_OPTIONS]
 VALUES = (
     None, True, 0, 1, -1, 1.5, 10**400, math.nan, math.inf, "", "x", "no", b"x", [], {}, {1: 2}, len,
+    np.array(5), np.array([1, 2]), object(),
 )  # fmt: skip
 
 
@@ -52,6 +53,36 @@ def test_whole_numbers_of_numpy_are_numbers(option, tmp_path):
     report = penstock.run(work, np.int64(6), folder=tmp_path / "run", **options)
     assert list(report.result) == [*range(6)] if option == "batched" else [*range(1, 7)]
     assert penstock.run(work, 6, folder=tmp_path / "run", **{**options, option: NUMPY[option]}).done == 6
+
+
+OF_AN_EXECUTOR = {
+    "workers": [True, 1.5, np.array(5)], "max_workers": [1.5, [], np.array([1, 2])],
+    "backend": [None, 5, object(), np.array(5)], "modules": [None, 5, "numpy", [5], np.array(5)],
+    "folder": [5, b"x", [], np.array(5)], "observers": [5, "x", np.array(5), [5]],
+    "initargs": [5, "x"], "mp_context": [5, "fork", object()], "budget": [np.array([1, 2]), None],
+    "arrays": [5, "x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, values in OF_AN_EXECUTOR.items() for value in values]
+)
+def test_what_is_no_option_of_an_executor_is_refused_by_its_name(option, value):
+    with pytest.raises(UsageError, match=rf"size|budget|{option}"):
+        penstock.Executor(**{"budget": "2GiB", option: value})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: penstock.sources.Files(5), lambda: penstock.sources.Files([5]), lambda: penstock.verify(None),
+        lambda: penstock.ByteLRU(None), lambda: penstock.ByteLRU(math.nan), lambda: penstock.ByteLRU(True),
+        lambda: penstock.sources.Files(np.array(5)), lambda: penstock.run(str, 3, inputs=""),
+    ],
+)  # fmt: skip
+def test_what_is_no_path_and_no_size_is_refused(make):
+    with pytest.raises(UsageError, match=r"expected|must be"):
+        make()
 
 
 DIGITS = "9" * 5000

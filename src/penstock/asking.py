@@ -15,8 +15,18 @@ from types import TracebackType
 from typing import Any
 
 from penstock import foreign
-from penstock.abc import Carried, Fingerprinted, Reducer, Sequential, Sink, Sized, Source, Spanned
-from penstock.errors import PenstockError, PluginError
+from penstock.abc import (
+    Backend,
+    Carried,
+    Fingerprinted,
+    Reducer,
+    Sequential,
+    Sink,
+    Sized,
+    Source,
+    Spanned,
+)
+from penstock.errors import PenstockError, PluginError, UsageError
 
 
 class Asking:
@@ -200,6 +210,30 @@ def carry(source: Carried, start: int, stop: int) -> Any:
     """The cargo of a batch."""
     with Asking(source, "carry"):
         return source.carry(start, stop)
+
+
+def whole(backend: Any) -> Any:
+    """A backend of somebody's, with all that one must have.
+
+    Raises:
+        UsageError: something of that is missing.
+    """
+    needed = [name for name in vars(Backend) if not name.startswith("_")]
+    has = {*dir(type(backend)), *getattr(backend, "__dict__", {})}
+    # What is not found without asking may still be passed on to another object.
+    if missing := [name for name in needed if name not in has and not _answers(backend, name)]:
+        raise UsageError(
+            f"backend is a {foreign.kind_of(backend)}, which has no {', '.join(missing)}: name one, such as "
+            "'local', or see penstock.abc.Backend"
+        )
+    return backend
+
+
+def _answers(backend: Any, name: str) -> bool:
+    try:
+        return hasattr(backend, name)
+    except Exception:
+        return False
 
 
 class BackendPowers:

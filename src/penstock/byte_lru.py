@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar, cast
 
-from penstock import forks
+from penstock import foreign, forks
 from penstock.budget import parse_size
 from penstock.errors import UsageError
 
@@ -41,8 +41,8 @@ class ByteLRU(Generic[K, V]):
     """
 
     def __init__(self, limit: int | str, weigh: Callable[[V], int] = weigh_value) -> None:
-        self.limit = parse_size(limit) if isinstance(limit, str) else limit
-        if self.limit < 0:
+        self.limit = parse_size(limit) if isinstance(limit, str) else foreign.as_int(limit)
+        if not foreign.is_number(self.limit) or self.limit < 0:
             raise UsageError(f"ByteLRU(limit={limit!r}): bytes were expected, or a text such as '64MiB'")
         self._weigh = weigh
         self.hits = 0

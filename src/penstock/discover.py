@@ -61,6 +61,8 @@ def discover(
         NoBudget: others hold all of it.
     """
     requested = foreign.as_int(requested)
+    if not isinstance(requested, str):  # of anything else it is not even asked whether it is "auto"
+        parse_size(requested)
     if isinstance(requested, int | float) and requested is not True and 0 < requested < MiB:
         raise UsageError(
             f"budget={requested} would be {requested} bytes: write a size, such as '{requested}GiB'; "

@@ -266,6 +266,19 @@ def as_int(value: Any) -> Any:
     return operator.index(value) if whole else value
 
 
+def listed(value: Any) -> tuple[Any, ...] | None:
+    """What can be iterated over and is no text, as a tuple; None for anything else.
+
+    Arrays without a dimension have the method, and raise.
+    """
+    if isinstance(value, str | bytes):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
+
+
 def is_number(value: object) -> bool:
     """Whether it is a finite number."""
     return is_count(value) or (type(value) is float and -(2.0**63) < value < 2.0**63)

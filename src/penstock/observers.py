@@ -26,9 +26,10 @@ class Observers:
     """
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        if callable(observers) or not isinstance(observers, Iterable):
+        listed = foreign.listed(observers)
+        if callable(observers) or listed is None:
             raise UsageError(f"observers is a {foreign.kind_of(observers)}: a list of functions was expected")
-        self._observers = tuple(observers)
+        self._observers = listed
         for each in self._observers:
             if not callable(each):
                 raise UsageError(f"observers has a {foreign.kind_of(each)} in it, which cannot be called")

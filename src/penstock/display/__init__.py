@@ -27,7 +27,7 @@ def check(progress: object, output: object) -> None:
         raise UsageError(
             f"progress is True, False, None or something to be called, not {shown(progress, 100)}"
         )
-    if output not in ("show", "log"):
+    if not isinstance(output, str) or output not in ("show", "log"):
         raise UsageError(f"output is 'show' or 'log', not {shown(output, 100)}")
 
 

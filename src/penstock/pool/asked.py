@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import operator
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
+from penstock import asking, foreign
 from penstock.errors import UsageError
 
 
@@ -16,15 +18,16 @@ def most_workers(max_workers: Any, workers: Any) -> int | None:
             f"max_workers must be a number, not {max_workers!r}; a budget is given by keyword: "
             f"Executor(budget={max_workers!r})"
         )
-    if None not in (max_workers, workers) and max_workers != workers:
+    both = max_workers is not None and workers is not None
+    if both and foreign.as_int(max_workers) != foreign.as_int(workers):
         raise UsageError(
             f"max_workers={max_workers!r} and workers={workers!r} are the same thing: give one of them"
         )
     asked = max_workers if workers is None else workers
-    try:
-        number = None if asked is None else operator.index(asked)
-    except TypeError:
-        raise UsageError(f"workers must be a number, not {asked!r}") from None
+    number = None if isinstance(asked, bool) else foreign.as_int(asked)
+    if type(number) is not int and asked is not None:
+        name = "max_workers" if workers is None else "workers"
+        raise UsageError(f"{name} must be a number, not {foreign.shown(asked, 60)}")
     if workers is None and number is not None and number < 1:
         raise UsageError(f"max_workers must be greater than 0, not {number}")
     return number
@@ -39,13 +42,54 @@ def most_tasks(asked: Any) -> int | None:
     return asked
 
 
+def arguments(initargs: Any) -> tuple[Any, ...]:
+    """Of the initializer."""
+    listed = foreign.listed(initargs)
+    if listed is None:
+        raise UsageError(f"initargs must be a tuple of arguments, not {foreign.shown(initargs, 60)}")
+    return listed
+
+
+def keywords(arrays: Any) -> dict[str, Any]:
+    """How large arrays travel."""
+    if arrays is not None and not isinstance(arrays, Mapping):
+        raise UsageError(f"arrays must be a dict, not {foreign.shown(arrays, 60)}")
+    return dict(arrays or {})
+
+
+def names(modules: Any) -> tuple[str, ...]:
+    """The modules to import beforehand."""
+    listed = foreign.listed(modules)
+    if listed is None or not all(isinstance(each, str) for each in listed):
+        raise UsageError(f"modules must be a list of names, not {foreign.shown(modules, 60)}")
+    return listed
+
+
+def folder(value: Any) -> Any:
+    """A folder for arguments and results on their way; None for one of our own."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise UsageError(f"folder must be a path, not {foreign.shown(value, 60)}")
+    return value
+
+
+def backend(value: Any) -> Any:
+    """Where workers run, by name or as an object."""
+    return value if isinstance(value, str) else asking.whole(value)
+
+
 _said: set[str] = set()
 
 
 def look_at_context(context: Any) -> None:
     """Warn once, where workers were asked to inherit this process's memory, that they do not."""
-    method = getattr(context, "get_start_method", lambda: "spawn")()
-    if context is None or method in ("forkserver", "spawn") or "fork" in _said:
+    if context is None:
+        return
+    if not hasattr(context, "get_start_method"):
+        raise UsageError(
+            f"mp_context must be what multiprocessing.get_context() returns, not {foreign.shown(context, 60)}"
+        )
+    method = context.get_start_method()
+    if method in ("forkserver", "spawn") or "fork" in _said:
         return
     _said.add("fork")
     warnings.warn(

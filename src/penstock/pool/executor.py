@@ -101,7 +101,9 @@ class Executor(AbstractExecutor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        named = isinstance(backend, str)
+        named = isinstance(asked.backend(backend), str)
+        modules, folder = asked.names(modules), asked.folder(folder)
+        initargs, arrays = asked.arguments(initargs), asked.keywords(arrays)
         workers = discover.most_workers(asked.most_workers(max_workers, workers))
         asked.look_at_context(mp_context)
         with storage.told(Path(folder or "/tmp"), _ADVICE):
@@ -119,7 +121,7 @@ class Executor(AbstractExecutor):
         with storage.told(Path(folder or "/tmp"), _ADVICE):
             self._service = Service(
                 options,
-                PoolOptions(initializer, initargs, observers, arrays or {}, modules, folder, not named),
+                PoolOptions(initializer, initargs, observers, arrays, modules, folder, not named),
                 new_backend(backend) if named else backend,
                 said_instead=type(self)._said_of_calls,
             )

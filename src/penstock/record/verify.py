@@ -156,8 +156,10 @@ def verify(folder: str | Path) -> Verification:
     Every file is read once, as a stream; it takes as long as the disk needs for that.
 
     Raises:
-        UsageError: the folder holds no run, or nothing was begun in it.
+        UsageError: the folder holds no run, or nothing was begun in it; or it is no path.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder must be a path, not {foreign.shown(folder, 60)}")
     folder = Path(folder).absolute()
     state_dir = folder / layout.STATE
     if (state_dir / layout.EXEC).is_file():

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from penstock import asking, discover, foreign, layout, registry
+from penstock import asking, discover, layout, registry
 from penstock import events as ev
-from penstock.abc import Backend, Cluster, Event, Sequential
+from penstock.abc import Cluster, Event, Sequential
 from penstock.engine.decide.plan import Plan
 from penstock.engine.parent.interrupts import Interrupt
 from penstock.engine.parent.ledger import Ledger
@@ -24,7 +24,7 @@ from penstock.engine.parent.options import Host, Options
 from penstock.engine.parent.probes import try_out
 from penstock.engine.parent.stage import Stage
 from penstock.engine.worker.process import THREAD_VARIABLES, release_unused
-from penstock.errors import PenstockError, ResultsDamaged, UsageError
+from penstock.errors import PenstockError, ResultsDamaged
 from penstock.record import journal, made_with, standing
 from penstock.report.tally import Tally
 from penstock.runs.context import RunContext
@@ -56,7 +56,7 @@ class Execution:
     def __init__(self, context: RunContext, backend: str | Any, cluster: Cluster | None = None) -> None:
         self._context = context
         self._nodes = _nodes(context, cluster) if cluster is not None else None
-        self._name = backend if isinstance(backend, str) else _checked(backend)
+        self._name = backend if isinstance(backend, str) else asking.whole(backend)
         self._backend: Any = None
         self._memory: Memory | None = None
         """Of the stage that is worked."""
@@ -272,27 +272,3 @@ def _nodes(context: RunContext, cluster: Cluster) -> OnNodes:
     from penstock.runs.on_nodes import OnNodes  # a tenth of the engine, and few runs have a cluster
 
     return OnNodes(context, cluster)
-
-
-def _checked(backend: Any) -> Any:
-    """A backend of somebody's, with all that one must have.
-
-    Raises:
-        UsageError: something of that is missing.
-    """
-    needed = [name for name in vars(Backend) if not name.startswith("_")]
-    has = {*dir(type(backend)), *getattr(backend, "__dict__", {})}
-    # What is not found without asking may still be passed on to another object.
-    if missing := [name for name in needed if name not in has and not _answers(backend, name)]:
-        raise UsageError(
-            f"backend is a {foreign.kind_of(backend)}, which has no {', '.join(missing)}: name one, such as "
-            "'local', or see penstock.abc.Backend"
-        )
-    return backend
-
-
-def _answers(backend: Any, name: str) -> bool:
-    try:
-        return hasattr(backend, name)
-    except Exception:
-        return False

@@ -303,8 +303,9 @@ def run(
         PenstockError: see :mod:`penstock.errors`.
     """
     job = Job(
-        source=as_source(items), function=function, into=into, inputs=inputs or {}, batched=batched,
-        memory=memory, threads=threads, seed=seed, private=private, timeout=timeout, stall=stall,
+        source=as_source(items), function=function, into=into, batched=batched,
+        inputs={} if inputs is None else inputs, memory=memory, threads=threads, seed=seed, private=private,
+        timeout=timeout, stall=stall,
     )  # fmt: skip
     return job.run(
         folder, budget=budget, workers=workers, call=call, set_aside=set_aside, accept_changes=accept_changes,

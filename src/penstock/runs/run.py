@@ -203,7 +203,7 @@ class Run:
                 source=Range(1),
                 function=Step(called("function", function)),
                 into=StepFolder(),
-                inputs=inputs or {},
+                inputs={} if inputs is None else inputs,
                 memory=memory,
                 threads=threads,
                 seed=seed,

@@ -9,7 +9,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from penstock.errors import BadInput
+from penstock import foreign
+from penstock.errors import BadInput, UsageError
 from penstock.files import check_readable
 
 AnyPath = str | os.PathLike[str]
@@ -30,7 +31,9 @@ def find_files(paths: AnyPath | Iterable[AnyPath], *, may_be_unreadable: int | N
         BadInput: a file that is missing, unreadable, a folder, a pipe or a device, or given twice; a
             name that no file can have; a pattern without a match; nothing given at all.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given = [paths] if isinstance(paths, str | os.PathLike) else foreign.listed(paths)
+    if given is None or not all(isinstance(path, str | os.PathLike) for path in given):
+        raise UsageError(f"a path or a list of paths was expected, not {foreign.shown(paths, 100)}")
     if not given:
         raise BadInput("no files were given: name at least one, or a pattern such as 'data/*.parquet'")
     found: dict[str, None] = {}
