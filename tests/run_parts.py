@@ -129,7 +129,7 @@ class Running:
 
     def show(self):
         """Pass on what it said; pytest's closing line of it. What it wrote is kept where it failed."""
-        if self.process.returncode == 0:
+        if self.process.returncode == 0 or not os.listdir(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
         self.output.seek(0)
         text = self.output.read().decode(errors="replace")
