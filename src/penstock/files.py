@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import drafts, foreign, forks
-from penstock.errors import BadInput, ResultsDamaged, RunTakenOver
+from penstock.errors import BadInput, ResultsDamaged, RunTakenOver, StorageFailed
 
 _SAMPLE = 64 << 10
 _WHOLE = 8 << 20
@@ -32,6 +32,7 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
     Raises:
         OSError: the folder is not there, not writable, or full.
         RunTakenOver: another run has taken the run folder over; nothing was written.
+        StorageFailed: a folder has the file's name.
     """
     here = forks.Here()
     final = Path(path)
@@ -50,7 +51,7 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
                 _sync(draft)
             if place is not None and beside:
                 place.stat()  # no fence there: the best that can be asked for
-            os.replace(draft, final)
+            _put(draft, final)
     except BaseException as error:
         here.stay(error)
         if type(error) is OSError and foreign.number_of(error) == errno.ENOSPC and error.filename is None:
@@ -60,6 +61,14 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
         raise
     if durable:
         _sync(final.parent)
+
+
+def _put(draft: Path, final: Path) -> None:
+    try:
+        os.replace(draft, final)
+    except IsADirectoryError:
+        name = foreign.line(os.fspath(final))
+        raise StorageFailed(f"{name} is a folder, where a file goes: move it away, then try again") from None
 
 
 def renew(path: Path) -> None:

@@ -101,6 +101,36 @@ def test_nothing_is_written_through_a_link_in_a_run_folder(name, tmp_path):
     assert mine.read_text() == "without an end"
 
 
+def test_half_a_line_behind_a_finished_journal_is_cut_off(tmp_path):
+    for _ in range(2):
+        penstock.run(abs, 3, tmp_path / "run", backend="inline")
+        assert not penstock.verify(tmp_path / "run").faults
+        with (tmp_path / "run/.penstock/job/journal").open("ab") as file:
+            file.write(b"half a line")
+
+
+@pytest.mark.parametrize(
+    "name", ["events.jsonl", "made_with.json", "job/journal", "job/report.json", "../report.json"]
+)
+def test_a_folder_where_a_file_of_a_run_belongs_is_named(name, tmp_path):
+    """Else the report that nobody could write was found missing by verify, and the run was done."""
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    path = tmp_path / "run/.penstock" / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(penstock.CannotResume, match="is a folder, so no run made it"):
+        penstock.run(abs, 3, tmp_path / "run", backend="inline")
+
+
+def test_a_folder_where_a_result_goes_is_named(tmp_path):
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    (tmp_path / "run/.penstock/job/journal").unlink()
+    (tmp_path / "run/results.jsonl").unlink()
+    (tmp_path / "run/results.jsonl").mkdir()
+    with pytest.raises(penstock.PenstockError, match=r"results.jsonl.* is a folder, where a file goes"):
+        penstock.run(abs, 3, tmp_path / "run", backend="inline")
+
+
 def test_nothing_is_cleared_away_through_a_link_in_a_run_folder(tmp_path):
     penstock.run(abs, 3, tmp_path / "run", backend="inline")
     mine = tmp_path / "work/scratch/mine"

@@ -74,6 +74,8 @@ def resume(context: RunContext, name: str, job: JobSpec) -> StageRun | tuple[Sto
     more = changed and (options.accept_changes or len(past.done) < items)
     if past.closed and not more:
         stored = replace(stored, key=digest_of(past.job))
+        if journal.torn(place.book):  # opening it cuts that off, which verify would find
+            journal.Journal(place.book, owner=folder.owner).close()
         return finished(stored, past, items, folder.path)
     found = context.discover()
     again = max(kept - past.kept, 0)
