@@ -100,6 +100,8 @@ class FailedBatches:
     def written(self, start: int) -> None:
         """The batch that begins with this item is kept."""
         self._unwritten.pop(start, None)
+        self._squeezed.pop(start, None)
+        self._stage.too_little = 0
 
     def died(self, worker: WorkerState, death: Death) -> None:
         """A worker died, whatever it was doing.

@@ -60,7 +60,7 @@ class Stage:
         self.largest_node: Node | None = None
         """Of the nodes, the one on which a call has most room; None where items are worked here."""
         self.too_little = 0
-        """Bytes of room in which a worker was ended for what others held: nothing begins in so much again."""
+        """Bytes of room in which a call was ended for what others held; it begins only in more."""
         self.options = options
         self.backend = backend
         self.gauge = host.gauge
@@ -115,7 +115,9 @@ class Stage:
         """Whether nothing runs, and what others hold leaves no call anything: it would be ended for that."""
         if not self.options.governs or self.crew.running:
             return False
-        return self.admission.room(to_come=False) <= min(self.too_little, int(0.9 * self.admission.spare()))
+        # What else is to be done may fit.
+        least = self.too_little if self.schedule.only_alone else 0
+        return self.admission.room(to_come=False) <= min(least, int(0.9 * self.admission.spare()))
 
     @property
     def crowded_by_results(self) -> bool:
