@@ -47,6 +47,7 @@ class Census:
         self._processes: dict[int, int] = {server: 0, os.getpid(): 0}
         self._known: dict[int, str] = {}
         self._unmapped: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         self._lock = threading.Lock()
         self.short = False
         """Whether memory is short, so that looking may cost what it takes."""
@@ -86,13 +87,16 @@ class Census:
         held = self._shared.read(processes, mapped + own, own, short=self.short)
         self.beside, self.shared = beside, held.beside
         before, self._unmapped = self._unmapped, {}
+        # Memory that grows between a process's reading and this one looks unmapped for a turn.
+        lasting = {worker: min(much, self._last.get(worker, 0)) for worker, much in before.items()}
+        self._last = before
         for worker, reading in found.items():
             # What it has open or made, and does not map.
             more = held.by_owner.get(worker, 0) - reading.shared
             if more > 0:
                 self._unmapped[worker] = more
                 # What was mapped until now, and is held still, is no rise.
-                new = max(more - before.get(worker, 0), 0)
+                new = max(more - lasting.get(worker, 0), 0)
                 found[worker] = replace(
                     reading,
                     memory=reading.memory + more,
