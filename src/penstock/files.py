@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock import drafts, foreign, forks
-from penstock.errors import BadInput, ResultsDamaged, RunTakenOver, StorageFailed
+from penstock.errors import BadInput, ResultsDamaged, RunTakenOver
 
 _SAMPLE = 64 << 10
 _WHOLE = 8 << 20
@@ -32,7 +32,6 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
     Raises:
         OSError: the folder is not there, not writable, or full.
         RunTakenOver: another run has taken the run folder over; nothing was written.
-        StorageFailed: a folder has the file's name.
     """
     here = forks.Here()
     final = Path(path)
@@ -66,9 +65,9 @@ def atomic(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pa
 def _put(draft: Path, final: Path) -> None:
     try:
         os.replace(draft, final)
-    except IsADirectoryError:
-        name = foreign.line(os.fspath(final))
-        raise StorageFailed(f"{name} is a folder, where a file goes: move it away, then try again") from None
+    except IsADirectoryError as error:
+        error.filename, error.filename2 = os.fspath(final), None  # the draft is of no interest to anybody
+        raise
 
 
 def renew(path: Path) -> None:

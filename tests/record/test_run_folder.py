@@ -110,10 +110,9 @@ def test_half_a_line_behind_a_finished_journal_is_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["events.jsonl", "made_with.json", "job/journal", "job/report.json", "../report.json"]
+    "name", ["events.jsonl", "made_with.json", "job/journal", "../report.json"]
 )
 def test_a_folder_where_a_file_of_a_run_belongs_is_named(name, tmp_path):
-    """Else the report that nobody could write was found missing by verify, and the run was done."""
     penstock.run(abs, 3, tmp_path / "run", backend="inline")
     path = tmp_path / "run/.penstock" / name
     path.unlink(missing_ok=True)
@@ -122,12 +121,22 @@ def test_a_folder_where_a_file_of_a_run_belongs_is_named(name, tmp_path):
         penstock.run(abs, 3, tmp_path / "run", backend="inline")
 
 
+def test_a_folder_where_the_report_of_a_stage_goes_gives_way(tmp_path):
+    """Else nobody could write it, the run was done, and verify found that."""
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    (tmp_path / "run/.penstock/job/report.json").unlink()
+    (tmp_path / "run/.penstock/job/report.json").mkdir()
+    (tmp_path / "run/results.jsonl").unlink()  # so that there is something to do
+    penstock.run(abs, 3, tmp_path / "run", backend="inline")
+    assert not penstock.verify(tmp_path / "run").faults
+
+
 def test_a_folder_where_a_result_goes_is_named(tmp_path):
     penstock.run(abs, 3, tmp_path / "run", backend="inline")
     (tmp_path / "run/.penstock/job/journal").unlink()
     (tmp_path / "run/results.jsonl").unlink()
     (tmp_path / "run/results.jsonl").mkdir()
-    with pytest.raises(penstock.PenstockError, match=r"results.jsonl.* is a folder, where a file goes"):
+    with pytest.raises(penstock.PenstockError, match=r"a folder has the name of a file .*results.jsonl"):
         penstock.run(abs, 3, tmp_path / "run", backend="inline")
 
 

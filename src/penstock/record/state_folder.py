@@ -46,7 +46,7 @@ def _files(state_dir: Path) -> Iterator[Path]:
     """What is a file wherever it is there."""
     yield from (state_dir.parent / name for name in (layout.REPORT, layout.PAGE))
     yield from (state_dir / name for name in sorted(layout.RESERVED - {layout.DRAFTS}))
-    for name in (layout.JOURNAL, layout.TRIAL, layout.REPORT, layout.LEARNT):
+    for name in (layout.JOURNAL, layout.TRIAL):
         yield from state_dir.glob(f"*/{name}")
 
 

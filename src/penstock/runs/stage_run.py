@@ -156,6 +156,8 @@ class StageRun:
 
 
 def _write(path: Path, report: Report) -> None:
+    if path.is_dir():  # nothing could be written there, and verify would fault it
+        discard(path)
     with atomic(path, durable=False) as draft:
         draft.write_text(report.to_json())
 

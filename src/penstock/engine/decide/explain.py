@@ -27,6 +27,7 @@ from penstock.errors import (
     ResultsDamaged,
     RunFailed,
     Stalled,
+    StorageFailed,
     WorkerDied,
 )
 from penstock.plurals import plural
@@ -287,6 +288,11 @@ def of_chore(what: str, failed: Failed, folder: Path) -> PenstockError:
         return ResultsDamaged(
             f"{failed.message}. It was not used, and is left as it is. Run the same command again: what is "
             "damaged is put aside and done again. Should it happen again, have disk and memory tested."
+        )
+    if failed.error == "IsADirectoryError":
+        return StorageFailed(
+            f"a folder has the name of a file of the results ({failed.message}). Move it away, then run the "
+            "same command again."
         )
     doing = "finishing the results" if what == "close" else "preparing the result folder"
     return _as_told(f"{doing} failed", failed)
