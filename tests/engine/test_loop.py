@@ -692,7 +692,13 @@ def perform(script):
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 def test_whatever_happens_every_item_is_done_once_or_set_aside_and_the_run_ends(script):
-    run = perform(script)
+    try:
+        run = perform(script)
+    except WorkerDied as error:  # whoever opens or closes the results was killed each time, which ends a run
+        ends = sum(what in ("killed", "crashed", "server") for _, what, *_ in script["happens"])
+        if "the results died 3 times" not in str(error) or ends < 3:
+            raise
+        return
     items, aside = script["items"], run.aside
     given = [each.item if isinstance(each, SetAside) else each for each in run.results]
     assert given == list(range(items)), "each item exactly once, in order"
