@@ -245,7 +245,7 @@ def test_what_is_set_on_a_class_in_a_worker_stays_for_the_calls_after_it(tmp_pat
 def test_without_a_guard_nothing_is_run_and_what_is_missing_is_named_once(tmp_path):
     done = python(tmp_path, SETTINGS + "print('top')\nmain()\nmain()\n", "run")
     assert done.stdout.splitlines() == ["top", "{(28, 131072)}", "{(28, 131072)}"]
-    (line,) = done.stderr.splitlines()
+    (line,) = said(done.stderr).splitlines()
     assert "`getcontext().prec = 50` (line 6), `csv.field_size_limit(12345)` (line 7);" in line
     assert "__main__" in line
 
@@ -285,7 +285,7 @@ if __name__ == "__main__":
 """
     done = python(tmp_path, program)
     assert done.stdout == "[0, 2, 4]\n" * 2, done.stderr
-    (line,) = done.stderr.splitlines()
+    (line,) = said(done.stderr).splitlines()
     assert TOPS[top] in line
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 from executor_programs import beside, python
+from waiting import said
 
 import penstock
 from penstock import mapped, script
@@ -108,7 +109,7 @@ def test_a_queue_that_is_used_is_refused_and_a_lock_that_only_workers_share_is_t
     assert done.stdout == (
         "a Queue that was created in a fork context cannot be handed to workers\nFalse\n"
     ), done.stderr
-    assert done.stderr.startswith("penstock: guarded could not be sent with what it names")
+    assert said(done.stderr).startswith("penstock: guarded could not be sent with what it names")
     assert "uses lock as they have made it themselves" in done.stderr
 
 

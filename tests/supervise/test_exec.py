@@ -101,7 +101,9 @@ def test_open_files_pass_through():
 def test_a_command_that_is_not_there():
     done = run("--", "no-such-command-here")
     assert done.returncode == 127
-    assert done.stderr == ("penstock exec: no-such-command-here: not found; looked in every folder of PATH\n")
+    assert said(done.stderr) == (
+        "penstock exec: no-such-command-here: not found; looked in every folder of PATH\n"
+    )
 
 
 def test_a_file_that_cannot_be_executed(tmp_path):
@@ -109,7 +111,7 @@ def test_a_file_that_cannot_be_executed(tmp_path):
     for path in (tmp_path / "plain", tmp_path):
         done = run("--", path)
         assert done.returncode == 126
-        assert done.stderr == f"penstock exec: {path}: cannot be executed: Permission denied\n"
+        assert said(done.stderr) == f"penstock exec: {path}: cannot be executed: Permission denied\n"
 
 
 def test_a_script_without_its_first_line_runs_as_in_a_shell(tmp_path):
