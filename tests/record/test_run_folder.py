@@ -109,9 +109,7 @@ def test_half_a_line_behind_a_finished_journal_is_cut_off(tmp_path):
             file.write(b"half a line")
 
 
-@pytest.mark.parametrize(
-    "name", ["events.jsonl", "made_with.json", "job/journal", "../report.json"]
-)
+@pytest.mark.parametrize("name", ["events.jsonl", "made_with.json", "job/journal", "../report.json"])
 def test_a_folder_where_a_file_of_a_run_belongs_is_named(name, tmp_path):
     penstock.run(abs, 3, tmp_path / "run", backend="inline")
     path = tmp_path / "run/.penstock" / name
