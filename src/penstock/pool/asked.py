@@ -18,19 +18,20 @@ def most_workers(max_workers: Any, workers: Any) -> int | None:
             f"max_workers must be a number, not {max_workers!r}; a budget is given by keyword: "
             f"Executor(budget={max_workers!r})"
         )
-    both = max_workers is not None and workers is not None
-    if both and foreign.as_int(max_workers) != foreign.as_int(workers):
+    given: dict[str, int] = {}
+    for name, value in (("max_workers", max_workers), ("workers", workers)):
+        if value is None:
+            continue
+        given[name] = foreign.as_int(value)
+        if type(given[name]) is not int:
+            raise UsageError(f"{name} must be a number, not {foreign.shown(value, 60)}")
+    if len({*given.values()}) > 1:
         raise UsageError(
             f"max_workers={max_workers!r} and workers={workers!r} are the same thing: give one of them"
         )
-    asked = max_workers if workers is None else workers
-    number = None if isinstance(asked, bool) else foreign.as_int(asked)
-    if type(number) is not int and asked is not None:
-        name = "max_workers" if workers is None else "workers"
-        raise UsageError(f"{name} must be a number, not {foreign.shown(asked, 60)}")
-    if workers is None and number is not None and number < 1:
-        raise UsageError(f"max_workers must be greater than 0, not {number}")
-    return number
+    if given.get("max_workers", 1) < 1:
+        raise UsageError(f"max_workers must be greater than 0, not {max_workers}")
+    return next(iter(given.values()), None)
 
 
 def most_tasks(asked: Any) -> int | None:
