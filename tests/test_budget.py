@@ -26,6 +26,7 @@ def test_reads(text, size):
     ("text", "words"),
     [
         ("12", "write 12MiB or 12GiB"),
+        ("0", r"800MB$"),
         ("12XB", "unknown unit 'XB'; known: GiB"),
         ("", "a number and a unit"),
         ("GiB", "a number and a unit"),

@@ -43,7 +43,7 @@ def parse_size(text: str | float) -> int:
         raise UsageError(f"a size is a text such as '4GiB', or a number of bytes, not {shown(text, 60)}")
     match = _SIZE.fullmatch(text)
     if match is None:
-        hint = f"; write {text.strip()}MiB or {text.strip()}GiB" if text.strip().isdigit() else ""
+        hint = f"; write {text.strip()}MiB or {text.strip()}GiB" if text.strip().strip("0").isdigit() else ""
         raise UsageError(f"cannot read the size {text!r}: a number and a unit, as in 12GiB or 800MB{hint}")
     unit = match[2].upper()
     if unit not in _UNITS:
