@@ -366,8 +366,9 @@ class Local:
                 return
             if number == signal.SIGKILL:
                 entry.doomed = entry.owed = True
-            if entry.tree is not None and number != signal.SIGCONT:
-                self._left.look(worker, (entry.tree.pid, *entry.tree.children, *entry.tree.strays))
+                if entry.tree is not None:  # what it has open is told no more when it is gone
+                    entry.tree.stop()
+                    self._left.look(worker, (entry.tree.pid, *entry.tree.children, *entry.tree.strays))
             enclosure = self._server.enclosure
             in_group = enclosure is not None and enclosure.send(worker, entry.pid, number)
             # A group's kill on v1 may miss who is born meanwhile; the tree's then takes its parent.
@@ -375,6 +376,8 @@ class Local:
                 entry.tree.send(number)
                 if (census := self._server.census) is not None:
                     census.send(entry.tree.pid, number)
+            if entry.tree is not None and number == signal.SIGSTOP:  # behind it: it must not be late
+                self._left.look(worker, (entry.tree.pid, *entry.tree.children, *entry.tree.strays))
 
     def close(self) -> None:
         """End all workers, then the server; does nothing in a child forked by the user's code."""
